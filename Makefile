@@ -1,0 +1,46 @@
+# Every target does all its set-up; nothing is installed outside .venv and the cache folder.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A CPU build of torch on machines whose index serves CUDA builds: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+STAMP := $(VENV)/.installed
+DATA ?=
+ARGS ?=
+
+.PHONY: help setup demo test test-all lint compile up down status label clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "posewatch needs Python 3.11: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	@echo "setting up $(VENV) (once, some minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) "$$(grep '^torch==' constraints.txt)" 2>&1 | grep -v "is ignored: it is neither" >&2 || true
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' 2>&1 | grep -v "is ignored: it is neither" >&2 || true
+	@$(BIN)/python -c 'import posewatch, kfp, torch, streamlit'
+	@touch $@
+
+setup: $(STAMP) ## the environment, the embedded servers and the default weights
+	@$(BIN)/python -m posewatch.stack install
+	@$(BIN)/posewatch weights fetch > /dev/null
+
+demo: setup ## raw video to a served recogniser and a report; DATA=folder takes your own videos
+	@$(BIN)/python -m pipelines.demo $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+test: setup lint ## all quick tests, with the real S3 server and the real Triton
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
+
+compile: $(STAMP) ## the pipelines as YAML in build/pipelines
+	@$(BIN)/python -m pipelines compile
+
+up down status label: $(STAMP) ## the embedded servers; the labeling page
+	@$(BIN)/posewatch $@
+
+clean: ## remove the environment and everything that was made
+	@-test -x $(BIN)/posewatch && $(BIN)/posewatch down 2> /dev/null
+	@rm -rf $(VENV) .posewatch build

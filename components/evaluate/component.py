@@ -1,0 +1,34 @@
+"""Measures a checkpoint on the videos held out, beside classical baselines."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(
+    store: str,
+    data: str,
+    checkpoint: str,
+    metrics: dsl.Output[dsl.Metrics],
+    curves: dsl.Output[dsl.ClassificationMetrics],
+) -> str:
+    """Measures a checkpoint on the videos held out, beside classical baselines.
+
+    Args:
+        store: object store, s3://bucket[/prefix].
+        data: URI of a dataset (content-addressed, so that caching by it is safe).
+        checkpoint: URI of a checkpoint.
+    """
+    from posewatch.artifact import get
+    from posewatch.stages.train import evaluate as stage
+    from posewatch.store import open_store
+
+    where = open_store(store)
+    made = stage(where, get(where, data), get(where, checkpoint))
+    found = made.json("metrics.json")
+    metrics.metadata.update({k: v for k, v in found.items() if isinstance(v, int | float)})
+    curves.log_confusion_matrix(found["classes"], found["confusion_matrix"])
+    if found["roc"]:
+        curves.log_roc_curve(found["roc"]["fpr"], found["roc"]["tpr"], found["roc"]["thresholds"])
+    return made.uri

@@ -1,0 +1,20 @@
+"""Brings raw videos into the store, named by their content."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def ingest(store: str, source: str, videos: dsl.Output[dsl.Dataset]) -> str:
+    """Brings raw videos into the store, named by their content.
+
+    Args:
+        store: object store, s3://bucket[/prefix].
+        source: videos: a folder or an s3:// URI.
+    """
+    from posewatch.artifact import describe
+    from posewatch.stages.ingest import ingest as stage
+    from posewatch.store import open_store
+
+    return describe(stage(open_store(store), source), videos)

@@ -1,0 +1,23 @@
+"""Waits until every class has enough labelled clips, or fails with a clear message."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def label_gate(store: str, clips: str, config: str, metrics: dsl.Output[dsl.Metrics]) -> None:
+    """Waits until every class has enough labelled clips, or fails with a clear message.
+
+    Args:
+        store: object store, s3://bucket[/prefix].
+        clips: URI of a set of clips.
+        config: the whole experiment as JSON.
+    """
+    from posewatch.artifact import get
+    from posewatch.config import load
+    from posewatch.labels.store import LabelStore
+    from posewatch.stages.label import wait
+    from posewatch.store import open_store
+
+    metrics.metadata.update(wait(get(open_store(store), clips), LabelStore(), load(config).labels))

@@ -1,0 +1,28 @@
+"""Imports label files into the label store, as events with their source; does nothing without any."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def label_import(
+    store: str, clips: str, labels: str, config: str, after: int, metrics: dsl.Output[dsl.Metrics]
+) -> None:
+    """Imports label files into the label store, as events with their source; does nothing without any.
+
+    Args:
+        store: object store, s3://bucket[/prefix].
+        clips: URI of a set of clips.
+        labels: label files: a folder, a labels.csv or an s3:// URI; empty when people label in the web app.
+        config: the whole experiment as JSON.
+        after: anything that must have happened before.
+    """
+    from posewatch.artifact import get
+    from posewatch.config import load
+    from posewatch.labels.store import LabelStore
+    from posewatch.stages.label import bring
+    from posewatch.store import open_store
+
+    if labels:
+        metrics.metadata.update(bring(get(open_store(store), clips), labels, LabelStore(), load(config).labels))

@@ -1,0 +1,23 @@
+"""Writes an immutable version of the Triton model repository."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def publish(store: str, onnx: str, config: str, repository: dsl.Output[dsl.Model]) -> str:
+    """Writes an immutable version of the Triton model repository.
+
+    Args:
+        store: object store, s3://bucket[/prefix].
+        onnx: URI of an ONNX export.
+        config: the whole experiment as JSON.
+    """
+    from posewatch.artifact import describe, get
+    from posewatch.config import load
+    from posewatch.stages.export import publish as stage
+    from posewatch.store import open_store
+
+    where = open_store(store)
+    return describe(stage(where, get(where, onnx), load(config).serving), repository)

@@ -1,0 +1,31 @@
+"""Gathers pictures, curves, figures and lineage of a run in one HTML page."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def report(
+    store: str, evaluation: str, bench: str, scores: str, smoke: str, about: str, page: dsl.Output[dsl.HTML]
+) -> str:
+    """Gathers pictures, curves, figures and lineage of a run in one HTML page.
+
+    Args:
+        store: object store, s3://bucket[/prefix].
+        evaluation: URI of an evaluation.
+        bench: URI of a benchmark.
+        scores: URI of the scores of unlabelled clips.
+        smoke: URI of a smoke test.
+        about: a remark that the report prints, on where the videos come from.
+    """
+    from pathlib import Path
+
+    from posewatch.artifact import get
+    from posewatch.stages.report import report as stage
+    from posewatch.store import open_store
+
+    where = open_store(store)
+    made = stage(where, *[get(where, uri) for uri in (evaluation, bench, scores, smoke)], about=about)
+    Path(page.path).write_bytes(made.read("report.html"))
+    return made.uri

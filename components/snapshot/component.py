@@ -1,0 +1,24 @@
+"""Freezes the current labels of a set's clips."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def snapshot(store: str, clips: str, config: str, labels: dsl.Output[dsl.Dataset]) -> str:
+    """Freezes the current labels of a set's clips.
+
+    Args:
+        store: object store, s3://bucket[/prefix].
+        clips: URI of a set of clips.
+        config: the whole experiment as JSON.
+    """
+    from posewatch.artifact import describe, get
+    from posewatch.config import load
+    from posewatch.labels.store import LabelStore
+    from posewatch.stages.label import freeze
+    from posewatch.store import open_store
+
+    where = open_store(store)
+    return describe(freeze(where, get(where, clips), LabelStore(), load(config).labels), labels)

@@ -1,0 +1,23 @@
+"""Trains the recogniser; resumes after a crash where its working folder survives."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(store: str, data: str, config: str, model: dsl.Output[dsl.Model]) -> str:
+    """Trains the recogniser; resumes after a crash where its working folder survives.
+
+    Args:
+        store: object store, s3://bucket[/prefix].
+        data: URI of a dataset (content-addressed, so that caching by it is safe).
+        config: the whole experiment as JSON.
+    """
+    from posewatch.artifact import describe, get
+    from posewatch.config import load
+    from posewatch.stages.train import train as stage
+    from posewatch.store import open_store
+
+    where = open_store(store)
+    return describe(stage(where, get(where, data), load(config).train), model, framework="pytorch")

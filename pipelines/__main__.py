@@ -1,0 +1,61 @@
+"""Compile the pipelines, or run one on this machine: ``python -m pipelines compile`` / ``run end_to_end source=…``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from posewatch.config import load
+from posewatch.errors import InputError, PosewatchError
+
+
+def compile_all(out: Path) -> list[Path]:
+    """Write ``<pipeline>.yaml`` for every pipeline into ``out``."""
+    from kfp import compiler
+
+    from pipelines import PIPELINES
+
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, pipeline in PIPELINES.items():
+        compiler.Compiler().compile(pipeline, str(out / f"{name}.yaml"))
+        written.append(out / f"{name}.yaml")
+    return written
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    make = verbs.add_parser("compile", help="write the YAML that a Kubeflow Pipelines server takes")
+    make.add_argument("--out", type=Path, default=Path("build/pipelines"))
+    run = verbs.add_parser("run", help="run a pipeline here, every step in a process of its own")
+    run.add_argument("pipeline", choices=["prepare", "train", "end_to_end"])
+    run.add_argument("argument", nargs="*", help="name=value, the pipeline's own parameters (source=…, store=…)")
+    run.add_argument("--config", default="default", help="experiment: a name, a YAML file or JSON")
+    run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one value")
+    told = parser.parse_args(argv)
+    try:
+        if told.verb == "compile":
+            for path in compile_all(told.out):
+                print(path)
+            return 0
+        from pipelines.local import run_local
+
+        arguments = {}
+        for item in told.argument:
+            name, sep, value = item.partition("=")
+            if not sep:
+                raise InputError(f"argument {item!r} must look like name=value")
+            arguments[name] = value
+        arguments["config"] = load(told.config, told.set).to_json()
+        for name, value in run_local(told.pipeline, arguments).items():
+            print(f"{name}: {value}")
+    except PosewatchError as error:
+        print(f"pipelines: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

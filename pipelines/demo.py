@@ -1,0 +1,215 @@
+"""``make demo``: real and rendered video (or your own, ``--data``) through ``end_to_end``, here, to a report."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from posewatch import stack, weights
+from posewatch.artifact import Artifact, get
+from posewatch.config import load
+from posewatch.errors import PosewatchError
+from posewatch.stages.report import ancestor
+from posewatch.store import open_store
+
+ABOUT = (
+    "Two kinds of video. Files named synthetic_* were rendered: a modelled figure driven by motion capture, with falls "
+    "from physics; all abnormal clips are of this kind, so the figures below say that the pipeline works, not how well "
+    "it recognises real people. Files named real_* are recordings of real people ({licences}); they are the normal "
+    "class, and the ones without a label are the final unseen test."
+)
+OWN = "The videos and labels of {folder}."
+
+
+def demo_videos(folder: Path, videos: int, seed: int) -> str:
+    """Rendered and packaged real videos with their ``labels.csv`` in ``folder``; returns the remark on them."""
+    from posewatch.footage import make_footage
+
+    footage = folder.parent / f"footage-{videos}-{seed}"
+    with Bars() as bars:
+        bars.row({"stage": "footage", "done": 0, "total": videos, "unit": "video", "note": ""})
+        made = 0
+
+        def advance() -> None:
+            nonlocal made
+            made += 1
+            bars.row({"stage": "footage", "done": made, "total": videos, "unit": "video", "note": ""})
+
+        make_footage(footage, videos=videos, seed=seed, progress=advance)
+        bars.row({"stage": "footage", "done": videos, "total": videos, "unit": "video", "note": "finished"})
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    with (footage / "labels.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            name = f"synthetic_{row['file']}"
+            if not (folder / name).exists():
+                shutil.copyfile(footage / row["file"], folder / name)
+            rows.append([name, row["start_s"], row["end_s"], row["label"]])
+    licences = set()
+    for sample in weights.samples():
+        info = weights.info(sample)
+        licences.add(f"{sample}: {info.licence}")
+        path = weights.path(sample)
+        name = f"real_{sample}{path.suffix}"
+        if not (folder / name).exists():
+            shutil.copyfile(path, folder / name)
+        if sample != weights.samples()[0]:
+            rows.append([name, "0", "1e9", "normal"])
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([["file", "start_s", "end_s", "label"], *rows])
+    return ABOUT.format(licences=", ".join(sorted(licences)))
+
+
+class Bars:
+    """One bar per stage, drawn from progress rows; a plain line per finished stage where there is no terminal."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stdout.isatty()
+        self.bars: dict[str, Any] = {}
+        self.started: dict[str, float] = {}
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for bar in self.bars.values():
+            bar.close()
+
+    def row(self, row: dict[str, Any]) -> None:
+        stage = row["stage"]
+        if "message" in row:
+            tqdm.write(f"  {stage}: {row['message']}")
+            return
+        if stage not in self.started:
+            self.started[stage] = time.monotonic()
+            if self.terminal:
+                form = "  {desc:<11}{bar:30} {n_fmt:>4}/{total_fmt} {unit}  {elapsed} {postfix}"
+                self.bars[stage] = tqdm(
+                    total=row["total"], desc=stage, unit=row["unit"], bar_format=form, file=sys.stdout
+                )
+        seconds = time.monotonic() - self.started[stage]
+        if self.terminal:
+            bar = self.bars[stage]
+            bar.n = row["done"]
+            bar.set_postfix_str("" if row["note"] == "finished" else row["note"], refresh=False)
+            bar.refresh()
+            if row["note"] == "finished":
+                bar.close()
+        elif row["note"] == "finished":
+            print(f"  {stage:<11}{'█' * 30} {row['done']:>4}/{row['total']} {row['unit']}  {seconds:.0f} s", flush=True)
+
+
+def run_pipeline(arguments: list[str], home: Path) -> dict[str, str]:
+    """Run ``python -m pipelines run end_to_end`` with bars; returns its outputs. Raises PosewatchError."""
+    progress, log = home / "progress.jsonl", home / "demo.log"
+    progress.unlink(missing_ok=True)
+    progress.touch()
+    environment = {**os.environ, "POSEWATCH_PROGRESS": str(progress), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "pipelines", "run", "end_to_end", *arguments]
+    with log.open("wb") as out, progress.open(encoding="utf-8") as rows, Bars() as bars:
+        run = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        try:
+            while True:
+                running = run.poll() is None
+                while line := rows.readline():
+                    bars.row(json.loads(line))
+                if not running:
+                    break
+                time.sleep(0.2)
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, 9)
+                run.wait()
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if run.returncode:
+        said = re.findall(r"posewatch\.errors\.\w+: (.+)", text)
+        raise PosewatchError(f"{said[-1] if said else 'the pipeline failed'} (whole log: {log})")
+    return dict(re.findall(r"^(model|endpoint|report): (\S+)$", text, re.MULTILINE))
+
+
+def table(page: Artifact) -> str:
+    """The final table of a run: recognition and serving."""
+    found = {p.prefix.split("/")[0]: get(page.store, p.prefix) for p in page.lineage().parents}
+    metrics, bench = found["evaluations"].json("metrics.json"), found["benchmarks"].json("bench.json")
+    scores = ["accuracy", "precision", "recall", "f1", "auc"]
+    lines = [
+        "",
+        "  " + "".join(f"{name:>11}" for name in scores) + "   test clips",
+        "  "
+        + "".join(f"{'–' if metrics[n] is None else format(metrics[n], '.3f'):>11}" for n in scores)
+        + f"{metrics['n']:>13}",
+        "",
+        f"  {'serving':<34}{'inferences/s':>13}{'p50 ms':>9}{'p95 ms':>9}{'concurrency':>13}",
+    ]
+    for system, title in (
+        ("pytorch", "PyTorch"),
+        ("triton", "Triton + ONNX"),
+        ("triton+batching", "Triton + ONNX + dynamic batching"),
+    ):
+        best = max((r for r in bench["rows"] if r["system"] == system), key=lambda r: r["throughput_ips"])
+        lines.append(
+            f"  {title:<34}{best['throughput_ips']:>13.1f}{best['p50_ms']:>9.1f}{best['p95_ms']:>9.1f}{best['concurrency']:>13}"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument(
+        "--data", type=Path, help="your own videos with labels.csv (file,start_s,end_s,label) or class folders"
+    )
+    parser.add_argument("--config", default="demo")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--videos", type=int, default=24, help="how many videos to render")
+    parser.add_argument("--seed", type=int, default=0)
+    told = parser.parse_args(argv)
+    home = Path(os.environ.get("POSEWATCH_HOME") or ".posewatch").resolve()
+    os.environ["POSEWATCH_HOME"] = str(home)
+    began = time.monotonic()
+    try:
+        load(told.config, told.set)
+        home.mkdir(parents=True, exist_ok=True)
+        if told.data:
+            source, about = told.data.resolve(), OWN.format(folder=told.data.name)
+        else:
+            source = home / "demo" / "videos"
+            about = demo_videos(source, told.videos, told.seed)
+        with stack.running(home) as info:
+            os.environ.update(stack.env(info))
+            print(f"  stack: S3 at {info.s3_endpoint}, Triton at {info.triton_grpc}", flush=True)
+            arguments = [f"source={source}", f"labels={source}", f"about={about}", "--config", told.config]
+            made = run_pipeline([*arguments, *(x for item in told.set for x in ("--set", item))], home)
+            page = get(open_store(stack.env(info)["POSEWATCH_STORE"]), made["report"])
+            for name in ("report.html", "cover.jpg"):
+                page.fetch(name, home)
+            print(table(page))
+            model = ancestor(page, "models")
+        print(f"\n  model    {model.uri}")
+        print(f"  lineage  posewatch up && posewatch lineage {model.uri}")
+        print(f"  report   {home / 'report.html'}")
+        print(
+            f"\n  done in {time.monotonic() - began:.0f} s; the servers are down again, `posewatch up` starts them",
+            flush=True,
+        )
+        return 0
+    except KeyboardInterrupt:
+        print("\ndemo: stopped; what was finished is kept, run it again to go on", file=sys.stderr)
+        return 130
+    except PosewatchError as error:
+        print(f"demo: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

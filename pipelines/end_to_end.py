@@ -1,0 +1,38 @@
+"""end_to_end: prepare, import the label files there are, wait until people have labelled enough, train."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.label_gate.component import label_gate
+from components.label_import.component import label_import
+from pipelines.prepare import prepare
+from pipelines.tasks import task
+from pipelines.train import train
+
+
+class Served(NamedTuple):
+    model: str
+    endpoint: str
+    report: str
+
+
+@dsl.pipeline(name="posewatch-end-to-end", description="Raw video to a served, measured recogniser")
+def end_to_end(source: str, store: str, config: str, labels: str = "", about: str = "") -> Served:
+    """The whole way.
+
+    Args:
+        source: a folder of videos, or an s3:// URI.
+        store: object store, s3://bucket[/prefix].
+        config: the whole experiment as JSON.
+        labels: label files to import (a folder, a labels.csv or an s3:// URI); empty when people label in the web app.
+        about: a remark that the report prints, on where the videos come from.
+    """
+    ready = prepare(source=source, store=store, config=config)
+    clips, skeletons = ready.outputs["clips"], ready.outputs["skeletons"]
+    brought = task(
+        label_import(store=store, clips=clips, labels=labels, config=config, after=ready.outputs["queued"]), cache=False
+    )
+    enough = task(label_gate(store=store, clips=clips, config=config), cache=False).after(brought)
+    made = train(clips=clips, skeletons=skeletons, store=store, config=config, about=about).after(enough)
+    return Served(made.outputs["model"], made.outputs["endpoint"], made.outputs["report"])

@@ -1,0 +1,64 @@
+"""train: labels → dataset → checkpoint → ONNX → served and measured model, with a report."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.benchmark.component import benchmark
+from components.dataset.component import dataset
+from components.deploy.component import deploy
+from components.evaluate.component import evaluate
+from components.export.component import export
+from components.publish.component import publish
+from components.report.component import report
+from components.score.component import score
+from components.smoke_test.component import smoke_test
+from components.snapshot.component import snapshot
+from components.train.component import train as fit
+from pipelines.tasks import task
+
+
+class Trained(NamedTuple):
+    model: str
+    endpoint: str
+    report: str
+
+
+@dsl.pipeline(name="posewatch-train", description="Labelled clips to a served, measured recogniser")
+def train(clips: str, skeletons: str, store: str, config: str, about: str = "") -> Trained:
+    """Everything after people have labelled.
+
+    Args:
+        clips: URI of a set of clips, from ``prepare``.
+        skeletons: URI of the set of their skeletons, from ``prepare``.
+        store: object store, s3://bucket[/prefix].
+        config: the whole experiment as JSON.
+        about: a remark that the report prints, on where the videos come from.
+    """
+    frozen = task(snapshot(store=store, clips=clips, config=config), cache=False)
+    labels = frozen.outputs["Output"]
+    made = task(dataset(store=store, snapshot=labels, skeletons=skeletons, config=config))
+    data = made.outputs["Output"]
+    checkpoint = task(fit(store=store, data=data, config=config)).outputs["Output"]
+    evaluation = task(evaluate(store=store, data=data, checkpoint=checkpoint)).outputs["Output"]
+    onnx = task(export(store=store, checkpoint=checkpoint, config=config)).outputs["Output"]
+    model = task(publish(store=store, onnx=onnx, config=config)).outputs["Output"]
+    served = task(deploy(store=store, model=model, evaluation=evaluation, config=config), cache=False)
+    endpoint = served.output
+    smoke = task(smoke_test(store=store, endpoint=endpoint, data=data, onnx=onnx, model=model), cache=False)
+    scores = task(
+        score(store=store, endpoint=endpoint, clips=clips, skeletons=skeletons, snapshot=labels, model=model),
+        cache=False,
+    ).after(smoke)
+    bench = task(benchmark(store=store, onnx=onnx, checkpoint=checkpoint, data=data, config=config)).after(scores)
+    page = task(
+        report(
+            store=store,
+            evaluation=evaluation,
+            bench=bench.outputs["Output"],
+            scores=scores.outputs["Output"],
+            smoke=smoke.outputs["Output"],
+            about=about,
+        )
+    )
+    return Trained(model, endpoint, page.outputs["Output"])

@@ -1,0 +1,265 @@
+"""One experiment = one YAML file: frozen dataclasses, inheritance by ``extends:``, overrides as ``section.key=value``.
+
+``load("demo")`` takes a name from the package's ``configs/``; a path to a YAML file and a JSON text (what a pipeline
+hands to its components) work alike. An unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from posewatch.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """People kept, everything else black. ``fps`` is the rate that the whole pipeline works at (frames per second)."""
+
+    detector: str = "movenet"
+    segmenter: str = "blazepose"
+    fps: float = 10.0
+    max_side: int = 640
+    """Longer side of the masked video in pixels; smaller videos keep their size."""
+    min_score: float = 0.2
+    hold: int = 5
+    """Frames for which the last mask of a person who was lost is kept."""
+    dilate: int = 4
+    """Pixels by which the mask is grown, so that hands and feet are not cut off."""
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Clips of a fixed length."""
+
+    length_s: float = 3.0
+    overlap_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class PoseConfig:
+    """Skeletons; ``frames`` says which pictures the estimator sees: ``masked`` (as in the paper) or ``raw``."""
+
+    estimator: str = "movenet"
+    frames: str = "masked"
+    max_people: int = 2
+    min_score: float = 0.15
+    hold: int = 5
+    """Frames over which a lost person is interpolated (with a reduced score)."""
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """The classes, and how timed intervals become one label per clip."""
+
+    classes: tuple[str, ...] = ("normal", "abnormal")
+    positive: str = "abnormal"
+    default: str = "normal"
+    min_overlap_s: float = 0.5
+    """An interval of another class than ``default`` labels a clip that it covers for this many seconds."""
+    min_per_class: int = 2
+    """Labelled clips per class that the gate of ``end_to_end`` waits for."""
+    timeout_s: float = 0.0
+    """How long the gate polls; 0 fails at once."""
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """A frozen split by source video."""
+
+    validation: float = 0.2
+    test: float = 0.3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The recogniser and its training."""
+
+    model: str = "protogcn"
+    width: int = 24
+    """Channels of the first stage (the paper's models have 96 or 64)."""
+    prototypes: int = 50
+    frames: int = 30
+    """T, to which each clip is resampled."""
+    people: int = 2
+    stream: str = "j"
+    epochs: int = 30
+    batch: int = 16
+    lr: float = 0.05
+    weight_decay: float = 5e-4
+    contrastive: float = 0.2
+    """Weight of ProtoGCN's class-specific contrastive loss."""
+    seed: int = 0
+    threads: int = 0
+    """CPU threads; 0 lets torch decide."""
+    patience: int = 12
+    joint_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class ServingConfig:
+    """Export, model repository and deployment."""
+
+    name: str = "abnormal"
+    max_batch: int = 16
+    queue_delay_us: int = 2000
+    instances: int = 2
+    opset: int = 18
+    target: str = "embedded"
+    """``embedded`` (the local Triton) or ``kserve``."""
+    namespace: str = "posewatch"
+    min_f1: float = 0.0
+    """A model below this F1 is not deployed."""
+    bench_seconds: float = 4.0
+    concurrency: tuple[int, ...] = (1, 8, 32)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that one run is told."""
+
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    pose: PoseConfig = field(default_factory=PoseConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+
+    def to_json(self) -> str:
+        """Canonical JSON: what pipelines pass on, so that a changed value changes the cache key."""
+        return canonical(dataclasses.asdict(self))
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 (64 hex digits) of a JSON-able value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        inner = [k for k in typing.get_args(kind) if k is not type(None)]
+        return None if value is None else _convert(inner[0], value, where)
+    if dataclasses.is_dataclass(kind):
+        return from_dict(typing.cast(type, kind), value, where)
+    if origin is tuple:
+        if isinstance(value, str):
+            value = [v for v in value.strip("[]() ").split(",") if v.strip()]
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, not {value!r}")
+        return tuple(_convert(typing.get_args(kind)[0], v, where) for v in value)
+    try:
+        if kind is bool:
+            if isinstance(value, str):
+                return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
+            return bool(value)
+        if kind is int:
+            if float(value) != int(float(value)):
+                raise ValueError
+            return int(float(value))
+        if kind is float:
+            return float(value)
+    except (TypeError, ValueError, KeyError):
+        raise ConfigError(f"{where} must be {kind.__name__}, not {value!r}") from None
+    if kind is str:
+        return str(value).strip() if isinstance(value, str) else str(value)
+    return value
+
+
+def from_dict(cls: type[T], data: Any, where: str = "") -> T:
+    """Build a config dataclass from plain data. Raises ConfigError naming an unknown key and its nearest known one."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where or 'configuration'} must be a mapping, not {type(data).__name__}")
+    kinds = typing.get_type_hints(cls)
+    values = {}
+    for key, value in data.items():
+        name = f"{where}.{key}" if where else str(key)
+        if key not in kinds:
+            near = difflib.get_close_matches(str(key), kinds, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(kinds)}"
+            raise ConfigError(f"unknown configuration key {name!r}: {hint}")
+        values[key] = _convert(kinds[key], value, name)
+    return cls(**values)
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in over.items():
+        out[key] = _merge(out[key], value) if isinstance(out.get(key), dict) and isinstance(value, Mapping) else value
+    return out
+
+
+def names() -> list[str]:
+    """The experiments that ship with the package."""
+    folder = resources.files("posewatch") / "configs"
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def _read(source: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    if source in seen:
+        raise ConfigError(f"configurations extend each other in a circle: {' -> '.join((*seen, source))}")
+    base: Path | None = None
+    if source.lstrip().startswith("{"):
+        text = source
+    elif source.endswith((".yaml", ".yml")):
+        base = Path(source)
+        if not base.is_file():
+            raise ConfigError(f"no such configuration file: {source} (shipped by name: {', '.join(names())})")
+        text = base.read_text(encoding="utf-8")
+    else:
+        shipped = resources.files("posewatch") / "configs" / f"{source}.yaml"
+        if not shipped.is_file():
+            near = difflib.get_close_matches(source, names(), 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(names())}; or a path ending in .yaml"
+            raise ConfigError(f"no configuration named {source!r}: {hint}")
+        text = shipped.read_text(encoding="utf-8")
+    try:
+        data = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"configuration {source[:60]!r} is not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"configuration {source[:60]!r} must be a mapping")
+    parent = data.pop("extends", None)
+    if parent:
+        if base and str(parent).endswith((".yaml", ".yml")):
+            parent = str(base.parent / parent)
+        data = _merge(_read(str(parent), (*seen, source)), data)
+    return data
+
+
+def load(source: str = "default", overrides: Iterable[str] = ()) -> Experiment:
+    """Read an experiment: a shipped name, a YAML path or a JSON text, then ``section.key=value`` overrides."""
+    data = _read(source)
+    for item in overrides:
+        path, sep, value = item.partition("=")
+        if not sep:
+            raise ConfigError(f"override {item!r} must look like section.key=value")
+        node: dict[str, Any] = {}
+        leaf = node
+        *parts, last = path.strip().split(".")
+        for part in parts:
+            leaf[part] = {}
+            leaf = leaf[part]
+        leaf[last] = value
+        data = _merge(data, node)
+    return from_dict(Experiment, data)

@@ -1,0 +1,79 @@
+"""Every error that posewatch raises on purpose, so that the CLI can print one line and choose the exit code.
+
+    PosewatchError            1  anything below
+    ├── InputError            2  what the user gave: a file, an option, a value
+    │   ├── VideoError           a video that cannot be read, or holds no picture
+    │   ├── LabelError           a label, class or label file that does not fit
+    │   └── ConfigError          an unknown key or a value out of range
+    ├── StoreError            3  the object store
+    │   ├── NotFound             no such bucket, object or artifact
+    │   ├── AccessDenied         wrong or missing credentials
+    │   └── Unreachable          no answer after the retries
+    ├── WeightsError          4  a weights file that is missing, or not the one that was published
+    ├── StackError            5  the embedded servers: a port taken, a server that died
+    └── ServingError          6  an inference server that refuses, times out or answers wrongly
+
+A message names the thing and the remedy in one line: "no such video: a.mp4 (give a file, a folder or an s3:// URI)".
+"""
+
+from __future__ import annotations
+
+
+class PosewatchError(Exception):
+    """Base of all errors raised on purpose; ``exit_code`` is what the CLI exits with."""
+
+    exit_code = 1
+
+
+class InputError(PosewatchError):
+    """Something that the user gave is wrong."""
+
+    exit_code = 2
+
+
+class VideoError(InputError):
+    """A video cannot be read, or holds no picture."""
+
+
+class LabelError(InputError):
+    """A label, a class or a label file does not fit."""
+
+
+class ConfigError(InputError):
+    """An unknown configuration key, or a value out of range."""
+
+
+class StoreError(PosewatchError):
+    """The object store could not do what was asked."""
+
+    exit_code = 3
+
+
+class NotFound(StoreError):
+    """No such bucket, object or artifact."""
+
+
+class AccessDenied(StoreError):
+    """The store refused the credentials."""
+
+
+class Unreachable(StoreError):
+    """The store gave no answer after the retries."""
+
+
+class WeightsError(PosewatchError):
+    """A weights file is missing or is not the one that was published."""
+
+    exit_code = 4
+
+
+class StackError(PosewatchError):
+    """One of the embedded servers could not start, or died."""
+
+    exit_code = 5
+
+
+class ServingError(PosewatchError):
+    """An inference server refused a request, timed out or answered wrongly."""
+
+    exit_code = 6

@@ -1,0 +1,260 @@
+"""Joint layouts as data: which joints a skeleton has, how they hang together and which are left and right.
+
+``get("coco17")`` gives a built-in one; ``from_yaml(path)`` reads a user's own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posewatch.errors import ConfigError, InputError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """V joints and how they hang together; all numbers are indices into ``joints``.
+
+    ``edges``    bones as (child, parent), pointing to the centre: what is drawn and what graph networks convolve over
+    ``centre``   the root of the body
+    ``pairs``    (left, right): what a mirror image swaps
+    ``parents``  V parents for the bone stream (a root is its own); follows from ``edges`` unless it is given
+    ``virtual``  what each of the last joints is the mean of; an estimator does not give those
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    centre: int
+    pairs: tuple[tuple[int, int], ...]
+    parents: tuple[int, ...] = ()
+    virtual: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        v = len(self.joints)
+
+        def need(ok: bool, message: str) -> None:
+            if not ok:
+                raise InputError(f"joint layout {self.name!r}: {message}")
+
+        need(v > 0 and len(set(self.joints)) == v, "joints must be given, each name once")
+        used = [*self.parents, self.centre, *(j for group in (*self.edges, *self.pairs, *self.virtual) for j in group)]
+        bad = [j for j in used if not 0 <= j < v]
+        need(not bad, f"joint {bad[0] if bad else ''} is not one of 0..{v - 1}")
+        need(all(len(e) == 2 for e in (*self.edges, *self.pairs)), "edges and pairs are lists of two joints")
+        sides = [j for pair in self.pairs for j in pair]
+        need(len(set(sides)) == len(sides), "a joint stands in two left/right pairs")
+        need(all(j < self.observed for g in self.virtual for j in g), "a virtual joint must be a mean of observed ones")
+        if not self.parents:
+            object.__setattr__(self, "parents", _parents(v, self.edges, self.centre))
+        need(len(self.parents) == v, f"parents must name {v} joints")
+        for joint in range(v):
+            seen = {joint}
+            while (joint := self.parents[joint]) not in seen:
+                seen.add(joint)
+            need(self.parents[joint] == joint, "parents run in a circle")
+
+    @property
+    def observed(self) -> int:
+        """How many joints an estimator gives: all but the virtual ones."""
+        return len(self.joints) - len(self.virtual)
+
+    @property
+    def mirror(self) -> tuple[int, ...]:
+        """Joint order of the mirror image: V indices."""
+        order = list(range(len(self.joints)))
+        for left, right in self.pairs:
+            order[left], order[right] = right, left
+        return tuple(order)
+
+    @property
+    def grandparents(self) -> tuple[int, ...]:
+        """The parent's parent; the joint itself where its parent is a root."""
+        up = self.parents
+        return tuple(up[up[j]] if up[up[j]] != up[j] else j for j in range(len(up)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as ``from_dict`` and ``from_yaml`` take it."""
+        return {
+            "name": self.name,
+            "joints": list(self.joints),
+            "edges": [list(e) for e in self.edges],
+            "centre": self.centre,
+            "pairs": [list(p) for p in self.pairs],
+            "parents": list(self.parents),
+            "virtual": [list(g) for g in self.virtual],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Layout:
+        """Joints may be given by name or by number. Raises InputError."""
+        if not isinstance(data, dict) or not {"name", "joints", "edges", "centre"} <= set(data):
+            raise InputError("a joint layout needs name, joints, edges and centre (pairs, parents, virtual are optional)")
+        joints = tuple(str(j) for j in data["joints"])
+
+        def index(joint: Any) -> int:
+            if isinstance(joint, int):
+                return joint
+            if joint not in joints:
+                raise InputError(f"joint layout {data['name']!r} has no joint {joint!r}")
+            return joints.index(joint)
+
+        def groups(key: str) -> tuple[tuple[int, ...], ...]:
+            return tuple(tuple(index(j) for j in group) for group in data.get(key) or ())
+
+        try:
+            return cls(
+                name=str(data["name"]),
+                joints=joints,
+                edges=groups("edges"),  # type: ignore[arg-type]
+                centre=index(data["centre"]),
+                pairs=groups("pairs"),  # type: ignore[arg-type]
+                parents=tuple(index(j) for j in data.get("parents") or ()),
+                virtual=groups("virtual"),
+            )
+        except TypeError:
+            raise InputError(f"joint layout {data['name']!r}: edges, pairs and virtual are lists of lists") from None
+
+
+def _parents(v: int, edges: tuple[tuple[int, int], ...], centre: int) -> tuple[int, ...]:
+    """Walk from the centre along the edges; joints that hang on nothing are their own parents."""
+    parents, front = {centre: centre}, [centre]
+    while front:
+        joint = front.pop(0)
+        for a, b in edges:
+            for child, parent in ((a, b), (b, a)):
+                if parent == joint and child not in parents:
+                    parents[child] = joint
+                    front.append(child)
+    return tuple(parents.get(j, j) for j in range(v))
+
+
+_COCO = (
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist "
+    "right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
+).split()
+_COCO_PAIRS = tuple((i, i + 1) for i in range(1, 16, 2))
+_COCO_LIMBS = ((15, 13), (13, 11), (16, 14), (14, 12), (9, 7), (7, 5), (10, 8), (8, 6), (1, 0), (3, 1), (2, 0), (4, 2))
+
+_BUILTIN = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            "coco17",
+            tuple(_COCO),
+            (*_COCO_LIMBS, (11, 5), (12, 6), (5, 0), (6, 0)),
+            centre=0,
+            pairs=_COCO_PAIRS,
+            # The bone stream of the published 2D configurations measures hips from the nose, not from the shoulders.
+            parents=(0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 0, 0, 11, 12, 13, 14),
+        ),
+        Layout(
+            "coco20",
+            (*_COCO, "mid_hip", "mid_spine", "mid_shoulder"),
+            (*_COCO_LIMBS, (11, 17), (12, 17), (5, 19), (6, 19), (0, 19), (17, 18), (18, 19)),
+            centre=19,
+            pairs=_COCO_PAIRS,
+            virtual=((11, 12), (5, 6, 11, 12), (5, 6)),
+        ),
+        Layout(
+            "openpose18",
+            tuple(
+                (
+                    "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip "
+                    "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear"
+                ).split()
+            ),
+            (
+                *((4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2), (5, 1), (2, 1)),
+                *((0, 1), (15, 0), (14, 0), (17, 15), (16, 14)),
+            ),
+            centre=1,
+            pairs=((5, 2), (6, 3), (7, 4), (11, 8), (12, 9), (13, 10), (15, 14), (17, 16)),
+        ),
+        Layout(
+            "kinect15",
+            tuple(
+                (
+                    "head neck torso left_shoulder left_elbow left_hand right_shoulder right_elbow right_hand left_hip "
+                    "left_knee left_foot right_hip right_knee right_foot"
+                ).split()
+            ),
+            (
+                *((0, 1), (1, 2), (3, 1), (4, 3), (5, 4), (6, 1), (7, 6), (8, 7)),
+                *((9, 2), (10, 9), (11, 10), (12, 2), (13, 12), (14, 13)),
+            ),
+            centre=2,
+            pairs=((3, 6), (4, 7), (5, 8), (9, 12), (10, 13), (11, 14)),
+        ),
+        Layout(
+            "kinect20",
+            tuple(
+                (
+                    "hip_centre spine shoulder_centre head left_shoulder left_elbow left_wrist left_hand right_shoulder "
+                    "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
+                    "right_ankle right_foot"
+                ).split()
+            ),
+            (
+                *((0, 1), (2, 1), (3, 2), (4, 2), (5, 4), (6, 5), (7, 6), (8, 2), (9, 8), (10, 9), (11, 10)),
+                *((12, 0), (13, 12), (14, 13), (15, 14), (16, 0), (17, 16), (18, 17), (19, 18)),
+            ),
+            centre=1,
+            pairs=((4, 8), (5, 9), (6, 10), (7, 11), (12, 16), (13, 17), (14, 18), (15, 19)),
+        ),
+        Layout(
+            "ntu25",
+            tuple(
+                (
+                    "spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder "
+                    "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
+                    "right_ankle right_foot spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb"
+                ).split()
+            ),
+            (
+                *((0, 1), (1, 20), (2, 20), (3, 2), (4, 20), (5, 4), (6, 5), (7, 6), (8, 20), (9, 8), (10, 9), (11, 10)),
+                *((12, 0), (13, 12), (14, 13), (15, 14), (16, 0), (17, 16), (18, 17), (19, 18)),
+                *((21, 7), (22, 7), (23, 11), (24, 11)),
+            ),
+            centre=20,
+            pairs=(
+                *((4, 8), (5, 9), (6, 10), (7, 11), (12, 16), (13, 17), (14, 18), (15, 19)),
+                *((21, 23), (22, 24)),
+            ),
+            # The published bone stream hangs the hand's tip on the thumb.
+            parents=(1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11),
+        ),
+    )
+}
+
+
+def names() -> list[str]:
+    """The built-in layouts."""
+    return list(_BUILTIN)
+
+
+def get(name: str) -> Layout:
+    """A built-in layout. Raises ConfigError naming the nearest one."""
+    if name not in _BUILTIN:
+        near = difflib.get_close_matches(name, _BUILTIN, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_BUILTIN)}"
+        raise ConfigError(f"unknown joint layout {name!r}: {hint}")
+    return _BUILTIN[name]
+
+
+def from_yaml(path: Path | str) -> Layout:
+    """A user's own layout: YAML with name, joints, edges, centre and optionally pairs, parents, virtual.
+
+    Joints may be named or numbered in all but ``joints``. Raises InputError.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the joint layout {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"the joint layout {path} is not YAML: {str(error).splitlines()[0]}") from None
+    return Layout.from_dict(data)

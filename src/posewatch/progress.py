@@ -1,0 +1,70 @@
+"""Progress of long work: a bar on a terminal, log lines in a pod, and JSON lines for whoever watches the run.
+
+When ``POSEWATCH_PROGRESS`` names a file, every stage appends {"stage", "done", "total", "unit", "note"} lines to
+it; the demo draws its bars from them, because a pipeline's steps run in processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Counts ``total`` units of one stage. Use as a context manager; ``advance`` after each unit."""
+
+    def __init__(self, stage: str, total: int, unit: str = "video") -> None:
+        self.stage, self.total, self.unit, self.done = stage, total, unit, 0
+        self._file = os.environ.get("POSEWATCH_PROGRESS", "")
+        terminal = sys.stderr.isatty() and not self._file
+        self._bar = tqdm(total=total, desc=stage, unit=unit, disable=not terminal, leave=True)
+        self._lines = not terminal and not self._file
+        self._last = 0.0
+
+    def __enter__(self) -> Progress:
+        self._emit("", force=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        if kind is None:
+            self._emit("finished", force=True)
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """``count`` more units are done; ``note`` is one short remark (a loss, a name)."""
+        self.done += count
+        self._bar.update(count)
+        if note:
+            self._bar.set_postfix_str(note, refresh=False)
+        self._emit(note)
+
+    def say(self, message: str) -> None:
+        """A line for people that does not tear the bar."""
+        if self._lines or self._file:
+            print(json.dumps({"stage": self.stage, "message": message}), file=sys.stderr, flush=True)
+        else:
+            tqdm.write(message, file=sys.stderr)
+        self._write({"stage": self.stage, "message": message})
+
+    def _write(self, row: dict[str, object]) -> None:
+        if self._file:
+            with open(self._file, "a", encoding="utf-8") as out:
+                out.write(json.dumps(row) + "\n")
+
+    def _emit(self, note: str, force: bool = False) -> None:
+        now = time.monotonic()
+        row = {"stage": self.stage, "done": self.done, "total": self.total, "unit": self.unit, "note": note}
+        if force or now - self._last > 0.2 or self.done >= self.total:
+            self._write(row)
+        if self._lines and (force or now - self._last > 10):
+            print(json.dumps(row), file=sys.stderr, flush=True)
+        elif not force and now - self._last <= 0.2:
+            return
+        self._last = now

@@ -1,0 +1,231 @@
+"""The frozen records that travel between the stages; each checks its own shapes and ranges when it is made."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.errors import InputError
+
+Source = Literal["human", "bulk", "model", "import"]
+SOURCES: tuple[Source, ...] = ("human", "bulk", "model", "import")
+
+
+def _require(ok: bool, message: str) -> None:
+    if not ok:
+        raise InputError(message)
+
+
+def video_id(sha256: str) -> str:
+    """Id of a video, derived from its content: the same file never makes a second copy."""
+    _require(len(sha256) == 64, f"a video's sha256 has 64 hex digits, not {len(sha256)}")
+    return f"v-{sha256[:16]}"
+
+
+def clip_id(video: str, start_s: float, length_s: float) -> str:
+    """Id of a clip, derived from its video, start and length (milliseconds), whatever the masking was."""
+    text = f"{video}/{round(start_s * 1000)}/{round(length_s * 1000)}"
+    return f"c-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class Video:
+    """A raw video in the store.
+
+    ``fps`` is the mean frame rate in frames per second, ``duration_s`` seconds by the last timestamp, ``name`` the
+    path that the user knows it by (labels refer to it).
+    """
+
+    id: str
+    name: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    fps: float
+    duration_s: float
+    frames: int
+
+    def __post_init__(self) -> None:
+        _require(self.id == video_id(self.sha256), f"video id {self.id!r} does not follow from its sha256")
+        _require(self.width > 0 and self.height > 0, f"video {self.name!r} has size {self.width}x{self.height}")
+        _require(self.fps > 0 and self.duration_s > 0, f"video {self.name!r} has no duration or frame rate")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A stretch of one masked video: [start_s, start_s + length_s) seconds, shown to labelers.
+
+    ``people`` is the mean number of persons found per frame; 0 means that nobody was seen in it.
+    """
+
+    id: str
+    video_id: str
+    start_s: float
+    length_s: float
+    fps: float
+    frames: int
+    width: int
+    height: int
+    people: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.start_s >= 0 and self.length_s > 0, f"clip {self.id}: start {self.start_s}, length {self.length_s}"
+        )
+        _require(
+            self.id == clip_id(self.video_id, self.start_s, self.length_s),
+            f"clip id {self.id!r} does not follow from its video, start and length",
+        )
+        _require(self.frames > 0, f"clip {self.id} has no frames")
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.length_s
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Persons found in one frame.
+
+    boxes      float32 (P, 4)      x1, y1, x2, y2 in pixels of the frame
+    scores     float32 (P,)        in [0, 1]
+    keypoints  float32 (P, V, 3)   x, y in pixels, score in [0, 1]; None when the detector gives boxes only
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    keypoints: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        p = len(self.boxes)
+        _require(self.boxes.shape == (p, 4), f"boxes must be (P, 4), not {self.boxes.shape}")
+        _require(self.scores.shape == (p,), f"scores must be ({p},), not {self.scores.shape}")
+        if self.keypoints is not None:
+            shape = self.keypoints.shape
+            _require(len(shape) == 3 and shape[0] == p and shape[2] == 3, f"keypoints must be ({p}, V, 3), not {shape}")
+
+    @classmethod
+    def none(cls, joints: int | None = None) -> Detections:
+        """Nobody in the frame; ``joints`` gives V when the detector has keypoints."""
+        keypoints = None if joints is None else np.zeros((0, joints, 3), np.float32)
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), keypoints)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The skeletons of one clip.
+
+    ``keypoints`` float32 (M, T, V, 3): x, y in pixels and a score in [0, 1], M persons by track (most present first,
+    absent persons all zero), T frames at ``fps``, V joints in the order of ``layout``.
+    """
+
+    keypoints: NDArray[np.float32]
+    fps: float
+    width: int
+    height: int
+    layout: str = "coco17"
+
+    def __post_init__(self) -> None:
+        k = self.keypoints
+        _require(k.ndim == 4 and k.shape[3] == 3, f"keypoints must be (M, T, V, 3), not {k.shape}")
+        _require(k.dtype == np.float32, f"keypoints must be float32, not {k.dtype}")
+        _require(k.shape[0] >= 1 and k.shape[1] >= 1, f"keypoints need a person and a frame, shape is {k.shape}")
+        _require(bool(np.isfinite(k).all()), "keypoints hold NaN or infinite values")
+        score = k[..., 2]
+        _require(bool((score >= 0).all() and (score <= 1).all()), "keypoint scores must lie in [0, 1]")
+        _require(self.fps > 0 and self.width > 0 and self.height > 0, "a skeleton needs fps and the frame size")
+
+    @property
+    def persons(self) -> int:
+        """How many of the M persons are ever seen."""
+        return int((self.keypoints[..., 2] > 0).any(axis=(1, 2)).sum())
+
+
+@dataclass(frozen=True)
+class LabelEvent:
+    """One act of labelling; events are only ever appended and the current label is a fold over them.
+
+    ``new`` None means that the label was taken back (undo). ``when`` is an ISO 8601 time in UTC.
+    """
+
+    clip_id: str
+    old: str | None
+    new: str | None
+    who: str
+    when: str
+    source: Source
+    model_version: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.source in SOURCES, f"label source {self.source!r} is none of {', '.join(SOURCES)}")
+        _require(bool(self.who), "a label event needs to say who made it")
+        _require(self.source != "model" or bool(self.model_version), "a model's label needs its model_version")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of N clips.
+
+    probabilities  float32 (N, K), rows sum to 1, columns in the order of ``labels``
+    embedding      float32 (N, D), or None when the model gives none
+    """
+
+    probabilities: NDArray[np.float32]
+    labels: tuple[str, ...]
+    embedding: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        p = self.probabilities
+        _require(
+            p.ndim == 2 and p.shape[1] == len(self.labels),
+            f"probabilities must be (N, {len(self.labels)}), not {p.shape}",
+        )
+        _require(bool(np.allclose(p.sum(1), 1, atol=1e-3)), "probabilities do not sum to 1")
+        if self.embedding is not None:
+            _require(self.embedding.ndim == 2 and len(self.embedding) == len(p), "embedding must be (N, D)")
+
+
+@dataclass(frozen=True)
+class Parent:
+    """An artifact that another was made from: its prefix in the same store and the sha256 of its manifest."""
+
+    prefix: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where an artifact comes from; stored beside it as ``lineage.json``.
+
+    ``config`` is what the stage was told, ``weights`` maps a weights name to {"sha256", "licence"}, ``source`` says
+    where an artifact without parents came from. No clock and no host in it: the same input gives the same bytes.
+    """
+
+    stage: str
+    unit: str
+    config: dict[str, Any]
+    parents: tuple[Parent, ...] = ()
+    code_version: str = ""
+    weights: dict[str, dict[str, str]] = field(default_factory=dict)
+    source: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Lineage:
+        return cls(**{**data, "parents": tuple(Parent(**p) for p in data.get("parents", ()))})

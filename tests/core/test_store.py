@@ -1,0 +1,78 @@
+"""The same promises from every store: memory, folder and (in tests/stack) the real S3 server."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from posewatch.errors import InputError, NotFound
+from posewatch.store import FolderStore, MemoryStore, ObjectStore, open_store
+
+
+@pytest.fixture(params=["memory", "folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "memory":
+        return MemoryStore(str(tmp_path))
+    if request.param == "folder":
+        return FolderStore(tmp_path / "store")
+    return request.getfixturevalue("s3_store")
+
+
+def test_round_trip_through_bytes_and_files(store: ObjectStore, tmp_path: Path) -> None:
+    store.put("a/b.txt", b"one")
+    source = tmp_path / "source"
+    source.write_bytes(b"two" * 1000)
+    store.upload("a/c.bin", source)
+    assert store.get("a/b.txt") == b"one"
+    assert store.fetch("a/c.bin", tmp_path / "back").read_bytes() == source.read_bytes()
+    assert store.exists("a/b.txt")
+    assert not store.exists("a/nothing")
+
+
+def test_list_is_sorted_and_bounded_by_the_prefix(store: ObjectStore) -> None:
+    for key in ("x/b/1", "x/a", "x/b-2", "x/b/0", "y/1"):
+        store.put(key, key.encode())
+    assert [o.key for o in store.list("x/")] == ["x/a", "x/b-2", "x/b/0", "x/b/1"]
+    assert [o.size for o in store.list("y/")] == [3]
+
+
+def test_put_replaces_and_delete_is_idempotent(store: ObjectStore) -> None:
+    store.put("k", b"1")
+    store.put("k", b"22")
+    assert store.get("k") == b"22"
+    store.delete("k")
+    store.delete("k")
+    assert not store.exists("k")
+
+
+def test_missing_object_is_named(store: ObjectStore) -> None:
+    with pytest.raises(NotFound, match=r"no such object: .*nothing/here"):
+        store.get("nothing/here")
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a//b", "../a", "a/../b", "a\\b"])
+def test_keys_that_could_escape_are_refused(store: ObjectStore, key: str) -> None:
+    with pytest.raises(InputError, match="bad object key"):
+        store.put(key, b"")
+
+
+def test_a_folder_store_leaves_no_half_file_when_the_source_fails(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    with pytest.raises(Exception, match="missing"):
+        store.upload("a/b", tmp_path / "missing")
+    assert store.list() == []
+    assert not [p for p in (tmp_path / "store").rglob("*") if p.is_file()]
+
+
+def test_stores_travel_to_other_processes_by_uri(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    assert pickle.loads(pickle.dumps(store)).uri == store.uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"), [("ftp://x", "unknown store"), ("s3://", "no bucket"), ("", "no object store")]
+)
+def test_bad_uris(uri: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POSEWATCH_STORE", raising=False)
+    with pytest.raises(InputError, match=words):
+        open_store(uri)

