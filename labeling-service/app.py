@@ -129,9 +129,8 @@ def _origin(card: Card) -> str:
 
 def show_page(session: LabelingSession, video: VideoProgress) -> None:
     key = f"page {video.video_id}"
-    if key not in st.session_state:
-        st.session_state[key] = session.page(video.video_id).number + 1  # where the work stopped
-    page: Page = session.page(video.video_id, st.session_state[key] - 1)
+    chosen: int | None = st.session_state.get(key)  # None when the video is opened: it opens where the work stopped
+    page: Page = session.page(video.video_id, None if chosen is None else chosen - 1)
     st.subheader(plain(video.name), anchor=False)
     st.progress(page.labelled / max(page.clips, 1), f"{page.labelled} of {page.clips} clips of this video labelled")
     with st.grid(4, min_column_width=220, gap="small"):
@@ -139,7 +138,7 @@ def show_page(session: LabelingSession, video: VideoProgress) -> None:
             with st.container(border=True, gap="small", key=f"card {card.entry.clip.id}"):
                 show_card(session, card)
     if page.pages > 1:
-        st.pagination(page.pages, key=key)
+        st.pagination(page.pages, default=page.number + 1, key=key)
 
 
 def main() -> None:

@@ -143,7 +143,7 @@ def _deploy(args: argparse.Namespace) -> str:
 
     told = Told(args)
     evaluation = told(args.evaluation) if args.evaluation else None
-    return deploy(told(args.model), evaluation, told.config.serving)
+    return deploy(told(args.model), evaluation, told.config.serving, force=args.force)
 
 
 def _smoke(args: argparse.Namespace) -> str:
@@ -299,6 +299,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb("publish", _publish, "write an immutable version of the model repository", "onnx")
     made = verb("deploy", _deploy, "serve a published version", "model")
     made.add_argument("--evaluation", help="evaluation whose F1 must pass serving.min_f1")
+    made.add_argument("--force", action="store_true", help="take over fields that another manager of the service owns")
     verb("smoke-test", _smoke, "compare what is served with the export", "endpoint", "dataset", "onnx", "model")
     verb(
         "score",

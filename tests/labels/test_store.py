@@ -173,10 +173,19 @@ def test_two_processes_that_open_and_write_at_once_lose_nothing(url, make_clips)
         assert [e.old for e in chain] == [None, *(e.new for e in chain[:-1])], "each writer saw the other's last label"
 
 
-def test_new_stores_opened_at_once_by_several_processes(url):
-    code = "import sys; from posewatch.labels.store import LabelStore; print(LabelStore(sys.argv[1]).videos())"
-    several = [subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [process.communicate(timeout=60)[0] for process in several] == ["[]\n"] * 3
+def test_a_new_store_opened_at_once_by_several_processes(url):
+    code = (
+        "import sys; from posewatch.labels.store import LabelStore; print('ready', flush=True); sys.stdin.readline()\n"
+        "print(LabelStore(sys.argv[1]).videos())"
+    )
+    command = [sys.executable, "-c", code, url]
+    several = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for process in several:
+        assert process.stdout.readline() == "ready\n"
+    for process in several:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=60)[0] for process in several] == ["[]\n"] * 4
 
 
 def test_acknowledged_labels_outlive_a_killed_writer(url, make_clips):

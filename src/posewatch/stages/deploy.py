@@ -10,10 +10,10 @@ from posewatch.errors import ConfigError, ServingError, StackError
 from posewatch.progress import Progress
 
 
-def deploy(model: Artifact, evaluation: Artifact | None, config: ServingConfig) -> str:
-    """Serve a published version and return its endpoint, ``grpc://host:port/<model name>``.
+def deploy(model: Artifact, evaluation: Artifact | None, config: ServingConfig, *, force: bool = False) -> str:
+    """Serve a published version and return its endpoint, ``grpc://host:port/<model name>`` or ``http://…``.
 
-    A model that misses its gate (``min_f1``) is refused with ServingError before anything changes.
+    ``force`` takes over fields of the service that another manager owns. A model that misses its gate (``min_f1``) is refused with ServingError before anything changes.
     """
     if evaluation is not None:
         from posewatch.serving.deploy import gate
@@ -25,7 +25,14 @@ def deploy(model: Artifact, evaluation: Artifact | None, config: ServingConfig) 
         elif config.target == "kserve":
             from posewatch.serving.deploy import deploy_kserve
 
-            endpoint = deploy_kserve(f"{model.uri}/", config, version=_version(model), lineage_digest=model.digest)
+            endpoint = deploy_kserve(
+                f"{model.uri}/",
+                config,
+                version=_version(model),
+                lineage_digest=model.digest,
+                force=force,
+                progress=progress,
+            ).uri
         else:
             raise ConfigError(f"serving.target must be 'embedded' or 'kserve', not {config.target!r}")
         progress.advance(note=endpoint)

@@ -41,16 +41,18 @@ def queue(clips: Artifact, labels: LabelStore) -> int:
 
 def bring(clips: Artifact, source: str, labels: LabelStore, config: LabelConfig) -> dict[str, Any]:
     """Import the label files of ``source`` (a folder, a labels.csv, an s3:// URI) as events of source "import"."""
-    with local(source) as path:
-        intervals = find_labels(path, config)
-    report = import_labels(labels, entries(clips), intervals, config)
+    names = [name for row, _ in members(clips) for name in row["names"]]
+    with local(source) as path, Progress("labels", 1, "import") as progress:
+        intervals = find_labels(path, config, warn=progress.say)
+        report = import_labels(labels, entries(clips), intervals, config, videos=names)
+        progress.advance()
     return dataclasses.asdict(report)
 
 
 def wait(clips: Artifact, labels: LabelStore, config: LabelConfig) -> dict[str, int]:
     """Poll until every class has enough labelled clips; returns the counts. Raises LabelError after the time-out."""
     ids = [entry.clip.id for entry in entries(clips)]
-    with Progress("labels", len(config.classes) * config.min_per_class, "label") as progress:
+    with Progress("label gate", len(config.classes) * config.min_per_class, "label") as progress:
         return wait_for_labels(labels, config, progress, clip_ids=ids)
 
 

@@ -1,0 +1,59 @@
+"""The gate between preparing and training: it waits until people have labelled enough clips of every class."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from posewatch.config import LabelConfig
+from posewatch.errors import LabelError
+
+if TYPE_CHECKING:
+    from posewatch.labels.store import LabelStore
+    from posewatch.progress import Progress
+
+
+def wait_for_labels(
+    store: LabelStore,
+    config: LabelConfig,
+    progress: Progress | None = None,
+    clip_ids: Collection[str] | None = None,
+    poll_s: float = 2.0,
+) -> dict[str, int]:
+    """Labelled clips per class (of ``clip_ids``, or of all) as soon as every class has ``config.min_per_class``.
+
+    Asks the store every ``poll_s`` seconds for ``config.timeout_s`` seconds, at least once. A model's pre-label does
+    not count. ``progress`` counts the labels that were needed and is told whenever a count changes. Raises
+    LabelError, naming the classes, on timeout.
+    """
+    deadline = time.monotonic() + config.timeout_s
+    before: dict[str, int] | None = None
+    while True:
+        found = store.counts(clip_ids, exclude_sources=("model",))
+        counts = {name: found.get(name, 0) for name in config.classes}
+        if progress is not None and counts != before:
+            progress.say("labelled: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        if progress is not None:
+            have = sum(min(count, config.min_per_class) for count in counts.values())
+            progress.advance(max(0, have - progress.done))  # a label that is taken back does not turn the bar back
+        before = counts
+        short = {name: count for name, count in counts.items() if count < config.min_per_class}
+        if not short:
+            return counts
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise LabelError(_message(short, config))
+        time.sleep(min(poll_s, left))
+
+
+def _message(short: dict[str, int], config: LabelConfig) -> str:
+    needed = config.min_per_class
+    parts = ", and ".join(
+        f"class {name!r} has {count or 'no'} labelled clip{'' if count == 1 else 's'}" for name, count in short.items()
+    )
+    waited = f" after {config.timeout_s:g} s" if config.timeout_s > 0 else ""
+    return (
+        f"{parts}{waited}, {needed} {'is' if needed == 1 else 'are'} needed: label more with `posewatch label`, "
+        "or lower labels.min_per_class"
+    )
