@@ -133,8 +133,10 @@ def run_pipeline(arguments: list[str], home: Path) -> dict[str, str]:
                 run.wait()
     text = log.read_text(encoding="utf-8", errors="replace")
     if run.returncode:
-        said = re.findall(r"posewatch\.errors\.\w+: (.+)", text)
-        raise PosewatchError(f"{said[-1] if said else 'the pipeline failed'} (whole log: {log})")
+        said = re.findall(r"posewatch\.errors\.\w+: (.+)", text) or re.findall(
+            r"^\s*(\w+(?:Error|Exception): .+)", text, re.M
+        )
+        raise PosewatchError(f"{said[0] if said else 'the pipeline failed'} (whole log: {log})")
     return dict(re.findall(r"^(model|endpoint|report): (\S+)$", text, re.MULTILINE))
 
 

@@ -28,7 +28,7 @@ def evaluate(
     made = stage(where, get(where, data), get(where, checkpoint))
     found = made.json("metrics.json")
     metrics.metadata.update({k: v for k, v in found.items() if isinstance(v, int | float)})
-    curves.log_confusion_matrix(found["classes"], found["confusion_matrix"])
+    curves.log_confusion_matrix(found["labels"], found["confusion_matrix"])
     if found["roc"]:
         curves.log_roc_curve(found["roc"]["fpr"], found["roc"]["tpr"], found["roc"]["thresholds"])
     return made.uri

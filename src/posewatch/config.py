@@ -99,7 +99,7 @@ class TrainConfig:
     stream: str = "j"
     epochs: int = 30
     batch: int = 16
-    lr: float = 0.05
+    lr: float = 0.003
     weight_decay: float = 5e-4
     contrastive: float = 0.2
     """Weight of ProtoGCN's class-specific contrastive loss."""

@@ -91,7 +91,9 @@ class Layout:
     def from_dict(cls, data: Any) -> Layout:
         """Joints may be given by name or by number. Raises InputError."""
         if not isinstance(data, dict) or not {"name", "joints", "edges", "centre"} <= set(data):
-            raise InputError("a joint layout needs name, joints, edges and centre (pairs, parents, virtual are optional)")
+            raise InputError(
+                "a joint layout needs name, joints, edges and centre (pairs, parents, virtual are optional)"
+            )
         joints = tuple(str(j) for j in data["joints"])
 
         def index(joint: Any) -> int:
@@ -214,7 +216,20 @@ _BUILTIN = {
                 ).split()
             ),
             (
-                *((0, 1), (1, 20), (2, 20), (3, 2), (4, 20), (5, 4), (6, 5), (7, 6), (8, 20), (9, 8), (10, 9), (11, 10)),
+                *(
+                    (0, 1),
+                    (1, 20),
+                    (2, 20),
+                    (3, 2),
+                    (4, 20),
+                    (5, 4),
+                    (6, 5),
+                    (7, 6),
+                    (8, 20),
+                    (9, 8),
+                    (10, 9),
+                    (11, 10),
+                ),
                 *((12, 0), (13, 12), (14, 13), (15, 14), (16, 0), (17, 16), (18, 17), (19, 18)),
                 *((21, 7), (22, 7), (23, 11), (24, 11)),
             ),

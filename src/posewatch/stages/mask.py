@@ -30,7 +30,10 @@ def mask(store: ObjectStore, raw: Artifact, config: MaskConfig) -> Artifact:
 
     rows = members(raw)
     weights = weights_of(config)
-    jobs = [Job("masked", row["video"], dataclasses.asdict(config), (artifact,), weights) for row, artifact in rows]
+    jobs = [
+        Job("masked", row["video"], dataclasses.asdict(config), (artifact,), weights, source=row["names"][0])
+        for row, artifact in rows
+    ]
     names = [row["names"][0] for row, _ in rows]
     return collect(store, "mask", [row_of(row) for row, _ in rows], each(store, "mask", jobs, names, config, _make))
 

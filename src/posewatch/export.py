@@ -1,0 +1,175 @@
+"""Checkpoint → one ONNX file that takes raw keypoints, proven equal to PyTorch before anybody can serve it.
+
+Input ``keypoints`` (N, M, T, V, 3) float32, N dynamic; outputs ``probabilities`` (N, K) and ``embedding`` (N, D). What a
+client must know (labels, layout, frames, people, fps, positive, threshold, lineage, version) is in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.errors import InputError, ServingError
+
+TOLERANCE = 1e-4
+BATCHES = (1, 2, 8)
+VERSION = "1"
+
+
+def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -> dict[str, Any]:
+    """Write ``out`` and return {"max_abs_error", "bytes", "opset", "batches", "labels", ...}.
+
+    Raises InputError for a checkpoint or opset that cannot be exported, ServingError when the file's batch is frozen or
+    its answers differ from PyTorch by more than 1e-4. Nothing is left at ``out`` then.
+    """
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401 - to check the result with
+        import onnxscript  # noqa: F401 - the exporter needs it
+        import torch
+    except ImportError as error:
+        raise InputError(f"export needs {error.name}: pip install 'posewatch[train]'") from None
+    from posewatch.recognition.recogniser import load_checkpoint
+
+    if opset < 18:
+        raise InputError(f"opset {opset} is too old: the exporter writes 18 or newer")
+    recogniser = load_checkpoint(checkpoint)
+    recogniser.network.trim()
+    shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
+    example = torch.from_numpy(_clips(2, shape))
+    with _quiet():
+        program = torch.onnx.export(
+            recogniser,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=["keypoints"],
+            output_names=["probabilities", "embedding"],
+            dynamic_shapes={"keypoints": {0: torch.export.Dim("N", min=1, max=4096)}},
+            verbose=False,
+        )
+    if program is None:
+        raise ServingError("the exporter gave no model")
+    model = program.model_proto
+    _strip(model)
+    about = {
+        "labels": json.dumps(list(recogniser.labels)),
+        "layout": recogniser.layout.name,
+        "frames": str(recogniser.frames),
+        "people": str(recogniser.people),
+        "fps": f"{recogniser.fps:g}",
+        "positive": recogniser.positive,
+        "threshold": f"{recogniser.threshold:g}",
+        "lineage": lineage,
+        "version": VERSION,
+    }
+    onnx.helper.set_model_props(model, about)
+    onnx.checker.check_model(model)
+    worst = verify(model, recogniser)
+    data = model.SerializeToString(deterministic=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.part")
+    partial.write_bytes(data)
+    partial.replace(out)
+    return {
+        "max_abs_error": float(f"{worst:.3g}"),
+        "tolerance": TOLERANCE,
+        "batches": list(BATCHES),
+        "bytes": len(data),
+        "opset": next(o.version for o in model.opset_import if o.domain == ""),
+        "parameters": sum(p.numel() for p in recogniser.parameters()),
+        "input": ["N", *shape],
+        "lineage": lineage,
+        **{k: getattr(recogniser, k) for k in ("positive", "threshold", "fps")},
+        "labels": list(recogniser.labels),
+    }
+
+
+def verify(model: Any, recogniser: Any) -> float:
+    """The largest difference between an ONNX model's answers and the recogniser's, at N = 1, 2 and 8.
+
+    Raises ServingError when the batch is frozen or the difference is above 1e-4.
+    """
+    import onnxruntime
+    import torch
+
+    first = model.graph.input[0].type.tensor_type.shape.dim[0]
+    if not first.dim_param:
+        raise ServingError(f"the exported batch is frozen at {first.dim_value}: a part of the model depends on N")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    data = model.SerializeToString(deterministic=True)
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
+    worst = 0.0
+    for clips in (np.zeros((1, *shape), np.float32), *(_clips(n, shape) for n in BATCHES)):
+        with torch.no_grad():
+            want = [t.numpy() for t in recogniser(torch.from_numpy(clips))]
+        got = session.run(["probabilities", "embedding"], {"keypoints": clips})
+        if [g.shape for g in got] != [w.shape for w in want]:
+            raise ServingError(f"the exported model answers {len(clips)} clips with shape {got[0].shape}")
+        difference = max(float(np.abs(a - b).max()) for a, b in zip(got, want, strict=True))
+        if not difference <= TOLERANCE:
+            raise ServingError(f"the exported model differs from PyTorch by {difference:.2g} at N = {len(clips)}")
+        worst = max(worst, difference)
+    return worst
+
+
+def _clips(n: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """N made-up clips: walking clouds of joints with some missing; the last is empty, in the first a person is."""
+    rng = np.random.default_rng(n)
+    people, frames, joints, _ = shape
+    clips = np.zeros((n, *shape), np.float32)
+    start = rng.uniform(100, 500, (n, people, 1, 1, 2))
+    walk = rng.normal(0, 4, (n, people, frames, 1, 2)).cumsum(2)
+    clips[..., :2] = (
+        start + walk + rng.normal(0, 40, (n, people, 1, joints, 2)) + rng.normal(0, 2, (*clips.shape[:-1], 2))
+    )
+    clips[..., 2] = rng.uniform(0.2, 1, clips.shape[:-1])
+    clips[rng.random(clips.shape[:-1]) < 0.1] = 0
+    clips[0, 1:] = 0
+    if n > 1:
+        clips[-1] = 0
+    return clips
+
+
+def _strip(model: Any) -> None:
+    """Take out what the exporter notes about the machine: source lines with paths, stack traces, name scopes."""
+    model.doc_string = ""
+    model.producer_version = ""
+    del model.metadata_props[:]
+    del model.graph.value_info[:]
+    for graph in (model.graph, *model.functions):
+        del graph.metadata_props[:]
+        graph.doc_string = ""
+        for node in graph.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """The exporter talks to stdout, stderr and its loggers; a stage has its own progress line."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,194 @@
+"""What happens in a video: who is there, who does what when. Everything is drawn from one generator per video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from posewatch.footage.engine import fall
+from posewatch.footage.figure import Look
+from posewatch.footage.motion import Poses, chain, resample
+
+ABNORMAL = frozenset({"punch", "kick", "spinkick", "fall", "lie"})
+"""Fine action names that count as abnormal; all others are normal."""
+
+NORMAL_KINDS = (
+    "walk", "walk+stand", "dance", "run", "walk+walk", "jump", "getup", "dance+stand", "wander", "walk+wave",
+    "spin", "jump+stand",
+)  # fmt: skip
+ABNORMAL_KINDS = (
+    "punch>stand", "walk>fall", "kick", "punch", "stand>fall+stand", "spinkick", "kick>stand", "run>fall",
+    "punch>fall", "spinkick>stand",
+)  # fmt: skip
+FALL_S = 1.5
+"""A fall is over after this; from then on the person lies."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """``person`` does ``action`` from ``start`` to ``stop`` (seconds)."""
+
+    person: int
+    action: str
+    start: float
+    stop: float
+
+
+@dataclass(frozen=True)
+class Role:
+    """One person: a track of poses at ``RATE`` and what it shows."""
+
+    track: Poses
+    intervals: list[Interval] = field(default_factory=list)
+
+
+def kind_of(seed: int, index: int) -> str:
+    """What kind of video number ``index`` is: even ones are normal, odd ones abnormal; kinds take turns."""
+    kinds = ABNORMAL_KINDS if index % 2 else NORMAL_KINDS
+    return kinds[(index // 2 + seed) % len(kinds)]
+
+
+def labels(intervals: list[Interval], seconds: float) -> list[tuple[float, float, str]]:
+    """The video as (start, stop, normal|abnormal), end to end; abnormal as soon as one person is."""
+    cuts = sorted({0.0, seconds, *(i.start for i in intervals), *(i.stop for i in intervals)})
+    rows: list[tuple[float, float, str]] = []
+    for start, stop in zip(cuts, cuts[1:], strict=False):
+        bad = any(i.action in ABNORMAL and i.start < stop and i.stop > start for i in intervals)
+        label = "abnormal" if bad else "normal"
+        if rows and rows[-1][2] == label:
+            rows[-1] = (rows[-1][0], stop, label)
+        else:
+            rows.append((start, stop, label))
+    return rows
+
+
+def _spans(person: int, plan: list[tuple[str, float]]) -> list[Interval]:
+    out, at = [], 0.0
+    for action, seconds in plan:
+        out.append(Interval(person, action, round(at, 2), round(at + seconds, 2)))
+        at += seconds
+    return out
+
+
+def _finish(
+    person: int, plan: list[tuple[str, float]], seconds: float, track: Poses, urdf: Path, look: Look,
+    rng: np.random.Generator,
+) -> Role:  # fmt: skip
+    """Let the person fall where ``track`` ends and lie until the video does."""
+    begun = sum(s for _, s in plan)
+    rest = max(0.2, seconds - begun)
+    down = fall(urdf, look.height, track, rest, rng)
+    spans = [("fall", min(FALL_S, rest))] + ([("lie", rest - FALL_S)] if rest > FALL_S else [])
+    return Role(np.concatenate([track, down]), _spans(person, [*plan, *spans]))
+
+
+def play(kind: str, seconds: float, looks: list[Look], urdfs: list[Path], rng: np.random.Generator) -> list[Role]:
+    """The roles of a video of this kind; as many as ``people(kind)``, one per look."""
+    speed, phase, facing = rng.uniform(0.8, 1.2), rng.random(), rng.uniform(0, 2 * np.pi)
+    seeds = [int(s) for s in rng.integers(0, 2**31, 4)]
+    change = round(seconds * rng.uniform(0.3, 0.42), 1)
+    first, _, second = kind.partition("+")
+    if ">" not in first and kind not in ABNORMAL_KINDS:
+        return _normal(first, second, seconds, speed, phase, facing, seeds, rng)
+    before, _, act = first.partition(">")
+    if act == "fall" and before in ("walk", "run", "stand"):
+        plan = [(before, change)]
+        track = chain(plan, facing=facing, speed=speed, phase=phase, radius=0.7, seed=seeds[0])
+        roles = [_finish(0, plan, seconds, track, urdfs[0], looks[0], rng)]
+        if second:
+            place = _beside(facing, 1.35, rng)
+            plan = [(second, seconds)]
+            roles.append(Role(chain(plan, place=place, facing=_towards(place), seed=seeds[1]), _spans(1, plan)))
+        return roles
+    if not act:  # somebody who hits the air
+        plan = [("walk" if rng.random() < 0.7 else "stand", change), (before, seconds - change)]
+        track = chain(plan, facing=facing, speed=speed, phase=phase, radius=0.6, seed=seeds[0])
+        return [Role(track, _spans(0, plan))]
+    return _attack(before, act, seconds, change, speed, facing, seeds, looks, urdfs, rng)
+
+
+def _normal(
+    first: str, second: str, seconds: float, speed: float, phase: float, facing: float, seeds: list[int],
+    rng: np.random.Generator,
+) -> list[Role]:  # fmt: skip
+    if first == "wander":
+        cut = round(seconds * 0.35, 1)
+        plan = [("walk", cut), ("stand", cut), ("walk", seconds - 2 * cut)]
+    elif first == "getup":
+        rise = min(round(2.1 / speed, 1), seconds * 0.6)
+        plan, phase = [("getup", rise), ("walk", seconds - rise)], 0.0
+    elif first == "dance":
+        cut = round(seconds / 2, 1)
+        plan = [("dance", cut), ("dance_slow", seconds - cut)]
+    else:
+        plan = [(first, seconds)]
+    radius = 0.75 if first in ("walk", "run", "wander") else 0.5
+    place = (0.0, 0.0)
+    if second:
+        place = _beside(facing, 0.75, rng)
+        radius = 0.45
+    roles = [Role(chain(plan, place=place, facing=facing, speed=speed, phase=phase, radius=radius, seed=seeds[0]))]
+    roles = [Role(roles[0].track, _spans(0, plan))]
+    if second:
+        other = (-place[0], -place[1])
+        plan = [(second, seconds)]
+        turn = facing + np.pi if second == "walk" else _towards(other) + rng.uniform(-0.6, 0.6)
+        track = chain(
+            plan, place=other, facing=float(turn), speed=rng.uniform(0.8, 1.2), phase=rng.random(), radius=radius, seed=seeds[1]
+        )
+        roles.append(Role(track, _spans(1, plan)))
+    return roles
+
+
+def _attack(
+    blow: str, then: str, seconds: float, change: float, speed: float, facing: float, seeds: list[int],
+    looks: list[Look], urdfs: list[Path], rng: np.random.Generator,
+) -> list[Role]:  # fmt: skip
+    """Somebody comes up to somebody else and hits: the other stays on the feet, or falls."""
+    walk = min(1.6, change - 0.4)
+    reach = 0.85 if blow == "punch" else 1.05
+    gap = reach + 0.95 * speed * walk
+    ahead = np.array([np.cos(facing), -np.sin(facing)])
+    start = -ahead * gap
+    plan = [("stand", round(change - walk, 2)), ("walk", walk), (blow, seconds - change)]
+    target = (0.0, 0.0)
+    track = chain(
+        plan, place=(float(start[0]), float(start[1])), facing=facing, speed=speed, radius=9.0, seed=seeds[0],
+        target=target, reach=reach,
+    )  # fmt: skip
+    roles = [Role(track, _spans(0, plan))]
+    if then == "fall":
+        wait = [("stand", min(seconds - 0.5, change + rng.uniform(0.9, 1.6)))]
+        before = chain(wait, place=target, facing=facing + np.pi, seed=seeds[1])
+        roles.append(_finish(1, wait, seconds, before, urdfs[1], looks[1], rng))
+    else:
+        wait = [("stand", seconds)]
+        roles.append(Role(chain(wait, place=target, facing=facing + np.pi, seed=seeds[1]), _spans(1, wait)))
+    return roles
+
+
+def people(kind: str) -> int:
+    """How many persons a video of this kind shows."""
+    if "+" in kind:
+        return 2
+    before, _, act = kind.partition(">")
+    return 2 if act and before in ABNORMAL else 1
+
+
+def frames_of(role: Role, fps: float, frames: int) -> Poses:
+    """The poses (frames, 43) that the camera sees."""
+    return resample(role.track, fps, frames)
+
+
+def _beside(facing: float, distance: float, rng: np.random.Generator) -> tuple[float, float]:
+    """A place across the way that somebody goes, so that nobody walks through anybody."""
+    side = facing + np.pi / 2 * (1 if rng.random() < 0.5 else -1)
+    return (float(distance * np.cos(side)), float(-distance * np.sin(side)))
+
+
+def _towards(place: tuple[float, float]) -> float:
+    """The heading from ``place`` to the middle of the scene."""
+    return float(np.arctan2(place[1], -place[0]))
+

@@ -1,0 +1,82 @@
+"""Who is who from one frame to the next: overlap of boxes, similarity of keypoints, greedy pairing."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+_HEAD, _ARMS, _LEGS = (0.026, 0.025, 0.025, 0.035, 0.035), (0.079, 0.072, 0.062), (0.107, 0.087, 0.089)
+COCO_SIGMAS = np.array([*_HEAD, *np.repeat(_ARMS, 2), *np.repeat(_LEGS, 2)], np.float32)
+"""How far annotators of COCO disagree about each of the 17 joints, as a share of the person's size."""
+
+
+def iou(a: Floats, b: Floats) -> Floats:
+    """Overlap of boxes (P, 4) and (Q, 4) as (P, Q), in [0, 1]."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
+    area_a, area_b = area(a), area(b)
+    union = area_a[:, None] + area_b[None] - shared
+    out: Floats = (shared / np.maximum(union, 1e-6)).astype(np.float32)
+    return out
+
+
+def area(boxes: Floats) -> Floats:
+    """Areas (P,) of boxes (P, 4), in square pixels."""
+    sides: Floats = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+    out: Floats = sides[:, 0] * sides[:, 1]
+    return out
+
+
+def oks(a: Floats, b: Floats, areas: Floats, min_score: float = 0.2, slack: float = 1.0) -> Floats:
+    """Object keypoint similarity of (P, V, 3) and (Q, V, 3) as (P, Q), over the joints that both show clearly.
+
+    ``areas`` (P, Q) in square pixels sets the scale, ``slack`` widens the tolerance (for persons who moved between
+    two frames). Fewer than three shared joints give 0.
+    """
+    joints = a.shape[1]
+    sigmas = COCO_SIGMAS if joints == len(COCO_SIGMAS) else np.full(joints, float(COCO_SIGMAS.mean()), np.float32)
+    both = (a[:, None, :, 2] >= min_score) & (b[None, :, :, 2] >= min_score)
+    distance = ((a[:, None, :, :2] - b[None, :, :, :2]) ** 2).sum(-1)
+    scale = 2 * (2 * sigmas * slack) ** 2 * np.maximum(areas, 1.0)[..., None]
+    near = np.exp(-distance / scale) * both
+    count = both.sum(-1)
+    out: Floats = np.where(count >= 3, near.sum(-1) / np.maximum(count, 1), 0).astype(np.float32)
+    return out
+
+
+def pair(similarity: Floats, least: float) -> list[tuple[int, int]]:
+    """One-to-one pairs (row, column) of a (P, Q) similarity, best first, none below ``least``."""
+    pairs: list[tuple[int, int]] = []
+    rows: set[int] = set()
+    columns: set[int] = set()
+    for flat in np.argsort(-similarity, axis=None, kind="stable"):
+        row, column = divmod(int(flat), similarity.shape[1])
+        if similarity[row, column] < least:
+            break
+        if row not in rows and column not in columns:
+            rows.add(row)
+            columns.add(column)
+            pairs.append((row, column))
+    return pairs
+
+
+def distinct(boxes: Floats, scores: Floats, keypoints: Floats | None) -> list[int]:
+    """Indices of the detections that are different persons, best score first.
+
+    A detection goes when its joints lie on those of a better one, or its box nearly is the same; overlapping boxes
+    alone are no reason, since people do stand in front of each other.
+    """
+    order = [int(i) for i in np.argsort(-scores, kind="stable")]
+    areas = area(boxes)
+    overlap = iou(boxes, boxes)
+    alike = np.zeros_like(overlap)
+    if keypoints is not None:
+        alike = oks(keypoints, keypoints, np.maximum(areas[:, None], areas[None]))
+    kept: list[int] = []
+    for i in order:
+        if not any(overlap[i, j] > 0.8 or alike[i, j] > 0.5 for j in kept):
+            kept.append(i)
+    return kept

@@ -1,0 +1,1 @@
+"""Skeleton clips in, a recogniser out: data, features, networks, training and evaluation."""

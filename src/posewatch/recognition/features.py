@@ -1,0 +1,110 @@
+"""Raw keypoints to what a network reads, in torch operations only: the same module trains, serves and is exported.
+
+A joint that was not seen (score 0) is never read as the point (0, 0): it takes its place from the frames nearby in
+which it was seen, or else the middle of its person. Scores decide that and no more: a network that sees them learns how
+sure the pose estimator was instead of what people do, and fails when joints go missing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from posewatch.errors import ConfigError
+from posewatch.layouts import Layout
+
+STREAMS = ("j", "b", "k", "jm", "bm", "km")
+"""joint, bone (joint - parent), k-bone (joint - grandparent), and the motion of each."""
+
+
+def parse_streams(text: str) -> tuple[str, ...]:
+    """``"j"`` or several to be stacked as channels, ``"j+b+jm"``. Raises ConfigError."""
+    names = tuple(part.strip() for part in text.split("+"))
+    for name in names:
+        if name not in STREAMS:
+            raise ConfigError(f"unknown stream {name!r}: choose from {', '.join(STREAMS)}, joined by +")
+    return names
+
+
+def bone(x: Tensor, parents: Tensor) -> Tensor:
+    """(..., V, 3) → each joint minus the joint that ``parents`` (V,) names, with the mean of both scores."""
+    other = x[..., parents, :]
+    return torch.cat([x[..., :2] - other[..., :2], (x[..., 2:] + other[..., 2:]) / 2], -1)
+
+
+def motion(x: Tensor) -> Tensor:
+    """(..., T, V, 3) → the next frame minus this one (zero in the last), with the mean of both scores."""
+    here, there = x[..., :-1, :, :], x[..., 1:, :, :]
+    step = torch.cat([there[..., :2] - here[..., :2], (there[..., 2:] + here[..., 2:]) / 2], -1)
+    return torch.cat([step, torch.zeros_like(x[..., :1, :, :])], -3)
+
+
+class Features(nn.Module):
+    """Keypoints (N, M, T, V, 3), pixels and scores → features (N, M, T, V', C) and who is there (N, M) in {0, 1}.
+
+    Clips are moved so that the middle of all joints seen lies at the origin, and scaled so that a body has size 1: its
+    root mean square distance from its own middle, over all persons and frames. T is ``frames``; V' counts the layout's
+    virtual joints, too; C is 2 (x, y) per stream.
+    """
+
+    parents: Tensor
+    grandparents: Tensor
+    nearby: Tensor
+
+    def __init__(self, layout: Layout, frames: int, stream: str = "j") -> None:
+        super().__init__()
+        self.virtual = layout.virtual
+        self.streams = parse_streams(stream)
+        self.channels = 2 * len(self.streams)
+        distance = (torch.arange(frames)[:, None] - torch.arange(frames)).abs().float()
+        # Steep, so that it is next to nearest-frame interpolation, yet never zero in single precision.
+        self.register_buffer("nearby", (1 + distance) ** -6, persistent=False)
+        self.register_buffer("parents", torch.tensor(layout.parents), persistent=False)
+        self.register_buffer("grandparents", torch.tensor(layout.grandparents), persistent=False)
+
+    def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
+        x, present = self.normalise(keypoints)
+        made = torch.cat([self.stream(x, name)[..., :2] for name in self.streams], -1)
+        return made * present[:, :, None, None, None], present
+
+    def stream(self, x: Tensor, name: str) -> Tensor:
+        """One stream of (..., T, V', 3), same shape."""
+        if name.startswith("b"):
+            x = bone(x, self.parents)
+        elif name.startswith("k"):
+            x = bone(x, self.grandparents)
+        return motion(x) if name.endswith("m") else x
+
+    def normalise(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
+        """Keypoints (N, M, T, V, 3) → (N, M, T, V', 3) around 0 with size 1, missing joints filled in; present (N, M)."""
+        score = keypoints[..., 2:].clamp(0, 1)
+        seen = (score > 0).to(keypoints.dtype)
+        present = (seen.sum((2, 3, 4)) > 0).to(keypoints.dtype)
+        # The middle of what was seen, so that single precision is not wasted on where in the picture it is.
+        xy = keypoints[..., :2] * seen
+        centre = xy.sum((1, 2, 3), keepdim=True) / seen.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        xy = (keypoints[..., :2] - centre) * seen
+        xy = self._fill(xy, seen)
+        there = present[:, :, None, None, None]
+        count = (there.sum(1, keepdim=True) * xy.shape[2] * xy.shape[3]).clamp(min=1)
+        # Again, now that every joint has a place: what is missing must not move the others.
+        xy = xy - (xy * there).sum((1, 2, 3), keepdim=True) / count
+        square = ((xy - xy.mean(3, keepdim=True)) ** 2 * there).sum((1, 2, 3, 4), keepdim=True)
+        scale = torch.sqrt(square / count).clamp(min=1e-3)
+        x = torch.cat([xy / scale, score], -1) * there
+        for group in self.virtual:
+            x = torch.cat([x, x[..., list(group), :].mean(-2, keepdim=True)], -2)
+        return x, present
+
+    def _fill(self, xy: Tensor, seen: Tensor) -> Tensor:
+        """Give every joint that was not seen a place: its own nearby in time, else its person's middle."""
+        n, m, t, v, _ = xy.shape
+
+        def around(values: Tensor) -> Tensor:
+            return (self.nearby @ values.reshape(n, m, t, -1)).reshape(values.shape)
+
+        weight = around(seen)
+        ever = (weight > 0).to(xy.dtype)
+        xy = seen * xy + (1 - seen) * around(xy * seen) / weight.clamp(min=1e-30)
+        middle = (xy * ever).sum(3, keepdim=True) / ever.sum(3, keepdim=True).clamp(min=1)
+        return ever * xy + (1 - ever) * middle

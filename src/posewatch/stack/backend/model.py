@@ -1,0 +1,102 @@
+"""Triton backend ``onnxruntime`` in Python: serves ``<version>/model.onnx`` where the native backend is not at hand.
+
+Runs inside Triton's Python stub. The requests of one execution are run as one batch, as the native backend does; the
+same ``config.pbtxt`` therefore works here and in the Triton container.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import triton_python_backend_utils as pb_utils
+
+# the meaning of `optimization { graph { level } }` in the native backend
+_LEVELS = {
+    0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class TritonPythonModel:
+    """One instance of one model; Triton calls the three methods below."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the ONNX file; an error here fails the load with its text."""
+        config = json.loads(args["model_config"])
+        file = config.get("default_model_filename") or "model.onnx"
+        path = os.path.join(args["model_repository"], args["model_version"], file)
+        if not os.path.isfile(path):
+            raise pb_utils.TritonModelException(f"no such file: {path}")
+        try:
+            options = self._options(config)
+            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise pb_utils.TritonModelException(
+                f"{file} is not a model that ONNX Runtime can run: {_first_line(error)}"
+            ) from None
+        self._inputs = [i["name"] for i in config["input"]]
+        self._outputs = [o["name"] for o in config["output"]]
+        self._batched = config.get("max_batch_size", 0) > 0
+        for kind, named, known in (
+            ("input", self._inputs, [i.name for i in self._session.get_inputs()]),
+            ("output", self._outputs, [o.name for o in self._session.get_outputs()]),
+        ):
+            unknown = sorted(set(named) - set(known))
+            if unknown:
+                raise pb_utils.TritonModelException(
+                    f"{kind} {unknown[0]!r} of config.pbtxt is not in {file}: it has {known}"
+                )
+
+    @staticmethod
+    def _options(config: dict[str, Any]) -> ort.SessionOptions:
+        told = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = int(told.get("intra_op_thread_count", 0))
+        options.inter_op_num_threads = int(told.get("inter_op_thread_count", 0))
+        level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
+        options.graph_optimization_level = _LEVELS[level]
+        return options
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One response per request, in order."""
+        feeds = [
+            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+            for request in requests
+        ]
+        if not self._batched or len(feeds) == 1:
+            return [self._alone(feed) for feed in feeds]
+        counts = [len(feed[self._inputs[0]]) for feed in feeds]
+        try:
+            merged = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
+            results = self._session.run(self._outputs, merged)
+        except Exception:
+            # One bad request must not spoil its neighbours: find out which by running each by itself.
+            return [self._alone(feed) for feed in feeds]
+        cuts = np.cumsum(counts)[:-1]
+        parts = zip(*(np.split(result, cuts) for result in results), strict=True)
+        return [self._response(part) for part in parts]
+
+    def _alone(self, feed: dict[str, Any]) -> Any:
+        try:
+            return self._response(self._session.run(self._outputs, feed))
+        except Exception as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"ONNX Runtime: {_first_line(error)}"))
+
+    def _response(self, results: Any) -> Any:
+        tensors = [pb_utils.Tensor(n, np.ascontiguousarray(r)) for n, r in zip(self._outputs, results, strict=True)]
+        return pb_utils.InferenceResponse(output_tensors=tensors)
+
+    def finalize(self) -> None:
+        """The session goes with the stub's process."""
+        self._session = None

@@ -1,0 +1,186 @@
+"""Server processes that outlive the command that starts them: start, recognise again later, stop for certain.
+
+A process is remembered by its id *and* its start time, so that an id that the system gave to somebody else in the
+meantime is never signalled. Linux only (``/proc``), as the servers are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from posewatch.errors import StackError
+
+# Runs before the server, in its process: die with the starter (argv[1] is its id, 0 for a server that shall outlive
+# it), then become the server. Done in a fresh interpreter because code between fork and exec is not safe in a
+# process with threads.
+_LAUNCH = """
+import ctypes, os, signal, sys
+owner = int(sys.argv[1])
+if owner:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != owner:
+        sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process by its id and its start time (clock ticks since boot)."""
+
+    pid: int
+    started: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)  # reaps it when it is a child of ours
+        state, threads, started = _stat(self.pid)
+        # a leader that is a zombie while threads are left is still on its way out, with its ports open
+        return started == self.started and (state not in "ZX" or threads > 1)
+
+    def stop(self, first: signal.Signals, patience_s: float) -> bool:
+        """Send ``first``, wait up to ``patience_s`` seconds, then kill the whole group. True when it went by itself."""
+        if not self.alive:
+            return True
+        _signal_group(self.pid, first)
+        ended = wait_until(lambda: not self.alive, patience_s)
+        if not ended:
+            _signal_group(self.pid, signal.SIGKILL)
+            wait_until(lambda: not self.alive, 5.0)
+        return ended
+
+
+def _stat(pid: int) -> tuple[str, int, int]:
+    """State letter, number of threads and start time of a process; ("X", 0, -1) when there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "X", 0, -1
+    return fields[0], int(fields[17]), int(fields[19])
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def wait_until(done: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:
+    """Poll ``done`` until it is true or ``seconds`` have passed; returns which."""
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            return False
+        time.sleep(every)
+    return True
+
+
+def spawn(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, *, detached: bool) -> Process:
+    """Start ``command`` in a session of its own, output to ``log`` (the previous one is kept as ``*.previous``).
+
+    A detached server outlives this process; any other is terminated when this process ends, however it ends.
+    Raises StackError when it cannot be started at all.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_name(f"{log.name}.previous"))
+    argv = [sys.executable, "-I", "-S", "-c", _LAUNCH, "0" if detached else str(os.getpid()), *command]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    try:
+        # Signals that a caller ignores or blocks would be inherited, and the server could not be stopped by them.
+        pid = os.posix_spawn(
+            sys.executable,
+            argv,
+            dict(os.environ if env is None else env),
+            file_actions=actions,
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
+        )
+    except OSError as error:
+        raise StackError(f"cannot start {Path(command[0]).name}: {error.strerror} (log: {log})") from None
+    return Process(pid, _stat(pid)[2])
+
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_TROUBLE = re.compile(r"error|fatal|panic|fail|bind|in use|^[EF]\d{4}", re.IGNORECASE)
+
+
+def last_words(log: Path) -> str:
+    """The last line of a log that speaks of trouble, else its last line; at most 300 characters."""
+    try:
+        text = _ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return "it wrote no log"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    trouble = [line for line in lines[-40:] if _TROUBLE.search(line)]
+    return (trouble or lines or ["it wrote nothing"])[-1][:300]
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this TCP port of the loopback interface (and of all interfaces)."""
+    if not 0 < port < 65536:
+        return False
+    for address in ("127.0.0.1", "0.0.0.0"):
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((address, port))
+            except OSError:
+                return False
+    return True
+
+
+FIRST, LAST = 10000, 22767
+"""Ports are picked here: below what Linux gives to outgoing connections, with and without 10000 added."""
+
+
+def pick_ports(count: int, start: int, *, twin: bool = False) -> list[int]:
+    """``count`` free loopback ports, searched from a place that ``start`` decides; ``twin``: P + 10000 is free too.
+
+    Raises StackError when there are not enough.
+    """
+    found: list[int] = []
+    for step in range(LAST - FIRST + 1):
+        port = FIRST + (start + step) % (LAST - FIRST + 1)
+        if is_free(port) and (not twin or is_free(port + 10000)):
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise StackError(f"no {count} free ports between {FIRST} and {LAST} on 127.0.0.1: stop some servers")
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP raise SystemExit, so that ``finally`` blocks run (main thread only)."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    previous = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            previous[number] = signal.signal(number, leave)
+    except ValueError:  # not the main thread: only that one may set handlers
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,177 @@
+"""What the embedded stack remembers between commands, and what it tells: ports, processes, credentials."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from posewatch.errors import StackError
+from posewatch.stack import seaweed
+from posewatch.stack.process import Process
+from posewatch.stack.triton import Ports
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """Where the servers are. Ports are TCP ports of 127.0.0.1; Triton's are HTTP, gRPC, metrics."""
+
+    home: Path
+    s3_ports: tuple[int, ...]
+    triton_ports: Ports
+    access_key: str
+    secret_key: str = field(repr=False)
+
+    @property
+    def s3_port(self) -> int:
+        return self.s3_ports[0]
+
+    @property
+    def s3_endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.s3_port}"
+
+    @property
+    def triton_http(self) -> str:
+        return f"127.0.0.1:{self.triton_ports[0]}"
+
+    @property
+    def triton_grpc(self) -> str:
+        return f"127.0.0.1:{self.triton_ports[1]}"
+
+    @property
+    def triton_metrics(self) -> str:
+        return f"127.0.0.1:{self.triton_ports[2]}"
+
+    @property
+    def model_repository(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def store(self) -> str:
+        return f"s3://{seaweed.BUCKET}"
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """One server: ``state`` is ``up``, ``not answering``, ``dead`` (it should run and does not) or ``down``."""
+
+    name: str
+    state: str
+    address: str = ""
+    pid: int | None = None
+    log: Path | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.name:8} {self.state:14} {self.address}"
+        if self.pid and self.state != "dead":
+            text += f"  pid {self.pid}"
+        if self.state in ("dead", "not answering"):
+            text += f"  log {self.log}; `posewatch up` starts it again"
+        return text.rstrip()
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """Both servers; ``str`` of it is what ``posewatch status`` prints."""
+
+    home: Path
+    servers: tuple[ServerStatus, ...]
+
+    @property
+    def up(self) -> bool:
+        """Whether every server answers."""
+        return all(server.state == "up" for server in self.servers)
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.servers), f"home     {self.home}"])
+
+
+class State:
+    """What ``stack.json`` and ``credentials.json`` hold; written after every change, so that no server is forgotten."""
+
+    def __init__(self, home: Path, keys: dict[str, str]) -> None:
+        self.home, self.keys = home, keys
+        self.s3_ports: tuple[int, ...] = ()
+        self.triton_ports: tuple[int, ...] = ()
+        self.processes: dict[str, Process] = {}
+
+    @classmethod
+    def new(cls, home: Path) -> State:
+        path = home / "credentials.json"
+        if not path.exists():
+            # the key is an identifier, the secret has 240 bits
+            keys = {"access_key": f"pw{secrets.token_hex(9)}", "secret_key": secrets.token_hex(30)}
+            _write(path, keys, 0o600)
+        return cls(home, _read(path))
+
+    @classmethod
+    def read(cls, home: Path) -> State | None:
+        if not (home / "stack.json").exists():
+            return None
+        state = cls.new(home)
+        data = _read(home / "stack.json")
+        try:
+            state.s3_ports, state.triton_ports = tuple(data["s3_ports"]), tuple(data["triton_ports"])
+            state.processes = {name: Process(**found) for name, found in data["processes"].items()}
+        except (KeyError, TypeError, AttributeError):
+            raise StackError(f"{home / 'stack.json'} is damaged: stop its servers by hand and delete it") from None
+        return state
+
+    def write(self) -> None:
+        processes = {name: {"pid": p.pid, "started": p.started} for name, p in self.processes.items()}
+        data = {"s3_ports": self.s3_ports, "triton_ports": self.triton_ports, "processes": processes}
+        _write(self.home / "stack.json", data, 0o644)
+
+    def info(self) -> StackInfo:
+        http, grpc, metrics = self.triton_ports or (0, 0, 0)
+        keys = self.keys
+        return StackInfo(
+            self.home, self.s3_ports or (0,), (http, grpc, metrics), keys["access_key"], keys["secret_key"]
+        )
+
+
+def home_folder(home: Path | None) -> Path:
+    """The stack's home: the one given, else POSEWATCH_HOME, else ``./.posewatch``."""
+    return Path(home or os.environ.get("POSEWATCH_HOME") or ".posewatch").expanduser().absolute()
+
+
+def log_file(home: Path, name: str) -> Path:
+    """Where the server ``name`` writes its log."""
+    return home / "logs" / f"{name}.log"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise StackError(f"cannot read {path}: {error}") from None
+
+
+def _write(path: Path, data: dict[str, Any], mode: int) -> None:
+    part = path.with_name(f".{path.name}.part")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as out:
+        os.fchmod(out.fileno(), mode)
+        json.dump(data, out, indent=1)
+        out.write("\n")
+    part.replace(path)
+
+
+@contextlib.contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """One ``up`` or ``down`` of a home at a time."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        handle = (home / "lock").open("w")
+    except OSError as error:
+        raise StackError(
+            f"cannot use {home}: {error.strerror} (choose another with POSEWATCH_HOME or --home)"
+        ) from None
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

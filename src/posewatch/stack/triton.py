@@ -1,0 +1,144 @@
+"""A real Triton server on the loopback interface: started on a folder of models, which are loaded on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from posewatch.errors import StackError
+from posewatch.stack.process import Process, is_free, last_words, pick_ports, spawn, wait_until
+from posewatch.stack.triton_install import ensure_triton
+
+Ports = tuple[int, int, int]
+"""HTTP, gRPC and metrics."""
+START_S = 60.0
+_EXIT_S = 5
+_SHM = Path("/dev/shm")
+
+
+class TritonServer:
+    """A running Triton; ``http``, ``grpc`` and ``metrics`` are its addresses as ``127.0.0.1:port``.
+
+    Models are loaded explicitly (``posewatch.serving.client.load_model``). Use it as a context manager, or ``stop`` it.
+    """
+
+    def __init__(
+        self, process: Process, ports: Ports, repository: Path, log: Path, scratch: Path | None = None
+    ) -> None:
+        self.process, self.ports, self.repository, self.log = process, ports, repository, log
+        self.http, self.grpc, self.metrics = (f"127.0.0.1:{port}" for port in ports)
+        self._scratch = scratch
+
+    @classmethod
+    def start(
+        cls, repository: Path, *, ports: Ports | None = None, log: Path | None = None, detached: bool = False
+    ) -> TritonServer:
+        """Start the server on ``repository`` (made when absent) and wait until it answers.
+
+        A server that is not ``detached`` ends with the thread that started it, so with this process at the latest.
+        ``ports`` are free ones, ``log`` a temporary file, unless given.
+        Raises StackError naming a port that is taken, or the last words of a server that died.
+        """
+        server = cls.launch(repository, ports=ports, log=log, detached=detached)
+        try:
+            server.wait_ready()
+        except BaseException:
+            server.stop()
+            raise
+        return server
+
+    @classmethod
+    def launch(
+        cls, repository: Path, *, ports: Ports | None = None, log: Path | None = None, detached: bool = False
+    ) -> TritonServer:
+        """Like ``start``, without waiting."""
+        install = ensure_triton()
+        repository = repository.absolute()
+        repository.mkdir(parents=True, exist_ok=True)
+        given = ports is not None
+        if ports is None:
+            http_port, grpc_port, metrics_port = pick_ports(3, _place(repository))
+            ports = (http_port, grpc_port, metrics_port)
+        for name, port in zip(("HTTP", "gRPC", "metrics"), ports, strict=True):
+            if given and not is_free(port):
+                raise StackError(
+                    f"port {port} (Triton {name}) is taken: stop what listens there, or choose another port"
+                )
+        scratch = None if log else Path(tempfile.mkdtemp(prefix="posewatch-triton-"))
+        log = log or Path(str(scratch)) / "triton.log"
+        command = [str(install.binary), f"--model-repository={repository}", f"--backend-directory={install.backends}"]
+        for name, port in zip(("http", "grpc", "metrics"), ports, strict=True):
+            command += [f"--{name}-address=127.0.0.1", f"--{name}-port={port}"]
+        command += [
+            "--model-control-mode=explicit",
+            # config.pbtxt is written out in full; what Triton would guess must not hide a mistake
+            "--disable-auto-complete-config",
+            # a model that failed to load must not make the whole server unready
+            "--strict-readiness=false",
+            "--allow-gpu-metrics=false",
+            "--metrics-config=summary_latencies=true",
+            f"--exit-timeout-secs={_EXIT_S}",
+            f"--backend-config=python,shm-region-prefix-name={_shm_prefix(ports)}",
+        ]
+        process = spawn(command, log, install.environment(), detached=detached)
+        return cls(process, ports, repository, log, scratch)
+
+    def wait_ready(self, timeout_s: float = START_S) -> None:
+        """Wait until the server answers. Raises StackError with its last words when it dies, or after ``timeout_s``."""
+        if wait_until(lambda: self.answers() or not self.process.alive, timeout_s) and self.process.alive:
+            return
+        what = "did not answer in time" if self.process.alive else "died at its start"
+        raise StackError(f"Triton {what}: {last_words(self.log)} (log: {self.log})")
+
+    def answers(self) -> bool:
+        """Whether the server says that it is live."""
+        return answers(self.http)
+
+    def stop(self) -> None:
+        """Stop the server; nothing of it is left."""
+        stop(self.process, self.ports)
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def __enter__(self) -> TritonServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def answers(address: str) -> bool:
+    """Whether a Triton at this HTTP address (host:port) says that it is live."""
+    connection = http.client.HTTPConnection(address, timeout=2)
+    try:
+        connection.request("GET", "/v2/health/live", headers={"Connection": "close"})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def stop(process: Process, ports: Ports) -> None:
+    """Stop a Triton by its process; a client that keeps a connection open delays it by the exit timeout."""
+    process.stop(signal.SIGTERM, _EXIT_S + 5.0)
+    # A killed server leaves the stubs' shared memory behind.
+    for left in _SHM.glob(f"{_shm_prefix(ports)}*"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+def _shm_prefix(ports: Ports) -> str:
+    return f"posewatch_{ports[0]}_"
+
+
+def _place(folder: Path) -> int:
+    return int(hashlib.sha256(str(folder).encode()).hexdigest()[:8], 16)

@@ -1,0 +1,198 @@
+"""Installs the real Triton server, once, from the ``nvidia-pytriton`` wheel into a virtual environment of its own.
+
+The server runs models through Python stubs that need numpy < 2, which the rest of posewatch must not be held to.
+An install is whole or absent: it is made under a temporary name and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from posewatch.errors import StackError
+from posewatch.stack.process import terminable
+
+TRITON_VERSION = "2.51.0"
+PYTRITON = "nvidia-pytriton==0.7.0"
+RUNTIME = ("numpy==1.26.4", "onnxruntime==1.32.0")
+"""numpy 2 makes the stubs answer with empty outputs and misread inputs without an error."""
+_PYTHON = (3, 11)
+_GLIBC = (2, 35)
+_CHECK = """
+import ctypes, numpy, onnxruntime
+assert int(numpy.__version__.split(".")[0]) < 2, "numpy " + numpy.__version__
+ctypes.CDLL("libpython3.11.so.1.0")
+"""
+
+
+@dataclass(frozen=True)
+class TritonInstall:
+    """Where the server's parts are: its virtual environment and the folder of backends."""
+
+    venv: Path
+    backends: Path
+
+    @property
+    def _site(self) -> Path:
+        return self.venv / "lib" / f"python{_PYTHON[0]}.{_PYTHON[1]}" / "site-packages"
+
+    @property
+    def binary(self) -> Path:
+        return self._site / "pytriton" / "tritonserver" / "bin" / "tritonserver"
+
+    @property
+    def parts(self) -> Path:
+        """The folder of the server inside the wheel."""
+        return self._site / "pytriton" / "tritonserver"
+
+    def environment(self) -> dict[str, str]:
+        """The server's environment: the stubs find their Python through PATH, its libraries through LD_LIBRARY_PATH."""
+        python = (self.venv / "bin" / "python").resolve()
+        libraries = [str(python.parent.parent / "lib"), str(self._site / "nvidia_pytriton.libs")]
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"}
+        return {
+            **kept,
+            "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+        }
+
+
+def cache() -> Path:
+    """Where downloads and installs are kept: POSEWATCH_CACHE, else ``~/.cache/posewatch``."""
+    return Path(os.environ.get("POSEWATCH_CACHE") or Path.home() / ".cache" / "posewatch").expanduser().absolute()
+
+
+def ensure_triton() -> TritonInstall:
+    """The installed server; installs it when it is not there yet (some 300 MB, one line on stderr).
+
+    Raises StackError when this machine cannot run it or the download fails; then nothing is left behind.
+    """
+    root = cache()
+    key = hashlib.sha256(" ".join((PYTRITON, *RUNTIME)).encode()).hexdigest()[:8]
+    model = resources.files("posewatch") / "stack" / "backend" / "model.py"
+    source = model.read_bytes()
+    name = f"triton-{TRITON_VERSION}-{key}"
+    install = TritonInstall(root / name, root / f"{name}-backends-{hashlib.sha256(source).hexdigest()[:8]}")
+    if install.binary.is_file() and install.backends.is_dir():
+        return install
+    python = _fitting_python()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with terminable(), _lock(root / "triton.lock"):
+            for stale in root.glob(".triton-*.part"):  # only an install that was killed leaves one: we hold the lock
+                shutil.rmtree(stale, ignore_errors=True)
+            if not install.binary.is_file():
+                with _whole(install.venv) as folder:
+                    _make_venv(python, folder)
+            if not install.backends.is_dir():
+                with _whole(install.backends) as folder:
+                    _make_backends(install.parts, source, folder)
+    except OSError as error:
+        raise StackError(
+            f"cannot install Triton into {root}: {error.strerror or error} (set POSEWATCH_CACHE to a folder with room)"
+        ) from None
+    return install
+
+
+def _fitting_python() -> str:
+    """A Python 3.11 on a machine that can run the server's binary."""
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        raise StackError(
+            f"the embedded Triton runs on Linux x86_64, not {system} {machine}: use the Triton container"
+            " and set POSEWATCH_TRITON_GRPC"
+        )
+    name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "another libc").partition(" ")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if name != "glibc" or numbers < _GLIBC:
+        raise StackError(
+            f"the embedded Triton needs glibc {_GLIBC[0]}.{_GLIBC[1]} or newer, this system has {name} {version}"
+        )
+    if sys.version_info[:2] == _PYTHON:
+        return sys.executable
+    found = shutil.which("python3.11")
+    if not found:
+        raise StackError(
+            f"the embedded Triton needs Python 3.11, this is {platform.python_version()} and PATH has no python3.11"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes ``target`` at the end, or vanishes when filling it fails."""
+    part = Path(tempfile.mkdtemp(prefix=".triton-", suffix=".part", dir=target.parent))
+    part.chmod(0o755)
+    try:
+        yield part
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _run(*command: str, env: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR")]
+        raise StackError(
+            f"cannot install Triton: {(errors or lines or ['no reason given'])[-1][:300]}"
+            " (is the package registry reachable?)"
+        )
+
+
+def _make_venv(python: str, folder: Path) -> None:
+    print(
+        f"posewatch: installing Triton {TRITON_VERSION} from {PYTRITON} (once, about 300 MB)",
+        file=sys.stderr,
+        flush=True,
+    )
+    _run(python, "-m", "venv", "--without-pip", "--clear", str(folder))
+    target = str(folder / "bin" / "python")
+    pip = (
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        target,
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+    )
+    _run(*pip, *RUNTIME)
+    _run(*pip, "--no-deps", PYTRITON)
+    install = TritonInstall(folder, folder)
+    _run(target, "-c", _CHECK, env=install.environment())
+
+
+def _make_backends(parts: Path, source: bytes, folder: Path) -> None:
+    """Real copies, for the server refuses links: the Python backend, its stub, and our ``onnxruntime`` on top."""
+    python, ours = folder / "python", folder / "onnxruntime"
+    for made in (python, ours):
+        made.mkdir()
+    for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
+        shutil.copy(parts / "backends" / "python" / name, python / name)
+    stub = "triton_python_backend_stub"
+    shutil.copy(parts / "python_backend_stubs" / f"{_PYTHON[0]}.{_PYTHON[1]}" / stub, python / stub)
+    (python / stub).chmod(0o755)
+    (ours / "model.py").write_bytes(source)

@@ -1,0 +1,23 @@
+"""Video in and out through PyAV: probe, read at a constant rate, write H.264 that a browser plays, split, pictures."""
+
+from posewatch.video.pictures import contact_sheet, poster, save_image
+from posewatch.video.reading import Frame, Image, VideoInfo, fit, grid, probe, read
+from posewatch.video.splitting import ClipSpan, spans, split
+from posewatch.video.writing import Writer
+
+__all__ = [
+    "ClipSpan",
+    "Frame",
+    "Image",
+    "VideoInfo",
+    "Writer",
+    "contact_sheet",
+    "fit",
+    "grid",
+    "poster",
+    "probe",
+    "read",
+    "save_image",
+    "spans",
+    "split",
+]

@@ -1,0 +1,92 @@
+"""Writing video: H.264 in mp4 that a browser plays, byte-identical for equal pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from posewatch.errors import ConfigError, VideoError
+from posewatch.video.reading import Image, vendor
+
+if TYPE_CHECKING:
+    import av
+
+
+class Writer:
+    """Writes ``path`` as H.264 in mp4; a context manager. The file appears only when all went well.
+
+    ``size`` is (width, height) in pixels, both even; frames are uint8 (H, W, 3) RGB, shown at ``fps``.
+    """
+
+    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
+        if fps <= 0 or min(size) < 2 or size[0] % 2 or size[1] % 2:
+            raise ConfigError(f"cannot write {path}: needs fps > 0 and even sizes, not {fps} and {size[0]}x{size[1]}")
+        self.path, self.frames = Path(path), 0
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._temp = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._size = size
+        self._file: Any = None
+        self._stream: Any = None
+
+    def __enter__(self) -> Writer:
+        av = vendor()
+        from av.bitstream import BitStreamFilterContext
+
+        options = {"movflags": "faststart", "fflags": "bitexact"}
+        self._file = av.open(str(self._temp), "w", format="mp4", options=options)
+        stream = self._file.add_stream("libx264", rate=self._rate)
+        stream.width, stream.height = self._size
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1  # several threads change the bytes
+        context = stream.codec_context
+        context.gop_size = max(1, round(2 * self._rate))  # a keyframe every two seconds, so that players can seek
+        context.color_range, context.colorspace = 1, 6  # limited range, BT.601, as the conversion makes it
+        context.color_primaries, context.color_trc = 6, 6
+        # x264's macroblock tree gives other bytes from run to run with AVX-512, even on one thread
+        stream.options = {"crf": "23", "preset": "veryfast", "x264-params": "mbtree=0"}
+        self._stream = stream
+        # x264 writes its version and options into the stream; without them only the pictures decide the bytes
+        self._clean = BitStreamFilterContext("filter_units=remove_types=6", in_stream=stream)
+        return self
+
+    def write(self, image: Image) -> None:
+        """Append one picture."""
+        av = vendor()
+        if image.shape != (self._size[1], self._size[0], 3):
+            raise ConfigError(f"{self.path.name} takes pictures of {self._size[0]}x{self._size[1]}, not {image.shape}")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG", threads=1)
+        frame.pts, frame.time_base = self.frames, 1 / self._rate
+        self.frames += 1
+        self._mux(self._file, self._stream.encode(frame))
+
+    def _mux(self, file: Any, packets: Sequence[av.Packet]) -> None:
+        for packet in packets:
+            for clean in self._clean.filter(packet):
+                file.mux(clean)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is None:  # finished before
+            return
+        file, self._file = self._file, None
+        try:
+            if kind is None and self.frames:
+                self._mux(file, self._stream.encode())
+                for packet in self._clean.filter(None):
+                    file.mux(packet)
+            file.close()
+            if kind is None and self.frames:
+                os.replace(self._temp, self.path)
+        finally:
+            self._temp.unlink(missing_ok=True)
+        if kind is None and not self.frames:
+            raise VideoError(f"cannot write {self.path}: no frames (a video needs at least one picture)")

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from posewatch import video
+from posewatch.errors import ConfigError, VideoError
+
+
+def left_edge(image: np.ndarray) -> int:
+    """Where the moving square begins, in pixels."""
+    return int(np.nonzero(image[image.shape[0] // 2 + 8].min(-1) > 180)[0][0])
+
+
+def error_of(path: Path) -> str:
+    with pytest.raises(VideoError) as caught:
+        video.probe(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_probe_tells_size_rate_and_length(make) -> None:
+    info = video.probe(make(seconds=2, fps=20))
+    assert (info.width, info.height, info.frames, info.codec) == (160, 120, 40, "h264")
+    assert info.fps == pytest.approx(20, rel=0.01)
+    assert info.duration_s == pytest.approx(2, abs=0.05)
+    assert not info.truncated
+
+
+def test_bad_files_end_in_one_clear_line(tmp_path: Path, audio_only: Path) -> None:
+    assert "no such video" in error_of(tmp_path / "missing.mp4")
+    (tmp_path / "empty.mp4").touch()
+    assert "empty file" in error_of(tmp_path / "empty.mp4")
+    (tmp_path / "text.mp4").write_text("not a video at all\n" * 50)
+    assert "not a video" in error_of(tmp_path / "text.mp4")
+    assert "audio only" in error_of(audio_only)
+
+
+def test_a_file_cut_before_its_index_is_called_broken(make, tmp_path: Path) -> None:
+    whole = make(seconds=4).read_bytes()  # the index comes last
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    assert "breaks off" in error_of(tmp_path / "cut.mp4")
+    with pytest.raises(VideoError):
+        next(video.read(tmp_path / "cut.mp4"))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_truncated_tail_is_read_up_to_the_break(make, tmp_path: Path, suffix: str) -> None:
+    options = {"movflags": "faststart"} if suffix == "mp4" else {}
+    whole = make(f"whole.{suffix}", seconds=6, options=options)
+    data = whole.read_bytes()
+    cut = tmp_path / f"cut.{suffix}"
+    cut.write_bytes(data[: int(len(data) * 0.6)])
+    info = video.probe(cut)
+    assert info.truncated
+    assert 1 < info.duration_s < 5
+    frames = list(video.read(cut, 10))
+    assert abs(len(frames) - 10 * info.duration_s) <= 2
+    assert left_edge(frames[10].image) == pytest.approx(50, abs=4)
+    assert not video.probe(whole).truncated
+
+
+def test_nothing_but_a_header_has_no_picture(make, tmp_path: Path) -> None:
+    data = make("whole.mp4", seconds=6, options={"movflags": "faststart"}).read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(data[: data.index(b"mdat") + 12])
+    assert "no picture" in error_of(cut)
+
+
+@pytest.mark.parametrize("fps", [5.0, 10.0, 12.5, 40.0])
+def test_resampling_shows_what_was_on_screen_at_that_time(make, fps: float) -> None:
+    frames = list(video.read(make(seconds=2, fps=20), fps))
+    assert len(frames) == round(2 * fps)
+    for frame in frames:
+        assert frame.time_s == pytest.approx(frame.index / fps)
+        shown = np.floor(frame.time_s * 20 + 0.05) / 20
+        assert left_edge(frame.image) == pytest.approx(10 + 40 * shown, abs=2)
+
+
+def test_a_variable_rate_comes_out_even(make) -> None:
+    times = [0, 0.05, 0.1, 0.9, 0.95, 1.4, 1.45, 1.5, 1.8]
+    frames = list(video.read(make(times=times), 10))
+    assert len(frames) >= 18
+    for frame in frames[:18]:
+        shown = max(t for t in times if t <= frame.time_s + 0.002)
+        assert left_edge(frame.image) == pytest.approx(10 + 40 * shown, abs=2)
+
+
+def test_a_stretch_begins_and_ends_where_asked(make) -> None:
+    path = make(seconds=4, fps=20, size=(240, 120))
+    part = list(video.read(path, 10, start_s=1.5, end_s=3.0))
+    whole = list(video.read(path, 10))
+    assert [f.index for f in part] == list(range(15))
+    assert part[0].time_s == 1.5
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(part, whole[15:30], strict=True))
+    assert list(video.read(path, 10, start_s=99)) == []
+
+
+@pytest.mark.parametrize(("turn", "size", "corner"), [(90, (120, 160), "left"), (180, (160, 120), "right"), (270, (120, 160), "right")])  # fmt: skip
+def test_rotation_metadata_turns_the_picture_upright(make, tmp_path: Path, turn: int, size: tuple[int, int], corner: str) -> None:  # fmt: skip
+    upright = make(seconds=1)
+    turned = tmp_path / "turned.mp4"
+    _set_rotation(upright, turned, turn)
+    info = video.probe(turned)
+    assert (info.width, info.height) == size
+    image = next(video.read(turned, 5)).image
+    assert image.shape == (size[1], size[0], 3)
+    red = (image[..., 0] > 150) & (image[..., 1] < 90)
+    ys, xs = np.nonzero(red)
+    # the corner that was at the top left: turned counter-clockwise it goes to the bottom left, then round
+    assert (xs.mean() < 20) == (corner == "left")
+    assert (ys.mean() < 20) == (turn == 270)
+
+
+def _set_rotation(source: Path, target: Path, counter_clockwise: int) -> None:
+    """Patch the display matrix of an mp4's track header."""
+    a, b = {90: (0, -1), 180: (-1, 0), 270: (0, 1)}[counter_clockwise]
+    matrix = [a, b, 0, -b, a, 0, 0, 0]
+    raw = b"".join((v << 16).to_bytes(4, "big", signed=True) for v in matrix) + (1 << 30).to_bytes(4, "big")
+    data = bytearray(source.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 36] = raw
+    target.write_bytes(bytes(data))
+
+
+def test_sizes_are_even_and_never_enlarged(make) -> None:
+    path = make("odd.mkv", size=(161, 121), codec="ffv1", pix_fmt="yuv444p", seconds=0.5)
+    assert video.probe(path).width == 161
+    assert next(video.read(path)).image.shape == (120, 160, 3)
+    assert next(video.read(path, max_side=100)).image.shape == (74, 100, 3)
+    assert next(video.read(path, max_side=4000)).image.shape == (120, 160, 3)
+
+
+def test_written_files_play_in_a_browser_and_are_equal_byte_for_byte(make, tmp_path: Path) -> None:
+    frames = list(video.read(make(seconds=1), 10))
+    for name in ("a1.mp4", "a2.mp4"):
+        with video.Writer(tmp_path / name, 10, (160, 120)) as writer:
+            for frame in frames:
+                writer.write(frame.image)
+    data = (tmp_path / "a1.mp4").read_bytes()
+    assert data == (tmp_path / "a2.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert b"x264" not in data
+    assert b"Lav" not in data
+    with av.open(str(tmp_path / "a1.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.frames, stream.average_rate) == (10, 10)
+    back = list(video.read(tmp_path / "a1.mp4"))
+    assert len(back) == 10
+    assert all(abs(a.image.astype(int) - b.image).mean() < 4 for a, b in zip(frames, back, strict=True))
+
+
+def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    image = np.zeros((120, 160, 3), np.uint8)
+
+    def fail() -> None:
+        with video.Writer(tmp_path / "x.mp4", 10, (160, 120)) as writer:
+            writer.write(image)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    with pytest.raises(VideoError, match="no frames"), video.Writer(tmp_path / "x.mp4", 10, (160, 120)):
+        pass
+    with pytest.raises(ConfigError), video.Writer(tmp_path / "x.mp4", 10, (160, 120)) as writer:
+        writer.write(image[:60])
+    with pytest.raises(ConfigError, match="even"):
+        video.Writer(tmp_path / "x.mp4", 10, (161, 120))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("total", "length", "overlap", "expected"),
+    [
+        (90, 30, 0, [(0, 30), (30, 30), (60, 30)]),
+        (95, 30, 0, [(0, 30), (30, 30), (60, 30)]),  # 5 of 30 frames are left out
+        (96, 30, 0, [(0, 30), (30, 30), (60, 30), (66, 30)]),  # 6 of 30 are covered by a clip shifted back
+        (12, 30, 0, [(0, 12)]),
+        (30, 30, 0, [(0, 30)]),
+        (60, 30, 15, [(0, 30), (15, 30), (30, 30)]),
+    ],
+)
+def test_the_rule_for_clips(total: int, length: int, overlap: int, expected: list[tuple[int, int]]) -> None:
+    assert video.spans(total, length, overlap) == expected
+
+
+def test_split_writes_clips_that_show_their_stretch(make, tmp_path: Path) -> None:
+    source = make(seconds=3.5, fps=10, size=(240, 120))
+    clips = video.split(source, tmp_path / "clips", 1.0, 0.0)
+    assert [c.start_s for c in clips] == pytest.approx([0, 1, 2, 2.5], abs=0.02)
+    for clip in clips:
+        info = video.probe(clip.path)
+        assert (info.frames, clip.frames) == (10, 10)
+        assert clip.length_s == pytest.approx(1.0, abs=0.01)
+        first = next(video.read(clip.path)).image
+        assert left_edge(first) == pytest.approx(10 + 40 * clip.start_s, abs=2)
+        with av.open(str(clip.path)) as container:
+            assert next(container.demux(video=0)).is_keyframe
+    assert len(list((tmp_path / "clips").iterdir())) == 4
+    again = video.split(source, tmp_path / "again", 1.0, 0.0)
+    assert [a.path.read_bytes() for a in clips] == [b.path.read_bytes() for b in again]
+
+
+def test_a_short_video_is_one_clip_and_a_bad_overlap_is_refused(make, tmp_path: Path) -> None:
+    source = make(seconds=0.8, fps=10)
+    (clip,) = video.split(source, tmp_path / "clips", 3.0)
+    assert (clip.start_s, clip.frames) == (0, 8)
+    assert clip.length_s == pytest.approx(0.8, abs=0.01)
+    with pytest.raises(ConfigError, match="overlap"):
+        video.split(source, tmp_path / "clips", 1.0, 1.0)
+
+
+def test_contact_sheet_and_poster(make, tmp_path: Path) -> None:
+    images = [np.full((40, 60, 3), v, np.uint8) for v in (10, 20, 30)] + [np.full((80, 60, 3), 40, np.uint8)]
+    sheet = video.contact_sheet(images, 2)
+    assert sheet.shape == (2 * 44 + 4, 2 * 64 + 4, 3)
+    assert tuple(sheet[20, 20]) == (10, 10, 10)
+    assert tuple(sheet[20, 90]) == (20, 20, 20)
+    assert left_edge(video.poster(make(seconds=2))) == pytest.approx(50, abs=3)
+    video.save_image(tmp_path / "s.png", sheet)
+    with av.open(str(tmp_path / "s.png")) as container:
+        frame = next(container.decode(video=0))
+        assert np.array_equal(frame.to_ndarray(format="rgb24"), sheet)
+    with pytest.raises(ConfigError):
+        video.contact_sheet([], 2)

@@ -1,0 +1,74 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from posewatch import layouts  # noqa: E402
+from posewatch.config import TrainConfig  # noqa: E402
+from posewatch.errors import InputError, LabelError  # noqa: E402
+from posewatch.recognition.evaluation import evaluate, plots  # noqa: E402
+from posewatch.recognition.recogniser import Recogniser  # noqa: E402
+
+TINY = TrainConfig(width=8, prototypes=4, frames=12, people=1)
+
+
+@pytest.fixture(scope="module")
+def recogniser():
+    torch.manual_seed(0)
+    return Recogniser(TINY, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0).eval()
+
+
+class Says(Recogniser):
+    """A recogniser with given answers, to check the arithmetic by hand."""
+
+    def probabilities(self, keypoints, batch=32):
+        p = np.array(self.answers, np.float32)
+        return np.stack([1 - p, p], 1)
+
+
+def test_numbers_by_hand(clips):
+    model = Says(TINY, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0, threshold=0.4)
+    model.answers = [0.1, 0.9, 0.6, 0.45, 0.2, 0.3, 0.05, 0.8]
+    metrics = evaluate(model, clips(8))
+    assert metrics["confusion_matrix"] == [[3, 1], [1, 3]]
+    assert metrics["accuracy"] == 0.75
+    assert (metrics["precision"], metrics["recall"], metrics["f1"]) == (0.75, 0.75, 0.75)
+    assert metrics["auc"] == pytest.approx(14 / 16)
+    assert metrics["per_class"]["normal"]["support"] == 4
+    assert (metrics["roc"]["fpr"][0], metrics["roc"]["tpr"][-1], metrics["n"]) == (0, 1, 8)
+    assert np.isfinite(metrics["roc"]["thresholds"]).all()
+
+
+def test_baselines_and_plots(recogniser, clips, tmp_path):
+    metrics = evaluate(recogniser, clips(12, 100), train_set=clips(24))
+    assert metrics["baseline_logistic_auc"] > 0.9
+    assert metrics["baseline_forest_f1"] > 0.9
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    history = [{"epoch": e, "train_loss": 1 / e, "train_accuracy": 0.5, "val_loss": 1.0} for e in (1, 2, 3)]
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        names = [p.name for p in plots(metrics, history, folder)]
+    assert names == ["learning_curves.png", "confusion_matrix.png", "roc.png"]
+    for name in names:
+        data = (tmp_path / "a" / name).read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert data == (tmp_path / "b" / name).read_bytes()
+
+
+def test_one_class_in_the_test(recogniser, clips, tmp_path):
+    metrics = evaluate(recogniser, clips(8).subset([0, 2]), train_set=clips(8))
+    assert metrics["auc"] is None
+    assert metrics["baseline_forest_auc"] is None
+    assert metrics["note"] == "all 2 test clips are other than abnormal: AUC and ROC need both"
+    assert [p.name for p in plots(metrics, [], tmp_path)] == ["confusion_matrix.png"]
+
+
+def test_refusals(recogniser, clips):
+    with pytest.raises(InputError, match="no test clip"):
+        evaluate(recogniser, clips(0))
+    with pytest.raises(LabelError, match="classes"):
+        evaluate(recogniser, dataclasses.replace(clips(2), classes=("a", "b")))
+    with pytest.raises(LabelError, match="'fall' is none of"):
+        evaluate(recogniser, clips(2), "fall")

@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+from posewatch import layouts  # noqa: E402
+from posewatch.config import TrainConfig  # noqa: E402
+from posewatch.errors import InputError, ServingError  # noqa: E402
+from posewatch.export import export, verify  # noqa: E402
+from posewatch.recognition.dataset import resample  # noqa: E402
+from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save  # noqa: E402
+
+
+def checkpoint(path, layout="coco17", stream="j+b+jm"):
+    """Weights far from their initial values: at those, the learned graph is switched off."""
+    torch.manual_seed(1)
+    config = TrainConfig(width=8, prototypes=4, frames=12, people=2, stream=stream)
+    made = Recogniser(config, layouts.get(layout), ("normal", "abnormal"), "abnormal", 10.0, 0.37)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    save(path, made, made.state_dict())
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    path = checkpoint(folder / "checkpoint.pt", "coco20")
+    return path, folder / "model.onnx", export(path, folder / "model.onnx", lineage="abc123")
+
+
+def test_report_and_metadata(exported):
+    _, path, report = exported
+    assert report["max_abs_error"] <= 1e-4
+    assert report["bytes"] == path.stat().st_size
+    assert report["opset"] == 18
+    model = onnx.load(path)
+    about = {p.key: p.value for p in model.metadata_props}
+    assert json.loads(about.pop("labels")) == ["normal", "abnormal"]
+    assert about == {
+        "layout": "coco20",
+        "frames": "12",
+        "people": "2",
+        "fps": "10",
+        "positive": "abnormal",
+        "threshold": "0.37",
+        "lineage": "abc123",
+        "version": "1",
+    }
+    shape = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    assert shape[1:] == [2, 12, 17, 3]
+    assert isinstance(shape[0], str)
+    assert [o.name for o in model.graph.output] == ["probabilities", "embedding"]
+
+
+def test_equal_to_torch_on_skeletons_with_holes(exported, clips):
+    path, onnx_path, _ = exported
+    recogniser = load_checkpoint(path)
+    session = onnxruntime.InferenceSession(onnx_path, providers=["CPUExecutionProvider"])
+    for n in (1, 2, 5, 8):
+        x = resample(clips(n, people=2).keypoints, 12, 2)
+        x[np.random.default_rng(n).random(x.shape[:-1]) < 0.2] = 0
+        x[0, 1] = 0
+        if n > 2:
+            x[1] = 0
+        with torch.no_grad():
+            want = recogniser(torch.from_numpy(x))
+        got = session.run(["probabilities", "embedding"], {"keypoints": x})
+        assert np.abs(got[0] - want[0].numpy()).max() < 1e-4
+        assert np.abs(got[1] - want[1].numpy()).max() < 1e-4
+        assert n == 1 or np.ptp(got[0][:, 0]) > 1e-5, "the answers do not depend on the input"
+
+
+def test_same_bytes_again_and_no_path_of_this_machine(exported, tmp_path, capsys):
+    path, onnx_path, _ = exported
+    export(path, tmp_path / "again.onnx", lineage="abc123")
+    data = onnx_path.read_bytes()
+    assert data == (tmp_path / "again.onnx").read_bytes()
+    for word in (b".py", b"site-packages", str(tmp_path).encode(), b"/home", b"/src/", b"posewatch"):
+        assert word not in data
+    assert capsys.readouterr() == ("", "")
+    assert [p.name for p in tmp_path.iterdir()] == ["again.onnx"]
+
+
+def test_a_model_that_answers_otherwise_is_refused(exported):
+    path, onnx_path, _ = exported
+    recogniser = load_checkpoint(path)
+    assert verify(onnx.load(onnx_path), recogniser) <= 1e-4
+    with torch.no_grad():
+        recogniser.network.classify.bias.add_(torch.tensor([0.01, 0.0]))
+    with pytest.raises(ServingError, match=r"differs from PyTorch by 0\.00"):
+        verify(onnx.load(onnx_path), recogniser)
+
+
+def test_a_frozen_batch_is_refused(exported):
+    path, onnx_path, _ = exported
+    model = onnx.load(onnx_path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    with pytest.raises(ServingError, match="frozen at 2"):
+        verify(model, load_checkpoint(path))
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(InputError, match="no such checkpoint"):
+        export(tmp_path / "none.pt", tmp_path / "model.onnx")
+    with pytest.raises(InputError, match="opset 11 is too old"):
+        export(tmp_path / "none.pt", tmp_path / "model.onnx", opset=11)

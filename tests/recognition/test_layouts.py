@@ -1,0 +1,68 @@
+import pytest
+import yaml
+
+from posewatch import layouts
+from posewatch.errors import ConfigError, InputError
+from posewatch.layouts import Layout
+
+
+@pytest.mark.parametrize(
+    ("name", "joints", "observed"),
+    [("coco17", 17, 17), ("coco20", 20, 17), ("openpose18", 18, 18), ("kinect15", 15, 15)]
+    + [("kinect20", 20, 20), ("ntu25", 25, 25)],
+)
+def test_builtin(name, joints, observed):
+    layout = layouts.get(name)
+    assert (len(layout.joints), layout.observed) == (joints, observed)
+    assert len(layout.edges) == joints - 1, "a body is a tree"
+    assert [layout.mirror[j] for j in layout.mirror] == list(range(joints))
+    for left, right in layout.pairs:
+        assert layout.joints[left].replace("left", "right") == layout.joints[right]
+    assert layout.parents[layout.centre] == layout.centre
+    assert Layout.from_dict(layout.to_dict()) == layout
+
+
+def test_bones_and_grandparents_of_coco():
+    layout = layouts.get("coco17")
+    assert layout.parents[9] == 7
+    assert layout.grandparents[9] == 5
+    assert layout.grandparents[5] == 5, "its parent is the root"
+
+
+def test_unknown_name_is_told_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'coco17'"):
+        layouts.get("coco-17")
+
+
+def test_own_layout_by_name_or_number(tmp_path):
+    own = {"name": "stick", "joints": ["head", "hip", "foot"], "edges": [["head", "hip"], [2, 1]], "centre": "hip"}
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(own))
+    layout = layouts.from_yaml(path)
+    assert layout.parents == (1, 1, 1)
+    assert layout.edges == ((0, 1), (2, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"edges": [[0, 7]]}, "joint 7 is not one of 0..2"),
+        ({"edges": [["knee", "hip"]]}, "no joint 'knee'"),
+        ({"joints": ["a", "a", "b"], "edges": [], "centre": 0}, "each name once"),
+        ({"parents": [1, 2, 0]}, "circle"),
+        ({"pairs": [[0, 1], [1, 2]]}, "two left/right pairs"),
+        ({"edges": 3}, "lists of lists"),
+    ],
+)
+def test_bad_layout(tmp_path, change, message):
+    own = {"name": "stick", "joints": ["head", "hip", "foot"], "edges": [["head", "hip"]], "centre": "hip"} | change
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(own))
+    with pytest.raises(InputError, match=message) as caught:
+        layouts.from_yaml(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match="cannot read"):
+        layouts.from_yaml(tmp_path / "none.yaml")

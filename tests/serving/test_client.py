@@ -1,0 +1,229 @@
+"""Predictors against a real Triton: equal answers, and a clear word for everything that goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posewatch.errors import InputError, ServingError
+from posewatch.serving import client, triton
+from posewatch.serving.client import ConstantPredictor, OnnxPredictor, TorchPredictor, TritonPredictor
+from posewatch.serving.repository import write_repository
+from posewatch.stack import TritonServer
+from posewatch.stack.process import wait_until
+
+from .conftest import LABELS, SHAPE, tiny_model
+
+PROTOCOLS = ["grpc", "http"]
+
+
+@pytest.fixture(scope="module")
+def served(server: TritonServer, tiny: Path) -> Iterator[TritonServer]:
+    """The model ``tiny``: batches of up to 16 after 20 ms."""
+    write_repository(tiny, server.repository, name="tiny", queue_delay_us=20_000)
+    client.load_model(server.grpc, "tiny")
+    yield server
+    client.unload_model(server.grpc, "tiny")
+
+
+def _url(server: TritonServer, protocol: str) -> str:
+    return server.grpc if protocol == "grpc" else server.http
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("count", [0, 1, 3, 40])
+def test_equal_to_onnx_runtime(served: TritonServer, tiny: Path, clips, protocol: str, count: int) -> None:
+    wanted = OnnxPredictor(tiny).predict(clips[:count])
+    with TritonPredictor(_url(served, protocol), "tiny", protocol) as predictor:
+        got = predictor.predict(clips[:count])
+        assert (predictor.people, predictor.frames, predictor.max_batch) == (2, 6, 16)
+    assert got.labels == wanted.labels == tuple(LABELS)
+    np.testing.assert_allclose(got.probabilities, wanted.probabilities, atol=1e-6)
+    if count:
+        np.testing.assert_allclose(got.embedding, wanted.embedding, atol=1e-6)
+
+
+def test_concurrent_requests_share_executions(served: TritonServer, tiny: Path, clips) -> None:
+    wanted = OnnxPredictor(tiny).predict(clips).probabilities
+    before = client.statistics(served.grpc, "tiny")
+    with TritonPredictor(served.grpc, "tiny") as predictor, ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda i: predictor.predict(clips[i : i + 1]).probabilities[0], range(len(clips))))
+    after = client.statistics(served.grpc, "tiny")
+    assert after["requests"] - before["requests"] == len(clips)
+    assert after["inferences"] - before["inferences"] == len(clips)
+    assert after["executions"] - before["executions"] < len(clips) / 2
+    np.testing.assert_allclose(np.array(answers), wanted, atol=1e-6)  # each got its own answer, not a neighbour's
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_server_refuses_a_wrong_shape(served: TritonServer, clips, protocol: str) -> None:
+    connection = triton.connect(_url(served, protocol), protocol)
+    with pytest.raises(ServingError, match=r"unexpected shape for input 'keypoints'.*Expected \[-1,2,6,17,3\]"):
+        connection.infer("tiny", {"keypoints": clips[:2, :, :5]})
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((1, 2, 5, 17, 3), np.float32), r"\(N, 2, 6, 17, 3\), not \(1, 2, 5, 17, 3\)"),
+        (np.zeros((2, 6, 17, 3), np.float32), r"not \(2, 6, 17, 3\)"),
+        (np.zeros((1, *SHAPE), np.float64), "float32 keypoints, not float64"),
+    ],
+)
+def test_a_wrong_shape_is_refused_before_it_is_sent(served: TritonServer, tiny: Path, bad, message: str) -> None:
+    with TritonPredictor(served.grpc, "tiny") as predictor, pytest.raises(InputError, match=message):
+        predictor.predict(bad)
+    with pytest.raises(InputError, match=message):
+        OnnxPredictor(tiny).predict(bad)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nan(served: TritonServer, clips, protocol: str) -> None:
+    spoiled = clips[:2].copy()
+    spoiled[0, 0, 0, 0, 0] = np.nan
+    with (
+        TritonPredictor(_url(served, protocol), "tiny", protocol) as predictor,
+        pytest.raises(ServingError, match="NaN"),
+    ):
+        predictor.predict(spoiled)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_unknown_model(served: TritonServer, protocol: str) -> None:
+    with pytest.raises(ServingError, match=r"serves no model 'nobody'; it serves: tiny"):
+        TritonPredictor(_url(served, protocol), "nobody", protocol)
+    with pytest.raises(ServingError, match="cannot load 'nobody'"):
+        client.load_model(_url(served, protocol), "nobody", protocol)
+    assert not client.model_ready(_url(served, protocol), "nobody", protocol)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_server(protocol: str) -> None:
+    with pytest.raises(ServingError, match=r"Triton at 127\.0\.0\.1:9: no answer \(is the server up"):
+        TritonPredictor("127.0.0.1:9", "tiny", protocol, retries=1)
+
+
+def test_bad_address() -> None:
+    with pytest.raises(InputError, match="write host:port"):
+        TritonPredictor("grpc://127.0.0.1:9", "tiny")
+    with pytest.raises(InputError, match="use grpc or http"):
+        TritonPredictor("127.0.0.1:9", "tiny", "soap")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_queue_full_and_too_late(server: TritonServer, tiny: Path, clips, protocol: str) -> None:
+    name = f"narrow_{protocol}"
+    write_repository(
+        tiny, server.repository, name=name, max_batch=4, queue_delay_us=1_500_000, instances=1, max_queue=1
+    )
+    client.load_model(server.grpc, name)
+    url = _url(server, protocol)
+    with TritonPredictor(url, name, protocol, retries=0) as predictor, ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(predictor.predict, clips[i : i + 1]) for i in range(6)]
+        errors = [str(a.exception()) for a in asked if a.exception()]
+        assert errors
+        assert all("its queue is full" in e for e in errors), errors
+        assert len(errors) < 6
+    with (
+        TritonPredictor(url, name, protocol, timeout_s=0.3, retries=0) as hasty,
+        pytest.raises(ServingError, match="did not answer in time"),
+    ):
+        hasty.predict(clips[:1])
+    client.unload_model(server.grpc, name)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_broken_model_names_its_reason(server: TritonServer, tiny: Path, protocol: str) -> None:
+    folder = write_repository(tiny, server.repository, name="broken")
+    (folder / "1/model.onnx").write_bytes(b"this is no model")
+    with pytest.raises(ServingError, match=r"cannot load 'broken'.*not a model that ONNX Runtime can run") as caught:
+        client.load_model(_url(server, protocol), "broken", protocol)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ServingError, match=r"serves no model 'broken'"):
+        TritonPredictor(_url(server, protocol), "broken", protocol)
+
+
+def test_a_failed_reload_keeps_the_old_version(server: TritonServer, tiny: Path, clips) -> None:
+    folder = write_repository(tiny, server.repository, name="kept")
+    client.load_model(server.grpc, "kept")
+    (folder / "1/model.onnx").write_bytes(b"this is no model")
+    with pytest.raises(ServingError, match="cannot load 'kept'"):
+        client.load_model(server.grpc, "kept")
+    with TritonPredictor(server.grpc, "kept") as predictor:
+        assert len(predictor.predict(clips[:2]).probabilities) == 2
+    client.unload_model(server.grpc, "kept")
+
+
+def test_a_new_file_is_served_after_load(server: TritonServer, tiny: Path, clips, tmp_path: Path) -> None:
+    other = tiny_model(tmp_path / "other.onnx", seed=5)
+    for path in (tiny, other):
+        write_repository(path, server.repository, name="renewed")
+        client.load_model(server.grpc, "renewed")
+        with TritonPredictor(server.grpc, "renewed") as predictor:
+            got = predictor.predict(clips[:3]).probabilities
+        np.testing.assert_allclose(got, OnnxPredictor(path).predict(clips[:3]).probabilities, atol=1e-6)
+    client.unload_model(server.grpc, "renewed")
+
+
+def _stubs(server: TritonServer) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == server.process.pid and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def test_a_killed_model_process_is_noticed_and_repaired(served: TritonServer, clips) -> None:
+    stubs = _stubs(served)
+    assert stubs
+    for pid in stubs:
+        os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: not client.model_ready(served.grpc, "tiny"), 20)
+    client.load_model(served.grpc, "tiny")
+    assert client.model_ready(served.grpc, "tiny")
+    with TritonPredictor(served.grpc, "tiny") as predictor:
+        assert len(predictor.predict(clips[:2]).probabilities) == 2
+
+
+def test_onnx_predictor_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such ONNX file"):
+        OnnxPredictor(tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("text")
+    with pytest.raises(InputError, match="not a model that ONNX Runtime can run"):
+        OnnxPredictor(tmp_path / "text.onnx")
+    with pytest.raises(InputError, match="labels"):
+        OnnxPredictor(tiny_model(tmp_path / "m.onnx", labels=None))
+
+
+def test_torch_predictor(clips) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Mean(torch.nn.Module):
+        def forward(self, keypoints):
+            embedding = keypoints.mean((1, 2, 3))
+            return embedding[:, :2].softmax(1), embedding
+
+    predictor = TorchPredictor(Mean(), LABELS)
+    got = predictor.predict(clips)
+    embedding = clips.mean((1, 2, 3))
+    np.testing.assert_allclose(got.embedding, embedding, atol=1e-6)
+    np.testing.assert_allclose(got.probabilities[:, 0] > 0.5, embedding[:, 0] > embedding[:, 1])
+    with pytest.raises(InputError, match=r"\(N, M, T, V, 3\)"):
+        predictor.predict(clips[0])
+
+
+def test_constant_predictor(clips) -> None:
+    got = ConstantPredictor(LABELS, [0.2, 0.8]).predict(clips)
+    assert got.probabilities.shape == (40, 2)
+    assert got.probabilities[7].tolist() == pytest.approx([0.2, 0.8])

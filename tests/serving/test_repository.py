@@ -1,0 +1,96 @@
+"""The Triton model repository, written from the ONNX file alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from posewatch.errors import InputError
+from posewatch.serving.repository import write_repository
+
+from .conftest import tiny_model
+
+
+def _config(folder: Path) -> model_config_pb2.ModelConfig:
+    return text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+
+
+def test_everything_comes_from_the_file(tmp_path: Path, tiny: Path) -> None:
+    folder = write_repository(tiny, tmp_path, name="abnormal", max_batch=12, queue_delay_us=700, instances=3, version=4)
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert files == ["abnormal/4/model.onnx", "abnormal/config.pbtxt", "abnormal/labels.txt"]
+    assert (folder / "4/model.onnx").read_bytes() == tiny.read_bytes()
+    assert (folder / "labels.txt").read_text() == "normal\nabnormal\n"
+    config = _config(folder)
+    assert (config.name, config.backend, config.max_batch_size) == ("abnormal", "onnxruntime", 12)
+    described = [(t.name, t.data_type, list(t.dims)) for t in (*config.input, *config.output)]
+    fp32 = model_config_pb2.TYPE_FP32
+    assert described == [
+        ("keypoints", fp32, [2, 6, 17, 3]),
+        ("probabilities", fp32, [2]),
+        ("embedding", fp32, [3]),
+    ]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 700
+    assert config.instance_group[0].count == 3
+    assert [w.batch_size for w in config.model_warmup] == [1, 2, 4, 8, 12]
+    assert config.parameters["labels"].string_value == '["normal", "abnormal"]'
+    assert config.parameters["layout"].string_value == "coco17"
+
+
+def test_without_batching(tmp_path: Path, tiny: Path) -> None:
+    config = _config(write_repository(tiny, tmp_path, name="plain", dynamic_batching=False))
+    assert not config.HasField("dynamic_batching")
+    assert config.max_batch_size == 16
+
+
+def test_same_input_same_bytes_and_a_second_write_replaces(tmp_path: Path, tiny: Path) -> None:
+    folder = write_repository(tiny, tmp_path, name="m", max_batch=2)
+    first = (folder / "config.pbtxt").read_bytes()
+    write_repository(tiny, tmp_path, name="m", max_batch=4, version=2)
+    assert not (folder / "1").exists()
+    write_repository(tiny, tmp_path, name="m", max_batch=2)
+    assert (folder / "config.pbtxt").read_bytes() == first
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_labels_with_quotes_and_umlauts(tmp_path: Path) -> None:
+    path = tiny_model(tmp_path / "m.onnx", labels=['"Sturz" \\', "Prügelei"])
+    config = _config(write_repository(path, tmp_path / "out", name="m"))
+    assert config.parameters["labels"].string_value == '["\\"Sturz\\" \\\\", "Prügelei"]'
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"batch": 4}, r"first dimension of 'keypoints' is frozen"),
+        ({"labels": None}, "'labels' must be a JSON list"),
+        ({"labels": "not json"}, "'labels' must be a JSON list"),
+        ({"labels": ["one", "two", "three"]}, "3 labels but"),
+    ],
+)
+def test_a_file_that_does_not_fit(tmp_path: Path, model: dict[str, object], message: str) -> None:
+    path = tiny_model(tmp_path / "m.onnx", **model)
+    with pytest.raises(InputError, match=message):
+        write_repository(path, tmp_path / "out", name="m")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not an onnx file at all", None])
+def test_a_broken_or_missing_file(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "m.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"is not an ONNX file|no such ONNX file"):
+        write_repository(path, tmp_path / "out", name="m")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"name": "../x"}, {"name": ""}, {"max_batch": 0}, {"instances": 0}, {"queue_delay_us": -1}, {"version": 0}],
+)
+def test_values_out_of_range(tmp_path: Path, tiny: Path, value: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"must be at least|bad model name"):
+        write_repository(tiny, tmp_path / "out", **{"name": "m", **value})

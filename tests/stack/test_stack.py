@@ -1,0 +1,249 @@
+"""The embedded stack with the real servers: up, status, repair, down, and nothing left behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from minio import Minio
+
+from posewatch import stack
+from posewatch.errors import StackError
+from posewatch.stack.process import Process, wait_until
+
+
+def _minio(info: stack.StackInfo) -> Minio:
+    told = stack.env(info)
+    return Minio(
+        told["POSEWATCH_S3_ENDPOINT"].removeprefix("http://"),
+        access_key=told["POSEWATCH_S3_ACCESS_KEY"],
+        secret_key=told["POSEWATCH_S3_SECRET_KEY"],
+        secure=False,
+    )
+
+
+def _put(info: stack.StackInfo, key: str) -> None:
+    _minio(info).put_object("posewatch", key, io.BytesIO(b"kept"), 4)
+
+
+def _get(info: stack.StackInfo, key: str) -> bytes:
+    answer = _minio(info).get_object("posewatch", key)
+    try:
+        return answer.read()
+    finally:
+        answer.close()
+        answer.release_conn()
+
+
+def _pid(home: Path, name: str) -> int:
+    return next(s.pid for s in stack.status(home).servers if s.name == name)
+
+
+def test_up_again_changes_nothing(home: Path) -> None:
+    info = stack.current(home)
+    assert info is not None
+    pids = [s.pid for s in stack.status(home).servers]
+    assert stack.up(home) == info
+    assert [s.pid for s in stack.status(home).servers] == pids
+    assert stack.status(home).up
+    assert info.secret_key not in repr(info)
+    assert info.secret_key not in str(stack.status(home))
+
+
+def test_only_the_owner_reads_the_credentials(home: Path) -> None:
+    assert (home / "credentials.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_servers_listen_on_loopback_only(home: Path, listening) -> None:
+    info = stack.current(home)
+    found = listening()
+    ports = [*info.triton_ports, *info.s3_ports, *(p + 10000 for p in info.s3_ports)]
+    for port in ports:
+        assert found[port] <= {"127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1"}, port
+
+
+def test_other_ports_while_up(home: Path) -> None:
+    with pytest.raises(StackError, match="posewatch down"):
+        stack.up(home, s3_port=stack.current(home).s3_port + 1)
+    assert stack.status(home).up
+
+
+@pytest.mark.parametrize("name", ["s3", "triton"])
+def test_a_killed_server_is_seen_and_repaired(home: Path, name: str) -> None:
+    info = stack.current(home)
+    _put(info, f"before/{name}")
+    os.kill(_pid(home, name), signal.SIGKILL)
+    assert wait_until(lambda: not stack.status(home).up, 5)
+    dead = next(s for s in stack.status(home).servers if s.name == name)
+    assert dead.state == "dead"
+    assert "posewatch up" in str(dead)
+    assert stack.current(home) == info
+    assert stack.up(home) == info
+    assert stack.status(home).up
+    assert _get(info, f"before/{name}") == b"kept"
+
+
+def test_a_server_that_hangs_is_seen(home: Path) -> None:
+    pid = _pid(home, "triton")
+    os.kill(pid, signal.SIGSTOP)
+    assert [s.state for s in stack.status(home).servers] == ["up", "not answering"]
+    os.kill(pid, signal.SIGCONT)
+    assert wait_until(lambda: stack.status(home).up, 10)
+
+
+def test_down_leaves_nothing_and_up_keeps_the_data(tmp_path: Path, listening) -> None:
+    info = stack.up(tmp_path)
+    _put(info, "a/b")
+    pids = [s.pid for s in stack.status(tmp_path).servers]
+    stack.down(tmp_path)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not {*info.s3_ports, *info.triton_ports} & set(listening())
+    assert not list(Path("/dev/shm").glob(f"posewatch_{info.triton_ports[0]}_*"))
+    assert not list(Path("/tmp").glob(f"seaweedfs-*{info.s3_port}.sock"))
+    assert [s.state for s in stack.status(tmp_path).servers] == ["down", "down"]
+    assert stack.current(tmp_path) is None
+    stack.down(tmp_path)
+    try:
+        again = stack.up(tmp_path)
+        assert (again.access_key, again.secret_key) == (info.access_key, info.secret_key)
+        assert _get(again, "a/b") == b"kept"
+    finally:
+        stack.down(tmp_path)
+
+
+def test_status_and_down_of_nothing(tmp_path: Path) -> None:
+    assert not stack.status(tmp_path / "none").up
+    stack.down(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("shift", [0, 10000])
+def test_s3_port_taken(tmp_path: Path, shift: int) -> None:
+    import socket
+
+    from posewatch.stack.process import pick_ports
+
+    (port,) = pick_ports(1, os.getpid() + shift, twin=True)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", port + shift))
+        sock.listen()
+        with pytest.raises(StackError, match=rf"port {port + shift} is taken.*choose another"):
+            stack.up(tmp_path, s3_port=port)
+    assert stack.current(tmp_path) is None
+
+
+def test_triton_port_taken_stops_s3_again(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        with pytest.raises(StackError, match=rf"port {port} \(Triton gRPC\) is taken"):
+            stack.up(tmp_path, triton_ports=(port - 1, port, port - 2))
+    assert stack.current(tmp_path) is None
+    assert json.loads((tmp_path / "stack.json").read_text())["processes"] == {}
+
+
+def _fake(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_server_that_dies_at_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weed = _fake(tmp_path / "weed", "echo starting; echo 'F0101 fatal: the disk is on fire'; exit 1")
+    monkeypatch.setattr("posewatch.stack.seaweed.find_weed", lambda: weed)
+    with pytest.raises(StackError, match=r"S3 server died at its start: .*the disk is on fire \(log: .*s3\.log\)"):
+        stack.up(tmp_path / "home")
+    assert stack.current(tmp_path / "home") is None
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "s3").write_text("")
+    with pytest.raises(StackError, match=r"cannot use .*s3"):
+        stack.up(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StackError, match="POSEWATCH_HOME"):
+        stack.up(tmp_path / "file")
+
+
+_UP = """
+import sys
+from pathlib import Path
+from posewatch import stack
+from posewatch.stack import seaweed
+seaweed.find_weed = lambda: sys.argv[2]
+stack.up(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_half_way(tmp_path: Path, number: signal.Signals) -> None:
+    weed = _fake(tmp_path / "weed", "exec sleep 300")
+    home = tmp_path / "home"
+    command = [sys.executable, "-c", _UP, str(home), weed]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+        assert wait_until((home / "stack.json").exists, 20)
+        process = Process(**json.loads((home / "stack.json").read_text())["processes"]["s3"])
+        assert process.alive
+        running.send_signal(number)
+        assert running.wait(30) != 0
+    assert not process.alive
+    assert stack.current(home) is None
+
+
+_RUNNING = """
+import sys, time
+from pathlib import Path
+from posewatch import stack
+with stack.running(Path(sys.argv[1])):
+    print("up", flush=True)
+    time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_running_goes_down_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", _RUNNING, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
+        assert running.stdout.readline() == "up\n"
+        pids = [s.pid for s in stack.status(tmp_path).servers]
+        running.send_signal(number)
+        assert running.wait(40) != 0
+    assert not any(Process(pid, 0).alive or Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+_PRIVATE = """
+import os, signal, sys
+from pathlib import Path
+from posewatch.stack import TritonServer
+server = TritonServer.start(Path(sys.argv[1]) / "models", log=Path(sys.argv[1]) / "log")
+print(server.process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_private_triton_ends_with_its_owner(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _PRIVATE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    pid = int(done.stdout)
+    assert wait_until(lambda: not Path(f"/proc/{pid}").exists(), 15)
+
+
+def test_a_recycled_process_id_is_left_alone() -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        stranger = Process(other.pid, 1)
+        assert not stranger.alive
+        assert stranger.stop(signal.SIGKILL, 1)
+        time.sleep(0.1)
+        assert other.poll() is None
+        other.kill()

@@ -1,0 +1,37 @@
+"""What tests of several areas use: run our commands as a user would, and read the one line in which they fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+CONFIG = [
+    "--set", "split.length_s=1.5",
+    "--set", "train.epochs=2",
+    "--set", "train.width=12",
+    "--set", "train.frames=12",
+    "--set", "train.batch=4",
+    "--set", "serving.bench_seconds=0.5",
+    "--set", "serving.concurrency=1,4",
+]  # fmt: skip
+
+
+def run(*arguments: str, env: dict[str, str], module: str = "posewatch.cli") -> subprocess.CompletedProcess[str]:
+    """Run a command of ours as a user would, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, **env}, timeout=900,
+    )  # fmt: skip
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line in which a command that failed says why."""
+    assert done.returncode != 0, done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith("posewatch: ") and "; try " not in line]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
