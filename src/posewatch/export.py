@@ -1,7 +1,7 @@
 """Checkpoint → one ONNX file that takes raw keypoints, proven equal to PyTorch before anybody can serve it.
 
-Input ``keypoints`` (N, M, T, V, 3) float32, N dynamic; outputs ``probabilities`` (N, K) and ``embedding`` (N, D). What a
-client must know (labels, layout, frames, people, fps, positive, threshold, lineage, version) is in the file's metadata.
+Input ``keypoints`` (N, M, T, V, 3) float32, N dynamic; outputs ``probabilities`` (N, K) and ``embedding`` (N, D). What
+a client must know (labels, layout, frames, people, fps, positive, threshold, lineage, version) is in its metadata.
 """
 
 from __future__ import annotations

@@ -133,10 +133,14 @@ def _parents(v: int, edges: tuple[tuple[int, int], ...], centre: int) -> tuple[i
     return tuple(parents.get(j, j) for j in range(v))
 
 
-_COCO = (
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_COCO = _names(
     "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist "
     "right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
-).split()
+)
 _COCO_PAIRS = tuple((i, i + 1) for i in range(1, 16, 2))
 _COCO_LIMBS = ((15, 13), (13, 11), (16, 14), (14, 12), (9, 7), (7, 5), (10, 8), (8, 6), (1, 0), (3, 1), (2, 0), (4, 2))
 
@@ -145,7 +149,7 @@ _BUILTIN = {
     for layout in (
         Layout(
             "coco17",
-            tuple(_COCO),
+            _COCO,
             (*_COCO_LIMBS, (11, 5), (12, 6), (5, 0), (6, 0)),
             centre=0,
             pairs=_COCO_PAIRS,
@@ -162,11 +166,9 @@ _BUILTIN = {
         ),
         Layout(
             "openpose18",
-            tuple(
-                (
-                    "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip "
-                    "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear"
-                ).split()
+            _names(
+                "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip "
+                "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear"
             ),
             (
                 *((4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2), (5, 1), (2, 1)),
@@ -177,11 +179,9 @@ _BUILTIN = {
         ),
         Layout(
             "kinect15",
-            tuple(
-                (
-                    "head neck torso left_shoulder left_elbow left_hand right_shoulder right_elbow right_hand left_hip "
-                    "left_knee left_foot right_hip right_knee right_foot"
-                ).split()
+            _names(
+                "head neck torso left_shoulder left_elbow left_hand right_shoulder right_elbow right_hand left_hip "
+                "left_knee left_foot right_hip right_knee right_foot"
             ),
             (
                 *((0, 1), (1, 2), (3, 1), (4, 3), (5, 4), (6, 1), (7, 6), (8, 7)),
@@ -192,12 +192,10 @@ _BUILTIN = {
         ),
         Layout(
             "kinect20",
-            tuple(
-                (
-                    "hip_centre spine shoulder_centre head left_shoulder left_elbow left_wrist left_hand right_shoulder "
-                    "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
-                    "right_ankle right_foot"
-                ).split()
+            _names(
+                "hip_centre spine shoulder_centre head left_shoulder left_elbow left_wrist left_hand right_shoulder "
+                "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
+                "right_ankle right_foot"
             ),
             (
                 *((0, 1), (2, 1), (3, 2), (4, 2), (5, 4), (6, 5), (7, 6), (8, 2), (9, 8), (10, 9), (11, 10)),
@@ -208,12 +206,10 @@ _BUILTIN = {
         ),
         Layout(
             "ntu25",
-            tuple(
-                (
-                    "spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder "
-                    "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
-                    "right_ankle right_foot spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb"
-                ).split()
+            _names(
+                "spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder "
+                "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
+                "right_ankle right_foot spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb"
             ),
             (
                 *(

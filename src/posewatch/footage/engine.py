@@ -16,9 +16,9 @@ from posewatch.footage.figure import FILE_SCALE
 from posewatch.footage.motion import JOINTS, OFFSETS, POSE_SIZE, RATE, Poses, data_folder
 
 LINKS: dict[str, int] = {
-    "root": 0, "chest": 1, "neck": 2, "right_shoulder": 3, "right_elbow": 4, "right_wrist": 5, "left_shoulder": 6,
-    "left_elbow": 7, "left_wrist": 8, "right_hip": 9, "right_knee": 10, "right_ankle": 11, "left_hip": 12,
-    "left_knee": 13, "left_ankle": 14,
+    "root": 0, "chest": 1, "neck": 2, "right_hip": 3, "right_knee": 4, "right_ankle": 5, "right_shoulder": 6,
+    "right_elbow": 7, "right_wrist": 8, "left_hip": 9, "left_knee": 10, "left_ankle": 11, "left_shoulder": 12,
+    "left_elbow": 13, "left_wrist": 14,
 }  # fmt: skip
 """Links of the humanoid by name, in the order of its file."""
 
@@ -114,7 +114,9 @@ def fall(urdf: Path, height: float, before: Poses, seconds: float, rng: np.rando
         figure.pose(before[-1])
         body = figure.body
         for link in range(-1, len(LINKS)):
-            client.changeDynamics(body, link, lateralFriction=0.8, linearDamping=0.05, angularDamping=0.4, restitution=0.0)
+            client.changeDynamics(
+                body, link, lateralFriction=0.8, linearDamping=0.05, angularDamping=0.4, restitution=0.0
+            )
         for link in LINKS.values():
             for other in LINKS.values():  # neighbours overlap by design; only far limbs may push one another
                 if link < other and (other - link <= 2 or min(link, other) <= 1):

@@ -42,7 +42,13 @@ class Look:
 _SKINS: tuple[Colour, ...] = (
     (0.93, 0.76, 0.65), (0.87, 0.67, 0.54), (0.76, 0.56, 0.42), (0.62, 0.43, 0.31), (0.47, 0.32, 0.23), (0.37, 0.25, 0.18),
 )  # fmt: skip
-_HAIRS: tuple[Colour, ...] = ((0.07, 0.05, 0.04), (0.16, 0.10, 0.06), (0.35, 0.22, 0.12), (0.62, 0.52, 0.32), (0.5, 0.5, 0.5))
+_HAIRS: tuple[Colour, ...] = (
+    (0.07, 0.05, 0.04),
+    (0.16, 0.10, 0.06),
+    (0.35, 0.22, 0.12),
+    (0.62, 0.52, 0.32),
+    (0.5, 0.5, 0.5),
+)
 
 
 def draw_look(rng: np.random.Generator) -> Look:
@@ -161,10 +167,14 @@ def _parts(look: Look) -> dict[str, list[tuple[Colour, str, list[Ring], float]]]
     return parts
 
 
-def loft(rings: list[Ring], axis: str, girth: float, segments: int = 14) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def loft(
+    rings: list[Ring], axis: str, girth: float, segments: int = 14
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """A closed mesh through elliptic rings: vertices (V, 3) in metres and triangles (F, 3), outward."""
     a = np.arange(segments) * 2 * np.pi / segments
-    rows = [np.array([[r[0], r[1] + r[3] * girth * np.cos(t), r[2] + r[4] * girth * np.sin(t)] for t in a]) for r in rings]
+    rows = [
+        np.array([[r[0], r[1] + r[3] * girth * np.cos(t), r[2] + r[4] * girth * np.sin(t)] for t in a]) for r in rings
+    ]
     poles = np.array([[rings[i][0], rings[i][1], rings[i][2]] for i in (0, -1)])
     points = np.concatenate([*rows, poles])
     faces = []

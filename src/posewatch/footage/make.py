@@ -170,7 +170,9 @@ def _render(job: _Job) -> None:
         everywhere = np.concatenate([points.reshape(-1, 3), ends.reshape(-1, 3)])
         camera = scene.aim_camera(everywhere, job.size, rng)
         light = scene.draw_light(rng)
-        scene.furnish(client, camera, everywhere, rng)
+        with world() as room:
+            floor = scene.furnish(room, camera, everywhere, rng)
+            stage = scene.Stage(client, scene.shoot(room, camera, light), floor, camera, light)
         grain = rng.uniform(1.0, 3.0)
         width, height = job.size
         masks = np.zeros((frames, len(figures), height, width), bool)
@@ -180,7 +182,7 @@ def _render(job: _Job) -> None:
             for t in range(frames):
                 for i, figure in enumerate(figures):
                     figure.pose(tracks[i][t])
-                shot = scene.shoot(client, camera, light)
+                shot = stage.shoot(points[t].mean(1))
                 noisy = shot.image + rng.normal(0, grain, (height, width, 1))
                 file.write(np.clip(noisy, 0, 255).astype(np.uint8))
                 for i, figure in enumerate(figures):

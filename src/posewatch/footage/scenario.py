@@ -136,7 +136,13 @@ def _normal(
         plan = [(second, seconds)]
         turn = facing + np.pi if second == "walk" else _towards(other) + rng.uniform(-0.6, 0.6)
         track = chain(
-            plan, place=other, facing=float(turn), speed=rng.uniform(0.8, 1.2), phase=rng.random(), radius=radius, seed=seeds[1]
+            plan,
+            place=other,
+            facing=float(turn),
+            speed=rng.uniform(0.8, 1.2),
+            phase=rng.random(),
+            radius=radius,
+            seed=seeds[1],
         )
         roles.append(Role(track, _spans(1, plan)))
     return roles
@@ -191,4 +197,3 @@ def _beside(facing: float, distance: float, rng: np.random.Generator) -> tuple[f
 def _towards(place: tuple[float, float]) -> float:
     """The heading from ``place`` to the middle of the scene."""
     return float(np.arctan2(place[1], -place[0]))
-

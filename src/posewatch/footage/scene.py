@@ -50,6 +50,12 @@ class Light:
     colour: tuple[float, float, float]
 
 
+_THIN = 0.0005
+"""Metres: a thicker patch of floor would show its edge."""
+_SAME_M = 0.04
+"""Metres within which two depths are the same surface."""
+
+
 @dataclass(frozen=True)
 class Shot:
     """One picture: RGB uint8 (H, W, 3), depth in metres (H, W), and the body seen in each pixel (H, W), -1 for none."""
@@ -97,12 +103,17 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def _box(client: Any, half: list[float], centre: list[float], colour: list[float], yaw: float = 0.0) -> None:
-    shape = client.createVisualShape(client.GEOM_BOX, halfExtents=half, rgbaColor=[*colour, 1.0], specularColor=[0, 0, 0])
+    shape = client.createVisualShape(
+        client.GEOM_BOX, halfExtents=half, rgbaColor=[*colour, 1.0], specularColor=[0, 0, 0]
+    )
     client.createMultiBody(0, -1, shape, centre, [0, float(np.sin(yaw / 2)), 0, float(np.cos(yaw / 2))])
 
 
-def furnish(client: Any, camera: Camera, people: Vector, rng: np.random.Generator) -> None:
-    """Floor, walls with a skirting, and some boxes that stand clear of ``people`` (N, 3) and of the camera's view of them."""
+def furnish(client: Any, camera: Camera, people: Vector, rng: np.random.Generator) -> list[float]:
+    """Floor, walls with a skirting, and some boxes clear of ``people`` (N, 3) and of the camera's view of them.
+
+    Returns the colour of the floor.
+    """
 
     def paint(low: float, high: float) -> list[float]:
         return [float(c) for c in np.clip(rng.uniform(low, high) + rng.uniform(-0.06, 0.06, 3), 0.08, 0.97)]
@@ -136,6 +147,37 @@ def furnish(client: Any, camera: Camera, people: Vector, rng: np.random.Generato
         colour = paint(0.2, 0.75)
         if clear and behind:
             _box(client, half, [float(spot[0]), half[1], float(spot[1])], colour, yaw)
+    return floor
+
+
+class Stage:
+    """The people of one video before a room that is rendered only once: it does not move, and is most of the work.
+
+    Under each person lies a patch of the same floor that catches the shadow.
+    """
+
+    def __init__(self, client: Any, backdrop: Shot, floor: list[float], camera: Camera, light: Light) -> None:
+        self._client, self._backdrop, self._camera, self._light = client, backdrop, camera, light
+        self._shape = client.createVisualShape(
+            client.GEOM_BOX, halfExtents=[0.9, _THIN, 0.9], rgbaColor=[*floor, 1.0], specularColor=[0, 0, 0]
+        )
+        self._patches: list[int] = []
+
+    def shoot(self, places: Vector) -> Shot:
+        """The picture with people standing at ``places`` (P, 3)."""
+        while len(self._patches) < len(places):
+            self._patches.append(self._client.createMultiBody(0, -1, self._shape, [0, -_THIN, 0]))
+        for patch, place in zip(self._patches, places, strict=True):
+            self._client.resetBasePositionAndOrientation(
+                patch, [float(place[0]), -_THIN, float(place[2])], [0, 0, 0, 1]
+            )
+        front, back = shoot(self._client, self._camera, self._light), self._backdrop
+        near = (front.bodies >= 0) & (front.depth < back.depth + _SAME_M)
+        ground = near & np.isin(front.bodies, self._patches)
+        person = near & ~ground
+        image = np.where(person[..., None], front.image, back.image)
+        image[ground] = np.minimum(front.image, back.image)[ground]
+        return Shot(image, np.where(near, front.depth, back.depth), np.where(person, front.bodies, -1).astype(np.int32))
 
 
 def shoot(client: Any, camera: Camera, light: Light) -> Shot:

@@ -55,7 +55,9 @@ def extremes(figure: Figure) -> NDArray[np.float64]:
     return np.array([*points, origins[LINKS["neck"]]])
 
 
-def observe(shot: Shot, camera: Camera, body: int, points: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
+def observe(
+    shot: Shot, camera: Camera, body: int, points: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
     """Mask (H, W), box (4,) and keypoints (17, 3) of one person in one picture; ``points`` are the joints (17, 3).
 
     A joint lies inside the body, so it counts as seen when what the camera sees there is at most a limb's depth before it.

@@ -6,6 +6,7 @@ The network smooths away hands, feet and fast limbs; a thin figure drawn from th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,11 @@ _SURE = 0.3
 """Keypoints below this score do not steer the crop and are not drawn."""
 _LEAST_FILL = 0.12
 """A mask that fills less of the person's box has failed; a person half seen is better than one cut away."""
+_ENOUGH = 10
+"""With fewer sure keypoints they say little about where the rest of the body is: the box decides."""
+_CONVINCED = 0.5
+"""Presence, times the share of the sure joints inside the mask (else it may be a neighbour's), from which no other
+crop is tried."""
 _NOSE, _EARS, _SHOULDERS, _HIPS = 0, (3, 4), (5, 6), (11, 12)
 _LIMBS = ((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16))
 
@@ -54,14 +60,21 @@ def crop_of(box: NDArray[np.float32], keypoints: NDArray[np.float32]) -> Crop:
         # a torso seen from its end has no direction worth following
         if np.hypot(*torso) > 0.12 * longer:
             up = torso / np.hypot(*torso)
-    if sure.sum() < 5:
-        return Crop(middle, 1.3 * longer, up)
+    if sure.sum() < _ENOUGH:
+        return Crop(middle, 1.4 * longer, up)
     right = np.array([-up[1], up[0]])
     along = keypoints[sure, :2] @ np.stack([right, -up]).T  # in the turned frame: x to the right, y down
     low, high = along.min(0), along.max(0)
     centre = (low + high) / 2
     side = 1.4 * max(float((high - low).max()), 0.6 * longer)  # room for the crown, hands and feet
     return Crop(centre[0] * right - centre[1] * up, side, up)
+
+
+def other_crops(box: NDArray[np.float32]) -> list[Crop]:
+    """Crops for a person whose joints mislead, as on the ground they often do: wider, turned by quarters."""
+    middle = box.reshape(2, 2).mean(0).astype(float)
+    side = 1.8 * float(max(box[2] - box[0], box[3] - box[1], 8))
+    return [Crop(middle, side, np.array(up)) for up in ((0.0, -1.0), (-1.0, 0.0), (1.0, 0.0), (0.0, 1.0))]
 
 
 def figure(shape: tuple[int, int], keypoints: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -88,8 +101,16 @@ def figure(shape: tuple[int, int], keypoints: NDArray[np.float32]) -> NDArray[np
             cv2.line(canvas, tuple(points[a].tolist()), tuple(points[b].tolist()), 1, max(1, round(width)))
     head = [i for i in (_NOSE, *_EARS) if sure[i]]
     if head:
-        cv2.circle(canvas, tuple(points[head].mean(0).round().astype(int).tolist()), max(1, round(0.2 * body)), 1, -1)
+        cv2.circle(canvas, tuple(points[head].mean(0).round().astype(int).tolist()), max(1, round(0.16 * body)), 1, -1)
     return canvas
+
+
+def _covered(mask: NDArray[np.bool_], keypoints: NDArray[np.float32]) -> float:
+    """Share of the sure joints that lie in the mask (H, W); 1 when no joint is sure."""
+    points = keypoints[keypoints[:, 2] >= _SURE, :2].round().astype(int)
+    height, width = mask.shape
+    x, y = np.clip(points[:, 0], 0, width - 1), np.clip(points[:, 1], 0, height - 1)
+    return float(mask[y, x].mean()) if len(points) else 1.0
 
 
 def _ellipse(shape: tuple[int, int], box: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -118,7 +139,7 @@ class BlazePoseSegmenter:
         shape = image.shape[:2]
         masks = np.zeros((len(detections), *shape), bool)
         for mask, box, keypoints in zip(masks, detections.boxes, detections.keypoints, strict=True):
-            mask |= self._one(image, crop_of(box, keypoints))
+            mask |= self._one(image, keypoints, [crop_of(box, keypoints), *other_crops(box)])
             x1, y1, x2, y2 = box.round().astype(int)
             if mask[y1:y2, x1:x2].sum() < _LEAST_FILL * (x2 - x1) * (y2 - y1):
                 mask |= _ellipse((shape[0], shape[1]), box)
@@ -126,15 +147,28 @@ class BlazePoseSegmenter:
                 mask |= figure((shape[0], shape[1]), keypoints) > 0
         return masks
 
-    def _one(self, image: Image, crop: Crop) -> NDArray[np.bool_]:
+    def _one(self, image: Image, keypoints: NDArray[np.float32], crops: Sequence[Crop]) -> NDArray[np.bool_]:
+        """The mask (H, W) from the first crop that convinces, else from the best one; empty when none shows anybody."""
+        best, mask = 0.0, np.zeros(image.shape[:2], bool)
+        for crop in crops:
+            presence, found = self._look(image, crop)
+            if presence < self._min_presence:
+                continue
+            likely = presence * _covered(found, keypoints)
+            if likely > best:
+                best, mask = likely, found
+            if best >= _CONVINCED:
+                break
+        return mask
+
+    def _look(self, image: Image, crop: Crop) -> tuple[float, NDArray[np.bool_]]:
+        """How sure the network is that somebody is in the crop, in [0, 1], and the mask (H, W) of that person."""
         import cv2
 
         matrix = crop.to_crop()
         seen = cv2.warpAffine(image, matrix, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR)
         _, presence, logits, *_ = self._net.run(seen[None].astype(np.float32) / 255)
         height, width = image.shape[:2]
-        if float(presence[0, 0]) < self._min_presence:
-            return np.zeros((height, width), bool)
         back = cv2.warpAffine(
             logits[0, :, :, 0],
             matrix,
@@ -143,5 +177,5 @@ class BlazePoseSegmenter:
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=-10,
         )
-        found: NDArray[np.bool_] = back > 0
-        return found
+        mask: NDArray[np.bool_] = back > 0
+        return float(presence[0, 0]), mask

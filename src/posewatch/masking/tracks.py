@@ -13,6 +13,8 @@ from posewatch.records import Detections
 
 _KEEP = 0.4
 """Somebody who is being followed may score this share of what a newcomer needs: people on the ground score low."""
+_WAVER = 0.75
+"""Somebody seen in the frame before may score this share: scores tremble around the threshold."""
 _SURE = 1.5
 _CERTAIN = 3
 """Frames with this multiple of a newcomer's score after which a track may go on with low scores and be held; a chair
@@ -63,7 +65,8 @@ class Tracker:
             likeness = self._similarity(found, usable)
             for row, column in pair(likeness, _LEAST):
                 track, i = self.tracks[row], usable[column]
-                if found.scores[i] >= self.start or track.certain:
+                least = self.keep if track.certain else self.start * (1 if track.missed else _WAVER)
+                if found.scores[i] >= least:
                     self._follow(track, found, i)
                     matched.append((track, i))
         taken = {i for _, i in matched}

@@ -25,8 +25,8 @@ def augment(
     """B clips (M_i, T_i, V, 3) → a training batch (B, people, frames, V, 3).
 
     Each clip is cut and resampled in time, mirrored, turned, stretched and disturbed; in half of the clips joints go
-    missing (score 0), ``joint_dropout`` of all joints on average: scattered ones, whole tracks of a joint, or all joints
-    for some frames.
+    missing (score 0), ``joint_dropout`` of all joints on average: scattered ones, whole tracks of a joint, or all
+    joints for some frames.
     """
     return np.stack([_one(clip, layout, frames, people, joint_dropout, rng) for clip in clips])
 
@@ -46,7 +46,7 @@ def _one(
     xy = x[..., :2] - middle
     if rng.random() < 0.5:
         order = list(layout.mirror[: layout.observed])
-        xy, x, seen = xy[:, :, order] * np.float32([-1, 1]), x[:, :, order], seen[:, :, order]
+        xy, x, seen = xy[:, :, order] * np.array([-1, 1], np.float32), x[:, :, order], seen[:, :, order]
     for person in range(len(xy)):
         if seen[person].any():
             own = xy[person][seen[person]].mean(0)

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from posewatch.errors import InputError, LabelError
 from posewatch.recognition.split import split_by_group
 
-
 __all__ = ["ClipSet", "read_pickle", "read_pyskl", "resample", "sample", "split_by_group", "write_pyskl"]
 
 

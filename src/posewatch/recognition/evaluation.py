@@ -56,7 +56,8 @@ def evaluate(
         raise InputError("there is no test clip to evaluate on (raise dataset.test, or label clips of more videos)")
     if test_set.classes != recogniser.labels:
         raise LabelError(
-            f"the test clips' classes ({', '.join(test_set.classes)}) are not the model's ({', '.join(recogniser.labels)})"
+            f"the test clips' classes ({', '.join(test_set.classes)}) "
+            f"are not the model's ({', '.join(recogniser.labels)})"
         )
     if positive not in recogniser.labels:
         raise LabelError(f"the positive class {positive!r} is none of {', '.join(recogniser.labels)}")
@@ -118,7 +119,7 @@ def plots(metrics: dict[str, Any], history: list[dict[str, Any]], out: Path) -> 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    style = {
+    style: dict[Any, Any] = {
         "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,

@@ -76,7 +76,7 @@ class Features(nn.Module):
         return motion(x) if name.endswith("m") else x
 
     def normalise(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        """Keypoints (N, M, T, V, 3) → (N, M, T, V', 3) around 0 with size 1, missing joints filled in; present (N, M)."""
+        """Keypoints (N, M, T, V, 3) → (N, M, T, V', 3) around 0, of size 1, without gaps; present (N, M)."""
         score = keypoints[..., 2:].clamp(0, 1)
         seen = (score > 0).to(keypoints.dtype)
         present = (seen.sum((2, 3, 4)) > 0).to(keypoints.dtype)
@@ -98,7 +98,7 @@ class Features(nn.Module):
 
     def _fill(self, xy: Tensor, seen: Tensor) -> Tensor:
         """Give every joint that was not seen a place: its own nearby in time, else its person's middle."""
-        n, m, t, v, _ = xy.shape
+        n, m, t = xy.shape[:3]
 
         def around(values: Tensor) -> Tensor:
             return (self.nearby @ values.reshape(n, m, t, -1)).reshape(values.shape)

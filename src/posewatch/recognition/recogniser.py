@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def choose_threshold(scores: NDArray[Any], truth: NDArray[Any]) -> float:
         return 0.5
     edges = np.concatenate([[0.0], np.unique(scores.astype(np.float64)), [1.0]])
     best, choice = -1.0, 0.5
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         if high <= low:
             continue
         called = scores >= high

@@ -1,4 +1,4 @@
-"""Train a recogniser on few clips: balanced classes, strong augmentation, averaged weights, a threshold from validation.
+"""Train a recogniser on few clips: balanced classes, augmentation, averaged weights, a threshold from validation.
 
 Every epoch ends in a state file, and all randomness follows from the seed and the number of the epoch: a run that was
 killed goes on from its last epoch and, on a CPU with as many threads, ends bit-equal to one that was not.
@@ -44,6 +44,8 @@ WARM_UP = 0.1
 """Share of all steps over which the learning rate rises."""
 MAX_LR = 0.02
 """A rate meant for SGD is a mistake with AdamW, and one that ends in a model that merely looks bad."""
+MIN_STEPS = 8
+"""Steps of an epoch at the least: a small set is gone through several times, each time augmented anew."""
 AVERAGE_EPOCHS = 3.0
 """Epochs over which the averaged weights forget."""
 
@@ -78,9 +80,9 @@ def train(
             if progress is not None:
                 progress.advance(note=f"loss {row['train_loss']:.3f}")
         recogniser = run.recogniser
-        recogniser.threshold, recogniser_weights = run.threshold(), run.chosen()
+        recogniser.threshold = run.threshold()
         write_atomically(out / "config.yaml", yaml.safe_dump({"train": asdict(config)}, sort_keys=False).encode())
-        save(out / "checkpoint.pt", recogniser, recogniser_weights, {"epoch": run.best_epoch or run.epoch})
+        save(out / "checkpoint.pt", recogniser, run.chosen(), {"epoch": run.best_epoch or run.epoch})
     (out / STATE).unlink(missing_ok=True)
     return out / "checkpoint.pt"
 
@@ -137,7 +139,7 @@ class _Run:
         )
         counts = np.bincount(train_set.labels, minlength=len(train_set.classes))
         self.balance = torch.tensor(len(train_set) / (len(counts) * counts), dtype=torch.float32)
-        self.steps = math.ceil(len(train_set) / config.batch)
+        self.steps = max(MIN_STEPS, math.ceil(len(train_set) / config.batch))
         self.average = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
         self.val = resample(val_set.keypoints, config.frames, config.people)
         self.epoch, self.history, self.stopped = 0, [], False  # type: tuple[int, list[dict[str, Any]], bool]
@@ -149,7 +151,9 @@ class _Run:
         rng = np.random.default_rng([config.seed, self.epoch])
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)
         self.recogniser.train()
-        order = rng.permutation(len(self.train_set))
+        n = max(len(self.train_set), MIN_STEPS * config.batch)
+        rounds = math.ceil(n / len(self.train_set))
+        order = np.concatenate([rng.permutation(len(self.train_set)) for _ in range(rounds)])[:n]
         total, auxiliary, right, spread = 0.0, 0.0, 0, 0.0
         for step in range(self.steps):
             picked = order[step * config.batch : (step + 1) * config.batch]
@@ -172,7 +176,6 @@ class _Run:
             if output.reconstruction is not None and len(picked) > 1:
                 spread += float(output.reconstruction.detach().std(0).mean()) / self.steps
         self.epoch += 1
-        n = len(self.train_set)
         row: dict[str, Any] = {
             "epoch": self.epoch,
             "lr": round(self.optimiser.param_groups[0]["lr"], 8),

@@ -13,7 +13,8 @@ from posewatch.progress import Progress
 def deploy(model: Artifact, evaluation: Artifact | None, config: ServingConfig, *, force: bool = False) -> str:
     """Serve a published version and return its endpoint, ``grpc://host:port/<model name>`` or ``http://…``.
 
-    ``force`` takes over fields of the service that another manager owns. A model that misses its gate (``min_f1``) is refused with ServingError before anything changes.
+    ``force`` takes over fields of the service that another manager owns. A model that misses its
+    gate (``min_f1``) is refused with ServingError before anything changes.
     """
     if evaluation is not None:
         from posewatch.serving.deploy import gate

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from posewatch.artifact import Artifact, Job, collect, find, members, produce, sha256_file, void
+from posewatch.artifact import Artifact, Job, collect, find, produce, sha256_file
 from posewatch.config import canonical
 from posewatch.errors import InputError, NotFound, VideoError
 from posewatch.progress import Progress
@@ -78,7 +78,7 @@ def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) ->
                             f"{name}: breaks off after {info.duration_s:.1f} s "
                             "(copy it again, or pass --allow-truncated to use what is there)"
                         )
-                    about = {
+                    about: dict[str, Any] = {
                         "width": info.width,
                         "height": info.height,
                         "fps": round(info.fps, 6),
@@ -116,16 +116,6 @@ def _store(store: ObjectStore, record: Video, path: Path) -> Artifact:
         # the name is kept by the set: the same content under another name is the same video
         about = {k: v for k, v in record.to_dict().items() if k != "name"}
         (folder / "video.json").write_text(canonical(about) + "\n", encoding="utf-8")
-        void((folder / f"video{path.suffix.lower()}").symlink_to(path.resolve()))
+        (folder / f"video{path.suffix.lower()}").symlink_to(path.resolve())
 
     return produce(store, job, make)
-
-
-def video_of(raw: Artifact, name: str) -> Video:
-    """The record of a raw video."""
-    return Video(name=name, **raw.json("video.json"))
-
-
-def videos(raw_set: Artifact) -> list[Video]:
-    """The records of a set of raw videos, under their first names."""
-    return [video_of(artifact, row["names"][0]) for row, artifact in members(raw_set)]

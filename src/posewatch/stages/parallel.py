@@ -86,10 +86,10 @@ def each(
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
     if failures:
-        i, error = min(failures, key=lambda f: f[0])
-        if isinstance(error, BrokenProcessPool):
-            error = PosewatchError("a worker process was killed (out of memory? set POSEWATCH_WORKERS lower)")
+        i, worst = min(failures, key=lambda f: f[0])
+        if isinstance(worst, BrokenProcessPool):
+            worst = PosewatchError("a worker process was killed (out of memory? set POSEWATCH_WORKERS lower)")
         more = f"; {len(failures) - 1} more failed" if len(failures) > 1 else ""
         kept = f"; the other {len(jobs) - len(failures)} are stored, run again to go on" if len(jobs) > 1 else ""
-        raise type(error)(f"{stage} of {names[i]}: {error}{more}{kept}") from error
+        raise type(worst)(f"{stage} of {names[i]}: {worst}{more}{kept}") from worst
     return [done[i] for i in range(len(jobs))]

@@ -20,12 +20,15 @@ from posewatch.store import ObjectStore
 
 
 def _make(job: Job, config: PoseConfig, folder: Path) -> None:
+    from posewatch.masking.mask import read_detections
     from posewatch.pose.extract import pose_video, skeleton
 
     clips, masked = job.parents[:2]
     report = masked.json("report.json")
     with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
-        frames = pose_video(masked.fetch("masked.mp4", Path(temp)), config)
+        # what masking saw in the raw frames needs no second look
+        stored = read_detections(masked.fetch("detections.npz", Path(temp))) if config.frames == "raw" else None
+        frames = pose_video(masked.fetch("masked.mp4", Path(temp)), config, stored=stored)
     arrays: dict[str, Any] = {}
     persons = {}
     for clip in clips_of(clips):

@@ -70,15 +70,14 @@ class TemporalConvolution(nn.Module):
         part = channels // count
         first = channels - part * (count - 1)
 
+        widths = (first, part, part, part)
+
         def reduce(width: int) -> list[nn.Module]:
             return [nn.Conv2d(channels, width, 1), nn.BatchNorm2d(width), nn.ReLU()]
 
         self.branches = nn.ModuleList(
-            nn.Sequential(
-                *reduce(first if i == 0 else part),
-                nn.Conv2d(*[first if i == 0 else part] * 2, (3, 1), (stride, 1), (d, 0), (d, 1)),
-            )
-            for i, d in enumerate(DILATIONS)
+            nn.Sequential(*reduce(w), nn.Conv2d(w, w, (3, 1), (stride, 1), (d, 0), (d, 1)))
+            for w, d in zip(widths, DILATIONS, strict=True)
         )
         self.branches.append(nn.Sequential(*reduce(part), nn.MaxPool2d((3, 1), (stride, 1), (1, 0))))
         self.branches.append(nn.Conv2d(channels, part, 1, (stride, 1)))
