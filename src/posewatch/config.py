@@ -96,7 +96,8 @@ class TrainConfig:
     frames: int = 30
     """T, to which each clip is resampled."""
     people: int = 2
-    stream: str = "j"
+    stream: str = "j+b+jm"
+    """Joints, bones and joint motion, stacked as channels."""
     epochs: int = 30
     batch: int = 16
     lr: float = 0.003

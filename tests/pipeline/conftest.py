@@ -17,7 +17,7 @@ def two_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("footage")
     make_footage(made, videos=4, seconds=6.0, size=(320, 240), seed=3)
     folder = tmp_path_factory.mktemp("videos")
-    rows = list(csv.DictReader((made / "labels.csv").open(newline="")))
+    rows = list(csv.DictReader((made / "labels.csv").read_text().splitlines()))
     abnormal = sorted({r["file"] for r in rows if r["label"] == "abnormal"})[:2]
     with (folder / "labels.csv").open("w", newline="") as file:
         out = csv.writer(file, lineterminator="\n")
