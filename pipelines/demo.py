@@ -29,6 +29,8 @@ ABOUT = (
     "it recognises real people. Files named real_* are recordings of real people ({licences}); they are the normal "
     "class, and the ones without a label are the final unseen test."
 )
+REAL, UNSEEN = ("pose2sim_one_cam1", "pose2sim_two_cam1"), "sports2d_walk"
+"""Recordings that packages ship: two for the normal class, and one from elsewhere that stays without a label."""
 OWN = "The videos and labels of {folder}."
 
 
@@ -53,18 +55,16 @@ def demo_videos(folder: Path, videos: int, seed: int) -> str:
     with (footage / "labels.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             name = f"synthetic_{row['file']}"
-            if not (folder / name).exists():
-                shutil.copyfile(footage / row["file"], folder / name)
+            shutil.copyfile(footage / row["file"], folder / name)
             rows.append([name, row["start_s"], row["end_s"], row["label"]])
     licences = set()
-    for sample in weights.samples():
+    for sample in (*REAL, UNSEEN):
         info = weights.info(sample)
         licences.add(f"{sample}: {info.licence}")
         path = weights.path(sample)
         name = f"real_{sample}{path.suffix}"
-        if not (folder / name).exists():
-            shutil.copyfile(path, folder / name)
-        if sample != weights.samples()[0]:
+        shutil.copyfile(path, folder / name)
+        if sample != UNSEEN:
             rows.append([name, "0", "1e9", "normal"])
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([["file", "start_s", "end_s", "label"], *rows])
@@ -160,9 +160,8 @@ def table(page: Artifact) -> str:
         ("triton+batching", "Triton + ONNX + dynamic batching"),
     ):
         best = max((r for r in bench["rows"] if r["system"] == system), key=lambda r: r["throughput_ips"])
-        lines.append(
-            f"  {title:<34}{best['throughput_ips']:>13.1f}{best['p50_ms']:>9.1f}{best['p95_ms']:>9.1f}{best['concurrency']:>13}"
-        )
+        speed = f"{best['throughput_ips']:>13.1f}{best['p50_ms']:>9.1f}{best['p95_ms']:>9.1f}"
+        lines.append(f"  {title:<34}{speed}{best['concurrency']:>13}")
     return "\n".join(lines)
 
 
@@ -173,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", default="demo")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--videos", type=int, default=24, help="how many videos to render")
+    parser.add_argument("--videos", type=int, default=30, help="how many videos to render")
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args(argv)
     home = Path(os.environ.get("POSEWATCH_HOME") or ".posewatch").resolve()
@@ -185,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
         if told.data:
             source, about = told.data.resolve(), OWN.format(folder=told.data.name)
         else:
-            source = home / "demo" / "videos"
+            source = home / "demo" / f"videos-{told.videos}-{told.seed}"
             about = demo_videos(source, told.videos, told.seed)
         with stack.running(home) as info:
             os.environ.update(stack.env(info))

@@ -29,15 +29,18 @@ _MUSCLE = {"chest": 60.0, "neck": 25.0, "hip": 14.0, "knee": 9.0, "ankle": 6.0, 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what C code prints on stdout (pybullet greets on import and complains on load)."""
+    """Silences what C code prints (pybullet greets on import and complains on load)."""
     sys.stdout.flush()
-    saved, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    sys.stderr.flush()
+    saved, sink = {fd: os.dup(fd) for fd in (1, 2)}, os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(sink, 1)
+        for fd in saved:
+            os.dup2(sink, fd)
         yield
     finally:
-        os.dup2(saved, 1)
-        os.close(saved)
+        for fd, before in saved.items():
+            os.dup2(before, fd)
+            os.close(before)
         os.close(sink)
 
 

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from posewatch.errors import ConfigError
+from posewatch.errors import ConfigError, InputError, PosewatchError
 from posewatch.footage import scenario, scene, truth
 from posewatch.footage.engine import Figure, world
 from posewatch.footage.figure import draw_look, write_figure
@@ -85,7 +86,10 @@ def make_footage(
         raise ConfigError(f"cannot make videos of {size[0]}x{size[1]}: give even sizes of at least 64 pixels")
     data_folder()
     out = Path(out)
-    (out / "truth").mkdir(parents=True, exist_ok=True)
+    try:
+        (out / "truth").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write footage to {out}: {error.strerror} (give a folder)") from None
     jobs = [_Job(out, i, float(seconds), float(fps), (size[0], size[1]), seed) for i in range(videos)]
     done = progress or (lambda: None)
     missing = []
@@ -106,6 +110,8 @@ def make_footage(
                 for future in as_completed(futures):
                     future.result()
                     done()
+            except BrokenProcessPool:
+                raise PosewatchError("a rendering process was killed (out of memory?); run it again to go on") from None
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

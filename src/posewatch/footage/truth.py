@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,8 +96,8 @@ def write_truth(path: Path, truth: Truth) -> None:
 def read_truth(path: Path) -> Truth:
     """What ``write_truth`` wrote. Raises InputError when there is no such file or it is something else."""
     try:
-        with np.load(path) as data:
+        with path.open("rb") as file, np.load(file) as data:
             masks = np.unpackbits(data["masks"], axis=-1, count=int(data["width"])).astype(bool)
             return Truth(masks, data["boxes"], data["keypoints"], float(data["fps"]))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:  # the last two: empty, cut short
         raise InputError(f"no ground truth in {path}: {error} (make it with posewatch footage)") from error

@@ -101,6 +101,8 @@ def evaluate(
         for name, s in found.items():
             hit = int(((s >= 0.5) & truth).sum())
             metrics[f"baseline_{name}_accuracy"] = _ratio(int(((s >= 0.5) == truth).sum()), len(truth))
+            metrics[f"baseline_{name}_precision"] = _ratio(hit, int((s >= 0.5).sum()))
+            metrics[f"baseline_{name}_recall"] = _ratio(hit, int(truth.sum()))
             metrics[f"baseline_{name}_f1"] = _ratio(2 * hit, int((s >= 0.5).sum() + truth.sum()))
             metrics[f"baseline_{name}_auc"] = auc(s, truth)
     return metrics
