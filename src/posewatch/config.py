@@ -107,7 +107,9 @@ class TrainConfig:
     seed: int = 0
     threads: int = 0
     """CPU threads; 0 lets torch decide."""
-    patience: int = 12
+    patience: int = 0
+    """Epochs without a better validation loss after which training stops; 0 trains to the end of the schedule, which is
+    the better choice while validation holds a few videos only."""
     joint_dropout: float = 0.1
 
 
