@@ -103,9 +103,9 @@ def own_stack(tmp_path: Path) -> Iterator[Any]:
 
 
 def s3_pid(info: Any) -> int:
-    import json
-
-    return int(json.loads((info.home / "stack.json").read_text())["s3"]["pid"])
+    status = next(s for s in stack.status(info.home).servers if s.name == "s3")
+    assert status.pid is not None
+    return status.pid
 
 
 def test_the_s3_server_dies_and_comes_back(

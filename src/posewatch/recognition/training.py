@@ -46,7 +46,7 @@ MAX_LR = 0.02
 """A rate meant for SGD is a mistake with AdamW, and one that ends in a model that merely looks bad."""
 MIN_STEPS = 8
 """Steps of an epoch at the least: a small set is gone through several times, each time augmented anew."""
-THRESHOLD_CLIPS = 50
+THRESHOLD_CLIPS = 100
 """Validation clips that weigh as much as the prior, a threshold of one half."""
 AVERAGE_EPOCHS = 3.0
 """Epochs over which the averaged weights forget."""

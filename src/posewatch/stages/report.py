@@ -41,7 +41,7 @@ def report(
             triptychs = [
                 pictures.caption(
                     pictures.triptych(s),
-                    f"{s.name}  {s.clip.start_s:.0f}-{s.clip.end_s:.0f} s  {s.label or 'no label'}",
+                    f"{s.name}  {s.clip.start_s:g}-{s.clip.end_s:g} s  {s.label or 'no label'}",
                 )
                 for s in scenes[:8]
             ]
