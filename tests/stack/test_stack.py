@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from minio import Minio
+from support import heeds_ctrl_c
 
 from posewatch import stack
 from posewatch.errors import StackError
@@ -185,17 +186,12 @@ stack.up(Path(sys.argv[1]))
 """
 
 
-def _heeds_ctrl_c() -> None:
-    # a shell starts its background jobs with SIGINT ignored, and children inherit that
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_half_way(tmp_path: Path, number: signal.Signals) -> None:
     weed = _fake(tmp_path / "weed", "exec sleep 300")
     home = tmp_path / "home"
     command = [sys.executable, "-c", _UP, str(home), weed]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=_heeds_ctrl_c) as running:
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=heeds_ctrl_c) as running:
         assert wait_until((home / "stack.json").exists, 20)
         process = Process(**json.loads((home / "stack.json").read_text())["processes"]["s3"])
         assert process.alive
@@ -219,7 +215,7 @@ with stack.running(Path(sys.argv[1])):
 def test_running_goes_down_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", _RUNNING, str(tmp_path)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=_heeds_ctrl_c
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=heeds_ctrl_c
     ) as running:
         assert running.stdout.readline() == "up\n"
         pids = [s.pid for s in stack.status(tmp_path).servers]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import heeds_ctrl_c
 
 from posewatch.errors import StackError
 from posewatch.stack import triton_install
@@ -35,7 +36,9 @@ def test_installed_parts() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_install_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     env = {**os.environ, "POSEWATCH_CACHE": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-c", _INSTALL], env=env, stderr=subprocess.PIPE) as running:
+    with subprocess.Popen(
+        [sys.executable, "-c", _INSTALL], env=env, stderr=subprocess.PIPE, preexec_fn=heeds_ctrl_c
+    ) as running:
         assert b"installing Triton" in running.stderr.readline()
         assert wait_until(lambda: bool(list(tmp_path.glob(".triton-*.part/bin/python"))), 20)
         running.send_signal(number)

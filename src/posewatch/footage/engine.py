@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ def quiet() -> Iterator[None]:
             os.dup2(sink, fd)
         yield
     finally:
+        ctypes.CDLL(None).fflush(None)  # what C holds back would appear once we no longer look away
         for fd, before in saved.items():
             os.dup2(before, fd)
             os.close(before)
