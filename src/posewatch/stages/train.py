@@ -24,6 +24,8 @@ def train(store: ObjectStore, dataset: Artifact, config: TrainConfig) -> Artifac
     job = Job("checkpoints", "", dataclasses.asdict(config), (dataset,))
 
     def make(folder: Path) -> None:
+        # threads that spin while they wait make training several times slower as soon as anything else runs
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from posewatch.recognition.training import train as fit
 
         with Progress("train", config.epochs, "epoch") as progress:
