@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posewatch import __version__
+from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
+from posewatch.recognition import verbs as verbs_of
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
@@ -25,7 +27,6 @@ class Told:
     """What the common options say: the store, the experiment, and artifacts by URI."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        from posewatch.config import load
         from posewatch.store import open_store
 
         self.config: Experiment = load(args.config, args.set)
@@ -113,8 +114,14 @@ def _dataset(args: argparse.Namespace) -> str:
 def _train(args: argparse.Namespace) -> str:
     from posewatch.stages.train import train
 
+    if args.annotations is not None:
+        if args.dataset is not None:
+            raise InputError(f"give a dataset ({args.dataset}) or --annotations, not both")
+        return verbs_of.train_files(args, load(args.config, args.set))
+    if args.dataset is None:
+        raise InputError("say what to train on: a dataset's URI, or --annotations FILE.pkl")
     told = Told(args)
-    return train(told.store, told(args.dataset), told.config.train).uri
+    return train(told.store, told(args.dataset), verbs_of.config_of(args, told.config)).uri
 
 
 def _evaluate(args: argparse.Namespace) -> str:
@@ -293,7 +300,9 @@ def build_parser() -> argparse.ArgumentParser:
         made.add_argument("--labels-url", help="label store (default: POSEWATCH_LABELS_URL, SQLite)")
     labels.choices["set"].add_argument("--who", default=os.environ.get("USER", "me"))
     verb("dataset", _dataset, "freeze labels and skeletons, split by video", "snapshot", "skeletons")
-    verb("train", _train, "train the recogniser", "dataset")
+    made = verb("train", _train, "train the recogniser on a dataset's URI, or on a file of skeletons")
+    made.add_argument("dataset", nargs="?", help="a dataset in the store")
+    verbs_of.train_options(made)
     verb("evaluate", _evaluate, "measure a checkpoint on held-out videos", "dataset", "checkpoint")
     verb("export", _export, "checkpoint to ONNX, checked equal", "checkpoint")
     verb("publish", _publish, "write an immutable version of the model repository", "onnx")

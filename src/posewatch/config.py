@@ -86,31 +86,89 @@ class DatasetConfig:
 
 
 @dataclass(frozen=True)
+class AugmentConfig:
+    """How much training clips are disturbed; each number is the largest change, drawn anew for every clip.
+
+    The dropouts are the shares of what goes missing on average, spread over half of the clips (missing: score 0).
+    """
+
+    flip: bool = True
+    swap: bool = True
+    """Persons in a random order: which of two people is number one means nothing."""
+    rotate: float = 0.25
+    """Radians."""
+    stretch: float = 0.2
+    """Of the width against the height: a camera that looks from further up, or from the side."""
+    scale: float = 0.1
+    """Of each person's size."""
+    shift: float = 0.1
+    """Of each person's place, in body sizes."""
+    jitter: float = 0.02
+    """Noise in body sizes."""
+    crop: float = 0.25
+    """Share of the clip that may be cut off in time."""
+    speed: float = 0.2
+    """How unevenly time may run."""
+    joint_dropout: float = 0.1
+    limb_dropout: float = 0.05
+    person_dropout: float = 0.0
+    frame_dropout: float = 0.05
+
+
+@dataclass(frozen=True)
 class TrainConfig:
-    """The recogniser and its training."""
+    """The recogniser and its training. ``paper`` among the shipped configurations is the published recipe."""
 
     model: str = "protogcn"
-    width: int = 24
-    """Channels of the first stage (the paper's models have 96 or 64)."""
+    width: float = 0.25
+    """Channels as a multiple of the published model's, rounded to multiples of 8."""
     prototypes: int = 50
+    layout: str = ""
+    """The joint layout that the network sees, e.g. coco20 for coco17 clips; empty is the data's own."""
     frames: int = 30
     """T, to which each clip is resampled."""
     people: int = 2
     stream: str = "j+b+jm"
-    """Joints, bones and joint motion, stacked as channels."""
+    """Streams joined by + are stacked as channels; several of those, separated by commas, are networks of their own
+    whose probabilities are averaged."""
+    stream_weights: tuple[float, ...] = ()
+    """Weight of each network in that average; empty: equal."""
+    features: str = "body"
+    """``body``: centred, of size 1, gaps filled; ``raw``: pixels and scores, as published."""
     epochs: int = 30
     batch: int = 16
+    optimiser: str = "adamw"
+    """``adamw`` or ``sgd`` (Nesterov momentum .9, as published)."""
     lr: float = 0.003
+    warm_up: float = 0.1
+    """Share of all steps over which the learning rate rises."""
     weight_decay: float = 5e-4
     contrastive: float = 0.2
     """Weight of ProtoGCN's class-specific contrastive loss."""
+    smoothing: float = 0.0
+    """Label smoothing of the cross-entropy."""
+    average_epochs: float = 3.0
+    """Epochs over which the averaged weights (EMA) forget; 0 keeps the last weights."""
+    balance: str = "weights"
+    """Against rare classes: ``weights`` in the loss, ``sampling`` of as many clips of each class, or ``none``."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 0
-    threads: int = 0
-    """CPU threads; 0 lets torch decide."""
     patience: int = 0
     """Epochs without a better validation loss after which training stops; 0 trains to the end of the schedule, which is
     the better choice while validation holds a few videos only."""
-    joint_dropout: float = 0.1
+    validation: float = 0.2
+    """Share of the training clips, whole subjects of them, that choose the threshold where a split has none of its
+    own."""
+    refit: bool = True
+    """Train again on all clips once the threshold is chosen."""
+    test_clips: int = 1
+    """Differently sampled versions of a test clip whose probabilities are averaged."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    precision: str = "fp32"
+    """``fp32`` or ``bf16`` (on a GPU)."""
+    threads: int = 0
+    """CPU threads; 0 lets torch decide."""
 
 
 @dataclass(frozen=True)

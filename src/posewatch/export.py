@@ -42,7 +42,7 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
     if opset < 18:
         raise InputError(f"opset {opset} is too old: the exporter writes 18 or newer")
     recogniser = load_checkpoint(checkpoint)
-    recogniser.network.trim()
+    recogniser.trim()
     shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
     example = torch.from_numpy(_clips(2, shape))
     with _quiet():

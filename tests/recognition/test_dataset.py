@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from posewatch.errors import ConfigError, InputError, LabelError
-from posewatch.recognition.dataset import ClipSet, read_pyskl, resample, split_by_group, write_pyskl
+from posewatch.layouts import Layout
+from posewatch.recognition.dataset import ClipSet, read_pickle, read_pyskl, resample, split_by_group, write_pyskl
 
 SKELETONS = Path(__file__).resolve().parents[2].parent / "shared/data/skeletons"
 
@@ -75,36 +76,213 @@ def test_pyskl_from_elsewhere():
     assert len({k.tobytes() for k in clips.keypoints}) == 282, "a set of identical skeletons teaches nothing"
 
 
-class Evil:
-    def __init__(self, target):
-        self.target = target
+class Calls:
+    """Pickles as a call of ``function`` with ``arguments``."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
 
     def __reduce__(self):
-        return os.system, (f"touch {self.target}",)
+        return self.function, self.arguments
 
 
-def test_hostile_pickle_does_not_run(tmp_path):
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    ("function", "argument", "named"),
+    [
+        (os.system, "touch {}", "posix.system"),
+        (eval, "open('{}', 'w')", "eval"),
+        (exec, "open('{}', 'w')", "exec"),
+        (np.save, "{}", "numpy.*save"),
+        (np.testing.rundocs, "{}", "rundocs"),
+        (np.ndarray, (1 << 40,), r"numpy\.ndarray"),
+    ],
+)
+def test_a_pickle_that_calls_something_is_refused_without_a_call(tmp_path, protocol, function, argument, named):
     target = tmp_path / "ran"
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"annotations": [Evil(target)]}))
-    with pytest.raises(InputError, match=r"not a safe pickle: it wants to load posix\.system") as caught:
+    argument = argument.format(target) if isinstance(argument, str) else argument
+    hostile = Calls(function, argument, 1) if function is np.save else Calls(function, argument)
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"annotations": [hostile]}, protocol))
+    with pytest.raises(InputError, match=rf"evil\.pkl is not a safe pickle: it wants to load .*{named}") as caught:
         read_pyskl(tmp_path / "evil.pkl")
     assert not target.exists()
     assert "\n" not in str(caught.value)
 
 
+ARRAY = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tC\x01btR(K\x01"
+DTYPE = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f4tR"
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"no pickle", pickle.dumps([1]), pickle.dumps({"annotations": [{}], "split": {}})]
-)
-def test_broken_pickle(tmp_path, content):
+    ("content", "message"),
+    [
+        (b"", "empty or cut short"),
+        (pickle.dumps({"annotations": [np.ones(99)]})[:-200], "cut short"),
+        (b"no pickle", "of skeletons: it does not read like one"),
+        (b"cnumpy\nfromfile\n(Vsecret\ntR.", r"numpy\.fromfile"),
+        # Nine bytes that make the standard library's C unpickler fill gigabytes with an empty memo.
+        (b"\x80\x04Nr\xff\xff\xff\x0f.", "no list of annotations"),
+        (b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x.", "cut short"),
+        (b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b"x.", "cut short"),
+        (b"\x80\x03" + ARRAY + b"J\xff\xff\xff\x7f\x85" + DTYPE + b"\x89C\x04aaaatb.", "claims shape"),
+        (b"\x80\x03" + ARRAY + b"J\xff\xff\xff\xff\x85" + DTYPE + b"\x89C\x04aaaatb.", "impossible shape"),
+        (b"\x80\x03cnumpy\ndtype\n(X\x01\x00\x00\x00OtR.", "dtype 'O'"),
+        (b"\x80\x03cnumpy._core.multiarray\n_reconstruct\nN}X\x01\x00\x00\x00aK\x01s\x86b.", "changes a function"),
+        (pickle.dumps(np.array([{}], object)), "dtype 'O"),
+        (pickle.dumps(np.zeros(1, "f4,i4")), "dtype 'V"),
+    ],
+)  # fmt: skip
+def test_a_broken_pickle_is_one_line(tmp_path, content, message):
     (tmp_path / "x.pkl").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.pkl is not"):
+    with pytest.raises(InputError, match=rf"x\.pkl is not.*({message})") as caught:
         read_pyskl(tmp_path / "x.pkl")
+    assert "\n" not in str(caught.value)
 
 
-def test_numpy_loaders_that_open_files_are_refused(tmp_path):
-    (tmp_path / "x.pkl").write_bytes(b"cnumpy\nfromfile\n(Vsecret\ntR.")
-    with pytest.raises(InputError, match=r"numpy\.fromfile"):
-        read_pyskl(tmp_path / "x.pkl")
+@pytest.mark.parametrize("protocol", range(6))
+def test_all_that_numpy_writes_is_read(tmp_path, protocol):
+    given = [
+        *(np.ones((2, 3), "f2"), np.asfortranarray(np.arange(6).reshape(2, 3)), np.arange(12).reshape(3, 4)[:, ::2]),
+        *(np.array(["ab", "c"]), np.array([b"ab"]), np.arange(4, dtype=">i4"), np.array([True]), np.zeros((0, 3))),
+        *(np.float32(3), np.int64(-2), np.bool_(True), 1, 2.5, "x", None, b"zz", (1, [2])),
+    ]
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": given}, protocol))
+    read = read_pickle(tmp_path / "x.pkl")["a"]
+    assert len(read) == len(given)
+    for got, want in zip(read, given, strict=True):
+        assert np.array_equal(got, want) if isinstance(want, np.ndarray) else got == want
+        assert getattr(got, "shape", None) == getattr(want, "shape", None)
+
+
+def row(name, label=0, shape=(1, 8, 17), seed=0, **change):
+    rng = np.random.default_rng([seed, *name.encode()])
+    made = {
+        "frame_dir": name,
+        "label": label,
+        "img_shape": (480, 640),
+        "total_frames": shape[1],
+        "keypoint": rng.uniform(10, 400, (*shape, 2)).astype(np.float16),
+        "keypoint_score": rng.uniform(0.1, 1, shape).astype(np.float16),
+        **change,
+    }
+    return {key: value for key, value in made.items() if value is not None}
+
+
+def written(tmp_path, rows, split=None, **about):
+    data = {"split": split or {}, "annotations": rows, **about}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(data, 2))
+    return tmp_path / "x.pkl"
+
+
+def holed(value, score=None):
+    made = row("a1")
+    made["keypoint"][0, 3, 5] = value
+    if score is not None:
+        made["keypoint_score"][0, 3, 5] = score
+    return made
+
+
+SOME = [row(f"c{i}", i % 2) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "about", "error", "message"),
+    [
+        ("x", {}, InputError, "no list of annotations"),
+        ([], {}, InputError, "list of annotations is empty"),
+        ([{}], {}, InputError, "annotation 0 has no frame_dir"),
+        ([*SOME, row("c1", seed=1)], {}, InputError, r"1 clip annotated twice: c1 \("),
+        (SOME, {"split": {"train": 3}}, InputError, "split must map names to lists"),
+        (SOME, {"split": {"train": ["c0", "u", "v"]}}, InputError, "names 2 clips without an annotation: u, v "),
+        (SOME, {"split": {"train": ["c0", "c0"]}}, InputError, "'train' names 1 clip twice: c0"),
+        ([*SOME, row("d", "kick")], {}, LabelError, "clip d: label 'kick' is not the number"),
+        ([*SOME, row("d", 0.5)], {}, LabelError, "clip d: label '0.5'"),
+        ([*SOME, row("d", label=float("nan"))], {}, LabelError, "clip d: label 'nan'"),
+        ([*SOME, row("d", 10**9)], {}, LabelError, "clip d: label 1000000000 is above"),
+        ([*SOME, row("d", 2), row("e", 7)], {"classes": ["a", "b"]}, LabelError,
+         r"2 clips .* outside the 2 classes a, b, 0 to 1: d \(label 2\), e \(label 7\) .*--classes"),
+        (SOME, {"classes": "ab"}, LabelError, "classes are not a list"),
+        ([*SOME, row("d", keypoint=None)], {}, InputError, "clip d: it has no keypoint"),
+        ([*SOME, row("d", keypoint="x")], {}, InputError, "clip d: .* not numbers"),
+        ([*SOME, row("d", keypoint=np.ones((8, 17, 2)))], {}, InputError, r"clip d: keypoint must be .* \(8, 17, 2\)"),
+        ([*SOME, row("d", keypoint_score=np.ones((1, 8, 16)))], {}, InputError, r"clip d: keypoint_score must be"),
+        ([*SOME, row("d", total_frames=9)], {}, InputError, "clip d: total_frames is 9, but its keypoints have 8"),
+        ([*SOME, row("d", shape=(1, 8, 18))], {}, InputError, r"1 clip with another number of joints .*: d \(18\)"),
+        ([row("d", shape=(1, 8, 12)), row("e", 1, (1, 8, 12))], {}, InputError, "12 joints, .* --layout FILE.yaml"),
+        (SOME, {"layout": "mine"}, InputError, "joint layout 'mine' is none of coco17.*--layout FILE.yaml"),
+        (SOME, {"layout": "ntu25"}, InputError, "have 17 joints, layout 'ntu25' wants 25"),
+        (SOME, {"fps": "fast"}, InputError, "fps is 'fast'"),
+        ([*SOME, holed(np.nan)], {}, InputError, r"clip a1: 1 keypoint NaN .*, the first in frame 3 \(.*0"),
+        ([*SOME, holed(np.inf)], {}, InputError, "clip a1: 1 keypoint NaN"),
+        ([*SOME, holed(1, np.nan)], {}, InputError, "clip a1: 1 keypoint NaN"),
+        ([*SOME, row("n", keypoint_score=np.zeros((1, 8, 17))), row("m", shape=(0, 8, 17)), row("f", shape=(1, 1, 17))],
+         {}, InputError, "3 of 6 clips show nobody or have fewer than 2 frames: n, m, f .*--drop-empty"),
+        ([{**SOME[0], "frame_dir": f"x{i}", "label": i % 2} for i in range(5)], {}, InputError, "the same skeleton"),
+    ],
+)  # fmt: skip
+def test_what_a_file_may_not_say(tmp_path, rows, about, error, message):
+    with pytest.raises(error, match=message) as caught:
+        read_pyskl(written(tmp_path, rows, **about))
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_clips_are_left_out_where_that_is_asked_for(tmp_path):
+    rows = [*SOME, row("n", keypoint_score=np.zeros((1, 8, 17))), row("f", shape=(1, 1, 17))]
+    path = written(tmp_path, rows, {"train": ["c0", "n", "c2"], "test": ["f", "c1"]})
+    clips, splits = read_pyskl(path, drop_empty=True)
+    assert clips.ids == ("c0", "c1", "c2")
+    assert splits == {"train": [0, 2], "test": [1]}
+    assert clips.notes == ("Left out: 2 of 5 clips show nobody or have fewer than 2 frames: n, f.",)
+    with pytest.raises(InputError, match="2 of 2 clips show nobody"):
+        read_pyskl(written(tmp_path, rows[3:]), drop_empty=True)
+
+
+def test_missing_joints_are_zero_however_they_were_written(tmp_path):
+    three = np.zeros((2, 8, 25, 3), np.float32)
+    three[0] = np.random.default_rng(0).normal(0, 1, (8, 25, 3))
+    three[0, 2, 7] = 0
+    rows = [
+        row("a", shape=(2, 8, 25), keypoint=three, keypoint_score=None),
+        row("b", 1, (1, 8, 25), keypoint_score=np.full((1, 8, 25), 3.0)),
+    ]
+    clips, _ = read_pyskl(written(tmp_path, rows))
+    assert clips.layout == "ntu25"
+    assert np.array_equal(clips.keypoints[0][0, ..., :2], three[0, ..., :2]), "of three coordinates the first two"
+    assert clips.keypoints[0][0, :, 0, 2].tolist() == [1] * 8
+    assert not clips.keypoints[0][0, 2, 7].any()
+    assert not clips.keypoints[0][1].any(), "a person who is padding was not seen"
+    assert clips.keypoints[1][..., 2].max() == 1
+    clips, _ = read_pyskl(written(tmp_path, [*SOME, holed(np.nan, 0.0)]))
+    assert clips.keypoints[3][0, 3, 5].tolist() == [0, 0, 0]
+
+
+def test_older_files_and_padded_ones(tmp_path):
+    rows = [row("a", total_frames=5), row("b", 1, total_frames=None)]
+    rows[1]["filename"] = rows[1].pop("frame_dir")
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(rows))
+    clips, splits = read_pyskl(tmp_path / "x.pkl")
+    assert splits == {}
+    assert clips.ids == ("a", "b")
+    assert clips.classes == ("class_0", "class_1")
+    assert (clips.fps, clips.layout) == (10.0, "coco17")
+    assert [k.shape[1] for k in clips.keypoints] == [5, 8]
+
+
+@pytest.mark.parametrize(("joints", "name"), [(15, "kinect15"), (18, "openpose18"), (20, "kinect20"), (25, "ntu25")])
+def test_the_layout_follows_from_the_joints_unless_it_is_given(tmp_path, joints, name):
+    path = written(tmp_path, [row("a", shape=(1, 8, joints)), row("b", 1, (1, 8, joints))])
+    assert read_pyskl(path)[0].layout == name
+    own = Layout("mine", tuple(f"j{i}" for i in range(joints)), ((1, 0),), 0, ())
+    assert read_pyskl(path, layout=own)[0].layout == "mine"
+    with pytest.raises(InputError, match="layout 'coco17' wants 17"):
+        read_pyskl(path, layout="coco17")
+
+
+def test_groups_that_names_do_not_tell_survive_a_file(tmp_path, clips):
+    made = clips(6)
+    made = ClipSet(made.keypoints, made.labels, made.classes, made.ids, ("a", "a", "b", "b", "c+d", "c+d"))
+    write_pyskl(tmp_path / "a.pkl", made, {})
+    assert read_pyskl(tmp_path / "a.pkl")[0].groups == made.groups
 
 
 def sides(groups, parts):

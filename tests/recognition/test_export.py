@@ -18,7 +18,7 @@ from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save  
 def checkpoint(path, layout="coco17", stream="j+b+jm"):
     """Weights far from their initial values: at those, the learned graph is switched off."""
     torch.manual_seed(1)
-    config = TrainConfig(width=8, prototypes=4, frames=12, people=2, stream=stream)
+    config = TrainConfig(width=0.1, prototypes=4, frames=12, people=2, stream=stream)
     made = Recogniser(config, layouts.get(layout), ("normal", "abnormal"), "abnormal", 10.0, 0.37)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -92,7 +92,7 @@ def test_a_model_that_answers_otherwise_is_refused(exported):
     recogniser = load_checkpoint(path)
     assert verify(onnx.load(onnx_path), recogniser) <= 1e-4
     with torch.no_grad():
-        recogniser.network.classify.bias.add_(torch.tensor([0.01, 0.0]))
+        recogniser.networks[0].classify.bias.add_(torch.tensor([0.01, 0.0]))
     with pytest.raises(ServingError, match=r"differs from PyTorch by 0\.00"):
         verify(onnx.load(onnx_path), recogniser)
 

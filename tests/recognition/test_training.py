@@ -16,11 +16,12 @@ from posewatch.config import TrainConfig  # noqa: E402
 from posewatch.errors import ConfigError, InputError, LabelError  # noqa: E402
 from posewatch.recognition import training  # noqa: E402
 from posewatch.recognition.dataset import resample  # noqa: E402
+from posewatch.recognition.ensemble import combine  # noqa: E402
 from posewatch.recognition.models import build  # noqa: E402
 from posewatch.recognition.recogniser import choose_threshold, decide  # noqa: E402
 from posewatch.recognition.training import load_checkpoint, train  # noqa: E402
 
-TINY = TrainConfig(width=8, prototypes=4, frames=12, people=1, epochs=3, batch=8, threads=1, lr=0.005)
+TINY = TrainConfig(width=0.1, prototypes=4, frames=12, people=1, epochs=3, batch=8, threads=1, lr=0.005)
 
 
 def test_it_learns_what_can_be_learned(tmp_path, clips):
@@ -35,7 +36,7 @@ def test_it_learns_what_can_be_learned(tmp_path, clips):
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in rows] == list(range(1, 15))
     assert rows[-1]["train_loss"] < 0.7 * rows[0]["train_loss"]
-    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["width"] == 8
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["width"] == 0.1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "config.yaml", "history.jsonl"]
 
 
@@ -58,7 +59,7 @@ import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from conftest import clip_set
-from posewatch.config import TrainConfig
+from posewatch.config import TrainConfig, from_dict
 from posewatch.recognition.training import train
 
 class Killer:
@@ -68,7 +69,8 @@ class Killer:
         if self.done == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-train(clip_set(12), clip_set(4, 50), TrainConfig(**{dataclasses.asdict(TINY)!r}), Path(sys.argv[1]), progress=Killer())
+config = from_dict(TrainConfig, {dataclasses.asdict(TINY)!r})
+train(clip_set(12), clip_set(4, 50), config, Path(sys.argv[1]), progress=Killer())
 """
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "killed")], timeout=120, env=os.environ)
     assert killed.returncode == -signal.SIGKILL
@@ -101,6 +103,67 @@ def test_the_state_of_another_run_is_not_gone_on_with(tmp_path, clips):
     assert other.epoch == 0
 
 
+def test_what_is_done_is_not_done_again(tmp_path, clips, monkeypatch):
+    path = train(clips(8), clips(0), dataclasses.replace(TINY, epochs=1), tmp_path)
+    before = path.stat().st_mtime_ns
+    monkeypatch.setattr(training._Run, "one_epoch", lambda self: pytest.fail("trained again"))
+    assert train(clips(8), clips(0), dataclasses.replace(TINY, epochs=1), tmp_path) == path
+    assert path.stat().st_mtime_ns == before
+
+
+def test_several_streams_are_one_recogniser(tmp_path, clips):
+    """Networks of their own, averaged by weight; the checkpoint brings all of them back."""
+    config = dataclasses.replace(TINY, epochs=1, stream="j+jm, b", stream_weights=(3.0, 1.0))
+    both = load_checkpoint(train(clips(8), clips(0), config, tmp_path))
+    assert [b.stream for b in both.branches] == ["j+jm", "b"]
+    x = torch.from_numpy(resample(clips(4).keypoints, 12, 1))
+    with torch.no_grad():
+        p, e = both(x)
+        features, present = both.features(x)
+        alone = [
+            torch.softmax(n(both.features.stack(features, present, b.stream), present).logits, 1)
+            for n, b in zip(both.networks, both.branches, strict=True)
+        ]
+    assert torch.allclose(p, 0.75 * alone[0] + 0.25 * alone[1], atol=1e-6)
+    assert e.shape == (4, 64)
+
+
+@pytest.mark.parametrize(
+    "change", [{"features": "raw", "layout": "coco20", "optimiser": "sgd", "lr": 0.025}, {"balance": "sampling"}]
+)
+def test_published_recipe_and_balanced_sampling_run(tmp_path, clips, change):
+    config = dataclasses.replace(TINY, epochs=2, test_clips=3, **change)
+    recogniser = load_checkpoint(train(clips(10), clips(4, 50), config, tmp_path))
+    p = recogniser.score(clips(4, 100))
+    assert p.shape == (4, 2)
+    assert np.allclose(p.sum(1), 1, atol=1e-5)
+
+
+def test_balanced_sampling_draws_classes_alike(clips):
+    rare = clips(40).subset([0, 1, *range(2, 40, 2)])
+    run = training._Run(
+        rare, clips(0), dataclasses.replace(TINY, balance="sampling"), training.layouts.get("coco17"), ""
+    )
+    drawn = np.bincount(rare.labels[run._order()])
+    assert 0.3 < drawn[1] / drawn.sum() < 0.7
+    assert np.bincount(rare.labels)[1] == 1
+
+
+def test_a_batch_that_does_not_fit_says_which_does(clips, monkeypatch):
+    """The memory of a GPU, played by a network that refuses more than two clips at once."""
+    run = training._Run(clips(8), clips(0), TINY, training.layouts.get("coco17"), "abnormal")
+    forward = type(run.recogniser.networks[0]).forward
+
+    def small(self, x, present=None):
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x, present)
+
+    monkeypatch.setattr(type(run.recogniser.networks[0]), "forward", small)
+    with pytest.raises(InputError, match=r"8 clips does not fit into the memory of cpu: 2 do; set train.batch=2"):
+        run.one_epoch()
+
+
 def test_early_stop(tmp_path, clips):
     """Validation clips with swapped labels: the better the model learns, the worse it does on them."""
     mean = clips(4, 50)
@@ -113,10 +176,15 @@ def test_early_stop(tmp_path, clips):
     ("change", "error", "message"),
     [
         ({"model": "protogcm"}, ConfigError, "did you mean 'protogcn'"),
-        ({"width": 12}, ConfigError, "multiple of 8"),
+        ({"width": 8}, ConfigError, "multiple of the published one"),
         ({"epochs": 0}, ConfigError, "epochs"),
         ({"stream": "jj"}, ConfigError, "unknown stream"),
-        ({"lr": 0.05}, ConfigError, "too high for AdamW: set it to about 0.003"),
+        ({"lr": 0.05}, ConfigError, "too high for adamw: at most 0.02; set it to about 0.003 for adamw, 0.025 for sgd"),
+        ({"optimiser": "adam"}, ConfigError, "train.optimiser must be one of adamw, sgd, not 'adam'"),
+        ({"balance": "yes"}, ConfigError, "train.balance must be one of"),
+        ({"stream": "j,b", "stream_weights": (1.0,)}, ConfigError, "must be 2 positive numbers"),
+        ({"features": "pixels"}, ConfigError, "unknown features 'pixels'"),
+        ({"layout": "coco21"}, ConfigError, "did you mean 'coco20'"),
     ],
 )
 def test_bad_config(tmp_path, clips, change, error, message):
@@ -163,3 +231,18 @@ def test_builders_name_the_nearest():
     assert sum(p.numel() for p in build("protogcn", layout=layout, classes=2).parameters()) == 4_209_586
     with pytest.raises(ConfigError, match="unknown model 'ctrgcn': known: protogcn"):
         build("ctrgcn", layout=layout, classes=2)
+
+
+def test_an_ensemble_is_the_weighted_mean_of_its_members(tmp_path, clips):
+    configs = [dataclasses.replace(TINY, epochs=1), dataclasses.replace(TINY, epochs=1, seed=1, stream="b,k")]
+    paths = [train(clips(8), clips(0), c, tmp_path / str(i)) for i, c in enumerate(configs)]
+    both = load_checkpoint(combine(paths, tmp_path / "both.pt", (1.0, 3.0)))
+    x = resample(clips(5).keypoints, 12, 1)
+    a, b = (load_checkpoint(path).probabilities(x) for path in paths)
+    assert np.allclose(both.probabilities(x), 0.25 * a + 0.75 * b, atol=1e-6)
+    other = train(clips(8), clips(0), dataclasses.replace(TINY, epochs=1, frames=8), tmp_path / "other")
+    with pytest.raises(InputError, match="its frames differ"):
+        combine([paths[0], other], tmp_path / "no.pt")
+    with pytest.raises(ConfigError, match="give 2 positive weights"):
+        combine(paths, tmp_path / "no.pt", (1.0,))
+    assert not (tmp_path / "no.pt").exists()

@@ -1,73 +1,116 @@
-"""Training clips as other cameras, other bodies and worse pose estimators would have seen them."""
+"""Training clips as other cameras, other bodies and worse pose estimators would have seen them.
+
+Time is resampled clip by clip (``times``); everything else is done to a whole batch at once, on its device.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from posewatch.config import AugmentConfig
 from posewatch.layouts import Layout
-from posewatch.recognition.dataset import sample
-
-TURN, SQUEEZE, RESIZE, JITTER = 0.25, 0.2, 0.1, 0.02
-"""Largest rotation in radians, relative stretch of the width, relative size of one person, noise in body sizes."""
 
 
-def augment(
-    clips: Sequence[NDArray[np.float32]],
-    layout: Layout,
-    frames: int,
-    people: int,
-    joint_dropout: float,
-    rng: np.random.Generator,
-) -> NDArray[np.float32]:
-    """B clips (M_i, T_i, V, 3) → a training batch (B, people, frames, V, 3).
-
-    Each clip is cut and resampled in time, mirrored, turned, stretched and disturbed; in half of the clips joints go
-    missing (score 0), ``joint_dropout`` of all joints on average: scattered ones, whole tracks of a joint, or all
-    joints for some frames.
-    """
-    return np.stack([_one(clip, layout, frames, people, joint_dropout, rng) for clip in clips])
-
-
-def _one(
-    clip: NDArray[np.float32], layout: Layout, frames: int, people: int, joint_dropout: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    length = clip.shape[1]
-    part = rng.uniform(0.75, 1.0)
+def times(length: int, frames: int, config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:
+    """When to look at a clip of ``length`` frames: ``frames`` times in frames, cut at both ends and unevenly spaced."""
+    part = 1 - config.crop * rng.random()
     start = rng.uniform(0, 1 - part)
-    x = sample(clip, np.linspace(start, start + part, frames) * (length - 1), people)
-    seen = x[..., 2] > 0
-    if not seen.any():
-        return x
-    middle = x[seen][:, :2].mean(0)
-    size = float(np.sqrt(((x[seen][:, :2] - middle) ** 2).mean())) + 1e-6
-    xy = x[..., :2] - middle
-    if rng.random() < 0.5:
-        order = list(layout.mirror[: layout.observed])
-        xy, x, seen = xy[:, :, order] * np.array([-1, 1], np.float32), x[:, :, order], seen[:, :, order]
-    for person in range(len(xy)):
-        if seen[person].any():
-            own = xy[person][seen[person]].mean(0)
-            xy[person] = own + (xy[person] - own) * (1 + rng.uniform(-RESIZE, RESIZE))
-    angle = rng.uniform(-TURN, TURN)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    stretch = np.diag([1 + rng.uniform(-SQUEEZE, SQUEEZE), 1.0])
-    xy = xy @ (turn @ stretch).T + rng.normal(0, JITTER * size * rng.random(), xy.shape)
-    x = np.concatenate([xy + middle, x[..., 2:]], -1).astype(np.float32)
-    if joint_dropout > 0 and rng.random() < 0.5:
-        seen = seen & ~_drop(seen.shape, min(0.9, 4 * joint_dropout * rng.random()), rng)
-    x[~seen] = 0
-    return x
+    u = np.linspace(0, 1, frames)
+    # Monotone as long as the amplitude stays below 1.
+    bend = min(config.speed, 0.9) * rng.uniform(-1, 1) / (2 * np.pi)
+    u = u + bend * np.sin(2 * np.pi * u + rng.uniform(0, 2 * np.pi))
+    u = (u - u[0]) / max(u[-1] - u[0], 1e-9) if frames > 1 else u * 0
+    return (start + part * u) * (length - 1)
 
 
-def _drop(shape: tuple[int, ...], rate: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which joints (M, T, V) go missing."""
-    m, t, v = shape
-    kind = rng.integers(3)
-    if kind == 0:
-        return rng.random((m, t, v)) < rate
-    if kind == 1:
-        return np.broadcast_to(rng.random((m, 1, v)) < rate, shape)
-    return np.broadcast_to(rng.random((m, t, 1)) < rate, shape)
+class Augment:
+    """Keypoints (N, M, T, V, 3) → the same, disturbed. V counts the joints that an estimator gives."""
+
+    def __init__(self, layout: Layout, config: AugmentConfig) -> None:
+        self.config = config
+        v = layout.observed
+        self.mirror = torch.tensor(layout.mirror[:v])
+        self.limbs = torch.tensor(_limbs(layout))
+
+    def __call__(self, x: Tensor, generator: torch.Generator, rank: int = 0, world: int = 1) -> Tensor:
+        """Draws come from ``generator`` (on the CPU), so that they do not depend on the device.
+
+        In a distributed training ``x`` is what process ``rank`` of ``world`` has of a batch: draws are made for the
+        whole batch, so that they do not depend on the number of processes either.
+        """
+        c, (n, m, t, v, _) = self.config, x.shape
+        mine = slice(rank * n, (rank + 1) * n)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(n * world, *shape, generator=generator)[mine].to(x.device)
+
+        def spread(*shape: int) -> Tensor:
+            return uniform(*shape) * 2 - 1
+
+        if c.swap and m > 1:
+            order = uniform(m).argsort(1)
+            x = x.gather(1, order[:, :, None, None, None].expand_as(x))
+        if c.flip:
+            mirrored = x[..., self.mirror.to(x.device), :] * x.new_tensor([-1.0, 1.0, 1.0])
+            x = torch.where(uniform(1, 1, 1, 1) < 0.5, mirrored, x)
+        seen = x[..., 2:] > 0
+        weight = seen.to(x.dtype)
+        xy = x[..., :2]
+        middle = (xy * weight).sum((1, 2, 3), keepdim=True) / weight.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        own = (xy * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1)
+        away = ((xy - own) ** 2 * weight).sum((1, 2, 3), keepdim=True).sum(-1, keepdim=True)
+        size = torch.sqrt(away / weight.sum((1, 2, 3), keepdim=True).clamp(min=1))
+        xy = own + (xy - own) * (1 + c.scale * spread(m, 1, 1, 1)) + c.shift * size * spread(m, 1, 1, 2)
+        angle = c.rotate * spread()
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(n, 1, 1, 2, 2)
+        stretch = torch.stack([1 + c.stretch * spread(), torch.ones(n, device=x.device)], -1).view(n, 1, 1, 1, 2)
+        xy = ((xy - middle) * stretch) @ turn.transpose(-1, -2) + middle
+        noise = torch.randn(n * world, m, t, v, 2, generator=generator)[mine].to(x.device)
+        xy = xy + noise * (c.jitter * uniform(1, 1, 1, 1)) * size
+        gone = self._gone(m, t, v, uniform, weight.amax((2, 3, 4)))
+        keep = seen & ~gone[..., None]
+        return torch.cat([xy, x[..., 2:]], -1) * keep
+
+    def _gone(self, m: int, t: int, v: int, uniform: Callable[..., Tensor], there: Tensor) -> Tensor:
+        """Which joints (N, M, T, V) go missing; ``there`` (N, M) says who is in the clip."""
+        c = self.config
+
+        def rate(share: float) -> Tensor:
+            """``share`` on average, spread over half of the clips."""
+            drawn = (4 * share * uniform(1, 1, 1)).clamp(max=0.9)
+            return torch.where(uniform(1, 1, 1) < 0.5, drawn, torch.zeros_like(drawn))
+
+        joints = rate(c.joint_dropout)
+        # One time in two it is the same joints throughout.
+        tracks = uniform(m, 1, v).expand(-1, m, t, v)
+        scattered = torch.where(uniform(1, 1, 1) < 0.5, uniform(m, t, v), tracks)
+        gone = scattered < joints
+        gone = gone | (uniform(m, t, 1) < rate(c.frame_dropout))
+        limbs = self.limbs.to(gone.device)
+        if c.limb_dropout > 0 and len(limbs):
+            hidden = uniform(m, len(limbs)) < rate(c.limb_dropout).view(-1, 1, 1)
+            gone = gone | ((hidden.to(torch.float32) @ limbs.to(torch.float32)) > 0)[:, :, None]
+        if c.person_dropout > 0 and m > 1:
+            several = (there.sum(1) > 1)[:, None]
+            who = uniform(m).argmax(1, keepdim=True) == torch.arange(m, device=gone.device)
+            gone = gone | (who & several & (uniform(1) < c.person_dropout))[:, :, None, None]
+        return gone
+
+
+def _limbs(layout: Layout) -> NDArray[np.bool_]:
+    """(L, V) which joints hang on a joint, for the joints on which at least two and at most half of the body hangs."""
+    v = layout.observed
+    below = np.eye(v, dtype=bool)
+    for joint in range(v):
+        up = joint
+        while layout.parents[up] != up:
+            up = layout.parents[up]
+            if up < v:
+                below[up, joint] = True
+    count = below.sum(1)
+    return below[(count >= 2) & (count <= v / 2)]

@@ -1,14 +1,10 @@
-"""Labelled skeleton clips: what training and evaluation read, and how they are split without leaking a scene.
-
-The pyskl annotation format is read and written, by an unpickler that lets numpy arrays and plain data through only.
-"""
+"""Labelled skeleton clips: what training and evaluation read, and the annotation files that they come from."""
 
 from __future__ import annotations
 
-import io
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError, LabelError
+from posewatch.layouts import Layout
+from posewatch.recognition.annotations import annotations_of, keypoints_of, labels_of, layout_of, some
+from posewatch.recognition.pickles import read_pickle
 from posewatch.recognition.split import split_by_group
+from posewatch.recognition.subjects import Subjects, name_subjects
 
 __all__ = ["ClipSet", "read_pickle", "read_pyskl", "resample", "sample", "split_by_group", "write_pyskl"]
 
@@ -27,8 +27,11 @@ class ClipSet:
 
     keypoints  N arrays float32 (M_i, T_i, V, 3): x, y in pixels and a score in [0, 1]; absent persons are zero
     labels     int64 (N,), indices into ``classes``
-    groups     N names of source videos or subjects; a split keeps each on one side
+    groups     N names of source videos, or of subjects joined by "+"; a split keeps each on one side
     fps        frames per second that the clips were sampled at
+    takes      N groups as the file writes them (s05s03 is of the group s03+s05), or none: the groups
+    certain    groups are given by somebody, not guessed from the clips' names
+    notes      what a user should know of how the clips were read
     """
 
     keypoints: tuple[NDArray[np.float32], ...]
@@ -38,6 +41,9 @@ class ClipSet:
     groups: tuple[str, ...]
     fps: float = 10.0
     layout: str = "coco17"
+    takes: tuple[str, ...] = ()
+    certain: bool = False
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.keypoints)
@@ -46,6 +52,8 @@ class ClipSet:
                 f"{n} clips need as many labels, ids and groups, not {len(self.labels)}, {len(self.ids)}, "
                 f"{len(self.groups)}"
             )
+        if len(self.takes) not in (0, n):
+            raise InputError(f"{n} clips need as many takes, or none, not {len(self.takes)}")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise LabelError(f"a recogniser needs at least two different classes, not {', '.join(self.classes)!r}")
         outside = [int(k) for k in self.labels if not 0 <= k < len(self.classes)]
@@ -69,14 +77,13 @@ class ClipSet:
     def subset(self, indices: Sequence[int] | NDArray[Any]) -> ClipSet:
         """The clips at ``indices``, in that order."""
         i = [int(k) for k in indices]
-        return ClipSet(
-            tuple(self.keypoints[k] for k in i),
-            self.labels[i],
-            self.classes,
-            tuple(self.ids[k] for k in i),
-            tuple(self.groups[k] for k in i),
-            self.fps,
-            self.layout,
+        return replace(
+            self,
+            keypoints=tuple(self.keypoints[k] for k in i),
+            labels=self.labels[i],
+            ids=tuple(self.ids[k] for k in i),
+            groups=tuple(self.groups[k] for k in i),
+            takes=tuple(self.takes[k] for k in i) if self.takes else (),
         )
 
 
@@ -109,76 +116,84 @@ def resample(keypoints: Sequence[NDArray[np.float32]], frames: int, people: int)
     return np.stack([sample(k, np.linspace(0, k.shape[1] - 1, frames), people) for k in keypoints])
 
 
-class _Unpickler(pickle.Unpickler):
-    """Plain data and numpy arrays only: a pickle from elsewhere must not run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in (
-            *("ndarray", "dtype", "scalar", "_reconstruct", "_frombuffer"),
-            *("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool_"),
-        ):
-            # Old pickles say numpy.core, new ones numpy._core.
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
-
-
-def read_pickle(path: Path | str) -> Any:
-    """Plain data and numpy arrays from a pickle. Raises InputError for anything else, without running it."""
-    try:
-        return _Unpickler(io.BytesIO(Path(path).read_bytes())).load()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is not a safe pickle: {error} (only numpy arrays and plain data are allowed)"
-        ) from None
-    except Exception as error:
-        raise InputError(f"{path} is not a pickle of skeletons: {type(error).__name__}") from None
-
-
 def read_pyskl(
-    path: Path | str, classes: Sequence[str] | None = None, groups: dict[str, str] | None = None
+    path: Path | str,
+    classes: Sequence[str] | None = None,
+    groups: Mapping[str, str] | None = None,
+    *,
+    layout: str | Layout | None = None,
+    subject_pattern: str | None = None,
+    drop_empty: bool = False,
 ) -> tuple[ClipSet, dict[str, list[int]]]:
-    """A pyskl annotation file → all its clips, and its splits as indices into them. Raises InputError, LabelError.
+    """An annotation file → all its clips, and its splits as indices into them ({} for a bare list of annotations).
 
-    ``classes`` default to those that the file names, else to class_0, class_1, ...; ``groups`` maps a clip's
-    ``frame_dir`` to its video or subject and defaults to the part of it before the first underscore.
+    classes          names of the labels; default: the file's own, else class_0, class_1, ...
+    groups           each clip's video or subject by ``frame_dir``; default: see ``subjects.name_subjects``
+    layout           default: the file's own, else the built-in one with as many joints
+    subject_pattern  regular expression that finds the subjects in a ``frame_dir``
+    drop_empty       leave clips out in which nobody is seen or that have fewer than 2 frames, and say so in ``notes``
+
+    docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
     """
-    data = read_pickle(path)
-    try:
-        rows, splits = data["annotations"], data["split"]
-        keypoints, labels, ids = [], [], []
-        for row in rows:
-            xy = np.asarray(row["keypoint"], np.float32)
-            score = row.get("keypoint_score")
-            score = np.ones(xy.shape[:3]) if score is None else np.asarray(score)
-            joined = np.concatenate([xy[..., :2], np.clip(score, 0, 1)[..., None]], -1).astype(np.float32)
-            keypoints.append(joined)
-            labels.append(int(row["label"]))
-            ids.append(str(row["frame_dir"]))
-        index = {name: i for i, name in enumerate(ids)}
-        parts = {str(name): [index[str(i)] for i in members] for name, members in splits.items()}
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise InputError(f"{path} is not in pyskl's annotation format: {type(error).__name__}: {error}") from None
-    known = classes or data.get("classes") or [f"class_{k}" for k in range(max(labels, default=0) + 1)]
-    names = tuple(ids)
+    found = annotations_of(read_pickle(path), path)
+    labels, known = labels_of(found, classes)
+    rows = list(zip(found.rows, found.names, strict=True))
+    keypoints = [keypoints_of(row, name) for row, name in rows]
+    named = layout_of(found, {name: k.shape[2] for name, k in zip(found.names, keypoints, strict=True)}, layout)
+    used = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
+    notes = []
+    if len(used) < len(keypoints):
+        empty = [found.names[i] for i in sorted(set(range(len(keypoints))) - set(used))]
+        said = f"{len(empty)} of {len(keypoints)} clips show nobody or have fewer than 2 frames: {some(empty)}"
+        if not drop_empty or not used:
+            raise InputError(f"{path}: {said} (leave them out with --drop-empty)")
+        notes.append(f"Left out: {said}.")
+    names = tuple(found.names[i] for i in used)
+    if len(used) > 2 and len({hash(keypoints[i].tobytes()) for i in used}) == 1:
+        raise InputError(f"{path}: all {len(used)} clips are the same skeleton (the file is broken: get it again)")
+    who = name_subjects([found.rows[i] for i in used], names, subject_pattern)
+    unknown = [name for name, group in zip(names, who.groups, strict=True) if subject_pattern and group == name]
+    if unknown:
+        notes.append(f"The subject pattern finds nobody in {len(unknown)} clips: {some(unknown)}.")
+    if groups is not None:
+        own = tuple(groups.get(name, group) for name, group in zip(names, who.groups, strict=True))
+        who = Subjects(own, own, True)
     clips = ClipSet(
-        tuple(keypoints),
-        np.array(labels, np.int64),
-        tuple(str(c) for c in known),
+        tuple(keypoints[i] for i in used),
+        labels[used],
+        known,
         names,
-        tuple((groups or {}).get(i, i.split("_")[0]) for i in names),
-        float(data.get("fps", 10.0)),
-        str(data.get("layout", "coco17")),
+        who.groups,
+        _fps(found.about.get("fps", 10.0)),
+        named.name,
+        who.takes,
+        who.certain,
+        tuple(notes),
     )
-    return clips, parts
+    index = {name: i for i, name in enumerate(names)}
+    return clips, {part: [index[m] for m in members if m in index] for part, members in found.splits.items()}
+
+
+def _fps(value: Any) -> float:
+    try:
+        fps = float(value)
+    except (TypeError, ValueError):
+        fps = 0.0
+    if not 0 < fps < 1e4:
+        raise InputError(f"the file's fps is {str(value)[:40]!r}: it must be a number of frames per second above 0")
+    return fps
 
 
 def write_pyskl(
     path: Path | str, clips: ClipSet, splits: dict[str, Sequence[int]], size: tuple[int, int] = (480, 640)
 ) -> None:
-    """Write clips and splits (indices) in pyskl's annotation format; ``size`` is the frames' (height, width)."""
-    rows = [
+    """Write clips and splits (indices) in pyskl's annotation format; ``size`` is the frames' (height, width).
+
+    Groups that the clips' names do not tell are written as well, so that who reads the file can keep them apart.
+    """
+    guessed = name_subjects([{"frame_dir": name} for name in clips.ids], clips.ids)
+    told = clips.certain or clips.groups != guessed.groups
+    rows: list[dict[str, Any]] = [
         {
             "frame_dir": name,
             "label": int(label),
@@ -190,6 +205,8 @@ def write_pyskl(
         }
         for name, label, k in zip(clips.ids, clips.labels, clips.keypoints, strict=True)
     ]
+    for row, group in zip(rows, clips.groups, strict=True):
+        row |= {"group": group} if told else {}
     data = {
         "split": {part: [clips.ids[i] for i in members] for part, members in splits.items()},
         "annotations": rows,

@@ -15,6 +15,7 @@ from posewatch.layouts import Layout
 
 STREAMS = ("j", "b", "k", "jm", "bm", "km")
 """joint, bone (joint - parent), k-bone (joint - grandparent), and the motion of each."""
+KINDS = ("body", "raw")
 
 
 def parse_streams(text: str) -> tuple[str, ...]:
@@ -26,54 +27,71 @@ def parse_streams(text: str) -> tuple[str, ...]:
     return names
 
 
-def bone(x: Tensor, parents: Tensor) -> Tensor:
-    """(..., V, 3) → each joint minus the joint that ``parents`` (V,) names, with the mean of both scores."""
-    other = x[..., parents, :]
-    return torch.cat([x[..., :2] - other[..., :2], (x[..., 2:] + other[..., 2:]) / 2], -1)
+def bone(x: Tensor, parents: Tensor, mean_score: bool = True) -> Tensor:
+    """(..., V, 3) → each joint minus the joint that ``parents`` (V,) names; scores: their mean, or difference, too."""
+    return _step(x[..., parents, :], x, mean_score)
 
 
-def motion(x: Tensor) -> Tensor:
-    """(..., T, V, 3) → the next frame minus this one (zero in the last), with the mean of both scores."""
-    here, there = x[..., :-1, :, :], x[..., 1:, :, :]
-    step = torch.cat([there[..., :2] - here[..., :2], (there[..., 2:] + here[..., 2:]) / 2], -1)
+def motion(x: Tensor, mean_score: bool = True) -> Tensor:
+    """(..., T, V, 3) → the next frame minus this one (zero in the last); scores: their mean, or difference, too."""
+    step = _step(x[..., :-1, :, :], x[..., 1:, :, :], mean_score)
     return torch.cat([step, torch.zeros_like(x[..., :1, :, :])], -3)
 
 
-class Features(nn.Module):
-    """Keypoints (N, M, T, V, 3), pixels and scores → features (N, M, T, V', C) and who is there (N, M) in {0, 1}.
+def _step(a: Tensor, b: Tensor, mean_score: bool) -> Tensor:
+    if not mean_score:
+        return b - a
+    return torch.cat([b[..., :2] - a[..., :2], (a[..., 2:] + b[..., 2:]) / 2], -1)
 
-    Clips are moved so that the middle of all joints seen lies at the origin, and scaled so that a body has size 1: its
-    root mean square distance from its own middle, over all persons and frames. T is ``frames``; V' counts the layout's
-    virtual joints, too; C is 2 (x, y) per stream.
+
+class Features(nn.Module):
+    """Keypoints (N, M, T, V, 3), pixels and scores → what the streams are made of, (N, M, T, V', 3), and who is there.
+
+    ``body``: clips are moved so that the middle of all joints seen lies at the origin, and scaled so that a body has
+    size 1: its root mean square distance from its own middle, over all persons and frames. ``raw``: pixels and scores
+    as they are, as the published recipes have it. T is ``frames``; V' counts the layout's virtual joints, too.
     """
 
     parents: Tensor
     grandparents: Tensor
     nearby: Tensor
 
-    def __init__(self, layout: Layout, frames: int, stream: str = "j") -> None:
+    def __init__(self, layout: Layout, frames: int, kind: str = "body") -> None:
         super().__init__()
-        self.virtual = layout.virtual
-        self.streams = parse_streams(stream)
-        self.channels = 2 * len(self.streams)
+        if kind not in KINDS:
+            raise ConfigError(f"unknown features {kind!r}: choose from {', '.join(KINDS)}")
+        self.virtual, self.kind = layout.virtual, kind
         distance = (torch.arange(frames)[:, None] - torch.arange(frames)).abs().float()
         # Steep, so that it is next to nearest-frame interpolation, yet never zero in single precision.
         self.register_buffer("nearby", (1 + distance) ** -6, persistent=False)
         self.register_buffer("parents", torch.tensor(layout.parents), persistent=False)
         self.register_buffer("grandparents", torch.tensor(layout.grandparents), persistent=False)
 
-    def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        x, present = self.normalise(keypoints)
-        made = torch.cat([self.stream(x, name)[..., :2] for name in self.streams], -1)
-        return made * present[:, :, None, None, None], present
+    def channels(self, stream: str) -> int:
+        """C of ``stack(…, stream)``: x and y of each stream; raw features have their scores, too."""
+        return (3 if self.kind == "raw" else 2) * len(parse_streams(stream))
+
+    def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Keypoints (N, M, T, V, 3) → (N, M, T, V', 3) and who is there (N, M) in {0, 1}; None: nobody is left out."""
+        if self.kind == "raw":
+            return self._with_virtual(keypoints), None
+        return self.normalise(keypoints)
+
+    def stack(self, x: Tensor, present: Tensor | None, stream: str) -> Tensor:
+        """What ``forward`` gave → features (N, M, T, V', C) of ``stream``."""
+        made = [self.stream(x, name) for name in parse_streams(stream)]
+        out = torch.cat([s if self.kind == "raw" else s[..., :2] for s in made], -1)
+        return out if present is None else out * present[:, :, None, None, None]
 
     def stream(self, x: Tensor, name: str) -> Tensor:
         """One stream of (..., T, V', 3), same shape."""
+        # The published code treats scores like a third coordinate in these streams when it adds virtual joints.
+        mean_score = not (self.kind == "raw" and self.virtual)
         if name.startswith("b"):
             x = bone(x, self.parents)
         elif name.startswith("k"):
-            x = bone(x, self.grandparents)
-        return motion(x) if name.endswith("m") else x
+            x = bone(x, self.grandparents, mean_score)
+        return motion(x, mean_score) if name.endswith("m") else x
 
     def normalise(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoints (N, M, T, V, 3) → (N, M, T, V', 3) around 0, of size 1, without gaps; present (N, M)."""
@@ -91,10 +109,12 @@ class Features(nn.Module):
         xy = xy - (xy * there).sum((1, 2, 3), keepdim=True) / count
         square = ((xy - xy.mean(3, keepdim=True)) ** 2 * there).sum((1, 2, 3, 4), keepdim=True)
         scale = torch.sqrt(square / count).clamp(min=1e-3)
-        x = torch.cat([xy / scale, score], -1) * there
+        return self._with_virtual(torch.cat([xy / scale, score], -1) * there), present
+
+    def _with_virtual(self, x: Tensor) -> Tensor:
         for group in self.virtual:
             x = torch.cat([x, x[..., list(group), :].mean(-2, keepdim=True)], -2)
-        return x, present
+        return x
 
     def _fill(self, xy: Tensor, seen: Tensor) -> Tensor:
         """Give every joint that was not seen a place: its own nearby in time, else its person's middle."""

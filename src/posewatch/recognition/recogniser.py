@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,20 +14,48 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from posewatch.config import TrainConfig, from_dict
-from posewatch.errors import InputError
+from posewatch.errors import ConfigError, InputError
 from posewatch.layouts import Layout
+from posewatch.recognition.dataset import ClipSet
 from posewatch.recognition.features import Features
 from posewatch.recognition.models import build
-from posewatch.recognition.models.base import Output
+from posewatch.recognition.models.base import Network, Output
+from posewatch.recognition.sampling import sampled
 
-VERSION = 1
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One network of a recogniser: what it is built from, and its weight in the average of probabilities."""
+
+    model: str
+    width: float
+    prototypes: int
+    stream: str
+    weight: float = 1.0
+
+
+def branches_of(config: TrainConfig) -> tuple[Branch, ...]:
+    """One branch per stream that ``config.stream`` separates by commas. Raises ConfigError."""
+    streams = [part.strip() for part in config.stream.split(",")]
+    weights = config.stream_weights or (1.0,) * len(streams)
+    if len(weights) != len(streams) or min(weights) <= 0:
+        raise ConfigError(
+            f"train.stream_weights must be {len(streams)} positive numbers, one for each stream of {config.stream!r}"
+        )
+    return tuple(
+        Branch(config.model, config.width, config.prototypes, stream, weight)
+        for stream, weight in zip(streams, weights, strict=True)
+    )
 
 
 class Recogniser(nn.Module):
     """Keypoints (N, M, T, V, 3) → probabilities (N, K) and embedding (N, D).
 
-    ``labels`` K classes, ``positive`` the one that raises an alert from ``threshold`` on, ``frames`` T, ``people`` M,
-    ``fps`` the frame rate of the training clips.
+    ``labels`` K classes, ``positive`` the one that raises an alert from ``threshold`` on (empty: none does, the
+    likeliest class is what a clip is called), ``frames`` T, ``people`` M, ``fps`` the frame rate of the training clips.
+    Several ``branches`` are an ensemble: their probabilities are averaged, their embeddings put side by side.
     """
 
     def __init__(
@@ -38,20 +66,25 @@ class Recogniser(nn.Module):
         positive: str,
         fps: float,
         threshold: float = 0.5,
+        branches: tuple[Branch, ...] = (),
     ) -> None:
         super().__init__()
-        if positive not in labels:
+        if positive and positive not in labels:
             raise InputError(f"the positive class {positive!r} is none of {', '.join(labels)}")
         self.config, self.layout, self.labels, self.positive = config, layout, labels, positive
         self.fps, self.threshold = fps, threshold
-        self.features = Features(layout, config.frames, config.stream)
-        self.network = build(
-            config.model,
-            layout=layout,
-            classes=len(labels),
-            width=config.width,
-            prototypes=config.prototypes,
-            in_channels=self.features.channels,
+        self.branches = branches or branches_of(config)
+        self.features = Features(layout, config.frames, config.features)
+        self.networks = nn.ModuleList(
+            build(
+                branch.model,
+                layout=layout,
+                classes=len(labels),
+                width=branch.width,
+                prototypes=branch.prototypes,
+                in_channels=self.features.channels(branch.stream),
+            )
+            for branch in self.branches
         )
 
     @property
@@ -62,15 +95,32 @@ class Recogniser(nn.Module):
     def people(self) -> int:
         return self.config.people
 
-    def run(self, keypoints: Tensor) -> Output:
-        """Keypoints (N, M, T, V, 3) → the network's output."""
-        features, present = self.features(keypoints)
-        output: Output = self.network(features, present)
-        return output
+    def run(self, keypoints: Tensor) -> list[Output]:
+        """Keypoints (N, M, T, V, 3) → each network's output."""
+        x, present = self.features(keypoints)
+        return [
+            network(self.features.stack(x, present, branch.stream), present)
+            for network, branch in zip(self.networks, self.branches, strict=True)
+        ]
 
     def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.run(keypoints)
-        return torch.softmax(output.logits, 1), output.embedding
+        outputs = self.run(keypoints)
+        if len(outputs) == 1:
+            return torch.softmax(outputs[0].logits.float(), 1), outputs[0].embedding.float()
+        total = sum(branch.weight for branch in self.branches)
+        p = sum(
+            torch.softmax(o.logits.float(), 1) * (b.weight / total) for o, b in zip(outputs, self.branches, strict=True)
+        )
+        return cast(Tensor, p), torch.cat([o.embedding.float() for o in outputs], 1)
+
+    def trim(self) -> None:
+        """Drop what only training needs."""
+        for network in self.networks:
+            cast(Network, network).trim()
+
+    @property
+    def device(self) -> torch.device:
+        return self.features.parents.device
 
     def probabilities(self, keypoints: NDArray[np.float32], batch: int = 32) -> NDArray[np.float32]:
         """Clips (N, M, T, V, 3) → float32 (N, K), in batches and in eval mode."""
@@ -78,13 +128,27 @@ class Recogniser(nn.Module):
         self.eval()
         with torch.no_grad():
             parts = [
-                self(torch.from_numpy(keypoints[i : i + batch]))[0].numpy() for i in range(0, len(keypoints), batch)
+                self(torch.from_numpy(keypoints[i : i + batch]).to(self.device))[0].cpu().numpy()
+                for i in range(0, len(keypoints), batch)
             ]
         self.train(training)
         return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
 
+    def score(self, clips: ClipSet, batch: int = 32) -> NDArray[np.float32]:
+        """Clips of any length → float32 (N, K), averaged over ``test_clips`` samplings of each."""
+        return np.mean(
+            [
+                self.probabilities(sampled(clips, self.config, version), batch)
+                for version in range(max(1, self.config.test_clips))
+            ],
+            axis=0,
+            dtype=np.float32,
+        )
+
     def decide(self, probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
         """(N, K) → class indices (N,): the positive class from the threshold on, else the likeliest of the others."""
+        if not self.positive:
+            return probabilities.argmax(1).astype(np.int64)
         return decide(probabilities, self.labels.index(self.positive), self.threshold)
 
 
@@ -128,6 +192,7 @@ def save(path: Path, recogniser: Recogniser, weights: dict[str, Tensor], extra: 
         "layout": recogniser.layout.to_dict(),
         "labels": list(recogniser.labels),
         "positive": recogniser.positive,
+        "branches": [asdict(branch) for branch in recogniser.branches],
         "fps": recogniser.fps,
         "threshold": recogniser.threshold,
         **(extra or {}),
@@ -159,6 +224,7 @@ def load_checkpoint(path: Path | str) -> Recogniser:
             data["positive"],
             float(data["fps"]),
             float(data["threshold"]),
+            tuple(from_dict(Branch, branch) for branch in data["branches"]),
         )
         recogniser.load_state_dict(data["weights"])
     except FileNotFoundError:

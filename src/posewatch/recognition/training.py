@@ -1,7 +1,8 @@
 """Train a recogniser on few clips: balanced classes, augmentation, averaged weights, a threshold from validation.
 
-Every epoch ends in a state file, and all randomness follows from the seed and the number of the epoch: a run that was
-killed goes on from its last epoch and, on a CPU with as many threads, ends bit-equal to one that was not.
+Every epoch ends in a state file, and all randomness follows from the seed, the epoch and the clip's place in it: a run
+that was killed goes on from its last epoch and, on a CPU with as many threads, ends bit-equal to one that was not; one
+that is spread over several processes (``torchrun``) sees the same batches as one that is not.
 """
 
 from __future__ import annotations
@@ -10,24 +11,27 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from posewatch import layouts
 from posewatch.config import TrainConfig, canonical, digest
 from posewatch.errors import ConfigError, InputError, LabelError
 from posewatch.layouts import Layout
 from posewatch.progress import Progress
-from posewatch.recognition.augment import augment
-from posewatch.recognition.dataset import ClipSet, resample
+from posewatch.recognition import parallel
+from posewatch.recognition.augment import Augment
+from posewatch.recognition.dataset import ClipSet
+from posewatch.recognition.models.base import Network
 from posewatch.recognition.recogniser import (
     Recogniser,
     choose_threshold,
@@ -36,20 +40,20 @@ from posewatch.recognition.recogniser import (
     save,
     write_atomically,
 )
+from posewatch.recognition.sampling import sampled, training_batch
+
+if TYPE_CHECKING:
+    from posewatch.recognition.tracking import Tracker
 
 __all__ = ["load_checkpoint", "train"]
 
 STATE = ".state.pt"
-WARM_UP = 0.1
-"""Share of all steps over which the learning rate rises."""
-MAX_LR = 0.02
+MAX_LR = {"adamw": 0.02, "sgd": 1.0}
 """A rate meant for SGD is a mistake with AdamW, and one that ends in a model that merely looks bad."""
 MIN_STEPS = 8
 """Steps of an epoch at the least: a small set is gone through several times, each time augmented anew."""
 THRESHOLD_CLIPS = 100
-"""Validation clips that weigh as much as the prior, a threshold of one half."""
-AVERAGE_EPOCHS = 3.0
-"""Epochs over which the averaged weights forget."""
+"""Validation clips that weigh as much as what theory says of the threshold."""
 
 
 def train(
@@ -60,43 +64,80 @@ def train(
     *,
     positive: str = "abnormal",
     layout: Layout | None = None,
+    threshold: float | None = None,
     progress: Progress | None = None,
+    tracker: Tracker | None = None,
 ) -> Path:
     """Train and write ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml`` to ``out``; returns the checkpoint.
 
-    ``val_set`` may be empty: then the last averaged weights are kept and the threshold stays at 0.5. ``progress``
-    advances by one per epoch. Raises LabelError, ConfigError or InputError for what cannot be trained on.
+    ``val_set`` may be empty: then the last averaged weights are kept and the threshold stays at 0.5, unless
+    ``threshold`` says otherwise. ``positive`` may be empty: no class raises alerts. ``progress`` advances by one per
+    epoch. Raises LabelError, ConfigError or InputError for what cannot be trained on.
     """
-    layout = layout or layouts.get(train_set.layout)
-    _check(train_set, val_set, config, positive, layout)
+    layout = layout or layouts.get(config.layout or train_set.layout)
+    check(train_set, val_set, config, positive, layout)
     out.mkdir(parents=True, exist_ok=True)
+    main = parallel.rank() == 0
     with _threads(config.threads):
-        run = _Run(train_set, val_set, config, layout, positive)
+        run = _Run(train_set, val_set, config, layout, positive, threshold)
+        if _done(out / "checkpoint.pt", run.key):
+            return out / "checkpoint.pt"
         run.resume(out / STATE)
         if progress is not None and run.epoch:
             progress.advance(run.epoch, note=f"resumed after epoch {run.epoch}")
         while run.epoch < config.epochs and not run.stopped:
             row = run.one_epoch()
-            write_atomically(out / "history.jsonl", "".join(canonical(r) + "\n" for r in run.history).encode())
-            write_atomically(out / STATE, dump(run.state()))
+            if main:
+                write_atomically(out / "history.jsonl", "".join(canonical(r) + "\n" for r in run.history).encode())
+                write_atomically(out / STATE, dump(run.state()))
+                if tracker is not None:
+                    tracker.epoch(row, run.epoch)
             if progress is not None:
                 progress.advance(note=f"loss {row['train_loss']:.3f}")
         recogniser = run.recogniser
         recogniser.threshold = run.threshold()
-        write_atomically(out / "config.yaml", yaml.safe_dump({"train": asdict(config)}, sort_keys=False).encode())
-        save(
-            out / "checkpoint.pt", recogniser, run.chosen(), {"epoch": run.best_epoch if config.patience else run.epoch}
-        )
-    (out / STATE).unlink(missing_ok=True)
+        if main:
+            text = yaml.safe_dump({"train": plain(config)}, sort_keys=False)
+            write_atomically(out / "config.yaml", text.encode())
+            epoch = run.best_epoch if config.patience else run.epoch
+            save(out / "checkpoint.pt", recogniser, run.chosen(), {"epoch": epoch, "run": run.key})
+    if main:
+        (out / STATE).unlink(missing_ok=True)
+    parallel.barrier()
     return out / "checkpoint.pt"
 
 
-def _check(train_set: ClipSet, val_set: ClipSet, config: TrainConfig, positive: str, layout: Layout) -> None:
+def _done(path: Path, key: str) -> bool:
+    """Whether a checkpoint is what this very run ends in."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True).get("run") == key
+    except Exception:
+        return False
+
+
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """A configuration as plain data that YAML holds."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+
+
+def check(train_set: ClipSet, val_set: ClipSet, config: TrainConfig, positive: str, layout: Layout) -> None:
+    """Raise ConfigError, LabelError or InputError for what cannot be trained on."""
     if min(config.epochs, config.batch, config.frames, config.people) < 1 or config.frames < 2 or config.lr <= 0:
         raise ConfigError("train: epochs, batch and people must be at least 1, frames at least 2 and lr above 0")
-    if config.lr > MAX_LR:
-        raise ConfigError(f"train.lr {config.lr:g} is too high for AdamW: set it to about 0.003, at most {MAX_LR:g}")
-    if positive not in train_set.classes:
+    for key, known in (
+        ("optimiser", ("adamw", "sgd")),
+        ("balance", ("weights", "sampling", "none")),
+        ("precision", ("fp32", "bf16")),
+        ("device", ("auto", "cpu", "cuda")),
+    ):
+        if getattr(config, key) not in known:
+            raise ConfigError(f"train.{key} must be one of {', '.join(known)}, not {getattr(config, key)!r}")
+    if config.lr > MAX_LR[config.optimiser]:
+        raise ConfigError(
+            f"train.lr {config.lr:g} is too high for {config.optimiser}: at most {MAX_LR[config.optimiser]:g}; "
+            "set it to about 0.003 for adamw, 0.025 for sgd"
+        )
+    if positive and positive not in train_set.classes:
         raise LabelError(f"the positive class {positive!r} is none of {', '.join(train_set.classes)}")
     counts = np.bincount(train_set.labels, minlength=len(train_set.classes))
     for name, count in zip(train_set.classes, counts, strict=True):
@@ -110,6 +151,12 @@ def _check(train_set: ClipSet, val_set: ClipSet, config: TrainConfig, positive: 
     joints = train_set.keypoints[0].shape[2]
     if joints != layout.observed:
         raise InputError(f"the clips have {joints} joints, layout {layout.name!r} wants {layout.observed}")
+    with torch.device("meta"):
+        Recogniser(config, layout, train_set.classes, positive, train_set.fps)
+    if config.batch % parallel.world():
+        raise ConfigError(f"train.batch {config.batch} must be a multiple of the {parallel.world()} processes")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("train.device is cuda, but torch finds no GPU here (use auto or cpu)")
 
 
 @contextlib.contextmanager
@@ -124,106 +171,217 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def device_of(config: TrainConfig) -> torch.device:
+    """Where to train: this process's GPU where there is one, unless the configuration says otherwise."""
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", parallel.rank() % torch.cuda.device_count())
+
+
+NORM_CLIPS, NORM_BATCH = 4096, 64
+"""Clips that the final batch statistics are measured on, and how many at a time."""
+
+
+class _Losses(nn.Module):
+    """Keypoints and labels in, losses out: what is run on each process of a distributed training."""
+
+    def __init__(self, recogniser: Recogniser, config: TrainConfig, weight: Tensor) -> None:
+        super().__init__()
+        self.recogniser, self.config = recogniser, config
+        self.register_buffer("weight", weight)
+
+    def forward(self, keypoints: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """→ the loss to minimise; its cross-entropy and contrastive parts; how many are right; spread."""
+        recogniser, config = self.recogniser, self.config
+        x, present = recogniser.features(keypoints)
+        bf16 = config.precision == "bf16"
+        weight = cast(Tensor, self.weight)[labels]
+        loss, cross, extra, spread = (x.new_zeros(()) for _ in range(4))
+        mean = x.new_zeros(len(x), len(recogniser.labels))
+        for network, branch in zip(recogniser.networks, recogniser.branches, strict=True):
+            network = cast(Network, network)
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+                output = network(recogniser.features.stack(x, present, branch.stream), present)
+            logits = output.logits.float()
+            ce = (F.cross_entropy(logits, labels, reduction="none", label_smoothing=config.smoothing) * weight).mean()
+            rebuilt = output.reconstruction
+            auxiliary = network.auxiliary_loss(
+                output._replace(logits=logits, reconstruction=None if rebuilt is None else rebuilt.float()), labels
+            )
+            loss = loss + ce + config.contrastive * auxiliary
+            cross, extra = cross + ce.detach(), extra + auxiliary.detach()
+            mean = mean + torch.softmax(logits.detach(), 1) * branch.weight
+            if rebuilt is not None and len(rebuilt) > 1:
+                spread = spread + rebuilt.detach().float().std(0).mean()
+        right = (mean.argmax(1) == labels).sum()
+        return loss, torch.stack([cross, extra]) / len(recogniser.branches), right, spread
+
+
 class _Run:
     """One training run, between epochs: everything that has to survive a kill is in ``state``."""
 
     def __init__(
-        self, train_set: ClipSet, val_set: ClipSet, config: TrainConfig, layout: Layout, positive: str
+        self,
+        train_set: ClipSet,
+        val_set: ClipSet,
+        config: TrainConfig,
+        layout: Layout,
+        positive: str,
+        threshold: float | None = None,
     ) -> None:
         self.train_set, self.val_set, self.config, self.layout = train_set, val_set, config, layout
+        self.given, self.final = threshold, None  # type: tuple[float | None, dict[str, Tensor] | None]
+        self.device = device_of(config)
         torch.manual_seed(config.seed)
-        self.recogniser = Recogniser(config, layout, train_set.classes, positive, train_set.fps)
-        self.positive = train_set.classes.index(positive)
+        self.recogniser = Recogniser(config, layout, train_set.classes, positive, train_set.fps).to(self.device)
+        self.positive = train_set.classes.index(positive) if positive else -1
         decay = [p for p in self.recogniser.parameters() if p.dim() > 1]
-        plain = [p for p in self.recogniser.parameters() if p.dim() <= 1]
-        # SGD, the paper's choice, needs more steps than a hundred clips give it to leave the first plateau.
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.lr,
-        )
+        rest = [p for p in self.recogniser.parameters() if p.dim() <= 1]
+        if config.optimiser == "sgd":
+            self.optimiser: torch.optim.Optimizer = torch.optim.SGD(
+                self.recogniser.parameters(),
+                lr=config.lr,
+                momentum=0.9,
+                nesterov=True,
+                weight_decay=config.weight_decay,
+            )
+        else:
+            # SGD, the paper's choice, needs more steps than a hundred clips give it to leave the first plateau.
+            self.optimiser = torch.optim.AdamW(
+                [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+                lr=config.lr,
+            )
         counts = np.bincount(train_set.labels, minlength=len(train_set.classes))
-        self.balance = torch.tensor(len(train_set) / (len(counts) * counts), dtype=torch.float32)
+        weight = torch.ones(len(counts))
+        if config.balance == "weights":
+            weight = torch.tensor(len(train_set) / (len(counts) * counts), dtype=torch.float32)
+        losses = _Losses(self.recogniser, config, weight.to(self.device))
+        self.losses = parallel.distribute(losses)
+        self.augment = Augment(layout, config.augment)
         self.steps = max(MIN_STEPS, math.ceil(len(train_set) / config.batch))
         self.average = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
-        self.val = resample(val_set.keypoints, config.frames, config.people)
+        self.key = self._key()
         self.epoch, self.history, self.stopped = 0, [], False  # type: tuple[int, list[dict[str, Any]], bool]
         self.best: dict[str, Tensor] | None = None
         self.best_loss, self.best_epoch = math.inf, 0
 
     def one_epoch(self) -> dict[str, Any]:
         config = self.config
-        rng = np.random.default_rng([config.seed, self.epoch])
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)
+        draws = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
         self.recogniser.train()
-        n = max(len(self.train_set), MIN_STEPS * config.batch)
-        rounds = math.ceil(n / len(self.train_set))
-        order = np.concatenate([rng.permutation(len(self.train_set)) for _ in range(rounds)])[:n]
-        total, auxiliary, right, spread = 0.0, 0.0, 0, 0.0
-        for step in range(self.steps):
-            picked = order[step * config.batch : (step + 1) * config.batch]
-            clips = [self.train_set.keypoints[i] for i in picked]
-            batch = augment(clips, self.layout, config.frames, config.people, config.joint_dropout, rng)
-            labels = torch.from_numpy(self.train_set.labels[picked])
+        sums = torch.zeros(4, device=self.device)
+        for step, (picked, keypoints) in enumerate(self._batches()):
+            batch = self.augment(torch.from_numpy(keypoints).to(self.device), draws, parallel.rank(), parallel.world())
+            labels = torch.from_numpy(self.train_set.labels[picked]).to(self.device)
             for group in self.optimiser.param_groups:
                 group["lr"] = config.lr * self._rate(self.epoch * self.steps + step)
-            output = self.recogniser.run(torch.from_numpy(batch))
-            loss = F.cross_entropy(output.logits, labels, self.balance)
-            extra = self.recogniser.network.auxiliary_loss(output, labels)
             self.optimiser.zero_grad()
-            (loss + config.contrastive * extra).backward()
-            torch.nn.utils.clip_grad_norm_(self.recogniser.parameters(), 10.0)
+            try:
+                loss, parts, right, spread = self.losses(batch, labels)
+                loss.backward()
+            except torch.OutOfMemoryError:
+                self.optimiser.zero_grad(set_to_none=True)
+                raise InputError(self._too_large(batch, labels)) from None
+            if config.optimiser == "adamw":
+                torch.nn.utils.clip_grad_norm_(self.recogniser.parameters(), 10.0)
             self.optimiser.step()
             self._update_average(self.epoch * self.steps + step)
-            total += float(loss.detach()) * len(picked)
-            auxiliary += float(extra.detach()) * len(picked)
-            right += int((output.logits.argmax(1) == labels).sum())
-            if output.reconstruction is not None and len(picked) > 1:
-                spread += float(output.reconstruction.detach().std(0).mean()) / self.steps
+            sums += torch.stack([parts[0], parts[1], right / len(picked), spread])
+        cross, contrastive, accuracy, spreading = (parallel.mean(sums) / self.steps).tolist()
         self.epoch += 1
         row: dict[str, Any] = {
             "epoch": self.epoch,
             "lr": round(self.optimiser.param_groups[0]["lr"], 8),
-            "train_loss": round(total / n, 6),
-            "contrastive_loss": round(auxiliary / n, 6),
-            "train_accuracy": round(right / n, 6),
+            "train_loss": round(cross, 6),
+            "contrastive_loss": round(contrastive, 6),
+            "train_accuracy": round(accuracy, 6),
             # Near zero, the prototypes have collapsed: every clip's graph is rebuilt alike.
-            "reconstruction_spread": round(spread, 8),
+            "reconstruction_spread": round(spreading, 8),
         }
-        if not math.isfinite(total):
+        if not math.isfinite(cross + contrastive):
             raise ConfigError(f"training diverged in epoch {self.epoch} (lower train.lr, it is {config.lr:g})")
         if len(self.val_set):
             row |= self._validate()
         self.history.append(row)
         return row
 
+    def _order(self) -> NDArray[np.int64]:
+        """The clips of this epoch: ``steps`` full batches."""
+        rng = np.random.default_rng([self.config.seed, self.epoch])
+        n, clips = self.steps * self.config.batch, len(self.train_set)
+        if self.config.balance == "sampling":
+            labels = self.train_set.labels
+            share = 1 / np.bincount(labels)[labels]
+            return rng.choice(clips, n, p=share / share.sum()).astype(np.int64)
+        return np.concatenate([rng.permutation(clips) for _ in range(math.ceil(n / clips))])[:n]
+
+    def _batches(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """This process's share of each batch, made while the step before it is computed."""
+        order, config = self._order(), self.config
+        own = config.batch // parallel.world()
+        share = slice(parallel.rank() * own, (parallel.rank() + 1) * own)
+
+        def make(step: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            places = np.arange(step * config.batch, (step + 1) * config.batch)[share]
+            seeds = [[config.seed, self.epoch, int(place)] for place in places]
+            return order[places], training_batch(self.train_set, order[places], config, seeds)
+
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(make, 0)
+            for step in range(self.steps):
+                made = ahead.result()
+                if step + 1 < self.steps:
+                    ahead = pool.submit(make, step + 1)
+                yield made
+
+    def _too_large(self, batch: Tensor, labels: Tensor) -> str:
+        """What to say when a batch does not fit into the GPU: which one does."""
+        n = len(batch)
+        while n > 1:
+            n //= 2
+            try:
+                torch.cuda.empty_cache()
+                self.losses(batch[:n], labels[:n])[0].backward()
+            except torch.OutOfMemoryError:
+                continue
+            finally:
+                self.optimiser.zero_grad(set_to_none=True)
+            return (
+                f"a batch of {len(batch)} clips does not fit into the memory of {self.device}: {n} do; "
+                f"set train.batch={n * parallel.world()}"
+            )
+        return f"not even one clip fits into the memory of {self.device}: lower train.width or train.frames"
+
     def _rate(self, step: int) -> float:
         """Linear rise, then half a cosine."""
         total = self.steps * self.config.epochs
-        rise = max(1, int(WARM_UP * total))
+        rise = int(self.config.warm_up * total)
         if step < rise:
             return (step + 1) / rise
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
     def _update_average(self, step: int) -> None:
-        keep = min(math.exp(-1 / (AVERAGE_EPOCHS * self.steps)), (1 + step) / (10 + step))
+        span = self.config.average_epochs * self.steps
+        keep = min(math.exp(-1 / span), (1 + step) / (10 + step)) if span > 0 else 0.0
+        own = self.recogniser.state_dict()
+        moving = [name for name, value in own.items() if value.is_floating_point()]
         with torch.no_grad():
-            for name, value in self.recogniser.state_dict().items():
-                if value.is_floating_point():
-                    self.average[name].lerp_(value, 1 - keep)
-                else:
-                    self.average[name].copy_(value)
+            torch._foreach_lerp_([self.average[k] for k in moving], [own[k] for k in moving], 1 - keep)
+            for name in own.keys() - set(moving):
+                self.average[name].copy_(own[name])
 
-    def _averaged(self, weights: dict[str, Tensor]) -> NDArray[np.float32]:
+    def _scores(self, weights: dict[str, Tensor]) -> NDArray[np.float32]:
         """Probabilities (N, K) of the validation clips under ``weights``."""
         own = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
         self.recogniser.load_state_dict(weights)
-        found = self.recogniser.probabilities(self.val)
+        found = self.recogniser.score(self.val_set)
         self.recogniser.load_state_dict(own)
         return found
 
     def _validate(self) -> dict[str, float]:
         """Judge the averaged weights; keep them when their class-balanced loss is the lowest so far."""
-        p = self._averaged(self.average)
+        p = self._scores(self.average)
         labels = self.val_set.labels
         chosen = np.clip(p[np.arange(len(p)), labels], 1e-6, 1)
         counts = np.bincount(labels, minlength=len(self.train_set.classes))
@@ -236,17 +394,53 @@ class _Run:
         return {"val_loss": round(loss, 6), "val_accuracy": round(float((p.argmax(1) == labels).mean()), 6)}
 
     def chosen(self) -> dict[str, Tensor]:
-        """The averaged weights at the end; with early stopping (``patience``), those that validated best."""
-        return self.best if self.best is not None and self.config.patience > 0 else self.average
+        """The averaged weights at the end; with early stopping (``patience``), those that validated best.
+
+        Averaged weights have no batch statistics of their own: they are measured on the training clips.
+        """
+        weights = self.best if self.best is not None and self.config.patience > 0 else self.average
+        if self.config.average_epochs > 0 and self.final is None:
+            own = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
+            self.recogniser.load_state_dict(weights)
+            self._measure_norms()
+            self.final = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
+            self.recogniser.load_state_dict(own)
+        return self.final or weights
+
+    def _measure_norms(self) -> None:
+        """Set all batch statistics to those of the training clips, half of them disturbed as in training.
+
+        Running averages of small batches under changing weights are off, in some runs by far (arXiv 2105.07576).
+        """
+        norms: list[Any] = [
+            m for m in self.recogniser.modules() if hasattr(m, "running_mean") and hasattr(m, "momentum")
+        ]
+        rng = np.random.default_rng([self.config.seed, self.config.epochs])
+        draws = torch.Generator().manual_seed(self.config.seed)
+        order = rng.permutation(len(self.train_set))[:NORM_CLIPS]
+        size = max(self.config.batch, NORM_BATCH)
+        batches = np.array_split(order, math.ceil(len(order) / size))
+        self.recogniser.train()
+        before = [m.momentum for m in norms]
+        with torch.no_grad():
+            for step, picked in enumerate(batches * 2):
+                clips = self.train_set.subset(picked)
+                x = torch.from_numpy(sampled(clips, self.config, int(step >= len(batches)))).to(self.device)
+                for norm in norms:
+                    norm.momentum = 1 / (step + 1)
+                self.recogniser.run(self.augment(x, draws) if step >= len(batches) else x)
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
 
     def threshold(self) -> float:
-        if not len(self.val_set):
+        if self.given is not None:
+            return self.given
+        if not len(self.val_set) or self.positive < 0:
             return 0.5
-        scores = self._averaged(self.chosen())[:, self.positive]
-        found = choose_threshold(scores, self.val_set.labels == self.positive)
-        # A few clips say little of where the threshold lies: they move it from one half by their share.
-        share = len(scores) / (len(scores) + THRESHOLD_CLIPS)
-        return round(0.5 + (found - 0.5) * share, 4)
+        scores = self._scores(self.chosen())[:, self.positive]
+        share = float((self.train_set.labels == self.positive).mean())
+        odds = (1 - share) / share if self.config.balance != "none" and len(self.train_set.classes) == 2 else 1.0
+        return shrunk_threshold(scores, self.val_set.labels == self.positive, odds)
 
     def _key(self) -> str:
         """What a state must have been made from to be gone on with."""
@@ -255,12 +449,12 @@ class _Run:
             for k in clips.keypoints:
                 data.update(np.ascontiguousarray(k).tobytes())
             data.update(clips.labels.tobytes())
-        told = [asdict(self.config), self.layout.to_dict(), list(self.train_set.classes), self.positive]
+        told = [plain(self.config), self.layout.to_dict(), list(self.train_set.classes), self.positive, self.given]
         return digest([told, data.hexdigest()])
 
     def state(self) -> dict[str, Any]:
         return {
-            "key": self._key(),
+            "key": self.key,
             "epoch": self.epoch,
             "weights": self.recogniser.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -275,13 +469,28 @@ class _Run:
     def resume(self, path: Path) -> None:
         """Go on from a state of the very same run; anything else there is ignored."""
         try:
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception:
             return
-        if state.get("key") != self._key():
+        if state.get("key") != self.key:
             return
         self.recogniser.load_state_dict(state["weights"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average, self.best, self.history = state["average"], state["best"], state["history"]
         self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
         self.epoch, self.stopped = state["epoch"], state["stopped"]
+
+
+def shrunk_threshold(scores: NDArray[Any], truth: NDArray[Any], odds: float = 1.0) -> float:
+    """The threshold with the best F1 for ``scores`` (N,), drawn towards what theory says by as much as N is small.
+
+    The best threshold on a calibrated probability is half of the F1 that it reaches (Lipton et al., arXiv 1402.1892).
+    Training with balanced classes multiplies the odds by ``odds``, negatives per positive, and the threshold with them.
+    """
+    chosen = choose_threshold(scores, truth)
+    called = scores >= chosen
+    f1 = 2 * int((called & truth.astype(bool)).sum()) / max(1, int(called.sum() + truth.sum()))
+    half = float(np.clip(f1, 0.5, 1.0)) / 2
+    expected = odds * half / (odds * half + 1 - half)
+    share = len(scores) / (len(scores) + THRESHOLD_CLIPS)
+    return round(expected + (chosen - expected) * share, 4)

@@ -1,0 +1,57 @@
+"""Several trained recognisers as one: a checkpoint whose probabilities are the weighted mean of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from posewatch.errors import ConfigError, InputError
+from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save
+
+
+def combine(paths: Sequence[Path], out: Path, weights: Sequence[float] = ()) -> Path:
+    """Write ``out``, the ensemble of the checkpoints at ``paths``; what exports and evaluates one takes it, too.
+
+    Members may be different networks on different streams, but must agree in everything that a client sees: classes,
+    positive class, joint layout, frames, persons and kind of features. The threshold is the weighted mean of theirs.
+    Raises InputError naming what differs, ConfigError for weights that do not fit.
+    """
+    if len(paths) < 2:
+        raise InputError("an ensemble needs at least two checkpoints")
+    weights = tuple(weights) or (1.0,) * len(paths)
+    if len(weights) != len(paths) or min(weights) <= 0:
+        raise ConfigError(f"give {len(paths)} positive weights, one for each checkpoint, not {len(weights)}")
+    members = [load_checkpoint(path) for path in paths]
+    first = members[0]
+    for path, other in zip(paths[1:], members[1:], strict=True):
+        for what, a, b in (
+            ("classes", first.labels, other.labels),
+            ("positive class", first.positive, other.positive),
+            ("joint layout", first.layout, other.layout),
+            ("frames", first.frames, other.frames),
+            ("persons", first.people, other.people),
+            ("features", first.config.features, other.config.features),
+        ):
+            if a != b:
+                raise InputError(f"{path} cannot join {paths[0]}: its {what} differ ({b} against {a})")
+    branches = tuple(
+        # Inside a member its branches share its weight.
+        replace(branch, weight=branch.weight / sum(b.weight for b in member.branches) * weight)
+        for member, weight in zip(members, weights, strict=True)
+        for branch in member.branches
+    )
+    total = sum(weights)
+    made = Recogniser(
+        first.config,
+        first.layout,
+        first.labels,
+        first.positive,
+        first.fps,
+        sum(m.threshold * w for m, w in zip(members, weights, strict=True)) / total,
+        branches,
+    )
+    for mine, theirs in zip(made.networks, (n for member in members for n in member.networks), strict=True):
+        mine.load_state_dict(theirs.state_dict())
+    save(out, made, made.state_dict(), {"members": [str(path.name) for path in paths]})
+    return out

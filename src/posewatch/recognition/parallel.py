@@ -1,0 +1,138 @@
+"""Training on several processes at once (``torchrun``) that computes what one process with the whole batch would.
+
+Everything here does nothing, at no cost, when there is one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[None]:
+    """Join the other processes that ``torchrun`` started, if it did (NCCL on GPUs, else gloo)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def world() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is; 0 is the one that writes files."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+def barrier() -> None:
+    """Wait until all processes are here: what process 0 wrote is then there for all."""
+    if world() > 1:
+        dist.barrier()
+
+
+class _Sum(torch.autograd.Function):
+    """A sum over processes; the gradient of each input is the sum of all gradients, as every result depends on it."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradients[0])
+
+
+def all_reduce(x: Tensor) -> Tensor:
+    """The sum of ``x`` over all processes, differentiable."""
+    return cast(Tensor, _Sum.apply(x)) if world() > 1 else x
+
+
+def mean(x: Tensor) -> Tensor:
+    """The mean of ``x`` over all processes."""
+    return all_reduce(x) / world()
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Dropout whose mask does not depend on the number of processes: drawn for the whole batch, this share taken."""
+    if world() == 1 or not training or p == 0:
+        return F.dropout(x, p, training)
+    mask = torch.ones(len(x) * world(), *x.shape[1:], dtype=x.dtype, device=x.device)
+    n = len(x)
+    return x * F.dropout(mask, p, True)[rank() * n : (rank() + 1) * n]
+
+
+def batch_norm(
+    x: Tensor, running_mean: Tensor, running_var: Tensor, weight: Tensor, bias: Tensor,
+    training: bool, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """``F.batch_norm`` on (N, C, ...) with the statistics of the batch of all processes."""
+    if world() == 1 or not training:
+        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    over = [0, *range(2, x.dim())]
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    count = x.numel() // x.shape[1] * world()
+    # Two passes: the difference of two large sums would lose the variance of pixels far from zero.
+    middle = all_reduce(x.sum(over)) / count
+    away = x - middle.view(shape)
+    var = all_reduce((away * away).sum(over)) / count
+    with torch.no_grad():
+        running_mean.lerp_(middle.to(running_mean.dtype), momentum)
+        running_var.lerp_((var * (count / max(1, count - 1))).to(running_var.dtype), momentum)
+    return away * (weight * torch.rsqrt(var + eps)).view(shape) + bias.view(shape)
+
+
+class SyncedBatchNorm(nn.Module):
+    """A batch norm whose training statistics are those of all processes; parameters and buffers are the original's.
+
+    torch.nn.SyncBatchNorm does the same for GPUs, and refuses CPUs.
+    """
+
+    def __init__(self, original: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias = original.weight, original.bias
+        for name, buffer in original.named_buffers():
+            self.register_buffer(name, buffer)
+        self.momentum, self.eps = original.momentum or 0.0, original.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, var = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+        if self.training:
+            cast(Tensor, self.num_batches_tracked).add_(1)
+        return batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+
+def synchronise(module: nn.Module) -> nn.Module:
+    """Replace every batch norm inside ``module`` by one that counts all processes; returns ``module``."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            setattr(module, name, SyncedBatchNorm(child))
+        else:
+            synchronise(child)
+    return module
+
+
+def distribute(module: nn.Module) -> nn.Module:
+    """``module`` for training: with several processes, one whose gradients are averaged over them."""
+    if world() == 1:
+        return module
+    synchronise(module)
+    device = next(module.parameters()).device
+    ids = [device.index] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)

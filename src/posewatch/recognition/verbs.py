@@ -1,0 +1,137 @@
+"""The command line of recognition on files: train, robustness, events, ensemble. Errors are raised, not printed."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fnmatch
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posewatch.errors import InputError
+
+if TYPE_CHECKING:
+    from posewatch.config import Experiment, TrainConfig
+    from posewatch.layouts import Layout
+    from posewatch.recognition.dataset import ClipSet
+
+
+def data_options(parser: argparse.ArgumentParser) -> None:
+    """What says which clips are meant: a file in pyskl's annotation format, its splits, its layout and subjects."""
+    group = parser.add_argument_group("skeletons from a file")
+    group.add_argument("--annotations", type=Path, metavar="FILE", help="skeletons in pyskl's annotation format (.pkl)")
+    group.add_argument("--classes", help="names of the classes, separated by commas (default: the file's own)")
+    group.add_argument(
+        "--layout", help="joint layout: a built-in name or a YAML file (default: the file's, or by joints)"
+    )
+    group.add_argument(
+        "--positive", help="the class that raises alerts; '' for none (default: abnormal, or the 2nd of 2)"
+    )
+    group.add_argument("--subject-pattern", metavar="REGEX", help="finds the subjects in a clip's name, e.g. 's[0-9]+'")
+    group.add_argument("--allow-shared-subjects", action="store_true", help="accept people who are on both sides")
+    group.add_argument("--drop-empty", action="store_true", help="leave clips out in which nobody is seen")
+
+
+def train_options(parser: argparse.ArgumentParser) -> None:
+    data_options(parser)
+    group = parser.add_argument_group("training from a file")
+    group.add_argument("--train-split", default="train", help="a split of the file; with * several, e.g. 'fold*_train'")
+    group.add_argument(
+        "--test-split", default="test", help="a split of the file; with * as many as --train-split gives"
+    )
+    group.add_argument("--model", help="network by name (default: the configuration's)")
+    group.add_argument("--seed", type=int, nargs="+", help="one or several (default: the configuration's)")
+    group.add_argument("--out", type=Path, help="folder for checkpoint, metrics and plots")
+
+
+def read(args: argparse.Namespace) -> tuple[ClipSet, dict[str, list[int]], Layout]:
+    """The clips, splits and layout that ``data_options`` name. Raises InputError, LabelError or ConfigError."""
+    from posewatch import layouts
+    from posewatch.recognition.dataset import read_pyskl
+
+    layout: str | Layout | None = args.layout
+    if args.layout and args.layout.endswith((".yaml", ".yml")):
+        layout = layouts.from_yaml(args.layout)
+    clips, splits = read_pyskl(
+        args.annotations,
+        classes=[c.strip() for c in args.classes.split(",")] if args.classes else None,
+        layout=layout,
+        subject_pattern=args.subject_pattern,
+        drop_empty=args.drop_empty,
+    )
+    return clips, splits, layout if isinstance(layout, layouts.Layout) else layouts.get(clips.layout)
+
+
+def pairs_of(splits: dict[str, list[int]], train: str, test: str) -> list[tuple[str, str]]:
+    """The (training, test) splits that two names or patterns stand for. Raises InputError listing what there is."""
+
+    def matching(pattern: str) -> list[str]:
+        found = sorted(fnmatch.filter(splits, pattern))
+        if not found:
+            raise InputError(f"no split is called {pattern!r}: there are {', '.join(sorted(splits)) or 'none'}")
+        return found
+
+    a, b = matching(train), matching(test)
+    if len(a) != len(b):
+        raise InputError(f"{train!r} stands for {len(a)} splits, {test!r} for {len(b)}: they must go in pairs")
+    return list(zip(a, b, strict=True))
+
+
+def train_files(args: argparse.Namespace, experiment: Experiment) -> str:
+    """Train and measure on splits of an annotation file; several seeds or folds give a summary, too."""
+    # Threads that spin while they wait make training several times slower as soon as anything else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from posewatch.recognition import experiment as runs
+    from posewatch.recognition import parallel
+    from posewatch.recognition.subjects import check_split
+
+    if args.out is None:
+        raise InputError("say where to write checkpoint and metrics: --out DIR")
+    clips, splits, layout = read(args)
+    pairs = pairs_of(splits, args.train_split, args.test_split)
+    notes = {}
+    for a, b in pairs:
+        notes[a] = check_split(clips, splits[a], splits[b], allow_shared=args.allow_shared_subjects, names=(a, b)).note
+        if notes[a]:
+            print(f"posewatch: note: {notes[a]}", file=sys.stderr)
+    config = config_of(args, experiment)
+    positive = runs.positive_of(clips.classes, args.positive)
+    seeds = args.seed or [config.seed]
+    done: dict[str, dict[str, Any]] = {}
+    with parallel.processes():
+        for seed in seeds:
+            for a, b in pairs:
+                parts = [f"seed{seed}"] * (len(seeds) > 1) + [a] * (len(pairs) > 1)
+                folder = args.out.joinpath(*parts)
+                done["/".join(parts)] = runs.run(
+                    clips.subset(splits[a]),
+                    clips.subset(splits[b]),
+                    dataclasses.replace(config, seed=seed),
+                    folder,
+                    positive=positive,
+                    layout=layout_for(config.layout, layout),
+                    note=notes[a],
+                )
+        if parallel.rank():
+            return ""
+    metrics = runs.summary(done, args.out) if len(done) > 1 else next(iter(done.values()))
+    return runs.table(metrics) + f"\n{args.out / runs.METRICS}"
+
+
+def config_of(args: argparse.Namespace, experiment: Experiment) -> TrainConfig:
+    """The training's configuration with what the options say. Raises InputError for several seeds of one training."""
+    config = experiment.train
+    if args.annotations is None and args.seed and len(args.seed) > 1:
+        raise InputError("a dataset is trained on with one --seed at a time")
+    if args.model:
+        config = dataclasses.replace(config, model=args.model)
+    return dataclasses.replace(config, seed=args.seed[0]) if args.seed else config
+
+
+def layout_for(wanted: str, own: Layout) -> Layout:
+    """The layout that a network sees: the data's own, or one that adds virtual joints to it."""
+    from posewatch import layouts
+
+    return layouts.get(wanted) if wanted else own

@@ -1,0 +1,217 @@
+"""`posewatch train --annotations`: skeletons in, checkpoint, metrics and plots out, and one line for bad input."""
+
+import dataclasses
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from posewatch.cli import main  # noqa: E402
+from posewatch.recognition.dataset import write_pyskl  # noqa: E402
+from posewatch.recognition.experiment import positive_of  # noqa: E402
+from posewatch.recognition.recogniser import load_checkpoint  # noqa: E402
+
+TINY = [
+    f"--set=train.{item}" for item in ("width=0.1", "prototypes=4", "frames=12", "people=1", "batch=8", "threads=1")
+]
+FILES = {"checkpoint.pt", "config.yaml", "confusion_matrix.png", "history.jsonl", "learning_curves.png"} | {
+    "metrics.json",
+    "predictions.jsonl",
+    "roc.png",
+}
+
+
+@pytest.fixture
+def annotations(tmp_path, clips):
+    """20 clips to train on and 8 to test, of people who are not on both sides."""
+    names = tuple(f"s{i // 4:02d}_clip_{i}" for i in range(28))
+    made = dataclasses.replace(clips(28), ids=names, groups=tuple(n[:3] for n in names))
+    path = tmp_path / "skeletons.pkl"
+    write_pyskl(path, made, {"train": range(20), "test": range(20, 28), "other": range(24, 28)})
+    return path
+
+
+def train(path, out, *more, epochs=2):
+    return main(["train", "--annotations", str(path), "--out", str(out), *TINY, f"--set=train.epochs={epochs}", *more])
+
+
+def test_everything_is_written_and_says_the_same(annotations, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert train(annotations, out, "--seed", "3") == 0
+    assert {p.name for p in out.iterdir() if p.is_file()} == FILES
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert {"accuracy", "precision", "recall", "f1", "auc", "threshold", "per_class", "confusion_matrix"} <= set(
+        metrics
+    )
+    assert {f"baseline_{b}_{k}" for b in ("forest", "logistic") for k in ("accuracy", "f1", "auc")} <= set(metrics)
+    assert metrics["n"] == 8
+    assert metrics["validation"]["refit"]
+    assert set(metrics["validation"]["groups"]) < {"s00", "s01", "s02", "s03", "s04"}, "whole subjects of the training"
+    assert load_checkpoint(out / "checkpoint.pt").threshold == metrics["threshold"]
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 8
+    assert metrics["accuracy"] == pytest.approx(sum(r["label"] == r["called"] for r in rows) / 8, abs=1e-6)
+    said = capsys.readouterr().out
+    assert "random forest" in said
+    assert str(out / "metrics.json") in said
+
+
+def test_several_seeds_are_summed_up_and_not_trained_twice(annotations, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert train(annotations, out, "--seed", "0", "1", epochs=1) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    each = [json.loads((out / f"seed{s}" / "metrics.json").read_text())["auc"] for s in (0, 1)]
+    assert metrics["auc"] == pytest.approx(np.mean(each), abs=1e-6)
+    assert metrics["auc_std"] == pytest.approx(np.std(each), abs=1e-6)
+    before = (out / "seed0" / "checkpoint.pt").stat().st_mtime_ns
+    assert train(annotations, out, "--seed", "0", "1", epochs=1) == 0
+    assert (out / "seed0" / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_a_killed_experiment_ends_like_one_that_was_not(annotations, tmp_path):
+    """kill -9 in the middle of the second training, by a process of its own."""
+    script = """
+import os, signal, sys
+from posewatch.recognition import training
+from posewatch.cli import main
+one, count = training._Run.one_epoch, [0]
+def epoch(self):
+    row = one(self)
+    count[0] += 1
+    if count[0] == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return row
+training._Run.one_epoch = epoch
+sys.exit(main(sys.argv[1:]))
+"""
+    told = [
+        "train",
+        "--annotations",
+        str(annotations),
+        "--out",
+        str(tmp_path / "killed"),
+        *TINY,
+        "--set=train.epochs=3",
+    ]
+    killed = subprocess.run([sys.executable, "-c", script, *told], timeout=300, env=os.environ, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "killed/validation/checkpoint.pt").exists()
+    assert not (tmp_path / "killed/checkpoint.pt").exists()
+    assert main(told) == 0
+    assert train(annotations, tmp_path / "whole", epochs=3) == 0
+    for name in FILES:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_positive_class():
+    assert positive_of(("a", "b")) == "b"
+    assert positive_of(("abnormal", "normal")) == "abnormal"
+    assert positive_of(("a", "b", "c")) == ""
+    assert positive_of(("a", "b", "c"), "c") == "c"
+
+
+def test_folds_and_many_classes_have_no_threshold(tmp_path, clips):
+    made = dataclasses.replace(clips(18), labels=np.arange(18) % 3, classes=("a", "b", "c"))
+    path = tmp_path / "three.pkl"
+    splits = {
+        f"fold{k}_{p}": [i for i in range(18) if (i % 2 == k) == (p == "test")]
+        for k in (0, 1)
+        for p in ("train", "test")
+    }
+    write_pyskl(path, made, splits)
+    out = tmp_path / "out"
+    assert train(path, out, "--train-split", "fold*_train", "--test-split", "fold*_test", epochs=1) == 0
+    one = json.loads((out / "fold0_train" / "metrics.json").read_text())
+    assert one["positive"] == ""
+    assert one["threshold"] is None
+    assert not (out / "fold0_train" / "validation").exists(), "all clips are trained on"
+    assert "accuracy_std" in json.loads((out / "metrics.json").read_text())
+
+
+def _spoil(path, change):
+    data = pickle.loads(path.read_bytes())
+    change(data)
+    path.write_bytes(pickle.dumps(data))
+
+
+def _nan(data):
+    data["annotations"][3]["keypoint"] = np.full_like(data["annotations"][3]["keypoint"], np.nan)
+
+
+def _nobody(data):
+    data["annotations"][5]["keypoint_score"] = np.zeros_like(data["annotations"][5]["keypoint_score"])
+
+
+def _one_frame(data):
+    row = data["annotations"][5]
+    row.update(keypoint=row["keypoint"][:, :1], keypoint_score=row["keypoint_score"][:, :1], total_frames=1)
+
+
+def _move(data):
+    data["split"]["train"].remove("s00_clip_1")
+    data["split"]["test"].append("s00_clip_1")
+
+
+class _Evil:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/posewatch-was-here",)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda d: d["annotations"][2].update(label=7), ("s00_clip_2", "7", "class")),
+        (_nan, ("s00_clip_3", "NaN")),
+        (_nobody, ("s01_clip_5", "--drop-empty")),
+        (_one_frame, ("s01_clip_5", "--drop-empty")),
+        (lambda d: d["split"]["test"].append("s00_clip_1"), ("s00_clip_1",)),
+        (_move, ("s00", "--allow-shared-subjects")),
+        (lambda d: d["annotations"].append(_Evil()), ("system", "safe pickle")),
+        (lambda d: d["split"].update(test=[]), ("test", "no clip")),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_leaves_nothing(annotations, tmp_path, capsys, spoil, words):
+    _spoil(annotations, spoil)
+    assert train(annotations, tmp_path / "out") != 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("posewatch: ")]
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0], lines[0]
+    assert not (tmp_path / "out").exists()
+    assert not Path("/tmp/posewatch-was-here").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--train-split", "trian"], ("trian", "train")),
+        (["--positive", "fall"], ("fall", "normal, abnormal")),
+        (["--model", "protogcm"], ("did you mean 'protogcn'",)),
+        (["--layout", "ntu25"], ("17", "25")),
+        (["--set", "train.lr=9"], ("too high",)),
+        (["--subject-pattern", "("], ("pattern",)),
+    ],
+)
+def test_bad_options(annotations, tmp_path, capsys, options, words):
+    assert train(annotations, tmp_path / "out", *options) != 0
+    said = capsys.readouterr().err
+    for word in words:
+        assert word in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_shared_people_can_be_accepted(annotations, tmp_path):
+    _spoil(
+        annotations,
+        lambda d: d["split"].update(test=[*d["split"]["test"], "s00_clip_1"], train=d["split"]["train"][2:]),
+    )
+    assert train(annotations, tmp_path / "out", "--allow-shared-subjects", epochs=1) == 0
+    assert "s00" in json.loads((tmp_path / "out/metrics.json").read_text())["note"]
