@@ -127,6 +127,10 @@ def _train(args: argparse.Namespace) -> str:
 def _evaluate(args: argparse.Namespace) -> str:
     from posewatch.stages.train import evaluate
 
+    if args.annotations is not None:
+        return verbs_of.evaluate_files(args)
+    if args.dataset is None:
+        raise InputError("say what to measure on: a dataset's URI, or --annotations FILE.pkl")
     told = Told(args)
     return evaluate(told.store, told(args.dataset), told(args.checkpoint)).uri
 
@@ -303,7 +307,21 @@ def build_parser() -> argparse.ArgumentParser:
     made = verb("train", _train, "train the recogniser on a dataset's URI, or on a file of skeletons")
     made.add_argument("dataset", nargs="?", help="a dataset in the store")
     verbs_of.train_options(made)
-    verb("evaluate", _evaluate, "measure a checkpoint on held-out videos", "dataset", "checkpoint")
+    made = verb("evaluate", _evaluate, "measure a checkpoint on a dataset's held-out videos, or on a file of skeletons")
+    made.add_argument("checkpoint", help="a checkpoint in the store, or a file with --annotations")
+    made.add_argument("dataset", nargs="?", help="a dataset in the store")
+    verbs_of.judge_options(made)
+    made = verb(
+        "robustness", verbs_of.robustness_files, "F1 against what a camera or a pose estimator loses", parent=common
+    )
+    made.add_argument("checkpoint", type=Path)
+    verbs_of.judge_options(made)
+    made.add_argument("--draws", type=int, default=3, help="random draws of each disturbance")
+    made.add_argument("--draw-seed", type=int, default=0)
+    made = verb("ensemble", verbs_of.ensemble_files, "several checkpoints as one, averaged", parent=common)
+    made.add_argument("checkpoints", type=Path, nargs="+")
+    made.add_argument("--weights", type=float, nargs="+", help="one for each checkpoint (default: equal)")
+    made.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     verb("export", _export, "checkpoint to ONNX, checked equal", "checkpoint")
     verb("publish", _publish, "write an immutable version of the model repository", "onnx")
     made = verb("deploy", _deploy, "serve a published version", "model")

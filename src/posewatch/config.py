@@ -159,6 +159,9 @@ class TrainConfig:
     validation: float = 0.2
     """Share of the training clips, whole subjects of them, that choose the threshold where a split has none of its
     own."""
+    folds: int = 0
+    """From 2 on: an ensemble of as many networks, each trained without a fold of the subjects, on whom it is judged to
+    choose the threshold; takes the place of ``validation``."""
     refit: bool = True
     """Train again on all clips once the threshold is chosen."""
     test_clips: int = 1

@@ -12,7 +12,7 @@ from posewatch.config import AugmentConfig, TrainConfig  # noqa: E402
 from posewatch.recognition.augment import Augment, times  # noqa: E402
 from posewatch.recognition.dataset import resample  # noqa: E402
 from posewatch.recognition.features import Features  # noqa: E402
-from posewatch.recognition.sampling import sampled, training_batch, uniform  # noqa: E402
+from posewatch.recognition.sampling import sampled, training_batch  # noqa: E402
 
 COCO = layouts.get("coco17")
 OFF = AugmentConfig(**{f.name: type(f.default)(0) for f in dataclasses.fields(AugmentConfig)})
@@ -97,16 +97,6 @@ def test_times_are_ordered_and_inside():
         assert (np.diff(t) > 0).all()
         assert t[-1] - t[0] >= 0.5 * 39 - 1e-9
     assert times(1, 5, config, np.random.default_rng(0)).tolist() == [0.0] * 5
-
-
-@pytest.mark.parametrize("length", [1, 7, 99, 100, 101, 350])
-def test_published_sampling_takes_one_frame_of_each_part(length):
-    t = uniform(length, 100, np.random.default_rng(0))
-    assert len(t) == 100
-    assert set(t) <= set(range(length))
-    if length >= 100:
-        edges = np.arange(101) * length // 100
-        assert ((t >= edges[:-1]) & (t < edges[1:])).all()
 
 
 def test_samplings_of_a_clip_differ_and_come_again(clips):

@@ -53,7 +53,7 @@ def test_everything_is_written_and_says_the_same(annotations, tmp_path, capsys):
     )
     assert {f"baseline_{b}_{k}" for b in ("forest", "logistic") for k in ("accuracy", "f1", "auc")} <= set(metrics)
     assert metrics["n"] == 8
-    assert metrics["validation"]["refit"]
+    assert "then trained on all clips" in metrics["validation"]["method"]
     assert set(metrics["validation"]["groups"]) < {"s00", "s01", "s02", "s03", "s04"}, "whole subjects of the training"
     assert load_checkpoint(out / "checkpoint.pt").threshold == metrics["threshold"]
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
@@ -109,6 +109,30 @@ sys.exit(main(sys.argv[1:]))
     assert train(annotations, tmp_path / "whole", epochs=3) == 0
     for name in FILES:
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_folds_of_people_make_an_ensemble(annotations, tmp_path):
+    """Each member is judged on people it has not seen; the whole is one checkpoint, and is not trained twice."""
+    out = tmp_path / "out"
+    assert train(annotations, out, "--set", "train.folds=3", epochs=1) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["validation"]["clips"] == 20
+    assert metrics["validation"]["groups"] == [f"s{k:02d}" for k in range(5)]
+    assert "3 networks" in metrics["validation"]["method"]
+    made = load_checkpoint(out / "checkpoint.pt")
+    assert len(made.branches) == 3
+    assert made.threshold == metrics["threshold"]
+    weights = [next(n.parameters()).detach() for n in made.networks]
+    assert not torch.equal(weights[0], weights[1])
+    assert {json.loads(row)["member"] for row in (out / "history.jsonl").read_text().splitlines()} == {
+        "member0",
+        "member1",
+        "member2",
+    }
+    before = [(out / f"member{k}/checkpoint.pt").stat().st_mtime_ns for k in range(3)]
+    assert train(annotations, out, "--set", "train.folds=3", epochs=1) == 0
+    assert before == [(out / f"member{k}/checkpoint.pt").stat().st_mtime_ns for k in range(3)]
+    assert {p.name for p in out.iterdir() if p.is_file()} == FILES
 
 
 def test_positive_class():

@@ -12,18 +12,23 @@ from numpy.typing import NDArray
 from posewatch.layouts import Layout
 from posewatch.recognition.features import Features
 
+NAMES = ("logistic", "forest")
+
 
 def pose_statistics(keypoints: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
     """Clips (N, M, T, V, 3) → (N, F): where joints are, how far they range, how fast they move, how near persons are.
 
-    Persons are put in the order of how much they move, so that who is person one does not matter.
+    Normalised as for the network. Persons are put in the order of how much they move, so that who is person one does
+    not matter.
     """
     with torch.no_grad():
         x, present = Features(layout, keypoints.shape[2]).normalise(torch.from_numpy(keypoints))
     xy, there = x[..., :2].numpy(), present.numpy()
+    order = np.argsort(-np.abs(np.diff(xy, axis=2)).mean((2, 3, 4)), axis=1, kind="stable")
+    xy = np.take_along_axis(xy, order[:, :, None, None, None], 1)
+    there = np.take_along_axis(there, order, 1)
     middle = xy.mean(3, keepdims=True)
     speed = np.abs(np.diff(xy, axis=2))
-    order = np.argsort(-speed.mean((2, 3, 4)), axis=1, kind="stable")
     own = xy - middle
     per_person = np.concatenate(
         [
@@ -34,7 +39,6 @@ def pose_statistics(keypoints: NDArray[np.float32], layout: Layout) -> NDArray[n
         ],
         -1,
     )
-    per_person = np.take_along_axis(per_person, order[..., None], 1)
     parts = [per_person.reshape(len(xy), -1)]
     if xy.shape[1] > 1:
         apart = np.linalg.norm(middle[:, 0] - middle[:, 1], axis=-1)[..., 0] * (there[:, :1] * there[:, 1:2])
@@ -42,31 +46,47 @@ def pose_statistics(keypoints: NDArray[np.float32], layout: Layout) -> NDArray[n
     return np.concatenate(parts, 1).astype(np.float32)
 
 
+class Baseline:
+    """``logistic`` regression or a random ``forest``, fitted on clips (N, M, T, V, 3) with labels (N,) of K classes."""
+
+    def __init__(
+        self, name: str, clips: NDArray[np.float32], labels: NDArray[np.int64], classes: int, layout: Layout
+    ) -> None:
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        self.classes, self.layout = classes, layout
+        self.model: Any = {
+            "logistic": lambda: make_pipeline(
+                StandardScaler(), LogisticRegression(C=0.1, max_iter=3000, class_weight="balanced")
+            ),
+            "forest": lambda: RandomForestClassifier(300, class_weight="balanced", random_state=0, n_jobs=1),
+        }[name]()
+        with warnings.catch_warnings():
+            # Joints that never move give constant columns, which scikit-learn remarks on.
+            warnings.simplefilter("ignore")
+            self.model.fit(pose_statistics(clips, layout), labels)
+
+    def probabilities(self, clips: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Clips (N, M, T, V, 3) → (N, K); a class that training lacked has probability 0."""
+        p = np.zeros((len(clips), self.classes))
+        p[:, self.model.classes_] = self.model.predict_proba(pose_statistics(clips, self.layout))
+        return p
+
+
 def baseline_scores(
     train: NDArray[np.float32],
-    truth: NDArray[np.bool_],
+    labels: NDArray[np.int64],
     test: NDArray[np.float32],
+    classes: int,
     layout: Layout,
 ) -> dict[str, NDArray[np.float64]]:
-    """Fit on training clips (N, M, T, V, 3) with ``truth`` (N,); the positive class's probability for the test clips.
+    """Fit on training clips (N, M, T, V, 3) with ``labels`` (N,); probabilities (N', K) of the test clips.
 
     Keys ``logistic`` and ``forest``; empty when the training clips have one class only.
     """
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    if truth.all() or not truth.any():
+    if len(np.unique(labels)) < 2:
         return {}
-    a, b = pose_statistics(train, layout), pose_statistics(test, layout)
-    models: dict[str, Any] = {
-        "logistic": make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=3000, class_weight="balanced")),
-        "forest": RandomForestClassifier(300, class_weight="balanced", random_state=0, n_jobs=1),
-    }
-    found = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, model in models.items():
-            found[name] = model.fit(a, truth).predict_proba(b)[:, 1]
-    return found
+    return {name: Baseline(name, train, labels, classes, layout).probabilities(test) for name in NAMES}

@@ -10,11 +10,12 @@ from posewatch.errors import ConfigError, InputError
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save
 
 
-def combine(paths: Sequence[Path], out: Path, weights: Sequence[float] = ()) -> Path:
+def combine(paths: Sequence[Path], out: Path, weights: Sequence[float] = (), threshold: float | None = None) -> Path:
     """Write ``out``, the ensemble of the checkpoints at ``paths``; what exports and evaluates one takes it, too.
 
     Members may be different networks on different streams, but must agree in everything that a client sees: classes,
-    positive class, joint layout, frames, persons and kind of features. The threshold is the weighted mean of theirs.
+    positive class, joint layout, frames, persons and kind of features.
+    Unless one is given, the threshold is the weighted mean of theirs.
     Raises InputError naming what differs, ConfigError for weights that do not fit.
     """
     if len(paths) < 2:
@@ -41,17 +42,17 @@ def combine(paths: Sequence[Path], out: Path, weights: Sequence[float] = ()) -> 
         for member, weight in zip(members, weights, strict=True)
         for branch in member.branches
     )
-    total = sum(weights)
+    joint = sum(m.threshold * w for m, w in zip(members, weights, strict=True)) / sum(weights)
     made = Recogniser(
         first.config,
         first.layout,
         first.labels,
         first.positive,
         first.fps,
-        sum(m.threshold * w for m, w in zip(members, weights, strict=True)) / total,
+        threshold if threshold is not None else joint,
         branches,
     )
     for mine, theirs in zip(made.networks, (n for member in members for n in member.networks), strict=True):
         mine.load_state_dict(theirs.state_dict())
-    save(out, made, made.state_dict(), {"members": [str(path.name) for path in paths]})
+    save(out, made, made.state_dict(), {"members": len(paths)})
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,15 +13,39 @@ from posewatch.recognition.augment import times
 from posewatch.recognition.dataset import ClipSet, resample, sample
 
 
-def uniform(length: int, frames: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """One random frame of each of ``frames`` equal parts of a clip, as pyskl does (arXiv 2205.09443): whole frames.
+def uniform(length: int, frames: int, rng: np.random.RandomState) -> NDArray[np.int64]:
+    """One random frame of each of ``frames`` equal parts of a clip of ``length`` frames: (frames,) indices of frames.
 
-    A clip shorter than ``frames`` is looked at from a random start on, beginning anew at its end.
+    PYSKL's uniform sampling (arXiv 2205.09443), number by number for the same ``rng``. A clip of less than twice
+    ``frames`` is gone through frame by frame with random ones left out; one shorter than ``frames`` from a random frame
+    on, beginning anew at its end.
     """
+    # The published code draws a speed and an offset first, of which its recipes leave one choice only.
+    rng.rand()
+    rng.randint(1)
     if length < frames:
-        return ((rng.integers(0, length) + np.arange(frames)) % length).astype(np.float64)
+        return (rng.randint(length) + np.arange(frames)) % length
+    if length < 2 * frames:
+        skipped = np.zeros(frames + 1, np.int64)
+        skipped[rng.choice(frames + 1, length - frames, replace=False)] = 1
+        return np.arange(frames) + np.cumsum(skipped)[:-1]
     edges = np.arange(frames + 1) * length // frames
-    return (edges[:-1] + rng.integers(0, np.maximum(np.diff(edges), 1))).astype(np.float64)
+    return edges[:-1] + rng.randint(np.diff(edges))
+
+
+@functools.lru_cache(4096)
+def uniform_test(length: int, frames: int, clips: int) -> NDArray[np.int64]:
+    """The published test samplings of a clip of ``length`` frames: (clips, frames) indices, the same in every run.
+
+    As ``uniform`` from seed 255, but clips shorter than ``frames`` begin at evenly spaced frames.
+    """
+    rng = np.random.RandomState(255)
+    out = np.stack([uniform(length, frames, rng) for _ in range(clips)])
+    if length < frames:
+        starts = np.arange(clips) * max(length, clips) // clips
+        out = (starts[:, None] + np.arange(frames)) % length
+    out.setflags(write=False)
+    return out
 
 
 def training_batch(
@@ -29,11 +54,12 @@ def training_batch(
     """The clips at ``picked`` (B,), each sampled anew by the seed of its place in the epoch: (B, M, T, V, 3)."""
     out = []
     for i, seed in zip(picked, seeds, strict=True):
-        clip, rng = clips.keypoints[i], np.random.default_rng(seed)
+        clip = clips.keypoints[i]
         if config.features == "raw":
-            when = uniform(clip.shape[1], config.frames, rng)
+            rng = np.random.RandomState(np.random.PCG64(seed))
+            when = uniform(clip.shape[1], config.frames, rng).astype(np.float64)
         else:
-            when = times(clip.shape[1], config.frames, config.augment, rng)
+            when = times(clip.shape[1], config.frames, config.augment, np.random.default_rng(seed))
         out.append(sample(clip, when, config.people))
     return np.stack(out)
 
@@ -46,7 +72,8 @@ def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np
     out = []
     for clip in clips.keypoints:
         if config.features == "raw":
-            when = uniform(clip.shape[1], config.frames, rng)
+            count = max(config.test_clips, version + 1)
+            when = uniform_test(clip.shape[1], config.frames, count)[version].astype(np.float64)
         else:
             # Slightly cut and shifted versions; uneven time is for training only.
             cut = 0.1 * rng.random(2)

@@ -65,17 +65,19 @@ def train(
     positive: str = "abnormal",
     layout: Layout | None = None,
     threshold: float | None = None,
+    allow_shared: bool = False,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
 ) -> Path:
     """Train and write ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml`` to ``out``; returns the checkpoint.
 
     ``val_set`` may be empty: then the last averaged weights are kept and the threshold stays at 0.5, unless
-    ``threshold`` says otherwise. ``positive`` may be empty: no class raises alerts. ``progress`` advances by one per
-    epoch. Raises LabelError, ConfigError or InputError for what cannot be trained on.
+    ``threshold`` says otherwise. ``positive`` may be empty: no class raises alerts. With ``allow_shared`` the same
+    people may be in both sets. ``progress`` advances by one per epoch. Raises LabelError, ConfigError or InputError for
+    what cannot be trained on.
     """
     layout = layout or layouts.get(config.layout or train_set.layout)
-    check(train_set, val_set, config, positive, layout)
+    check(train_set, val_set, config, positive, layout, allow_shared)
     out.mkdir(parents=True, exist_ok=True)
     main = parallel.rank() == 0
     with _threads(config.threads):
@@ -97,8 +99,7 @@ def train(
         recogniser = run.recogniser
         recogniser.threshold = run.threshold()
         if main:
-            text = yaml.safe_dump({"train": plain(config)}, sort_keys=False)
-            write_atomically(out / "config.yaml", text.encode())
+            write_atomically(out / "config.yaml", text(config).encode())
             epoch = run.best_epoch if config.patience else run.epoch
             save(out / "checkpoint.pt", recogniser, run.chosen(), {"epoch": epoch, "run": run.key})
     if main:
@@ -120,7 +121,20 @@ def plain(config: TrainConfig) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
 
 
-def check(train_set: ClipSet, val_set: ClipSet, config: TrainConfig, positive: str, layout: Layout) -> None:
+def text(config: TrainConfig) -> str:
+    """A configuration as the YAML file that would give it again."""
+    return yaml.safe_dump({"train": plain(config)}, sort_keys=False)
+
+
+def odds_of(clips: ClipSet, positive: int, config: TrainConfig) -> float:
+    """Negatives per positive where training makes as much of both as if there were one; else 1."""
+    share = float((clips.labels == positive).mean())
+    return (1 - share) / share if config.balance != "none" and len(clips.classes) == 2 else 1.0
+
+
+def check(
+    train_set: ClipSet, val_set: ClipSet, config: TrainConfig, positive: str, layout: Layout, allow_shared: bool = False
+) -> None:
     """Raise ConfigError, LabelError or InputError for what cannot be trained on."""
     if min(config.epochs, config.batch, config.frames, config.people) < 1 or config.frames < 2 or config.lr <= 0:
         raise ConfigError("train: epochs, batch and people must be at least 1, frames at least 2 and lr above 0")
@@ -146,7 +160,7 @@ def check(train_set: ClipSet, val_set: ClipSet, config: TrainConfig, positive: s
     if len(val_set) and val_set.classes != train_set.classes:
         raise LabelError("training and validation clips have different classes")
     shared = sorted(set(train_set.groups) & set(val_set.groups))
-    if shared:
+    if shared and not allow_shared:
         raise InputError(f"{shared[0]} is on both sides of the split, training and validation (split by group)")
     joints = train_set.keypoints[0].shape[2]
     if joints != layout.observed:
@@ -178,6 +192,8 @@ def device_of(config: TrainConfig) -> torch.device:
     return torch.device("cuda", parallel.rank() % torch.cuda.device_count())
 
 
+VALIDATE = 5
+"""Epochs between two looks at the validation clips."""
 NORM_CLIPS, NORM_BATCH = 4096, 64
 """Clips that the final batch statistics are measured on, and how many at a time."""
 
@@ -301,7 +317,8 @@ class _Run:
         }
         if not math.isfinite(cross + contrastive):
             raise ConfigError(f"training diverged in epoch {self.epoch} (lower train.lr, it is {config.lr:g})")
-        if len(self.val_set):
+        # Without early stopping the curve is for the eye only: every few epochs are enough.
+        if len(self.val_set) and (config.patience or self.epoch % VALIDATE == 0 or self.epoch == config.epochs):
             row |= self._validate()
         self.history.append(row)
         return row
@@ -438,8 +455,7 @@ class _Run:
         if not len(self.val_set) or self.positive < 0:
             return 0.5
         scores = self._scores(self.chosen())[:, self.positive]
-        share = float((self.train_set.labels == self.positive).mean())
-        odds = (1 - share) / share if self.config.balance != "none" and len(self.train_set.classes) == 2 else 1.0
+        odds = odds_of(self.train_set, self.positive, self.config)
         return shrunk_threshold(scores, self.val_set.labels == self.positive, odds)
 
     def _key(self) -> str:

@@ -1,10 +1,11 @@
-"""The command line of recognition on files: train, robustness, events, ensemble. Errors are raised, not printed."""
+"""The command line of recognition on files: train, evaluate, robustness, ensemble. Errors are raised, not printed."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import fnmatch
+import json
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from posewatch.config import Experiment, TrainConfig
     from posewatch.layouts import Layout
     from posewatch.recognition.dataset import ClipSet
+    from posewatch.recognition.recogniser import Recogniser
 
 
 def data_options(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +48,15 @@ def train_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--out", type=Path, help="folder for checkpoint, metrics and plots")
 
 
+def judge_options(parser: argparse.ArgumentParser) -> None:
+    """What says which clips of a file a checkpoint is measured on."""
+    data_options(parser)
+    group = parser.add_argument_group("measuring on a file")
+    group.add_argument("--split", default="test", help="the split of the file to measure on")
+    group.add_argument("--train-split", help="the split that the baselines are fitted on (default: none are)")
+    group.add_argument("--out", type=Path, help="folder for figures and plots")
+
+
 def read(args: argparse.Namespace) -> tuple[ClipSet, dict[str, list[int]], Layout]:
     """The clips, splits and layout that ``data_options`` name. Raises InputError, LabelError or ConfigError."""
     from posewatch import layouts
@@ -67,10 +78,13 @@ def read(args: argparse.Namespace) -> tuple[ClipSet, dict[str, list[int]], Layou
 def pairs_of(splits: dict[str, list[int]], train: str, test: str) -> list[tuple[str, str]]:
     """The (training, test) splits that two names or patterns stand for. Raises InputError listing what there is."""
 
+    if not splits:
+        raise InputError("the file has no splits: it must say which clips to train and to test on (see docs/data.md)")
+
     def matching(pattern: str) -> list[str]:
         found = sorted(fnmatch.filter(splits, pattern))
         if not found:
-            raise InputError(f"no split is called {pattern!r}: there are {', '.join(sorted(splits)) or 'none'}")
+            raise InputError(f"no split is called {pattern!r}: there are {', '.join(sorted(splits))}")
         return found
 
     a, b = matching(train), matching(test)
@@ -90,6 +104,8 @@ def train_files(args: argparse.Namespace, experiment: Experiment) -> str:
     if args.out is None:
         raise InputError("say where to write checkpoint and metrics: --out DIR")
     clips, splits, layout = read(args)
+    for note in clips.notes:
+        print(f"posewatch: note: {note}", file=sys.stderr)
     pairs = pairs_of(splits, args.train_split, args.test_split)
     notes = {}
     for a, b in pairs:
@@ -135,3 +151,70 @@ def layout_for(wanted: str, own: Layout) -> Layout:
     from posewatch import layouts
 
     return layouts.get(wanted) if wanted else own
+
+
+def _judged(args: argparse.Namespace) -> tuple[Recogniser, ClipSet, ClipSet | None, str | None]:
+    """The recogniser, the clips to measure it on, those for the baselines, and the positive class asked for."""
+    from posewatch.recognition.recogniser import load_checkpoint
+
+    if args.annotations is None or args.out is None:
+        raise InputError("say what to measure on and where to write it: --annotations FILE.pkl --out DIR")
+    recogniser = load_checkpoint(args.checkpoint)
+    if not args.classes:
+        args.classes = ",".join(recogniser.labels)
+    if not args.layout:
+        args.layout = recogniser.layout.name if recogniser.layout.name in _same_joints(recogniser) else None
+    clips, splits, _ = read(args)
+
+    def part(name: str) -> ClipSet:
+        if name not in splits:
+            raise InputError(f"no split is called {name!r}: there are {', '.join(sorted(splits)) or 'none'}")
+        return clips.subset(splits[name])
+
+    return recogniser, part(args.split), part(args.train_split) if args.train_split else None, args.positive
+
+
+def _same_joints(recogniser: Recogniser) -> list[str]:
+    """The built-in layouts that name the joints that the recogniser's clips have."""
+    from posewatch import layouts
+
+    return [n for n in layouts.names() if len(layouts.get(n).joints) == recogniser.layout.observed]
+
+
+def evaluate_files(args: argparse.Namespace) -> str:
+    """Measure a checkpoint on a split of an annotation file: metrics.json and plots in ``--out``."""
+    from posewatch.recognition import experiment as runs
+    from posewatch.recognition.evaluation import evaluate, plots
+    from posewatch.recognition.recogniser import write_atomically
+
+    recogniser, clips, train_set, positive = _judged(args)
+    metrics = evaluate(recogniser, clips, positive, train_set=train_set)
+    args.out.mkdir(parents=True, exist_ok=True)
+    plots(metrics, [], args.out)
+    write_atomically(args.out / runs.METRICS, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
+    return runs.table(metrics) + f"\n{args.out / runs.METRICS}"
+
+
+def robustness_files(args: argparse.Namespace) -> str:
+    """What is left of F1 and AUC when joints, limbs, frames or people go missing: a report, a plot, and a gate."""
+    from posewatch.progress import Progress
+    from posewatch.recognition.robustness import robustness, steps
+
+    recogniser, clips, train_set, positive = _judged(args)
+    with Progress("robustness", steps(recogniser, args.draws), "scoring") as progress:
+        report = robustness(
+            recogniser, clips, args.out, args.draw_seed,
+            positive=positive, train_set=train_set, draws=args.draws, progress=progress,
+        )  # fmt: skip
+    lines = [f"{'joints dropped':<16}{'F1':>8}{'AUC':>8}{'F1 lost':>10}"]
+    for row in report["joints_dropped"]:
+        auc = "-" if row["auc"] is None else f"{row['auc']:.3f}"
+        lines.append(f"{row['level']:<16.0%}{row['f1']:>8.3f}{auc:>8}{row['f1_loss']:>10.3f}")
+    return "\n".join([*lines, str(args.out / "robustness.json")])
+
+
+def ensemble_files(args: argparse.Namespace) -> str:
+    """Several checkpoints as one."""
+    from posewatch.recognition.ensemble import combine
+
+    return str(combine(args.checkpoints, args.out, args.weights or ()))

@@ -1,0 +1,124 @@
+"""The pictures of an evaluation: learning curves, confusion matrix, ROC curve; and the style that all plots share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+INK, BLUE, ORANGE, GREY = "#1f2933", "#2563eb", "#d97706", "#9aa5b1"
+CELLS = 25
+"""Classes up to which a confusion matrix is written out in numbers."""
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[Any]:
+    """pyplot without a display, in the style of posewatch's plots."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    style: dict[Any, Any] = {
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": GREY,
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "figure.dpi": 120,
+    }
+    with plt.rc_context(style):
+        yield plt
+
+
+def write_figure(plt: Any, figure: Any, path: Path) -> Path:
+    """Save and close a figure; equal figures give equal bytes, and a reader never meets half a file."""
+    partial = path.with_name(f".{path.name}.part")
+    # No software version in the file.
+    figure.savefig(partial, format="png", metadata={"Software": None})
+    plt.close(figure)
+    return partial.replace(path)
+
+
+def plots(metrics: dict[str, Any], history: list[dict[str, Any]], out: Path) -> list[Path]:
+    """Write ``learning_curves.png``, ``confusion_matrix.png`` and ``roc.png`` to ``out``; returns the paths written.
+
+    Without history there are no learning curves, without a positive class or clips of both sides no ROC curve.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    with styled() as plt:
+        if history:
+            written.append(write_figure(plt, _learning_curves(plt, history), out / "learning_curves.png"))
+        written.append(write_figure(plt, _confusion(plt, metrics), out / "confusion_matrix.png"))
+        if metrics["roc"]["fpr"]:
+            written.append(write_figure(plt, _roc(plt, metrics), out / "roc.png"))
+    return written
+
+
+def _learning_curves(plt: Any, history: list[dict[str, Any]]) -> Any:
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axis, what, title in ((axes[0], "loss", "Loss"), (axes[1], "accuracy", "Accuracy")):
+        for side, colour, name in (("train", BLUE, "training (augmented)"), ("val", ORANGE, "validation")):
+            rows = [(r["epoch"], r[f"{side}_{what}"]) for r in history if f"{side}_{what}" in r]
+            if rows:
+                axis.plot(*zip(*rows, strict=True), color=colour, label=name, lw=2, marker="o", ms=2.5)
+        axis.set_title(title)
+        axis.set_xlabel("epoch")
+        axis.grid(axis="y", color=GREY, alpha=0.25)
+    axes[0].set_ylim(bottom=0)
+    axes[1].set_ylim(0, 1.02)
+    axes[1].legend(frameon=False, loc="lower right")
+    return figure
+
+
+def _confusion(plt: Any, metrics: dict[str, Any]) -> Any:
+    matrix, labels = np.array(metrics["confusion_matrix"]), metrics["labels"]
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side = min(max(3.6, 0.8 * len(labels) + 2), 14)
+    figure, axis = plt.subplots(figsize=(side, side * 0.92), layout="constrained")
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for i, j in zip(*np.nonzero(matrix) if len(labels) > 4 else np.indices(matrix.shape).reshape(2, -1), strict=True):
+        if len(labels) <= CELLS:
+            colour = "white" if share[i, j] > 0.55 else INK
+            axis.text(j, i, f"{matrix[i, j]}\n{share[i, j]:.0%}", ha="center", va="center", color=colour)
+    size = 10 if len(labels) <= CELLS else 5
+    turned = {} if len(labels) < 4 else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axis.set_xticks(range(len(labels)), labels, fontsize=size, **turned)
+    axis.set_yticks(range(len(labels)), labels, fontsize=size)
+    axis.set_xlabel("called")
+    axis.set_ylabel("labelled")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    axis.set_title(f"{metrics['n']} test clips")
+    return figure
+
+
+def _roc(plt: Any, metrics: dict[str, Any]) -> Any:
+    curve = metrics["roc"]
+    figure, axis = plt.subplots(figsize=(4.2, 3.9), layout="constrained")
+    axis.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="chance")
+    axis.plot(curve["fpr"], curve["tpr"], color=BLUE, lw=2.2, label=f"model, AUC {metrics['auc']:.3f}")
+    axis.fill_between(curve["fpr"], curve["tpr"], color=BLUE, alpha=0.08, lw=0)
+    labels = metrics["labels"]
+    positive = labels.index(metrics["positive"])
+    matrix = np.array(metrics["confusion_matrix"])
+    rest = np.delete(matrix, positive, 0)
+    fpr = rest[:, positive].sum() / max(1, rest.sum())
+    at = "as decided" if metrics["threshold"] is None else f"threshold {metrics['threshold']:.2f}"
+    axis.plot([fpr], [metrics["recall"]], "o", color=ORANGE, ms=7, label=at, zorder=3)
+    axis.set_xlabel("false alarms, share of the others")
+    axis.set_ylabel(f"found, share of {metrics['positive']}")
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_ylim(-0.02, 1.02)
+    axis.set_title("ROC")
+    axis.legend(frameon=False, loc="lower right")
+    return figure
