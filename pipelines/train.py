@@ -40,7 +40,7 @@ def train(clips: str, skeletons: str, store: str, config: str, about: str = "") 
     made = task(dataset(store=store, snapshot=labels, skeletons=skeletons, config=config))
     data = made.outputs["Output"]
     checkpoint = task(fit(store=store, data=data, config=config)).outputs["Output"]
-    evaluation = task(evaluate(store=store, data=data, checkpoint=checkpoint)).outputs["Output"]
+    evaluation = task(evaluate(store=store, data=data, checkpoint=checkpoint, config=config)).outputs["Output"]
     onnx = task(export(store=store, checkpoint=checkpoint, config=config)).outputs["Output"]
     model = task(publish(store=store, onnx=onnx, config=config)).outputs["Output"]
     served = task(deploy(store=store, model=model, evaluation=evaluation, config=config), cache=False)

@@ -21,4 +21,5 @@ def deploy(store: str, model: str, evaluation: str, config: str) -> str:
     from posewatch.store import open_store
 
     where = open_store(store)
-    return stage(get(where, model), get(where, evaluation), load(config).serving)
+    told = load(config)
+    return stage(get(where, model), get(where, evaluation), told.serving, robustness=told.robustness)

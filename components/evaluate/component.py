@@ -10,6 +10,7 @@ def evaluate(
     store: str,
     data: str,
     checkpoint: str,
+    config: str,
     metrics: dsl.Output[dsl.Metrics],
     curves: dsl.Output[dsl.ClassificationMetrics],
 ) -> str:
@@ -19,13 +20,15 @@ def evaluate(
         store: object store, s3://bucket[/prefix].
         data: URI of a dataset (content-addressed, so that caching by it is safe).
         checkpoint: URI of a checkpoint.
+        config: the whole experiment as JSON.
     """
     from posewatch.artifact import get
+    from posewatch.config import load
     from posewatch.stages.train import evaluate as stage
     from posewatch.store import open_store
 
     where = open_store(store)
-    made = stage(where, get(where, data), get(where, checkpoint))
+    made = stage(where, get(where, data), get(where, checkpoint), load(config).robustness)
     found = made.json("metrics.json")
     metrics.metadata.update({k: v for k, v in found.items() if isinstance(v, int | float)})
     curves.log_confusion_matrix(found["labels"], found["confusion_matrix"])

@@ -132,7 +132,7 @@ def _evaluate(args: argparse.Namespace) -> str:
     if args.dataset is None:
         raise InputError("say what to measure on: a dataset's URI, or --annotations FILE.pkl")
     told = Told(args)
-    return evaluate(told.store, told(args.dataset), told(args.checkpoint)).uri
+    return evaluate(told.store, told(args.dataset), told(args.checkpoint), told.config.robustness).uri
 
 
 def _export(args: argparse.Namespace) -> str:
@@ -154,7 +154,8 @@ def _deploy(args: argparse.Namespace) -> str:
 
     told = Told(args)
     evaluation = told(args.evaluation) if args.evaluation else None
-    return deploy(told(args.model), evaluation, told.config.serving, force=args.force)
+    config = told.config
+    return deploy(told(args.model), evaluation, config.serving, robustness=config.robustness, force=args.force)
 
 
 def _smoke(args: argparse.Namespace) -> str:
@@ -398,7 +399,8 @@ def main(argv: list[str] | None = None) -> int:
         result = args.run(args)
         if isinstance(result, int):
             return result
-        print(result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False))
+        if result != "":  # what another process of the same training says
+            print(result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False))
         return 0
     except KeyboardInterrupt:
         print("posewatch: stopped; what was finished is kept", file=sys.stderr)

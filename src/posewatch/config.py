@@ -175,6 +175,40 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class RobustnessConfig:
+    """How thoroughly robustness is measured, and what a model must withstand to be deployed (the defaults ask nothing).
+
+    F1 is a share of 1, so 0.02 is two points.
+    """
+
+    draws: int = 0
+    """Random draws of each disturbance at evaluation; 0 measures no robustness."""
+    max_loss_10: float = 1.0
+    """F1 lost when 10 % of all joints are dropped at random."""
+    max_loss_30: float = 1.0
+    """F1 lost at 30 %."""
+    min_f1_30: float = 0.0
+    """F1 that must be left at 30 %."""
+    max_loss_part: float = 1.0
+    """F1 lost when any one body part is hidden."""
+    max_loss_frames_30: float = 1.0
+    """F1 lost when 30 % of the frames are dropped."""
+    max_loss_jitter_5: float = 1.0
+    """F1 lost to noise of 5 % of the body size."""
+
+    def __post_init__(self) -> None:
+        for limit in dataclasses.fields(self)[1:]:
+            value = getattr(self, limit.name)
+            if not 0 <= value <= 1:
+                raise ConfigError(f"robustness.{limit.name} must be between 0 and 1 (0.02: two points), not {value:g}")
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked of a model at all."""
+        return any(getattr(self, f.name) != f.default for f in dataclasses.fields(self)[1:])
+
+
+@dataclass(frozen=True)
 class ServingConfig:
     """Export, model repository and deployment."""
 
@@ -202,6 +236,7 @@ class Experiment:
     labels: LabelConfig = field(default_factory=LabelConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    robustness: RobustnessConfig = field(default_factory=RobustnessConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
 
     def to_json(self) -> str:

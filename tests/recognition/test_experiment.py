@@ -124,7 +124,7 @@ def test_folds_of_people_make_an_ensemble(annotations, tmp_path):
     assert made.threshold == metrics["threshold"]
     weights = [next(n.parameters()).detach() for n in made.networks]
     assert not torch.equal(weights[0], weights[1])
-    assert {json.loads(row)["member"] for row in (out / "history.jsonl").read_text().splitlines()} == {
+    assert {json.loads(row)["training"] for row in (out / "history.jsonl").read_text().splitlines()} == {
         "member0",
         "member1",
         "member2",

@@ -80,3 +80,16 @@ def test_streams_equal_the_official_pipeline(layout, key, source, stream):
         x, official = torch.from_numpy(want[f"pipe/{source}"]), want[f"pipe/{key}/{stream}"]
     got = Features(layouts.get(layout), x.shape[1], "raw").stream(x, stream).numpy()
     assert np.abs(got - official).max() < 1e-5
+
+
+def test_partner_stream_is_the_way_to_the_other_person(batch):
+    batch[0, 1] = 0
+    x, present = Features(COCO, 30)(batch)
+    out, _ = made(batch, "p")
+    assert (out[0] == 0).all(), "who is alone has no partner"
+    middle = x[2, 1, :, :, :2].mean(1, keepdim=True)
+    assert torch.allclose(out[2, 0], x[2, 0, :, :, :2] - middle, atol=1e-5)
+    three = torch.cat([x[2:3], x[3:4, :1]], 1)
+    others = three[0, 1:, :, :, :2].mean((0, 2))[:, None]
+    got = Features(COCO, 30).stack(three, torch.ones(1, 3), "p")
+    assert torch.allclose(got[0, 0], three[0, 0, :, :, :2] - others, atol=1e-5)

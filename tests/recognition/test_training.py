@@ -56,9 +56,9 @@ def test_a_killed_run_goes_on_and_ends_bit_equal(tmp_path, clips):
     """A real kill -9 after the second epoch, in a process of its own."""
     script = f"""
 import os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from conftest import clip_set
+from skeletons import clip_set
 from posewatch.config import TrainConfig, from_dict
 from posewatch.recognition.training import train
 

@@ -24,26 +24,25 @@ def pose_statistics(keypoints: NDArray[np.float32], layout: Layout) -> NDArray[n
     with torch.no_grad():
         x, present = Features(layout, keypoints.shape[2]).normalise(torch.from_numpy(keypoints))
     xy, there = x[..., :2].numpy(), present.numpy()
-    order = np.argsort(-np.abs(np.diff(xy, axis=2)).mean((2, 3, 4)), axis=1, kind="stable")
+    step = np.linalg.norm(np.diff(xy, axis=2), axis=-1)
+    order = np.argsort(-step.mean((2, 3)), axis=1, kind="stable")
     xy = np.take_along_axis(xy, order[:, :, None, None, None], 1)
+    step = np.take_along_axis(step, order[:, :, None, None], 1)
     there = np.take_along_axis(there, order, 1)
-    middle = xy.mean(3, keepdims=True)
-    speed = np.abs(np.diff(xy, axis=2))
-    own = xy - middle
-    per_person = np.concatenate(
-        [
-            *(f.reshape(*f.shape[:2], -1) for f in (own.mean(2), own.std(2), own.max(2) - own.min(2))),
-            *(f.reshape(*f.shape[:2], -1) for f in (speed.mean(2), speed.max(2))),
-            *(f.reshape(*f.shape[:2], -1) for f in (middle.std(2), np.ptp(middle, 2))),
-            there[..., None],
-        ],
-        -1,
-    )
-    parts = [per_person.reshape(len(xy), -1)]
+    middle = xy.mean(3)
+    parts = [
+        *(xy.mean(2), xy.std(2), np.ptp(xy, 2), step.mean(2), step.max(2), step.std(2)),
+        *(middle.std(2), np.ptp(middle, 2), there),
+    ]
     if xy.shape[1] > 1:
-        apart = np.linalg.norm(middle[:, 0] - middle[:, 1], axis=-1)[..., 0] * (there[:, :1] * there[:, 1:2])
+        both = (there[:, 0] * there[:, 1])[:, None]
+        apart = np.linalg.norm(middle[:, 0] - middle[:, 1], axis=-1) * both
         parts.append(np.stack([apart.mean(1), apart.min(1), apart.max(1), apart[:, -1] - apart[:, 0]], 1))
-    return np.concatenate(parts, 1).astype(np.float32)
+        for one, other in ((0, 1), (1, 0)):
+            # How near each joint of one comes to the middle of the other.
+            reach = np.linalg.norm(xy[:, one] - middle[:, other, :, None], axis=-1) * both[..., None]
+            parts += [reach.min(1), reach.mean(1)]
+    return np.concatenate([part.reshape(len(xy), -1) for part in parts], 1).astype(np.float32)
 
 
 class Baseline:

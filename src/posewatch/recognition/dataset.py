@@ -86,6 +86,19 @@ class ClipSet:
             takes=tuple(self.takes[k] for k in i) if self.takes else (),
         )
 
+    def joined(self, other: ClipSet) -> ClipSet:
+        """These clips, then ``other``'s; classes, layout and the like are taken from these."""
+        takes = self.takes + other.takes if len(self.takes) == len(self) and len(other.takes) == len(other) else ()
+        return replace(
+            self,
+            keypoints=self.keypoints + other.keypoints,
+            labels=np.concatenate([self.labels, other.labels]),
+            ids=self.ids + other.ids,
+            groups=self.groups + other.groups,
+            takes=takes,
+            certain=self.certain and other.certain,
+        )
+
 
 def sample(clip: NDArray[np.float32], times: NDArray[np.float64], people: int) -> NDArray[np.float32]:
     """One clip (M, T_i, V, 3) at ``times`` (T,), in frames → (people, T, V, 3).

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from posewatch.errors import ConfigError
 from posewatch.layouts import Layout
 
-STREAMS = ("j", "b", "k", "jm", "bm", "km")
-"""joint, bone (joint - parent), k-bone (joint - grandparent), and the motion of each."""
+STREAMS = ("j", "b", "k", "p", "jm", "bm", "km", "pm")
+"""joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), and the
+motion of each. The partner streams are ours: what two people do to each other is in the room between them."""
 KINDS = ("body", "raw")
 
 
@@ -36,6 +37,17 @@ def motion(x: Tensor, mean_score: bool = True) -> Tensor:
     """(..., T, V, 3) → the next frame minus this one (zero in the last); scores: their mean, or difference, too."""
     step = _step(x[..., :-1, :, :], x[..., 1:, :, :], mean_score)
     return torch.cat([step, torch.zeros_like(x[..., :1, :, :])], -3)
+
+
+def partner(x: Tensor, present: Tensor | None = None) -> Tensor:
+    """(N, M, T, V, 3) → each joint minus the middle of the others who are there (N, M); zero for who is alone."""
+    there = x.new_ones(x.shape[:2]) if present is None else present
+    weight = there[:, :, None, None, None]
+    middle = x.mean(3, keepdim=True) * weight
+    others = middle.sum(1, keepdim=True) - middle
+    count = weight.sum(1, keepdim=True) - weight
+    apart = x[..., :2] - others[..., :2] / count.clamp(min=1)
+    return torch.cat([apart * (count > 0), x[..., 2:]], -1)
 
 
 def _step(a: Tensor, b: Tensor, mean_score: bool) -> Tensor:
@@ -79,18 +91,20 @@ class Features(nn.Module):
 
     def stack(self, x: Tensor, present: Tensor | None, stream: str) -> Tensor:
         """What ``forward`` gave → features (N, M, T, V', C) of ``stream``."""
-        made = [self.stream(x, name) for name in parse_streams(stream)]
+        made = [self.stream(x, name, present) for name in parse_streams(stream)]
         out = torch.cat([s if self.kind == "raw" else s[..., :2] for s in made], -1)
         return out if present is None else out * present[:, :, None, None, None]
 
-    def stream(self, x: Tensor, name: str) -> Tensor:
-        """One stream of (..., T, V', 3), same shape."""
+    def stream(self, x: Tensor, name: str, present: Tensor | None = None) -> Tensor:
+        """One stream of (N, M, T, V', 3), same shape; ``present`` (N, M) says who is a partner."""
         # The published code treats scores like a third coordinate in these streams when it adds virtual joints.
         mean_score = not (self.kind == "raw" and self.virtual)
         if name.startswith("b"):
             x = bone(x, self.parents)
         elif name.startswith("k"):
             x = bone(x, self.grandparents, mean_score)
+        elif name.startswith("p"):
+            x = partner(x, present)
         return motion(x, mean_score) if name.endswith("m") else x
 
     def normalise(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,8 +29,24 @@ def processes() -> Iterator[None]:
         dist.destroy_process_group()
 
 
+_alone = False
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process computes by itself what is not shared out: it waits for no other one."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
 def world() -> int:
     """How many processes there are."""
+    if _alone:
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -69,12 +85,22 @@ def mean(x: Tensor) -> Tensor:
     return all_reduce(x) / world()
 
 
+def spread(x: Tensor) -> Tensor:
+    """(N, D) → (D,): the standard deviation over the batches of all processes, without a gradient."""
+    x, count = x.detach(), len(x) * world()
+    away = x - all_reduce(x.sum(0)) / count
+    return torch.sqrt(all_reduce((away * away).sum(0)) / max(1, count - 1))
+
+
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Dropout whose mask does not depend on the number of processes: drawn for the whole batch, this share taken."""
     if world() == 1 or not training or p == 0:
         return F.dropout(x, p, training)
-    mask = torch.ones(len(x) * world(), *x.shape[1:], dtype=x.dtype, device=x.device)
-    n = len(x)
+    n, shape = len(x), (len(x) * world(), *x.shape[1:])
+    # Masks are drawn in the order in which a tensor lies in memory, which need not be that of its dimensions.
+    order = sorted(range(x.dim()), key=lambda dim: -x.stride(dim))
+    mask = torch.ones([shape[dim] for dim in order], dtype=x.dtype, device=x.device)
+    mask = mask.permute([order.index(dim) for dim in range(x.dim())])
     return x * F.dropout(mask, p, True)[rank() * n : (rank() + 1) * n]
 
 

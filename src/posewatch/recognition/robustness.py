@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.config import canonical
+from posewatch.config import RobustnessConfig, canonical
 from posewatch.errors import ConfigError, InputError
 from posewatch.progress import Progress
 from posewatch.recognition import disturbances
@@ -25,6 +24,7 @@ from posewatch.recognition.evaluation import check, decisions, scores_of
 from posewatch.recognition.measures import measure
 from posewatch.recognition.recogniser import Recogniser, write_atomically
 
+RobustnessGate = RobustnessConfig
 TENTHS = tuple(round(0.1 * i, 1) for i in range(9))
 LEVELS: dict[str, tuple[float, ...]] = {
     "joints_dropped": TENTHS,
@@ -66,16 +66,16 @@ def robustness(
 
         n, seed, draws, positive, labels, threshold
         clean             {accuracy, f1, auc, forest_f1}
-        joints_dropped    [{level, accuracy, f1, auc, f1_sd, auc_sd, f1_min, f1_loss, forest_f1}, ...]; ``joints_occluded``
-                          (the same joints throughout a clip), ``frames_dropped`` and ``jitter`` alike; means and
-                          standard deviations over ``draws`` draws
+        joints_dropped    [{level, accuracy, f1, auc, f1_sd, auc_sd, f1_min, f1_loss, forest_f1}, ...]; likewise
+                          ``joints_occluded`` (the same joints throughout a clip), ``frames_dropped`` and ``jitter``;
+                          means and standard deviations over ``draws`` draws
         body_part_hidden  [{part, joints, accuracy, f1, auc, f1_loss, forest_f1}, ...]
         person_removed    [{person, n, skipped, clean_f1, accuracy, f1, auc, f1_loss, forest_f1}, ...], measured on the
                           clips with several persons; the others are ``skipped``
 
-    ``f1_loss`` is the clean F1 (of the same clips) less this one. With ``train_set`` a random forest is fitted on it and
-    ``forest_f1`` is what the same disturbance leaves of it; else None. A draw is the same in every run, and a higher
-    level drops what a lower one does and more. Raises InputError, LabelError, ConfigError.
+    ``f1_loss`` is the clean F1 (of the same clips) less this one. With ``train_set`` a random forest is fitted on it
+    and ``forest_f1`` is what the same disturbance leaves of it; else None. A draw is the same in every run, and a
+    higher level drops what a lower one does and more. Raises InputError, LabelError, ConfigError.
     """
     positive = check(recogniser, test_set, positive)
     if draws < 1:
@@ -194,32 +194,7 @@ class _Judge:
         return rows
 
 
-@dataclass(frozen=True)
-class RobustnessGate:
-    """What a model must withstand to be deployed; F1 as a share of 1, so 0.02 is two points. The defaults ask nothing.
-
-    ``max_loss_10``, ``max_loss_30``  F1 lost when 10 and 30 % of all joints are dropped at random
-    ``min_f1_30``                     F1 that must be left at 30 %
-    ``max_loss_part``                 F1 lost when any one body part is hidden
-    ``max_loss_frames_30``            F1 lost when 30 % of the frames are dropped
-    ``max_loss_jitter_5``             F1 lost to noise of 5 % of the body size
-    """
-
-    max_loss_10: float = 1.0
-    max_loss_30: float = 1.0
-    min_f1_30: float = 0.0
-    max_loss_part: float = 1.0
-    max_loss_frames_30: float = 1.0
-    max_loss_jitter_5: float = 1.0
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{field.name} must be between 0 and 1 (0.02 is two points of F1), not {value:g}")
-
-
-def gate(report: Mapping[str, Any], config: RobustnessGate) -> list[str]:
+def gate(report: Mapping[str, Any], config: RobustnessConfig) -> list[str]:
     """The reasons, one line each, why the model of ``report`` must not be deployed; empty: it may.
 
     Raises InputError for a report that lacks what the gate asks about.

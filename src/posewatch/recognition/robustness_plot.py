@@ -68,9 +68,9 @@ def _bars(axis: Any, title: str, names: list[str], rows: list[dict[str, Any]], c
     if clean is not None:
         axis.axhline(clean, color=INK, lw=0.8, ls=":")
         axis.annotate("clean", (1, clean), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-    axis.bar(range(len(rows)), [row["f1"] for row in rows], width=0.62, color=BLUE, alpha=0.85)
+    axis.bar(range(len(rows)), [row["f1"] for row in rows], width=0.62, color=BLUE)
     for i, row in enumerate(rows):
-        axis.text(i, row["f1"] - 0.04, f"{row['f1']:.2f}".lstrip("0"), ha="center", va="top", color="white", fontsize=8)
+        axis.text(i, 0.03, f"{row['f1']:.2f}".lstrip("0"), ha="center", va="bottom", color="white", fontsize=8)
         if row["auc"] is not None:
             axis.plot([i - 0.31, i + 0.31], [row["auc"]] * 2, color=ORANGE, lw=2)
         if row["forest_f1"] is not None:

@@ -227,8 +227,8 @@ class _Losses(nn.Module):
             loss = loss + ce + config.contrastive * auxiliary
             cross, extra = cross + ce.detach(), extra + auxiliary.detach()
             mean = mean + torch.softmax(logits.detach(), 1) * branch.weight
-            if rebuilt is not None and len(rebuilt) > 1:
-                spread = spread + rebuilt.detach().float().std(0).mean()
+            if rebuilt is not None:
+                spread = spread + parallel.spread(rebuilt.float()).mean()
         right = (mean.argmax(1) == labels).sum()
         return loss, torch.stack([cross, extra]) / len(recogniser.branches), right, spread
 
@@ -419,7 +419,8 @@ class _Run:
         if self.config.average_epochs > 0 and self.final is None:
             own = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
             self.recogniser.load_state_dict(weights)
-            self._measure_norms()
+            with parallel.alone():  # every process has all clips, and only the one that writes may ask
+                self._measure_norms()
             self.final = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
             self.recogniser.load_state_dict(own)
         return self.final or weights

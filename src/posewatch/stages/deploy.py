@@ -5,21 +5,30 @@ from __future__ import annotations
 import shutil
 
 from posewatch.artifact import MANIFEST, Artifact
-from posewatch.config import ServingConfig
+from posewatch.config import RobustnessConfig, ServingConfig
 from posewatch.errors import ConfigError, ServingError, StackError
 from posewatch.progress import Progress
 
 
-def deploy(model: Artifact, evaluation: Artifact | None, config: ServingConfig, *, force: bool = False) -> str:
+def deploy(
+    model: Artifact,
+    evaluation: Artifact | None,
+    config: ServingConfig,
+    *,
+    robustness: RobustnessConfig | None = None,
+    force: bool = False,
+) -> str:
     """Serve a published version and return its endpoint, ``grpc://host:port/<model name>`` or ``http://…``.
 
     ``force`` takes over fields of the service that another manager owns. A model that misses its
-    gate (``min_f1``) is refused with ServingError before anything changes.
+    gates (``min_f1``, ``robustness``) is refused with ServingError before anything changes.
     """
     if evaluation is not None:
         from posewatch.serving.deploy import gate
 
         gate(evaluation.json("metrics.json"), config.min_f1)
+    if robustness is not None and robustness.asks:
+        _gate_robustness(evaluation, robustness)
     with Progress("deploy", 1, "model") as progress:
         if config.target == "embedded":
             endpoint = _embedded(model, config.name)
@@ -38,6 +47,18 @@ def deploy(model: Artifact, evaluation: Artifact | None, config: ServingConfig, 
             raise ConfigError(f"serving.target must be 'embedded' or 'kserve', not {config.target!r}")
         progress.advance(note=endpoint)
     return endpoint
+
+
+def _gate_robustness(evaluation: Artifact | None, config: RobustnessConfig) -> None:
+    from posewatch.recognition.robustness import gate
+
+    if evaluation is None or "robustness.json" not in evaluation.files:
+        raise ConfigError(
+            "robustness gates need a robustness report: set robustness.draws to 1 or more, evaluate again"
+        )
+    reasons = gate(evaluation.json("robustness.json"), config)
+    if reasons:
+        raise ServingError(f"the model is not deployed: {'; '.join(reasons)}")
 
 
 def _version(model: Artifact) -> str:

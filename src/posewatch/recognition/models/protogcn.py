@@ -9,13 +9,19 @@ V joints, C channels, K subsets of the graph.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posewatch.errors import InputError
+from posewatch.recognition import parallel
+from posewatch.recognition.models import protogcn_names as names
 from posewatch.recognition.models.base import Network, Output, mean_over_people
+from posewatch.recognition.models.fused import combine, mix, topology
+from posewatch.recognition.models.temporal import temporal
 
 SUBSETS = 8
 DILATIONS = (1, 2, 3, 4)
@@ -24,13 +30,15 @@ STAGES = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
 
 
 class GraphConvolution(nn.Module):
-    """(B, C, T, V) → (B, D, T, V) and the learned graph (B, D, V, V), over a topology made for each sample.
+    """(C, B, T, V) → (D, B, T, V), over a topology made for each sample.
 
-    The topology is a free matrix, plus how differently two joints move (per channel), plus how alike they are.
+    The topology is a free matrix, plus how differently two joints move (per channel), plus how alike they are. What is
+    learned of it, (B, D, V, V), is returned as well where ``reports`` is set, else None.
     """
 
     def __init__(self, channels: int, out: int, topology: Tensor) -> None:
         super().__init__()
+        self.reports = False
         self.mid = max(1, out // SUBSETS)
         inner = self.mid * SUBSETS
         self.topology = nn.Parameter(topology.clone())
@@ -46,26 +54,33 @@ class GraphConvolution(nn.Module):
             nn.Identity() if channels == out else nn.Sequential(nn.Conv2d(channels, out, 1), nn.BatchNorm2d(out))
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        b, _, t, v = x.shape
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        c, b, t, v = x.shape
         # The convolutions are linear and 1x1, so the mean over time may come first: T times less work.
-        still = x.mean(2, keepdim=True)
-        q = self.query(still).view(b, SUBSETS, self.mid, v)
-        k = self.key(still).view(b, SUBSETS, self.mid, v)
-        inter = torch.tanh(q.unsqueeze(-1) - k.unsqueeze(-2)) * self.alpha[0]
-        intra = torch.softmax(q.transpose(-1, -2) @ k, dim=-2) * self.beta[0]
-        learned = inter + intra.unsqueeze(2)
-        graph = learned + self.topology[:, None]
-        y = self.pre(x).view(b, SUBSETS, self.mid, t, v) @ graph
-        y = self.norm(self.post(y.view(b, -1, t, v)))
-        return F.relu(y + self.down(x)), learned.reshape(b, -1, v, v)
+        still = x.mean(2).view(c, -1)
+        weight = torch.cat([self.query.weight, self.key.weight]).flatten(1)
+        bias = torch.cat([cast(Tensor, self.query.bias), cast(Tensor, self.key.bias)])
+        q, k = torch.addmm(bias[:, None], weight, still).view(2, SUBSETS, self.mid, b, v)
+        pixels = x.view(c, -1)
+        y = mix(pixels, [self.pre[0]], [self.pre[1]], training=self.training).view(SUBSETS, self.mid, b, t, v)
+        y, learned = topology(
+            y, q, k, self.topology, self.alpha[0], self.beta[0], training=self.training, learned=self.reports
+        )
+        add = pixels
+        if isinstance(self.down, nn.Sequential):
+            add = mix(pixels, [self.down[0]], [self.down[1]], training=self.training, relu=False)
+        y = mix(y.view(-1, b * t * v), [self.post], [self.norm], training=self.training, add=add)
+        if learned is not None:
+            learned = learned.view(-1, b, v, v).transpose(0, 1)
+        return y.view(-1, b, t, v), learned
 
 
 class TemporalConvolution(nn.Module):
-    """(B, C, T, V) → (B, C, T / stride, V): six views of time, with the mean joint shown to every joint."""
+    """(C, B, T, V) → (C, B, T / stride, V): six views of time, with the mean joint shown to every joint."""
 
     def __init__(self, channels: int, joints: int, stride: int) -> None:
         super().__init__()
+        self.stride = stride
         count = len(DILATIONS) + 2
         part = channels // count
         first = channels - part * (count - 1)
@@ -86,34 +101,45 @@ class TemporalConvolution(nn.Module):
         self.transform = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 1))
         self.norm = nn.BatchNorm2d(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        v = x.shape[-1]
-        x = torch.cat([x, x.mean(-1, keepdim=True)], -1)
-        y = torch.cat([branch(x) for branch in self.branches], 1)
-        y = y[..., :v] + y[..., v:] * self.mean_joint[:v]
-        return self.norm(self.transform(y))
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """``add`` (C, pixels) is added to the result before the last ReLU."""
+        c, b, t, v = x.shape
+        branches = cast("list[nn.Sequential]", list(self.branches))
+        reduce = [*(branch[0] for branch in branches[:-1]), self.branches[-1]]
+        norms = [branch[1] for branch in branches[:-1]]
+        y = mix(x.view(c, -1), reduce, norms, training=self.training, joints=v)
+        pooled = cast(nn.Conv2d, reduce[-2]).out_channels
+        y = temporal(y, (b, t, v), [branch[3] for branch in branches[:-2]], pooled, self.stride, training=self.training)
+        y = combine(y, self.mean_joint[:v], self.transform[0], training=self.training)
+        y = mix(y, [self.transform[2]], [self.norm], training=self.training, add=add)
+        return y.view(c, b, -1, v)
 
 
 class Block(nn.Module):
-    """Graph, then time, then the residual."""
+    """Graph, then time, then the residual: (B, C, T, V) → (B, D, T / stride, V), and the graph if it is the last block.
+
+    In memory, the channels come first everywhere: what goes in and out is a transposed view.
+    """
 
     def __init__(self, channels: int, out: int, topology: Tensor, stride: int, residual: bool) -> None:
         super().__init__()
         self.graph = GraphConvolution(channels, out, topology)
         self.time = TemporalConvolution(out, topology.shape[-1], stride)
-        self.residual: nn.Module | None = None
+        self.residual: nn.Sequential | None = None
         if residual and (channels != out or stride != 1):
             self.residual = nn.Sequential(nn.Conv2d(channels, out, 1, (stride, 1)), nn.BatchNorm2d(out))
         self.identity = residual and self.residual is None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        x = x.transpose(0, 1)  # channels first: how it lies in memory already
+        add = None
+        if self.residual is not None:
+            strided = x[:, :, :: self.time.stride].flatten(1)
+            add = mix(strided, [self.residual[0]], [self.residual[1]], training=self.training, relu=False)
+        elif self.identity:
+            add = x.flatten(1)
         y, learned = self.graph(x)
-        y = self.time(y)
-        if self.identity:
-            y = y + x
-        elif self.residual is not None:
-            y = y + self.residual(x)
-        return F.relu(y), learned
+        return self.time(y, add).transpose(0, 1), learned
 
 
 class Prototypes(nn.Module):
@@ -123,20 +149,25 @@ class Prototypes(nn.Module):
         super().__init__()
         self.query = nn.Linear(channels, prototypes, bias=False)
         self.memory = nn.Linear(prototypes, channels, bias=False)
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = 0.1
         self.post = nn.Conv2d(channels, channels, 1)
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, graph: Tensor) -> Tensor:
         n, d, v, _ = graph.shape
-        tokens = graph.view(n, d, v * v).transpose(1, 2)
-        rebuilt = self.dropout(self.memory(torch.softmax(self.query(tokens), -1)))
-        rebuilt = self.post(rebuilt.transpose(1, 2).reshape(n, d, v, v))
-        return F.relu(self.norm(rebuilt)).mean(1).view(n, v * v)
+        tokens = graph.flatten(2).transpose(0, 1).reshape(d, n * v * v)
+        scores = torch.softmax(tokens.t() @ self.query.weight.t(), -1)
+        rebuilt = (self.memory.weight @ scores.t()).view(d, n, v * v)
+        rebuilt = parallel.dropout(rebuilt.transpose(0, 1), self.dropout, self.training).transpose(0, 1)
+        rebuilt = mix(rebuilt.reshape(d, -1), [self.post], [self.norm], training=self.training)
+        return rebuilt.mean(0).view(n, v * v)
 
 
 class ClassContrast(nn.Module):
-    """Class-specific contrastive loss: a clip's graph lies near its class's running mean and far from the others'."""
+    """Class-specific contrastive loss: a clip's graph lies near its class's running mean and far from the others'.
+
+    In distributed training the mean is taken over the batches of all processes, so that all keep the same memory.
+    """
 
     memory: Tensor
 
@@ -153,8 +184,9 @@ class ClassContrast(nn.Module):
         f = self.project(reconstruction)
         classes = self.memory.shape[1]
         right = F.one_hot(labels, classes).to(f.dtype) * (logits.argmax(1) == labels).to(f.dtype)[:, None]
-        count = right.sum(0)
-        mean = (f.T @ right) / (count + 1e-12)
+        total = parallel.all_reduce(torch.cat([f.T @ right, right.sum(0, keepdim=True)]))
+        count = total[-1]
+        mean = total[:-1] / (count + 1e-12)
         keep = torch.where(count > 0, self.momentum, 1.0)
         # The loss sees the moved memory, with a gradient into this batch's part of it.
         memory = self.memory * keep + mean * (1 - keep)
@@ -179,6 +211,7 @@ class ProtoGCN(Network):
             stride = 2 if i and multiple != STAGES[i - 1] else 1
             blocks.append(Block(channels, width * multiple, topology, stride, residual=i > 0))
             channels = width * multiple
+        blocks[-1].graph.reports = True
         self.blocks = nn.ModuleList(blocks)
         self.classify = nn.Linear(channels, classes)
         self.prototypes: Prototypes | None = Prototypes(blocks[-1].graph.mid * SUBSETS, prototypes)
@@ -187,13 +220,13 @@ class ProtoGCN(Network):
     def forward(self, x: Tensor, present: Tensor | None = None) -> Output:
         n, m, t, v, c = x.shape
         x = self.input_norm(x.permute(0, 1, 3, 4, 2).reshape(n * m, v * c, t))
-        x = x.view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()
-        learned = x
+        x = x.view(n * m, v, c, t).permute(2, 0, 3, 1).contiguous().transpose(0, 1)
+        learned = None
         for block in self.blocks:
             x, learned = block(x)
         embedding = mean_over_people(x.mean((2, 3)).view(n, m, -1), present)
         reconstruction = None
-        if self.training and self.prototypes is not None:
+        if self.training and self.prototypes is not None and learned is not None:
             reconstruction = self.reconstruct(learned.view(n, m, *learned.shape[1:]), present)
         return Output(self.classify(embedding), embedding, reconstruction)
 
@@ -212,50 +245,47 @@ class ProtoGCN(Network):
         self.prototypes = self.contrast = None
 
 
-_RENAME = (
-    ("backbone.data_bn.", "input_norm."),
-    ("backbone.post.", "prototypes.post."),
-    ("backbone.bn.", "prototypes.norm."),
-    ("backbone.prn.query_matrix.", "prototypes.query."),
-    ("backbone.prn.memory_matrix.", "prototypes.memory."),
-    ("cls_head.fc_cls.", "classify."),
-    ("cls_head.csc_loss.cl_fc.", "contrast.project."),
-    ("backbone.gcn.", "blocks."),
-    (".gcn.", ".graph."),
-    (".tcn.", ".time."),
-    (".graph.A", ".graph.topology"),
-    (".conv1.", ".query."),
-    (".conv2.", ".key."),
-    (".time.add_coeff", ".time.mean_joint"),
-    (".3.conv.", ".3."),
-    (".residual.conv.", ".residual.0."),
-    (".residual.bn.", ".residual.1."),
-    (".bn.", ".norm."),
-)
+def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of a ``ProtoGCN`` under the official names: the inverse of ``from_official``.
 
-
-def official_name(name: str) -> str:
-    """Our name of a parameter of the official implementation."""
-    for theirs, ours in _RENAME:
-        name = name.replace(theirs, ours)
-    return name
-
-
-def from_official(state: Mapping[str, Tensor]) -> ProtoGCN:
-    """A network with the weights of an official checkpoint; sizes follow from the weights. Raises InputError.
-
-    Official checkpoints do not hold the class memory; it starts at random, as theirs does when a run is resumed.
+    The class memory is left out, as official checkpoints do not hold it.
     """
+    return {names.theirs(name): value for name, value in state.items() if name != "contrast.memory"}
+
+
+def from_official(source: Mapping[str, Any] | Path | str) -> ProtoGCN:
+    """A network with the weights of an official checkpoint: a file, what it holds, or a state dict. Raises InputError.
+
+    All sizes follow from the weights. Files are read without running code from them. Official checkpoints do not hold
+    the class memory; it starts at random, as theirs does when a run is resumed.
+    """
+    if isinstance(source, Path | str):
+        try:
+            source = cast("Mapping[str, Any]", torch.load(source, map_location="cpu", weights_only=True))
+        except FileNotFoundError:
+            raise InputError(f"no such checkpoint: {source}") from None
+        except Exception:
+            raise InputError(f"{source} is not a checkpoint of weights alone (save its state_dict again)") from None
+    if isinstance(source, Mapping):
+        source = source.get("state_dict", source)
+    if not isinstance(source, Mapping):
+        raise InputError(f"not an official ProtoGCN checkpoint: it holds a {type(source).__name__}, no weights by name")
+    # What was wrapped for several GPUs when it was saved says so in each name.
+    state = {str(name).removeprefix("module."): value for name, value in source.items()}
     try:
-        width, in_channels = state["backbone.gcn.0.gcn.pre.0.weight"].shape[:2]
+        width = state["backbone.gcn.0.gcn.post.weight"].shape[0]
+        in_channels = state["backbone.gcn.0.gcn.pre.0.weight"].shape[1]
         joints = state["backbone.gcn.0.gcn.A"].shape[-1]
         classes = state["cls_head.fc_cls.weight"].shape[0]
         prototypes = state["backbone.prn.query_matrix.weight"].shape[0]
     except KeyError as error:
         raise InputError(f"not an official ProtoGCN checkpoint: it has no {error.args[0]!r}") from None
     network = ProtoGCN(joints, classes, width, prototypes, in_channels)
-    ours = {official_name(name): value for name, value in state.items()}
-    missing, unexpected = network.load_state_dict(ours, strict=False)
+    ours = {names.ours(name): value for name, value in state.items()}
+    try:
+        missing, unexpected = network.load_state_dict(ours, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"not an official ProtoGCN checkpoint: {str(error).splitlines()[-1].strip()}") from None
     wrong = [name for name in (*missing, *unexpected) if name != "contrast.memory"]
     if wrong:
         raise InputError(f"not an official ProtoGCN checkpoint of this shape: {wrong[0]!r} does not fit")

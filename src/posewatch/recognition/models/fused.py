@@ -1,0 +1,327 @@
+"""1x1 convolution, batch norm and ReLU as one step on activations whose channels come first: (C, pixels).
+
+With the channels outermost, a 1x1 convolution is one matrix product, the batch norm's statistics are sums of contiguous
+rows, and joining or splitting channels costs nothing. On CPUs, training runs through functions with their own
+backward pass, which keep fewer tensors; everywhere else the same is said with ordinary operations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from posewatch.recognition import parallel
+
+Update = Callable[[Tensor, Tensor, int], None]
+CHUNK = 1 << 19
+"""Numbers that are worked on at a time: 2 MiB."""
+_frozen = False
+
+
+@contextlib.contextmanager
+def frozen() -> Iterator[None]:
+    """Inside, running statistics stay as they are: a recomputed forward pass must not count twice."""
+    global _frozen
+    before, _frozen = _frozen, True
+    try:
+        yield
+    finally:
+        _frozen = before
+
+
+def own_backward(x: Tensor) -> bool:
+    """Whether the functions with their own backward pass apply."""
+    return x.device.type == "cpu" and parallel.world() == 1 and not torch.is_autocast_enabled("cpu")
+
+
+class Norms:
+    """The batch norms of branches side by side, as one over their concatenated channels."""
+
+    def __init__(self, norms: Sequence[nn.Module]) -> None:
+        self.norms = cast("Sequence[nn.BatchNorm2d]", norms)
+        self.weight = self._joined("weight")
+        self.bias = self._joined("bias")
+        self.eps = self.norms[0].eps
+        self.momentum = self.norms[0].momentum or 0.0
+
+    def _joined(self, name: str) -> Tensor:
+        parts = [cast(Tensor, getattr(norm, name)) for norm in self.norms]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """In eval mode: what to multiply with, and what to add then."""
+        scale = self.weight * torch.rsqrt(self._joined("running_var") + self.eps)
+        return scale, self.bias - self._joined("running_mean") * scale
+
+    def update(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Move the running statistics towards the mean and (biased) variance (C,) of ``count`` pixels."""
+        if _frozen:
+            return
+        var = var * (count / max(1, count - 1))
+        widths = [len(norm.weight) for norm in self.norms]
+        for norm, m, v in zip(self.norms, mean.split(widths), var.split(widths), strict=True):
+            cast(Tensor, norm.running_mean).lerp_(m, self.momentum)
+            cast(Tensor, norm.running_var).lerp_(v, self.momentum)
+            cast(Tensor, norm.num_batches_tracked).add_(1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(C, pixels) → the same, normalised by the batch's statistics; differentiable, ordinary operations."""
+        mean, var = self._joined("running_mean").clone(), self._joined("running_var").clone()
+        y = parallel.batch_norm(x[None], mean, var, self.weight, self.bias, True, self.momentum, self.eps)[0]
+        if not _frozen:
+            widths = [len(norm.weight) for norm in self.norms]
+            for norm, m, v in zip(self.norms, mean.split(widths), var.split(widths), strict=True):
+                cast(Tensor, norm.running_mean).copy_(m)
+                cast(Tensor, norm.running_var).copy_(v)
+                cast(Tensor, norm.num_batches_tracked).add_(1)
+        return y
+
+
+def _normalise(
+    y: Tensor, out: Tensor, gamma: Tensor, beta: Tensor, add: Tensor | None, relu: bool, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Write relu(batch_norm(y) + add) to ``out``, centre ``y`` in place; mean, variance, 1 / standard deviation (C,)."""
+    rows, count = y.shape
+    if rows * count > CHUNK and rows > 1:
+        # Several passes over what fits into a CPU core's own cache cost little.
+        step = max(1, CHUNK // count)
+        parts = zip(*(x.split(step) if x is not None else repeat(None) for x in (y, out, gamma, beta, add)), strict=False)
+        stats = [_normalise(*part, relu, eps) for part in parts]
+        mean, var, inv = (torch.cat(s) for s in zip(*stats, strict=True))
+        return mean, var, inv
+    mean = y.mean(1)
+    y.sub_(mean[:, None])
+    var = torch.linalg.vector_norm(y, dim=1).square_().div_(count)
+    inv = (var + eps).rsqrt_()
+    torch.mul(y, (gamma * inv)[:, None], out=out).add_(beta[:, None])
+    if add is not None:
+        out.add_(add)
+    if relu:
+        out.relu_()
+    return mean, var, inv
+
+
+def _norm_backward(
+    g: Tensor, centred: Tensor, gamma: Tensor, inv: Tensor, out: Tensor | None, keep: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Gradients of a batch norm's input, weight and bias from that of ``_normalise``'s ``out`` (None: not rectified).
+
+    With ``keep``, the gradient before the batch norm, too: that of what was added.
+    """
+    rows, count = centred.shape
+    if rows * count > CHUNK and rows > 1:
+        step = max(1, CHUNK // count)
+        dx = torch.empty_like(centred)
+        before = torch.empty_like(centred) if keep and out is not None else g if keep else None
+        sums = []
+        for i in (slice(i, i + step) for i in range(0, rows, step)):
+            dx[i], dgamma, dbeta, part = _norm_backward(
+                g[i], centred[i], gamma[i], inv[i], None if out is None else out[i], keep
+            )
+            if before is not None and before is not g:
+                before[i] = part
+            sums.append((dgamma, dbeta))
+        dgamma, dbeta = (torch.cat(s) for s in zip(*sums, strict=True))
+        return dx, dgamma, dbeta, before
+    dz = g if out is None else torch.ops.aten.threshold_backward(g, out, 0)
+    dy, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
+        dz[None], centred[None], gamma, None, None, torch.zeros_like(inv), inv, True, 0.0, [True, True, True]
+    )
+    return dy[0], dgamma, dbeta, dz if keep else None
+
+
+class _Mix(torch.autograd.Function):
+    """relu(batch_norm(weight @ x) + add), with the mean joint's pixels appended; rows beyond gamma's are weight @ x."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, add: Tensor | None,
+        relu: bool, joints: int, eps: float, update: Update,
+    ) -> Tensor:  # fmt: skip
+        rows, n, pixels = len(weight), len(gamma), x.shape[1]
+        y = x.new_empty(rows, pixels + (pixels // joints if joints else 0))
+        torch.mm(weight, x, out=y[:, :pixels])
+        if joints:
+            torch.mean(y[:, :pixels].view(rows, -1, joints), -1, out=y[:, pixels:])
+        out = torch.empty_like(y)
+        mean, var, inv = _normalise(y[:n], out[:n], gamma, beta, add, relu, eps)
+        update(mean + bias[:n], var, y.shape[1])
+        if n < rows:
+            torch.add(y[n:], bias[n:, None], out=out[n:])
+        ctx.save_for_backward(x, weight, gamma, inv, y[:n], out if relu else None)
+        ctx.joints, ctx.add = joints, add is not None
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, gamma, inv, y, out = ctx.saved_tensors
+        g, n, pixels, joints = gradients[0].contiguous(), len(gamma), x.shape[1], ctx.joints
+        dy, dgamma, dbeta, dadd = _norm_backward(g[:n], y, gamma, inv, None if out is None else out[:n], ctx.add)
+        tail = g[n:]
+        dbias = g.new_zeros(len(g))  # what a batch norm follows has none: its mean is subtracted
+        if n < len(g):
+            dbias[n:] = tail.sum(1)
+        if joints:
+            dy[:, :pixels].view(n, -1, joints).add_(dy[:, pixels:, None], alpha=1 / joints)
+            dy = dy[:, :pixels]
+            shares = tail[:, pixels:, None] / joints
+            tail = (tail[:, :pixels].view(len(tail), -1, joints) + shares).view(len(tail), pixels)
+        dweight = torch.empty_like(weight)
+        torch.mm(dy, x.t(), out=dweight[:n])
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx = torch.mm(weight[:n].t(), dy)
+        if len(tail):
+            torch.mm(tail, x.t(), out=dweight[n:])
+            if dx is not None:
+                dx.addmm_(weight[n:].t(), tail)
+        return dx, dweight, dbias, dgamma, dbeta, dadd, None, None, None, None
+
+
+def mix(
+    x: Tensor,
+    convolutions: Sequence[nn.Module],
+    norms: Sequence[nn.Module],
+    *,
+    training: bool,
+    add: Tensor | None = None,
+    relu: bool = True,
+    joints: int = 0,
+) -> Tensor:
+    """1x1 convolutions side by side, their batch norms, plus ``add``, ReLU: (C, pixels) → (D, pixels).
+
+    With ``joints`` V > 0, pixels end with the joints: the mean joint's pixels / V follow all others, as if it had been
+    appended to ``x`` (convolutions are linear). Convolutions beyond the norms are neither normalised nor rectified.
+    """
+    parts = cast("Sequence[nn.Conv2d]", convolutions)
+    weight = parts[0].weight.flatten(1) if len(parts) == 1 else torch.cat([c.weight.flatten(1) for c in parts])
+    biases = [cast(Tensor, c.bias) for c in parts]
+    bias = biases[0] if len(parts) == 1 else torch.cat(biases)
+    norm = Norms(norms)
+    n = len(norm.weight)
+    if training and own_backward(x):
+        return cast(
+            Tensor, _Mix.apply(x, weight, bias, norm.weight, norm.bias, add, relu, joints, norm.eps, norm.update)
+        )
+    if training:
+        y = torch.mm(weight, x) + bias[:, None]
+    else:
+        scale, shift = norm.scale()
+        bias = torch.cat([bias[:n] * scale + shift, bias[n:]])
+        weight = torch.cat([weight[:n] * scale[:, None], weight[n:]])
+        y = torch.addmm(bias[:, None], weight, x)
+    if joints:
+        y = torch.cat([y, y.view(len(y), -1, joints).mean(-1)], 1)
+    head = norm(y[:n]) if training else y[:n]
+    if add is not None:
+        head = head + add
+    if relu:
+        head = F.relu(head)
+    return head if n == len(weight) else torch.cat([head, y[n:]])
+
+
+class _Topology(torch.autograd.Function):
+    """y @ (tanh(q_i - k_j) * alpha + softmax_i(q_i . k_j) * beta + fixed), one subset at a time: it stays in the cache."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor
+    ) -> Tensor:
+        intra = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2)
+        shared = intra * beta + fixed[:, None]
+        inter = q.new_empty(*q.shape, q.shape[-1])
+        out = torch.empty_like(y)
+        for subset, graph in enumerate(inter):
+            torch.sub(q[subset, ..., :, None], k[subset, ..., None, :], out=graph).tanh_()
+            made = torch.mul(graph, alpha).add_(shared[subset])
+            torch.bmm(y[subset].flatten(0, 1), made.flatten(0, 1), out=out[subset].flatten(0, 1))
+        ctx.save_for_backward(y, q, k, alpha, beta, inter, intra, shared)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        y, q, k, alpha, beta, inter, intra, shared = ctx.saved_tensors
+        g = gradients[0].contiguous()
+        dy, dq, dk, dshared = torch.empty_like(y), torch.empty_like(q), torch.empty_like(k), torch.empty_like(shared)
+        dalpha = torch.zeros_like(alpha)
+        one = y.new_ones(y.shape[-1])
+        for subset, graph in enumerate(inter):
+            made = torch.mul(graph, alpha).add_(shared[subset]).flatten(0, 1)
+            gradient = g[subset].flatten(0, 1)
+            torch.bmm(gradient, made.transpose(1, 2), out=dy[subset].flatten(0, 1))
+            torch.bmm(y[subset].flatten(0, 1).transpose(1, 2), gradient, out=made)
+            dgraph = made.view_as(graph)
+            torch.sum(dgraph, 0, out=dshared[subset])
+            dalpha += torch.dot(made.view(-1), graph.view(-1))
+            moved = torch.ops.aten.tanh_backward(dgraph, graph)
+            torch.mv(moved.view(-1, len(one)), one, out=dq[subset].view(-1))
+            torch.sum(moved, -2, out=dk[subset])
+        dq.mul_(alpha)
+        dk.mul_(-alpha)
+        dbeta = torch.dot(dshared.view(-1), intra.view(-1))
+        alike = torch.ops.aten._softmax_backward_data(dshared * beta, intra, -2, g.dtype)  # (K, B, V, V)
+        dq += (alike @ k.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        dk += (q.permute(0, 2, 1, 3) @ alike).permute(0, 2, 1, 3)
+        return dy, dq, dk, dshared.sum(1), dalpha, dbeta
+
+
+def topology(
+    y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor, *, training: bool, learned: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Activations (K, C, B, T, V) times a graph made for each sample; with ``learned``, the graph's (K, C, B, V, V), too.
+
+    The graph is a matrix (K, V, V) for all samples, plus what is learned: ``alpha`` times how differently queries and
+    keys (K, C, B, V) move, plus ``beta`` times how alike they are.
+    """
+    if training and own_backward(q) and not learned:
+        return cast(Tensor, _Topology.apply(y, q, k, fixed, alpha, beta)), None
+    inter = torch.tanh(q.unsqueeze(-1) - k.unsqueeze(-2)) * alpha
+    intra = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2) * beta
+    graph = inter + (intra + fixed[:, None]).unsqueeze(1)
+    return y @ graph, inter + intra.unsqueeze(1) if learned else None
+
+
+class _Combine(torch.autograd.Function):
+    """relu(batch_norm(joints + share * mean joint))."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, share: Tensor, gamma: Tensor, beta: Tensor, eps: float, update: Update
+    ) -> Tensor:
+        rows, joints = len(x), len(share)
+        pixels = x.shape[1] // (joints + 1) * joints
+        y = torch.addcmul(x[:, :pixels].view(rows, -1, joints), x[:, pixels:, None], share).view(rows, pixels)
+        out = torch.empty_like(y)
+        mean, var, inv = _normalise(y, out, gamma, beta, None, True, eps)
+        update(mean, var, pixels)
+        ctx.save_for_backward(share, gamma, inv, y, out, x[:, pixels:].clone())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        share, gamma, inv, y, out, middle = ctx.saved_tensors
+        dy, dgamma, dbeta, _ = _norm_backward(gradients[0], y, gamma, inv, out, False)
+        by_joint = dy.view(-1, len(share))
+        dx = torch.cat([dy, torch.mv(by_joint, share).view_as(middle)], 1)
+        dshare = torch.mv(by_joint.t(), middle.view(-1))
+        return dx, dshare, dgamma, dbeta, None, None
+
+
+def combine(x: Tensor, share: Tensor, norm: nn.Module, *, training: bool) -> Tensor:
+    """Every joint plus ``share`` (V,) of the mean joint, batch norm, ReLU: pixels as ``mix`` appends → (C, pixels)."""
+    norms = Norms([norm])
+    if training and own_backward(x):
+        return cast(Tensor, _Combine.apply(x, share, norms.weight, norms.bias, norms.eps, norms.update))
+    rows, joints = len(x), len(share)
+    pixels = x.shape[1] // (joints + 1) * joints
+    y = torch.addcmul(x[:, :pixels].view(rows, -1, joints), x[:, pixels:, None], share).view(rows, pixels)
+    if training:
+        return F.relu(norms(y))
+    scale, shift = norms.scale()
+    return F.relu(y * scale[:, None] + shift[:, None])
