@@ -163,7 +163,17 @@ def test_trimmed_network_says_the_same(want):
 class Rounding(TorchDispatchMode):
     """Double precision with the rounding errors of single: what each operation sums up is off by a random 2**-23."""
 
-    SUMS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution, aten.sum, aten.mean, aten._softmax, aten.tanh)
+    SUMS = (
+        aten.mm,
+        aten.addmm,
+        aten.bmm,
+        aten.baddbmm,
+        aten.convolution,
+        aten.sum,
+        aten.mean,
+        aten._softmax,
+        aten.tanh,
+    )
 
     def __init__(self, seed):
         super().__init__()
@@ -279,7 +289,7 @@ def test_checkpoints_as_they_come(tmp_path):
     for source in (state, wrapped, path, str(path)):
         loaded = protogcn.from_official(source).state_dict()
         assert all(torch.equal(loaded[k], own[k]) for k in own if k != "contrast.memory")
-    with pytest.raises(InputError, match="no such checkpoint: .*nowhere.pth"):
+    with pytest.raises(InputError, match=r"no such checkpoint: .*nowhere\.pth"):
         protogcn.from_official(tmp_path / "nowhere.pth")
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(InputError, match="not a checkpoint of weights alone"):

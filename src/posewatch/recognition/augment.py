@@ -55,16 +55,20 @@ class Augment:
         if c.swap and m > 1:
             order = uniform(m).argsort(1)
             x = x.gather(1, order[:, :, None, None, None].expand_as(x))
-        if c.flip:
-            mirrored = x[..., self.mirror.to(x.device), :] * x.new_tensor([-1.0, 1.0, 1.0])
-            x = torch.where(uniform(1, 1, 1, 1) < 0.5, mirrored, x)
         seen = x[..., 2:] > 0
         weight = seen.to(x.dtype)
+        count = weight.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        middle = (x[..., :2] * weight).sum((1, 2, 3), keepdim=True) / count
+        if c.flip:
+            # About the middle of the clip: raw pixels stay where a camera could have seen them.
+            mirrored = torch.cat([2 * middle[..., :1] - x[..., :1], x[..., 1:]], -1)[..., self.mirror.to(x.device), :]
+            x = torch.where(uniform(1, 1, 1, 1) < 0.5, mirrored, x)
+            seen = x[..., 2:] > 0
+            weight = seen.to(x.dtype)
         xy = x[..., :2]
-        middle = (xy * weight).sum((1, 2, 3), keepdim=True) / weight.sum((1, 2, 3), keepdim=True).clamp(min=1)
         own = (xy * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1)
         away = ((xy - own) ** 2 * weight).sum((1, 2, 3), keepdim=True).sum(-1, keepdim=True)
-        size = torch.sqrt(away / weight.sum((1, 2, 3), keepdim=True).clamp(min=1))
+        size = torch.sqrt(away / count)
         xy = own + (xy - own) * (1 + c.scale * spread(m, 1, 1, 1)) + c.shift * size * spread(m, 1, 1, 2)
         angle = c.rotate * spread()
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(n, 1, 1, 2, 2)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
 from typing import Any, cast
 
 import torch
@@ -83,17 +82,23 @@ class Norms:
         return y
 
 
+def _slices(rows: int, count: int) -> Iterator[slice]:
+    step = max(1, CHUNK // count)
+    return (slice(i, i + step) for i in range(0, rows, step))
+
+
 def _normalise(
     y: Tensor, out: Tensor, gamma: Tensor, beta: Tensor, add: Tensor | None, relu: bool, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Write relu(batch_norm(y) + add) to ``out``, centre ``y`` in place; mean, variance, 1 / standard deviation (C,)."""
+    """Write relu(batch_norm(y) + add) to ``out``, centre ``y`` in place; its mean, variance, 1 / deviation (C,)."""
     rows, count = y.shape
     if rows * count > CHUNK and rows > 1:
         # Several passes over what fits into a CPU core's own cache cost little.
-        step = max(1, CHUNK // count)
-        parts = zip(*(x.split(step) if x is not None else repeat(None) for x in (y, out, gamma, beta, add)), strict=False)
-        stats = [_normalise(*part, relu, eps) for part in parts]
-        mean, var, inv = (torch.cat(s) for s in zip(*stats, strict=True))
+        made = []
+        for i in _slices(rows, count):
+            part = None if add is None else add[i]
+            made.append(_normalise(y[i], out[i], gamma[i], beta[i], part, relu, eps))
+        mean, var, inv = (torch.cat(parts) for parts in zip(*made, strict=True))
         return mean, var, inv
     mean = y.mean(1)
     y.sub_(mean[:, None])
@@ -116,15 +121,14 @@ def _norm_backward(
     """
     rows, count = centred.shape
     if rows * count > CHUNK and rows > 1:
-        step = max(1, CHUNK // count)
         dx = torch.empty_like(centred)
-        before = torch.empty_like(centred) if keep and out is not None else g if keep else None
+        before = None if not keep else g if out is None else torch.empty_like(centred)
         sums = []
-        for i in (slice(i, i + step) for i in range(0, rows, step)):
+        for i in _slices(rows, count):
             dx[i], dgamma, dbeta, part = _norm_backward(
                 g[i], centred[i], gamma[i], inv[i], None if out is None else out[i], keep
             )
-            if before is not None and before is not g:
+            if before is not None and part is not None and before is not g:
                 before[i] = part
             sums.append((dgamma, dbeta))
         dgamma, dbeta = (torch.cat(s) for s in zip(*sums, strict=True))
@@ -227,12 +231,10 @@ def mix(
 
 
 class _Topology(torch.autograd.Function):
-    """y @ (tanh(q_i - k_j) * alpha + softmax_i(q_i . k_j) * beta + fixed), one subset at a time: it stays in the cache."""
+    """y @ (tanh(q_i - k_j) * alpha + softmax_i(q_i . k_j) * beta + fixed), by subsets: one fits into the cache."""
 
     @staticmethod
-    def forward(
-        ctx: Any, y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         intra = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2)
         shared = intra * beta + fixed[:, None]
         inter = q.new_empty(*q.shape, q.shape[-1])
@@ -274,10 +276,10 @@ class _Topology(torch.autograd.Function):
 def topology(
     y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor, *, training: bool, learned: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Activations (K, C, B, T, V) times a graph made for each sample; with ``learned``, the graph's (K, C, B, V, V), too.
+    """Activations (K, C, B, T, V) times a graph made for each sample; with ``learned``, what is learned of it, too.
 
-    The graph is a matrix (K, V, V) for all samples, plus what is learned: ``alpha`` times how differently queries and
-    keys (K, C, B, V) move, plus ``beta`` times how alike they are.
+    The graph is a matrix (K, V, V) for all samples, plus what is learned, (K, C, B, V, V): ``alpha`` times how
+    differently queries and keys (K, C, B, V) move, plus ``beta`` times how alike they are.
     """
     if training and own_backward(q) and not learned:
         return cast(Tensor, _Topology.apply(y, q, k, fixed, alpha, beta)), None
@@ -291,9 +293,7 @@ class _Combine(torch.autograd.Function):
     """relu(batch_norm(joints + share * mean joint))."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, share: Tensor, gamma: Tensor, beta: Tensor, eps: float, update: Update
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, share: Tensor, gamma: Tensor, beta: Tensor, eps: float, update: Update) -> Tensor:
         rows, joints = len(x), len(share)
         pixels = x.shape[1] // (joints + 1) * joints
         y = torch.addcmul(x[:, :pixels].view(rows, -1, joints), x[:, pixels:, None], share).view(rows, pixels)

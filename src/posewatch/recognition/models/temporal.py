@@ -77,7 +77,8 @@ class _Temporal(torch.autograd.Function):
         for target, seen in zip(_views(out[row:], padded.after), padded.look(row, pooled, 1), strict=True):
             torch.maximum(seen[0], seen[1], out=target[:pooled])
             torch.maximum(target[:pooled], seen[2], out=target[:pooled])
-        for target, part in zip(_views(out[row + pooled :], padded.after), _views(x[row + pooled :], shape), strict=True):
+        rest = slice(row + pooled, None)
+        for target, part in zip(_views(out[rest], padded.after), _views(x[rest], shape), strict=True):
             target.copy_(part[:, :, ::stride])
         row = 0
         for weight, bias, dilation in zip(weights, biases, dilations, strict=True):
@@ -143,7 +144,7 @@ def temporal(
     parts = cast("Sequence[nn.Conv2d]", convolutions)
     weights = [c.weight.squeeze(-1).transpose(1, 2) for c in parts]  # (out, tap, in)
     biases = [cast(Tensor, c.bias) for c in parts]
-    dilations = [cast(int, c.dilation[0]) for c in parts]
+    dilations = [c.dilation[0] for c in parts]
     if training and fused.own_backward(x):
         return cast(Tensor, _Temporal.apply(x, shape, stride, dilations, pooled, *weights, *biases))
     return torch.cat([_plain(part, weights, biases, dilations, pooled, stride) for part in _views(x, shape)], 1)
