@@ -84,7 +84,7 @@ def test_streams_equal_the_official_pipeline(layout, key, source, stream):
 
 def test_partner_stream_is_the_way_to_the_other_person(batch):
     batch[0, 1] = 0
-    x, present = Features(COCO, 30)(batch)
+    x, _ = Features(COCO, 30)(batch)
     out, _ = made(batch, "p")
     assert (out[0] == 0).all(), "who is alone has no partner"
     middle = x[2, 1, :, :, :2].mean(1, keepdim=True)

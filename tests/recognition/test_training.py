@@ -229,7 +229,7 @@ def test_decide():
 def test_builders_name_the_nearest():
     layout = training.layouts.get("coco17")
     assert sum(p.numel() for p in build("protogcn", layout=layout, classes=2).parameters()) == 4_209_586
-    with pytest.raises(ConfigError, match="unknown model .ctrgcm.: did you mean .ctrgcn."):
+    with pytest.raises(ConfigError, match=r"unknown model .ctrgcm.: did you mean .ctrgcn."):
         build("ctrgcm", layout=layout, classes=2)
 
 

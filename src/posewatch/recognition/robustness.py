@@ -45,7 +45,7 @@ FIGURES = ("accuracy", "f1", "auc")
 
 def steps(recogniser: Recogniser, draws: int = 3) -> int:
     """How often ``robustness`` scores the test set: what its ``progress`` counts."""
-    return 1 + draws * sum(len(v) - 1 for v in LEVELS.values()) + len(disturbances.body_parts(recogniser.layout)) + 2
+    return 1 + draws * sum(len(v) - 1 for v in LEVELS.values()) + len(disturbances.body_parts(recogniser.layout)) + 3
 
 
 def robustness(
@@ -180,6 +180,8 @@ class _Judge:
         several = np.array([i for i, k in enumerate(self.test_set.keypoints) if len(disturbances.present(k)) > 1], int)
         skipped = len(self.test_set) - len(several)
         if not len(several):
+            if self.progress is not None:
+                self.progress.advance(3)
             nothing = dict.fromkeys((*FIGURES, "clean_f1", "f1_loss", "forest_f1"))
             return [{"person": which, "n": 0, "skipped": skipped, **nothing} for which in PERSONS]
         keypoints = [self.test_set.keypoints[i] for i in several]

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from posewatch.recognition import parallel
 
 Update = Callable[[Tensor, Tensor, int], None]
-CHUNK = 1 << 19
-"""Numbers that are worked on at a time: 2 MiB."""
 _frozen = False
 
 
@@ -35,8 +33,14 @@ def frozen() -> Iterator[None]:
 
 
 def own_backward(x: Tensor) -> bool:
-    """Whether the functions with their own backward pass apply."""
+    """Whether, in training, the functions with their own backward pass apply."""
     return x.device.type == "cpu" and parallel.world() == 1 and not torch.is_autocast_enabled("cpu")
+
+
+def in_place(x: Tensor) -> bool:
+    """Whether, in eval mode, nobody needs gradients or a trace, so that results may be written over."""
+    tracing = torch.compiler.is_compiling()
+    return not (torch.is_grad_enabled() or tracing or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"))
 
 
 class Norms:
@@ -82,27 +86,13 @@ class Norms:
         return y
 
 
-def _slices(rows: int, count: int) -> Iterator[slice]:
-    step = max(1, CHUNK // count)
-    return (slice(i, i + step) for i in range(0, rows, step))
-
-
 def _normalise(
     y: Tensor, out: Tensor, gamma: Tensor, beta: Tensor, add: Tensor | None, relu: bool, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Write relu(batch_norm(y) + add) to ``out``, centre ``y`` in place; its mean, variance, 1 / deviation (C,)."""
-    rows, count = y.shape
-    if rows * count > CHUNK and rows > 1:
-        # Several passes over what fits into a CPU core's own cache cost little.
-        made = []
-        for i in _slices(rows, count):
-            part = None if add is None else add[i]
-            made.append(_normalise(y[i], out[i], gamma[i], beta[i], part, relu, eps))
-        mean, var, inv = (torch.cat(parts) for parts in zip(*made, strict=True))
-        return mean, var, inv
     mean = y.mean(1)
     y.sub_(mean[:, None])
-    var = torch.linalg.vector_norm(y, dim=1).square_().div_(count)
+    var = torch.linalg.vector_norm(y, dim=1).square_().div_(y.shape[1])
     inv = (var + eps).rsqrt_()
     torch.mul(y, (gamma * inv)[:, None], out=out).add_(beta[:, None])
     if add is not None:
@@ -119,20 +109,6 @@ def _norm_backward(
 
     With ``keep``, the gradient before the batch norm, too: that of what was added.
     """
-    rows, count = centred.shape
-    if rows * count > CHUNK and rows > 1:
-        dx = torch.empty_like(centred)
-        before = None if not keep else g if out is None else torch.empty_like(centred)
-        sums = []
-        for i in _slices(rows, count):
-            dx[i], dgamma, dbeta, part = _norm_backward(
-                g[i], centred[i], gamma[i], inv[i], None if out is None else out[i], keep
-            )
-            if before is not None and part is not None and before is not g:
-                before[i] = part
-            sums.append((dgamma, dbeta))
-        dgamma, dbeta = (torch.cat(s) for s in zip(*sums, strict=True))
-        return dx, dgamma, dbeta, before
     dz = g if out is None else torch.ops.aten.threshold_backward(g, out, 0)
     dy, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
         dz[None], centred[None], gamma, None, None, torch.zeros_like(inv), inv, True, 0.0, [True, True, True]
@@ -188,6 +164,21 @@ class _Mix(torch.autograd.Function):
         return dx, dweight, dbias, dgamma, dbeta, dadd, None, None, None, None
 
 
+def _folded(x: Tensor, weight: Tensor, bias: Tensor, n: int, add: Tensor | None, relu: bool, joints: int) -> Tensor:
+    """``mix`` in eval mode, the batch norm folded into weight and bias, in one piece of memory."""
+    rows, pixels = len(weight), x.shape[1]
+    y = x.new_empty(rows, pixels + (pixels // joints if joints else 0))
+    torch.mm(weight, x, out=y[:, :pixels])
+    if joints:
+        torch.mean(y[:, :pixels].view(rows, -1, joints), -1, out=y[:, pixels:])
+    y += bias[:, None]
+    if add is not None:
+        y[:n] += add
+    if relu:
+        y[:n].relu_()
+    return y
+
+
 def mix(
     x: Tensor,
     convolutions: Sequence[nn.Module],
@@ -219,6 +210,8 @@ def mix(
         scale, shift = norm.scale()
         bias = torch.cat([bias[:n] * scale + shift, bias[n:]])
         weight = torch.cat([weight[:n] * scale[:, None], weight[n:]])
+        if in_place(x):
+            return _folded(x, weight, bias, n, add, relu, joints)
         y = torch.addmm(bias[:, None], weight, x)
     if joints:
         y = torch.cat([y, y.view(len(y), -1, joints).mean(-1)], 1)
@@ -230,19 +223,30 @@ def mix(
     return head if n == len(weight) else torch.cat([head, y[n:]])
 
 
+def _by_subset(
+    y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor, inter: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``topology``'s product, and what all channels of a subset share; the tanh is written to ``inter``."""
+    intra = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2)
+    shared = intra * beta + fixed[:, None]
+    out = torch.empty_like(y)
+    for subset in range(len(q)):
+        graph = torch.sub(
+            q[subset, ..., :, None], k[subset, ..., None, :], out=None if inter is None else inter[subset]
+        ).tanh_()
+        made = graph.mul_(alpha) if inter is None else graph * alpha
+        made.add_(shared[subset])
+        torch.bmm(y[subset].flatten(0, 1), made.flatten(0, 1), out=out[subset].flatten(0, 1))
+    return out, intra, shared
+
+
 class _Topology(torch.autograd.Function):
     """y @ (tanh(q_i - k_j) * alpha + softmax_i(q_i . k_j) * beta + fixed), by subsets: one fits into the cache."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        intra = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2)
-        shared = intra * beta + fixed[:, None]
         inter = q.new_empty(*q.shape, q.shape[-1])
-        out = torch.empty_like(y)
-        for subset, graph in enumerate(inter):
-            torch.sub(q[subset, ..., :, None], k[subset, ..., None, :], out=graph).tanh_()
-            made = torch.mul(graph, alpha).add_(shared[subset])
-            torch.bmm(y[subset].flatten(0, 1), made.flatten(0, 1), out=out[subset].flatten(0, 1))
+        out, intra, shared = _by_subset(y, q, k, fixed, alpha, beta, inter)
         ctx.save_for_backward(y, q, k, alpha, beta, inter, intra, shared)
         return out
 
@@ -283,6 +287,8 @@ def topology(
     """
     if training and own_backward(q) and not learned:
         return cast(Tensor, _Topology.apply(y, q, k, fixed, alpha, beta)), None
+    if not training and not learned and in_place(q):
+        return _by_subset(y, q, k, fixed, alpha, beta, None)[0], None
     inter = torch.tanh(q.unsqueeze(-1) - k.unsqueeze(-2)) * alpha
     intra = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2) * beta
     graph = inter + (intra + fixed[:, None]).unsqueeze(1)
@@ -324,4 +330,6 @@ def combine(x: Tensor, share: Tensor, norm: nn.Module, *, training: bool) -> Ten
     if training:
         return F.relu(norms(y))
     scale, shift = norms.scale()
+    if in_place(x):
+        return y.mul_(scale[:, None]).add_(shift[:, None]).relu_()
     return F.relu(y * scale[:, None] + shift[:, None])

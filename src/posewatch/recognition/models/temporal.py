@@ -63,6 +63,33 @@ class _Padded:
         return made
 
 
+def _forward(
+    x: Tensor,
+    shape: Shape,
+    stride: int,
+    dilations: Sequence[int],
+    pooled: int,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+) -> Tensor:
+    row = sum(len(weight) for weight in weights)
+    padded = _Padded(x[: row + pooled], shape, max(dilations), stride)
+    out = x.new_empty(len(x), padded.after[0] * padded.after[1] * (shape[2] + 1))
+    for target, seen in zip(_views(out[row:], padded.after), padded.look(row, pooled, 1), strict=True):
+        torch.maximum(seen[0], seen[1], out=target[:pooled])
+        torch.maximum(target[:pooled], seen[2], out=target[:pooled])
+    rest = slice(row + pooled, None)
+    for target, part in zip(_views(out[rest], padded.after), _views(x[rest], shape), strict=True):
+        target.copy_(part[:, :, ::stride])
+    row = 0
+    for weight, bias, dilation in zip(weights, biases, dilations, strict=True):
+        rows = out[row : row + len(weight)]
+        torch.mm(weight.flatten(1), padded.columns(row, len(weight), dilation), out=rows)
+        rows.add_(bias[:, None])
+        row += len(weight)
+    return out
+
+
 class _Temporal(torch.autograd.Function):
     """Rows of x >= 0, in turn: one group for each weight (w, 3, w), as many for the max pool, the rest as they are."""
 
@@ -71,21 +98,7 @@ class _Temporal(torch.autograd.Function):
         ctx: Any, x: Tensor, shape: Shape, stride: int, dilations: Sequence[int], pooled: int, *parameters: Tensor
     ) -> Tensor:
         weights, biases = parameters[: len(dilations)], parameters[len(dilations) :]
-        row = sum(len(weight) for weight in weights)
-        padded = _Padded(x[: row + pooled], shape, max(dilations), stride)
-        out = x.new_empty(len(x), padded.after[0] * padded.after[1] * (shape[2] + 1))
-        for target, seen in zip(_views(out[row:], padded.after), padded.look(row, pooled, 1), strict=True):
-            torch.maximum(seen[0], seen[1], out=target[:pooled])
-            torch.maximum(target[:pooled], seen[2], out=target[:pooled])
-        rest = slice(row + pooled, None)
-        for target, part in zip(_views(out[rest], padded.after), _views(x[rest], shape), strict=True):
-            target.copy_(part[:, :, ::stride])
-        row = 0
-        for weight, bias, dilation in zip(weights, biases, dilations, strict=True):
-            rows = out[row : row + len(weight)]
-            torch.mm(weight.flatten(1), padded.columns(row, len(weight), dilation), out=rows)
-            rows.add_(bias[:, None])
-            row += len(weight)
+        out = _forward(x, shape, stride, dilations, pooled, weights, biases)
         ctx.save_for_backward(x, *weights)
         ctx.about = shape, stride, dilations, pooled
         return out
@@ -147,6 +160,8 @@ def temporal(
     dilations = [c.dilation[0] for c in parts]
     if training and fused.own_backward(x):
         return cast(Tensor, _Temporal.apply(x, shape, stride, dilations, pooled, *weights, *biases))
+    if not training and fused.in_place(x):
+        return _forward(x, shape, stride, dilations, pooled, weights, biases)
     return torch.cat([_plain(part, weights, biases, dilations, pooled, stride) for part in _views(x, shape)], 1)
 
 
@@ -161,8 +176,7 @@ def _plain(
         padded = F.pad(part, (0, 0, dilation, dilation))
         columns = torch.cat([padded[:, :, k * dilation : k * dilation + t : stride] for k in range(3)])
         made.append(torch.addmm(bias[:, None], weight.flatten(1), columns.flatten(1)))
-    padded = F.pad(rows[-2], (0, 0, 1, 1))
-    first, second, third = (padded[:, :, k : k + t : stride] for k in range(3))
-    made.append(torch.maximum(torch.maximum(first, second), third).flatten(1))
+    # Not by comparing shifted copies: of equal frames, the first must get the gradient.
+    made.append(F.max_pool2d(rows[-2], (3, 1), (stride, 1), (1, 0)).flatten(1))
     made.append(rows[-1][:, :, ::stride].flatten(1))
     return torch.cat(made)

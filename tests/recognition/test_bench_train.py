@@ -1,0 +1,172 @@
+"""ProtoGCN as it is arranged here computes what its published arrangement does, and the benchmark of the two runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.nn import functional as F  # noqa: E402
+
+from posewatch.errors import InputError  # noqa: E402
+from posewatch.recognition import bench_train  # noqa: E402
+from posewatch.recognition.models import fused, temporal  # noqa: E402
+from posewatch.recognition.models.protogcn import ProtoGCN  # noqa: E402
+
+SIZE = bench_train.Size(width=16, batch=3, frames=11, classes=5, prototypes=7)
+
+
+def network(arrangement, dtype=torch.float64, size=SIZE):
+    """Every term far from its initial value, at which the learned graph is switched off."""
+    torch.manual_seed(1)
+    made = bench_train.build(arrangement, size).to(dtype)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    made.prototypes.dropout = 0.0
+    return made
+
+
+def clips(dtype=torch.float64, size=SIZE):
+    torch.manual_seed(2)
+    x = torch.randn(size.batch, size.people, size.frames, 17, 3, dtype=dtype)
+    # A person who keeps still: of equal frames, the max pool must choose the same one.
+    x[0, 0] = x[0, 0, :1]
+    return x, torch.tensor([[1, 1], [1, 0], [1, 1]], dtype=dtype), torch.tensor([0, 4, 2])
+
+
+def trained(made):
+    x, present, labels = clips()
+    x.requires_grad_()
+    out = made(x, present)
+    loss = F.cross_entropy(out.logits, labels) + 0.3 * made.auxiliary_loss(out, labels)
+    loss.backward()
+    return {
+        "loss": loss.detach(),
+        "reconstruction": out.reconstruction.detach(),
+        "x": x.grad,
+        **{f"grad {k}": v.grad for k, v in made.named_parameters()},
+        **{f"buffer {k}": v for k, v in made.named_buffers()},
+    }
+
+
+def assert_equal(got, want, tolerance=1e-9):
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        assert (got[name] - value).abs().max() <= tolerance * max(1, value.abs().max()), name
+
+
+@pytest.mark.parametrize("arrangement", ["ours", "ours, recomputing"])
+def test_training_equals_the_published_arrangement(arrangement):
+    assert_equal(trained(network(arrangement)), trained(network("published")))
+
+
+def test_ordinary_operations_say_the_same(monkeypatch):
+    """What runs on GPUs and on several processes."""
+    want = trained(network("ours"))
+    monkeypatch.setattr(fused, "own_backward", lambda x: False)
+    assert_equal(trained(network("ours")), want)
+
+
+def test_forward_equals_the_published_arrangement():
+    x, present, _ = clips(torch.float32)
+    ours, published = network("ours", torch.float32).eval(), network("published", torch.float32).eval()
+    with_gradients = ours(x, present)
+    with torch.no_grad():
+        got, want = ours(x, present), published(x, present)
+    for name in ("logits", "embedding"):
+        assert (getattr(got, name) - getattr(want, name)).abs().max() < 1e-4
+        assert (getattr(got, name) - getattr(with_gradients, name)).abs().max() < 1e-4
+
+
+def test_state_dicts_are_interchangeable():
+    ours, published = network("ours"), network("published")
+    assert list(ours.state_dict()) == list(published.state_dict())
+    assert not isinstance(ours, bench_train.Published)
+
+
+def test_a_second_backward_pass_adds_the_same_again():
+    made = network("ours")
+    x, present, labels = clips()
+    loss = F.cross_entropy(made(x, present).logits, labels)
+    loss.backward(retain_graph=True)
+    once = {k: v.grad.clone() for k, v in made.named_parameters() if v.grad is not None}
+    loss.backward()
+    assert_equal(
+        {k: v.grad for k, v in made.named_parameters() if v.grad is not None}, {k: 2 * v for k, v in once.items()}
+    )
+
+
+@pytest.mark.parametrize(("stride", "frames"), [(1, 3), (2, 5), (2, 6)])
+def test_gradients_of_the_temporal_branches(stride, frames):
+    """Against differences, on fewer frames than the widest kernel spans."""
+    torch.manual_seed(0)
+    shape, widths = (2, frames, 2), (2, 1)
+    convolutions = [
+        torch.nn.Conv2d(w, w, (3, 1), (stride, 1), (d, 0), (d, 1)).double() for w, d in zip(widths, (1, 4), strict=True)
+    ]
+    x = torch.rand(5, 2 * frames * 3, dtype=torch.float64).requires_grad_()
+    parameters = [p for c in convolutions for p in c.parameters()]
+
+    def call(x, *_):
+        return temporal.temporal(x, shape, convolutions, 1, stride, training=True)
+
+    assert torch.autograd.gradcheck(call, (x, *parameters))
+    part = x[:2, : 2 * frames * 2].view(2, 2, frames, 2).transpose(0, 1)
+    want = convolutions[0](part).transpose(0, 1).flatten(1)
+    assert torch.allclose(call(x)[:2, : want.shape[1]], want)
+
+
+def test_recomputing_needs_less_memory_per_block():
+    """What autograd keeps between the passes, counted by its own hooks."""
+    kept, size = {}, bench_train.Size(width=24, batch=2, frames=60, prototypes=7)
+    for name in ("ours", "ours, recomputing", "published"):
+        made, seen = network(name, torch.float32, size), {}
+        x = clips(torch.float32, size)[0]
+
+        def keep(tensor, seen=seen):
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            out = made(x)
+        kept[name] = sum(seen.values())
+        del out
+    assert kept["ours"] < 0.9 * kept["published"]
+    assert kept["ours, recomputing"] < 0.2 * kept["ours"]
+
+
+def test_the_benchmark_writes_json_and_a_table(tmp_path, capsys):
+    words = ["--width", "8", "--batch", "2", "--frames", "6", "--steps", "1", "--out", str(tmp_path / "bench")]
+    assert bench_train.main(words) == 0
+    result = json.loads((tmp_path / "bench/bench_train.json").read_text())
+    assert [row["arrangement"] for row in result["rows"]] == list(bench_train.ARRANGEMENTS)
+    assert result["rows"][0]["ratios"] == dict.fromkeys(result["rows"][0]["ratios"], 1.0)
+    for row in result["rows"]:
+        assert row["step"]["cpu_seconds"] > 0 < row["forward"]["cpu_seconds"]
+        assert row["peak"] > row["peak_of_step"] > 0
+    table = (tmp_path / "bench/bench_train.md").read_text()
+    assert table == capsys.readouterr().out
+    assert table.count("\n| ") == 1 + len(bench_train.ARRANGEMENTS)
+    assert sorted(p.name for p in (tmp_path / "bench").iterdir()) == ["bench_train.json", "bench_train.md"]
+
+
+def test_refusals(tmp_path, capsys):
+    assert bench_train.main(["--width", "2", "--out", str(tmp_path / "none")]) == 1
+    assert "--width must be at least 8" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(InputError, match="measuring 'published' failed"):
+        bench_train.compare(bench_train.Size(layout="coco17", width=8, frames=0), [1])
+
+
+def test_a_trimmed_network_trains_without_its_prototypes():
+    made = network("ours")
+    made.trim()
+    x, present, labels = clips()
+    out = made(x, present)
+    assert out.reconstruction is None
+    F.cross_entropy(out.logits, labels).backward()
+    assert isinstance(made, ProtoGCN)
+    assert made.blocks[0].graph.topology.grad is not None
