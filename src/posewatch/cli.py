@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from posewatch import __version__
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
+from posewatch.recognition import event_verbs
 from posewatch.recognition import verbs as verbs_of
 
 if TYPE_CHECKING:
@@ -319,6 +320,8 @@ def build_parser() -> argparse.ArgumentParser:
     verbs_of.judge_options(made)
     made.add_argument("--draws", type=int, default=3, help="random draws of each disturbance")
     made.add_argument("--draw-seed", type=int, default=0)
+    made = verb("events", event_verbs.events_files, "alarms on whole videos against what happened", parent=common)
+    event_verbs.options(made)
     made = verb("ensemble", verbs_of.ensemble_files, "several checkpoints as one, averaged", parent=common)
     made.add_argument("checkpoints", type=Path, nargs="+")
     made.add_argument("--weights", type=float, nargs="+", help="one for each checkpoint (default: equal)")

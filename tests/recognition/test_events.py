@@ -1,4 +1,3 @@
-import argparse
 import json
 import math
 from pathlib import Path
@@ -6,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from posewatch.cli import build_parser, main
 from posewatch.errors import ConfigError, InputError, LabelError
 from posewatch.recognition import event_verbs
 from posewatch.recognition.alarms import Event, Hysteresis, detect, ious, match
@@ -271,9 +271,7 @@ def test_annotations_of_real_falls():
 
 
 def parsed(*words):
-    parser = argparse.ArgumentParser()
-    event_verbs.options(parser)
-    return parser.parse_args([str(word) for word in words])
+    return build_parser().parse_args(["events", *(str(word) for word in words)])
 
 
 def test_from_files_to_report_and_picture(tmp_path):
@@ -294,3 +292,33 @@ def test_from_files_to_report_and_picture(tmp_path):
     assert (tmp_path / "b/events.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="say what the model says"):
         event_verbs.events_files(parsed("--intervals", tmp_path / "truth.csv", "--out", tmp_path))
+
+
+def test_a_checkpoint_scores_whole_videos(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    from skeletons import walk
+
+    from posewatch import layouts
+    from posewatch.config import TrainConfig
+    from posewatch.recognition.dataset import ClipSet, write_pyskl
+    from posewatch.recognition.recogniser import Recogniser, save
+
+    torch.manual_seed(0)
+    config = TrainConfig(width=0.1, prototypes=4, frames=12, people=2)
+    made = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)
+    save(tmp_path / "checkpoint.pt", made, made.state_dict())
+    videos = (walk(1, False, 100, people=2), walk(2, True, 25))
+    videos[0][:, 40:60] = 0
+    clips = ClipSet(videos, np.array([0, 1]), ("normal", "abnormal"), ("a", "b"), ("a", "b"))
+    write_pyskl(tmp_path / "videos.pkl", clips, {"test": range(2)})
+    (tmp_path / "truth.csv").write_text("video,start_s,end_s,label\nb,0.5,2,abnormal\n")
+    command = ["events", "--checkpoint", tmp_path / "checkpoint.pt", "--skeletons", tmp_path / "videos.pkl"]
+    command += ["--intervals", tmp_path / "truth.csv", "--out", tmp_path / "out"]
+    assert main([*map(str, command), "--window-s", "2", "--stride-s", "0.5"]) == 0
+    assert "camera-hours" in capsys.readouterr().out
+    windows = read_windows(tmp_path / "out/windows.jsonl")
+    assert [w.start_s for w in windows if w.video == "a"] == [0.5 * i for i in range(17)]
+    assert [w.start_s for w in windows if w.video == "b"] == [0, 0.5]
+    assert {w.start_s for w in windows if w.p == 0} == {4.0}, "nobody is seen in this window"
+    assert main([str(word) for word in command]) != 0
+    assert "--window-s SECONDS" in capsys.readouterr().err

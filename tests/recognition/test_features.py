@@ -93,3 +93,20 @@ def test_partner_stream_is_the_way_to_the_other_person(batch):
     others = three[0, 1:, :, :, :2].mean((0, 2))[:, None]
     got = Features(COCO, 30).stack(three, torch.ones(1, 3), "p")
     assert torch.allclose(got[0, 0], three[0, 0, :, :, :2] - others, atol=1e-5)
+
+
+def test_contact_stream_is_the_way_to_the_nearest_joint_of_another_person(batch):
+    batch[0, 1] = 0
+    features = Features(COCO, 30)
+    x, present = features(batch)
+    got = features.stack(x, present, "c")
+    assert (got[0] == 0).all(), "who is alone touches nobody"
+    points, others = x[2, 0, :, :, :2], x[2, 1, :, :, :2]
+    way = others[:, None] - points[:, :, None]
+    nearest = way.gather(2, way.norm(dim=-1).argmin(2)[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
+    assert (got[2, 0] - nearest).norm(dim=-1).median() < 0.15
+    assert (got[2, 0].norm(dim=-1) <= way.norm(dim=-1).amin(2) + 0.3).all()
+    assert torch.allclose(features.stack(x[:, [1, 0]], present[:, [1, 0]], "c"), got[:, [1, 0]], atol=1e-5)
+    absent = torch.cat([x[2:3], x[3:4, :1]], 1)
+    assert torch.allclose(features.stack(absent, torch.tensor([[1.0, 1.0, 0.0]]), "c")[0, :2], got[2], atol=1e-4)
+    assert features.stack(x[:, :1], present[:, :1], "c").abs().max() == 0

@@ -160,6 +160,12 @@ def test_trimmed_network_says_the_same(want):
     assert torch.equal(before, after)
 
 
+def test_arranged_for_inference_it_says_the_same(want):
+    network = from_arrays(want).eval().for_inference()
+    with torch.no_grad():
+        near(network(torch.from_numpy(want["x"])).logits, want["eval/logits"], 5e-5)
+
+
 class Rounding(TorchDispatchMode):
     """Double precision with the rounding errors of single: what each operation sums up is off by a random 2**-23."""
 

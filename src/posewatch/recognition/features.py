@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from posewatch.errors import ConfigError
 from posewatch.layouts import Layout
 
-STREAMS = ("j", "b", "k", "p", "jm", "bm", "km", "pm")
-"""joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), and the
-motion of each. The partner streams are ours: what two people do to each other is in the room between them."""
+STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm")
+"""joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact
+(nearest joint of another person - joint), and the motion of each. The partner and contact streams are ours: what two
+people do to each other is in the room between them."""
 KINDS = ("body", "raw")
 
 
@@ -48,6 +49,25 @@ def partner(x: Tensor, present: Tensor | None = None) -> Tensor:
     count = weight.sum(1, keepdim=True) - weight
     apart = x[..., :2] - others[..., :2] / count.clamp(min=1)
     return torch.cat([apart * (count > 0), x[..., 2:]], -1)
+
+
+def contact(x: Tensor, present: Tensor | None = None) -> Tensor:
+    """(N, M, T, V, 3) → from each joint to the nearest one of others who are there (N, M); zero for who is alone.
+
+    Between joints about as near (a seventh of a body's size apart) it takes a middle, so that it does not jump.
+    """
+    n, m, t, v, _ = x.shape
+    xy = x[..., :2]
+    there = x.new_ones(n, m) if present is None else present
+    spread = ((xy - xy.mean(3, keepdim=True)) ** 2).sum(-1).mean((2, 3))
+    spread = ((spread * there).sum(1) / there.sum(1).clamp(min=1)).clamp(min=1e-6)
+    points = xy.transpose(1, 2).reshape(n, t, m * v, 2)
+    square = ((points.unsqueeze(3) - points.unsqueeze(2)) ** 2).sum(-1) / spread[:, None, None, None]
+    other = (1 - torch.eye(m, dtype=x.dtype, device=x.device)) * there[:, None, :]
+    other = other.repeat_interleave(v, 1).repeat_interleave(v, 2)[:, None]
+    share = torch.softmax(-square / 0.02 - (1 - other) * 1e6, -1)
+    way = (share @ points - points) * other.amax(-1, keepdim=True)
+    return torch.cat([way.view(n, t, m, v, 2).transpose(1, 2), x[..., 2:]], -1)
 
 
 def _step(a: Tensor, b: Tensor, mean_score: bool) -> Tensor:
@@ -105,6 +125,8 @@ class Features(nn.Module):
             x = bone(x, self.grandparents, mean_score)
         elif name.startswith("p"):
             x = partner(x, present)
+        elif name.startswith("c"):
+            x = contact(x, present)
         return motion(x, mean_score) if name.endswith("m") else x
 
     def normalise(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:

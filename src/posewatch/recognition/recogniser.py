@@ -113,10 +113,9 @@ class Recogniser(nn.Module):
         )
         return cast(Tensor, p), torch.cat([o.embedding.float() for o in outputs], 1)
 
-    def trim(self) -> None:
-        """Drop what only training needs."""
-        for network in self.networks:
-            cast(Network, network).trim()
+    def arrange_for_inference(self) -> None:
+        """Drop what only training needs and arrange the networks for export; answers do not change."""
+        self.networks = nn.ModuleList(cast(Network, network).for_inference() for network in self.networks)
 
     @property
     def device(self) -> torch.device:

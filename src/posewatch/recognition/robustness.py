@@ -24,7 +24,6 @@ from posewatch.recognition.evaluation import check, decisions, scores_of
 from posewatch.recognition.measures import measure
 from posewatch.recognition.recogniser import Recogniser, write_atomically
 
-RobustnessGate = RobustnessConfig
 TENTHS = tuple(round(0.1 * i, 1) for i in range(9))
 LEVELS: dict[str, tuple[float, ...]] = {
     "joints_dropped": TENTHS,

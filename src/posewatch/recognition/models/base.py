@@ -30,6 +30,11 @@ class Network(nn.Module):
     def trim(self) -> None:
         """Drop the parts that only training needs; eval outputs do not change."""
 
+    def for_inference(self) -> Network:
+        """A network with equal eval outputs that is arranged for export; it may share weights with this one."""
+        self.trim()
+        return self
+
 
 def mean_over_people(x: Tensor, present: Tensor | None) -> Tensor:
     """Mean over the second dimension of (N, M, ...); with ``present`` (N, M) in 0..1, of those who are there only."""

@@ -23,6 +23,7 @@ from posewatch.recognition import parallel
 from posewatch.recognition.models import protogcn_names as names
 from posewatch.recognition.models.base import Network, Output, mean_over_people
 from posewatch.recognition.models.fused import combine, frozen, mix, topology
+from posewatch.recognition.models.protogcn_inference import InferenceProtoGCN
 from posewatch.recognition.models.temporal import temporal
 
 SUBSETS = 8
@@ -257,6 +258,9 @@ class ProtoGCN(Network):
 
     def trim(self) -> None:
         self.prototypes = self.contrast = None
+
+    def for_inference(self) -> Network:
+        return InferenceProtoGCN(self).train(self.training)
 
 
 def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
