@@ -32,6 +32,7 @@ from posewatch.recognition import parallel
 from posewatch.recognition.augment import Augment
 from posewatch.recognition.dataset import ClipSet
 from posewatch.recognition.models.base import Network
+from posewatch.recognition.models.fused import place_gradients
 from posewatch.recognition.recogniser import (
     Recogniser,
     choose_threshold,
@@ -277,6 +278,7 @@ class _Run:
         self.steps = max(MIN_STEPS, math.ceil(len(train_set) / config.batch))
         self.average = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
         self.key = self._key()
+        place_gradients(self.recogniser)
         self.epoch, self.history, self.stopped = 0, [], False  # type: tuple[int, list[dict[str, Any]], bool]
         self.best: dict[str, Tensor] | None = None
         self.best_loss, self.best_epoch = math.inf, 0
@@ -292,7 +294,7 @@ class _Run:
             labels = torch.from_numpy(self.train_set.labels[picked]).to(self.device)
             for group in self.optimiser.param_groups:
                 group["lr"] = config.lr * self._rate(self.epoch * self.steps + step)
-            self.optimiser.zero_grad()
+            self.optimiser.zero_grad(set_to_none=False)
             try:
                 loss, parts, right, spread = self.losses(batch, labels)
                 loss.backward()

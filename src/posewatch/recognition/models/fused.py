@@ -43,6 +43,65 @@ def in_place(x: Tensor) -> bool:
     return not (torch.is_grad_enabled() or tracing or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"))
 
 
+class Kept:
+    """What a function with its own backward pass keeps: tensors, and what it takes to compute its output again.
+
+    A function whose input is such an output keeps the node that made it instead (``origin``), which runs later in the
+    backward pass: one matrix of activations for each convolution is all that stays in memory from pass to pass.
+    """
+
+    @staticmethod
+    def save(ctx: Any, x: Tensor, source: Any, *tensors: Tensor | None) -> None:
+        """Keep ``x``, or the node that computes it again, and tensors."""
+        ctx.source, ctx.shape_of_x = source, x.shape
+        ctx.save_for_backward(x if source is None else None, *tensors)
+
+    @staticmethod
+    def tensors(ctx: Any) -> Sequence[Any]:
+        """What was saved without x; checkpointing allows a look at ``saved_tensors`` only once."""
+        if not hasattr(ctx, "looked"):
+            ctx.looked = ctx.saved_tensors
+        return cast("Sequence[Any]", ctx.looked[1:])
+
+    @staticmethod
+    def x(ctx: Any) -> Tensor:
+        """The input that was saved, or is computed again."""
+        Kept.tensors(ctx)
+        return cast(Tensor, ctx.looked[0] if ctx.source is None else Kept.output(ctx.source).view(ctx.shape_of_x))
+
+    @staticmethod
+    def output(ctx: Any) -> Tensor:
+        """The output of a function that can compute it again."""
+        if not hasattr(ctx, "again"):
+            ctx.again = ctx.rebuild(ctx, *Kept.tensors(ctx))
+        return cast(Tensor, ctx.again)
+
+    @staticmethod
+    def drop(ctx: Any) -> None:
+        """At the end of a backward pass: let go of what was computed again."""
+        ctx.looked = ctx.again = None
+        del ctx.looked, ctx.again
+
+
+def place_gradients(module: nn.Module) -> None:
+    """Make room for the gradients before the first step; ``zero_grad(set_to_none=False)`` keeps it.
+
+    Made during the backward pass they would come to lie in the room that activations have left, which no other
+    activation would fit into then: in full-size training on a CPU that takes a quarter of all memory.
+    """
+    for parameter in module.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def origin(x: Tensor) -> Any:
+    """The node that can compute ``x`` again, if ``x`` is its output or a view of that; else None."""
+    node = x.grad_fn
+    while node is not None and node.name() == "ViewBackward0":
+        node = node.next_functions[0][0]
+    return node if hasattr(node, "rebuild") else None
+
+
 class Norms:
     """The batch norms of branches side by side, as one over their concatenated channels."""
 
@@ -87,29 +146,38 @@ class Norms:
 
 
 def _normalise(
-    y: Tensor, out: Tensor, gamma: Tensor, beta: Tensor, add: Tensor | None, relu: bool, eps: float
+    y: Tensor, gamma: Tensor, beta: Tensor, add: Tensor | None, relu: bool, eps: float, out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Write relu(batch_norm(y) + add) to ``out``, centre ``y`` in place; its mean, variance, 1 / deviation (C,)."""
     mean = y.mean(1)
     y.sub_(mean[:, None])
     var = torch.linalg.vector_norm(y, dim=1).square_().div_(y.shape[1])
     inv = (var + eps).rsqrt_()
-    torch.mul(y, (gamma * inv)[:, None], out=out).add_(beta[:, None])
-    if add is not None:
-        out.add_(add)
-    if relu:
-        out.relu_()
+    _affine(y, gamma * inv, beta, add, relu, out)
     return mean, var, inv
 
 
+def _affine(y: Tensor, scale: Tensor, shift: Tensor, add: Tensor | None, relu: bool, out: Tensor) -> Tensor:
+    """``out`` = relu(y * scale + shift + add), rows (C, pixels) with scale and shift (C,)."""
+    torch.mul(y, scale[:, None], out=out).add_(shift[:, None])
+    if add is not None:
+        out.add_(add)
+    return out.relu_() if relu else out
+
+
 def _norm_backward(
-    g: Tensor, centred: Tensor, gamma: Tensor, inv: Tensor, out: Tensor | None, keep: bool
+    g: Tensor, centred: Tensor, gamma: Tensor, inv: Tensor, out: Tensor | None, keep: bool, over: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Gradients of a batch norm's input, weight and bias from that of ``_normalise``'s ``out`` (None: not rectified).
 
-    With ``keep``, the gradient before the batch norm, too: that of what was added.
+    With ``keep``, the gradient before the batch norm, too: that of what was added. With ``over``, ``out`` is not needed
+    any more, and written over.
     """
-    dz = g if out is None else torch.ops.aten.threshold_backward(g, out, 0)
+    dz = g
+    if out is not None and over:
+        dz = torch.ops.aten.threshold_backward.grad_input(g, out, 0, grad_input=out)
+    elif out is not None:
+        dz = torch.ops.aten.threshold_backward(g, out, 0)
     dy, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
         dz[None], centred[None], gamma, None, None, torch.zeros_like(inv), inv, True, 0.0, [True, True, True]
     )
@@ -122,7 +190,7 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, add: Tensor | None,
-        relu: bool, joints: int, eps: float, update: Update,
+        relu: bool, joints: int, eps: float, update: Update, again: bool, source: Any,
     ) -> Tensor:  # fmt: skip
         rows, n, pixels = len(weight), len(gamma), x.shape[1]
         y = x.new_empty(rows, pixels + (pixels // joints if joints else 0))
@@ -130,19 +198,41 @@ class _Mix(torch.autograd.Function):
         if joints:
             torch.mean(y[:, :pixels].view(rows, -1, joints), -1, out=y[:, pixels:])
         out = torch.empty_like(y)
-        mean, var, inv = _normalise(y[:n], out[:n], gamma, beta, add, relu, eps)
+        mean, var, inv = _normalise(y[:n], gamma, beta, add, relu, eps, out[:n])
         update(mean + bias[:n], var, y.shape[1])
         if n < rows:
             torch.add(y[n:], bias[n:, None], out=out[n:])
-        ctx.save_for_backward(x, weight, gamma, inv, y[:n], out if relu else None)
-        ctx.joints, ctx.add = joints, add is not None
+        if again:
+
+            def rebuild(
+                _: Any, weight: Tensor, gamma: Tensor, inv: Tensor, y: Tensor, beta: Tensor, *rest: Tensor
+            ) -> Tensor:
+                made = torch.empty_like(y)
+                _affine(y[:n], gamma * inv, beta, rest[1] if len(rest) > 1 else None, relu, made[:n])
+                if n < rows:
+                    torch.add(y[n:], rest[0][n:, None], out=made[n:])
+                return made
+
+            ctx.rebuild = rebuild
+            Kept.save(ctx, x, source, weight, gamma, inv, y, beta, bias, *([] if add is None else [add]))
+        else:
+            Kept.save(ctx, x, source, weight, gamma, inv, y[:n], out if relu else None)
+        ctx.joints, ctx.relu, ctx.add = joints, relu, add is not None
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, gamma, inv, y, out = ctx.saved_tensors
-        g, n, pixels, joints = gradients[0].contiguous(), len(gamma), x.shape[1], ctx.joints
-        dy, dgamma, dbeta, dadd = _norm_backward(g[:n], y, gamma, inv, None if out is None else out[:n], ctx.add)
+        weight, gamma, inv, y, out = Kept.tensors(ctx)[:5]
+        over = hasattr(ctx, "rebuild")
+        if over:
+            out = Kept.output(ctx) if ctx.relu else None
+        g, n, joints = gradients[0].contiguous(), len(gamma), ctx.joints
+        out = None if out is None else out[:n]
+        dy, dgamma, dbeta, dadd = _norm_backward(g[:n], y[:n], gamma, inv, out, ctx.add, over)
+        del out, y
+        x = Kept.x(ctx)
+        Kept.drop(ctx)
+        pixels = x.shape[1]
         tail = g[n:]
         dbias = g.new_zeros(len(g))  # what a batch norm follows has none: its mean is subtracted
         if n < len(g):
@@ -161,7 +251,7 @@ class _Mix(torch.autograd.Function):
             torch.mm(tail, x.t(), out=dweight[n:])
             if dx is not None:
                 dx.addmm_(weight[n:].t(), tail)
-        return dx, dweight, dbias, dgamma, dbeta, dadd, None, None, None, None
+        return dx, dweight, dbias, dgamma, dbeta, dadd, None, None, None, None, None, None
 
 
 def _folded(x: Tensor, weight: Tensor, bias: Tensor, n: int, add: Tensor | None, relu: bool, joints: int) -> Tensor:
@@ -188,11 +278,13 @@ def mix(
     add: Tensor | None = None,
     relu: bool = True,
     joints: int = 0,
+    again: bool = False,
 ) -> Tensor:
     """1x1 convolutions side by side, their batch norms, plus ``add``, ReLU: (C, pixels) → (D, pixels).
 
     With ``joints`` V > 0, pixels end with the joints: the mean joint's pixels / V follow all others, as if it had been
     appended to ``x`` (convolutions are linear). Convolutions beyond the norms are neither normalised nor rectified.
+    With ``again``, training computes the result once more for the gradients, element by element, and does not keep it.
     """
     parts = cast("Sequence[nn.Conv2d]", convolutions)
     weight = parts[0].weight.flatten(1) if len(parts) == 1 else torch.cat([c.weight.flatten(1) for c in parts])
@@ -202,7 +294,10 @@ def mix(
     n = len(norm.weight)
     if training and own_backward(x):
         return cast(
-            Tensor, _Mix.apply(x, weight, bias, norm.weight, norm.bias, add, relu, joints, norm.eps, norm.update)
+            Tensor,
+            _Mix.apply(
+                x, weight, bias, norm.weight, norm.bias, add, relu, joints, norm.eps, norm.update, again, origin(x)
+            ),
         )
     if training:
         y = torch.mm(weight, x) + bias[:, None]
@@ -240,19 +335,35 @@ def _by_subset(
     return out, intra, shared
 
 
+def _product(
+    ctx: Any, _q: Tensor, _k: Tensor, alpha: Tensor, _b: Tensor, inter: Tensor, _: Tensor, shared: Tensor
+) -> Tensor:
+    y = Kept.x(ctx)
+    out = torch.empty_like(y)
+    for subset, graph in enumerate(inter):
+        made = torch.mul(graph, alpha).add_(shared[subset])
+        torch.bmm(y[subset].flatten(0, 1), made.flatten(0, 1), out=out[subset].flatten(0, 1))
+    return out
+
+
 class _Topology(torch.autograd.Function):
     """y @ (tanh(q_i - k_j) * alpha + softmax_i(q_i . k_j) * beta + fixed), by subsets: one fits into the cache."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor, source: Any
+    ) -> Tensor:
         inter = q.new_empty(*q.shape, q.shape[-1])
         out, intra, shared = _by_subset(y, q, k, fixed, alpha, beta, inter)
-        ctx.save_for_backward(y, q, k, alpha, beta, inter, intra, shared)
+        ctx.rebuild = _product
+        Kept.save(ctx, y, source, q, k, alpha, beta, inter, intra, shared)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        y, q, k, alpha, beta, inter, intra, shared = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, alpha, beta, inter, intra, shared = Kept.tensors(ctx)
+        y = Kept.x(ctx)
+        Kept.drop(ctx)  # of the product too, which the next one has used by now
         g = gradients[0].contiguous()
         dy, dq, dk, dshared = torch.empty_like(y), torch.empty_like(q), torch.empty_like(k), torch.empty_like(shared)
         dalpha = torch.zeros_like(alpha)
@@ -274,7 +385,7 @@ class _Topology(torch.autograd.Function):
         alike = torch.ops.aten._softmax_backward_data(dshared * beta, intra, -2, g.dtype)  # (K, B, V, V)
         dq += (alike @ k.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         dk += (q.permute(0, 2, 1, 3) @ alike).permute(0, 2, 1, 3)
-        return dy, dq, dk, dshared.sum(1), dalpha, dbeta
+        return dy, dq, dk, dshared.sum(1), dalpha, dbeta, None
 
 
 def topology(
@@ -286,7 +397,7 @@ def topology(
     differently queries and keys (K, C, B, V) move, plus ``beta`` times how alike they are.
     """
     if training and own_backward(q) and not learned:
-        return cast(Tensor, _Topology.apply(y, q, k, fixed, alpha, beta)), None
+        return cast(Tensor, _Topology.apply(y, q, k, fixed, alpha, beta, origin(y))), None
     if not training and not learned and in_place(q):
         return _by_subset(y, q, k, fixed, alpha, beta, None)[0], None
     inter = torch.tanh(q.unsqueeze(-1) - k.unsqueeze(-2)) * alpha
@@ -304,15 +415,23 @@ class _Combine(torch.autograd.Function):
         pixels = x.shape[1] // (joints + 1) * joints
         y = torch.addcmul(x[:, :pixels].view(rows, -1, joints), x[:, pixels:, None], share).view(rows, pixels)
         out = torch.empty_like(y)
-        mean, var, inv = _normalise(y, out, gamma, beta, None, True, eps)
+        mean, var, inv = _normalise(y, gamma, beta, None, True, eps, out)
         update(mean, var, pixels)
-        ctx.save_for_backward(share, gamma, inv, y, out, x[:, pixels:].clone())
+
+        def rebuild(_: Any, share: Tensor, gamma: Tensor, beta: Tensor, inv: Tensor, y: Tensor) -> Tensor:
+            return _affine(y, gamma * inv, beta, None, True, torch.empty_like(y))
+
+        ctx.rebuild = rebuild
+        Kept.save(ctx, x[:, pixels:].clone(), None, share, gamma, beta, inv, y)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        share, gamma, inv, y, out, middle = ctx.saved_tensors
-        dy, dgamma, dbeta, _ = _norm_backward(gradients[0], y, gamma, inv, out, False)
+        share, gamma, _, inv, y = Kept.tensors(ctx)
+        middle = Kept.x(ctx)
+        dy, dgamma, dbeta, _ = _norm_backward(gradients[0], y, gamma, inv, Kept.output(ctx), False, True)
+        Kept.drop(ctx)
+        del y
         by_joint = dy.view(-1, len(share))
         dx = torch.cat([dy, torch.mv(by_joint, share).view_as(middle)], 1)
         dshare = torch.mv(by_joint.t(), middle.view(-1))

@@ -65,14 +65,16 @@ class GraphConvolution(nn.Module):
         bias = torch.cat([cast(Tensor, self.query.bias), cast(Tensor, self.key.bias)])
         q, k = torch.addmm(bias[:, None], weight, still).view(2, SUBSETS, self.mid, b, v)
         pixels = x.view(c, -1)
-        y = mix(pixels, [self.pre[0]], [self.pre[1]], training=self.training).view(SUBSETS, self.mid, b, t, v)
+        y = mix(pixels, [self.pre[0]], [self.pre[1]], training=self.training, again=True).view(
+            SUBSETS, self.mid, b, t, v
+        )
         y, learned = topology(
             y, q, k, self.topology, self.alpha[0], self.beta[0], training=self.training, learned=self.reports
         )
         add = pixels
         if isinstance(self.down, nn.Sequential):
             add = mix(pixels, [self.down[0]], [self.down[1]], training=self.training, relu=False)
-        y = mix(y.view(-1, b * t * v), [self.post], [self.norm], training=self.training, add=add)
+        y = mix(y.view(-1, b * t * v), [self.post], [self.norm], training=self.training, add=add, again=True)
         if learned is not None:
             learned = learned.view(-1, b, v, v).transpose(0, 1)
         return y.view(-1, b, t, v), learned
@@ -110,7 +112,7 @@ class TemporalConvolution(nn.Module):
         branches = cast("list[nn.Sequential]", list(self.branches))
         reduce = [*(branch[0] for branch in branches[:-1]), self.branches[-1]]
         norms = [branch[1] for branch in branches[:-1]]
-        y = mix(x.view(c, -1), reduce, norms, training=self.training, joints=v)
+        y = mix(x.view(c, -1), reduce, norms, training=self.training, joints=v, again=True)
         pooled = cast(nn.Conv2d, reduce[-2]).out_channels
         y = temporal(y, (b, t, v), [branch[3] for branch in branches[:-2]], pooled, self.stride, training=self.training)
         y = combine(y, self.mean_joint[:v], self.transform[0], training=self.training)

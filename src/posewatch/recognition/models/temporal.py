@@ -95,17 +95,26 @@ class _Temporal(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, shape: Shape, stride: int, dilations: Sequence[int], pooled: int, *parameters: Tensor
+        ctx: Any,
+        x: Tensor,
+        shape: Shape,
+        stride: int,
+        dilations: Sequence[int],
+        pooled: int,
+        source: Any,
+        *parameters: Tensor,
     ) -> Tensor:
         weights, biases = parameters[: len(dilations)], parameters[len(dilations) :]
         out = _forward(x, shape, stride, dilations, pooled, weights, biases)
-        ctx.save_for_backward(x, *weights)
+        fused.Kept.save(ctx, x, source, *weights)
         ctx.about = shape, stride, dilations, pooled
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, *weights = ctx.saved_tensors
+        weights = fused.Kept.tensors(ctx)
+        x = fused.Kept.x(ctx)
+        fused.Kept.drop(ctx)
         shape, stride, dilations, pooled = ctx.about
         g = gradients[0].contiguous()
         dx = torch.empty_like(x)
@@ -127,7 +136,7 @@ class _Temporal(torch.autograd.Function):
             torch.mm(weight.flip(1).permute(2, 1, 0).reshape(width, -1), columns, out=dx[rows])
             dbiases.append(g[rows].sum(1))
             row += width
-        return dx, None, None, None, None, *dweights, *dbiases
+        return dx, None, None, None, None, None, *dweights, *dbiases
 
 
 def _pool_backward(x: Tensor, g: Tensor, dx: Tensor, shape: Shape, stride: int) -> None:
@@ -159,7 +168,7 @@ def temporal(
     biases = [cast(Tensor, c.bias) for c in parts]
     dilations = [c.dilation[0] for c in parts]
     if training and fused.own_backward(x):
-        return cast(Tensor, _Temporal.apply(x, shape, stride, dilations, pooled, *weights, *biases))
+        return cast(Tensor, _Temporal.apply(x, shape, stride, dilations, pooled, fused.origin(x), *weights, *biases))
     if not training and fused.in_place(x):
         return _forward(x, shape, stride, dilations, pooled, weights, biases)
     return torch.cat([_plain(part, weights, biases, dilations, pooled, stride) for part in _views(x, shape)], 1)
