@@ -20,11 +20,13 @@ class Progress:
 
     def __init__(self, stage: str, total: int, unit: str = "video") -> None:
         self.stage, self.total, self.unit, self.done = stage, total, unit, 0
-        self._file = os.environ.get("POSEWATCH_PROGRESS", "")
-        terminal = sys.stderr.isatty() and not self._file
+        # Of the processes that torchrun starts, the first one speaks for all.
+        self._quiet = quiet = os.environ.get("RANK", "0") != "0"
+        self._file = "" if quiet else os.environ.get("POSEWATCH_PROGRESS", "")
+        terminal = sys.stderr.isatty() and not self._file and not quiet
         self._bar = tqdm(total=total, desc=stage, unit=unit, disable=not terminal, leave=True)
-        self._lines = not terminal and not self._file
-        self._last = 0.0
+        self._lines = not terminal and not self._file and not quiet
+        self._last = self._printed = 0.0
 
     def __enter__(self) -> Progress:
         self._emit("", force=True)
@@ -49,7 +51,7 @@ class Progress:
         """A line for people that does not tear the bar."""
         if self._lines or self._file:
             print(json.dumps({"stage": self.stage, "message": message}), file=sys.stderr, flush=True)
-        else:
+        elif not self._quiet:
             tqdm.write(message, file=sys.stderr)
         self._write({"stage": self.stage, "message": message})
 
@@ -63,8 +65,7 @@ class Progress:
         row = {"stage": self.stage, "done": self.done, "total": self.total, "unit": self.unit, "note": note}
         if force or now - self._last > 0.2 or self.done >= self.total:
             self._write(row)
-        if self._lines and (force or now - self._last > 10):
+            self._last = now
+        if self._lines and (force or now - self._printed > 10):
             print(json.dumps(row), file=sys.stderr, flush=True)
-        elif not force and now - self._last <= 0.2:
-            return
-        self._last = now
+            self._printed = now

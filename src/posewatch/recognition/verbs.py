@@ -8,6 +8,7 @@ import fnmatch
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,14 +105,12 @@ def train_files(args: argparse.Namespace, experiment: Experiment) -> str:
     if args.out is None:
         raise InputError("say where to write checkpoint and metrics: --out DIR")
     clips, splits, layout = read(args)
-    for note in clips.notes:
-        print(f"posewatch: note: {note}", file=sys.stderr)
+    _say(clips.notes)
     pairs = pairs_of(splits, args.train_split, args.test_split)
     notes = {}
     for a, b in pairs:
         notes[a] = check_split(clips, splits[a], splits[b], allow_shared=args.allow_shared_subjects, names=(a, b)).note
-        if notes[a]:
-            print(f"posewatch: note: {notes[a]}", file=sys.stderr)
+        _say([notes[a]] if notes[a] else [])
     config = config_of(args, experiment)
     positive = runs.positive_of(clips.classes, args.positive)
     seeds = args.seed or [config.seed]
@@ -134,6 +133,12 @@ def train_files(args: argparse.Namespace, experiment: Experiment) -> str:
             return ""
     metrics = runs.summary(done, args.out) if len(done) > 1 else next(iter(done.values()))
     return runs.table(metrics) + f"\n{args.out / runs.METRICS}"
+
+
+def _say(notes: Iterable[str]) -> None:
+    if os.environ.get("RANK", "0") == "0":  # one of the processes that torchrun starts speaks for all
+        for note in notes:
+            print(f"posewatch: note: {note}", file=sys.stderr)
 
 
 def config_of(args: argparse.Namespace, experiment: Experiment) -> TrainConfig:
