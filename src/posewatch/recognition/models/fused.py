@@ -318,32 +318,25 @@ def mix(
     return head if n == len(weight) else torch.cat([head, y[n:]])
 
 
-def _by_subset(
-    y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor, inter: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``topology``'s product, and what all channels of a subset share; the tanh is written to ``inter``."""
-    intra = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2)
-    shared = intra * beta + fixed[:, None]
-    out = torch.empty_like(y)
-    for subset in range(len(q)):
-        graph = torch.sub(
-            q[subset, ..., :, None], k[subset, ..., None, :], out=None if inter is None else inter[subset]
-        ).tanh_()
-        made = graph.mul_(alpha) if inter is None else graph * alpha
-        made.add_(shared[subset])
-        torch.bmm(y[subset].flatten(0, 1), made.flatten(0, 1), out=out[subset].flatten(0, 1))
-    return out, intra, shared
+def _graphs(q: Tensor, k: Tensor) -> Iterator[Tensor]:
+    """Of each subset, how differently joints move, (C, B, V, V): small enough for a cache, and made again each time."""
+    for queries, keys in zip(q, k, strict=True):
+        yield torch.sub(queries[..., :, None], keys[..., None, :]).tanh_()
 
 
-def _product(
-    ctx: Any, _q: Tensor, _k: Tensor, alpha: Tensor, _b: Tensor, inter: Tensor, _: Tensor, shared: Tensor
-) -> Tensor:
-    y = Kept.x(ctx)
+def _product(y: Tensor, q: Tensor, k: Tensor, alpha: Tensor, shared: Tensor) -> Tensor:
+    """y (K, C, B, T, V) times the topology, the part that all channels share being (K, B, V, V)."""
     out = torch.empty_like(y)
-    for subset, graph in enumerate(inter):
-        made = torch.mul(graph, alpha).add_(shared[subset])
+    for subset, graph in enumerate(_graphs(q, k)):
+        made = graph.mul_(alpha).add_(shared[subset])
         torch.bmm(y[subset].flatten(0, 1), made.flatten(0, 1), out=out[subset].flatten(0, 1))
     return out
+
+
+def _alike(q: Tensor, k: Tensor, fixed: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """How alike joints move, (K, B, V, V), and what all channels share of the topology."""
+    alike = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2)
+    return alike, alike * beta + fixed[:, None]
 
 
 class _Topology(torch.autograd.Function):
@@ -353,22 +346,25 @@ class _Topology(torch.autograd.Function):
     def forward(
         ctx: Any, y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor, source: Any
     ) -> Tensor:
-        inter = q.new_empty(*q.shape, q.shape[-1])
-        out, intra, shared = _by_subset(y, q, k, fixed, alpha, beta, inter)
-        ctx.rebuild = _product
-        Kept.save(ctx, y, source, q, k, alpha, beta, inter, intra, shared)
-        return out
+        intra, shared = _alike(q, k, fixed, beta)
+
+        def rebuild(ctx: Any, q: Tensor, k: Tensor, alpha: Tensor, beta: Tensor, _: Tensor, shared: Tensor) -> Tensor:
+            return _product(Kept.x(ctx), q, k, alpha, shared)
+
+        ctx.rebuild = rebuild
+        Kept.save(ctx, y, source, q, k, alpha, beta, intra, shared)
+        return _product(y, q, k, alpha, shared)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, alpha, beta, inter, intra, shared = Kept.tensors(ctx)
+        q, k, alpha, beta, intra, shared = Kept.tensors(ctx)
         y = Kept.x(ctx)
         Kept.drop(ctx)  # of the product too, which the next one has used by now
         g = gradients[0].contiguous()
         dy, dq, dk, dshared = torch.empty_like(y), torch.empty_like(q), torch.empty_like(k), torch.empty_like(shared)
         dalpha = torch.zeros_like(alpha)
         one = y.new_ones(y.shape[-1])
-        for subset, graph in enumerate(inter):
+        for subset, graph in enumerate(_graphs(q, k)):
             made = torch.mul(graph, alpha).add_(shared[subset]).flatten(0, 1)
             gradient = g[subset].flatten(0, 1)
             torch.bmm(gradient, made.transpose(1, 2), out=dy[subset].flatten(0, 1))
@@ -399,7 +395,7 @@ def topology(
     if training and own_backward(q) and not learned:
         return cast(Tensor, _Topology.apply(y, q, k, fixed, alpha, beta, origin(y))), None
     if not training and not learned and in_place(q):
-        return _by_subset(y, q, k, fixed, alpha, beta, None)[0], None
+        return _product(y, q, k, alpha, _alike(q, k, fixed, beta)[1]), None
     inter = torch.tanh(q.unsqueeze(-1) - k.unsqueeze(-2)) * alpha
     intra = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2) * beta
     graph = inter + (intra + fixed[:, None]).unsqueeze(1)
