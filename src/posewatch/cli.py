@@ -136,7 +136,11 @@ def _evaluate(args: argparse.Namespace) -> str:
     return evaluate(told.store, told(args.dataset), told(args.checkpoint), told.config.robustness).uri
 
 
-def _export(args: argparse.Namespace) -> str:
+def _export(args: argparse.Namespace) -> Any:
+    if args.out:
+        from posewatch.export import export as to_file
+
+        return to_file(Path(args.checkpoint), args.out, opset=load(args.config, args.set).serving.opset)
     from posewatch.stages.export import export
 
     told = Told(args)
@@ -326,7 +330,8 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("checkpoints", type=Path, nargs="+")
     made.add_argument("--weights", type=float, nargs="+", help="one for each checkpoint (default: equal)")
     made.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
-    verb("export", _export, "checkpoint to ONNX, checked equal", "checkpoint")
+    made = verb("export", _export, "checkpoint to ONNX, checked equal", "checkpoint")
+    made.add_argument("--out", type=Path, metavar="FILE", help="the checkpoint is a file: write this one")
     verb("publish", _publish, "write an immutable version of the model repository", "onnx")
     made = verb("deploy", _deploy, "serve a published version", "model")
     made.add_argument("--evaluation", help="evaluation whose F1 must pass serving.min_f1")

@@ -8,6 +8,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from posewatch import layouts  # noqa: E402
+from posewatch.cli import main  # noqa: E402
 from posewatch.config import TrainConfig  # noqa: E402
 from posewatch.errors import InputError, ServingError  # noqa: E402
 from posewatch.export import export, verify  # noqa: E402
@@ -110,3 +111,13 @@ def test_refusals(tmp_path):
         export(tmp_path / "none.pt", tmp_path / "model.onnx")
     with pytest.raises(InputError, match="opset 11 is too old"):
         export(tmp_path / "none.pt", tmp_path / "model.onnx", opset=11)
+
+
+def test_command_line(exported, tmp_path, capsys):
+    path, onnx_path, _ = exported
+    assert main(["export", str(path), "--out", str(tmp_path / "m/model.onnx")]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == ["normal", "abnormal"]
+    assert len((tmp_path / "m/model.onnx").read_bytes()) > 0.9 * onnx_path.stat().st_size
+    assert main(["export", str(tmp_path / "none.pt"), "--out", str(tmp_path / "x.onnx")]) != 0
+    assert "no such checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "x.onnx").exists()
