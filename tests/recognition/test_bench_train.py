@@ -63,6 +63,28 @@ def test_training_equals_the_published_arrangement(arrangement):
     assert_equal(trained(network(arrangement)), trained(network("published")))
 
 
+def test_room_that_is_handed_on_between_layers_and_batches_of_any_size():
+    """The same parameters see batches of other sizes before, and the other way round."""
+    want = trained(network("ours"))
+    made = network("ours")
+    x, present, labels = clips()
+    for part in (slice(0, 2), slice(0, 3), slice(1, 2)):
+        state = {k: v.clone() for k, v in made.state_dict().items()}
+        out = made(x[part], present[part])
+        (out.logits.square().sum() + made.auxiliary_loss(out, labels[part])).backward(retain_graph=True)
+        before = [p.grad.clone() for p in made.parameters()]
+        made.zero_grad()
+        (out.logits.square().sum() + made.auxiliary_loss(out, labels[part])).backward()
+        again = dict(zip(dict(made.named_parameters()), before, strict=True))
+        for name, parameter in made.named_parameters():
+            if not name.startswith("contrast"):
+                assert torch.allclose(parameter.grad, again[name], rtol=1e-9, atol=1e-12), name
+        made.zero_grad()
+        made.load_state_dict(state)
+    assert_equal(trained(made), want)
+    assert len(fused.POOL.free) <= fused.POOL.most
+
+
 def test_ordinary_operations_say_the_same(monkeypatch):
     """What runs on GPUs and on several processes."""
     want = trained(network("ours"))

@@ -43,6 +43,38 @@ def in_place(x: Tensor) -> bool:
     return not (torch.is_grad_enabled() or tracing or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"))
 
 
+class Pool:
+    """Room for activations that one function uses and nobody keeps, handed on from layer to layer.
+
+    The allocator would put the small tensors that stay into such room as soon as it is free, and no activation would
+    fit into it any more: a sixth of all memory in full-size training.
+    """
+
+    def __init__(self, most: int = 4) -> None:
+        self.most = most
+        self.free: list[Tensor] = []
+
+    def take(self, x: Tensor, rows: int, pixels: int) -> Tensor:
+        """An uninitialised matrix of the kind of ``x``."""
+        need = rows * pixels
+        for i, room in enumerate(self.free):
+            if room.dtype == x.dtype and need <= len(room) <= 1.25 * need:
+                del self.free[i]
+                break
+        else:
+            room = x.new_empty(need + need // 8)  # large enough for the mean joint's pixels, too
+        return x.new_empty(0).set_(room.untyped_storage(), 0, (rows, pixels), (pixels, 1))
+
+    def give(self, x: Tensor) -> None:
+        """Take back the room of a matrix that nobody will look at again."""
+        storage = x.untyped_storage()
+        self.free.append(x.new_empty(0).set_(storage, 0, (storage.nbytes() // x.element_size(),), (1,)))
+        del self.free[: -self.most]
+
+
+POOL = Pool()
+
+
 class Kept:
     """What a function with its own backward pass keeps: tensors, and what it takes to compute its output again.
 
@@ -52,8 +84,10 @@ class Kept:
 
     @staticmethod
     def save(ctx: Any, x: Tensor, source: Any, *tensors: Tensor | None) -> None:
-        """Keep ``x``, or the node that computes it again, and tensors."""
+        """Keep ``x``, or the node that computes it again (then nobody needs ``x`` any more), and tensors."""
         ctx.source, ctx.shape_of_x = source, x.shape
+        if source is not None:
+            POOL.give(x)
         ctx.save_for_backward(x if source is None else None, *tensors)
 
     @staticmethod
@@ -77,8 +111,10 @@ class Kept:
         return cast(Tensor, ctx.again)
 
     @staticmethod
-    def drop(ctx: Any) -> None:
-        """At the end of a backward pass: let go of what was computed again."""
+    def drop(ctx: Any, give: bool = True) -> None:
+        """At the end of a backward pass: let go of what was computed again; ``give``: nobody else has it."""
+        if give and getattr(ctx, "again", None) is not None:
+            POOL.give(ctx.again)
         ctx.looked = ctx.again = None
         del ctx.looked, ctx.again
 
@@ -197,7 +233,7 @@ class _Mix(torch.autograd.Function):
         torch.mm(weight, x, out=y[:, :pixels])
         if joints:
             torch.mean(y[:, :pixels].view(rows, -1, joints), -1, out=y[:, pixels:])
-        out = torch.empty_like(y)
+        out = POOL.take(y, *y.shape) if again else torch.empty_like(y)
         mean, var, inv = _normalise(y[:n], gamma, beta, add, relu, eps, out[:n])
         update(mean + bias[:n], var, y.shape[1])
         if n < rows:
@@ -207,7 +243,7 @@ class _Mix(torch.autograd.Function):
             def rebuild(
                 _: Any, weight: Tensor, gamma: Tensor, inv: Tensor, y: Tensor, beta: Tensor, *rest: Tensor
             ) -> Tensor:
-                made = torch.empty_like(y)
+                made = POOL.take(y, *y.shape)
                 _affine(y[:n], gamma * inv, beta, rest[1] if len(rest) > 1 else None, relu, made[:n])
                 if n < rows:
                     torch.add(y[n:], rest[0][n:, None], out=made[n:])
@@ -231,7 +267,7 @@ class _Mix(torch.autograd.Function):
         dy, dgamma, dbeta, dadd = _norm_backward(g[:n], y[:n], gamma, inv, out, ctx.add, over)
         del out, y
         x = Kept.x(ctx)
-        Kept.drop(ctx)
+        Kept.drop(ctx, give=not ctx.add)  # else it holds the gradient of what was added
         pixels = x.shape[1]
         tail = g[n:]
         dbias = g.new_zeros(len(g))  # what a batch norm follows has none: its mean is subtracted
@@ -324,9 +360,9 @@ def _graphs(q: Tensor, k: Tensor) -> Iterator[Tensor]:
         yield torch.sub(queries[..., :, None], keys[..., None, :]).tanh_()
 
 
-def _product(y: Tensor, q: Tensor, k: Tensor, alpha: Tensor, shared: Tensor) -> Tensor:
-    """y (K, C, B, T, V) times the topology, the part that all channels share being (K, B, V, V)."""
-    out = torch.empty_like(y)
+def _product(y: Tensor, q: Tensor, k: Tensor, alpha: Tensor, shared: Tensor, out: Tensor) -> Tensor:
+    """y (K, C, B, T, V) times the topology, the part that all channels share being (K, B, V, V); written to ``out``."""
+    out = out.view(y.shape)
     for subset, graph in enumerate(_graphs(q, k)):
         made = graph.mul_(alpha).add_(shared[subset])
         torch.bmm(y[subset].flatten(0, 1), made.flatten(0, 1), out=out[subset].flatten(0, 1))
@@ -349,11 +385,13 @@ class _Topology(torch.autograd.Function):
         intra, shared = _alike(q, k, fixed, beta)
 
         def rebuild(ctx: Any, q: Tensor, k: Tensor, alpha: Tensor, beta: Tensor, _: Tensor, shared: Tensor) -> Tensor:
-            return _product(Kept.x(ctx), q, k, alpha, shared)
+            y = Kept.x(ctx)
+            return _product(y, q, k, alpha, shared, POOL.take(y, len(y), y[0].numel()))
 
         ctx.rebuild = rebuild
+        out = _product(y, q, k, alpha, shared, POOL.take(y, len(y), y[0].numel()))
         Kept.save(ctx, y, source, q, k, alpha, beta, intra, shared)
-        return _product(y, q, k, alpha, shared)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -395,7 +433,7 @@ def topology(
     if training and own_backward(q) and not learned:
         return cast(Tensor, _Topology.apply(y, q, k, fixed, alpha, beta, origin(y))), None
     if not training and not learned and in_place(q):
-        return _product(y, q, k, alpha, _alike(q, k, fixed, beta)[1]), None
+        return _product(y, q, k, alpha, _alike(q, k, fixed, beta)[1], torch.empty_like(y)), None
     inter = torch.tanh(q.unsqueeze(-1) - k.unsqueeze(-2)) * alpha
     intra = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2) * beta
     graph = inter + (intra + fixed[:, None]).unsqueeze(1)
@@ -410,12 +448,12 @@ class _Combine(torch.autograd.Function):
         rows, joints = len(x), len(share)
         pixels = x.shape[1] // (joints + 1) * joints
         y = torch.addcmul(x[:, :pixels].view(rows, -1, joints), x[:, pixels:, None], share).view(rows, pixels)
-        out = torch.empty_like(y)
+        out = POOL.take(y, *y.shape)
         mean, var, inv = _normalise(y, gamma, beta, None, True, eps, out)
         update(mean, var, pixels)
 
         def rebuild(_: Any, share: Tensor, gamma: Tensor, beta: Tensor, inv: Tensor, y: Tensor) -> Tensor:
-            return _affine(y, gamma * inv, beta, None, True, torch.empty_like(y))
+            return _affine(y, gamma * inv, beta, None, True, POOL.take(y, *y.shape))
 
         ctx.rebuild = rebuild
         Kept.save(ctx, x[:, pixels:].clone(), None, share, gamma, beta, inv, y)
