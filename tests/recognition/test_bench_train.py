@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from posewatch.errors import InputError  # noqa: E402
 from posewatch.recognition import bench_train  # noqa: E402
-from posewatch.recognition.models import fused, temporal  # noqa: E402
+from posewatch.recognition.models import fused, kept, temporal  # noqa: E402
 from posewatch.recognition.models.protogcn import ProtoGCN  # noqa: E402
 
 SIZE = bench_train.Size(width=16, batch=3, frames=11, classes=5, prototypes=7)
@@ -82,7 +82,7 @@ def test_room_that_is_handed_on_between_layers_and_batches_of_any_size():
         made.zero_grad()
         made.load_state_dict(state)
     assert_equal(trained(made), want)
-    assert len(fused.POOL.free) <= fused.POOL.most
+    assert len(kept.POOL.free) <= kept.POOL.most
 
 
 def test_ordinary_operations_say_the_same(monkeypatch):

@@ -24,7 +24,7 @@ from torch import Tensor
 from posewatch.errors import InputError, PosewatchError
 from posewatch.layouts import get as get_layout
 from posewatch.recognition.models.base import Output, mean_over_people
-from posewatch.recognition.models.fused import place_gradients
+from posewatch.recognition.models.kept import place_gradients
 from posewatch.recognition.models.protogcn import SUBSETS, GraphConvolution, ProtoGCN, TemporalConvolution
 
 ARRANGEMENTS = ("published", "ours", "ours, recomputing")

@@ -32,7 +32,7 @@ from posewatch.recognition import parallel
 from posewatch.recognition.augment import Augment
 from posewatch.recognition.dataset import ClipSet
 from posewatch.recognition.models.base import Network
-from posewatch.recognition.models.fused import place_gradients
+from posewatch.recognition.models.kept import place_gradients
 from posewatch.recognition.recogniser import (
     Recogniser,
     choose_threshold,

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posewatch.recognition.models import fused
+from posewatch.recognition.models.kept import Kept, origin
 
 Shape = tuple[int, int, int]
 """Clips, frames, joints."""
@@ -106,15 +107,15 @@ class _Temporal(torch.autograd.Function):
     ) -> Tensor:
         weights, biases = parameters[: len(dilations)], parameters[len(dilations) :]
         out = _forward(x, shape, stride, dilations, pooled, weights, biases)
-        fused.Kept.save(ctx, x, source, *weights)
+        Kept.save(ctx, x, source, *weights)
         ctx.about = shape, stride, dilations, pooled
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        weights = fused.Kept.tensors(ctx)
-        x = fused.Kept.x(ctx)
-        fused.Kept.drop(ctx)
+        weights = Kept.tensors(ctx)
+        x = Kept.x(ctx)
+        Kept.drop(ctx)
         shape, stride, dilations, pooled = ctx.about
         g = gradients[0].contiguous()
         dx = torch.empty_like(x)
@@ -168,7 +169,7 @@ def temporal(
     biases = [cast(Tensor, c.bias) for c in parts]
     dilations = [c.dilation[0] for c in parts]
     if training and fused.own_backward(x):
-        return cast(Tensor, _Temporal.apply(x, shape, stride, dilations, pooled, fused.origin(x), *weights, *biases))
+        return cast(Tensor, _Temporal.apply(x, shape, stride, dilations, pooled, origin(x), *weights, *biases))
     if not training and fused.in_place(x):
         return _forward(x, shape, stride, dilations, pooled, weights, biases)
     return torch.cat([_plain(part, weights, biases, dilations, pooled, stride) for part in _views(x, shape)], 1)
