@@ -233,15 +233,10 @@ def _footage(args: argparse.Namespace) -> str:
     return f"{len(made)} videos, labels.csv and exact ground truth in {args.out}"
 
 
-def _weights(args: argparse.Namespace) -> str:
-    from posewatch import weights
+def _weights(args: argparse.Namespace) -> Any:
+    from posewatch.weights import verbs
 
-    if args.act == "fetch":
-        return "\n".join(str(weights.path(name)) for name in args.name or [w.name for w in weights.listing()])
-    return "\n".join(
-        f"{w.name:12} {w.bytes / 1e6:6.2f} MB  {w.licence:12} sha256 {w.sha256[:12]}  {w.source}"
-        for w in weights.listing()
-    )
+    return verbs.run(args.act, args.name, args.store)
 
 
 def _label(args: argparse.Namespace) -> int:
@@ -370,9 +365,10 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("--seconds", type=float, default=9.0)
     made.add_argument("--fps", type=float, default=10.0)
     made.add_argument("--seed", type=int, default=0)
-    made = verb("weights", _weights, "list or fetch model weights", parent=common)
-    made.add_argument("act", choices=["list", "fetch"])
-    made.add_argument("name", nargs="*")
+    made = verb("weights", _weights, "list, fetch, verify, find or mirror model weights", parent=common)
+    made.add_argument("act", choices=["list", "fetch", "verify", "where", "mirror"])
+    made.add_argument("name", nargs="*", help="names of `weights list` (default: those of the offline default)")
+    made.add_argument("--store", help="mirror: the store to copy into (default: POSEWATCH_STORE)")
     made = verb("label", _label, "open the labeling page", parent=common)
     made.add_argument("--port", type=int, default=8501)
     made.add_argument("--address", default="127.0.0.1")
