@@ -37,7 +37,7 @@ class MaskConfig:
     min_score: float = 0.2
     hold: int = 5
     """Frames for which the last mask of a person who was lost is kept."""
-    dilate: int = 4
+    dilate: int = 1
     """Pixels by which the mask is grown, so that hands and feet are not cut off."""
     feather: int = 0
     """Pixels over which the mask's edge fades; 0 is a hard edge."""

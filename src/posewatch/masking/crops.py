@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from posewatch.masking.detector import Image
 from posewatch.masking.segmenter import Masks
+from posewatch.records import Detections
 from posewatch.video import Writer
 
 _ROOM = 1.2
@@ -47,11 +47,12 @@ class CropWriter:
     def __enter__(self) -> CropWriter:
         return self
 
-    def write(self, image: Image, ids: Sequence[int], boxes: NDArray[np.float32], masks: Masks) -> None:
-        """The next frame (H, W, 3) with its persons: boxes (P, 4), masks (P, H, W)."""
+    def write(self, image: Image, persons: Detections, masks: Masks) -> None:
+        """The next frame (H, W, 3) with its numbered persons and their masks (P, H, W)."""
+        ids = [] if persons.ids is None else [int(i) for i in persons.ids]
         for person in [p for p in self._open if p not in ids]:
             self._end(person)
-        for person, box, mask in zip(ids, boxes, masks, strict=True):
+        for person, box, mask in zip(ids, persons.boxes, masks, strict=True):
             self._add(person, image, box, mask)
         self._frame += 1
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from posewatch.masking.compose import Composer
 from posewatch.masking.crew import Crew, result, shards
 from posewatch.masking.crops import CropWriter
 from posewatch.masking.detector import Detector, Image
-from posewatch.masking.segmenter import Segmenter, VideoSegmenter
+from posewatch.masking.segmenter import Masks, Segmenter, VideoSegmenter
 from posewatch.masking.storage import DETECTIONS, read_detections, write_detections
 from posewatch.masking.tracks import Tracker
 from posewatch.records import Detections
@@ -112,6 +113,66 @@ class _Follower:
         return Step(persons, ids, lost)
 
 
+@dataclass(frozen=True)
+class MaskedFrame:
+    """A frame with its persons: ``masks`` bool (P, H, W) in the order of ``persons``, ``visible`` (H, W) with held
+    persons and without the grown edge, ``painted`` what is shown of it."""
+
+    frame: Frame
+    persons: Detections
+    masks: Masks
+    visible: NDArray[np.bool_]
+    painted: Image
+
+
+def mask_frames(
+    src: Path,
+    config: MaskConfig,
+    *,
+    detector: Detector | None = None,
+    segmenter: Segmenter | None = None,
+    workers: int = 1,
+) -> Iterator[MaskedFrame]:
+    """The frames of a video at ``config.fps``, masked; ``persons.ids`` number the persons. As ``mask_video``."""
+    _check(config)
+    if detector is not None or segmenter is not None:
+        given = detector or build_detector(config)
+        ready = Tools(given, segmenter or build_segmenter(config, given))
+        crew: Crew[Tools] = Crew(lambda: ready)
+    else:
+        crew = Crew(partial(_tools, config), workers)
+    follow, composer = _Follower(config), Composer(config.dilate, config.feather)
+    found: deque[tuple[int, list[Frame], Future[list[Detections]]]] = deque()
+    cut: deque[tuple[list[Frame], list[Step], Future[list[Cut]]]] = deque()
+
+    def follow_next() -> None:
+        number, shard, future = found.popleft()
+        steps = [follow(persons) for persons in result(future)]
+        cut.append((shard, steps, crew.submit(number, _cut, number, steps)))
+
+    def finish_next() -> Iterator[MaskedFrame]:
+        shard, steps, future = cut.popleft()
+        cuts = result(future)
+        for frame, step, (packed, recalled) in zip(shard, steps, cuts, strict=True):
+            height, width = frame.image.shape[:2]
+            masks = unpack(packed, width)
+            known = {i: unpack(m, width) for i, m in recalled.items()}
+            mask = composer.visible((height, width), step.ids, masks, step.lost, known)
+            yield MaskedFrame(frame, step.persons, masks, mask, composer.paint(frame.image, mask))
+
+    with contextlib.closing(video.ahead(video.read(src, config.fps, config.max_side))) as frames, crew:  # type: ignore[type-var]
+        for number, shard in enumerate(shards(frames)):
+            found.append((number, shard, crew.submit(number, _find, number, [f.image for f in shard])))
+            if len(found) >= crew.depth:
+                follow_next()
+            if len(cut) >= crew.workers:
+                yield from finish_next()
+        while found:
+            follow_next()
+        while cut:
+            yield from finish_next()
+
+
 def mask_video(
     src: Path,
     out: Path,
@@ -134,57 +195,21 @@ def mask_video(
     info = video.probe(src)
     size = video.fit(info.width, info.height, config.max_side)
     total = video.grid(info.duration_s, config.fps)
-    if detector is not None or segmenter is not None:
-        given = detector or build_detector(config)
-        ready = Tools(given, segmenter or build_segmenter(config, given))
-        crew: Crew[Tools] = Crew(lambda: ready)
-    else:
-        crew = Crew(partial(_tools, config), workers)
-    follow, composer = _Follower(config), Composer(config.dilate, config.feather)
     seen: list[Detections] = []
     visible = 0
-    found: deque[tuple[int, list[Frame], Future[list[Detections]]]] = deque()
-    cut: deque[tuple[list[Frame], list[Step], Future[list[Cut]]]] = deque()
-
     with ExitStack() as stack:
-        frames = video.ahead(video.read(src, config.fps, config.max_side))
-        stack.callback(frames.close)  # type: ignore[attr-defined]
-        stack.enter_context(crew)
+        frames = mask_frames(src, config, detector=detector, segmenter=segmenter, workers=workers)
+        stack.enter_context(contextlib.closing(frames))  # type: ignore[type-var]
         writer = stack.enter_context(video.BackgroundWriter(video.Writer(out, config.fps, size)))
         crops = stack.enter_context(CropWriter(out.parent / "crops", config.fps)) if config.crops else None
-
-        def follow_next() -> None:
-            number, shard, future = found.popleft()
-            steps = [follow(persons) for persons in result(future)]
-            cut.append((shard, steps, crew.submit(number, _cut, number, steps)))
-
-        def write_next() -> None:
-            nonlocal visible
-            shard, steps, future = cut.popleft()
-            cuts = result(future)
-            for frame, step, (packed, recalled) in zip(shard, steps, cuts, strict=True):
-                width = frame.image.shape[1]
-                masks = unpack(packed, width)
-                known = {i: unpack(m, width) for i, m in recalled.items()}
-                mask = composer.visible(frame.image.shape[:2], step.ids, masks, step.lost, known)
-                if crops is not None:
-                    crops.write(frame.image, step.ids, step.persons.boxes, masks)
-                seen.append(step.persons)
-                visible += bool(mask.any())
-                writer.write(composer.paint(frame.image, mask))
-                if progress:
-                    progress(len(seen), total)
-
-        for number, shard in enumerate(shards(frames)):
-            found.append((number, shard, crew.submit(number, _find, number, [f.image for f in shard])))
-            if len(found) >= crew.depth:
-                follow_next()
-            if len(cut) >= crew.workers:
-                write_next()
-        while found:
-            follow_next()
-        while cut:
-            write_next()
+        for masked in frames:
+            seen.append(masked.persons)
+            visible += bool(masked.visible.any())
+            writer.write(masked.painted)
+            if crops is not None:
+                crops.write(masked.frame.image, masked.persons, masked.masks)
+            if progress:
+                progress(len(seen), total)
     write_detections(out.with_name(DETECTIONS), seen)
     people = sum(len(d) for d in seen) / len(seen)
     duration = len(seen) / config.fps

@@ -149,21 +149,25 @@ def _load(folder: Path) -> tuple[Any, Any]:
         raise WeightsError(f"{folder} holds no config.json (give a folder as transformers saves it)") from None
     if importlib.util.find_spec("torchvision"):  # transformers imports it when it is installed
         need_torchvision()
+    network: Any
+    session: Any
     try:
         import transformers
 
         transformers.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         if kind.startswith("edgetam"):
-            from transformers import EdgeTamVideoModel as Network
-            from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoInferenceSession as Session
+            from transformers.models.edgetam_video import modeling_edgetam_video as edgetam
+
+            network, session = edgetam.EdgeTamVideoModel, edgetam.EdgeTamVideoInferenceSession
         else:
-            from transformers import Sam2VideoModel as Network
-            from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession as Session
+            from transformers.models.sam2_video import modeling_sam2_video as sam2
+
+            network, session = sam2.Sam2VideoModel, sam2.Sam2VideoInferenceSession
     except ImportError as error:
         raise PosewatchError(f"SAM 2 needs transformers ({error}): pip install 'posewatch[sam2]'") from None
     try:
-        return Network.from_pretrained(str(folder), local_files_only=True), Session
+        return network.from_pretrained(str(folder), local_files_only=True), session
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{folder} is not a SAM 2 video network ({reason}; fetch it again)") from None

@@ -1,6 +1,6 @@
 """Any bottom-up or one-stage network of MMPose (such as RTMO from a checkpoint), as an optional extra.
 
-``which`` is ``config.py::checkpoint.pth``: the names of MMPose's own files; without a checkpoint the weights are random.
+``which`` is ``config.py::checkpoint.pth``, files as MMPose publishes them; without a checkpoint the weights are random.
 MMPose stays out of the other extras because it needs old companions; docs/perception.md says how to install it.
 """
 
