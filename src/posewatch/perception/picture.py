@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from posewatch.perception.measures import CLEAR, Picture, Seen
-from posewatch.recognition.plots import BLUE, GREY, ORANGE, styled, write_figure
+from posewatch.recognition.plots import BLUE, GREY, INK, ORANGE, styled, write_figure
 
 
 def plot(rows: Sequence[Seen], pictures: Sequence[Picture], report: dict[str, Any], path: Path) -> Path:
@@ -38,14 +38,15 @@ def _bars(axis: Any, report: dict[str, Any]) -> None:
     for key, unit, scale in (("by_height", "px", 1), ("by_sight", "% in sight", 100)):
         for row in report[key]:
             top = min(row["to"] * scale, 100) if scale == 100 else row["to"]
-            names.append(
-                f"{row['from'] * scale:.0f}-{top:.0f} {unit}" if top < 1000 else f"over {row['from']:.0f} {unit}"
-            )
+            low = f"{row['from'] * scale:.0f}"
+            names.append(f"{low}-{top:.0f} {unit}" if top < 1000 else f"over {low} {unit}")
             values.append(row["detected"])
             counts.append(row["persons"])
     places = np.arange(len(names))[::-1]
     axis.barh(places, values, color=[BLUE if "px" in n else GREY for n in names])
     for place, value, count in zip(places, values, counts, strict=True):
-        axis.text(max(0.02, value - 0.02), place, f"{value:.2f} of {count}", va="center", ha="right", color="white")
+        inside = value > 0.4
+        at, side, colour = (value - 0.02, "right", "white") if inside else (value + 0.02, "left", INK)
+        axis.text(at, place, f"{value:.2f} of {count}", va="center", ha=side, color=colour)
     axis.set_yticks(places, names)
-    axis.set(title="Persons found, by size and by joints in sight", xlim=(0, 1))
+    axis.set(title="Persons found, by size and sight", xlim=(0, 1))
