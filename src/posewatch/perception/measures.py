@@ -55,12 +55,18 @@ class Picture:
 
 
 def compare(
-    t: int, truth: Truth, persons: Detections, masks: NDArray[np.bool_], shown: NDArray[np.bool_]
+    t: int,
+    truth: Truth,
+    persons: Detections,
+    masks: NDArray[np.bool_] | None = None,
+    shown: NDArray[np.bool_] | None = None,
 ) -> tuple[list[Seen], Picture | None]:
     """Frame ``t``: persons with their masks (P, H, W), and what is shown (H, W), against the truth.
 
-    The picture is None when nobody can be seen in it.
+    Without masks only the skeletons are compared. The picture is None when nobody can be seen in it.
     """
+    if shown is None:
+        shown = np.zeros(truth.masks.shape[2:], bool)
     real = truth.masks[t].any(0)
     there = [q for q in range(truth.masks.shape[1]) if truth.masks[t, q].sum() >= SMALL]
     matched: dict[int, int] = {}
@@ -72,7 +78,7 @@ def compare(
         mask, box, joints = truth.masks[t, q], truth.boxes[t, q], truth.keypoints[t, q]
         clear = joints[:, 2] > 0.5
         fit, alike, near, near_torso = 0.0, 0.0, 0, 0
-        if i is not None:
+        if i is not None and masks is not None:
             fit = float((masks[i] & mask).sum() / max(1, (masks[i] | mask).sum()))
         if i is not None and persons.keypoints is not None:
             away = np.linalg.norm(persons.keypoints[i, :, :2] - joints[:, :2], axis=1)[clear]

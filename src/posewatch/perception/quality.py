@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posewatch import video
 from posewatch.config import Experiment, load
@@ -52,7 +53,7 @@ def footage(made: Sequence[FootageVideo], config: Experiment) -> tuple[list[Seen
             t = masked.frame.index
             if t >= len(truth.masks):
                 break
-            shown = masked.painted.any(-1)
+            shown: NDArray[np.bool_] = np.asarray(masked.painted.any(-1), bool)
             some, picture = compare(t, truth, masked.persons, masked.masks, shown)
             seen += some
             pictures += [picture] if picture else []
@@ -60,25 +61,12 @@ def footage(made: Sequence[FootageVideo], config: Experiment) -> tuple[list[Seen
         rows += seen
         changes += switches(seen)
         tracked = _tracked(again, config, max(2, truth.masks.shape[1]))
-        skeletons = [
-            r
-            for t, p in enumerate(tracked)
-            for r in compare(t, truth, p, _none(truth.masks[0]), _dark(truth.masks[0]))[0]
-        ]
+        skeletons = [r for t, p in enumerate(tracked) for r in compare(t, truth, p)[0]]
         masked_rows += skeletons
         masked_changes += switches(skeletons)
     said = summary(masked_rows, [], masked_changes)
     kept = ("pck_0.2_box", "pck_0.2_torso", "oks", "detected", "id_switches")
     return rows, pictures, {"figures": summary(rows, pictures, changes), "masked_skeletons": {k: said[k] for k in kept}}
-
-
-def _none(masks: Any) -> Any:
-    """No masks, for as many persons as anybody may ask."""
-    return np.zeros((64, *masks.shape[1:]), bool)
-
-
-def _dark(masks: Any) -> Any:
-    return np.zeros(masks.shape[1:], bool)
 
 
 def _tracked(frames: Sequence[Detections], config: Experiment, people: int) -> Iterator[Detections]:
@@ -162,9 +150,8 @@ def _page(report: dict[str, Any], out: Path) -> str:
         if not (out / name).is_file():
             return ""
         kind = "png" if name.endswith("png") else "jpeg"
-        return (
-            f'<img src="data:image/{kind};base64,{base64.b64encode((out / name).read_bytes()).decode()}" alt="{name}">'
-        )
+        data = base64.b64encode((out / name).read_bytes()).decode()
+        return f'<img src="data:image/{kind};base64,{data}" alt="{name}">'
 
     met = {
         k: f"{v['reached']} (goal {v['goal']}: {'met' if v['met'] else 'not met'})" for k, v in report["goals"].items()
