@@ -18,7 +18,7 @@ from posewatch.records import Detections
 from posewatch.video import Writer
 
 _ROOM = 1.2
-_SLOW = 0.8
+_SLOW = 0.5
 """Share of the frame before in the place and size of the view, so that it does not tremble."""
 
 
