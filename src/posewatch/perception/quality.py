@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from posewatch import video
 from posewatch.config import Experiment, load
-from posewatch.errors import PosewatchError
+from posewatch.errors import ConfigError, PosewatchError
 from posewatch.footage.make import FootageVideo, make_footage
 from posewatch.footage.truth import read_truth
 from posewatch.masking.mask import MaskedFrame, mask_frames
@@ -53,6 +53,8 @@ def footage(made: Sequence[FootageVideo], config: Experiment) -> tuple[list[Seen
             t = masked.frame.index
             if t >= len(truth.masks):
                 break
+            if masked.painted.shape[:2] != truth.masks.shape[2:]:
+                raise ConfigError(f"mask.max_side={config.mask.max_side} is too small: the footage has 480 pixels")
             shown: NDArray[np.bool_] = np.asarray(masked.painted.any(-1), bool)
             some, picture = compare(t, truth, masked.persons, masked.masks, shown)
             seen += some
@@ -111,7 +113,7 @@ def _drawn(masked: MaskedFrame) -> Any:
 def run(out: Path, config: Experiment, videos: int, seconds: float, seed: int, clips: Path | None) -> dict[str, Any]:
     """Measure, and write the report into ``out``; returns what quality.json holds."""
     out.mkdir(parents=True, exist_ok=True)
-    made = make_footage(out / "footage", videos=videos, seconds=seconds, seed=seed)
+    made = make_footage(out / "footage", videos=videos, seconds=seconds, seed=seed, fps=config.mask.fps)
     rows, pictures, report = footage(made, config)
     sheet: list[Any] = []
     about = {"videos": videos, "seconds": seconds, "seed": seed, "detector": config.mask.detector}
