@@ -176,6 +176,21 @@ def test_yolo_pose_gives_skeletons(ultralytics: Path) -> None:
     assert ((found.keypoints[..., 2] >= 0) & (found.keypoints[..., 2] <= 1)).all()
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_mmpose_runs_its_own_rtmo_at_random_weights(ultralytics: Path) -> None:
+    mmpose = pytest.importorskip("mmpose", reason="needs MMPose, see docs/perception.md")
+    folder = Path(mmpose.__file__).parent / ".mim/configs/body_2d_keypoint/rtmo/body7"
+    config = PoseConfig(estimator="mmpose", weights=str(folder / "rtmo-t_8xb32-600e_body7-416x416.py"))
+    found = build_estimator(config).estimate([picture(0.5, 320, 240)])[0]
+    assert found.keypoints is not None
+    assert found.keypoints.shape == (len(found), 17, 3)
+    assert np.isfinite(found.keypoints).all()
+    assert (np.diff(found.scores) <= 0).all()
+    assert pose_weights(config) == {}
+    with pytest.raises(WeightsError, match="no such MMPose configuration"):
+        build_estimator(PoseConfig(estimator="mmpose", weights=f"{folder}/nothing.py"))
+
+
 def test_sam2_prompts_when_somebody_appears_and_gives_frames_back(sam2: str) -> None:
     segmenter = build_segmenter(MaskConfig(segmenter="sam2", segmenter_weights=sam2, reprompt=100))
     segmenter.begin()

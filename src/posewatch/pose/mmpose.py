@@ -6,6 +6,8 @@ MMPose stays out of the other extras because it needs old companions; docs/perce
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,28 @@ def records(which: str) -> dict[str, dict[str, str]]:
     return weights.records([checkpoint]) if checkpoint else {}
 
 
+def need_mmcv() -> None:
+    """Let ``mmcv-lite`` do where MMDetection asks for mmcv's compiled operators, of which inference needs none."""
+    import importlib.util
+
+    if importlib.util.find_spec("mmcv") is None or importlib.util.find_spec("mmcv._ext") is not None:
+        return
+    stub = types.ModuleType("mmcv._ext")
+    stub.__spec__ = importlib.machinery.ModuleSpec("mmcv._ext", None)
+
+    def operator(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def missing(*args: Any, **more: Any) -> Any:
+            raise PosewatchError(f"mmcv-lite has no operator {name} (install mmcv for this network)")
+
+        return missing
+
+    stub.__getattr__ = operator  # type: ignore[method-assign]
+    sys.modules["mmcv._ext"] = stub
+
+
 class MMPoseEstimator:
     """COCO-17 skeletons by MMPose's inference interface."""
 
@@ -43,6 +67,7 @@ class MMPoseEstimator:
         config, checkpoint = parts(which)
         self.weights = records(which)
         ultra.need_torchvision()
+        need_mmcv()
         try:
             from mmpose.apis import inference_bottomup, init_model
         except ImportError as error:
