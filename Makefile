@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DATA ?=
 ARGS ?=
 
-.PHONY: help setup demo test test-all lint compile up down status label bench-train clean
+.PHONY: help setup demo test test-all lint compile up down status label bench-train bench-perception bench-quality clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,12 @@ up down status label: $(STAMP) ## the embedded servers; the labeling page
 
 bench-train: $(STAMP) ## ProtoGCN's training against its published arrangement: minutes, 5 GB; ARGS="--width 24 --frames 30" is quick
 	@$(BIN)/python -m posewatch.recognition.bench_train --out build/bench-train $(ARGS)
+
+bench-perception: $(STAMP) ## what decoding, networks and encoding cost, and what two workers bring; DATA=video takes yours
+	@$(BIN)/python -m posewatch.perception.speed --out build/bench-perception $(if $(DATA),"$(DATA)") $(ARGS)
+
+bench-quality: $(STAMP) ## masks, skeletons and detections against exact truth, about 5 minutes; DATA=folder adds real videos
+	@$(BIN)/python -m posewatch.perception.quality --out build/bench-quality --real "$(or $(DATA),../shared/data/video/gmdcsa24)" $(ARGS)
 
 clean: ## remove the environment and everything that was made
 	@-test -x $(BIN)/posewatch && $(BIN)/posewatch down 2> /dev/null

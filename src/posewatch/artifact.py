@@ -5,7 +5,8 @@ file: key, bytes, sha256, parent). Without its manifest it does not exist. The p
 was made of, so a stage that finds it has nothing left to do, and two configurations never overwrite each other:
 
     raw/<video>/                        masked/<video>/<recipe>/        clips/<video>/<recipe>/
-    skeletons/<video>/<recipe>/         snapshots/<recipe>/             datasets/<recipe>/
+    poses/<video>/<recipe>/             skeletons/<video>/<recipe>/     captures/<camera>/<time>.json
+    snapshots/<recipe>/                 datasets/<recipe>/
     checkpoints/<recipe>/               evaluations/<recipe>/           onnx/<recipe>/
     models/<name>/<version>/            benchmarks/<recipe>/            reports/<recipe>/
     sets/<stage>/<digest>/              a frozen list of artifacts, one line each

@@ -40,9 +40,20 @@ class Told:
 
 
 def _ingest(args: argparse.Namespace) -> str:
-    from posewatch.stages.ingest import ingest
+    return _raw(Told(args), args).uri
 
-    return ingest(Told(args).store, args.source, allow_truncated=args.allow_truncated).uri
+
+def _raw(told: Told, args: argparse.Namespace) -> Artifact:
+    """Raw videos from files, or recorded from a camera."""
+    from posewatch.stages.capture import capture
+    from posewatch.stages.ingest import ingest
+    from posewatch.video.capture import is_stream, without_secrets
+
+    if not is_stream(args.source):
+        return ingest(told.store, args.source, allow_truncated=args.allow_truncated)
+    if not args.duration:
+        raise InputError(f"say for how long to record {without_secrets(args.source)}: --duration SECONDS")
+    return capture(told.store, args.source, duration_s=args.duration, segment_s=args.segment, name=args.camera)
 
 
 def _mask(args: argparse.Namespace) -> str:
@@ -69,13 +80,12 @@ def _pose(args: argparse.Namespace) -> str:
 def _prepare(args: argparse.Namespace) -> dict[str, str]:
     from posewatch.labels.store import LabelStore
     from posewatch.stages import label
-    from posewatch.stages.ingest import ingest
     from posewatch.stages.mask import mask
     from posewatch.stages.pose import pose
     from posewatch.stages.split import split
 
     told = Told(args)
-    raw = ingest(told.store, args.source, allow_truncated=args.allow_truncated)
+    raw = _raw(told, args)
     masked = mask(told.store, raw, told.config.mask)
     clips = split(told.store, masked, told.config.split)
     skeletons = pose(told.store, clips, told.config.pose)
@@ -238,15 +248,10 @@ def _footage(args: argparse.Namespace) -> str:
     return f"{len(made)} videos, labels.csv and exact ground truth in {args.out}"
 
 
-def _weights(args: argparse.Namespace) -> str:
-    from posewatch import weights
+def _weights(args: argparse.Namespace) -> Any:
+    from posewatch.weights import verbs
 
-    if args.act == "fetch":
-        return "\n".join(str(weights.path(name)) for name in args.name or [w.name for w in weights.listing()])
-    return "\n".join(
-        f"{w.name:12} {w.bytes / 1e6:6.2f} MB  {w.licence:12} sha256 {w.sha256[:12]}  {w.source}"
-        for w in weights.listing()
-    )
+    return verbs.run(args.act, args.name, args.store)
 
 
 def _label(args: argparse.Namespace) -> int:
@@ -289,10 +294,18 @@ def build_parser() -> argparse.ArgumentParser:
         return made
 
     for made in (
-        verb("ingest", _ingest, "bring raw videos into the store", "source"),
+        verb(
+            "ingest",
+            _ingest,
+            "bring raw videos into the store: files, s3://, a camera (rtsp://)",
+            "source",
+        ),
         verb("prepare", _prepare, "ingest, mask, split, pose and queue in one go", "source"),
     ):
         made.add_argument("--allow-truncated", action="store_true", help="use videos that break off, up to the break")
+        made.add_argument("--duration", type=float, default=0.0, help="seconds to record from a camera (rtsp://...)")
+        made.add_argument("--segment", type=float, default=60.0, help="seconds per recorded video")
+        made.add_argument("--camera", default="", help="name of the camera; the same name goes on with its recording")
     verbs.choices["prepare"].add_argument("--labels-url", help="label store (default: POSEWATCH_LABELS_URL, SQLite)")
     verb("mask", _mask, "keep the people, make everything else black", "raw")
     verb("split", _split, "cut masked videos into clips of a fixed length", "masked")
@@ -378,9 +391,10 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("--seconds", type=float, default=9.0)
     made.add_argument("--fps", type=float, default=10.0)
     made.add_argument("--seed", type=int, default=0)
-    made = verb("weights", _weights, "list or fetch model weights", parent=common)
-    made.add_argument("act", choices=["list", "fetch"])
-    made.add_argument("name", nargs="*")
+    made = verb("weights", _weights, "list, fetch, verify, find or mirror model weights", parent=common)
+    made.add_argument("act", choices=["list", "fetch", "verify", "where", "mirror"])
+    made.add_argument("name", nargs="*", help="names of `weights list` (default: those of the offline default)")
+    made.add_argument("--store", help="mirror: the store to copy into (default: POSEWATCH_STORE)")
     made = verb("label", _label, "open the labeling page", parent=common)
     made.add_argument("--port", type=int, default=8501)
     made.add_argument("--address", default="127.0.0.1")

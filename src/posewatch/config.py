@@ -37,8 +37,20 @@ class MaskConfig:
     min_score: float = 0.2
     hold: int = 5
     """Frames for which the last mask of a person who was lost is kept."""
-    dilate: int = 4
+    dilate: int = 1
     """Pixels by which the mask is grown, so that hands and feet are not cut off."""
+    feather: int = 0
+    """Pixels over which the mask's edge fades; 0 is a hard edge."""
+    detector_weights: str = ""
+    """A name of ``posewatch weights list`` or a file of yours (.pt, .onnx); empty is the detector's default."""
+    segmenter_weights: str = ""
+    """The same for the segmenter: a name, a file, or a folder as transformers saves it."""
+    reprompt: int = 15
+    """Frames after which SAM 2 is shown the boxes again."""
+    crops: bool = False
+    """Also write each person alone, as a small video that follows the person."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``, for the networks that can use a GPU."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,10 @@ class PoseConfig:
     min_score: float = 0.15
     hold: int = 5
     """Frames over which a lost person is interpolated (with a reduced score)."""
+    weights: str = ""
+    """A name of ``posewatch weights list`` or a file of yours (.onnx, .pt); empty is the estimator's default."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``tensorrt``, for the estimators that can use a GPU."""
 
 
 @dataclass(frozen=True)

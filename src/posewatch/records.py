@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -101,11 +102,13 @@ class Detections:
     boxes      float32 (P, 4)      x1, y1, x2, y2 in pixels of the frame
     scores     float32 (P,)        in [0, 1]
     keypoints  float32 (P, V, 3)   x, y in pixels, score in [0, 1]; None when the detector gives boxes only
+    ids        int64 (P,)          who is who from frame to frame; None when the detector does not follow persons
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     keypoints: NDArray[np.float32] | None = None
+    ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         p = len(self.boxes)
@@ -114,6 +117,16 @@ class Detections:
         if self.keypoints is not None:
             shape = self.keypoints.shape
             _require(len(shape) == 3 and shape[0] == p and shape[2] == 3, f"keypoints must be ({p}, V, 3), not {shape}")
+        if self.ids is not None:
+            _require(self.ids.shape == (p,), f"ids must be ({p},), not {self.ids.shape}")
+
+    def pick(self, indices: Sequence[int]) -> Detections:
+        """Some of the persons, in the given order."""
+        chosen = list(indices)
+        keypoints = None if self.keypoints is None else self.keypoints[chosen]
+        return Detections(
+            self.boxes[chosen], self.scores[chosen], keypoints, None if self.ids is None else self.ids[chosen]
+        )
 
     @classmethod
     def none(cls, joints: int | None = None) -> Detections:

@@ -90,7 +90,7 @@ def test_a_video_gives_one_entry_per_frame(make) -> None:
     with pytest.raises(ConfigError, match="max_people"):
         skeleton(stored, PoseConfig(max_people=0), 10, 160, 120)
     with pytest.raises(ConfigError, match="movenet"):
-        build_estimator("rtmo")
+        build_estimator("openpose")
     assert weights_of(PoseConfig())["movenet"]["licence"] == "Apache-2.0"
 
 

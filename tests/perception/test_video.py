@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from perception.pictures import picture
 
 from posewatch import video
 from posewatch.errors import ConfigError, VideoError
@@ -232,3 +234,77 @@ def test_contact_sheet_and_poster(make, tmp_path: Path) -> None:
         assert np.array_equal(frame.to_ndarray(format="rgb24"), sheet)
     with pytest.raises(ConfigError):
         video.contact_sheet([], 2)
+
+
+CAMERAS = [
+    ("hevc.mp4", "libx265", "yuv420p", "log-level=none"),
+    ("ten-bit.mkv", "libx265", "yuv422p10le", "log-level=none"),
+    ("wide-chroma.mp4", "libx264", "yuv422p", ""),
+    ("motion-jpeg.avi", "mjpeg", "yuvj422p", ""),
+    ("part4.avi", "mpeg4", "yuv420p", ""),
+    ("bare.h264", "libx264", "yuv420p", ""),
+    ("bare.hevc", "libx265", "yuv420p", "log-level=none"),
+    ("transport.ts", "libx264", "yuv420p", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "pix_fmt", "quiet"), CAMERAS, ids=[c[0] for c in CAMERAS])
+def test_whatever_a_camera_records_comes_out_in_time(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str, quiet: str
+) -> None:
+    path = camera_file(tmp_path / name, codec, pix_fmt, {"x265-params": quiet} if quiet else {})
+    info = video.probe(path)
+    assert (info.width, info.height, info.frames, info.fps, info.truncated) == (160, 120, 40, 20, False)
+    assert info.duration_s == pytest.approx(2, abs=0.01)  # bare streams and transport streams declare none
+    frames = list(video.read(path, 10))
+    assert len(frames) == 20
+    assert [left_edge(f.image) for f in frames] == pytest.approx([10 + 4 * i for i in range(20)], abs=2)
+
+
+@pytest.mark.parametrize("name", ["fields.mp4", "fields.ts"])
+def test_interlaced_pictures_have_no_comb(tmp_path: Path, name: str) -> None:
+    options = {"x264-params": "interlaced=1:tff=1"} if name.endswith("mp4") else {"flags": "+ilme+ildct"}
+    codec = "libx264" if name.endswith("mp4") else "mpeg2video"
+    path = camera_file(tmp_path / name, codec, "yuv420p", options, fields=True)
+    frames = list(video.read(path, 10))
+    assert len(frames) == 20
+    for t in (4, 10, 16):
+        rows = [np.nonzero(row.min(-1) > 150)[0] for row in frames[t].image[62:78]]
+        edges = [int(row[0]) for row in rows]
+        assert max(edges) - min(edges) <= 1, "the lines of one picture come from two moments"
+        assert np.mean(edges) == pytest.approx(10 + 4 * t, abs=3)
+
+
+def camera_file(path: Path, codec: str, pix_fmt: str, options: dict[str, str], fields: bool = False) -> Path:
+    """40 pictures at 20 a second; with ``fields`` the odd lines are a fortieth of a second late."""
+    bare = {".h264": "h264", ".hevc": "hevc"}.get(path.suffix)
+    with av.open(str(path), "w", format=bare) as out:
+        stream = out.add_stream(codec, rate=20, options=options)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, pix_fmt
+        for i in range(40):
+            image = picture(i / 20, 160, 120)
+            if fields:
+                image[1::2] = picture((i + 0.5) / 20, 160, 120)[1::2]
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 20)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path
+
+
+def test_a_camera_that_changes_its_resolution_keeps_the_size_of_the_first_picture(tmp_path: Path) -> None:
+    parts = []
+    for size in ((160, 120), (320, 240)):
+        path = tmp_path / f"{size[0]}.h264"
+        with av.open(str(path), "w", format="h264") as out:
+            stream = out.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            for i in range(10):
+                frame = av.VideoFrame.from_ndarray(picture(i / 10, *size), format="rgb24")
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode())
+        parts.append(path.read_bytes())
+    (tmp_path / "both.h264").write_bytes(b"".join(parts))
+    frames = list(video.read(tmp_path / "both.h264", 10))
+    assert len(frames) == 20
+    assert {f.image.shape for f in frames} == {(120, 160, 3)}

@@ -50,4 +50,5 @@ class MoveNetDetector:
         boxes = np.clip(boxes, 0, [width, height, width, height])
         scores = np.clip(rows[:, 55], 0, 1)
         kept = distinct(boxes, scores, keypoints)
-        return Detections(*(a[kept].astype(np.float32) for a in (boxes, scores, keypoints)))
+        boxes, scores, keypoints = (a[kept].astype(np.float32) for a in (boxes, scores, keypoints))
+        return Detections(boxes, scores, keypoints)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,4 +22,17 @@ class Segmenter(Protocol):
 
     def segment(self, image: Image, detections: Detections) -> Masks:
         """One mask (P, H, W) for each detected person of a picture, uint8 (H, W, 3) RGB."""
+        ...
+
+
+@runtime_checkable
+class VideoSegmenter(Segmenter, Protocol):
+    """A segmenter that remembers persons from frame to frame; ``detections.ids`` say who is who."""
+
+    def begin(self) -> None:
+        """Forget everybody: a new stretch of video begins."""
+        ...
+
+    def recall(self, persons: Sequence[int]) -> dict[int, NDArray[np.bool_]]:
+        """Masks (H, W) in the frame that was segmented last of persons who were not detected in it, where known."""
         ...

@@ -33,6 +33,8 @@ class Track:
     velocity: Floats = field(default_factory=lambda: np.zeros(2, np.float32))
     hits: int = 0
     missed: int = 0
+    source: int | None = None
+    """The person's number with a detector that follows persons itself."""
 
     @property
     def certain(self) -> bool:
@@ -59,6 +61,8 @@ class Tracker:
 
     def update(self, found: Detections) -> list[tuple[Track, int]]:
         """(track, index into ``found``) of each person of the next frame; detections that are too weak are left out."""
+        if found.ids is not None:
+            return self._by_number(found, found.ids)
         matched: list[tuple[Track, int]] = []
         usable = [i for i in range(len(found)) if found.scores[i] >= self.keep]
         if usable and self.tracks:
@@ -70,6 +74,23 @@ class Tracker:
                     self._follow(track, found, i)
                     matched.append((track, i))
         taken = {i for _, i in matched}
+        self._age(matched)
+        new = [i for i in usable if i not in taken and found.scores[i] >= self.start]
+        matched += [(self._new(found, i), i) for i in new]
+        return sorted(matched, key=lambda m: m[0].id)
+
+    def _by_number(self, found: Detections, ids: NDArray[np.int64]) -> list[tuple[Track, int]]:
+        """The same for a detector that has followed the persons: its numbers decide, whatever the scores."""
+        known = {t.source: t for t in self.tracks}
+        old = [(known[int(n)], i) for i, n in enumerate(ids) if int(n) in known]
+        for track, i in old:
+            self._follow(track, found, i)
+        self._age(old)
+        new = [(self._new(found, i, int(n)), i) for i, n in enumerate(ids) if int(n) not in known]
+        return sorted(old + new, key=lambda m: m[0].id)
+
+    def _age(self, matched: Sequence[tuple[Track, int]]) -> None:
+        """Move those who were not found on, and forget those who have been lost for too long."""
         ids = {t.id for t, _ in matched}
         for track in self.tracks:
             if track.id not in ids:
@@ -78,14 +99,14 @@ class Tracker:
                 track.box = track.expected
         limit = {t.id: self.hold if t.certain else 0 for t in self.tracks}
         self.tracks = [t for t in self.tracks if t.missed <= limit[t.id]]
-        for i in usable:
-            if i not in taken and found.scores[i] >= self.start:
-                keypoints = None if found.keypoints is None else found.keypoints[i]
-                track = Track(self._next, found.boxes[i], keypoints, hits=int(found.scores[i] >= _SURE * self.start))
-                self._next += 1
-                self.tracks.append(track)
-                matched.append((track, i))
-        return sorted(matched, key=lambda m: m[0].id)
+
+    def _new(self, found: Detections, i: int, source: int | None = None) -> Track:
+        keypoints = None if found.keypoints is None else found.keypoints[i]
+        sure = int(found.scores[i] >= _SURE * self.start)
+        track = Track(self._next, found.boxes[i], keypoints, hits=sure, source=source)
+        self._next += 1
+        self.tracks.append(track)
+        return track
 
     def lost(self) -> list[Track]:
         """Persons who are remembered but were not found in the last frame."""

@@ -15,7 +15,10 @@ from posewatch.progress import Progress
 from posewatch.records import Video, video_id
 from posewatch.store import ObjectStore, open_store
 
-SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".3gp")
+SUFFIXES = (
+    ".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".3gp",
+    ".flv", ".vob", ".h264", ".264", ".hevc", ".h265", ".265", ".mjpeg", ".mjpg", ".dav",
+)  # fmt: skip
 
 
 @contextmanager
@@ -99,14 +102,15 @@ def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) ->
                 sha = sha256_file(path)
                 record = Video(video_id(sha), name, sha, path.stat().st_size, **about)
                 if record.id not in artifacts:
-                    artifacts[record.id] = _store(store, record, path)
+                    artifacts[record.id] = store_video(store, record, path)
                     rows[record.id] = {"video": record.id, "names": []}
                 rows[record.id]["names"].append(name)
                 progress.advance(1)
     return collect(store, "ingest", rows.values(), artifacts.values())
 
 
-def _store(store: ObjectStore, record: Video, path: Path) -> Artifact:
+def store_video(store: ObjectStore, record: Video, path: Path) -> Artifact:
+    """The raw artifact of one video file; what is there already is not stored again."""
     job = Job("raw", record.id, {}, prefix=f"raw/{record.id}", source=f"video sha256 {record.sha256}")
     found = find(store, job.where)
     if found is not None:

@@ -12,7 +12,7 @@ from posewatch.stages.parallel import each
 from posewatch.store import ObjectStore
 
 
-def _make(job: Job, config: MaskConfig, folder: Path) -> None:
+def _make(job: Job, config: MaskConfig, folder: Path, workers: int = 1) -> None:
     import tempfile
 
     from posewatch.masking.mask import mask_video
@@ -20,7 +20,7 @@ def _make(job: Job, config: MaskConfig, folder: Path) -> None:
     raw = job.parents[0]
     name = next(n for n in raw.files if n.startswith("video.") and n != "video.json")
     with tempfile.TemporaryDirectory(prefix="posewatch-raw-") as temp:
-        report = mask_video(raw.fetch(name, Path(temp)), folder / "masked.mp4", config)
+        report = mask_video(raw.fetch(name, Path(temp)), folder / "masked.mp4", config, workers=workers)
     (folder / "report.json").write_text(canonical(dataclasses.asdict(report)) + "\n", encoding="utf-8")
 
 
@@ -30,12 +30,13 @@ def mask(store: ObjectStore, raw: Artifact, config: MaskConfig) -> Artifact:
 
     rows = members(raw)
     weights = weights_of(config)
-    jobs = [
-        Job("masked", row["video"], dataclasses.asdict(config), (artifact,), weights, source=row["names"][0])
-        for row, artifact in rows
-    ]
+    # where it ran changes nothing that masking promises
+    about = {k: v for k, v in dataclasses.asdict(config).items() if k != "device"}
+    jobs = [Job("masked", row["video"], about, (artifact,), weights, source=row["names"][0]) for row, artifact in rows]
     names = [row["names"][0] for row, _ in rows]
-    return collect(store, "mask", [row_of(row) for row, _ in rows], each(store, "mask", jobs, names, config, _make))
+    return collect(
+        store, "mask", [row_of(row) for row, _ in rows], each(store, "mask", jobs, names, config, _make, share=True)
+    )
 
 
 def row_of(row: dict[str, Any]) -> dict[str, Any]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any
 
 from posewatch.artifact import Artifact, Job, find, produce
 from posewatch.errors import InputError, PosewatchError
 from posewatch.progress import Progress
 from posewatch.store import ObjectStore
-
-Make = Callable[[Job, Any, Path], None]
-"""Writes the files of one job into a folder; must be a module-level function, since it runs in another process."""
 
 
 def workers() -> int:
@@ -37,14 +34,24 @@ def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _work(store: ObjectStore, job: Job, config: Any, make: Make) -> str:
+def _work(store: ObjectStore, job: Job, config: Any, make: Callable[..., None]) -> str:
     return produce(store, job, lambda folder: make(job, config, folder)).prefix
 
 
 def each(
-    store: ObjectStore, stage: str, jobs: Sequence[Job], names: Sequence[str], config: Any, make: Make
+    store: ObjectStore,
+    stage: str,
+    jobs: Sequence[Job],
+    names: Sequence[str],
+    config: Any,
+    make: Callable[..., None],
+    *,
+    share: bool = False,
 ) -> list[Artifact]:
     """Produce the artifact of every job, in the order of ``jobs``; ``names`` is what people call them.
+
+    ``make`` writes the files of a job as ``make(job, config, folder)``; it must be a module-level function. With
+    ``share`` it also gets ``workers=``, the processes that it may use itself when there are fewer jobs than processes.
 
     Raises the first failure, with the number of others, after all the rest have been finished and stored.
     """
@@ -59,6 +66,8 @@ def each(
             progress.advance(len(done), f"{len(done)} were done before")
         todo = [i for i in range(len(jobs)) if i not in done]
         count = min(workers(), len(todo))
+        if share and todo:
+            make = functools.partial(make, workers=max(1, workers() // len(todo)))
         if count <= 1 or not store.shared:
             for i in todo:
                 try:

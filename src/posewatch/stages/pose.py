@@ -10,25 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from posewatch.artifact import Artifact, Job, collect, get, members
+from posewatch.artifact import Artifact, Job, collect, get, members, produce
 from posewatch.config import PoseConfig, canonical
-from posewatch.records import Skeleton
+from posewatch.masking.storage import DETECTIONS, read_detections, write_detections
+from posewatch.records import Detections, Skeleton
 from posewatch.stages.mask import row_of
 from posewatch.stages.parallel import each
 from posewatch.stages.split import clips_of
 from posewatch.store import ObjectStore
 
+POSES = "poses.npz"
 
-def _make(job: Job, config: PoseConfig, folder: Path) -> None:
-    from posewatch.masking.mask import read_detections
-    from posewatch.pose.extract import pose_video, skeleton
+
+def _make(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None:
+    from posewatch.pose.extract import follow, skeleton
 
     clips, masked = job.parents[:2]
     report = masked.json("report.json")
-    with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
-        # what masking saw in the raw frames needs no second look
-        stored = read_detections(masked.fetch("detections.npz", Path(temp))) if config.frames == "raw" else None
-        frames = pose_video(masked.fetch("masked.mp4", Path(temp)), config, stored=stored)
+    frames = _stored(masked, config)
+    if frames is None:
+        poses = _poses(masked, config, job.weights, workers)
+        with tempfile.TemporaryDirectory(prefix="posewatch-poses-") as temp:
+            frames = follow(read_detections(poses.fetch(POSES, Path(temp))), config)
     arrays: dict[str, Any] = {}
     persons = {}
     for clip in clips_of(clips):
@@ -41,18 +44,54 @@ def _make(job: Job, config: PoseConfig, folder: Path) -> None:
     (folder / "skeletons.json").write_text(canonical({**about, "persons": persons}) + "\n", encoding="utf-8")
 
 
+def _stored(masked: Artifact, config: PoseConfig) -> list[Detections] | None:
+    """What masking saw in the raw frames, where raw frames are wanted and it was the same network: no second look."""
+    if config.frames != "raw" or masked.lineage().config.get("detector") != config.estimator:
+        return None
+    with tempfile.TemporaryDirectory(prefix="posewatch-poses-") as temp:
+        return read_detections(masked.fetch(DETECTIONS, Path(temp)))
+
+
+def _poses(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str, str]], workers: int) -> Artifact:
+    """All that the network sees in the frames of one video, kept for whatever clips and settings come later."""
+    from posewatch.pose.extract import check, estimate_video
+
+    check(config)
+    store = masked.store
+    about = {k: getattr(config, k) for k in ("estimator", "weights", "frames")}
+    lineage = masked.lineage()
+    job = Job("poses", lineage.unit, about, (masked,), weights)
+
+    def make(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
+            if config.frames == "masked":
+                found = estimate_video(masked.fetch("masked.mp4", Path(temp)), config, workers=workers)
+            else:
+                raw = get(store, lineage.parents[0].prefix)
+                name = next(n for n in raw.files if n.startswith("video.") and n != "video.json")
+                grid = {"fps": lineage.config["fps"], "max_side": lineage.config["max_side"]}
+                found = estimate_video(raw.fetch(name, Path(temp)), config, workers=workers, **grid)
+        write_detections(folder / POSES, found)
+
+    return produce(store, job, make)
+
+
 def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
     """Skeletons of every clip of a set; returns the set of skeletons (``skeletons.npz``: clip id → (M, T, V, 3))."""
     from posewatch.pose import weights_of
 
     rows = members(clips)
     weights = weights_of(config)
+    # where it ran changes nothing that the stage promises
+    about = {k: v for k, v in dataclasses.asdict(config).items() if k != "device"}
     jobs = []
     for row, artifact in rows:
         masked = get(store, artifact.lineage().parents[0].prefix)
-        jobs.append(Job("skeletons", row["video"], dataclasses.asdict(config), (artifact, masked), weights))
+        jobs.append(Job("skeletons", row["video"], about, (artifact, masked), weights))
     names = [row["names"][0] for row, _ in rows]
-    return collect(store, "pose", [row_of(row) for row, _ in rows], each(store, "pose", jobs, names, config, _make))
+    return collect(
+        store, "pose", [row_of(row) for row, _ in rows], each(store, "pose", jobs, names, config, _make, share=True)
+    )
 
 
 def skeletons_of(artifact: Artifact) -> dict[str, Skeleton]:

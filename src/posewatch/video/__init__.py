@@ -1,16 +1,19 @@
 """Video in and out through PyAV: probe, read at a constant rate, write H.264 that a browser plays, split, pictures."""
 
+from posewatch.video.overlap import BackgroundWriter, ahead
 from posewatch.video.pictures import contact_sheet, poster, save_image
 from posewatch.video.reading import Frame, Image, VideoInfo, fit, grid, probe, read
 from posewatch.video.splitting import ClipSpan, spans, split
 from posewatch.video.writing import Writer
 
 __all__ = [
+    "BackgroundWriter",
     "ClipSpan",
     "Frame",
     "Image",
     "VideoInfo",
     "Writer",
+    "ahead",
     "contact_sheet",
     "fit",
     "grid",

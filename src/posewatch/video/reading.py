@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import ConfigError, PosewatchError, VideoError
+from posewatch.video.deinterlace import Deinterlacer
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -99,38 +100,55 @@ def _looks_like_mp4(path: Path) -> bool:
         return stream.read(12)[4:8] == b"ftyp"
 
 
-def _frame_s(stream: VideoStream) -> float:
+_NO_TIMESTAMPS = 0x80
+"""FFmpeg's flag for formats that are nothing but the pictures, one after another, such as raw H.264."""
+
+
+def _frame_s(container: InputContainer, stream: VideoStream) -> float:
     """Seconds that one picture lasts by the declared rate."""
-    rate = stream.average_rate or stream.guessed_rate
+    bare = bool(int(container.format.flags) & _NO_TIMESTAMPS)  # then the average is an assumption of the reader's
+    rate = stream.guessed_rate if bare and stream.guessed_rate else stream.average_rate or stream.guessed_rate
     return float(1 / rate) if rate else 1 / 25
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[tuple[float, float, VideoFrame]]:
-    """(seconds, duration in seconds, frame) in the order shown; broken packets are skipped, a broken end ends it."""
-    av = vendor()
-    step = _frame_s(stream)
+    """(seconds, duration in seconds, frame) in the order shown, whole pictures only.
+
+    Broken packets are skipped, a broken end ends it.
+    """
+    step = _frame_s(container, stream)
     tick = float(stream.time_base or 0)
     origin = (stream.start_time or 0) * tick
     last = -math.inf
+    for frame in _whole(container, stream):
+        unit = float(frame.time_base) if frame.time_base else tick
+        time = last + step if frame.pts is None else frame.pts * unit - origin
+        if frame.pts is None and last == -math.inf:
+            time = 0.0
+        if time <= last:
+            continue
+        lasts = frame.duration * unit if frame.duration else step
+        last = time
+        yield time, lasts, frame
+
+
+def _whole(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """The decoded frames, deinterlaced where they need it."""
+    av = vendor()
+    comb = Deinterlacer(stream)
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets)
         except (StopIteration, av.error.FFmpegError):
-            return
+            break
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
             continue
         for frame in frames:
-            time = last + step if frame.pts is None else frame.pts * tick - origin
-            if frame.pts is None and last == -math.inf:
-                time = 0.0
-            if time <= last:
-                continue
-            lasts = frame.duration * tick if frame.duration else step
-            last = time
-            yield time, lasts, frame
+            yield from comb(frame)
+    yield from comb.finish()
 
 
 def _rotation(frame: VideoFrame) -> int:
@@ -161,7 +179,7 @@ def probe(path: Path) -> VideoInfo:
         width, height = _shown_size(first[2], stream)
     with _opened(path) as (container, stream):
         base = float(stream.time_base or 0)
-        step = _frame_s(stream)
+        step = _frame_s(container, stream)
         count, broken = 0, False
         start, end = math.inf, -math.inf
         try:
@@ -226,24 +244,26 @@ def read(
     stop = math.inf if end_s is None else end_s
     shown: VideoFrame | None = None
     image: Image | None = None
+    size: tuple[int, int] | None = None
     end, index = 0.0, 0
     with _opened(path) as (container, stream):
         _seek(container, stream, begin)
         for time, lasts, frame in _decoded(container, stream):
             while shown is not None and (at := begin + index / rate) < min(time - _JITTER_S, stop - 1e-9):
                 if image is None:
-                    image = _upright(shown, stream, max_side)
+                    image = _upright(shown, size or (2, 2))
                 yield Frame(index, at, image)
                 index += 1
             if begin + index / rate >= stop - 1e-9:
                 return
             shown, image = frame, None
+            size = size or fit(*_shown_size(frame, stream), max_side)
             end = time + lasts
         if shown is None:
             raise VideoError(f"broken video: {path} has no picture that can be decoded (copy it again)")
         while (at := begin + index / rate) < min(end - _JITTER_S, stop - 1e-9) or (index == 0 and begin == 0):
             if image is None:
-                image = _upright(shown, stream, max_side)
+                image = _upright(shown, size or (2, 2))
             yield Frame(index, at, image)
             index += 1
 
@@ -258,11 +278,10 @@ def _seek(container: InputContainer, stream: VideoStream, begin: float) -> None:
         container.seek(0)  # no index: decode from the beginning
 
 
-def _upright(frame: VideoFrame, stream: VideoStream, max_side: int | None) -> Image:
-    width, height = fit(*_shown_size(frame, stream), max_side)
+def _upright(frame: VideoFrame, size: tuple[int, int]) -> Image:
+    """The picture turned upright, in the video's (width, height): a camera may change its resolution under way."""
     turns = _rotation(frame)
-    if turns % 2:
-        width, height = height, width
+    width, height = size[::-1] if turns % 2 else size
     small = width < frame.width
     rgb = frame.reformat(width, height, "rgb24", interpolation="AREA" if small else "BILINEAR", threads=1)
     image: Image = rgb.to_ndarray().astype(np.uint8, copy=False)

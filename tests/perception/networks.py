@@ -1,0 +1,135 @@
+"""Small networks of the real classes, with weights that see the white square of ``pictures``, or random ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+
+def rtmo(
+    path: Path, side: int = 128, batch: int | None = None, outputs: tuple[str, str] = ("dets", "keypoints")
+) -> Path:
+    """An ONNX file with RTMO's published contract that finds the brightest rectangle, in rows as the real one's.
+
+    Row 0 is a shifted, weaker copy of row 1, row 1 the find (score: 0.9 where there is one, else 0), row 2 is NaN.
+    The joints lie on the diagonal of the box.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    n = batch if batch is not None else "batch"
+    steps = np.arange(side, dtype=np.float32)
+    constants = {
+        "bright": np.float32(190), "along": steps, "far": np.float32(1e4), "one": np.float32(1),
+        "score": np.float32(0.9),
+        "axis_c": np.array([1]), "axis_h": np.array([1]), "axis_w": np.array([2]), "axis_last": np.array([1]),
+        "zero": np.float32(0), "unsq1": np.array([1]), "weaker": np.array([1, 1, 1, 1, 0.6], np.float32),
+        "moved": np.array([2, 2, 2, 2, 0], np.float32), "nan": np.full(5, np.nan, np.float32),
+        "low": np.array([0, 1]), "high": np.array([2, 3]), "share": np.linspace(0, 1, 17, dtype=np.float32)[:, None],
+        "sure": np.ones((1, 1, 17, 1), np.float32), "axis2": np.array([2]),
+    }  # fmt: skip
+    node = helper.make_node
+    nodes = [
+        node("ReduceMin", ["input", "axis_c"], ["grey"], keepdims=0),  # (N, S, S); white is bright in all channels
+        node("Greater", ["grey", "bright"], ["lit"]),
+        node("Cast", ["lit"], ["light"], to=TensorProto.FLOAT),
+        node("ReduceMax", ["light", "axis_h"], ["columns"], keepdims=0),  # (N, S)
+        node("ReduceMax", ["light", "axis_w"], ["rows"], keepdims=0),
+    ]
+    for name, axis in (("x", "columns"), ("y", "rows")):
+        nodes += [
+            node("Sub", ["one", axis], [f"{name}_off"]),
+            node("Mul", [f"{name}_off", "far"], [f"{name}_away"]),
+            node("Add", [f"{name}_away", "along"], [f"{name}_first"]),
+            node("ReduceMin", [f"{name}_first", "axis_last"], [f"{name}1"], keepdims=1),
+            node("Mul", [axis, "along"], [f"{name}_on"]),
+            node("ReduceMax", [f"{name}_on", "axis_last"], [f"{name}_end"], keepdims=1),
+            node("Add", [f"{name}_end", "one"], [f"{name}2"]),
+        ]
+    nodes += [
+        node("ReduceMax", ["columns", "axis_last"], ["any"], keepdims=1),
+        node("Mul", ["any", "score"], ["sure_of_it"]),
+        node("Concat", ["x1", "y1", "x2", "y2", "sure_of_it"], ["row"], axis=1),  # (N, 5)
+        node("Mul", ["row", "weaker"], ["row_weak"]),
+        node("Add", ["row_weak", "moved"], ["row_moved"]),
+        node("Mul", ["row", "zero"], ["row_zero"]),
+        node("Add", ["row_zero", "nan"], ["row_nan"]),
+        *(node("Unsqueeze", [r, "unsq1"], [f"{r}_3"]) for r in ("row_moved", "row", "row_nan")),
+        node("Concat", ["row_moved_3", "row_3", "row_nan_3"], [outputs[0]], axis=1),  # (N, 3, 5)
+        node("Gather", [outputs[0], "low"], ["corner"], axis=2),
+        node("Gather", [outputs[0], "high"], ["other"], axis=2),
+        node("Sub", ["other", "corner"], ["size"]),
+        node("Unsqueeze", ["corner", "axis2"], ["corner_4"]),
+        node("Unsqueeze", ["size", "axis2"], ["size_4"]),
+        node("Mul", ["size_4", "share"], ["way"]),
+        node("Add", ["corner_4", "way"], ["places"]),  # (N, 3, 17, 2)
+        node("Slice", ["places", "s0", "s1", "s3"], ["first_axis"]),
+        node("Mul", ["first_axis", "zero"], ["nothing"]),
+        node("Add", ["nothing", "sure"], ["scores"]),
+        node("Concat", ["places", "scores"], [outputs[1]], axis=3),
+    ]
+    constants |= {"s0": np.array([0]), "s1": np.array([1]), "s3": np.array([3])}
+    graph = helper.make_graph(
+        nodes,
+        "rtmo",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [n, 3, side, side])],
+        [
+            helper.make_tensor_value_info(outputs[0], TensorProto.FLOAT, [n, 3, 5]),
+            helper.make_tensor_value_info(outputs[1], TensorProto.FLOAT, [n, 3, 17, 3]),
+        ],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return path
+
+
+def yolo(path: Path, kind: str = "yolo11n.yaml", confident: bool = True) -> Path:
+    """A YOLO11 of the vendor's own definition at random weights; ``confident`` lets it report persons everywhere."""
+    import torch
+
+    from posewatch.masking import ultra
+
+    ultra.need_torchvision()
+    from ultralytics import YOLO
+
+    torch.manual_seed(0)
+    net = YOLO(kind, verbose=False)
+    if confident:
+        levels = net.model.model[-1].cv3
+        for i, layer in enumerate(levels):
+            torch.nn.init.zeros_(layer[-1].weight)
+            torch.nn.init.constant_(layer[-1].bias, -9.0)
+            if i == len(levels) - 1:  # the coarsest level alone: 400 places at most
+                layer[-1].bias.data[0] = 2.0
+        head = net.model.model[-1]
+        if hasattr(head, "proto"):  # masks that are not empty, which Ultralytics would drop with their boxes
+            for layer in head.cv4:
+                torch.nn.init.zeros_(layer[-1].weight)
+                torch.nn.init.ones_(layer[-1].bias)
+            torch.nn.init.ones_(head.proto.cv3.bn.bias)
+    net.save(str(path))
+    return path
+
+
+def sam2(folder: Path, real_size: bool = False) -> Path:
+    """A SAM 2 video network at random weights: tiny pictures and few layers, or hiera-tiny as published."""
+    import torch
+
+    from posewatch.masking import ultra
+
+    ultra.need_torchvision()
+    from transformers import Sam2VideoConfig, Sam2VideoModel
+
+    torch.manual_seed(0)
+    config = Sam2VideoConfig()
+    if not real_size:
+        backbone = config.vision_config.backbone_config
+        backbone.image_size, backbone.blocks_per_stage, backbone.global_attention_blocks = [256, 256], [1, 1, 2, 1], [3]
+        config.vision_config.backbone_feature_sizes = [[64, 64], [32, 32], [16, 16]]
+        config.prompt_encoder_config.image_size = config.image_size = 256
+        config.memory_attention_rope_feat_sizes, config.memory_attention_num_layers = [16, 16], 1
+    Sam2VideoModel(config).save_pretrained(folder)
+    return folder

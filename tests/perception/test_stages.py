@@ -1,0 +1,97 @@
+"""The stages around perception: what is stored is not computed again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from posewatch import video
+from posewatch.artifact import members
+from posewatch.config import MaskConfig, PoseConfig, SplitConfig
+from posewatch.masking.litert import Network
+from posewatch.stages.ingest import ingest
+from posewatch.stages.mask import mask
+from posewatch.stages.pose import pose, skeletons_of
+from posewatch.stages.split import split
+from posewatch.store import ObjectStore, open_store
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes that the networks were run on, in this process."""
+    runs: list[tuple[int, ...]] = []
+    plain = Network.run
+
+    def run(self, data):
+        runs.append(data.shape)
+        return plain(self, data)
+
+    monkeypatch.setattr(Network, "run", run)
+    monkeypatch.setenv("POSEWATCH_WORKERS", "1")
+    return runs
+
+
+@pytest.fixture
+def store(real_networks: None, walk: Path, tmp_path: Path) -> ObjectStore:
+    part = tmp_path / "videos" / "walk.mp4"
+    frames = [f.image for f in video.read(walk, 5, 320, start_s=2.0, end_s=5.0)]
+    with video.Writer(part, 5, frames[0].shape[1::-1]) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return open_store(str(tmp_path / "store"))
+
+
+def test_no_network_runs_twice_on_frames_whose_result_is_stored(
+    store: ObjectStore, counted: list[tuple[int, ...]], tmp_path: Path
+) -> None:
+    raw = ingest(store, str(tmp_path / "videos"))
+    config = MaskConfig(fps=5, max_side=320)
+    masked = mask(store, raw, config)
+    clips = split(store, masked, SplitConfig(length_s=1.0))
+    first = pose(store, clips, PoseConfig())
+    assert counted
+    counted.clear()
+    # other clips, other people, other thresholds, and one artifact that was lost
+    others = split(store, masked, SplitConfig(length_s=1.5))
+    second = pose(store, others, PoseConfig())
+    third = pose(store, clips, PoseConfig(max_people=4, hold=2, min_score=0.3))
+    lost = members(first)[0][1]
+    store.delete(f"{lost.prefix}/manifest.jsonl")
+    again = pose(store, clips, PoseConfig())
+    assert counted == []
+    assert again.digest == first.digest
+    assert len({a.prefix for a in (first, second, third)}) == 3
+    assert {k.keypoints.shape[0] for k in skeletons_of(members(third)[0][1]).values()} == {4}
+    # raw frames were seen by the same network while masking
+    raw_poses = pose(store, clips, PoseConfig(frames="raw"))
+    assert counted == []
+    assert any(k.persons for k in skeletons_of(members(raw_poses)[0][1]).values())
+
+
+def test_where_it_runs_changes_no_artifact_but_the_weights_do(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSEWATCH_WORKERS", "1")
+    raw = ingest(store, str(tmp_path / "videos"))
+    config = MaskConfig(fps=5, max_side=320, segmenter="bbox")
+    here = mask(store, raw, config)
+    assert mask(store, raw, replace(config, device="cpu")).digest == here.digest
+    lineage = members(here)[0][1].lineage()
+    assert set(lineage.weights) == {"movenet"}
+    assert lineage.weights["movenet"]["licence"] == "Apache-2.0"
+    assert (lineage.config["detector"], lineage.config["segmenter"]) == ("movenet", "bbox")
+
+
+def test_raw_frames_for_another_network_come_from_the_raw_video(store: ObjectStore, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from perception import networks
+
+    raw = ingest(store, str(tmp_path / "videos"))
+    clips = split(store, mask(store, raw, MaskConfig(fps=5, max_side=320, segmenter="bbox")), SplitConfig())
+    file = str(networks.rtmo(tmp_path / "rtmo.onnx"))
+    made = pose(store, clips, PoseConfig(estimator="rtmo", weights=file, frames="raw", min_score=0.5))
+    artifact = members(made)[0][1]
+    assert set(artifact.lineage().weights) == {"rtmo.onnx"}
+    assert all(k.keypoints.shape[1] == 15 for k in skeletons_of(artifact).values())
