@@ -43,7 +43,15 @@ def _begin(build: Callable[[], Any]) -> None:
     global _tool
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # must not outlive a parent that was killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _one_thread()
     _tool = build()
+
+
+def _one_thread() -> None:
+    """OpenCV's own threads wait by spinning, and parallel work is one process per core."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def _act(function: Callable[..., R], *arguments: Any) -> R:
@@ -68,6 +76,7 @@ class Crew(Generic[Tool]):
 
     def __enter__(self) -> Crew[Tool]:
         if self.workers == 1:
+            _one_thread()
             self._own = self._build()
             self._pools = [ThreadPoolExecutor(1)]
         else:
