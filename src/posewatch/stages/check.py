@@ -26,13 +26,11 @@ TOLERANCE = 1e-3
 
 def connect(endpoint: str) -> Any:
     """A predictor for ``grpc://host:port/model`` or ``http://host:port/model``."""
-    from posewatch.serving.client import TritonPredictor
+    from posewatch.serving.client import open_predictor
 
-    scheme, _, rest = endpoint.partition("://")
-    url, _, name = rest.partition("/")
-    if scheme not in ("grpc", "http") or not url or not name:
+    if "://" not in endpoint:
         raise ServingError(f"bad endpoint {endpoint!r}: write grpc://host:port/model or http://host:port/model")
-    return TritonPredictor(url, name, protocol=scheme)
+    return open_predictor(endpoint)
 
 
 def inputs(clips: ClipSet, frames: int, people: int) -> NDArray[np.float32]:
