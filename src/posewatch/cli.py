@@ -15,6 +15,7 @@ from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
 from posewatch.recognition import event_verbs
 from posewatch.recognition import verbs as verbs_of
+from posewatch.serving.predict import options as predict_options
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
@@ -199,6 +200,12 @@ def _report(args: argparse.Namespace) -> str:
     return made.uri
 
 
+def _predict(args: argparse.Namespace) -> str:
+    from posewatch.serving.predict import predict_files
+
+    return predict_files(args, load(args.config, args.set))
+
+
 def _lineage(args: argparse.Namespace) -> Any:
     from posewatch import lineage
 
@@ -347,6 +354,7 @@ def build_parser() -> argparse.ArgumentParser:
         "snapshot",
         "model",
     )
+    predict_options(verb("predict", _predict, "what a model says of videos, skeleton files, or folders"))
     bench = verbs.add_parser("bench", help="benchmarks: serving").add_subparsers(dest="act", required=True)
     verb(
         "serving",
