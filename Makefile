@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DATA ?=
 ARGS ?=
 
-.PHONY: help setup demo test test-all lint compile up down status label bench-train clean
+.PHONY: help setup demo test test-all lint compile up down status label bench-train bench-serving clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ up down status label: $(STAMP) ## the embedded servers; the labeling page
 
 bench-train: $(STAMP) ## ProtoGCN's training against its published arrangement: minutes, 5 GB; ARGS="--width 24 --frames 30" is quick
 	@$(BIN)/python -m posewatch.recognition.bench_train --out build/bench-train $(ARGS)
+
+bench-serving: $(STAMP) ## PyTorch, ONNX Runtime, Triton and Triton + batching in one run; ARGS="--model model.onnx"
+	@$(BIN)/posewatch bench serving --out build/bench-serving $(ARGS)
 
 clean: ## remove the environment and everything that was made
 	@-test -x $(BIN)/posewatch && $(BIN)/posewatch down 2> /dev/null

@@ -15,6 +15,7 @@ from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
 from posewatch.recognition import event_verbs
 from posewatch.recognition import verbs as verbs_of
+from posewatch.serving.bench_verbs import options as bench_options
 from posewatch.serving.predict import options as predict_options
 
 if TYPE_CHECKING:
@@ -172,10 +173,14 @@ def _smoke(args: argparse.Namespace) -> str:
 
 
 def _bench(args: argparse.Namespace) -> str:
+    if args.onnx is None or args.checkpoint_uri is None or args.dataset is None:
+        from posewatch.serving.bench_verbs import bench_files
+
+        return bench_files(args)
     from posewatch.stages.check import benchmark
 
     told = Told(args)
-    artifacts = (told(args.onnx), told(args.checkpoint), told(args.dataset))
+    artifacts = (told(args.onnx), told(args.checkpoint_uri), told(args.dataset))
     return benchmark(told.store, *artifacts, told.config.serving).uri
 
 
@@ -356,15 +361,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     predict_options(verb("predict", _predict, "what a model says of videos, skeleton files, or folders"))
     bench = verbs.add_parser("bench", help="benchmarks: serving").add_subparsers(dest="act", required=True)
-    verb(
-        "serving",
-        _bench,
-        "PyTorch, ONNX Runtime, Triton, Triton + batching",
-        "onnx",
-        "checkpoint",
-        "dataset",
-        into=bench,
-    )
+    made = verb("serving", _bench, "PyTorch, ONNX Runtime, Triton, Triton + batching, in one run", into=bench)
+    made.add_argument("onnx", nargs="?", help="an export in the store, with its checkpoint and dataset; or see --model")
+    made.add_argument("checkpoint_uri", nargs="?", metavar="checkpoint", help="its checkpoint in the store")
+    made.add_argument("dataset", nargs="?", help="the dataset whose clips are sent")
+    bench_options(made)
     made = verb("report", _report, "one HTML page of a run", "evaluation", "bench", "scores", "smoke")
     made.add_argument("--about", default="", help="a remark to print, on where the videos come from")
     made.add_argument("--out", type=Path, help="also write the page to this file")

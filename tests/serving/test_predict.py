@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import SHARED
 
 from posewatch import cli
 from posewatch.serving import client
 from posewatch.serving.client import OnnxPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
-from support import SHARED
 
 from .conftest import tiny_model
 

@@ -35,7 +35,7 @@ def test_everything_comes_from_the_file(tmp_path: Path, tiny: Path) -> None:
     ]
     assert config.dynamic_batching.max_queue_delay_microseconds == 700
     assert config.instance_group[0].count == 3
-    assert [w.batch_size for w in config.model_warmup] == [1, 2, 4, 8, 12]
+    assert [w.batch_size for w in config.model_warmup] == list(range(1, 13))
     assert config.parameters["labels"].string_value == '["normal", "abnormal"]'
     assert config.parameters["layout"].string_value == "coco17"
 

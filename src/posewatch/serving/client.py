@@ -91,7 +91,7 @@ class ConstantPredictor(_Closing):
 class TorchPredictor(_Closing):
     """A torch module that maps keypoints (N, M, T, V, 3) to (probabilities (N, K), embedding (N, D)), run eagerly.
 
-    ``shape`` (M, T, V, 3) is checked where it is given.
+    ``shape`` (M, T, V, 3) is checked where it is given; not ``trained``: of use for its speed only.
     """
 
     def __init__(
@@ -101,9 +101,11 @@ class TorchPredictor(_Closing):
         *,
         shape: tuple[int, ...] | None = None,
         metadata: dict[str, str] | None = None,
+        trained: bool = True,
     ) -> None:
         self.labels, self.shape, self.metadata = tuple(labels), shape, dict(metadata or {})
         self.people, self.frames = shape[:2] if shape else (0, 0)
+        self.trained = trained
         self._module = module.eval()
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Loads for the benchmark: closed loop (so many clients, each waits for its answer), open loop (clients that do not wait).
+"""Loads for the benchmark: closed loop (so many clients, each waits for its answer), open loop (nobody waits).
 
 An open loop sends at random moments with a fixed mean rate (Poisson) whatever the server does, and a latency counts
 from the moment at which its request was due: a server that stalls cannot hide it by keeping clients waiting.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,18 @@ class Measured:
     client_cpu_s: float = 0.0
 
 
-@dataclass(frozen=True)
-class Meter:
-    """Called when the measured time begins and when it ends: a snapshot of the server's counts."""
+class Meter(Protocol):
+    """Told when the measured time begins and when it ends, to take the server's counts."""
 
-    begin: Callable[[], None] = lambda: None
-    end: Callable[[], None] = lambda: None
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
+
+
+class NoMeter:
+    """Takes nothing."""
+
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
 
 
 def in_process(predict: Callable[[Clips], Any], clips: Clips, workers: int, seconds: float) -> Measured:
@@ -110,7 +116,7 @@ async def closed(predictor: Any, clips: Clips, clients: int, seconds: float, met
     """``clients`` at a time. The warm-up lasts until every client has an answer; an answer counts when it comes within
     the measured time, whenever it was asked for.
     """
-    found, meter = Measured(), meter or Meter()
+    found, meter = Measured(), meter or NoMeter()
     measuring, end = False, False
     warm = 0
     everybody = asyncio.Event()
@@ -137,7 +143,9 @@ async def closed(predictor: Any, clips: Clips, clients: int, seconds: float, met
 
     tasks = [asyncio.create_task(work(i)) for i in range(clients)]
     try:
-        await asyncio.wait([asyncio.create_task(everybody.wait()), *tasks], timeout=MOST_WARM_UP_S, return_when="FIRST_COMPLETED")
+        warming = asyncio.create_task(everybody.wait())
+        await asyncio.wait([warming, *tasks], timeout=MOST_WARM_UP_S, return_when="FIRST_COMPLETED")
+        warming.cancel()
         await asyncio.sleep(min(1.0, max(0.1, seconds / 4)))
         await asyncio.to_thread(meter.begin)
         began, cpu = time.perf_counter(), time.process_time()
@@ -160,7 +168,7 @@ async def opened(
     The requests of the first quarter more (at most two seconds) are a warm-up. Whoever has no answer a few seconds
     after the last request is due counts as an error.
     """
-    found, meter = Measured(), meter or Meter()
+    found, meter = Measured(), meter or NoMeter()
     warm_s = min(2.0, seconds / 4)
     rng = np.random.default_rng(seed)
     count = max(1, int((warm_s + seconds) * rate * 2) + 10)
@@ -211,8 +219,8 @@ async def _finish(tasks: list[asyncio.Task[None]]) -> None:
             raise ended
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and all its descendants so far, in seconds; those that ended do not count."""
+def cpu_seconds(pid: int) -> dict[int, float]:
+    """Processor time so far, in seconds, of a process and each of its descendants, by their ids."""
     parents: dict[int, int] = {}
     used: dict[int, float] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -222,9 +230,10 @@ def cpu_seconds(pid: int) -> float:
             continue
         me = int(stat.parent.name)
         parents[me], used[me] = int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS
-    total, wanted = 0.0, [pid]
+    found: dict[int, float] = {}
+    wanted = [pid]
     while wanted:
         me = wanted.pop()
-        total += used.get(me, 0.0)
+        found[me] = used.get(me, 0.0)
         wanted += [child for child, parent in parents.items() if parent == me]
-    return total
+    return found

@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError, ServingError
 from posewatch.records import Prediction
-from posewatch.serving.repository import parse_labels
+from posewatch.serving.repository import KEPT, parse_labels
 from posewatch.serving.wire import Arrays
-
-KEPT = ("layout", "fps", "positive", "threshold", "version", "lineage", "precision")
-"""The metadata of an exported file that the model's config hands on to clients."""
 
 
 @dataclass(frozen=True)

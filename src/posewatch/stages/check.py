@@ -84,12 +84,13 @@ def benchmark(
     def make(folder: Path) -> None:
         from posewatch.recognition.training import load_checkpoint
         from posewatch.serving.benchmark import benchmark as measure
+        from posewatch.serving.benchmark import steps
         from posewatch.serving.client import TorchPredictor
 
         with tempfile.TemporaryDirectory() as temp:
             recogniser = load_checkpoint(checkpoint.fetch("checkpoint.pt", Path(temp)))
             clips = inputs(read(dataset, "test"), recogniser.frames, recogniser.people)
-            with Progress("benchmark", 1 + 1 + 2 * len(config.concurrency), "load") as progress:
+            with Progress("benchmark", steps(config.concurrency, (), torch=True), "load") as progress:
                 measure(
                     onnx.fetch("model.onnx", Path(temp)),
                     clips,
