@@ -156,7 +156,7 @@ def write_plots(rows: Sequence[dict[str, Any]], out: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_xticks(loads, [str(n) for n in loads])
         if len(keys) > 1:
-            axes.set_yscale("log")
+            _log(axes)
         else:
             axes.set_ylim(bottom=0)
         _finish(figure, axes, "clients at a time (closed loop)", label, out / file)
@@ -174,7 +174,7 @@ def write_plots(rows: Sequence[dict[str, Any]], out: Path) -> None:
                 label=f"{system} p50",
             )
             axes.plot(at, [r["p95_ms"] for r in mine], color=COLORS.get(system), ls="--", lw=1, label=f"{system} p95")
-        axes.set_yscale("log")
+        _log(axes)
         _finish(figure, axes, "requests per second sent (open loop, Poisson)", "latency in ms", out / "open.png")
 
 
@@ -185,6 +185,15 @@ def _figure() -> tuple[Any, Any]:
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
+
+
+def _log(axes: Any) -> None:
+    from matplotlib.ticker import FormatStrFormatter
+
+    axes.set_yscale("log")
+    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        which(FormatStrFormatter("%g"))
+    axes.tick_params(axis="y", which="minor", labelsize=7)
 
 
 def _finish(figure: Any, axes: Any, x: str, y: str, path: Path) -> None:

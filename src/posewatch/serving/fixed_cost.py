@@ -9,6 +9,8 @@ from pathlib import Path
 
 from posewatch.serving.model_config import Batching, check_config
 
+DELAY_US = 20_000
+"""Longer than an execution: else the clients fall into two halves, one waiting while the other is served."""
 MODEL = """
 import time
 
