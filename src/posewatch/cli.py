@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posewatch import __version__
+from posewatch import __version__, onnx_verbs
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
 from posewatch.recognition import event_verbs
@@ -140,9 +140,9 @@ def _evaluate(args: argparse.Namespace) -> str:
 
 def _export(args: argparse.Namespace) -> Any:
     if args.out:
-        from posewatch.export import export as to_file
-
-        return to_file(Path(args.checkpoint), args.out, opset=load(args.config, args.set).serving.opset)
+        return onnx_verbs.export_file(args, load(args.config, args.set).serving.opset)
+    if args.precision != "fp32":
+        raise InputError("another precision is for files: say where to write it with --out FILE")
     from posewatch.stages.export import export
 
     told = Told(args)
@@ -343,7 +343,11 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("--weights", type=float, nargs="+", help="one for each checkpoint (default: equal)")
     made.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     made = verb("export", _export, "checkpoint to ONNX, checked equal", "checkpoint")
-    made.add_argument("--out", type=Path, metavar="FILE", help="the checkpoint is a file: write this one")
+    onnx_verbs.export_options(made)
+    onnx = verbs.add_parser("onnx", help="exported files: inspect").add_subparsers(dest="act", required=True)
+    onnx_verbs.inspect_options(
+        verb("inspect", onnx_verbs.inspect, "what is in an exported file", parent=common, into=onnx)
+    )
     verb("publish", _publish, "write an immutable version of the model repository", "onnx")
     made = verb("deploy", _deploy, "serve a published version", "model")
     made.add_argument("--evaluation", help="evaluation whose F1 must pass serving.min_f1")

@@ -76,7 +76,8 @@ class Judge:
         if cost["points_lost"] > self.limit:
             raise ServingError(
                 f"{what} loses {cost['points_lost']:.2f} points of accuracy ({cost['accuracy_fp32']:.2f} → "
-                f"{cost['accuracy']:.2f} on {cost['clips']} clips), more than {self.limit:g}: keep fp32, or raise --max-loss"
+                f"{cost['accuracy']:.2f} on {cost['clips']} clips), more than {self.limit:g}: "
+                "keep fp32, or raise --max-loss"
             )
 
 
