@@ -17,6 +17,7 @@ from posewatch.recognition import event_verbs
 from posewatch.recognition import verbs as verbs_of
 from posewatch.serving.bench_verbs import options as bench_options
 from posewatch.serving.predict import options as predict_options
+from posewatch.serving.tune_verbs import options as tune_options
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
@@ -205,6 +206,12 @@ def _report(args: argparse.Namespace) -> str:
     return made.uri
 
 
+def _tune(args: argparse.Namespace) -> str:
+    from posewatch.serving.tune_verbs import tune_files
+
+    return tune_files(args)
+
+
 def _predict(args: argparse.Namespace) -> str:
     from posewatch.serving.predict import predict_files
 
@@ -370,6 +377,10 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("checkpoint_uri", nargs="?", metavar="checkpoint", help="its checkpoint in the store")
     made.add_argument("dataset", nargs="?", help="the dataset whose clips are sent")
     bench_options(made)
+    tune = verbs.add_parser("tune", help="what is fastest on this machine: serving").add_subparsers(
+        dest="act", required=True
+    )
+    tune_options(verb("serving", _tune, "try ways to serve a model, keep the fastest that is right", into=tune))
     made = verb("report", _report, "one HTML page of a run", "evaluation", "bench", "scores", "smoke")
     made.add_argument("--about", default="", help="a remark to print, on where the videos come from")
     made.add_argument("--out", type=Path, help="also write the page to this file")

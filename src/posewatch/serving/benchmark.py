@@ -93,7 +93,7 @@ def benchmark(
     if torch_predictor is not None:
         if getattr(torch_predictor, "trained", True):
             agree("pytorch", torch_predictor)
-        threads = _torch_threads(torch_predictor, clips)
+        threads = torch_threads(torch_predictor, clips)
         found = load.in_process(torch_predictor.predict, clips, 1, seconds)
         add(row_of("pytorch", "closed", 1, found, own=True), "pytorch")
     for workers in sorted({1, instances}):
@@ -145,7 +145,7 @@ def benchmark(
     return result
 
 
-def _torch_threads(predictor: Predictor, clips: NDArray[np.float32]) -> int:
+def torch_threads(predictor: Predictor, clips: NDArray[np.float32]) -> int:
     """Let PyTorch have the number of threads, one or all cores, with which it is faster here; returns it."""
     if not isinstance(predictor, TorchPredictor):
         return 0
