@@ -1,8 +1,9 @@
 """Finds how a model is served fastest on this machine, among what answers well enough: ``posewatch tune serving``.
 
 Three rounds, each around the best of the last: which file, runtime and precision; how many instances and threads; how
-large a batch, and how long to wait for one. Every trial is a real Triton under a closed loop. A trial that was
-measured is not measured again: ``tune.jsonl`` keeps them all.
+large a batch, and how long to wait for one. Then the best few again, in turns, so that a moment in which the machine
+was busy with something else decides nothing. Every trial is a real Triton under a closed loop. What was measured is not
+measured again: ``tune.jsonl`` keeps it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +32,7 @@ from posewatch.stack.triton import TritonServer
 
 RUNTIMES = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
 """The precisions that each runtime can compute an fp32 file in, on a CPU."""
+FINALISTS, REPEATS = 3, 2
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,15 @@ def tune(
     *,
     runtimes: Sequence[str] = ("onnxruntime",),
     cores: int | None = None,
+    baseline: Callable[[], float] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure, and return the rows of all trials, the fastest that is good enough first.
 
     A row has the trial's fields, ``throughput_ips``, ``p50_ms``, ``p95_ms``, ``mean_batch``, the cost in accuracy
-    (``points_lost``, ``agreement``), and ``refused``: why it cannot be the winner, or "". Raises InputError for a
-    runtime that is not known, ServingError when nothing is left.
+    (``points_lost``, ``agreement``), and ``refused``: why it cannot be the winner, or "". The finalists are measured in
+    turns, ``repeats`` are all their rates; ``baseline`` measures clips per second of something else in between. Raises
+    InputError for a runtime that is not known, ServingError when nothing is left.
     """
     unknown = [name for name in runtimes if name not in RUNTIMES]
     if unknown or not runtimes or not asked.files:
@@ -111,32 +116,63 @@ def tune(
     exact = OnnxPredictor(next(iter(asked.files.values()))).predict(asked.judge.keypoints).probabilities
     journal = _Journal(out / "tune.jsonl", asked)
     done: dict[Trial, dict[str, Any]] = {}
-    with _server(out) as start:
+    with _Server(out) as server:
+
+        def row_of(trial: Trial, repeat: int) -> dict[str, Any]:
+            row = journal.get(trial, repeat)
+            if row is None:
+                row = _measure(server, trial, asked, exact)
+                if baseline and repeat:
+                    row["baseline_ips"] = round(baseline(), 2)
+                # what failed for another reason than its answers may go well the next time
+                if "throughput_ips" in row or row.get("points_lost", 0.0) > asked.judge.limit:
+                    journal.add(trial, repeat, row)
+            if progress:
+                progress(_said(row))
+            return row
 
         def measure(trials: Iterable[Trial]) -> None:
             for trial in trials:
                 if trial not in done:
-                    row = journal.get(trial)
-                    if row is None:
-                        row = _measure(start(), trial, asked, exact)
-                        # what failed for another reason than its answers may go well the next time
-                        if "throughput_ips" in row or row.get("points_lost", 0.0) > asked.judge.limit:
-                            journal.add(trial, row)
-                    done[trial] = row
-                    if progress:
-                        progress(_said(row))
+                    done[trial] = row_of(trial, 0)
 
         measure(first_round(asked.files, runtimes, cores))
         measure(second_round(_best(done), cores))
         measure(third_round(_best(done)))
-    return sorted(done.values(), key=lambda row: (bool(row["refused"]), -row.get("throughput_ips", 0.0)))
+        finals = _fit(done)[:FINALISTS]
+        again = {trial: [done[trial]] for trial in finals}
+        for repeat in range(1, REPEATS + 1):
+            for trial in finals:
+                again[trial].append(row_of(trial, repeat))
+    for trial, found in again.items():
+        done[trial] = _middle(found)
+    return [done[t] for t in _fit({t: done[t] for t in finals})] + sorted(
+        (row for trial, row in done.items() if trial not in finals or row["refused"]),
+        key=lambda row: (bool(row["refused"]), -row.get("throughput_ips", 0.0)),
+    )
+
+
+def _fit(done: dict[Trial, dict[str, Any]]) -> list[Trial]:
+    """The trials that may win, the fastest first."""
+    fit = [trial for trial, row in done.items() if not row["refused"]]
+    return sorted(fit, key=lambda trial: -float(done[trial]["throughput_ips"]))
+
+
+def _middle(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of several measurements of a trial the one with the median rate; ``repeats`` are all rates."""
+    answered = sorted((r for r in rows if not r["refused"]), key=lambda r: r["throughput_ips"])
+    if len(answered) <= len(rows) // 2:
+        return next(r for r in rows if r["refused"])
+    found = {**answered[(len(answered) - 1) // 2], "repeats": [r["throughput_ips"] for r in answered]}
+    bases = sorted(r["baseline_ips"] for r in rows if "baseline_ips" in r)
+    return {**found, "baseline_ips": bases[len(bases) // 2]} if bases else found
 
 
 def _best(done: dict[Trial, dict[str, Any]]) -> Trial:
-    fit = [trial for trial, row in done.items() if not row["refused"]]
+    fit = _fit(done)
     if not fit:
         raise ServingError(f"no way to serve is good enough: {next(iter(done.values()))['refused']}")
-    return max(fit, key=lambda trial: done[trial]["throughput_ips"])
+    return fit[0]
 
 
 def _said(row: dict[str, Any]) -> str:
@@ -162,50 +198,51 @@ class _Journal:
                 except (ValueError, KeyError):
                     continue  # the last line of a run that was killed
 
-    def _key(self, trial: Trial) -> str:
-        return digest([asdict(trial), self._files[trial.file], *self._about])[:16]
+    def _key(self, trial: Trial, repeat: int) -> str:
+        return digest([asdict(trial), repeat, self._files[trial.file], *self._about])[:16]
 
-    def get(self, trial: Trial) -> dict[str, Any] | None:
-        return self._rows.get(self._key(trial))
+    def get(self, trial: Trial, repeat: int) -> dict[str, Any] | None:
+        return self._rows.get(self._key(trial, repeat))
 
-    def add(self, trial: Trial, row: dict[str, Any]) -> None:
+    def add(self, trial: Trial, repeat: int, row: dict[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(canonical({"key": self._key(trial), **row}) + "\n")
+            file.write(canonical({"key": self._key(trial, repeat), **row}) + "\n")
 
 
-class _server:
+class _Server:
     """A Triton of our own, started when it is first needed: a run that finds all in its journal needs none."""
 
     def __init__(self, out: Path) -> None:
         self._folder = out / ".triton"
         self._running: TritonServer | None = None
 
-    def __enter__(self) -> Callable[[], TritonServer]:
-        def start() -> TritonServer:
-            if self._running is None:
-                self._running = TritonServer.start(self._folder / "models", log=self._folder / "triton.log")
-            return self._running
+    def get(self) -> TritonServer:
+        if self._running is None:
+            self._running = TritonServer.start(self._folder / "models", log=self._folder / "triton.log")
+        return self._running
 
-        return start
-
-    def __exit__(self, *_: object) -> None:
-        import shutil
-
+    def drop(self) -> None:
+        """Stop it; the next ``get`` starts a new one."""
         if self._running is not None:
             self._running.stop()
+        self._running = None
+
+    def __enter__(self) -> _Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.drop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _measure(server: TritonServer, trial: Trial, asked: Asked, exact: NDArray[np.float32]) -> dict[str, Any]:
-    name = "trial"
+def _measure(place: _Server, trial: Trial, asked: Asked, exact: NDArray[np.float32]) -> dict[str, Any]:
+    """One trial; a server that does not answer any more costs this trial, not the run."""
+    server, name = place.get(), "trial"
     write_repository(asked.files[trial.file], server.repository, name=name, warm_up="powers", **trial.options())
     row: dict[str, Any] = {**asdict(trial), "refused": ""}
     try:
         control.load_model(server.grpc, name)
-    except ServingError as error:
-        return {**row, "refused": str(error)}
-    try:
         with TritonPredictor(server.grpc, name, timeout_s=120) as predictor:
             cost = asked.judge.cost(exact, predictor.predict(asked.judge.keypoints).probabilities)
         row |= cost
@@ -213,10 +250,10 @@ def _measure(server: TritonServer, trial: Trial, asked: Asked, exact: NDArray[np
         before = control.statistics(server.grpc, name)
         found = asyncio.run(_load(server.grpc, name, asked))
         after = control.statistics(server.grpc, name)
-    except PosewatchError as error:
-        return {**row, "refused": str(error)}
-    finally:
         control.unload_model(server.grpc, name)
+    except PosewatchError as error:
+        place.drop()
+        return {**row, "refused": str(error)}
     if not found.latencies_ms:
         return {**row, "refused": f"no answer within {asked.seconds:g} s"}
     p50, p95 = (round(float(p), 2) for p in np.percentile(found.latencies_ms, (50, 95)))

@@ -66,13 +66,18 @@ def tune_files(args: argparse.Namespace) -> str:
     asked = Asked(files, judge_for(exact, args), args.at_a_time, args.seconds)
     args.out.mkdir(parents=True, exist_ok=True)
     torch: TorchPredictor | None = torch_predictor(exact, args.checkpoint)
-    base = None
+    baseline = None
     if torch is not None:
         torch_threads(torch, asked.judge.keypoints)
-        found = load.in_process(torch.predict, asked.judge.keypoints, 1, args.seconds)
-        base = found.answers / found.wall_s
-    with Progress("tune", 16, "trial") as progress:
-        rows = tune(asked, args.out, runtimes=runtimes, progress=lambda note: progress.advance(1, note))
+
+        def baseline() -> float:
+            found = load.in_process(torch.predict, asked.judge.keypoints, 1, args.seconds)
+            return found.answers / found.wall_s
+
+    with Progress("tune", 20, "trial") as progress:
+        rows = tune(
+            asked, args.out, runtimes=runtimes, baseline=baseline, progress=lambda note: progress.advance(1, note)
+        )
     best = winner_of(rows[0])
     name = args.config if not args.config.endswith((".yaml", ".yml")) else str(Path(args.config).absolute())
     settings = {"extends": name, "serving": best.options()}
@@ -82,6 +87,7 @@ def tune_files(args: argparse.Namespace) -> str:
     speed = rows[0]["throughput_ips"]
     how = f"{best.file} by {best.runtime} in {best.precision}"
     summary = [f"fastest: {how}, {speed:.1f} clips/s, p95 {rows[0]['p95_ms']:.0f} ms"]
+    base = rows[0].get("baseline_ips")
     if base:
         summary.append(f"eager PyTorch, batch 1: {base:.1f} clips/s; {speed / base:.1f} times as many")
     summary.append(f"answers: {rows[0]['points_lost']:.2f} points lost on {rows[0]['clips']} clips")
