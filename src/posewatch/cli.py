@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posewatch import __version__
+from posewatch import __version__, onnx_verbs
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
 from posewatch.recognition import event_verbs
 from posewatch.recognition import verbs as verbs_of
+from posewatch.serving.bench_verbs import options as bench_options
+from posewatch.serving.predict import options as predict_options
+from posewatch.serving.tune_verbs import options as tune_options
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
@@ -148,9 +151,9 @@ def _evaluate(args: argparse.Namespace) -> str:
 
 def _export(args: argparse.Namespace) -> Any:
     if args.out:
-        from posewatch.export import export as to_file
-
-        return to_file(Path(args.checkpoint), args.out, opset=load(args.config, args.set).serving.opset)
+        return onnx_verbs.export_file(args, load(args.config, args.set).serving.opset)
+    if args.precision != "fp32":
+        raise InputError("another precision is for files: say where to write it with --out FILE")
     from posewatch.stages.export import export
 
     told = Told(args)
@@ -181,10 +184,14 @@ def _smoke(args: argparse.Namespace) -> str:
 
 
 def _bench(args: argparse.Namespace) -> str:
+    if args.onnx is None or args.checkpoint_uri is None or args.dataset is None:
+        from posewatch.serving.bench_verbs import bench_files
+
+        return bench_files(args)
     from posewatch.stages.check import benchmark
 
     told = Told(args)
-    artifacts = (told(args.onnx), told(args.checkpoint), told(args.dataset))
+    artifacts = (told(args.onnx), told(args.checkpoint_uri), told(args.dataset))
     return benchmark(told.store, *artifacts, told.config.serving).uri
 
 
@@ -207,6 +214,18 @@ def _report(args: argparse.Namespace) -> str:
         args.out.write_bytes(made.read("report.html"))
         return str(args.out)
     return made.uri
+
+
+def _tune(args: argparse.Namespace) -> str:
+    from posewatch.serving.tune_verbs import tune_files
+
+    return tune_files(args)
+
+
+def _predict(args: argparse.Namespace) -> str:
+    from posewatch.serving.predict import predict_files
+
+    return predict_files(args, load(args.config, args.set))
 
 
 def _lineage(args: argparse.Namespace) -> Any:
@@ -344,7 +363,11 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("--weights", type=float, nargs="+", help="one for each checkpoint (default: equal)")
     made.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     made = verb("export", _export, "checkpoint to ONNX, checked equal", "checkpoint")
-    made.add_argument("--out", type=Path, metavar="FILE", help="the checkpoint is a file: write this one")
+    onnx_verbs.export_options(made)
+    onnx = verbs.add_parser("onnx", help="exported files: inspect").add_subparsers(dest="act", required=True)
+    onnx_verbs.inspect_options(
+        verb("inspect", onnx_verbs.inspect, "what is in an exported file", parent=common, into=onnx)
+    )
     verb("publish", _publish, "write an immutable version of the model repository", "onnx")
     made = verb("deploy", _deploy, "serve a published version", "model")
     made.add_argument("--evaluation", help="evaluation whose F1 must pass serving.min_f1")
@@ -360,16 +383,17 @@ def build_parser() -> argparse.ArgumentParser:
         "snapshot",
         "model",
     )
+    predict_options(verb("predict", _predict, "what a model says of videos, skeleton files, or folders"))
     bench = verbs.add_parser("bench", help="benchmarks: serving").add_subparsers(dest="act", required=True)
-    verb(
-        "serving",
-        _bench,
-        "PyTorch, ONNX Runtime, Triton, Triton + batching",
-        "onnx",
-        "checkpoint",
-        "dataset",
-        into=bench,
+    made = verb("serving", _bench, "PyTorch, ONNX Runtime, Triton, Triton + batching, in one run", into=bench)
+    made.add_argument("onnx", nargs="?", help="an export in the store, with its checkpoint and dataset; or see --model")
+    made.add_argument("checkpoint_uri", nargs="?", metavar="checkpoint", help="its checkpoint in the store")
+    made.add_argument("dataset", nargs="?", help="the dataset whose clips are sent")
+    bench_options(made)
+    tune = verbs.add_parser("tune", help="what is fastest on this machine: serving").add_subparsers(
+        dest="act", required=True
     )
+    tune_options(verb("serving", _tune, "try ways to serve a model, keep the fastest that is right", into=tune))
     made = verb("report", _report, "one HTML page of a run", "evaluation", "bench", "scores", "smoke")
     made.add_argument("--about", default="", help="a remark to print, on where the videos come from")
     made.add_argument("--out", type=Path, help="also write the page to this file")

@@ -240,6 +240,20 @@ class ServingConfig:
     """A model below this F1 is not deployed."""
     bench_seconds: float = 4.0
     concurrency: tuple[int, ...] = (1, 8, 32)
+    max_queue: int = 512
+    """Requests that may wait; one more is refused at once."""
+    queue_timeout_us: int = 30_000_000
+    """Who waits longer is refused."""
+    device: str = "auto"
+    """``auto`` (a GPU where there is one), ``cpu`` or ``gpu``."""
+    threads: int = 1
+    """Of each instance."""
+    warm_up: str = "all"
+    """Batch sizes that run before a model is ready: ``all``, ``powers`` of two, or ``none``."""
+    accelerator: str = ""
+    """``tensorrt`` (on a GPU), ``openvino`` (on a CPU), or none."""
+    precision: str = "fp32"
+    """That the accelerator computes in: ``fp32``, ``fp16`` or ``bf16``."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
     lean = load_checkpoint(checkpoint)
     lean.arrange_for_inference()
     shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
-    example = torch.from_numpy(_clips(2, shape))
+    example = torch.from_numpy(made_up_clips(2, shape))
     with _quiet():
         program = torch.onnx.export(
             lean,
@@ -71,6 +71,7 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
         "threshold": f"{recogniser.threshold:g}",
         "lineage": lineage,
         "version": VERSION,
+        "recipe": recogniser.recipe(),
     }
     onnx.helper.set_model_props(model, about)
     onnx.checker.check_model(model)
@@ -112,7 +113,7 @@ def verify(model: Any, recogniser: Any) -> float:
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
     worst = 0.0
-    for clips in (np.zeros((1, *shape), np.float32), *(_clips(n, shape) for n in BATCHES)):
+    for clips in (np.zeros((1, *shape), np.float32), *(made_up_clips(n, shape) for n in BATCHES)):
         with torch.no_grad():
             want = [t.numpy() for t in recogniser(torch.from_numpy(clips))]
         got = session.run(["probabilities", "embedding"], {"keypoints": clips})
@@ -127,7 +128,7 @@ def verify(model: Any, recogniser: Any) -> float:
     return worst
 
 
-def _clips(n: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def made_up_clips(n: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """N made-up clips: walking clouds of joints with some missing; the last is empty, in the first a person is."""
     rng = np.random.default_rng(n)
     people, frames, joints, _ = shape

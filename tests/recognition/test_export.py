@@ -13,7 +13,7 @@ from posewatch.config import TrainConfig  # noqa: E402
 from posewatch.errors import InputError, ServingError  # noqa: E402
 from posewatch.export import export, verify  # noqa: E402
 from posewatch.recognition.dataset import resample  # noqa: E402
-from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save  # noqa: E402
+from posewatch.recognition.recogniser import Recogniser, from_recipe, load_checkpoint, save  # noqa: E402
 
 
 def checkpoint(path, layout="coco17", stream="j+b+jm"):
@@ -43,6 +43,8 @@ def test_report_and_metadata(exported):
     model = onnx.load(path)
     about = {p.key: p.value for p in model.metadata_props}
     assert json.loads(about.pop("labels")) == ["normal", "abnormal"]
+    alike = from_recipe(about.pop("recipe"))
+    assert (alike.labels, alike.frames, alike.layout.name) == (("normal", "abnormal"), 12, "coco20")
     assert about == {
         "layout": "coco20",
         "frames": "12",

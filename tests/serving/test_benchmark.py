@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from posewatch import cli
 from posewatch.errors import InputError, ServingError
-from posewatch.serving import client
+from posewatch.serving import client, load
 from posewatch.serving.benchmark import benchmark
+from posewatch.serving.benchmark import steps as count_steps
 from posewatch.serving.client import ConstantPredictor, OnnxPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
@@ -25,40 +30,113 @@ def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:
         tmp_path,
         torch_predictor=OnnxPredictor(tiny),  # any predictor may stand in the first place
         concurrency=(1, 16),
+        open_loop=(0.3,),
         seconds=0.6,
         queue_delay_us=5000,
+        mechanism=True,
         progress=lambda count, note: steps.append(note),
     )
     assert json.loads((tmp_path / "bench.json").read_text()) == result
-    rows = {(r["system"], r["concurrency"]): r for r in result["rows"]}
-    assert list(rows) == [
-        ("pytorch", 1),
-        ("onnxruntime", 1),
-        ("triton", 1),
-        ("triton", 16),
-        ("triton+batching", 1),
-        ("triton+batching", 16),
+    rows = {(r["system"], r["load"], r["concurrency"]): r for r in result["rows"]}
+    closed = [key for key in rows if key[1] == "closed"]
+    assert closed == [
+        ("pytorch", "closed", 1),
+        ("onnxruntime", "closed", 1),
+        ("onnxruntime", "closed", 2),
+        ("triton", "closed", 1),
+        ("triton", "closed", 16),
+        ("triton+batching", "closed", 1),
+        ("triton+batching", "closed", 16),
     ]
-    assert len(steps) == 6
-    for row in rows.values():
-        assert row["load"] == "closed"
+    assert [key[0] for key in rows if key[1] == "open"] == ["triton", "triton+batching"]
+    assert len(steps) == len(rows) == count_steps((1, 16), (0.3,), torch=True)
+    for (system, kind, _), row in rows.items():
         assert row["errors"] == 0
         assert row["throughput_ips"] > 0
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
-    assert rows["triton", 16]["mean_batch"] == 1.0
-    assert rows["triton+batching", 16]["mean_batch"] > 2
+        assert row["cpu_ms_per_inference"] >= 0
+        assert (row["offered_ips"] is None) == (kind == "closed")
+        if system.startswith("triton"):
+            assert 0 < row["queue_share"] + row["compute_share"] <= 1.05
+            assert row["client_cpu_ms"] > 0
+    assert rows["triton", "closed", 16]["mean_batch"] == 1.0
+    assert rows["triton+batching", "closed", 16]["mean_batch"] > 2
     assert result["max_abs_difference"] < 1e-5
     assert result["environment"]["versions"]["triton"] == "2.51.0"
-    assert (tmp_path / "bench.md").read_text().count("| triton+batching |") == 2
-    for name in ("latency.png", "throughput.png"):
+    report = (tmp_path / "bench.md").read_text()
+    assert report.count("| triton+batching | closed |") == 2
+    assert "The load generator spent" in report
+    assert "whatever its batch" in report
+    for name in ("latency.png", "throughput.png", "open.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    # 16 clients share an execution that costs the same for all: the gain is the batch
+    plain, batched = result["mechanism"]["rows"]
+    assert plain["mean_batch"] == 1.0
+    assert batched["mean_batch"] > 10
+
+
+@pytest.mark.parametrize("requests", [1, 40])
+def test_an_open_loop_does_not_wait(requests: int) -> None:
+    """A model that never answers gets as many requests as one that does, and all of them count as errors."""
+
+    class Silent:
+        asked = 0
+
+        async def predict(self, keypoints: np.ndarray) -> None:
+            self.asked += 1
+            await asyncio.sleep(3600)
+
+    silent, seconds = Silent(), 0.4
+    found = asyncio.run(load.opened(silent, np.zeros((2, 1, 1, 1, 3), np.float32), requests / seconds, seconds))
+    assert found.answers == 0
+    assert found.latencies_ms == []
+    assert silent.asked >= found.errors
+    if requests > 1:
+        assert requests * 0.4 < found.errors < requests * 1.8
+
+
+def test_an_open_loop_counts_from_when_a_request_was_due() -> None:
+    class Blocking:
+        """Holds up the whole loop at its first request, so that all later ones leave late."""
+
+        first = True
+
+        async def predict(self, keypoints: np.ndarray) -> None:
+            if self.first:
+                self.first = False
+                time.sleep(0.5)
+
+    found = asyncio.run(load.opened(Blocking(), np.zeros((1, 1, 1, 1, 3), np.float32), 100, 0.8))
+    assert max(found.latencies_ms) > 200  # though no answer of a counted request took longer than a moment
+
+
+def test_a_model_that_fails_in_this_process_ends_the_load() -> None:
+    def broken(keypoints: np.ndarray) -> None:
+        raise InputError("broken")
+
+    with pytest.raises(InputError, match="broken"):
+        load.in_process(broken, np.zeros((1, 1, 1, 1, 3), np.float32), 2, 0.1)
+
+
+def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["bench", "serving", "--model", str(tiny), "--out", str(tmp_path / "out"), "--seconds", "0.3"]
+    told += ["--concurrency", "2", "--open-loop", "", "--no-mechanism", "--instances", "1"]
+    assert cli.main(told) == 0
+    assert "| triton+batching | closed | 2 |" in capsys.readouterr().out
+    result = json.loads((tmp_path / "out/bench.json").read_text())
+    assert [r["system"] for r in result["rows"]] == ["onnxruntime", "triton", "triton+batching"]
+    assert cli.main(told[:4]) == 2
+    assert "--out DIR" in capsys.readouterr().err
+    assert cli.main([*told, "--perf-analyzer", str(tmp_path / "none")]) == 6
+    assert "no perf_analyzer" in capsys.readouterr().err
 
 
 def test_a_given_endpoint(tmp_path: Path, server: TritonServer, tiny: Path, clips) -> None:
     write_repository(tiny, server.repository, name="given")
     client.load_model(server.grpc, "given")
     result = benchmark(tiny, clips, tmp_path, concurrency=(2,), seconds=0.3, endpoint=f"grpc://{server.grpc}/given")
-    assert [r["system"] for r in result["rows"]] == ["onnxruntime", "triton+batching"]
+    assert [r["system"] for r in result["rows"]] == ["onnxruntime", "onnxruntime", "triton+batching"]
+    assert result["rows"][-1]["cpu_ms_per_inference"] is None  # the server may be anywhere
     client.unload_model(server.grpc, "given")
 
 

@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from posewatch.errors import InputError
+from posewatch.serving.model_config import check_config
 from posewatch.serving.repository import write_repository
 
 from .conftest import tiny_model
@@ -35,7 +36,7 @@ def test_everything_comes_from_the_file(tmp_path: Path, tiny: Path) -> None:
     ]
     assert config.dynamic_batching.max_queue_delay_microseconds == 700
     assert config.instance_group[0].count == 3
-    assert [w.batch_size for w in config.model_warmup] == [1, 2, 4, 8, 12]
+    assert [w.batch_size for w in config.model_warmup] == list(range(1, 13))
     assert config.parameters["labels"].string_value == '["normal", "abnormal"]'
     assert config.parameters["layout"].string_value == "coco17"
 
@@ -44,6 +45,71 @@ def test_without_batching(tmp_path: Path, tiny: Path) -> None:
     config = _config(write_repository(tiny, tmp_path, name="plain", dynamic_batching=False))
     assert not config.HasField("dynamic_batching")
     assert config.max_batch_size == 16
+
+
+def test_how_it_is_served(tmp_path: Path, tiny: Path) -> None:
+    config = _config(write_repository(tiny, tmp_path, name="m", max_queue=7, queue_timeout_us=900, threads=2))
+    policy = config.dynamic_batching.default_queue_policy
+    assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+    assert (policy.max_queue_size, policy.default_timeout_microseconds, policy.allow_timeout_override) == (7, 900, True)
+    assert not config.response_cache.enable
+    assert config.parameters["intra_op_thread_count"].string_value == "2"
+    # https://github.com/triton-inference-server/server/issues/8808: only this spelling is read
+    assert config.parameters["cudnn_conv_algo_search"].string_value == "1"
+    assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_AUTO
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "where", "precision"),
+    [
+        ({"accelerator": "tensorrt", "precision": "fp16"}, "KIND_GPU", "gpu_execution_accelerator", "FP16"),
+        ({"accelerator": "openvino", "precision": "bf16"}, "KIND_CPU", "cpu_execution_accelerator", "BF16"),
+        ({"device": "gpu", "gpus": (0, 2)}, "KIND_GPU", "", ""),
+        ({"device": "cpu"}, "KIND_CPU", "", ""),
+    ],
+)
+def test_devices_and_accelerators(tmp_path: Path, tiny: Path, options, kind: str, where: str, precision: str) -> None:
+    config = _config(write_repository(tiny, tmp_path, name="m", **options))
+    group = config.instance_group[0]
+    assert group.Kind.Name(group.kind) == kind
+    assert list(group.gpus) == list(options.get("gpus", ()))
+    assert config.HasField("optimization") == bool(where)
+    if where:
+        (accelerator,) = getattr(config.optimization.execution_accelerators, where)
+        assert accelerator.name == options["accelerator"]
+        assert accelerator.parameters["precision_mode"] == precision
+
+
+@pytest.mark.parametrize(("warm_up", "sizes"), [("powers", [1, 2, 4, 6]), ("none", []), ("all", [1, 2, 3, 4, 5, 6])])
+def test_warm_up(tmp_path: Path, tiny: Path, warm_up: str, sizes: list[int]) -> None:
+    config = _config(write_repository(tiny, tmp_path, name="m", max_batch=6, warm_up=warm_up))
+    assert [w.batch_size for w in config.model_warmup] == sizes
+    for sample in config.model_warmup:
+        assert list(sample.inputs["keypoints"].dims) == [2, 6, 17, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "tpu"}, "device must be one of auto, cpu, gpu, not 'tpu'"),
+        ({"accelerator": "tensorrt", "device": "cpu"}, "tensorrt runs on a GPU"),
+        ({"accelerator": "openvino", "device": "gpu"}, "openvino runs on the CPU"),
+        ({"gpus": (1,)}, "make it gpu"),
+        ({"warm_up": "some"}, "warm_up must be one of"),
+        ({"precision": "fp8"}, "precision must be one of"),
+        ({"queue_timeout_us": 0}, "queue_timeout_us must be at least 1"),
+        ({"threads": 0}, "threads must be at least 1"),
+    ],
+)
+def test_options_that_do_not_go(tmp_path: Path, tiny: Path, options, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        write_repository(tiny, tmp_path / "out", name="m", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_text_is_checked_against_tritons_own_protobuf() -> None:
+    with pytest.raises(InputError, match=r"not a model configuration of Triton: .*max_batch"):
+        check_config('name: "m" max_batch: 4')
 
 
 def test_same_input_same_bytes_and_a_second_write_replaces(tmp_path: Path, tiny: Path) -> None:

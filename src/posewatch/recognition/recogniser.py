@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from posewatch.config import TrainConfig, from_dict
+from posewatch.config import TrainConfig, canonical, from_dict
 from posewatch.errors import ConfigError, InputError
 from posewatch.layouts import Layout
 from posewatch.recognition.dataset import ClipSet
@@ -85,6 +86,13 @@ class Recogniser(nn.Module):
                 in_channels=self.features.channels(branch.stream),
             )
             for branch in self.branches
+        )
+
+    def recipe(self) -> str:
+        """What this was built from, as JSON: ``from_recipe`` makes the same network with fresh weights."""
+        told = {"layout": self.layout.to_dict(), "labels": self.labels, "positive": self.positive, "fps": self.fps}
+        return canonical(
+            {**told, "config": asdict(self.config), "branches": [asdict(branch) for branch in self.branches]}
         )
 
     @property
@@ -210,6 +218,23 @@ def write_atomically(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.part")
     partial.write_bytes(data)
     partial.replace(path)
+
+
+def from_recipe(text: str) -> Recogniser:
+    """An untrained recogniser from ``Recogniser.recipe``, the same weights in every run. Raises InputError."""
+    try:
+        told = json.loads(text)
+        torch.manual_seed(0)
+        return Recogniser(
+            from_dict(TrainConfig, told["config"]),
+            Layout.from_dict(told["layout"]),
+            tuple(told["labels"]),
+            told["positive"],
+            float(told["fps"]),
+            branches=tuple(from_dict(Branch, branch) for branch in told["branches"]),
+        ).eval()
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"this is no recipe of a recogniser: {error}") from None
 
 
 def load_checkpoint(path: Path | str) -> Recogniser:

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind for people: a Markdown table, two plots, and where it was measured."""
+"""What a benchmark leaves behind for people: a Markdown table, plots, its caveats, and where it was measured."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 COLORS = {"pytorch": "#9467bd", "onnxruntime": "#7f7f7f", "triton": "#1f77b4", "triton+batching": "#d62728"}
+MARKS = {"pytorch": "D", "onnxruntime": "s", "triton": "o", "triton+batching": "^"}
 
 
-def environment(triton: str) -> dict[str, Any]:
-    """Versions and processor; ``triton`` is the server's own version."""
+def environment(triton: str, torch_threads: int = 0) -> dict[str, Any]:
+    """Versions and hardware; ``triton`` is the server's own version."""
     versions = {"python": platform.python_version(), "triton": triton}
     for name in ("numpy", "torch", "onnxruntime", "tritonclient"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = ""
-    return {"versions": versions, "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "system": platform.system()}
+    found = {"versions": versions, "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "gpu": _gpu()}
+    return {**found, "memory_gb": _memory(), "system": platform.system(), "torch_threads": torch_threads}
 
 
 def _cpu() -> str:
@@ -31,51 +33,173 @@ def _cpu() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def _gpu() -> str:
+    names = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+    return ", ".join(names)
+
+
+def _memory() -> float:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+
+
+def caveats(result: dict[str, Any]) -> list[str]:
+    """What a reader must know before quoting a figure, from what was measured."""
+    rows, seconds = result["rows"], result["settings"]["seconds"]
+    said = []
+    if any(row["cpu_ms_per_inference"] is None for row in rows):
+        said.append("A given server was measured: its processor time is not known, and the network is part of it.")
+    else:
+        said.append("Clients and servers share this machine's cores.")
+    costs = [row["client_cpu_ms"] for row in rows if row["client_cpu_ms"]]
+    if costs:
+        busy = max(row["client_cpu_ms"] * row["throughput_ips"] / 10 for row in rows if row["client_cpu_ms"])
+        said.append(
+            f"The load generator spent {min(costs):.2f} to {max(costs):.2f} ms of processor"
+            f" time per request and was busy for {busy:.0f} % of one core at most"
+            + ("." if busy < 70 else ": it may be the bottleneck there.")
+        )
+    said.append(
+        "Closed loop: latency at a high concurrency is mostly time in the queue. pytorch and onnxruntime run in this"
+        " process, without a server, a network or a queue."
+    )
+    if any(row["load"] == "open" for row in rows):
+        said.append(
+            "Open loop: requests come at random moments whatever the server does; a latency counts from the moment at"
+            " which its request was due. Above the peak the queue grows for as long as one measures."
+        )
+    if not result["environment"]["gpu"]:
+        said.append(
+            "No GPU here: dynamic batching pays where one execution leaves the processor idle; on a CPU a model that"
+            " fills its cores alone gains nothing from it."
+        )
+    said.append(f"Windows of {seconds:g} s: read +-15 %.")
+    if result["environment"]["torch_threads"]:
+        said.append(f"pytorch: eager, batch 1, {result['environment']['torch_threads']} threads (the faster choice).")
+    return said
+
+
 def write_markdown(result: dict[str, Any], path: Path) -> None:
-    """The rows as a Markdown table with the environment and the caveats under it."""
+    """The rows as a Markdown table with ratios, the environment and the caveats under it."""
+    rows = result["rows"]
     lines = [
-        "| system | concurrency | clips/s | p50 ms | p95 ms | p99 ms | mean batch | errors |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| system | load | concurrency | offered/s | clips/s | p50 ms | p95 ms | p99 ms | mean batch | in queue"
+        " | in model | CPU ms/clip | errors |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    lines += [
-        f"| {r['system']} | {r['concurrency']} | {r['throughput_ips']:.1f} | {r['p50_ms']:.1f} | {r['p95_ms']:.1f}"
-        f" | {r['p99_ms']:.1f} | {r['mean_batch']:.2f} | {r['errors']} |"
-        for r in result["rows"]
-    ]
+    for r in rows:
+        cells = [r["system"], r["load"], str(r["concurrency"]), _number(r["offered_ips"])]
+        cells += [f"{r[k]:.1f}" for k in ("throughput_ips", "p50_ms", "p95_ms", "p99_ms")] + [f"{r['mean_batch']:.2f}"]
+        cells += [_share(r["queue_share"]), _share(r["compute_share"]), _number(r["cpu_ms_per_inference"], 2)]
+        lines.append(f"| {' | '.join([*cells, str(r['errors'])])} |")
+    lines += ["", *_ratios(rows)]
+    mechanism = result.get("mechanism")
+    if mechanism:
+        plain, batched = mechanism["rows"]
+        lines.append(
+            f"- A model of {mechanism['cost_ms']:g} ms per execution, whatever its batch,"
+            f" {plain['concurrency']} at a time: batching answers {mechanism['gain']:.1f} times as many clips"
+            f" ({plain['throughput_ips']:.0f} → {batched['throughput_ips']:.0f} per second,"
+            f" {batched['mean_batch']:.1f} per execution)."
+        )
+    for row in result.get("perf_analyzer", []):
+        lines.append(
+            f"- perf_analyzer, {row['system']}, {row['concurrency']} at a time: {row['throughput_ips']:.1f} clips/s,"
+            f" p50 {row['p50_ms']:.1f} ms, p95 {row['p95_ms']:.1f} ms."
+        )
     found = result["environment"]
     versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items() if v)
-    lines += ["", f"{found['cpu']}, {found['cores']} cores; {versions}.", "", *(f"- {c}" for c in result["caveats"])]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    gpu = found["gpu"] or "no GPU"
+    lines += ["", f"{found['cpu']}, {found['cores']} cores, {gpu}; {result['precision']}; {versions}.", ""]
+    path.write_text("\n".join([*lines, *(f"- {c}" for c in result["caveats"])]) + "\n", encoding="utf-8")
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
+
+
+def _ratios(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Each system's best closed-loop rate, against PyTorch's (else the first system's)."""
+    best: dict[str, float] = {}
+    for row in rows:
+        if row["load"] == "closed":
+            best[row["system"]] = max(best.get(row["system"], 0.0), row["throughput_ips"])
+    base = next(iter(best))
+    return [f"- {system}: {speed / best[base]:.2f} times {base}." for system, speed in best.items() if system != base]
 
 
 def write_plots(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """``throughput.png`` (clips per second) and ``latency.png`` (p50 and p95) over the concurrency."""
+    """``throughput.png`` and ``latency.png`` (p50, band up to p95) over the concurrency; ``open.png`` where an open
+    loop was measured: latency over what was answered.
+    """
+    closed = [row for row in rows if row["load"] == "closed"]
+    loads = sorted({row["concurrency"] for row in closed})
+    for file, label, keys in (
+        ("throughput.png", "clips per second", ("throughput_ips",)),
+        ("latency.png", "latency in ms: p50, band up to p95", ("p50_ms", "p95_ms")),
+    ):
+        figure, axes = _figure()
+        for system in dict.fromkeys(row["system"] for row in closed):
+            mine = sorted((r for r in closed if r["system"] == system), key=lambda r: r["concurrency"])
+            at, height = [r["concurrency"] for r in mine], [r[keys[0]] for r in mine]
+            axes.plot(at, height, color=COLORS.get(system), marker=MARKS.get(system), label=system)
+            if len(keys) > 1:
+                axes.fill_between(at, height, [r[keys[1]] for r in mine], color=COLORS.get(system), alpha=0.15, lw=0)
+            if len(mine) == 1:
+                axes.axhline(height[0], color=COLORS.get(system), lw=1, ls=":")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(loads, [str(n) for n in loads])
+        if len(keys) > 1:
+            _log(axes)
+        else:
+            axes.set_ylim(bottom=0)
+        _finish(figure, axes, "clients at a time (closed loop)", label, out / file)
+    opened = [row for row in rows if row["load"] == "open"]
+    if opened:
+        figure, axes = _figure()
+        for system in dict.fromkeys(row["system"] for row in opened):
+            mine = sorted((r for r in opened if r["system"] == system), key=lambda r: r["offered_ips"])
+            at = [r["offered_ips"] for r in mine]
+            axes.plot(
+                at,
+                [r["p50_ms"] for r in mine],
+                color=COLORS.get(system),
+                marker=MARKS.get(system),
+                label=f"{system} p50",
+            )
+            axes.plot(at, [r["p95_ms"] for r in mine], color=COLORS.get(system), ls="--", lw=1, label=f"{system} p95")
+        _log(axes)
+        _finish(figure, axes, "requests per second sent (open loop, Poisson)", "latency in ms", out / "open.png")
+
+
+def _figure() -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    systems = list(dict.fromkeys(row["system"] for row in rows))
-    loads = sorted({row["concurrency"] for row in rows})
-    for file, label, keys in (
-        ("throughput.png", "clips per second", ("throughput_ips",)),
-        ("latency.png", "latency in ms: p50, and the line up to p95", ("p50_ms", "p95_ms")),
-    ):
-        figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        width = 0.8 / len(systems)
-        for i, system in enumerate(systems):
-            mine = [row for row in rows if row["system"] == system]
-            at = [loads.index(row["concurrency"]) + (i - (len(systems) - 1) / 2) * width for row in mine]
-            height = [row[keys[0]] for row in mine]
-            bars = axes.bar(at, height, width * 0.92, label=system, color=COLORS.get(system))
-            if len(keys) == 1:
-                axes.bar_label(bars, fmt="%.0f", fontsize=8)
-            else:
-                upper = [row[keys[1]] - row[keys[0]] for row in mine]
-                axes.errorbar(at, height, yerr=[[0] * len(mine), upper], fmt="none", ecolor="black", capsize=3, lw=1)
-        axes.set_xticks(range(len(loads)), [str(n) for n in loads])
-        axes.set_xlabel("clients at a time")
-        axes.set_ylabel(label)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-        figure.savefig(out / file, metadata={"Software": None})
+    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _log(axes: Any) -> None:
+    from matplotlib.ticker import FormatStrFormatter
+
+    axes.set_yscale("log")
+    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        which(FormatStrFormatter("%g"))
+    axes.tick_params(axis="y", which="minor", labelsize=7)
+
+
+def _finish(figure: Any, axes: Any, x: str, y: str, path: Path) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(axis="y", color="#dddddd", lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, metadata={"Software": None})

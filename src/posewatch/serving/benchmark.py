@@ -1,51 +1,39 @@
 """Measures one exported model four ways in one run, on the same clips: PyTorch, ONNX Runtime, Triton without and with
-dynamic batching. Closed loop: each of ``concurrency`` clients sends its next clip when it has the answer to the last.
+dynamic batching; ``load`` has the closed and the open loop, ``bench_report`` what is left of it for people.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.errors import InputError, PosewatchError, ServingError
-from posewatch.serving import client
-from posewatch.serving.bench_report import environment, write_markdown, write_plots
-from posewatch.serving.client import OnnxPredictor, Predictor, TritonPredictor
+from posewatch.errors import InputError, ServingError
+from posewatch.serving import client, load
+from posewatch.serving.bench_report import caveats, environment, write_markdown, write_plots
+from posewatch.serving.bench_rows import Row, ServerMeter, row_of
+from posewatch.serving.client import OnnxPredictor, Predictor, TorchPredictor, TritonPredictor
+from posewatch.serving.client_async import AsyncTritonPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack.triton import TritonServer
 
 TOLERANCE = 1e-3
-CAVEATS = (
-    "Clients and servers share this machine's cores.",
-    "Dynamic batching pays where one execution leaves the processor idle, as on a GPU; on a CPU a model that fills"
-    " its cores alone gains nothing from it.",
-    "Closed loop: latency at a high concurrency is mostly time in the queue. Short windows: read +-15 %.",
-)
+FIXED_COST_S = 0.010
+FIXED_CLIENTS = 16
 
 
-@dataclass(frozen=True)
-class Row:
-    """One load: ``throughput_ips`` clips per second, latencies in milliseconds, ``mean_batch`` clips per execution."""
-
-    system: str
-    load: str
-    concurrency: int
-    throughput_ips: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    mean_batch: float
-    errors: int
+def steps(concurrency: Sequence[int], open_loop: Sequence[float], torch: bool, systems: int = 2) -> int:
+    """How many loads ``benchmark`` measures at most."""
+    return torch + 2 + systems * (len(concurrency) + len(open_loop))
 
 
 def benchmark(
@@ -55,37 +43,43 @@ def benchmark(
     *,
     torch_predictor: Predictor | None = None,
     concurrency: Sequence[int] = (1, 8, 32),
+    open_loop: Sequence[float] = (),
     seconds: float = 4.0,
     max_batch: int = 16,
     queue_delay_us: int = 2000,
     instances: int = 2,
     endpoint: str | None = None,
+    mechanism: bool = False,
+    perf_analyzer: Path | None = None,
     progress: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """Measure and write ``bench.json``, ``bench.md``, ``latency.png`` and ``throughput.png`` to ``out``.
+    """Measure and write ``bench.json``, ``bench.md``, ``latency.png``, ``throughput.png`` (``open.png``) to ``out``.
 
     ``clips`` (N, M, T, V, 3) are sent one at a time; each load lasts ``seconds`` after a warm-up that is not counted.
-    A private Triton is started, unless ``endpoint`` (grpc://host:port/model) names a served model to measure instead.
-    ``progress`` is called once per load with 1 and a remark. Returns what bench.json holds. Raises ServingError when
-    the systems do not agree on the clips.
+    ``open_loop`` are rates as shares of the most that the same system answered in a closed loop. A private Triton is
+    started, unless ``endpoint`` (grpc:// or http://host:port/model) names a served model to measure instead.
+    ``mechanism`` also measures a model whose execution costs 10 ms whatever its batch: what batching can give.
+    ``perf_analyzer`` is Triton's own load generator, to cross-check with. ``progress`` is called once per load with 1
+    and a remark. Returns what bench.json holds. Raises ServingError when the systems do not agree on the clips.
     """
     if not len(clips):
         raise InputError("no clips to measure with")
     if seconds <= 0 or not concurrency or min(concurrency) < 1:
         raise InputError("seconds must be above 0, and every concurrency at least 1")
-    given = _parse(endpoint) if endpoint else None
+    if any(share <= 0 for share in open_loop):
+        raise InputError("the rates of the open loop are shares of the peak, above 0, as in 0.5,0.8,1.1")
+    given = client.parse_endpoint(endpoint) if endpoint else None
     onnx = OnnxPredictor(onnx_path)
     sample = clips[:8]
     wanted = onnx.predict(sample).probabilities
     rows: list[Row] = []
-
-    def measure(system: str, predictor: Predictor, clients: int, counts: Callable[[], dict[str, int]] | None) -> None:
-        row = _load(system, predictor, clips, clients, seconds, counts)
-        rows.append(row)
-        if progress:
-            progress(1, f"{system}, {clients} at a time: {row.throughput_ips:.0f} clips/s")
-
     worst = 0.0
+
+    def add(row: Row | None, note: str) -> None:
+        if row:
+            rows.append(row)
+        if progress:
+            progress(1, f"{note}: {row.throughput_ips:.0f} clips/s" if row else f"{note}: no answer")
 
     def agree(system: str, predictor: Predictor) -> None:
         nonlocal worst
@@ -94,124 +88,135 @@ def benchmark(
             raise ServingError(f"{system} does not agree with the ONNX file: a probability differs by {difference:.4f}")
         worst = max(worst, difference)
 
+    settings: dict[str, Any] = {"max_batch": max_batch, "queue_delay_us": queue_delay_us, "instances": instances}
+    threads = 0
     if torch_predictor is not None:
-        agree("pytorch", torch_predictor)
-        measure("pytorch", torch_predictor, 1, None)
-    measure("onnxruntime", onnx, 1, None)
-    settings = {"max_batch": max_batch, "queue_delay_us": queue_delay_us, "instances": instances}
-    served = iter([given]) if given else _private(onnx_path, **settings)
+        if getattr(torch_predictor, "trained", True):
+            agree("pytorch", torch_predictor)
+        threads = torch_threads(torch_predictor, clips)
+        found = load.in_process(torch_predictor.predict, clips, 1, seconds)
+        add(row_of("pytorch", "closed", 1, found, own=True), "pytorch")
+    for workers in sorted({1, instances}):
+        found = load.in_process(onnx.predict, clips, workers, seconds)
+        add(row_of("onnxruntime", "closed", workers, found, own=True), f"onnxruntime, {workers} at a time")
     server = ""
-    for url, model in served:
-        with TritonPredictor(url, model, retries=0) as predictor:
-            system = "triton+batching" if predictor.batching else "triton"
-            agree(system, predictor)
-            server = predictor.server_version
-            for clients in concurrency:
-                measure(system, predictor, clients, lambda u=url, m=model: client.statistics(u, m))  # type: ignore[misc]
+    extra: dict[str, Any] = {}
+    with _served(onnx_path, given, settings, mechanism) as (process, places):
+        for protocol, url, model in places:
+            with _loaded(url, model, protocol, private=given is None):
+                with TritonPredictor(url, model, protocol, retries=0) as predictor:
+                    system = "triton+batching" if predictor.batching else "triton"
+                    agree(system, predictor)
+                    server = predictor.server_version
+                meter = ServerMeter(url, model, protocol, process)
+                for clients in concurrency:
+                    found = asyncio.run(_closed(protocol, url, model, clips, clients, seconds, meter))
+                    add(row_of(system, "closed", clients, found, meter), f"{system}, {clients} at a time")
+                peak = max(row.throughput_ips for row in rows if row.system == system)
+                for share in open_loop:
+                    rate = share * peak
+                    found = asyncio.run(_open(protocol, url, model, clips, rate, seconds, meter))
+                    row = row_of(system, "open", 0, found, meter, offered=rate) if found.latencies_ms else None
+                    add(row, f"{system}, {rate:.0f} a second")
+                if perf_analyzer and protocol == "grpc":
+                    from posewatch.serving import perf_analyzer as tool
+
+                    most = max(row.concurrency for row in rows if row.system == system and row.load == "closed")
+                    extra.setdefault("perf_analyzer", []).append(
+                        {"system": system, **tool.run(perf_analyzer, url, model, most, seconds)}
+                    )
+        if mechanism and given is None:
+            extra["mechanism"] = _fixed_cost(places[0][1], seconds)
     result: dict[str, Any] = {
         "rows": [asdict(row) for row in rows],
         "settings": {**settings, "seconds": seconds, "clips": len(clips), "shape": list(clips.shape[1:])},
         "max_abs_difference": worst,
-        "environment": environment(server),
-        "caveats": list(CAVEATS),
+        "precision": onnx.metadata.get("precision", "fp32"),
+        "environment": environment(server, threads),
+        **extra,
     }
+    result["caveats"] = caveats(result)
     out.mkdir(parents=True, exist_ok=True)
     write_plots(result["rows"], out)
     write_markdown(result, out / "bench.md")
-    (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    partial = out / ".bench.json.part"
+    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    partial.replace(out / "bench.json")
     return result
 
 
-def _parse(endpoint: str) -> tuple[str, str]:
-    url, _, model = endpoint.removeprefix("grpc://").partition("/")
-    if not endpoint.startswith("grpc://") or not model:
-        raise InputError(f"bad endpoint {endpoint!r}: write grpc://host:port/model")
-    return url, model
+def torch_threads(predictor: Predictor, clips: NDArray[np.float32]) -> int:
+    """Let PyTorch have the number of threads, one or all cores, with which it is faster here; returns it."""
+    if not isinstance(predictor, TorchPredictor):
+        return 0
+    import torch
+
+    speeds = {}
+    for threads in {1, len(os.sched_getaffinity(0))}:
+        torch.set_num_threads(threads)
+        speeds[threads] = load.in_process(predictor.predict, clips, 1, 1.0).answers
+    best = max(speeds, key=lambda n: speeds[n])
+    torch.set_num_threads(best)
+    return best
 
 
-def _private(onnx_path: Path, *, max_batch: int, queue_delay_us: int, instances: int) -> Iterator[tuple[str, str]]:
-    """A Triton of our own; its two models are loaded one after the other, so that neither costs the other memory."""
-    with tempfile.TemporaryDirectory(prefix="posewatch-bench-") as temp:
-        repository = Path(temp) / "models"
-        for name, batching in (("plain", False), ("batching", True)):
-            write_repository(
-                onnx_path,
-                repository,
-                name=name,
-                max_batch=max_batch,
-                queue_delay_us=queue_delay_us,
-                instances=instances,
-                dynamic_batching=batching,
-            )
-        with TritonServer.start(repository, log=Path(temp) / "triton.log") as server:
-            for name in ("plain", "batching"):
-                client.load_model(server.grpc, name)
-                yield server.grpc, name
-                client.unload_model(server.grpc, name)
+async def _closed(
+    protocol: str, url: str, model: str, clips: NDArray[np.float32], clients: int, seconds: float, meter: load.Meter
+) -> load.Measured:
+    async with await AsyncTritonPredictor.connect(url, model, protocol, retries=0) as predictor:
+        return await load.closed(predictor, clips, clients, seconds, meter)
 
 
-def _load(
-    system: str,
-    predictor: Predictor,
-    clips: NDArray[np.float32],
-    clients: int,
-    seconds: float,
-    counts: Callable[[], dict[str, int]] | None,
-) -> Row:
-    """One closed-loop load. An answer counts when it comes within the measured window, whenever it was asked for."""
-    start, end = threading.Event(), threading.Event()
-    latencies: list[list[float]] = [[] for _ in range(clients)]
-    errors = [0] * clients
-    crashes: list[BaseException] = []
+async def _open(
+    protocol: str, url: str, model: str, clips: NDArray[np.float32], rate: float, seconds: float, meter: load.Meter
+) -> load.Measured:
+    async with await AsyncTritonPredictor.connect(url, model, protocol, retries=0) as predictor:
+        return await load.opened(predictor, clips, rate, seconds, meter)
 
-    def work(number: int) -> None:
-        at = number
-        while not end.is_set():
-            clip = clips[at % len(clips)][None]
-            at += clients
-            began = time.perf_counter()
-            try:
-                predictor.predict(clip)
-            except PosewatchError:
-                errors[number] += start.is_set() and not end.is_set()
-                time.sleep(0.005)  # a refusal is quick: do not spin on it
-            except BaseException as error:
-                crashes.append(error)
-                return
-            else:
-                if start.is_set() and not end.is_set():
-                    latencies[number].append((time.perf_counter() - began) * 1000)
 
-    with _threads(work, clients, end):
-        time.sleep(min(1.0, max(0.2, seconds / 4)))
-        before = counts() if counts else None
-        began = time.perf_counter()
-        start.set()
-        time.sleep(seconds)
-        wall = time.perf_counter() - began
-        end.set()
-        after = counts() if counts else None
-    if crashes:
-        raise crashes[0]
-    times = np.array([t for one in latencies for t in one])
-    if not len(times):
-        raise ServingError(f"{system} gave no answer within {seconds} s ({sum(errors)} refusals): measure for longer")
-    batch = 1.0
-    if before and after:
-        executions = after["executions"] - before["executions"]
-        batch = (after["inferences"] - before["inferences"]) / max(1, executions)
-    p50, p95, p99 = (round(float(p), 3) for p in np.percentile(times, (50, 95, 99)))
-    return Row(system, "closed", clients, round(len(times) / wall, 2), p50, p95, p99, round(batch, 2), sum(errors))
+Place = tuple[str, str, str]
+"""Protocol, host:port and model."""
 
 
 @contextmanager
-def _threads(work: Callable[[int], None], count: int, end: threading.Event) -> Iterator[None]:
-    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        for thread in threads:
-            thread.join()
+def _served(
+    onnx_path: Path, given: Place | None, settings: dict[str, Any], mechanism: bool
+) -> Iterator[tuple[int | None, list[Place]]]:
+    """The process id of the server, and what to measure there: a Triton of our own, unless a place is ``given``."""
+    if given:
+        yield None, [given]
+        return
+    with tempfile.TemporaryDirectory(prefix="posewatch-bench-") as temp:
+        repository = Path(temp) / "models"
+        for name, batching in (("plain", False), ("batching", True)):
+            write_repository(onnx_path, repository, name=name, dynamic_batching=batching, **settings)
+        if mechanism:
+            from posewatch.serving.fixed_cost import write_fixed_cost
+
+            for name, batching in (("fixed", False), ("fixed_batching", True)):
+                write_fixed_cost(repository, name, cost_s=FIXED_COST_S, batching=batching, max_batch=FIXED_CLIENTS)
+        with TritonServer.start(repository, log=Path(temp) / "triton.log") as server:
+            yield server.process.pid, [("grpc", server.grpc, name) for name in ("plain", "batching")]
+
+
+@contextmanager
+def _loaded(url: str, model: str, protocol: str, *, private: bool) -> Iterator[None]:
+    """Of a private server's models one is loaded at a time, so that none costs another memory."""
+    if private:
+        client.load_model(url, model, protocol)
+    yield
+    if private:
+        client.unload_model(url, model, protocol)
+
+
+def _fixed_cost(url: str, seconds: float) -> dict[str, Any]:
+    """Batching where one execution costs the same whatever its batch: without and with it, 16 at a time."""
+    clips = np.zeros((1, 1, 1, 1, 3), np.float32)
+    rows = {}
+    for name, system in (("fixed", "triton"), ("fixed_batching", "triton+batching")):
+        with _loaded(url, name, "grpc", private=True):
+            meter = ServerMeter(url, name, "grpc", None)
+            found = asyncio.run(_closed("grpc", url, name, clips, FIXED_CLIENTS, seconds, meter))
+            rows[system] = row_of(system, "closed", FIXED_CLIENTS, found, meter)
+    gain = rows["triton+batching"].throughput_ips / rows["triton"].throughput_ips
+    return {"cost_ms": FIXED_COST_S * 1000, "rows": [asdict(row) for row in rows.values()], "gain": round(gain, 2)}

@@ -1,6 +1,7 @@
 """Predictors: one protocol for a model in this process (PyTorch, ONNX Runtime) and a model served by Triton.
 
-The benchmark, the smoke test and the labeling service all take a ``Predictor`` and need not know which.
+The benchmark, the smoke test and the labeling service all take a ``Predictor`` and need not know which;
+``open_predictor`` makes the right one. ``client_async`` has the same for asyncio.
 """
 
 from __future__ import annotations
@@ -13,10 +14,27 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.errors import InputError, ServingError
+from posewatch.errors import InputError
 from posewatch.records import Prediction
 from posewatch.serving import triton
+from posewatch.serving.control import load_model, model_ready, statistics, unload_model
 from posewatch.serving.repository import parse_labels
+from posewatch.serving.served import check_clips, not_served, parts_of, prediction, served
+from posewatch.serving.wire import Arrays, Deadline
+
+__all__ = [
+    "ConstantPredictor",
+    "OnnxPredictor",
+    "Predictor",
+    "TorchPredictor",
+    "TritonPredictor",
+    "load_model",
+    "model_ready",
+    "open_predictor",
+    "parse_endpoint",
+    "statistics",
+    "unload_model",
+]
 
 CHUNK = 32
 """Clips that ONNX Runtime and PyTorch take at once; more are cut into parts."""
@@ -26,10 +44,15 @@ Self = TypeVar("Self", bound="_Closing")
 class Predictor(Protocol):
     """A recogniser. ``predict`` takes float32 keypoints (N, M, T, V, 3), x, y in pixels and a score; may be called from
     many threads at once. Raises InputError for another shape, ServingError when there is no answer.
+
+    ``metadata`` is what the model carries: layout, fps, positive, threshold, lineage, as far as it is known.
     """
 
     @property
     def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def metadata(self) -> dict[str, str]: ...
 
     def predict(self, keypoints: NDArray[np.float32]) -> Prediction: ...
 
@@ -54,34 +77,63 @@ class ConstantPredictor(_Closing):
 
     def __init__(self, labels: Sequence[str], probabilities: Sequence[float] | None = None) -> None:
         self.labels = tuple(labels)
+        self.metadata: dict[str, str] = {}
         share = [1 / len(labels)] * len(labels) if probabilities is None else list(probabilities)
         self._row = np.array([share], np.float32)
 
     def predict(self, keypoints: NDArray[np.float32]) -> Prediction:
-        _check(keypoints, None, "this predictor")
+        check_clips(keypoints, None, "this predictor")
         return Prediction(
             np.repeat(self._row, len(keypoints), 0), self.labels, np.zeros((len(keypoints), 1), np.float32)
         )
 
 
 class TorchPredictor(_Closing):
-    """A torch module that maps keypoints (N, M, T, V, 3) to (probabilities (N, K), embedding (N, D)), run eagerly."""
+    """A torch module that maps keypoints (N, M, T, V, 3) to (probabilities (N, K), embedding (N, D)), run eagerly.
 
-    def __init__(self, module: Any, labels: Sequence[str]) -> None:
-        self.labels = tuple(labels)
+    ``shape`` (M, T, V, 3) is checked where it is given; not ``trained``: of use for its speed only.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        labels: Sequence[str],
+        *,
+        shape: tuple[int, ...] | None = None,
+        metadata: dict[str, str] | None = None,
+        trained: bool = True,
+    ) -> None:
+        self.labels, self.shape, self.metadata = tuple(labels), shape, dict(metadata or {})
+        self.people, self.frames = shape[:2] if shape else (0, 0)
+        self.trained = trained
         self._module = module.eval()
+
+    @classmethod
+    def from_checkpoint(cls, path: Path) -> TorchPredictor:
+        """The recogniser of a checkpoint. Raises InputError when it is none."""
+        from posewatch.recognition.recogniser import load_checkpoint
+
+        found = load_checkpoint(path)
+        told = {"layout": found.layout.name, "fps": f"{found.fps:g}", "positive": found.positive}
+        return cls(
+            found,
+            found.labels,
+            shape=(found.people, found.frames, found.layout.observed, 3),
+            metadata={**told, "threshold": f"{found.threshold:g}"},
+        )
 
     def predict(self, keypoints: NDArray[np.float32]) -> Prediction:
         import torch
 
-        _check(keypoints, None, "this model")
+        check_clips(keypoints, self.shape, "this model")
 
-        def run(part: NDArray[np.float32]) -> triton.Arrays:
+        def run(part: NDArray[np.float32]) -> Arrays:
             with torch.inference_mode():
                 probabilities, embedding = self._module(torch.from_numpy(np.ascontiguousarray(part)))
             return {"probabilities": probabilities.numpy(), "embedding": embedding.numpy()}
 
-        return _predict(keypoints, CHUNK, self.labels, "the PyTorch model", run)
+        parts = [run(part) for part in parts_of(keypoints, CHUNK)]
+        return prediction(parts, len(keypoints), self.labels, "the PyTorch model")
 
 
 class OnnxPredictor(_Closing):
@@ -113,148 +165,74 @@ class OnnxPredictor(_Closing):
         self._what = f"{Path(path).name}"
 
     def predict(self, keypoints: NDArray[np.float32]) -> Prediction:
-        _check(keypoints, self.shape, self._what)
-
-        def run(part: NDArray[np.float32]) -> triton.Arrays:
-            return dict(zip(self._outputs, self._session.run(self._outputs, {"keypoints": part}), strict=True))
-
-        return _predict(keypoints, CHUNK, self.labels, self._what, run)
+        check_clips(keypoints, self.shape, self._what)
+        parts = [
+            dict(zip(self._outputs, self._session.run(self._outputs, {"keypoints": part}), strict=True))
+            for part in parts_of(keypoints, CHUNK)
+        ]
+        return prediction(parts, len(keypoints), self.labels, self._what)
 
 
 class TritonPredictor(_Closing):
     """A model served by Triton at ``url`` (host:port). Connects, and asks what the model takes, when it is made.
 
-    Raises ServingError when the server is away, the model is unknown or not loaded, a request is refused, or no answer
-    comes within ``timeout_s`` seconds. Close it when done: an open connection delays the server's shutdown.
+    Raises ServingError when the server is away, the model is unknown, not loaded or not one of ours, a request is
+    refused, or a call has no answer within ``timeout_s`` seconds, its at most ``retries`` repetitions included. The
+    server drops what waits beyond that. Close it when done: an open connection delays the server's shutdown.
     """
 
     def __init__(
         self, url: str, model: str, protocol: str = "grpc", *, timeout_s: float = 30.0, retries: int = 3
     ) -> None:
-        self.model, self._what = model, f"model {model!r} at {url}"
+        self.model, self._what, self._timeout = model, f"model {model!r} at {url}", timeout_s
         self._connection = triton.connect(url, protocol, timeout_s, retries)
         try:
             self.server_version = self._connection.version()
-            _require_ready(self._connection, url, model)
-            config = self._connection.config(model)
+            if not self._connection.ready(model):
+                raise not_served(url, model, self._connection.index())
+            self.told = served(self._connection.config(model), self._what)
         except BaseException:
             self._connection.close()
             raise
-        told = config.get("parameters", {})
-        self.labels = parse_labels(told.get("labels", {}).get("string_value", ""), self._what)
-        self.max_batch = max(1, int(config.get("max_batch_size", 1)))
-        self.batching = "dynamic_batching" in config
-        self.shape = tuple(int(d) for d in config["input"][0]["dims"])
+        self.labels, self.shape, self.metadata = self.told.labels, self.told.shape, self.told.metadata
+        self.max_batch, self.batching = self.told.max_batch, self.told.batching
         self.people, self.frames = self.shape[:2]
 
-    def predict(self, keypoints: NDArray[np.float32]) -> Prediction:
-        _check(keypoints, self.shape, self._what)
-
-        def run(part: NDArray[np.float32]) -> triton.Arrays:
-            return self._connection.infer(self.model, {"keypoints": part})
-
-        return _predict(keypoints, self.max_batch, self.labels, self._what, run)
+    def predict(self, keypoints: NDArray[np.float32], timeout_s: float | None = None) -> Prediction:
+        """As the protocol says; ``timeout_s`` is this call's own deadline in seconds, for all its parts together."""
+        check_clips(keypoints, self.shape, self._what)
+        deadline = Deadline(self._timeout if timeout_s is None else timeout_s)
+        parts = [
+            self._connection.infer(self.model, {"keypoints": part}, deadline)
+            for part in parts_of(keypoints, self.max_batch)
+        ]
+        return prediction(parts, len(keypoints), self.labels, self._what)
 
     def close(self) -> None:
         self._connection.close()
 
 
-def load_model(url: str, name: str, protocol: str = "grpc") -> None:
-    """Load (or load anew) a model of the server's repository and see that it answers.
+def parse_endpoint(endpoint: str) -> tuple[str, str, str]:
+    """``grpc://host:port/model`` → (protocol, host:port, model). Raises InputError."""
+    scheme, _, rest = endpoint.partition("://")
+    url, _, model = rest.partition("/")
+    if scheme not in ("grpc", "http") or not url or not model or "/" in model:
+        raise InputError(f"bad endpoint {endpoint!r}: write grpc://host:port/model or http://host:port/model")
+    return scheme, url, model
 
-    A model that is loaded and does not answer, because one of its processes was killed, is unloaded first. Raises
-    ServingError with the server's reason.
+
+def open_predictor(reference: str, *, timeout_s: float = 30.0, retries: int = 3, threads: int = 1) -> Any:
+    """The predictor for an endpoint (grpc:// or http://host:port/model), an ONNX file or a checkpoint (.pt).
+
+    Every one of them has ``labels``, ``shape``, ``people``, ``frames`` and ``metadata``. Raises InputError or
+    ServingError.
     """
-    connection = triton.connect(url, protocol)
-    try:
-        if connection.ready(name) and not _answers(connection, name):
-            _unload(connection, name)
-        connection.load(name)
-    finally:
-        connection.close()
-
-
-def unload_model(url: str, name: str, protocol: str = "grpc") -> None:
-    """Unload a model and wait until it is gone. Raises ServingError when the server refuses."""
-    connection = triton.connect(url, protocol)
-    try:
-        _unload(connection, name)
-    finally:
-        connection.close()
-
-
-def model_ready(url: str, name: str, protocol: str = "grpc") -> bool:
-    """Whether the model is loaded *and* answers: a Triton whose model process was killed still says "ready"."""
-    connection = triton.connect(url, protocol, timeout_s=10.0)
-    try:
-        return connection.ready(name) and _answers(connection, name)
-    finally:
-        connection.close()
-
-
-def statistics(url: str, name: str, protocol: str = "grpc") -> dict[str, int]:
-    """Totals since the load: ``inferences`` (clips), ``executions`` (batches run), ``requests`` and ``failed`` ones."""
-    connection = triton.connect(url, protocol)
-    try:
-        found = connection.statistics(name)
-    finally:
-        connection.close()
-    told = found.get("inference_stats", {})
-    return {
-        "inferences": int(found.get("inference_count", 0)),
-        "executions": int(found.get("execution_count", 0)),
-        "requests": int(told.get("success", {}).get("count", 0)),
-        "failed": int(told.get("fail", {}).get("count", 0)),
-    }
-
-
-def _unload(connection: triton.Connection, name: str) -> None:
-    from posewatch.stack.process import wait_until
-
-    connection.unload(name)
-    if not wait_until(lambda: not connection.ready(name), 30.0):
-        raise ServingError(f"model {name!r} does not unload: restart the server")
-
-
-def _answers(connection: triton.Connection, name: str) -> bool:
-    """A canary: one inference of zeros."""
-    try:
-        config = connection.config(name)
-        shape = (1, *(int(d) for d in config["input"][0]["dims"]))
-        connection.infer(name, {config["input"][0]["name"]: np.zeros(shape, np.float32)})
-    except ServingError:
-        return False
-    return True
-
-
-def _require_ready(connection: triton.Connection, url: str, model: str) -> None:
-    if connection.ready(model):
-        return
-    rows = connection.index()
-    served = sorted(row["name"] for row in rows if row.get("state") == "READY")
-    reason = next((row.get("reason", "") for row in rows if row["name"] == model and row.get("state") != "READY"), "")
-    why = f" ({' '.join(reason.split())})" if reason else ""
-    raise ServingError(f"Triton at {url} serves no model {model!r}{why}; it serves: {', '.join(served) or 'none'}")
-
-
-def _check(keypoints: NDArray[np.float32], shape: tuple[int, ...] | None, what: str) -> None:
-    given = tuple(np.shape(keypoints))
-    wanted = "(N, M, T, V, 3)" if shape is None else f"(N, {', '.join(map(str, shape))})"
-    fits = len(given) == 5 and given[4] == 3 if shape is None else given[1:] == shape and len(given) == 5
-    if not fits:
-        raise InputError(f"{what} takes keypoints of shape {wanted}, not {given}")
-    if keypoints.dtype != np.float32:
-        raise InputError(f"{what} takes float32 keypoints, not {keypoints.dtype}")
-
-
-def _predict(keypoints: NDArray[np.float32], most: int, labels: tuple[str, ...], what: str, run: Any) -> Prediction:
-    parts = [run(keypoints[i : i + most]) for i in range(0, len(keypoints), most)]
-    if not parts:
-        return Prediction(np.zeros((0, len(labels)), np.float32), labels)
-    probabilities = np.concatenate([part["probabilities"] for part in parts])
-    if probabilities.shape != (len(keypoints), len(labels)):
-        raise ServingError(f"{what} answered with the shape {probabilities.shape}, not {(len(keypoints), len(labels))}")
-    if not np.isfinite(probabilities).all():
-        raise ServingError(f"{what} answered with NaN: does the input hold NaN or infinite values?")
-    embedding = np.concatenate([part["embedding"] for part in parts]) if "embedding" in parts[0] else None
-    return Prediction(probabilities, labels, embedding)
+    if "://" in reference:
+        protocol, url, model = parse_endpoint(reference)
+        return TritonPredictor(url, model, protocol, timeout_s=timeout_s, retries=retries)
+    path = Path(reference)
+    if path.suffix == ".onnx":
+        return OnnxPredictor(path, threads)
+    if path.suffix in (".pt", ".pth"):
+        return TorchPredictor.from_checkpoint(path)
+    raise InputError(f"{reference!r} is no model: give grpc://host:port/model, http://..., a .onnx file or a .pt file")

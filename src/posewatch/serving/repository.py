@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from posewatch.errors import InputError
+from posewatch.serving.model_config import MAX_QUEUE, Batching, ServeOptions, check_config, quoted
 
+KEPT = ("layout", "fps", "positive", "threshold", "version", "lineage", "precision")
+"""The metadata of an exported file that the model's config hands on to clients."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _TYPES = {
     "FLOAT": "TYPE_FP32",
@@ -26,8 +29,6 @@ _TYPES = {
     "UINT8": "TYPE_UINT8",
     "BOOL": "TYPE_BOOL",
 }
-MAX_QUEUE = 512
-"""Requests that may wait; more are refused at once, which a client can act on, instead of being answered too late."""
 
 
 @dataclass(frozen=True)
@@ -92,27 +93,26 @@ def write_repository(
     dynamic_batching: bool = True,
     version: int = 1,
     max_queue: int = MAX_QUEUE,
+    queue_timeout_us: int = 30_000_000,
+    **options: Any,
 ) -> Path:
     """Write ``out/<name>/`` with ``config.pbtxt``, ``labels.txt`` and ``<version>/model.onnx``; returns that folder.
 
     An older ``out/<name>/`` is replaced as a whole. ``queue_delay_us`` is how long, in microseconds, a request may wait
-    for company. Raises InputError when a value is out of range or the ONNX file does not fit.
+    for company; ``options`` are the other fields of ``ServeOptions``. Raises InputError when a value is out of range or
+    the ONNX file does not fit.
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"bad model name {name!r}: use letters, digits, '-', '_' and '.'")
-    for what, value, least in (
-        ("max_batch", max_batch, 1),
-        ("queue_delay_us", queue_delay_us, 0),
-        ("instances", instances, 1),
-        ("version", version, 1),
-        ("max_queue", max_queue, 1),
-    ):
-        if value < least:
-            raise InputError(f"{what} must be at least {least}, not {value}")
+    if version < 1:
+        raise InputError(f"version must be at least 1, not {version}")
+    batching = Batching(queue_delay_us, max_queue, queue_timeout_us)
+    how = ServeOptions(
+        max_batch=max_batch, batching=batching if dynamic_batching else None, instances=instances, **options
+    )
     model = read_model(onnx_path)
-    batching = (queue_delay_us, max_queue) if dynamic_batching else None
-    text = config_text(model, name=name, max_batch=max_batch, instances=instances, batching=batching)
-    _check(text)
+    text = config_text(model, name, how)
+    check_config(text)
     out.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=out))
     try:
@@ -130,69 +130,41 @@ def write_repository(
     return target
 
 
-def config_text(
-    model: ModelFile, *, name: str, max_batch: int, instances: int, batching: tuple[int, int] | None
-) -> str:
-    """The text of ``config.pbtxt``; ``batching`` is (queue delay in microseconds, most requests waiting) or None."""
-    lines = [f"name: {_quoted(name)}", 'backend: "onnxruntime"', 'default_model_filename: "model.onnx"']
-    lines += [f"max_batch_size: {max_batch}", "version_policy { latest { num_versions: 1 } }"]
+def config_text(model: ModelFile, name: str, how: ServeOptions) -> str:
+    """The text of ``config.pbtxt``."""
+    lines = [f"name: {quoted(name)}", 'backend: "onnxruntime"', 'default_model_filename: "model.onnx"']
+    lines += [f"max_batch_size: {how.max_batch}", "version_policy { latest { num_versions: 1 } }"]
     for tensor in model.inputs:
         lines.append(f"input {{ {_described(tensor)} }}")
     for tensor in model.outputs:
         labels = ' label_filename: "labels.txt"' if tensor.name == "probabilities" else ""
         lines.append(f"output {{ {_described(tensor)}{labels} }}")
-    # AUTO: a GPU where there is one, else the CPU
-    lines.append(f"instance_group {{ kind: KIND_AUTO count: {instances} }}")
-    if batching:
-        delay, waiting = batching
-        lines += [
-            "dynamic_batching {",
-            f"  max_queue_delay_microseconds: {delay}",
-            f"  default_queue_policy {{ max_queue_size: {waiting} }}",
-            "}",
-        ]
-    for size in _warmups(max_batch):
+    lines += how.lines()
+    for size in how.warm_up_sizes():
         inputs = " ".join(_zeros(tensor) for tensor in model.inputs)
         lines.append(f'model_warmup {{ name: "batch_{size}" batch_size: {size} count: 1 {inputs} }}')
-    # One thread per instance and as many instances as cores is the best use of a CPU: more threads spin against each
-    # other. "1" (heuristic) keeps cuDNN from an exhaustive search, up to a second, at each new batch size.
-    settings = {"intra_op_thread_count": "1", "inter_op_thread_count": "1", "cudnn_conv_algo_search": "1"}
-    settings |= {"labels": json.dumps(list(model.labels), ensure_ascii=False)}
-    settings |= {
-        k: model.metadata[k]
-        for k in ("layout", "fps", "positive", "threshold", "version", "lineage")
-        if k in model.metadata
+    # "1" (heuristic) keeps cuDNN from an exhaustive search, up to a second, at each new batch size; Triton reads it
+    # here and nowhere else.
+    settings = {
+        "intra_op_thread_count": str(how.threads),
+        "inter_op_thread_count": "1",
+        "cudnn_conv_algo_search": "1",
+        "labels": json.dumps(list(model.labels), ensure_ascii=False),
     }
-    lines += [f"parameters {{ key: {_quoted(k)} value {{ string_value: {_quoted(v)} }} }}" for k, v in settings.items()]
+    settings |= {k: model.metadata[k] for k in KEPT if k in model.metadata}
+    lines += [f"parameters {{ key: {quoted(k)} value {{ string_value: {quoted(v)} }} }}" for k, v in settings.items()]
     return "\n".join(lines) + "\n"
 
 
 def _described(tensor: Tensor) -> str:
     dims = ", ".join(map(str, tensor.dims))
-    return f"name: {_quoted(tensor.name)} data_type: {tensor.dtype} dims: [ {dims} ]"
+    return f"name: {quoted(tensor.name)} data_type: {tensor.dtype} dims: [ {dims} ]"
 
 
 def _zeros(tensor: Tensor) -> str:
     dims = ", ".join(map(str, tensor.dims))
     value = f"{{ data_type: {tensor.dtype} dims: [ {dims} ] zero_data: true }}"
-    return f"inputs {{ key: {_quoted(tensor.name)} value {value} }}"
-
-
-def _warmups(max_batch: int) -> list[int]:
-    """1, 2, 4, ... and the largest batch: the sizes whose first run would otherwise be slow."""
-    return sorted({min(1 << i, max_batch) for i in range(max_batch.bit_length() + 1)})
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-def _check(text: str) -> None:
-    from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2
-
-    text_format.Parse(text, model_config_pb2.ModelConfig())
+    return f"inputs {{ key: {quoted(tensor.name)} value {value} }}"
 
 
 def _load(path: Path) -> Any:

@@ -27,6 +27,9 @@ TRITON_VERSION = "2.51.0"
 PYTRITON = "nvidia-pytriton==0.7.0"
 RUNTIME = ("numpy==1.26.4", "onnxruntime==1.32.0")
 """numpy 2 makes the stubs answer with empty outputs and misread inputs without an error."""
+OPENVINO = "openvino==2026.4.1"
+"""Optional: runs models on a CPU in bf16 and int8."""
+_PIP = ("install", "--quiet", "--disable-pip-version-check", "--no-input")
 _PYTHON = (3, 11)
 _GLIBC = (2, 35)
 _CHECK = """
@@ -65,6 +68,7 @@ class TritonInstall:
             **kept,
             "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+            "POSEWATCH_OPENVINO": str(openvino_folder()),
         }
 
 
@@ -103,6 +107,37 @@ def ensure_triton() -> TritonInstall:
             f"cannot install Triton into {root}: {error.strerror or error} (set POSEWATCH_CACHE to a folder with room)"
         ) from None
     return install
+
+
+def openvino_folder() -> Path:
+    """Where OpenVINO lies, if it is installed."""
+    return cache() / OPENVINO.replace("==", "-")
+
+
+def ensure_openvino() -> Path:
+    """The folder with OpenVINO for models that ask for this accelerator; installs it when it is not there yet.
+
+    It lies beside the server's environment, which stays as it is. Raises StackError when the download fails.
+    """
+    folder, python = openvino_folder(), _fitting_python()
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with terminable(), _lock(folder.parent / "triton.lock"):
+            if not folder.is_dir():
+                print(f"posewatch: installing {OPENVINO} (once, about 160 MB)", file=sys.stderr, flush=True)
+                with _whole(folder) as part:
+                    _run(
+                        sys.executable, "-m", "pip", "--python", python, *_PIP,
+                        "--no-deps", "--target", str(part), OPENVINO,
+                    )  # fmt: skip
+    except OSError as error:
+        raise StackError(
+            f"cannot install OpenVINO into {folder}: {error.strerror or error}"
+            " (set POSEWATCH_CACHE to a folder with room)"
+        ) from None
+    return folder
 
 
 def _fitting_python() -> str:
@@ -168,17 +203,7 @@ def _make_venv(python: str, folder: Path) -> None:
     )
     _run(python, "-m", "venv", "--without-pip", "--clear", str(folder))
     target = str(folder / "bin" / "python")
-    pip = (
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        target,
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-    )
+    pip = (sys.executable, "-m", "pip", "--python", target, *_PIP)
     _run(*pip, *RUNTIME)
     _run(*pip, "--no-deps", PYTRITON)
     install = TritonInstall(folder, folder)

@@ -26,13 +26,11 @@ TOLERANCE = 1e-3
 
 def connect(endpoint: str) -> Any:
     """A predictor for ``grpc://host:port/model`` or ``http://host:port/model``."""
-    from posewatch.serving.client import TritonPredictor
+    from posewatch.serving.client import open_predictor
 
-    scheme, _, rest = endpoint.partition("://")
-    url, _, name = rest.partition("/")
-    if scheme not in ("grpc", "http") or not url or not name:
+    if "://" not in endpoint:
         raise ServingError(f"bad endpoint {endpoint!r}: write grpc://host:port/model or http://host:port/model")
-    return TritonPredictor(url, name, protocol=scheme)
+    return open_predictor(endpoint)
 
 
 def inputs(clips: ClipSet, frames: int, people: int) -> NDArray[np.float32]:
@@ -86,12 +84,13 @@ def benchmark(
     def make(folder: Path) -> None:
         from posewatch.recognition.training import load_checkpoint
         from posewatch.serving.benchmark import benchmark as measure
+        from posewatch.serving.benchmark import steps
         from posewatch.serving.client import TorchPredictor
 
         with tempfile.TemporaryDirectory() as temp:
             recogniser = load_checkpoint(checkpoint.fetch("checkpoint.pt", Path(temp)))
             clips = inputs(read(dataset, "test"), recogniser.frames, recogniser.people)
-            with Progress("benchmark", 1 + 1 + 2 * len(config.concurrency), "load") as progress:
+            with Progress("benchmark", steps(config.concurrency, (), torch=True), "load") as progress:
                 measure(
                     onnx.fetch("model.onnx", Path(temp)),
                     clips,

@@ -11,6 +11,12 @@ from posewatch.config import ServingConfig, canonical
 from posewatch.progress import Progress
 from posewatch.store import ObjectStore
 
+OPTIONS = (
+    "name", "max_batch", "queue_delay_us", "instances", "max_queue", "queue_timeout_us", "device", "threads",
+    "warm_up", "accelerator", "precision",
+)  # fmt: skip
+"""The values of the configuration that the model repository depends on."""
+
 
 def export(store: ObjectStore, checkpoint: Artifact, config: ServingConfig) -> Artifact:
     """Export a checkpoint; writes ``model.onnx`` and ``export.json`` (largest difference from PyTorch, opset, size)."""
@@ -33,9 +39,7 @@ def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig) -> Artifa
 
     The prefix is the root of a model repository, as KServe's ``storageUri`` wants it.
     """
-    told = {
-        k: v for k, v in dataclasses.asdict(config).items() if k in ("name", "max_batch", "queue_delay_us", "instances")
-    }
+    told = {k: v for k, v in dataclasses.asdict(config).items() if k in OPTIONS}
     job = Job("models", config.name, told, (onnx,))
 
     def make(folder: Path) -> None:
@@ -45,10 +49,7 @@ def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig) -> Artifa
             write_repository(
                 onnx.fetch("model.onnx", Path(temp)),
                 folder,
-                name=config.name,
-                max_batch=config.max_batch,
-                queue_delay_us=config.queue_delay_us,
-                instances=config.instances,
+                **told,
             )
 
     return produce(store, job, make)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,55 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _told(config: dict[str, Any]) -> dict[str, str]:
+    """The model's parameters."""
+    return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+
+
+def _openvino(config: dict[str, Any]) -> dict[str, Any] | None:
+    """The accelerator ``openvino`` of the config, if it asks for it."""
+    accelerators = (config.get("optimization") or {}).get("execution_accelerators") or {}
+    rows = accelerators.get("cpu_execution_accelerator") or []
+    return next((row for row in rows if row.get("name") == "openvino"), None)
+
+
+class OpenVino:
+    """A model run by OpenVINO, with what we use of ONNX Runtime's session.
+
+    Each instance keeps to its own threads. Pinned to cores, two instances would share the first one.
+    """
+
+    def __init__(self, path: str, config: dict[str, Any]) -> None:
+        place = os.environ.get("POSEWATCH_OPENVINO", "")
+        if place and place not in sys.path:
+            sys.path.append(place)
+        try:
+            import openvino as ov
+        except ImportError:
+            raise RuntimeError("it is not installed (python -m posewatch.stack install openvino)") from None
+        wanted = (_openvino(config) or {}).get("parameters", {}).get("precision_mode", "FP32")
+        settings = {
+            "INFERENCE_NUM_THREADS": int(_told(config).get("intra_op_thread_count", 1)) or 1,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": {"BF16": "bf16", "FP16": "f16"}.get(wanted, "f32"),
+        }
+        model = ov.Core().compile_model(ov.Core().read_model(path), "CPU", settings)
+        self._ports = {name: port for port in model.outputs for name in port.get_names()}
+        self._names = [next(iter(port.get_names())) for port in model.inputs]
+        self._request = model.create_infer_request()
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name=name) for name in self._names]
+
+    def get_outputs(self) -> list[Any]:
+        return [SimpleNamespace(name=name) for name in self._ports]
+
+    def run(self, outputs: list[str], feed: dict[str, Any]) -> list[Any]:
+        results = self._request.infer({name: np.ascontiguousarray(array) for name, array in feed.items()})
+        return [np.array(results[self._ports[name]]) for name in outputs]
+
+
 class TritonPythonModel:
     """One instance of one model; Triton calls the three methods below."""
 
@@ -37,12 +88,16 @@ class TritonPythonModel:
         path = os.path.join(args["model_repository"], args["model_version"], file)
         if not os.path.isfile(path):
             raise pb_utils.TritonModelException(f"no such file: {path}")
+        runtime = "OpenVINO" if _openvino(config) else "ONNX Runtime"
         try:
-            options = self._options(config)
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            if runtime == "OpenVINO":
+                self._session: Any = OpenVino(path, config)
+            else:
+                options = self._options(config)
+                self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise pb_utils.TritonModelException(
-                f"{file} is not a model that ONNX Runtime can run: {_first_line(error)}"
+                f"{file} is not a model that {runtime} can run: {_first_line(error)}"
             ) from None
         self._inputs = [i["name"] for i in config["input"]]
         self._outputs = [o["name"] for o in config["output"]]
@@ -59,7 +114,7 @@ class TritonPythonModel:
 
     @staticmethod
     def _options(config: dict[str, Any]) -> ort.SessionOptions:
-        told = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        told = _told(config)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = int(told.get("intra_op_thread_count", 0))
@@ -91,7 +146,7 @@ class TritonPythonModel:
         try:
             return self._response(self._session.run(self._outputs, feed))
         except Exception as error:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"ONNX Runtime: {_first_line(error)}"))
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"the model failed: {_first_line(error)}"))
 
     def _response(self, results: Any) -> Any:
         tensors = [pb_utils.Tensor(n, np.ascontiguousarray(r)) for n, r in zip(self._outputs, results, strict=True)]

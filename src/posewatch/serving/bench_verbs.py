@@ -1,0 +1,140 @@
+"""The command line of the serving benchmark on files: ``posewatch bench serving --model model.onnx --out DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.errors import InputError
+
+if TYPE_CHECKING:
+    from posewatch.serving.client import OnnxPredictor, TorchPredictor
+
+MADE_UP = 64
+FULL_SIZE = {"width": 1.0, "frames": 100, "people": 2, "stream": "j"}
+"""The published ProtoGCN: what is measured when no model is given."""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``posewatch bench serving``."""
+    group = parser.add_argument_group("a model in files")
+    group.add_argument("--model", type=Path, metavar="ONNX", help="an exported model (default: ProtoGCN, untrained)")
+    group.add_argument("--checkpoint", type=Path, help="its checkpoint, for PyTorch (default: one built alike)")
+    group.add_argument(
+        "--annotations", type=Path, metavar="FILE", help="clips to send, .pkl or .npy (default: made up)"
+    )
+    group.add_argument("--out", type=Path, metavar="DIR", help="folder for bench.json, bench.md and plots")
+    group.add_argument("--concurrency", type=_numbers, default=(1, 2, 4, 8, 16, 32, 64), metavar="N,N,...")
+    group.add_argument(
+        "--open-loop", type=_shares, default=(0.5, 0.8, 1.1), metavar="X,X,...",
+        help="rates as shares of the peak; '' for none",
+    )  # fmt: skip
+    group.add_argument("--seconds", type=float, default=4.0, help="of each load, after its warm-up")
+    group.add_argument("--max-batch", type=int, default=16)
+    group.add_argument("--queue-delay-us", type=int, default=2000)
+    group.add_argument("--instances", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores")
+    group.add_argument("--endpoint", help="measure this served model: grpc://host:port/model or http://...")
+    group.add_argument("--no-mechanism", action="store_true", help="leave out the model of fixed cost per execution")
+    group.add_argument(
+        "--perf-analyzer", nargs="?", const="auto", metavar="PATH", help="cross-check with Triton's own load generator"
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part.strip())
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(",") if part.strip())
+
+
+def bench_files(args: argparse.Namespace) -> str:
+    """Measure; returns the Markdown table. Raises InputError, ServingError or StackError."""
+    from posewatch.progress import Progress
+    from posewatch.serving import perf_analyzer
+    from posewatch.serving.benchmark import benchmark, steps
+    from posewatch.serving.client import OnnxPredictor
+
+    if args.out is None:
+        raise InputError("say where to write bench.json and the plots: --out DIR")
+    tool = perf_analyzer.find(args.perf_analyzer) if args.perf_analyzer else None
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.model or full_size(args.out)
+    onnx = OnnxPredictor(path)
+    torch = torch_predictor(onnx, args.checkpoint)
+    systems = 1 if args.endpoint else 2
+    with Progress("benchmark", steps(args.concurrency, args.open_loop, torch is not None, systems), "load") as progress:
+        benchmark(
+            path,
+            clips_for(onnx, args.annotations),
+            args.out,
+            torch_predictor=torch,
+            concurrency=args.concurrency,
+            open_loop=args.open_loop,
+            seconds=args.seconds,
+            max_batch=args.max_batch,
+            queue_delay_us=args.queue_delay_us,
+            instances=args.instances,
+            endpoint=args.endpoint,
+            mechanism=not args.no_mechanism and not args.endpoint,
+            perf_analyzer=tool,
+            progress=progress.advance,
+        )
+    return (args.out / "bench.md").read_text(encoding="utf-8") + f"\n{args.out / 'bench.json'}"
+
+
+def full_size(folder: Path) -> Path:
+    """The published ProtoGCN, untrained, exported to ``folder/protogcn.onnx`` unless it is there already."""
+    from posewatch import layouts
+    from posewatch.config import TrainConfig
+    from posewatch.export import export
+    from posewatch.recognition.recogniser import Recogniser, save
+
+    path = folder / "protogcn.onnx"
+    if not path.is_file():
+        import torch
+
+        torch.manual_seed(0)
+        config = TrainConfig(model="protogcn", prototypes=100, **FULL_SIZE)  # type: ignore[arg-type]
+        made = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)
+        save(folder / "protogcn.pt", made, made.state_dict())
+        export(folder / "protogcn.pt", path)
+    return path
+
+
+def torch_predictor(onnx: OnnxPredictor, checkpoint: Path | None) -> TorchPredictor | None:
+    """PyTorch's side of an exported model: its checkpoint, else a network built alike, which is as fast.
+
+    None for a file that does not say what it was built from.
+    """
+    from posewatch.serving.client import TorchPredictor
+
+    if checkpoint is not None:
+        return TorchPredictor.from_checkpoint(checkpoint)
+    if "recipe" not in onnx.metadata:
+        return None
+    from posewatch.recognition.recogniser import from_recipe
+
+    return TorchPredictor(from_recipe(onnx.metadata["recipe"]), onnx.labels, shape=onnx.shape, trained=False)
+
+
+def clips_for(onnx: OnnxPredictor, path: Path | None) -> NDArray[np.float32]:
+    """What to send (N, M, T, V, 3): the clips of a file, else made-up ones. Raises InputError."""
+    if path is None:
+        from posewatch.export import made_up_clips
+
+        return made_up_clips(MADE_UP, onnx.shape)
+    from posewatch.config import load
+    from posewatch.recognition.dataset import resample
+    from posewatch.serving.predict import read
+
+    items: list[Any] = list(read(path, load(), 3.0, 3.0))
+    joints = {item.keypoints.shape[2] for item in items}
+    if joints != {onnx.shape[2]}:
+        raise InputError(f"{path} has clips of {sorted(joints)} joints, the model takes {onnx.shape[2]}")
+    return resample([item.keypoints for item in items], onnx.frames, onnx.people)

@@ -1,0 +1,153 @@
+"""How a model is served, and the text of Triton's ``config.pbtxt`` for it, checked against Triton's own protobuf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from posewatch.errors import InputError
+
+MAX_QUEUE = 512
+"""Requests that may wait; more are refused at once, which a client can act on, instead of being answered too late."""
+DEVICES = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "gpu": "KIND_GPU"}
+ACCELERATORS = ("", "tensorrt", "openvino")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+WARM_UPS = ("all", "powers", "none")
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Dynamic batching: a request waits up to ``delay_us`` microseconds for company, ``max_queue`` may wait at a time.
+
+    Whoever waits longer than ``timeout_us``, or than its own shorter deadline, is refused instead of being computed for
+    nobody.
+    """
+
+    delay_us: int = 2000
+    max_queue: int = MAX_QUEUE
+    timeout_us: int = 30_000_000
+
+    def __post_init__(self) -> None:
+        _at_least(
+            queue_delay_us=(self.delay_us, 0), max_queue=(self.max_queue, 1), queue_timeout_us=(self.timeout_us, 1)
+        )
+
+    def text(self) -> str:
+        """The block of config.pbtxt. A request's own deadline counts only where it is shorter than the default one."""
+        return "\n".join(
+            [
+                "dynamic_batching {",
+                f"  max_queue_delay_microseconds: {self.delay_us}",
+                "  default_queue_policy {",
+                "    timeout_action: REJECT",
+                f"    default_timeout_microseconds: {self.timeout_us}",
+                "    allow_timeout_override: true",
+                f"    max_queue_size: {self.max_queue}",
+                "  }",
+                "}",
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How a model is served.
+
+    max_batch    clips of one execution, at most
+    batching     None: every request is an execution of its own
+    instances    copies that run at a time, on each of ``gpus`` if some are named
+    device       auto (a GPU where there is one), cpu or gpu
+    threads      of each instance, per operator; one, and as many instances as cores, is the best use of a CPU: more
+                 threads spin against each other
+    warm_up      batch sizes that run before the model is ready: all up to the maximum (on a GPU the first run of each
+                 size takes up to a second), powers of two, or none
+    accelerator  tensorrt (on a GPU), openvino (on a CPU), or none
+    precision    that the accelerator computes in: fp32, fp16, bf16; int8 is a property of the file
+    """
+
+    max_batch: int = 16
+    batching: Batching | None = field(default_factory=Batching)
+    instances: int = 2
+    device: str = "auto"
+    gpus: tuple[int, ...] = ()
+    threads: int = 1
+    warm_up: str = "all"
+    accelerator: str = ""
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        _at_least(max_batch=(self.max_batch, 1), instances=(self.instances, 1), threads=(self.threads, 1))
+        for what, value, known in (
+            ("device", self.device, tuple(DEVICES)),
+            ("warm_up", self.warm_up, WARM_UPS),
+            ("accelerator", self.accelerator, ACCELERATORS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in known:
+                raise InputError(f"{what} must be one of {', '.join(k or 'none' for k in known)}, not {value!r}")
+        if self.accelerator == "tensorrt" and self.device == "cpu":
+            raise InputError("tensorrt runs on a GPU: serve with device gpu, or with accelerator openvino")
+        if self.accelerator == "openvino" and self.device == "gpu":
+            raise InputError("openvino runs on the CPU here: serve with device cpu, or with accelerator tensorrt")
+        if self.gpus and self.device != "gpu":
+            raise InputError(f"gpus {list(self.gpus)} are named, but device is {self.device!r}: make it gpu")
+
+    @property
+    def kind(self) -> str:
+        """Triton's name for the device; an accelerator decides where it was left open."""
+        if self.device == "auto" and self.accelerator:
+            return "KIND_GPU" if self.accelerator == "tensorrt" else "KIND_CPU"
+        return DEVICES[self.device]
+
+    def warm_up_sizes(self) -> list[int]:
+        """The batch sizes that run before the model is ready."""
+        if self.warm_up == "none":
+            return []
+        if self.warm_up == "all":
+            return list(range(1, self.max_batch + 1))
+        return sorted({min(1 << i, self.max_batch) for i in range(self.max_batch.bit_length() + 1)})
+
+    def lines(self) -> list[str]:
+        """The parts of config.pbtxt that do not depend on the model."""
+        gpus = f" gpus: [ {', '.join(map(str, self.gpus))} ]" if self.gpus else ""
+        out = [f"instance_group {{ kind: {self.kind} count: {self.instances}{gpus} }}"]
+        if self.batching:
+            out.append(self.batching.text())
+        if self.accelerator:
+            out.append(f"optimization {{ execution_accelerators {{ {self._accelerator()} }} }}")
+        # skeletons never repeat, so that a cache would only cost memory and a hash
+        out.append("response_cache { enable: false }")
+        return out
+
+    def _accelerator(self) -> str:
+        told = {"precision_mode": self.precision.upper()}
+        if self.accelerator == "tensorrt":
+            told |= {"max_workspace_size_bytes": str(1 << 30), "trt_engine_cache_enable": "true"}
+            where = "gpu_execution_accelerator"
+        else:
+            where = "cpu_execution_accelerator"
+        text = " ".join(f"parameters {{ key: {quoted(k)} value: {quoted(v)} }}" for k, v in told.items())
+        return f"{where} [ {{ name: {quoted(self.accelerator)} {text} }} ]"
+
+
+def quoted(text: str) -> str:
+    """A string of protobuf's text format."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def check_config(text: str) -> Any:
+    """The config as Triton's own protobuf message (``ModelConfig``). Raises InputError for a text that is none."""
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    try:
+        return text_format.Parse(text, model_config_pb2.ModelConfig())
+    except text_format.ParseError as error:
+        raise InputError(f"config.pbtxt is not a model configuration of Triton: {error}") from None
+
+
+def _at_least(**values: tuple[int, int]) -> None:
+    for what, (value, least) in values.items():
+        if value < least:
+            raise InputError(f"{what} must be at least {least}, not {value}")

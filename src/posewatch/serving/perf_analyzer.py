@@ -1,0 +1,47 @@
+"""Triton's own load generator, where it is installed, to cross-check our figures with."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from posewatch.errors import ServingError
+
+
+def find(given: str) -> Path:
+    """``auto``: the one on PATH; else a path. Raises ServingError when there is none."""
+    found = shutil.which("perf_analyzer" if given == "auto" else given)
+    if not found:
+        raise ServingError(f"no perf_analyzer at {given!r}: install Triton's client tools, or leave the option out")
+    return Path(found)
+
+
+def run(binary: Path, url: str, model: str, concurrency: int, seconds: float) -> dict[str, Any]:
+    """One closed loop over gRPC with made-up clips: ``concurrency``, ``throughput_ips``, ``p50_ms``, ``p95_ms``.
+
+    Raises ServingError with the tool's last words when it fails.
+    """
+    with tempfile.TemporaryDirectory() as temp:
+        table = Path(temp) / "table.csv"
+        window = str(max(500, int(seconds * 1000)))
+        command = [str(binary), "-m", model, "-i", "grpc", "-u", url, "-b", "1", "-f", str(table), "--async"]
+        command += ["--concurrency-range", str(concurrency), "--measurement-interval", window, "-s", "50", "-r", "4"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 8 * seconds, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ServingError(f"{binary} does not work: {str(error).splitlines()[0]}") from None
+        if done.returncode or not table.is_file():
+            words = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+            raise ServingError(f"{binary} failed: {(words or ['it said nothing'])[-1][:200]}")
+        with table.open(newline="", encoding="utf-8") as file:
+            row = next(csv.DictReader(file))
+    return {
+        "concurrency": int(row["Concurrency"]),
+        "throughput_ips": float(row["Inferences/Second"]),
+        "p50_ms": float(row["p50 latency"]) / 1000,
+        "p95_ms": float(row["p95 latency"]) / 1000,
+    }

@@ -1,0 +1,287 @@
+"""Finds how a model is served fastest on this machine, among what answers well enough: ``posewatch tune serving``.
+
+Three rounds, each around the best of the last: which file, runtime and precision; how many instances and threads; how
+large a batch, and how long to wait for one. Then the best few again, in turns, so that a moment in which the machine
+was busy with something else decides nothing. Every trial is a real Triton under a closed loop. What was measured is not
+measured again: ``tune.jsonl`` keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.config import canonical, digest
+from posewatch.errors import InputError, PosewatchError, ServingError
+from posewatch.precision import Judge
+from posewatch.serving import control, load
+from posewatch.serving.client import OnnxPredictor, TritonPredictor
+from posewatch.serving.client_async import AsyncTritonPredictor
+from posewatch.serving.repository import write_repository
+from posewatch.stack.triton import TritonServer
+
+RUNTIMES = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
+"""The precisions that each runtime can compute an fp32 file in, on a CPU."""
+FINALISTS, REPEATS = 3, 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to serve: ``file`` is the name of an ONNX file, the rest as in ``ServeOptions``."""
+
+    file: str
+    runtime: str
+    precision: str
+    instances: int
+    threads: int = 1
+    max_batch: int = 4
+    delay_us: int = 0
+
+    def options(self) -> dict[str, Any]:
+        """What ``write_repository`` takes."""
+        accelerator = "openvino" if self.runtime == "openvino" else ""
+        return {
+            "instances": self.instances,
+            "threads": self.threads,
+            "max_batch": self.max_batch,
+            "queue_delay_us": self.delay_us,
+            "device": "cpu",
+            "accelerator": accelerator,
+            "precision": self.precision if accelerator else "fp32",
+        }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every trial is asked: the files by name, clips (N, M, T, V, 3), how many clients, for how many seconds."""
+
+    files: dict[str, Path]
+    judge: Judge
+    concurrency: int = 8
+    seconds: float = 4.0
+
+
+def first_round(files: dict[str, Path], runtimes: Iterable[str], cores: int) -> list[Trial]:
+    """Every file by every runtime in every precision that fits."""
+    trials = []
+    for name, path in files.items():
+        own = OnnxPredictor(path).metadata.get("precision", "fp32")
+        for runtime in runtimes:
+            precisions = RUNTIMES[runtime] if own in ("fp32", "bf16") else ("fp32",)
+            trials += [Trial(name, runtime, precision, cores) for precision in precisions]
+    return trials
+
+
+def second_round(best: Trial, cores: int) -> list[Trial]:
+    """Instances and threads, of which at most twice as many as cores run at a time."""
+    pairs = [(n, t) for n in sorted({1, cores, 2 * cores}) for t in sorted({1, cores}) if n * t <= 2 * cores]
+    return [replace(best, instances=n, threads=t) for n, t in pairs]
+
+
+def third_round(best: Trial) -> list[Trial]:
+    """Batches and delays."""
+    return [replace(best, max_batch=1), *(replace(best, max_batch=b, delay_us=d) for b in (2, 4, 8) for d in (0, 2000))]
+
+
+def tune(
+    asked: Asked,
+    out: Path,
+    *,
+    runtimes: Sequence[str] = ("onnxruntime",),
+    cores: int | None = None,
+    baseline: Callable[[], float] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Measure, and return the rows of all trials, the fastest that is good enough first.
+
+    A row has the trial's fields, ``throughput_ips``, ``p50_ms``, ``p95_ms``, ``mean_batch``, the cost in accuracy
+    (``points_lost``, ``agreement``), and ``refused``: why it cannot be the winner, or "". The finalists are measured in
+    turns, ``repeats`` are all their rates; ``baseline`` measures clips per second of something else in between. Raises
+    InputError for a runtime that is not known, ServingError when nothing is left.
+    """
+    unknown = [name for name in runtimes if name not in RUNTIMES]
+    if unknown or not runtimes or not asked.files:
+        raise InputError(f"runtimes are some of {', '.join(RUNTIMES)}, not {unknown or 'none'}")
+    cores = cores or len(os.sched_getaffinity(0))
+    exact = OnnxPredictor(next(iter(asked.files.values()))).predict(asked.judge.keypoints).probabilities
+    journal = _Journal(out / "tune.jsonl", asked)
+    done: dict[Trial, dict[str, Any]] = {}
+    with _Server(out) as server:
+
+        def row_of(trial: Trial, repeat: int) -> dict[str, Any]:
+            row = journal.get(trial, repeat)
+            if row is None:
+                row = _measure(server, trial, asked, exact)
+                if baseline and repeat:
+                    row["baseline_ips"] = round(baseline(), 2)
+                # what failed for another reason than its answers may go well the next time
+                if "throughput_ips" in row or row.get("points_lost", 0.0) > asked.judge.limit:
+                    journal.add(trial, repeat, row)
+            if progress:
+                progress(_said(row))
+            return row
+
+        def measure(trials: Iterable[Trial]) -> None:
+            for trial in trials:
+                if trial not in done:
+                    done[trial] = row_of(trial, 0)
+
+        measure(first_round(asked.files, runtimes, cores))
+        measure(second_round(_best(done), cores))
+        measure(third_round(_best(done)))
+        finals = _fit(done)[:FINALISTS]
+        again = {trial: [done[trial]] for trial in finals}
+        for repeat in range(1, REPEATS + 1):
+            for trial in finals:
+                again[trial].append(row_of(trial, repeat))
+    for trial, found in again.items():
+        done[trial] = _middle(found)
+    return [done[t] for t in _fit({t: done[t] for t in finals})] + sorted(
+        (row for trial, row in done.items() if trial not in finals or row["refused"]),
+        key=lambda row: (bool(row["refused"]), -row.get("throughput_ips", 0.0)),
+    )
+
+
+def _fit(done: dict[Trial, dict[str, Any]]) -> list[Trial]:
+    """The trials that may win, the fastest first."""
+    fit = [trial for trial, row in done.items() if not row["refused"]]
+    return sorted(fit, key=lambda trial: -float(done[trial]["throughput_ips"]))
+
+
+def _middle(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of several measurements of a trial the one with the median rate; ``repeats`` are all rates."""
+    answered = sorted((r for r in rows if not r["refused"]), key=lambda r: r["throughput_ips"])
+    if len(answered) <= len(rows) // 2:
+        return next(r for r in rows if r["refused"])
+    found = {**answered[(len(answered) - 1) // 2], "repeats": [r["throughput_ips"] for r in answered]}
+    bases = sorted(r["baseline_ips"] for r in rows if "baseline_ips" in r)
+    return {**found, "baseline_ips": bases[len(bases) // 2]} if bases else found
+
+
+def _best(done: dict[Trial, dict[str, Any]]) -> Trial:
+    fit = _fit(done)
+    if not fit:
+        raise ServingError(f"no way to serve is good enough: {next(iter(done.values()))['refused']}")
+    return fit[0]
+
+
+def _said(row: dict[str, Any]) -> str:
+    what = f"{row['file']} {row['runtime']} {row['precision']}, {row['instances']}x{row['threads']}"
+    what += f", batch {row['max_batch']}, {row['delay_us']} us"
+    return f"{what}: {row['refused'] or format(row['throughput_ips'], '.1f') + ' clips/s'}"
+
+
+class _Journal:
+    """The rows measured so far; a line per trial, keyed by the trial and all that it depends on."""
+
+    def __init__(self, path: Path, asked: Asked) -> None:
+        self._path = path
+        self._files = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in asked.files.items()}
+        clips = hashlib.sha256(asked.judge.keypoints.tobytes() + asked.judge.truth.tobytes()).hexdigest()
+        self._about = [clips, asked.judge.limit, asked.concurrency, asked.seconds, next(iter(self._files.values()))]
+        self._rows: dict[str, dict[str, Any]] = {}
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    row = json.loads(line)
+                    self._rows[row.pop("key")] = row
+                except (ValueError, KeyError):
+                    continue  # the last line of a run that was killed
+
+    def _key(self, trial: Trial, repeat: int) -> str:
+        return digest([asdict(trial), repeat, self._files[trial.file], *self._about])[:16]
+
+    def get(self, trial: Trial, repeat: int) -> dict[str, Any] | None:
+        return self._rows.get(self._key(trial, repeat))
+
+    def add(self, trial: Trial, repeat: int, row: dict[str, Any]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(canonical({"key": self._key(trial, repeat), **row}) + "\n")
+
+
+class _Server:
+    """A Triton of our own, started when it is first needed: a run that finds all in its journal needs none."""
+
+    def __init__(self, out: Path) -> None:
+        self._folder = out / ".triton"
+        self._running: TritonServer | None = None
+
+    def get(self) -> TritonServer:
+        if self._running is None:
+            self._running = TritonServer.start(self._folder / "models", log=self._folder / "triton.log")
+        return self._running
+
+    def drop(self) -> None:
+        """Stop it; the next ``get`` starts a new one."""
+        if self._running is not None:
+            self._running.stop()
+        self._running = None
+
+    def __enter__(self) -> _Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.drop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _measure(place: _Server, trial: Trial, asked: Asked, exact: NDArray[np.float32]) -> dict[str, Any]:
+    """One trial; a server that does not answer any more costs this trial, not the run."""
+    server, name = place.get(), "trial"
+    write_repository(asked.files[trial.file], server.repository, name=name, warm_up="powers", **trial.options())
+    row: dict[str, Any] = {**asdict(trial), "refused": ""}
+    try:
+        control.load_model(server.grpc, name)
+        with TritonPredictor(server.grpc, name, timeout_s=120) as predictor:
+            cost = asked.judge.cost(exact, predictor.predict(asked.judge.keypoints).probabilities)
+        row |= cost
+        asked.judge.require(cost, f"{trial.runtime} {trial.precision} of {trial.file}")
+        before = control.statistics(server.grpc, name)
+        found = asyncio.run(_load(server.grpc, name, asked))
+        after = control.statistics(server.grpc, name)
+        control.unload_model(server.grpc, name)
+    except PosewatchError as error:
+        place.drop()
+        return {**row, "refused": str(error)}
+    if not found.latencies_ms:
+        return {**row, "refused": f"no answer within {asked.seconds:g} s"}
+    p50, p95 = (round(float(p), 2) for p in np.percentile(found.latencies_ms, (50, 95)))
+    gone = {key: after[key] - before[key] for key in ("inferences", "executions")}
+    row |= {"throughput_ips": round(found.answers / found.wall_s, 2), "p50_ms": p50, "p95_ms": p95}
+    return {**row, "mean_batch": round(gone["inferences"] / max(1, gone["executions"]), 2)}
+
+
+async def _load(url: str, name: str, asked: Asked) -> load.Measured:
+    async with await AsyncTritonPredictor.connect(url, name, retries=0) as predictor:
+        return await load.closed(predictor, asked.judge.keypoints, asked.concurrency, asked.seconds)
+
+
+def winner_of(row: dict[str, Any]) -> Trial:
+    """The trial of a row."""
+    return Trial(**{key: row[key] for key in Trial.__dataclass_fields__})
+
+
+def lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The rows as a Markdown table."""
+    heads = [key.replace("_", " ") for key in Trial.__dataclass_fields__]
+    yield f"| {' | '.join([*heads, 'clips/s', 'p50 ms', 'p95 ms', 'mean batch', 'points lost'])} |"
+    yield "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    for r in rows:
+        cells = [str(r[k]) for k in Trial.__dataclass_fields__]
+        if "throughput_ips" in r:
+            cells += [f"{r[k]:.1f}" for k in ("throughput_ips", "p50_ms", "p95_ms")] + [f"{r['mean_batch']:.2f}"]
+            cells.append(f"{r['points_lost']:.2f}")
+        else:
+            cells += ["", "", "", "", r["refused"].replace("|", "/")]
+        yield f"| {' | '.join(cells)} |"

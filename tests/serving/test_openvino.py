@@ -1,0 +1,39 @@
+"""The accelerator ``openvino`` of the embedded server, where it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posewatch.errors import ServingError
+from posewatch.serving import client
+from posewatch.serving.client import OnnxPredictor, TritonPredictor
+from posewatch.serving.repository import write_repository
+from posewatch.stack import TritonServer
+from posewatch.stack.triton_install import openvino_folder
+
+
+@pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: python -m posewatch.stack install openvino")
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-2)])
+def test_answers(server: TritonServer, tiny: Path, clips, precision: str, tolerance: float) -> None:
+    name = f"openvino_{precision}"
+    write_repository(tiny, server.repository, name=name, accelerator="openvino", precision=precision, max_batch=4)
+    client.load_model(server.grpc, name)
+    with TritonPredictor(server.grpc, name) as predictor:
+        got = predictor.predict(clips)
+    wanted = OnnxPredictor(tiny).predict(clips)
+    np.testing.assert_allclose(got.probabilities, wanted.probabilities, atol=tolerance)
+    np.testing.assert_allclose(got.embedding, wanted.embedding, atol=tolerance)
+    client.unload_model(server.grpc, name)
+
+
+def test_where_it_is_absent(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posewatch.stack.triton_install.openvino_folder", lambda: tmp_path / "none")
+    write_repository(tiny, tmp_path / "models", name="m", accelerator="openvino")
+    with (
+        TritonServer.start(tmp_path / "models", log=tmp_path / "log") as server,
+        pytest.raises(ServingError, match=r"posewatch\.stack install openvino"),
+    ):
+        client.load_model(server.grpc, "m")

@@ -1,0 +1,146 @@
+"""Exported models in smaller precisions: what they cost, that too dear ones are refused, and what a file tells."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from posewatch import cli, layouts
+from posewatch.config import TrainConfig
+from posewatch.errors import InputError, ServingError
+from posewatch.export import export, made_up_clips
+from posewatch.precision import Judge, convert, front
+from posewatch.recognition.dataset import ClipSet, write_pyskl
+from posewatch.serving.client import OnnxPredictor
+
+from .conftest import tiny_model
+
+SHAPE = (2, 12, 17, 3)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained ProtoGCN as checkpoint.pt and model.onnx, and labelled clips that it is right about."""
+    import torch
+
+    from posewatch.recognition.recogniser import Recogniser, save
+
+    folder = tmp_path_factory.mktemp("precision")
+    torch.manual_seed(2)
+    config = TrainConfig(width=0.1, frames=12, prototypes=4)
+    made = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    save(folder / "checkpoint.pt", made, made.state_dict())
+    export(folder / "checkpoint.pt", folder / "model.onnx")
+    clips = np.clip(made_up_clips(40, SHAPE), 0, 4000)[1:-1]
+    truth = OnnxPredictor(folder / "model.onnx").predict(clips).probabilities.argmax(1)
+    ids = tuple(f"clip{i}" for i in range(len(clips)))
+    some = ClipSet(tuple(clips), truth, made.labels, ids, ids)
+    write_pyskl(folder / "clips.pkl", some, {"train": list(range(26)), "test": list(range(26, 38))})
+    return folder
+
+
+def _judge(exported: Path, limit: float = 10.0) -> tuple[Judge, np.ndarray]:
+    clips = np.clip(made_up_clips(40, SHAPE), 0, 4000)[1:-1]
+    truth = OnnxPredictor(exported / "model.onnx").predict(clips).probabilities.argmax(1)
+    return Judge(clips[26:], truth[26:], limit), clips[:26]
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 5e-3), ("bf16", 2e-2), ("int8", 0.25)])
+def test_a_smaller_precision(exported: Path, tmp_path: Path, precision: str, tolerance: float) -> None:
+    judge, calibration = _judge(exported)
+    report = convert(exported / "model.onnx", tmp_path / "m.onnx", precision, judge, calibration=calibration)
+    assert 0 < report["max_abs_difference"] < tolerance
+    assert (report["accuracy_fp32"], report["clips"]) == (100.0, 12)
+    assert report["points_lost"] == round(100 - report["accuracy"], 3) <= 10
+    predictor = OnnxPredictor(tmp_path / "m.onnx")
+    assert predictor.metadata["precision"] == precision
+    assert predictor.labels == ("normal", "abnormal")
+    for n in (1, 3, 8):  # N stays open
+        assert predictor.predict(made_up_clips(n, SHAPE)).probabilities.shape == (n, 2)
+    kinds = {onnx.TensorProto.DataType.Name(i.data_type) for i in onnx.load(tmp_path / "m.onnx").graph.initializer}
+    assert {"fp16": "FLOAT16", "bf16": "BFLOAT16", "int8": "INT8"}[precision] in kinds
+    again = convert(exported / "model.onnx", tmp_path / "n.onnx", precision, judge, calibration=calibration)
+    assert again == report
+    assert (tmp_path / "m.onnx").read_bytes() == (tmp_path / "n.onnx").read_bytes()
+
+
+def test_far_pixels_survive_fp16(exported: Path, tmp_path: Path) -> None:
+    """The same people in the corner of a wide picture: were pixels halved, they would lose their shape."""
+    judge, _ = _judge(exported)
+    convert(exported / "model.onnx", tmp_path / "m.onnx", "fp16", judge)
+    clips = made_up_clips(8, SHAPE)[1:7]
+    far = clips.copy()
+    far[..., :2] += 7000 * (clips[..., 2:] > 0)
+    small = OnnxPredictor(tmp_path / "m.onnx")
+    exact = OnnxPredictor(exported / "model.onnx")
+    np.testing.assert_allclose(small.predict(far).probabilities, exact.predict(far).probabilities, atol=5e-3)
+
+
+def test_what_works_on_pixels(exported: Path) -> None:
+    model = onnx.load(exported / "model.onnx")
+    names = front(model)
+    kinds = Counter(n.op_type for n in model.graph.node if n.name in names)
+    assert kinds["Conv"] == 0
+    assert len(names) > 20
+    assert model.graph.node[0].name in names
+
+
+def test_too_dear_is_refused(exported: Path, tmp_path: Path) -> None:
+    judge, _ = _judge(exported)
+    wrong = Judge(judge.keypoints, judge.truth, limit=0.5)
+    with pytest.raises(ServingError, match=r"bf16 loses 100\.00 points .* more than 0\.5: keep fp32"):
+        convert(
+            exported / "model.onnx",
+            tmp_path / "m.onnx",
+            "bf16",
+            wrong,
+            computed=lambda clips: np.eye(2, dtype=np.float32)[1 - judge.truth],
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("precision", "calibration", "message"),
+    [("int8", None, "needs training clips"), ("fp8", None, "precision must be one of")],
+)
+def test_what_cannot_be_converted(exported: Path, tmp_path: Path, precision, calibration, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        convert(exported / "model.onnx", tmp_path / "m.onnx", precision, _judge(exported)[0], calibration=calibration)
+    with pytest.raises(InputError, match="cannot judge"):
+        Judge(np.zeros((2, *SHAPE), np.float32), np.zeros(1, np.int64))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bf16.onnx"
+    told = ["export", str(exported / "checkpoint.pt"), "--out", str(out), "--precision", "bf16"]
+    assert cli.main([*told]) == 2
+    assert "--annotations FILE.pkl" in capsys.readouterr().err
+    assert cli.main([*told, "--annotations", str(exported / "clips.pkl"), "--split", "none"]) == 2
+    assert "no split is called 'none': there are test, train" in capsys.readouterr().err
+    assert cli.main([*told, "--annotations", str(exported / "clips.pkl"), "--max-loss", "50"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["precision"], report["clips"], report["labels"]) == ("bf16", 12, ["normal", "abnormal"])
+    assert report["max_abs_error"] <= 1e-4
+    assert cli.main(["onnx", "inspect", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["precision"], found["opset"], found["inputs"]) == ("bf16", 18, ["keypoints FP32 (N, 2, 12, 17, 3)"])
+    assert found["bytes"] == out.stat().st_size
+    assert cli.main(["onnx", "inspect", str(out)]) == 0
+    assert "networks    protogcn x0.1 on j+b+jm" in capsys.readouterr().out
+
+
+def test_inspecting_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.onnx").write_text("text")
+    assert cli.main(["onnx", "inspect", str(tmp_path / "m.onnx")]) == 2
+    assert "is not an ONNX file" in capsys.readouterr().err
+    assert cli.main(["onnx", "inspect", str(tiny_model(tmp_path / "t.onnx"))]) == 0
+    assert "precision   fp32" in capsys.readouterr().out

@@ -1,0 +1,116 @@
+"""``posewatch predict`` on skeleton files, folders and a video, by ONNX Runtime and by a real Triton."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import SHARED
+
+from posewatch import cli
+from posewatch.serving import client
+from posewatch.serving.client import OnnxPredictor
+from posewatch.serving.repository import write_repository
+from posewatch.stack import TritonServer
+
+from .conftest import tiny_model
+
+
+def _rows(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
+    assert cli.main(["predict", *map(str, arguments)]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def _fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert cli.main(["predict", *map(str, arguments)]) != 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clips) -> Path:
+    """Two clips in one array; one longer clip of three people, and an empty one, by name; something else."""
+    made = tmp_path / "clips"
+    made.mkdir()
+    np.save(made / "two.npy", clips[:2])
+    long = np.random.default_rng(3).uniform(0.1, 1, (3, 11, 17, 3))
+    np.savez(made / "named.npz", long=long, empty=np.zeros((2, 9, 17, 3), np.float32))
+    (made / "notes.txt").write_text("not a clip")
+    return made
+
+
+def test_a_folder(tiny: Path, clips, folder: Path, tmp_path: Path, capsys) -> None:
+    rows = _rows(capsys, tiny, folder)
+    assert [(r["clip"], r["people"]) for r in rows] == [("long", 3), ("empty", 0), ("two[0]", 2), ("two[1]", 2)]
+    assert (rows[1]["label"], rows[1]["probabilities"]) == (None, {})
+    wanted = OnnxPredictor(tiny).predict(clips[:2]).probabilities
+    got = [[r["probabilities"][k] for k in ("normal", "abnormal")] for r in rows[2:]]
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
+    assert [r["label"] for r in rows[2:]] == ["abnormal" if p >= 0.5 else "normal" for p in wanted[:, 1]]
+    assert cli.main(["predict", str(tiny), str(folder), "--out", str(tmp_path / "o" / "rows.jsonl")]) == 0
+    assert [json.loads(line) for line in (tmp_path / "o" / "rows.jsonl").read_text().splitlines()] == rows
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_served_model_says_the_same(server: TritonServer, tiny: Path, folder: Path, capsys, protocol: str) -> None:
+    write_repository(tiny, server.repository, name="asked")
+    client.load_model(server.grpc, "asked")
+    assert _rows(capsys, f"{protocol}://{getattr(server, protocol)}/asked", folder) == _rows(capsys, tiny, folder)
+    client.unload_model(server.grpc, "asked")
+
+
+def test_the_positive_class_is_called_from_the_models_threshold_on(tmp_path: Path, clips, capsys) -> None:
+    import onnx
+
+    path = tiny_model(tmp_path / "m.onnx")
+    model = onnx.load(str(path))
+    model.metadata_props.add(key="threshold", value="0.999")
+    onnx.save(model, str(path))
+    np.save(tmp_path / "clips.npy", clips[:8])
+    rows = _rows(capsys, path, tmp_path / "clips.npy")
+    assert {r["label"] for r in rows} == {"normal"}
+
+
+def test_annotations(tmp_path: Path, tiny: Path, clips, capsys) -> None:
+    from posewatch.recognition.dataset import ClipSet, write_pyskl
+
+    some = ClipSet(tuple(clips[:3]), np.zeros(3, np.int64), ("a", "b"), ("x", "y", "z"), ("1", "2", "3"))
+    write_pyskl(tmp_path / "clips.pkl", some, {})
+    rows = _rows(capsys, tiny, tmp_path / "clips.pkl")
+    assert [r["clip"] for r in rows] == ["x", "y", "z"]
+
+
+def test_a_video(tiny: Path, capsys) -> None:
+    video = SHARED / "data/video/gmdcsa24/Subject_1_Fall_13.mp4"
+    if not video.is_file():
+        pytest.skip(f"no real footage at {video}")
+    rows = _rows(capsys, tiny, video, "--window-s", "2", "--stride-s", "1")
+    assert [r["start_s"] for r in rows[:3]] == [0, 1, 2]
+    assert all(r["end_s"] - r["start_s"] == pytest.approx(2) for r in rows)
+    assert any(r["people"] and r["label"] for r in rows)
+
+
+def test_what_cannot_be_predicted(tmp_path: Path, tiny: Path, folder: Path, clips, capsys) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "broken.npy").write_text("text")
+    np.save(tmp_path / "flat.npy", clips[0, 0])
+    np.save(tmp_path / "joints.npy", np.ones((2, 6, 15, 3), np.float32))
+    np.save(tmp_path / "nan.npy", np.full((2, 6, 17, 3), np.nan))
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    for source, message in (
+        ("absent.npy", "no such file or folder"),
+        ("bare", "nothing to predict on"),
+        ("clips/notes.txt", "neither a video nor a skeleton file"),
+        ("broken.npy", "not a numpy file of keypoints"),
+        ("flat.npy", "must be (M, T, V, 3) or (N, M, T, V, 3), not (6, 17, 3)"),
+        ("joints.npy", "joints has 15 joints, the model takes 17 (coco17)"),
+        ("nan.npy", "must hold finite numbers"),
+        ("broken.mp4", "broken.mp4"),
+    ):
+        assert message in _fails(capsys, tiny, tmp_path / source), source
+    assert "is no model" in _fails(capsys, tmp_path / "model.bin", folder)
+    assert "above 0 seconds" in _fails(capsys, tiny, folder, "--window-s", "-1")

@@ -1,0 +1,122 @@
+"""``posewatch tune serving`` with a real Triton: what is good enough, what wins; a second run measures nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posewatch import cli
+from posewatch.config import load as load_config
+from posewatch.errors import InputError, ServingError
+from posewatch.precision import Judge
+from posewatch.serving import load
+from posewatch.serving import tune as tuning
+from posewatch.serving.client import OnnxPredictor
+from posewatch.serving.model_config import check_config
+from posewatch.serving.tune import Asked, Trial, second_round, third_round, tune
+from posewatch.stack import TritonServer
+
+from .conftest import tiny_model
+
+
+def _asked(files: dict[str, Path], clips: np.ndarray) -> Asked:
+    truth = OnnxPredictor(next(iter(files.values()))).predict(clips).probabilities.argmax(1)
+    return Asked(files, Judge(clips, truth, 0.5), concurrency=4, seconds=0.2)
+
+
+def test_the_fastest_that_is_right(tmp_path: Path, tiny: Path, clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = tiny_model(tmp_path / "wrong.onnx", seed=3)
+    asked = _asked({"right.onnx": tiny, "wrong.onnx": wrong}, clips)
+    assert (OnnxPredictor(wrong).predict(clips).probabilities.argmax(1) != asked.judge.truth).any()
+    said: list[str] = []
+    rows = tune(asked, tmp_path / "out", cores=1, baseline=lambda: 7, progress=said.append)
+    # two files; two numbers of instances; no batch, and three sizes with and without a delay; two of these twice
+    assert len(rows) == 2 + 2 + 7 - 2
+    assert len(said) == len(rows) + 3 * 2  # the three best again, twice
+    fit = [row for row in rows if not row["refused"]]
+    assert [len(row.get("repeats", ())) for row in fit] == [3, 3, 3, *[0] * (len(fit) - 3)]
+    assert all(row["throughput_ips"] == sorted(row["repeats"])[1] and row["baseline_ips"] == 7 for row in fit[:3])
+    assert rows[: len(fit)] == fit
+    for part in (fit[:3], fit[3:]):
+        speeds = [row["throughput_ips"] for row in part]
+        assert speeds == sorted(speeds, reverse=True)
+    assert {row["file"] for row in fit} == {"right.onnx"}
+    assert all(row["points_lost"] == 0 and row["agreement"] == 1 for row in fit)
+    (refused,) = rows[len(fit) :]
+    assert refused["file"] == "wrong.onnx"
+    assert "points of accuracy" in refused["refused"]
+    assert not (tmp_path / "out/.triton").exists()
+
+    def never(*_: object, **__: object) -> TritonServer:
+        raise AssertionError("a second run has nothing to measure")
+
+    monkeypatch.setattr(tuning.TritonServer, "start", never)
+    journal = tmp_path / "out/tune.jsonl"
+    journal.write_text(journal.read_text() + '{"key": "cut o')  # as a run that was killed leaves it
+    assert tune(asked, tmp_path / "out", cores=1) == rows
+
+
+def test_nothing_good_enough(tmp_path: Path, tiny: Path, clips) -> None:
+    truth = 1 - OnnxPredictor(tiny).predict(clips).probabilities.argmax(1)
+    asked = Asked({"m": tiny}, Judge(clips, truth, -1.0), concurrency=1, seconds=0.2)
+    with pytest.raises(ServingError, match=r"no way to serve is good enough: .*points of accuracy"):
+        tune(asked, tmp_path / "out", cores=1)
+    with pytest.raises(InputError, match="runtimes are some of onnxruntime, openvino"):
+        tune(asked, tmp_path / "out", runtimes=("tvm",))
+
+
+def test_a_server_that_dies_costs_one_trial(tmp_path: Path, tiny: Path, clips, monkeypatch) -> None:
+    monkeypatch.setattr(tuning, "second_round", lambda best, cores: [replace(best, instances=2)])
+    monkeypatch.setattr(tuning, "third_round", lambda best: [best])
+    real, asked = tuning._load, _asked({"m": tiny}, clips)
+    started: list[TritonServer] = []
+    start = TritonServer.start
+    monkeypatch.setattr(tuning.TritonServer, "start", lambda *a, **k: started.append(start(*a, **k)) or started[-1])
+
+    async def dying(url: str, name: str, asked: Asked) -> load.Measured:
+        if len(started) == 1:
+            started[0].process.stop(signal.SIGKILL, 5)
+        return await real(url, name, asked)
+
+    monkeypatch.setattr(tuning, "_load", dying)
+    monkeypatch.setattr(tuning, "first_round", lambda *_: [Trial("m", "onnxruntime", "fp32", n) for n in (1, 3)])
+    rows = tune(asked, tmp_path / "out", cores=1)
+    assert [bool(row["refused"]) for row in rows] == [False, False, True]
+    assert len(started) == 2
+
+
+def test_rounds_stay_within_the_machine() -> None:
+    best = Trial("m", "onnxruntime", "fp32", 4)
+    for cores in (1, 2, 4, 16):
+        trials = second_round(best, cores)
+        assert all(t.instances * t.threads <= 2 * cores for t in trials)
+        assert len(set(trials)) == len(trials)
+        assert (cores, 1) in {(t.instances, t.threads) for t in trials}
+    assert {(t.max_batch, t.delay_us) for t in third_round(best)} >= {(1, 0), (8, 2000)}
+
+
+def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setattr(tuning, "second_round", lambda best, cores: [best])
+    monkeypatch.setattr(tuning, "third_round", lambda best: [best])
+    told = ["tune", "serving", "--model", str(tiny), "--out", str(tmp_path), "--runtime", "onnxruntime"]
+    told += ["--seconds", "0.2", "--at-a-time", "2"]
+    assert cli.main(told) == 0
+    assert "fastest: model.onnx by onnxruntime in fp32" in capsys.readouterr().out
+    serving = load_config(str(tmp_path / "serving.yaml")).serving
+    text = (tmp_path / "models/tuned/config.pbtxt").read_text()
+    config = check_config(text)
+    assert config.max_batch_size == serving.max_batch == 4
+    assert config.instance_group[0].count == serving.instances
+    assert (serving.device, serving.accelerator, serving.precision) == ("cpu", "", "fp32")
+    journal = [json.loads(line) for line in (tmp_path / "tune.jsonl").read_text().splitlines()]
+    assert [row["file"] for row in journal] == ["model.onnx"] * 3
+    assert cli.main([*told, "--seconds", "0"]) == 2
+    assert "--seconds must be above 0" in capsys.readouterr().err
+    other = tiny_model(tmp_path / "other.onnx", labels=["a", "b"])
+    assert cli.main([*told, "--model", str(tiny), str(other)]) == 2
+    assert "not of one model" in capsys.readouterr().err
