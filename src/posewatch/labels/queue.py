@@ -54,6 +54,13 @@ class WorkQueue:
 
         return self.store.database.write(work)
 
+    def renew(self, who: str, clip_ids: list[str]) -> None:
+        """Keep for ``who`` what they have in hand of these clips, for the whole time again."""
+        table = tables.claims
+        mine = sa.and_(table.c.who == who, table.c.clip_id.in_(clip_ids), table.c.until > self.clock())
+        longer = table.update().where(mine).values(until=self.clock() + self.config.claim_s)
+        self.store.database.write(lambda connection: connection.execute(longer) and None)
+
     def release(self, who: str) -> None:
         """Give back what ``who`` has in hand."""
         table = tables.claims

@@ -78,6 +78,8 @@ class LabelingSession:
     def claim(self, keep: Iterable[str] = ()) -> tuple[Card, ...]:
         """A page of the queue: the clips ``keep`` (those still on the page), then what the queue gives, in hand."""
         kept = list(keep)[: self.page_size]
+        if kept:
+            self.queue.renew(self.who, kept)
         given = self.queue.claim(self.who, self.page_size - len(kept)) if len(kept) < self.page_size else []
         return self.cards([*kept, *(clip for clip in given if clip not in kept)])
 

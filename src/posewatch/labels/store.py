@@ -223,6 +223,13 @@ class LabelStore:
         found = self.database.read(lambda connection: projection.history(connection, clip_ids))
         return {clip: state(events) for clip, events in found.items()}
 
+    def differing(self, clip_ids: Iterable[str]) -> list[str]:
+        """Those of the clips on which people disagree, and no reviewer has decided."""
+        status, wanted = tables.status, set(clip_ids)
+        query = sa.select(status.c.clip_id).where(status.c.differ).order_by(status.c.clip_id)
+        rows = self.database.read(lambda connection: connection.execute(query).scalars().all())
+        return [clip for clip in rows if clip in wanted]
+
     def history(self, clip_id: str) -> list[LabelEvent]:
         """Every event of one clip, oldest first. Raises LabelError for a clip that is not registered."""
 
