@@ -53,7 +53,7 @@ class Here:
 
 def plain(text: str) -> str:
     """Text of unknown origin, such as a file name, with its Markdown switched off."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:$<>&])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:$<>&@])", r"\\\1", text)
 
 
 def told(view: Callable[..., None]) -> Callable[..., None]:
