@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 DATA ?=
 ARGS ?=
 
-.PHONY: help setup demo test test-all lint compile up down status label bench-train clean
+.PHONY: help setup demo test test-all lint compile up down status label bench-train bench-labeling bench-labeling-ui clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "posewatch needs Python 3.11: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
@@ -43,6 +43,13 @@ up down status label: $(STAMP) ## the embedded servers; the labeling page
 
 bench-train: $(STAMP) ## ProtoGCN's training against its published arrangement: minutes, 5 GB; ARGS="--width 24 --frames 30" is quick
 	@$(BIN)/python -m posewatch.recognition.bench_train --out build/bench-train $(ARGS)
+
+LABELLED ?= ../shared/data/skeletons/sbu_violence_coco17.pkl
+bench-labeling: $(STAMP) ## labels that the uncertain-first queue saves, with a plot; LABELLED=FILE.pkl takes your own
+	@$(BIN)/python -m posewatch.labels.bench_active --annotations "$(LABELLED)" --out build/bench-labeling $(ARGS)
+
+bench-labeling-ui: $(STAMP) ## the labeling page with 10,000 clips and five people, in a real browser
+	@$(BIN)/python labeling-service/bench.py --out build/bench-labeling-ui $(ARGS)
 
 clean: ## remove the environment and everything that was made
 	@-test -x $(BIN)/posewatch && $(BIN)/posewatch down 2> /dev/null

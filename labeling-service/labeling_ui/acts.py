@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,7 +46,7 @@ def handle(
     for act in acts:
         if act["id"] in known:
             continue
-        began, outcome = time.perf_counter(), "saved"
+        watch, outcome = metrics.Watch(), "saved"
         try:
             _do(session(), act, turn, queued)
             answers.saved.append(act["id"])
@@ -55,7 +54,7 @@ def handle(
             outcome = "refused"
             answers.refused.append({"id": act["id"], "message": str(error)})
         kind = act.get("kind")
-        metrics.saved(kind if kind in KINDS else "other", outcome, time.perf_counter() - began)
+        metrics.saved(kind if kind in KINDS else "other", outcome, watch)
     answers.keep({act["id"] for act in acts})
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import streamlit as st
 
-from labeling_ui import acts
+from labeling_ui import acts, metrics
 from labeling_ui.common import Here, plain, told
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
@@ -79,6 +80,7 @@ def _done(video: Any) -> str:
 @st.fragment
 @told
 def _clips(here: Here, chosen: str) -> None:
+    watch = metrics.Watch()
     session, say, key = here.session, here.say, f"grid {chosen}"
     answers = st.session_state.setdefault("answers", acts.Answers())
     turned = st.session_state.setdefault(f"turned {chosen}", {"number": None, "kept": [], "context": None})
@@ -95,7 +97,10 @@ def _clips(here: Here, chosen: str) -> None:
         acts.handle(lambda: here.session, outbox(key), answers, turn, chosen == QUEUE)
 
     if chosen == QUEUE:
-        cards = session.claim(turned["kept"])
+        due = time.monotonic() - turned.get("renewed", 0.0) > session.config.claim_s / 10
+        cards = session.claim(turned["kept"], renew=due)
+        if due:
+            turned["renewed"] = time.monotonic()
         turned["kept"] = [card.entry.clip.id for card in cards]
         turned["shown"] = int(turned["number"] or 0)
         page, turns = f"{QUEUE} {'-'.join(turned['kept'][:1])} {turned['shown']}", ["next"]
@@ -116,6 +121,7 @@ def _clips(here: Here, chosen: str) -> None:
     data.update(cards=[acts.shown(card, base()) for card in cards], turns=turns, context=_context(here, turned))
     data.update(saved=answers.saved, refused=answers.refused)
     grid(data, key, on_acts)
+    metrics.drawn(watch)
 
 
 def _context(here: Here, turned: dict[str, Any]) -> dict[str, Any] | None:

@@ -259,6 +259,8 @@ def _label(args: argparse.Namespace) -> int:
         raise InputError(f"no labeling page at {app}: run this in a checkout, or give --app")
     command = [sys.executable, "-m", "streamlit", "run", str(app), "--server.address", args.address]
     command += ["--server.port", str(args.port), "--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    if args.config:
+        os.environ["POSEWATCH_CONFIG"] = args.config
     print(f"labeling page: http://{args.address}:{args.port} (Ctrl-C ends it)", file=sys.stderr)
     try:
         return subprocess.run(command, check=False).returncode
@@ -388,6 +390,7 @@ def build_parser() -> argparse.ArgumentParser:
     made = verb("label", _label, "open the labeling page", parent=common)
     made.add_argument("--port", type=int, default=8501)
     made.add_argument("--address", default="127.0.0.1")
+    made.add_argument("--config", help="the experiment whose classes are offered: a shipped name or a YAML file")
     made.add_argument("--app", type=Path, help="the page's app.py (default: labeling-service/app.py)")
     return parser
 

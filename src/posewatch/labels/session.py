@@ -75,10 +75,13 @@ class LabelingSession:
         shown = ids[number * self.page_size : (number + 1) * self.page_size]
         return Page(self.cards(shown), number, pages, len(done), len(ids))
 
-    def claim(self, keep: Iterable[str] = ()) -> tuple[Card, ...]:
-        """A page of the queue: the clips ``keep`` (those still on the page), then what the queue gives, in hand."""
+    def claim(self, keep: Iterable[str] = (), renew: bool = True) -> tuple[Card, ...]:
+        """A page of the queue: the clips ``keep`` (those still on the page), then what the queue gives, in hand.
+
+        ``renew``: what is kept stays in hand for the whole time again.
+        """
         kept = list(keep)[: self.page_size]
-        if kept:
+        if kept and renew:
             self.queue.renew(self.who, kept)
         given = self.queue.claim(self.who, self.page_size - len(kept)) if len(kept) < self.page_size else []
         return self.cards([*kept, *(clip for clip in given if clip not in kept)])
