@@ -64,15 +64,16 @@ KINDS = ("label", "adjudicate", "rest", "undo", "redo")
 def _do(session: LabelingSession, act: Mapping[str, Any], turn: Callable[[dict[str, Any]], None], queued: bool) -> None:
     # nothing here is believed: the session checks the role, the classes and the clips
     kind, batch = act.get("kind"), str(act["id"])[:64]
-    clip, label = str(act.get("clip")), act.get("label")
-    label = None if label is None else str(label)
+    clip, label = str(act.get("clip"))[:64], act.get("label")
+    label = None if label is None else str(label)[:200]
     if kind == "label":
         session.label(clip, label, str(act.get("how")), batch, queued)
     elif kind == "adjudicate":
         if label is not None:
             session.adjudicate(clip, label, batch)
     elif kind == "rest":
-        session.rest([str(one) for one in list(act.get("clips") or ())[:MOST]], batch)
+        clips = act.get("clips")
+        session.rest([str(one) for one in clips[:MOST]] if isinstance(clips, list) else [], batch)
     elif kind == "undo":
         session.step("undo", batch)
     elif kind == "redo":

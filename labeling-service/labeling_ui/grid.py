@@ -5,7 +5,7 @@ The browser sends acts with an id each, until they are answered; the answer is p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,11 @@ def _component() -> Any:
 
 def outbox(key: str) -> list[dict[str, Any]]:
     """The acts that the browser has sent and not yet seen answered, oldest first."""
-    found = st.session_state.get(key) or {}
-    acts = (found.get("outbox") or {}).get("acts") or []
+    found = st.session_state.get(key)
+    sent = found.get("outbox") if isinstance(found, Mapping) else None
+    acts = sent.get("acts") if isinstance(sent, Mapping) else None
+    if not isinstance(acts, list):  # a browser can send anything
+        return []
     return [act for act in acts if isinstance(act, dict) and isinstance(act.get("id"), str)]
 
 

@@ -70,11 +70,18 @@ def _agreement(here: Here) -> None:
         return
     st.caption(say["twice"].format(count=found.clips))
     left, right = st.columns(2)
+    right.caption(say["cohen"])
+    left.caption(say["fleiss_class"])
     rows = [{say["class"]: say["fleiss"], say["kappa"]: _number(found.fleiss)}]
     rows += [{say["class"]: name, say["kappa"]: _number(value)} for name, value in found.per_class.items()]
     left.dataframe(rows, hide_index=True)
     pairs = [
-        {say["pair"]: f"{p.one} – {p.other}", say["shared"]: p.clips, say["kappa"]: _number(p.kappa)}
+        {
+            say["pair"]: f"{p.one} – {p.other}",
+            say["shared"]: p.clips,
+            say["kappa"]: _number(p.kappa),
+            **{name: _number(value) for name, value in p.per_class.items()},
+        }
         for p in found.pairs
     ]
     right.dataframe(pairs, hide_index=True)

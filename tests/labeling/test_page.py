@@ -109,7 +109,8 @@ def test_acts_are_done_once_and_refusals_say_why(store):
         {"id": "e", "kind": "label", "clip": clips[2], "label": "normal", "how": "telepathy"},
         {"id": "f", "kind": "next", "page": "x"},
         {"id": "g", "kind": "rest", "clips": [clips[0], clips[3]]},
-        {"id": "h", "kind": "rest", "clips": None},
+        {"id": "h", "kind": "rest", "clips": 7},
+        {"id": "i", "kind": {"a": 1}, "clip": ["x"]},
     ]
 
     def handle(some):
@@ -117,16 +118,16 @@ def test_acts_are_done_once_and_refusals_say_why(store):
 
     handle(sent)
     handle(sent)  # the answer was lost on the way
-    assert answers.saved == ["a", "f", "g", "h"]
+    assert answers.saved == ["a", "f", "g", "h", "i"]
     reasons = {row["id"]: row["message"] for row in answers.refused}
     assert reasons["b"] == "unknown class 'dance' (known: normal, abnormal)"
     assert reasons["c"].startswith("no such clip: c-none")
     assert reasons["d"] == "ann is a labeler, and this needs the role reviewer: ask an admin for it"
     assert "telepathy" in reasons["e"]
-    assert turned == [sent[5]]
+    assert turned == [sent[5], sent[8]]
     assert {c: e.new for c, e in store.current().items()} == {clips[0]: "abnormal", clips[3]: "normal"}
     assert len(store.history(clips[0])) == 1
-    handle(sent[7:])
+    handle(sent[7:8])
     assert answers.known() == {"h"}, "answers that the browser has seen are forgotten"
     answers = acts.Answers()
     handle(sent[:1])  # the page was reloaded, and sends what it had kept: the store knows the act

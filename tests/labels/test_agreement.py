@@ -53,6 +53,7 @@ def test_agreement_counts_what_people_said_by_themselves(store, make_clips):
     assert (found.clips, found.differ) == (5, 1)
     assert [(p.one, p.other, p.clips) for p in found.pairs] == [("ann", "bob", 5), ("ann", "cat", 1), ("bob", "cat", 1)]
     assert found.pairs[0].kappa == pytest.approx(cohen(list("nnaan"), list("nnann")))
+    assert found.pairs[0].per_class["normal"] == pytest.approx(found.pairs[0].kappa)
     assert found.per_class["normal"] == pytest.approx(found.per_class["abnormal"]) == pytest.approx(found.fleiss)
     assert agreement({}).fleiss is None
     assert per_class(store) == {"abnormal": {"human": 1}, "normal": {"human": 4}}

@@ -133,6 +133,16 @@ def test_the_rest_of_the_page_is_one_act_and_one_undo(team, store):
     assert {event.source for event in store.current().values()} == {"human", "bulk"}
 
 
+def test_the_rest_of_the_page_is_a_second_opinion_too_where_one_is_wanted(team, store):
+    session, ids = team
+    ann, bob, cat = (session(who, double=1.0) for who in ("ann", "bob", "cat"))
+    ann.label(ids[0], "abnormal")
+    store.set_label(ids[1], "abnormal", "file", "import")
+    assert {e.clip_id for e in bob.rest(ids)} == {*ids} - {ids[1]}, "what a file says needs nobody"
+    assert {e.clip_id for e in cat.rest(ids)} == {*ids} - {ids[0], ids[1]}
+    assert store.differing(ids) == [ids[0]]
+
+
 def test_undo_and_redo_go_back_and_forth_and_leave_others_alone(team, store):
     session, ids = team
     ann, bob = session("ann"), session("bob")

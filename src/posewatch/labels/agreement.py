@@ -22,12 +22,16 @@ Opinions = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two people: on how many clips both were sure, and Cohen's kappa (None where it is not defined)."""
+    """Two people: on how many clips both were sure, and Cohen's kappa (None where it is not defined).
+
+    ``per_class`` is that of each class against all others.
+    """
 
     one: str
     other: str
     clips: int
     kappa: float | None
+    per_class: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,9 @@ def agreement(said: Opinions) -> Agreement:
     for one, other in combinations(people, 2):
         both = [(row[one], row[other]) for row in said.values() if one in row and other in row]
         if both:
-            pairs.append(Pair(one, other, len(both), cohen([a for a, _ in both], [b for _, b in both])))
+            a, b = [said for said, _ in both], [said for _, said in both]
+            each = {name: cohen([str(x == name) for x in a], [str(x == name) for x in b]) for name in names}
+            pairs.append(Pair(one, other, len(both), cohen(a, b), each))
     per_class = {
         name: fleiss(np.stack([counts[:, k], counts.sum(1) - counts[:, k]], 1)) for k, name in enumerate(names)
     }

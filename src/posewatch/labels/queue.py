@@ -133,11 +133,13 @@ class WorkQueue:
         return check
 
     def spare(self, who: str) -> Guard:
-        """Leaves out of an act in bulk what anybody has labelled, or has a claim on."""
+        """Leaves out of an act in bulk what needs no label of ``who``: enough others have labelled it or hold it."""
 
         def check(connection: sa.Connection, clip: str, found: State) -> bool:
-            labelled = found.label is not None and found.label.source != "model"
-            if labelled or found.votes or self._holders(connection, clip, who):
+            if who in found.votes or found.settled or (found.label is not None and found.label.source == "import"):
+                return False
+            others = {*found.votes, *self._holders(connection, clip, who)}
+            if others and len(others) >= self._wanted(connection, clip):
                 return False
             self.done(connection, clip, who)
             return True

@@ -59,7 +59,7 @@ def connect(url: str) -> sa.Engine:
             if not parsed.database or parsed.database == ":memory:":
                 raise LabelError("the label store needs a file, such as sqlite:///labels.db: memory keeps no labels")
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_S})
+            engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_S}, pool_size=20)
             sa.event.listen(engine, "connect", _pragmas)
             sa.event.listen(engine, "begin", _begin)
         else:
