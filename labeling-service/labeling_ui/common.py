@@ -13,7 +13,7 @@ import streamlit as st
 from labeling_ui import wiring
 from posewatch.errors import PosewatchError
 from posewatch.labels import roles
-from posewatch.labels.entries import MARKS
+from posewatch.labels.entries import BAD, UNSURE
 from posewatch.labels.session import LabelingSession
 
 
@@ -41,7 +41,10 @@ class Here:
             "page": page,
             "who": self.who,
             "classes": list(config.classes),
-            "marks": list(MARKS),
+            "marks": [
+                {"label": UNSURE, "text": self.say["unsure"], "key": "u"},
+                {"label": BAD, "text": self.say["bad"], "key": "b"},
+            ],
             "default": config.default,
             "sensitive": list(config.sensitive),
             "welfare": bool(config.sensitive),

@@ -10,6 +10,7 @@ from labeling_ui import acts
 from labeling_ui.common import Here, told
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
+from posewatch.labels.entries import BAD
 from posewatch.labels.store import new_batch
 
 
@@ -37,8 +38,10 @@ def _decide(here: Here) -> None:
     else:
         st.caption(say["to_review"].format(count=len(cards)))
     data = here.data("review", "review")
-    shown = cards[: session.page_size]
-    data.update(cards=[acts.shown(card, base()) for card in shown], saved=answers.saved, refused=answers.refused)
+    data["marks"] = [mark for mark in data["marks"] if mark["label"] == BAD]  # a reviewer decides
+    # nothing is decided yet, whatever most people say: the dropdown begins empty, and the number keys take any class
+    shown = [{**acts.shown(card, base()), "label": None} for card in cards[: session.page_size]]
+    data.update(cards=shown, saved=answers.saved, refused=answers.refused)
     if turned["context"]:
         around = session.around(str(turned["context"]))
         data["context"] = {"clip": turned["context"], "cards": [acts.shown(card, base()) for card in around]}

@@ -99,7 +99,7 @@ def serve(env: dict[str, str], log: Path, port: int | None = None, cwd: Path | N
     command += ["--server.port", str(port), "--server.headless", "true", "--browser.gatherUsageStats", "false"]
     with log.open("ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **env}, cwd=cwd)
-    for _ in range(400):
+    for _ in range(900):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2):
                 return f"http://127.0.0.1:{port}", process
@@ -131,7 +131,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     yield go
     for server in made:
         server.process.terminate()
-        server.process.wait(timeout=20)
+        server.process.wait(timeout=60)
         server.store.close()
 
 
@@ -157,7 +157,7 @@ def browse(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         if same is None:
             contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.goto(url)
         return page
 

@@ -18,7 +18,7 @@ from posewatch.labels.snapshot import read_parquet, snapshot, write_parquet
 CARDS = "article.card"
 
 
-def until(said: Callable[[], Any], wanted: Any, seconds: float = 15.0) -> None:
+def until(said: Callable[[], Any], wanted: Any, seconds: float = 60.0) -> None:
     """Wait until ``said()`` equals ``wanted``."""
     end = time.monotonic() + seconds
     while (found := said()) != wanted:
@@ -170,7 +170,13 @@ def test_two_people_at_once_a_second_opinion_a_decision_and_a_snapshot(start, br
     rev.get_by_role("link", name="Review").click()
     ready(rev, 1)
     assert sorted(rev.locator(".vote").all_inner_texts()) == ["ann@x.org: abnormal", "bob@x.org: normal"]
+    assert rev.get_by_role("button", name="unsure").count() == 0, "a reviewer decides"
+    assert card(rev, last).locator("select").input_value() == "", "nothing is decided yet"
     rev.keyboard.press("2")
+    until(lambda: rev.locator(CARDS).count(), 0)
+    rev.keyboard.press("z")
+    until(lambda: rev.locator(CARDS).count(), 1)
+    card(rev, last).locator("select").select_option("abnormal")
     until(lambda: rev.locator(CARDS).count(), 0)
     event = server.store.current()[last.clip.id]
     assert (event.new, event.who, event.act) == ("abnormal", "rev@x.org", "adjudicate")
@@ -212,7 +218,7 @@ def test_a_server_that_dies_loses_nothing_that_was_pressed(start, browse, tmp_pa
     until(
         lambda: [by_clip(server).get(e.clip.id, [None])[0] for e in server.clips[:4]],
         ["normal", "abnormal", "normal", "abnormal"],
-        40,
+        90,
     )
     assert len(server.store.history(server.clips[1].clip.id)) == 1, "sent more than once, done once"
 

@@ -80,5 +80,5 @@ def test_the_component_queues_previews_that_play_from_s3(s3_store, servers, brow
         assert servers.secret_key not in page.content()
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
         store.close()

@@ -69,5 +69,5 @@ def test_who_signs_in_labels_under_their_address(provider: Provider, browse: Any
         sign_in("unverified@x.org").get_by_text("is not verified").wait_for()
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
         store.close()

@@ -218,4 +218,4 @@ def test_a_server_without_its_database_is_not_ready(start, tmp_path):
         assert "posewatch_labeling_database_up 0" in get(f"{url}/metrics")[1]
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)

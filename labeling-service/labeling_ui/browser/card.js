@@ -75,8 +75,8 @@ class CardView {
     const key = JSON.stringify([data.classes, data.words.unsure, this.label]);
     if (this.drawn === key) return;
     this.drawn = key;
-    const values = [["", data.words.choose], ...data.classes.map((name) => [name, name]), ...data.marks.map((mark) => [mark, this.grid.name(mark)])];
-    if (this.label && !values.some(([value]) => value === this.label)) values.push([this.label, `${this.label} (${data.words.gone_class})`]);
+    const values = [["", data.words.choose], ...data.classes.map((name) => [name, name]), ...data.marks.map((mark) => [mark.label, mark.text])];
+    if (this.label && !values.some(([value]) => value === this.label)) values.push([this.label, `${this.grid.name(this.label)} (${data.words.gone_class})`]);
     this.select.replaceChildren(...values.map(([value, text]) => Object.assign(make("option", "", text), { value })));
   }
 

@@ -11,6 +11,7 @@ class Grid {
     this.order = [];
     this.at = 0;
     this.brush = null;
+    this.marks = data.marks; // what a mark is called, also where it cannot be given
     this.observer = new IntersectionObserver((seen) => seen.forEach(({ target, isIntersecting }) => {
       target.player.visible = isIntersecting;
       target.player.refresh();
@@ -58,8 +59,7 @@ class Grid {
   }
 
   name(label) {
-    const i = this.data.marks.indexOf(label);
-    return i < 0 ? label : [this.data.words.unsure, this.data.words.bad][i];
+    return [...this.data.marks, ...this.marks].find((mark) => mark.label === label)?.text || label;
   }
 
   colour(label) {
@@ -127,6 +127,7 @@ class Grid {
     if (!this.home.isConnected) return;
     if (!this.over.hidden && event.key === "Escape") { this.close(); event.stopPropagation(); return; }
     const all = [...this.data.classes];
+    const mark = this.data.marks.find((one) => one.key === event.key);
     const digit = /^Digit([1-9])$/.exec(event.code) || /^Numpad([1-9])$/.exec(event.code);
     const s = this.settings;
     const speeds = [0.5, 1, 2, 4];
@@ -136,7 +137,7 @@ class Grid {
       ArrowRight: () => this.move(1), ArrowLeft: () => this.move(-1),
       ArrowDown: () => this.move(this.columns), ArrowUp: () => this.move(-this.columns),
       " ": () => this.focused?.player.toggle(), Enter: () => this.focused?.card.suggestion && say(this.focused.card.suggestion),
-      u: () => say(this.data.marks[0]), b: () => say(this.data.marks[1]), Backspace: () => this.label(this.focused, null, "key"),
+      Backspace: () => this.label(this.focused, null, "key"),
       e: () => this.data.mode === "label" && this.rest(), z: () => this.act({ kind: event.shiftKey ? "redo" : "undo" }),
       Z: () => this.act({ kind: "redo" }), y: () => this.act({ kind: "redo" }),
       n: () => this.turn("next"), p: () => this.turn("previous"), PageDown: () => this.turn("next"), PageUp: () => this.turn("previous"),
@@ -148,7 +149,8 @@ class Grid {
       const label = all[Number(digit[1]) - 1];
       if (event.shiftKey) this.pick(this.brush === label ? null : label);
       else if (!event.repeat) say(label);
-    } else if (does) does();
+    } else if (mark) say(mark.label);
+    else if (does) does();
     else return;
     event.preventDefault();
     event.stopPropagation(); // Streamlit has keys of its own
@@ -168,8 +170,8 @@ class Grid {
       made.addEventListener("click", () => { act(); made.blur(); });
       return made;
     };
-    const brushes = [...classes, ...marks].map((label, i) => {
-      const key = i < classes.length ? (i < 9 ? String(i + 1) : "") : ["u", "b"][i - classes.length];
+    const choices = [...classes.map((label, i) => [label, i < 9 ? String(i + 1) : ""]), ...marks.map((mark) => [mark.label, mark.key])];
+    const brushes = choices.map(([label, key]) => {
       const made = button(this.name(label), words.brush_help, () => this.pick(this.brush === label ? null : label), "brush");
       made.prepend(make("kbd", "", key));
       made.style.setProperty("--mark", this.colour(label));
