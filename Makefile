@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 DATA ?=
 ARGS ?=
 
-.PHONY: help setup demo test test-all lint compile up down status label bench-train bench-perception bench-quality bench-serving clean
+.PHONY: help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "posewatch needs Python 3.11: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
@@ -52,6 +52,13 @@ bench-quality: $(STAMP) ## masks, skeletons and detections against exact truth, 
 
 bench-serving: $(STAMP) ## PyTorch, ONNX Runtime, Triton and Triton + batching in one run; ARGS="--model model.onnx"
 	@$(BIN)/posewatch bench serving --out build/bench-serving $(ARGS)
+
+LABELLED ?= ../shared/data/skeletons/sbu_violence_coco17.pkl
+bench-labeling: $(STAMP) ## labels that the uncertain-first queue saves, with a plot; LABELLED=FILE.pkl takes your own
+	@$(BIN)/python -m posewatch.labels.bench_active --annotations "$(LABELLED)" --out build/bench-labeling $(ARGS)
+
+bench-labeling-ui: $(STAMP) ## the labeling page with 10,000 clips and five people, in a real browser
+	@$(BIN)/python labeling-service/bench.py --out build/bench-labeling-ui $(ARGS)
 
 clean: ## remove the environment and everything that was made
 	@-test -x $(BIN)/posewatch && $(BIN)/posewatch down 2> /dev/null

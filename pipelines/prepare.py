@@ -31,5 +31,7 @@ def prepare(source: str, store: str, config: str) -> Prepared:
     masked = task(mask(store=store, raw=raw.outputs["Output"], config=config))
     clips = task(split(store=store, masked=masked.outputs["Output"], config=config))
     skeletons = task(pose(store=store, clips=clips.outputs["Output"], config=config))
-    queued = task(queue_clips(store=store, clips=clips.outputs["Output"]), cache=False)
+    queued = task(
+        queue_clips(store=store, clips=clips.outputs["Output"], skeletons=skeletons.outputs["Output"]), cache=False
+    )
     return Prepared(clips.outputs["Output"], skeletons.outputs["Output"], queued.output)

@@ -6,16 +6,20 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def queue_clips(store: str, clips: str) -> int:
+def queue_clips(store: str, clips: str, skeletons: str) -> int:
     """Puts the clips of a set on the labelers' queue.
 
     Args:
         store: object store, s3://bucket[/prefix].
         clips: URI of a set of clips.
+        skeletons: URI of the set of their skeletons, which the page draws over them.
     """
     from posewatch.artifact import get
     from posewatch.labels.store import LabelStore
     from posewatch.stages.label import queue
+    from posewatch.stages.preview import preview
     from posewatch.store import open_store
 
-    return queue(get(open_store(store), clips), LabelStore())
+    where = open_store(store)
+    found = get(where, clips)
+    return queue(found, LabelStore(), preview(where, found, get(where, skeletons)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from posewatch import __version__, onnx_verbs
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
+from posewatch.labels import verbs as label_verbs
 from posewatch.recognition import event_verbs
 from posewatch.recognition import verbs as verbs_of
 from posewatch.serving.bench_verbs import options as bench_options
@@ -85,6 +86,7 @@ def _prepare(args: argparse.Namespace) -> dict[str, str]:
     from posewatch.stages import label
     from posewatch.stages.mask import mask
     from posewatch.stages.pose import pose
+    from posewatch.stages.preview import preview
     from posewatch.stages.split import split
 
     told = Told(args)
@@ -92,7 +94,7 @@ def _prepare(args: argparse.Namespace) -> dict[str, str]:
     masked = mask(told.store, raw, told.config.mask)
     clips = split(told.store, masked, told.config.split)
     skeletons = pose(told.store, clips, told.config.pose)
-    label.queue(clips, LabelStore(args.labels_url))
+    label.queue(clips, LabelStore(args.labels_url), preview(told.store, clips, skeletons))
     empty = sum(1 for e in label.entries(clips) if e.clip.people == 0)
     if empty:
         print(f"posewatch: nobody was seen in {empty} clips; they stay on the queue", file=sys.stderr)
@@ -110,11 +112,16 @@ def _labels(args: argparse.Namespace) -> Any:
     if args.act == "wait":
         return label.wait(told(args.clips), labels, config)
     if args.act == "snapshot":
-        return label.freeze(told.store, told(args.clips), labels, config).uri
+        return label.freeze(told.store, told(args.clips), labels, config, args.allow_disagreement).uri
     if args.act == "set":
         event = labels.set_label(args.clip, args.label, args.who, "human", classes=config.classes)
         return "unchanged" if event is None else f"{event.clip_id}: {event.old} -> {event.new}"
-    return {"queued": label.queue(told(args.clips), labels)}
+    previews = None
+    if args.skeletons:
+        from posewatch.stages.preview import preview
+
+        previews = preview(told.store, told(args.clips), told(args.skeletons))
+    return {"queued": label.queue(told(args.clips), labels, previews)}
 
 
 def _dataset(args: argparse.Namespace) -> str:
@@ -281,6 +288,8 @@ def _label(args: argparse.Namespace) -> int:
         raise InputError(f"no labeling page at {app}: run this in a checkout, or give --app")
     command = [sys.executable, "-m", "streamlit", "run", str(app), "--server.address", args.address]
     command += ["--server.port", str(args.port), "--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    if args.config:
+        os.environ["POSEWATCH_CONFIG"] = args.config
     print(f"labeling page: http://{args.address}:{args.port} (Ctrl-C ends it)", file=sys.stderr)
     try:
         return subprocess.run(command, check=False).returncode
@@ -329,9 +338,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb("mask", _mask, "keep the people, make everything else black", "raw")
     verb("split", _split, "cut masked videos into clips of a fixed length", "masked")
     verb("pose", _pose, "estimate the skeletons of every clip", "clips")
-    labels = verbs.add_parser("labels", help="labels: queue, import, wait, snapshot, set").add_subparsers(
-        dest="act", required=True
-    )
+    labels = verbs.add_parser(
+        "labels", help="labels: queue, import, wait, snapshot, set, role, audit, ..."
+    ).add_subparsers(dest="act", required=True)
     for made in (
         verb("queue", _labels, "put the clips of a set on the labelers' queue", "clips", into=labels),
         verb("import", _labels, "import label files as events", "clips", "source", into=labels),
@@ -341,6 +350,11 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         made.add_argument("--labels-url", help="label store (default: POSEWATCH_LABELS_URL, SQLite)")
     labels.choices["set"].add_argument("--who", default=os.environ.get("USER", "me"))
+    labels.choices["queue"].add_argument("--skeletons", help="the clips' skeletons: makes previews to be drawn over")
+    labels.choices["snapshot"].add_argument(
+        "--allow-disagreement", action="store_true", help="freeze what most people say where they disagree"
+    )
+    label_verbs.add(lambda name, act, text, *positional: verb(name, act, text, *positional, into=labels))
     verb("dataset", _dataset, "freeze labels and skeletons, split by video", "snapshot", "skeletons")
     made = verb("train", _train, "train the recogniser on a dataset's URI, or on a file of skeletons")
     made.add_argument("dataset", nargs="?", help="a dataset in the store")
@@ -422,6 +436,7 @@ def build_parser() -> argparse.ArgumentParser:
     made = verb("label", _label, "open the labeling page", parent=common)
     made.add_argument("--port", type=int, default=8501)
     made.add_argument("--address", default="127.0.0.1")
+    made.add_argument("--config", help="the experiment whose classes are offered: a shipped name or a YAML file")
     made.add_argument("--app", type=Path, help="the page's app.py (default: labeling-service/app.py)")
     return parser
 

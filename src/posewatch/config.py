@@ -90,6 +90,30 @@ class LabelConfig:
     """Labelled clips per class that the gate of ``end_to_end`` waits for."""
     timeout_s: float = 0.0
     """How long the gate polls; 0 fails at once."""
+    double: float = 0.0
+    """Share of the clips that two people label, neither of whom sees what the other said."""
+    random: float = 0.1
+    """Share of the queue that no model orders, so that what is labelled there can judge a model without bias."""
+    claim_s: float = 600.0
+    """How long a clip that the queue gave to somebody is kept for them."""
+    page_size: int = 24
+    """Clips on one page."""
+    accept: float = 0.95
+    """Probability from which on a model's labels are offered for acceptance in bulk."""
+    sensitive: tuple[str, ...] = ()
+    """Classes that are hard to look at; where there are any, the welfare mode is on until somebody turns it off."""
+
+    def __post_init__(self) -> None:
+        if self.default not in self.classes:
+            raise ConfigError(f"labels.default must be one of {', '.join(self.classes)}, not {self.default!r}")
+        unknown = [name for name in self.sensitive if name not in self.classes]
+        if unknown:
+            raise ConfigError(f"labels.sensitive: {unknown[0]!r} is none of {', '.join(self.classes)}")
+        for name in ("double", "random", "accept"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"labels.{name} must be between 0 and 1, not {getattr(self, name):g}")
+        if self.claim_s <= 0 or self.page_size < 1:
+            raise ConfigError("labels.claim_s and labels.page_size must be positive")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
     ├── InputError            2  what the user gave: a file, an option, a value
     │   ├── VideoError           a video that cannot be read, or holds no picture
     │   ├── LabelError           a label, class or label file that does not fit
+    │   ├── NotAllowed           a person without the identity or the role that an act needs
     │   └── ConfigError          an unknown key or a value out of range
     ├── StoreError            3  the object store
     │   ├── NotFound             no such bucket, object or artifact
@@ -37,6 +38,10 @@ class VideoError(InputError):
 
 class LabelError(InputError):
     """A label, a class or a label file does not fit."""
+
+
+class NotAllowed(InputError):
+    """A person has not the identity or the role that an act needs."""
 
 
 class ConfigError(InputError):

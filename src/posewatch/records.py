@@ -172,7 +172,9 @@ class Skeleton:
 class LabelEvent:
     """One act of labelling; events are only ever appended and the current label is a fold over them.
 
-    ``new`` None means that the label was taken back (undo). ``when`` is an ISO 8601 time in UTC.
+    ``new`` None means that the label was taken back (undo). ``when`` is an ISO 8601 time in UTC, ``act`` how it was
+    done (key, dropdown, brush, rest of the page, adjudicate, ...). Events of one act share its ``batch``. ``undoes`` is
+    the ``id`` (of the store) of the event that an undo takes back or a redo brings back.
     """
 
     clip_id: str
@@ -182,6 +184,10 @@ class LabelEvent:
     when: str
     source: Source
     model_version: str | None = None
+    act: str = "label"
+    batch: str | None = None
+    undoes: int | None = None
+    id: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         _require(self.source in SOURCES, f"label source {self.source!r} is none of {', '.join(SOURCES)}")

@@ -1,13 +1,7 @@
-"""The labeling page, run by Streamlit's own test driver on a real label store and a local-folder object store."""
+"""The page's wiring: Streamlit's own test driver for what Streamlit draws, and the acts that the browser sends."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -16,144 +10,212 @@ import pytest
 pytest.importorskip("streamlit", reason="the labeling extra is not installed")
 
 import streamlit as st
+from labeling.conftest import SERVICE, make_clips
 from streamlit.testing.v1 import AppTest
 
-from posewatch.labels.store import ClipEntry, LabelStore
-from posewatch.records import Clip, clip_id, video_id
+from posewatch.config import LabelConfig
+from posewatch.labels import roles
+from posewatch.labels.identity import SECRET_HEADER
+from posewatch.labels.session import LabelingSession
+from posewatch.labels.store import LabelStore
 
-APP = Path(__file__).resolve().parents[2] / "labeling-service" / "app.py"
+PAGE = SERVICE / "page.py"
 
 
-def encode(path: Path, shade: int) -> None:
-    """A tiny real H.264 clip of one second."""
-    av = pytest.importorskip("av")
-    import numpy as np
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt, stream.thread_count = 64, 48, "yuv420p", 1
-        for i in range(10):
-            picture = np.full((48, 64, 3), (shade + 9 * i) % 255, np.uint8)
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        out.mux(stream.encode())
+@pytest.fixture(autouse=True)
+def service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SERVICE))
 
 
 @pytest.fixture
-def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[ClipEntry]:
-    """14 clips of a video with a hostile name, and one of another, in a label store that the page opens."""
-    monkeypatch.setenv("POSEWATCH_LABELS_URL", f"sqlite:///{tmp_path / 'labels.db'}")
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelStore:
+    """14 clips of a video with a hostile name, and one of another, without files, in a store that the page opens."""
+    url = f"sqlite:///{tmp_path / 'labels.db'}"
+    monkeypatch.setenv("POSEWATCH_LABELS_URL", url)
     monkeypatch.setenv("POSEWATCH_USER", "ann")
     monkeypatch.delenv("POSEWATCH_CONFIG", raising=False)
     st.cache_resource.clear()
-    st.cache_data.clear()
-    out = []
-    for name, count in (("<b>hall*way*</b>.mp4", 14), ("yard.mp4", 1)):
-        video = video_id(hashlib.sha256(name.encode()).hexdigest())
-        for i in range(count):
-            clip = Clip(clip_id(video, i, 1.0), video, float(i), 1.0, 10.0, 10, 64, 48, float(i > 0))
-            entry = ClipEntry(clip, (name,), f"clips/{video}/{clip.id}.mp4", (tmp_path / "objects").as_uri())
-            encode(tmp_path / "objects" / entry.key, 20 * i)
-            out.append(entry)
-    store = LabelStore()
-    store.register(out)
-    store.close()
-    return out
+    opened = LabelStore(url)
+    opened.register(make_clips(tmp_path, {"<b>hall*way*</b>.mp4": 14, "yard.mp4": 1}, files=False))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def page(clips: list[ClipEntry]) -> AppTest:
-    found = AppTest.from_file(str(APP), default_timeout=30).run()
-    assert not found.exception
-    return found
+def local(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit's test driver says that it comes from elsewhere."""
+    monkeypatch.setattr("posewatch.labels.identity.is_local", lambda peer: True)
 
 
-def test_a_label_set_on_the_page_is_an_event_in_the_store(page: AppTest, clips: list[ClipEntry]):
-    chosen = clips[3].clip.id
-    page.selectbox(key=f"label {chosen}").select("abnormal").run()
+def run() -> AppTest:
+    page = AppTest.from_file(str(PAGE), default_timeout=30).run()
     assert not page.exception
-    store = LabelStore()
-    event = store.current()[chosen]
-    assert (event.new, event.who, event.source) == ("abnormal", "ann", "human")
-    assert len(store.current()) == 1
-    assert page.selectbox(key=f"label {chosen}").value == "abnormal"
+    return page
+
+
+def test_the_list_of_videos_shows_their_progress_and_hostile_names_as_text(store, local):
+    clips = store.clips()
+    store.set_label(clips[14].clip.id, "normal", "cat", "human")
+    page = run()
+    assert roles.everybody(store) == {"ann": "admin"}, "the first user of a laptop runs it"
     assert "1 of 15 clips" in page.sidebar.get("progress")[0].proto.text
-
-    page.text_input(key="who").set_value("bob").run()
-    page.selectbox(key=f"label {chosen}").select("normal").run()
-    assert [(e.old, e.new, e.who) for e in store.history(chosen)][1:] == [("abnormal", "normal", "bob")]
-    page.selectbox(key=f"label {chosen}").set_value(None).run()
-    assert page.selectbox(key=f"label {chosen}").value == "abnormal", "taken back: the label before it counts again"
-    store.close()
-
-
-def test_the_page_shows_what_others_did(page: AppTest, clips: list[ClipEntry]):
-    store = LabelStore()
-    store.set_label(clips[0].clip.id, "normal", "cat", "human")
-    store.set_label(clips[1].clip.id, "abnormal", "net", "model", "m/1")
-    store.close()
-    page.run()
-    assert page.selectbox(key=f"label {clips[0].clip.id}").value == "normal"
-    assert page.selectbox(key=f"label {clips[1].clip.id}").value is None, "a model's opinion is not a label"
-    assert any("model says abnormal" in caption.value for caption in page.caption)
-
-
-def test_pages_of_twelve_and_another_video(page: AppTest, clips: list[ClipEntry]):
-    assert [box.key for box in page.selectbox] == [f"label {e.clip.id}" for e in clips[:12]]
-    assert len(page.get("video")) == 12
-    video = page.get("video")[0].proto
-    assert (video.loop, video.autoplay, video.muted) == (True, True, True)
-    page.session_state[f"page {clips[0].clip.video_id}"] = 2
-    page.run()
-    assert [box.key for box in page.selectbox] == [f"label {e.clip.id}" for e in clips[12:14]]
-    page.radio(key="video").set_value(clips[14].clip.video_id).run()
-    assert [box.key for box in page.selectbox] == [f"label {clips[14].clip.id}"]
-    assert not page.exception
-
-
-def test_a_hostile_name_is_shown_as_text(page: AppTest):
+    captions = list(page.radio(key="video").proto.captions)
+    assert captions[0] == "14 clips wait for you"
+    assert [caption[-6:].strip() for caption in captions[1:]] == ["0 / 14", "1 / 1"]
+    assert page.radio(key="video").options[1] == r"\<b\>hall\*way\*\</b\>\.mp4"
+    page.radio(key="video").set_value(clips[0].clip.video_id).run()
     assert page.subheader[0].value == r"\<b\>hall\*way\*\</b\>\.mp4"
-
-
-def test_a_clip_that_is_gone_leaves_the_others_usable(page: AppTest, clips: list[ClipEntry], tmp_path: Path):
-    (tmp_path / "objects" / clips[0].key).unlink()
-    page.run()
     assert not page.exception
-    assert page.warning[0].value == "This clip is not in the object store."
-    assert len(page.get("video")) == 11
 
 
-def test_nobody_labels_without_a_name(page: AppTest):
+def test_nobody_labels_without_a_name_or_a_role(store, local):
+    page = run()
     page.text_input(key="who").set_value(" ").run()
     assert page.error[0].value.startswith("say who you are first")
-    assert len(page.selectbox) == 0
+    page.text_input(key="who").set_value("bob").run()
+    assert page.error[0].value.startswith("bob has no role here")
+    assert not page.exception
+    assert len(page.radio) == 0, "not even the list of videos is shown"
 
 
-def test_an_empty_store_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_development_user_from_elsewhere_is_refused(store):
+    assert run().error[0].value == "this page runs for a development user on its own machine only"
+
+
+def test_an_empty_store_says_what_to_do(tmp_path, monkeypatch, local):
     monkeypatch.setenv("POSEWATCH_LABELS_URL", f"sqlite:///{tmp_path / 'empty.db'}")
-    st.cache_resource.clear()
-    page = AppTest.from_file(str(APP), default_timeout=30).run()
-    assert "posewatch prepare" in page.info[0].value
+    monkeypatch.setenv("POSEWATCH_USER", "ann")
+    assert "posewatch prepare" in run().info[0].value
 
 
-def test_the_server_starts_and_is_healthy(clips: list[ClipEntry]):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.address", "127.0.0.1"]
-    command += ["--server.port", str(port), "--server.headless", "true"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+def test_a_database_that_is_away_is_one_line_on_the_page(monkeypatch, local):
+    monkeypatch.setenv("POSEWATCH_LABELS_URL", "postgresql://ann:secret@127.0.0.1:1/labels")
+    page = run()
+    assert "cannot open the label store" in page.error[0].value.replace("\\", "")
+    assert "secret" not in page.error[0].value
+
+
+def test_acts_are_done_once_and_refusals_say_why(store):
+    from labeling_ui import acts
+
+    roles.appoint(store, "ann", "labeler", "operator")
+    clips = [e.clip.id for e in store.clips()]
+    answers, turned = acts.Answers(), []
+    sent = [
+        {"id": "a", "kind": "label", "clip": clips[0], "label": "abnormal", "how": "key"},
+        {"id": "b", "kind": "label", "clip": clips[1], "label": "dance", "how": "key"},
+        {"id": "c", "kind": "label", "clip": "c-none", "label": "normal", "how": "key"},
+        {"id": "d", "kind": "adjudicate", "clip": clips[0], "label": "normal"},
+        {"id": "e", "kind": "label", "clip": clips[2], "label": "normal", "how": "telepathy"},
+        {"id": "f", "kind": "next", "page": "x"},
+        {"id": "g", "kind": "rest", "clips": [clips[0], clips[3]]},
+        {"id": "h", "kind": "rest", "clips": 7},
+        {"id": "i", "kind": {"a": 1}, "clip": ["x"]},
+    ]
+
+    def handle(some):
+        acts.handle(lambda: LabelingSession(store, "ann", LabelConfig()), some, answers, turned.append, False)
+
+    handle(sent)
+    handle(sent)  # the answer was lost on the way
+    assert answers.saved == ["a", "f", "g", "h", "i"]
+    reasons = {row["id"]: row["message"] for row in answers.refused}
+    assert reasons["b"] == "unknown class 'dance' (known: normal, abnormal)"
+    assert reasons["c"].startswith("no such clip: c-none")
+    assert reasons["d"] == "ann is a labeler, and this needs the role reviewer: ask an admin for it"
+    assert "telepathy" in reasons["e"]
+    assert turned == [sent[5], sent[8]]
+    assert {c: e.new for c, e in store.current().items()} == {clips[0]: "abnormal", clips[3]: "normal"}
+    assert len(store.history(clips[0])) == 1
+    handle(sent[7:8])
+    assert answers.known() == {"h"}, "answers that the browser has seen are forgotten"
+    answers = acts.Answers()
+    handle(sent[:1])  # the page was reloaded, and sends what it had kept: the store knows the act
+    assert answers.saved == ["a"]
+    assert len(store.history(clips[0])) == 1
+
+
+def test_a_card_holds_no_key_and_no_credential(store):
+    from labeling_ui import acts
+
+    roles.appoint(store, "ann", "labeler", "operator")
+    session = LabelingSession(store, "ann")
+    told = acts.shown(session.cards([store.clips()[0].clip.id])[0], "")
+    assert "key" not in told
+    assert "store" not in told
+    assert told["url"] == "", "there is no such file"
+
+
+def test_every_language_says_everything():
+    from labeling_ui.texts import LANGUAGES, language_of, words
+
+    known = words("en")
+    for language in LANGUAGES:
+        told = words(language)
+        assert told.keys() == known.keys()
+        assert [keys for keys, _ in told["keys"]] == [keys for keys, _ in known["keys"]]
+        for name, text in known.items():
+            if isinstance(text, str):
+                holes = {part.split("}")[0] for part in text.split("{")[1:]}
+                assert holes == {part.split("}")[0] for part in told[name].split("{")[1:]}, name
+    assert [language_of(one) for one in ("ko-KR", "ko", "en-GB", "fr", None)] == ["ko", "ko", "en", "en", "en"]
+
+
+def test_signed_addresses_end_and_cannot_be_made_up(tmp_path):
+    from urllib.parse import parse_qs, urlsplit
+
+    from labeling_ui import media
+
+    now = 1_000_000.0
+    url = media.signed(tmp_path.as_uri(), "clips/a b.mp4", "/base", now=now)
+    assert url.startswith("/base/clips/clips/a%20b.mp4?")
+    told = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+    good = (told["store"], "clips/a b.mp4", told["until"], told["token"])
+    assert media.check(*good, now=now + media.URL_S)
+    assert not media.check(*good, now=now + 2 * media.URL_S)
+    assert not media.check(told["store"], "clips/other.mp4", told["until"], told["token"], now=now)
+    assert not media.check("file:///etc", "clips/a b.mp4", told["until"], told["token"], now=now)
+    assert not media.check(told["store"], "clips/a b.mp4", "soon", told["token"], now=now)
+    assert media.signed(tmp_path.as_uri(), "clips/a b.mp4", "/base", now=now + 1) == url, "browsers cache by address"
+
+
+def get(url: str, **headers: str) -> tuple[int, str]:
+    request = urllib.request.Request(url, headers={name.replace("_", "-"): value for name, value in headers.items()})
     try:
-        answer = b""
-        for _ in range(300):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2) as reply:
-                    answer = reply.read()
-                break
-            except OSError:
-                assert server.poll() is None, "the server died"
-                time.sleep(0.1)
-        assert answer == b"ok"
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_probes_answer_without_identity_and_nothing_else_does(start, monkeypatch):
+    server = start({"yard.mp4": 2}, POSEWATCH_AUTH="proxy", POSEWATCH_PROXY_SECRET="s3cret")
+    server.store.set_label(server.clips[0].clip.id, "normal", "ann", "human")
+    assert get(f"{server.url}/_stcore/health") == (200, "ok")
+    assert get(f"{server.url}/ready") == (200, "ready\n")
+    status, text = get(f"{server.url}/metrics")
+    assert status == 200
+    assert 'posewatch_labeling_clips{state="labelled"} 1' in text
+    assert "posewatch_labeling_database_up 1" in text
+    assert get(f"{server.url}/_stcore/metrics")[0] == 200
+    for path in ("/", "/review", "/_stcore/host-config", "/clips/x.mp4", "/static/index.html"):
+        assert get(f"{server.url}{path}", kubeflow_userid="ann")[0] == 403, path
+    known = {SECRET_HEADER.replace("-", "_"): "s3cret", "kubeflow_userid": "ann"}
+    assert get(f"{server.url}/", **known)[0] == 200
+    assert get(f"{server.url}/clips/x.mp4", **known)[0] == 403, "a clip needs a signed address besides"
+
+
+def test_a_server_without_its_database_is_not_ready(start, tmp_path):
+    from labeling.conftest import serve
+
+    env = {"POSEWATCH_LABELS_URL": "postgresql://ann@127.0.0.1:1/labels", "HOME": str(tmp_path)}
+    url, process = serve(env, tmp_path / "log")
+    try:
+        assert get(f"{url}/_stcore/health") == (200, "ok"), "the process lives"
+        status, text = get(f"{url}/ready")
+        assert status == 503
+        assert "cannot open the label store" in text
+        assert "posewatch_labeling_database_up 0" in get(f"{url}/metrics")[1]
     finally:
-        server.terminate()
-        server.wait(timeout=20)
+        process.terminate()
+        process.wait(timeout=60)

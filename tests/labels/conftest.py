@@ -33,40 +33,77 @@ def make_clips() -> Make:
     return make
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL server without databases of ours, started for this run."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("no PostgreSQL server here (apt-get install postgresql)")
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
-    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name  # it refuses to run as root
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        pytest.skip("PostgreSQL does not run as root, and there is no user 'postgres'")
-    folder = Path(tempfile.mkdtemp(prefix="posewatch-pg-"))
-    as_user: dict[str, str] = {}
-    if os.getuid() == 0:
-        shutil.chown(folder, user)
-        as_user = {"user": user}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    bin_ = found[-1].parent
-    quiet = {"stdout": subprocess.DEVNULL, "cwd": folder, **as_user}
-    try:
-        init = [bin_ / "initdb", "-D", folder / "data", "-A", "trust", "-U", "posewatch", "-N", "-E", "UTF8"]
-        subprocess.run([*init, "--no-locale"], check=True, **quiet)
-        options = f"-h 127.0.0.1 -p {port} -k {folder}"
-        start = [bin_ / "pg_ctl", "-D", folder / "data", "-o", options, "-l", folder / "log", "-w", "start"]
-        subprocess.run(start, check=True, **quiet)
+class PostgresServer:
+    """A PostgreSQL server of Debian's package on a free port, that can be killed and started again."""
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not found:
+            pytest.skip("no PostgreSQL server here (apt-get install postgresql)")
+        pytest.importorskip("psycopg", reason="psycopg is not installed")
+        user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name  # it refuses to run as root
         try:
-            yield f"postgresql://posewatch@127.0.0.1:{port}"
+            pwd.getpwnam(user)
+        except KeyError:
+            pytest.skip("PostgreSQL does not run as root, and there is no user 'postgres'")
+        self.folder = Path(tempfile.mkdtemp(prefix="posewatch-pg-"))
+        as_user: dict[str, str] = {}
+        if os.getuid() == 0:
+            shutil.chown(self.folder, user)
+            as_user = {"user": user}
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._bin = found[-1].parent
+        self._how = {"stdout": subprocess.DEVNULL, "cwd": self.folder, **as_user}
+        init = [self._bin / "initdb", "-D", self.folder / "data", "-A", "trust", "-U", "posewatch", "-N", "-E", "UTF8"]
+        subprocess.run([*init, "--no-locale"], check=True, **self._how)
+        self.url = f"postgresql://posewatch@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder}"
+        self._control("-o", options, "-l", self.folder / "log", "-w", "start")
+
+    def kill(self) -> None:
+        """As a crash does: nothing is written out, connections break."""
+        self._control("-m", "immediate", "stop")
+
+    def database(self, name: str) -> str:
+        import psycopg
+
+        with psycopg.connect(f"{self.url}/postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"{self.url}/{name}"
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _control(self, *words: str | Path) -> None:
+        subprocess.run([self._bin / "pg_ctl", "-D", self.folder / "data", *words], check=True, **self._how)
+
+
+def _served() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    try:
+        server.start()
+        try:
+            yield server
         finally:
-            subprocess.run([bin_ / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], check=True, **quiet)
+            server.kill()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, started for this run."""
+    yield from _served()
+
+
+@pytest.fixture
+def postgres_to_kill() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of one test's own."""
+    yield from _served()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -75,12 +112,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'labels.db'}"
     server = request.getfixturevalue("postgres")
-    import psycopg
-
-    name = "t" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:16]
-    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{server}/{name}"
+    return server.database("t" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:16])
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from posewatch.errors import LabelError
+from posewatch.labels.entries import ADJUDICATE, BAD
 from posewatch.labels.snapshot import COLUMNS, read_parquet, snapshot, write_parquet
 from posewatch.labels.store import LabelStore
 
@@ -45,6 +46,25 @@ def test_another_label_gives_another_digest(sqlite_store, make_clips):
     assert snapshot(sqlite_store, [first]) == before
     sqlite_store.set_label(first, "abnormal", "ann", "human")
     assert snapshot(sqlite_store, [first]).digest != before.digest
+
+
+def test_a_snapshot_waits_for_decisions_unless_told_otherwise(store, make_clips):
+    clips = make_clips()
+    store.register(clips)
+    first, second, third, fourth = (e.clip.id for e in clips)
+    for who, label in (("ann", "normal"), ("bob", "abnormal"), ("cat", "normal")):
+        store.set_label(first, label, who, "human")
+    store.set_label(second, "normal", "ann", "human")
+    store.set_label(second, "abnormal", "bob", "human")
+    store.set_label(third, BAD, "ann", "human")
+    store.set_label(fourth, "normal", "ann", "human")
+    with pytest.raises(LabelError, match=r"people disagree on 2 clips, the first is .*--allow-disagreement"):
+        snapshot(store)
+    assert [row["clip_id"] for row in snapshot(store, [third, fourth]).rows] == [fourth], "marks never reach it"
+    rows = {row["clip_id"]: row["label"] for row in snapshot(store, allow_disagreement=True).rows}
+    assert rows == {first: "normal", second: "abnormal", fourth: "normal"}, "most people, the latest of a tie"
+    store.set_labels({first: "abnormal", second: "normal"}, "rev", "human", act=ADJUDICATE)
+    assert snapshot(store).counts() == {"abnormal": 1, "normal": 2}
 
 
 def test_nothing_to_freeze_is_an_error(sqlite_store, make_clips):

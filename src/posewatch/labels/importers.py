@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
+from posewatch.labels.clip_labels import class_of, read_clip_labels
 from posewatch.labels.entries import ClipEntry
 from posewatch.labels.gmdcsa24 import PATTERN, read_gmdcsa24
-from posewatch.labels.intervals import VIDEO_SUFFIXES, Interval, read_class_folders, read_labels_csv, table
+from posewatch.labels.intervals import VIDEO_SUFFIXES, Interval, read_class_folders, read_labels_csv
 
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
@@ -98,7 +99,7 @@ def assign(
         ends[entry.clip.video_id] = max(ends.get(entry.clip.video_id, 0.0), entry.clip.end_s)
     for interval in intervals:
         where = f"{interval.where}: " if interval.where else ""
-        label = _class(interval.label, config, where)
+        label = class_of(interval.label, config, where)
         video = matcher.video(interval.file, where)
         # a last stretch shorter than a clip may have been dropped, but not one of several times the video's length
         if video in ends and interval.start_s > 2 * ends[video]:
@@ -127,13 +128,6 @@ def _choose(start: float, end: float, intervals: Iterable[tuple[float, float, st
     if events:
         return max(events, key=lambda name: covered[name])
     return config.default if covered.get(config.default, 0.0) > 0 else None
-
-
-def _class(name: str, config: LabelConfig, where: str) -> str:
-    known = {c.casefold(): c for c in config.classes}
-    if name.casefold() not in known:
-        raise LabelError(f"{where}unknown class {name!r} (known: {', '.join(config.classes)})")
-    return known[name.casefold()]
 
 
 class _Matcher:
@@ -180,19 +174,11 @@ def import_labels(
 
 
 def import_clip_labels(store: LabelStore, path: str | Path, config: LabelConfig, who: str = "import") -> ImportReport:
-    """Label registered clips by a csv with the columns clip_id and label, all or none.
+    """Label registered clips by what another tool (or `exporters`) says of them by their ids, all or none.
 
     Raises LabelError for a clip that does not exist, an unknown class, and a clip with two different labels.
     """
-    path = Path(path)
-    labels: dict[str, str] = {}
-    for number, row in table(path, ("clip_id", "label")):
-        where = f"{path.name} row {number}: "
-        clip, label = row["clip_id"].strip(), _class(row["label"].strip(), config, where)
-        if labels.setdefault(clip, label) != label:
-            raise LabelError(f"{where}clip {clip} is both {labels[clip]!r} and {label!r}")
-    if not labels:
-        raise LabelError(f"{path.name} has no labels: give rows of clip_id, label")
+    labels = read_clip_labels(path, config)
     return _record(store, labels, config, who, len(labels))
 
 

@@ -1,10 +1,8 @@
-"""The tables of the label store, and how a database is opened: SQLite on one machine, PostgreSQL in a cluster.
-
-Label events are append-only, and the database itself refuses to change or delete one.
-"""
+"""How the label store's database is opened and brought up to date: SQLite on one machine, PostgreSQL in a cluster."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
@@ -18,64 +16,14 @@ try:
 except ImportError:
     raise LabelError("labels need SQLAlchemy: pip install 'posewatch[labeling]'") from None
 
-VERSION = 1
+from posewatch.labels import tables
+
+HEAD = "2"
+"""The revision of the tables that this posewatch reads and writes."""
 BUSY_S = 30.0
 """How long a writer waits for another one before it gives up."""
-
-metadata = sa.MetaData()
-
-version = sa.Table("schema_version", metadata, sa.Column("version", sa.Integer, primary_key=True))
-
-clips = sa.Table(
-    "clips",
-    metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("video_id", sa.String(32), nullable=False, index=True),
-    sa.Column("names", sa.JSON, nullable=False),
-    sa.Column("key", sa.Text, nullable=False),
-    sa.Column("store", sa.Text, nullable=False),
-    sa.Column("start_s", sa.Double, nullable=False),
-    sa.Column("length_s", sa.Double, nullable=False),
-    sa.Column("fps", sa.Double, nullable=False),
-    sa.Column("frames", sa.Integer, nullable=False),
-    sa.Column("width", sa.Integer, nullable=False),
-    sa.Column("height", sa.Integer, nullable=False),
-    sa.Column("people", sa.Double, nullable=False),
-)
-
-events = sa.Table(
-    "events",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), nullable=False, index=True),
-    sa.Column("old", sa.Text),
-    sa.Column("new", sa.Text),
-    sa.Column("who", sa.Text, nullable=False),
-    sa.Column("when", sa.String(40), nullable=False),
-    sa.Column("source", sa.String(16), nullable=False),
-    sa.Column("model_version", sa.Text),
-    sqlite_autoincrement=True,
-)
-
-
-def _append_only() -> None:
-    message = "label events are append-only"
-    for act in ("UPDATE", "DELETE"):
-        trigger = sa.DDL(
-            f"CREATE TRIGGER events_no_{act.lower()} BEFORE {act} ON events BEGIN SELECT RAISE(ABORT, '{message}'); END"
-        )
-        sa.event.listen(events, "after_create", trigger.execute_if(dialect="sqlite"))
-    statements = (
-        "CREATE OR REPLACE FUNCTION posewatch_append_only() RETURNS trigger AS "
-        f"$$ BEGIN RAISE EXCEPTION '{message}'; END $$ LANGUAGE plpgsql",
-        "CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON events "
-        "FOR EACH STATEMENT EXECUTE FUNCTION posewatch_append_only()",
-    )
-    for statement in statements:
-        sa.event.listen(events, "after_create", sa.DDL(statement).execute_if(dialect="postgresql"))
-
-
-_append_only()
+VERSIONS = "alembic_version"
+_FIRST = "schema_version"  # the table in which the first version of the store noted its version, before alembic
 
 
 def default_url() -> str:
@@ -91,10 +39,10 @@ def reason(error: BaseException) -> str:
 
 
 def connect(url: str) -> sa.Engine:
-    """Open the database at ``url`` and create the tables if there are none.
+    """Open the database at ``url``, create the tables if there are none, and migrate older ones.
 
     Raises LabelError when the URL is malformed, its driver is missing, the database cannot be reached, is not a
-    label store, or was written by another version of the schema.
+    label store, or was written by a newer posewatch.
     """
     try:
         parsed = sa.make_url(url)
@@ -111,12 +59,12 @@ def connect(url: str) -> sa.Engine:
             if not parsed.database or parsed.database == ":memory:":
                 raise LabelError("the label store needs a file, such as sqlite:///labels.db: memory keeps no labels")
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_S})
+            engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_S}, pool_size=20)
             sa.event.listen(engine, "connect", _pragmas)
             sa.event.listen(engine, "begin", _begin)
         else:
-            engine = sa.create_engine(parsed, pool_pre_ping=True)
-        _create(engine, name)
+            engine = sa.create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=20)
+        _migrate(engine, name)
     except ModuleNotFoundError as error:
         raise LabelError(f"labels at {name} need {error.name}: pip install 'posewatch[labeling]'") from None
     except (sa.exc.DBAPIError, OSError) as error:
@@ -148,28 +96,51 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _create(engine: sa.Engine, name: str) -> None:
+def _migrate(engine: sa.Engine, name: str) -> None:
     with engine.connect() as connection, connection.begin():
-        if _found(connection, name):
+        if _revision(connection, name) == HEAD:
             return
     with engine.connect().execution_options(write=True) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('posewatch labels'))"))
-        if not _found(connection, name):  # another process may have been faster
-            metadata.create_all(connection)
-            connection.execute(version.insert().values(version=VERSION))
+        found = _revision(connection, name)
+        if found == HEAD:  # another process was faster
+            return
+        _upgrade(connection, found)
 
 
-def _found(connection: sa.Connection, name: str) -> bool:
-    tables = set(sa.inspect(connection).get_table_names())
-    if version.name not in tables:
-        if tables & set(metadata.tables):
+def _upgrade(connection: sa.Connection, found: str | None) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    log = logging.getLogger("alembic")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        if found is not None and not sa.inspect(connection).has_table(VERSIONS):
+            command.stamp(config, found)
+            connection.execute(sa.text(f"DROP TABLE {_FIRST}"))
+        command.upgrade(config, "head")
+    finally:
+        log.setLevel(level)
+
+
+def _revision(connection: sa.Connection, name: str) -> str | None:
+    """The revision of the database's tables, None for an empty database."""
+    found = set(sa.inspect(connection).get_table_names())
+    noted = VERSIONS if VERSIONS in found else _FIRST if _FIRST in found else None
+    if noted is None or not {"clips", "events"} <= found:
+        if found & set(tables.metadata.tables):
             raise LabelError(f"{name} holds tables of something else, not a label store: give another database")
-        return False
-    found = connection.execute(sa.select(version.c.version)).scalar()
-    if found != VERSION:
+        return None
+    column = "version_num" if noted == VERSIONS else "version"
+    revision = str(connection.execute(sa.text(f"SELECT {column} FROM {noted}")).scalar())
+    if revision not in map(str, range(1, int(HEAD) + 1)):
         raise LabelError(
-            f"the label store at {name} has schema {found}, this posewatch writes schema {VERSION}: "
+            f"the label store at {name} has schema {revision}, this posewatch writes schema {HEAD}: "
             "use the posewatch that made it, or another database"
         )
-    return True
+    return revision

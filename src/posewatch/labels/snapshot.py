@@ -6,7 +6,7 @@ The same labels give the same digest and the same bytes, whenever and wherever t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from posewatch.config import digest
 from posewatch.errors import LabelError
+from posewatch.labels.entries import MARKS
 from posewatch.records import Source
 
 if TYPE_CHECKING:
@@ -45,12 +46,17 @@ class Snapshot:
 
 
 def snapshot(
-    store: LabelStore, clip_ids: Iterable[str] | None = None, exclude_sources: Sequence[Source] = ()
+    store: LabelStore,
+    clip_ids: Iterable[str] | None = None,
+    exclude_sources: Sequence[Source] = (),
+    *,
+    allow_disagreement: bool = False,
 ) -> Snapshot:
     """The current labels of all clips, or of ``clip_ids``; clips without a label are left out.
 
-    ``exclude_sources`` leaves labels out by their source, such as ("model",). Raises LabelError for a clip that is
-    not registered, and when nothing is left.
+    So are those that people could not decide on or called bad. ``exclude_sources`` leaves labels out by their source,
+    such as ("model",). Raises LabelError for a clip that is not registered, when nothing is left, and while people
+    disagree on a clip, unless ``allow_disagreement``: then the label of most of them counts, the latest of a tie.
     """
     videos = {entry.clip.id: entry.clip.video_id for entry in store.clips()}
     wanted = None if clip_ids is None else sorted(set(clip_ids))
@@ -59,6 +65,9 @@ def snapshot(
             raise LabelError(
                 f"no such clip: {clip} (registered: {len(videos)}; run `posewatch prepare` or split first)"
             )
+    events = store.current(wanted)
+    if not allow_disagreement:
+        _agreed(store, events)
     rows = [
         dict(
             zip(
@@ -67,13 +76,23 @@ def snapshot(
                 strict=True,
             )
         )
-        for clip, event in sorted(store.current(wanted).items())
-        if event.new is not None and event.source not in exclude_sources
+        for clip, event in sorted(events.items())
+        if event.new is not None and event.new not in MARKS and event.source not in exclude_sources
     ]
     if not rows:
         clips = len(videos if wanted is None else wanted)
         raise LabelError(f"none of the {clips} clips is labelled: label some with `posewatch label` or import labels")
     return Snapshot(tuple(rows))
+
+
+def _agreed(store: LabelStore, clips: Collection[str]) -> None:
+    differ = store.differing(clips)
+    if differ:
+        count = "1 clip" if len(differ) == 1 else f"{len(differ)} clips"
+        raise LabelError(
+            f"people disagree on {count}, the first is {differ[0]}: let a reviewer decide on the page, "
+            "or freeze what most people say with --allow-disagreement"
+        )
 
 
 def write_parquet(snapshot: Snapshot, path: str | Path) -> None:

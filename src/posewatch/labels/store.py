@@ -1,101 +1,124 @@
 """The label store: the clips that can be labelled and every act of labelling, as append-only events.
 
-The current label of a clip is a fold over its events (`entries.fold`). Every write is one transaction: when a method
+The current label of a clip is a fold over its events (`entries.state`). Every write is one transaction: when a method
 returns, its events are durable, and writers in other threads, processes or pods neither lose nor overwrite them.
 """
 
 from __future__ import annotations
 
-from posewatch.labels import schema  # first, because it says which extra is missing
+from posewatch.labels.database import Database  # first, because it says which extra is missing
 
 # isort: split
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import UTC, datetime
-from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
-from posewatch.labels.entries import RANK, ClipEntry, VideoProgress, fold
+from posewatch.labels import projection, tables
+from posewatch.labels.entries import ADJUDICATE, MARKS, RANK, UNSURE, ClipEntry, State, VideoProgress, draw, state
+from posewatch.labels.projection import chunks
 from posewatch.records import Clip, LabelEvent, Source
 
 __all__ = ["ClipEntry", "LabelStore", "VideoProgress"]
 
 CLASSES = LabelConfig().classes
 _CLIP = [f.name for f in fields(Clip)]
-_EVENT = [f.name for f in fields(LabelEvent)]
-_CHUNK = 500  # ids per statement: below every database's limit on parameters
+_EVENT = [f.name for f in fields(LabelEvent) if f.name != "id"]
 
-T = TypeVar("T")
+Guard = Callable[[sa.Connection, str, State], bool]
+"""Asked, inside the transaction, before a clip is labelled: False leaves the clip out, LabelError stops the act."""
 
 
 class LabelStore:
     """Clips and label events in an SQL database.
 
     ``url`` is an SQLAlchemy URL (SQLite or PostgreSQL); without one it is POSEWATCH_LABELS_URL, else
-    ``labels.db`` in POSEWATCH_HOME or ``./.posewatch``. The tables are created when there are none. Every method
-    raises LabelError, in one line, when the database refuses or cannot be reached.
+    ``labels.db`` in POSEWATCH_HOME or ``./.posewatch``. The tables are created when there are none, and brought up to
+    date when an older posewatch made them. Every method raises LabelError, in one line, when the database refuses or
+    cannot be reached.
     """
 
     def __init__(self, url: str | None = None) -> None:
-        self.url = url or schema.default_url()
-        self._engine = schema.connect(self.url)
+        self.database = Database(url)
+        self.url = self.database.url
+
+    @property
+    def engine(self) -> sa.Engine:
+        return self.database.engine
 
     def close(self) -> None:
         """Give the database connections back; the store can be used again afterwards."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _transaction(self, write: bool = False) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.connect().execution_options(write=write) as connection, connection.begin():
-                yield connection
-        except sa.exc.DBAPIError as error:
-            name = self._engine.url.render_as_string(hide_password=True)
-            raise LabelError(f"the label store at {name} failed: {schema.reason(error)}") from error
+        self.database.close()
 
     # clips
 
     def register(self, clips: Iterable[ClipEntry]) -> None:
-        """Make clips known. Registering one again changes nothing but its names, place and people."""
-        rows = [{**e.clip.to_dict(), "names": list(e.names), "key": e.key, "store": e.store} for e in clips]
+        """Make clips known. Registering one again changes nothing but its names, places and people."""
+        rows = [
+            {
+                **entry.clip.to_dict(),
+                "names": list(entry.names),
+                **{name: getattr(entry, name) for name in ("key", "store", "preview", "skeleton")},
+                "double_draw": draw(entry.clip.id, "double"),
+                "random_draw": draw(entry.clip.id, "random"),
+            }
+            for entry in clips
+        ]
         if not rows:
             return
-        insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
-        statement = insert(schema.clips)
-        kept = {"id", "video_id", "start_s", "length_s"}  # the id follows from them
-        statement = statement.on_conflict_do_update(
-            index_elements=["id"],
-            set_={c.name: statement.excluded[c.name] for c in schema.clips.c if c.name not in kept},
-        )
-        with self._transaction(write=True) as connection:
-            # sorted, so that two processes that register the same clips take PostgreSQL's row locks in one order
-            connection.execute(statement, sorted(rows, key=lambda row: row["id"]))
+        insert = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
+        statement: Any = insert(tables.clips)
+        kept = {"id", "video_id", "start_s", "length_s", "double_draw", "random_draw"}  # the id follows from them
+        new = {c.name: statement.excluded[c.name] for c in tables.clips.c if c.name not in kept}
+        for name in ("preview", "skeleton"):  # a stage that makes none does not take them away
+            new[name] = sa.func.coalesce(new[name], tables.clips.c[name])
+        statement = statement.on_conflict_do_update(index_elements=["id"], set_=new)
+        # sorted, so that two processes that register the same clips take PostgreSQL's row locks in one order
+        rows.sort(key=lambda row: str(row["id"]))
+        self.database.write(lambda connection: connection.execute(statement, rows) and None)
 
-    def clips(self, video_id: str | None = None) -> list[ClipEntry]:
-        """The registered clips, of one video or of all, by video name and start."""
-        table = schema.clips
+    def clips(self, video_id: str | None = None, clip_ids: Iterable[str] | None = None) -> list[ClipEntry]:
+        """The registered clips, of one video, of ``clip_ids`` or of all, by video name and start."""
+        table = tables.clips
         query = sa.select(table)
         if video_id is not None:
             query = query.where(table.c.video_id == video_id)
-        with self._transaction() as connection:
-            found = [_entry(row) for row in connection.execute(query).mappings()]
+        parts = [query] if clip_ids is None else [query.where(table.c.id.in_(c)) for c in chunks(sorted(set(clip_ids)))]
+
+        def work(connection: sa.Connection) -> list[ClipEntry]:
+            return [_entry(row) for part in parts for row in connection.execute(part).mappings()]
+
         # sorted here, because databases sort text by locales of their own
+        found = self.database.read(work)
         return sorted(found, key=lambda e: (e.video, e.clip.video_id, e.clip.start_s, e.clip.length_s))
 
     def videos(self) -> list[VideoProgress]:
         """The videos that have clips, by name, with how many of them are labelled (model pre-labels not counted)."""
-        labelled = {c for c, event in self.current().items() if event.source != "model"}
-        out = []
-        for (name, video), group in groupby(self.clips(), key=lambda e: (e.video, e.clip.video_id)):
-            ids = [e.clip.id for e in group]
-            out.append(VideoProgress(video, name, len(ids), sum(c in labelled for c in ids)))
-        return out
+        clips, status = tables.clips, tables.status
+        done = sa.and_(status.c.source != "model", status.c.label != UNSURE)
+        first = sa.func.min(clips.c.id).label("first")
+        groups = (
+            sa.select(
+                clips.c.video_id, sa.func.count().label("clips"), sa.func.count(status.c.clip_id).label("done"), first
+            )
+            .select_from(clips.outerjoin(status, sa.and_(status.c.clip_id == clips.c.id, done)))
+            .group_by(clips.c.video_id)
+            .subquery()
+        )
+        query = sa.select(groups.c.video_id, groups.c.clips, groups.c.done, clips.c.names).join(
+            clips, clips.c.id == groups.c.first
+        )
+        rows = self.database.read(lambda connection: connection.execute(query).all())
+        return sorted(
+            (VideoProgress(video, names[0], total, labelled) for video, total, labelled, names in rows),
+            key=lambda v: (v.name, v.video_id),
+        )
 
     # labels
 
@@ -119,109 +142,182 @@ class LabelStore:
         source: Source,
         model_version: str | None = None,
         classes: Sequence[str] = CLASSES,
+        *,
+        act: str = "label",
+        batch: str | None = None,
+        guard: Guard | None = None,
     ) -> list[LabelEvent]:
-        """Label clips (id to class) in one transaction, all or none; returns the events that were appended.
+        """Label clips (id to class, or one of ``entries.MARKS``) in one transaction, all or none.
 
-        No event is made where the same source already said the same, or where the label stands above ``source``:
-        a model never replaces the label of a person or a file, an import never that of a person. Raises LabelError
-        for a clip that is not registered and for an unknown class.
+        Returns the events that were appended. No event is made where ``who`` already said the same, or where the label
+        stands above ``source``: a model never replaces the label of a person or a file, an import never that of a
+        person. ``batch`` names the act: given again, as after an answer that was lost, it changes nothing and returns
+        what it made the first time. Raises LabelError for a clip that is not registered, an unknown class, and a clip
+        that a reviewer has settled.
         """
         for label in labels.values():
-            if label not in classes:
+            if label not in classes and label not in MARKS:
                 raise LabelError(f"unknown class {label!r} (known: {', '.join(classes)})")
-        made = []
-        with self._transaction(write=True) as connection:
-            history = self._locked(connection, labels)
+        batch = batch or new_batch()
+
+        def work(connection: sa.Connection) -> list[LabelEvent]:
+            history = self.locked(connection, labels)
+            done = [e for events in history.values() for e in events if e.batch == batch]
+            if done:
+                return sorted(done, key=lambda e: e.id)
+            made = []
             for clip, label in labels.items():
-                now = fold(history.get(clip, ()))
-                if now and (RANK[source] < RANK[now.source] or _same(now, label, source, model_version)):
+                found = state(history.get(clip, ()))
+                if guard is not None and not guard(connection, clip, found):
                     continue
-                made.append(LabelEvent(clip, now.new if now else None, label, who, _now(), source, model_version))
-            _append(connection, made)
-        return made
+                if _changes(found, label, who, source, model_version, act):
+                    old = found.label.new if found.label else None
+                    made.append(LabelEvent(clip, old, label, who, _now(), source, model_version, act, batch))
+            return self.append(connection, history, made)
+
+        return self.database.write(work)
 
     def undo(self, clip_id: str, who: str) -> LabelEvent | None:
         """Take the clip's current label back, whoever gave it; the label before it counts again.
 
         Returns the event (its ``new`` is None), or None when the clip has no label.
         """
-        with self._transaction(write=True) as connection:
-            now = fold(self._locked(connection, [clip_id]).get(clip_id, ()))
-            if now is None:
-                return None
-            event = LabelEvent(clip_id, now.new, None, who, _now(), "human")
-            _append(connection, [event])
-        return event
+        return self._take_back(clip_id, lambda found: found.label, who, new_batch())
+
+    def take_back(self, event: LabelEvent, who: str, batch: str) -> LabelEvent | None:
+        """Take back this very event; what it made the first time when ``batch`` names an act that was done."""
+        return self._take_back(event.clip_id, lambda _: event, who, batch)
+
+    def _take_back(
+        self, clip_id: str, choose: Callable[[State], LabelEvent | None], who: str, batch: str
+    ) -> LabelEvent | None:
+        def work(connection: sa.Connection) -> LabelEvent | None:
+            history = self.locked(connection, [clip_id])
+            chain = history.get(clip_id, [])
+            done = [event for event in chain if event.batch == batch]
+            found = state(chain)
+            target = choose(found)
+            if done or target is None:
+                return done[0] if done else None
+            old = found.label.new if found.label else None
+            event = self.event(clip_id, old, None, who, "human", "undo", batch, target.id)
+            return self.append(connection, history, [event])[0]
+
+        return self.database.write(work)
 
     def current(self, clip_ids: Iterable[str] | None = None) -> dict[str, LabelEvent]:
         """The event that gives each labelled clip its label, by clip id; unlabelled clips are not in it."""
-        with self._transaction() as connection:
-            history = _history(connection, clip_ids)
-        folded = {clip: fold(events) for clip, events in history.items()}
-        return {clip: event for clip, event in folded.items() if event is not None}
+        events, status = tables.events, tables.status
+        query = sa.select(events).join(status, status.c.event_id == events.c.id)
+        parts = [query]
+        if clip_ids is not None:
+            parts = [query.where(status.c.clip_id.in_(c)) for c in chunks(sorted(set(clip_ids)))]
+
+        def work(connection: sa.Connection) -> list[LabelEvent]:
+            return [projection.event_of(row) for part in parts for row in connection.execute(part).mappings()]
+
+        return {event.clip_id: event for event in self.database.read(work)}
+
+    def states(self, clip_ids: Iterable[str]) -> dict[str, State]:
+        """Who says what of each clip, by clip id, folded from its events."""
+        found = self.database.read(lambda connection: projection.history(connection, clip_ids))
+        return {clip: state(events) for clip, events in found.items()}
+
+    def differing(self, clip_ids: Iterable[str]) -> list[str]:
+        """Those of the clips on which people disagree, and no reviewer has decided."""
+        status, wanted = tables.status, set(clip_ids)
+        query = sa.select(status.c.clip_id).where(status.c.differ).order_by(status.c.clip_id)
+        rows = self.database.read(lambda connection: connection.execute(query).scalars().all())
+        return [clip for clip in rows if clip in wanted]
 
     def history(self, clip_id: str) -> list[LabelEvent]:
         """Every event of one clip, oldest first. Raises LabelError for a clip that is not registered."""
-        with self._transaction() as connection:
+
+        def work(connection: sa.Connection) -> list[LabelEvent]:
             self._known(connection, [clip_id])
-            return _history(connection, [clip_id]).get(clip_id, [])
+            return projection.history(connection, [clip_id]).get(clip_id, [])
+
+        return self.database.read(work)
 
     def counts(self, clip_ids: Iterable[str] | None = None, exclude_sources: Iterable[Source] = ()) -> dict[str, int]:
-        """How many clips have each label now, by label in alphabetical order."""
+        """How many clips have each label now, by label in alphabetical order; marks are not counted."""
         out: dict[str, int] = {}
         without = set(exclude_sources)
         for event in self.current(clip_ids).values():
-            if event.new is not None and event.source not in without:
+            if event.new is not None and event.new not in MARKS and event.source not in without:
                 out[event.new] = out.get(event.new, 0) + 1
         return dict(sorted(out.items()))
 
     # inside a transaction
 
-    def _locked(self, connection: sa.Connection, ids: Collection[str]) -> dict[str, list[LabelEvent]]:
-        # the events of clips that nobody else can label until this transaction ends
+    def append(
+        self, connection: sa.Connection, history: Mapping[str, list[LabelEvent]], made: Sequence[LabelEvent]
+    ) -> list[LabelEvent]:
+        """Add events to the ``history`` that `locked` gave, and bring what follows from them up to date."""
+        if not made:
+            return []
+        rows = [{name: getattr(event, name) for name in _EVENT} for event in made]
+        insert = tables.events.insert().returning(tables.events.c.id, sort_by_parameter_order=True)
+        ids = connection.execute(insert, rows).scalars().all()
+        events = [replace(event, id=number) for event, number in zip(made, ids, strict=True)]
+        after = {event.clip_id: list(history.get(event.clip_id, ())) for event in events}
+        for event in events:
+            after[event.clip_id].append(event)
+        projection.write(connection, {clip: state(chain) for clip, chain in after.items()})
+        return events
+
+    @staticmethod
+    def event(
+        clip_id: str, old: str | None, new: str | None, who: str, source: Source, act: str, batch: str, undoes: int
+    ) -> LabelEvent:
+        """An undo or a redo of the event ``undoes``, made now."""
+        return LabelEvent(clip_id, old, new, who, _now(), source, None, act, batch, undoes)
+
+    def locked(self, connection: sa.Connection, ids: Collection[str]) -> dict[str, list[LabelEvent]]:
+        """The events of clips that nobody else can label until this transaction ends."""
         self._known(connection, ids, lock=True)
-        return _history(connection, ids)
+        return projection.history(connection, ids)
 
     def _known(self, connection: sa.Connection, ids: Collection[str], lock: bool = False) -> None:
-        column = schema.clips.c.id
+        column = tables.clips.c.id
         found: set[str] = set()
-        for chunk in _chunks(sorted(set(ids))):
+        for chunk in chunks(sorted(set(ids))):
             query = sa.select(column).where(column.in_(chunk)).order_by(column)
             found.update(connection.execute(query.with_for_update() if lock else query).scalars())
         for clip in ids:
             if clip not in found:
-                total = connection.execute(sa.select(sa.func.count()).select_from(schema.clips)).scalar()
+                total = connection.execute(sa.select(sa.func.count()).select_from(tables.clips)).scalar()
                 raise LabelError(f"no such clip: {clip} (registered: {total}; run `posewatch prepare` or split first)")
+
+
+def new_batch() -> str:
+    """A name for one act."""
+    return uuid.uuid4().hex
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _same(now: LabelEvent, label: str, source: Source, model_version: str | None) -> bool:
-    return (now.new, now.source, now.model_version) == (label, source, model_version)
-
-
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), _CHUNK):
-        yield items[start : start + _CHUNK]
+def _changes(found: State, label: str, who: str, source: Source, model_version: str | None, act: str) -> bool:
+    if source in ("human", "bulk"):
+        if found.settled and act != ADJUDICATE:
+            assert found.label is not None
+            raise LabelError(
+                f"clip {found.label.clip_id} was settled by {found.label.who}: a reviewer can adjudicate it again"
+            )
+        mine = found.votes.get(who)
+        return mine is None or (mine.new, mine.source) != (label, source) or act == ADJUDICATE
+    now = found.label
+    if now is None:
+        return True
+    return RANK[source] >= RANK[now.source] and (now.new, now.source, now.model_version) != (
+        label,
+        source,
+        model_version,
+    )
 
 
 def _entry(row: Mapping[Any, Any]) -> ClipEntry:
-    return ClipEntry(Clip(**{name: row[name] for name in _CLIP}), tuple(row["names"]), row["key"], row["store"])
-
-
-def _append(connection: sa.Connection, events: Sequence[LabelEvent]) -> None:
-    if events:
-        connection.execute(schema.events.insert(), [{name: getattr(e, name) for name in _EVENT} for e in events])
-
-
-def _history(connection: sa.Connection, ids: Iterable[str] | None) -> dict[str, list[LabelEvent]]:
-    table = schema.events
-    query = sa.select(*(table.c[name] for name in _EVENT)).order_by(table.c.id)
-    out: dict[str, list[LabelEvent]] = {}
-    parts = [query] if ids is None else [query.where(table.c.clip_id.in_(c)) for c in _chunks(sorted(set(ids)))]
-    for part in parts:
-        for row in connection.execute(part).mappings():
-            out.setdefault(row["clip_id"], []).append(LabelEvent(**row))
-    return out
+    clip = Clip(**{name: row[name] for name in _CLIP})
+    return ClipEntry(clip, tuple(row["names"]), row["key"], row["store"], row["preview"], row["skeleton"])

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from posewatch.artifact import Artifact, Job, members, produce
 from posewatch.config import LabelConfig
+from posewatch.labels.clip_labels import names_clips
 from posewatch.labels.gate import wait_for_labels
-from posewatch.labels.importers import find_labels, import_labels
+from posewatch.labels.importers import find_labels, import_clip_labels, import_labels
 from posewatch.labels.snapshot import read_parquet, snapshot, write_parquet
 from posewatch.labels.store import ClipEntry, LabelStore
 from posewatch.progress import Progress
@@ -20,31 +21,54 @@ from posewatch.stages.ingest import local
 from posewatch.stages.split import clips_of
 from posewatch.store import ObjectStore
 
+if TYPE_CHECKING:
+    from posewatch.serving.client import Predictor
+
 SNAPSHOT = "labels.parquet"
 
 
-def entries(clips: Artifact) -> list[ClipEntry]:
-    """What the label store knows of every clip of a set."""
+def entries(clips: Artifact, previews: Artifact | None = None) -> list[ClipEntry]:
+    """What the label store knows of every clip of a set, with the previews that `preview.preview` made."""
+    small = {row["video"]: artifact for row, artifact in members(previews)} if previews is not None else {}
+
+    def file(video: str, name: str) -> str | None:
+        artifact = small.get(video)
+        return f"{artifact.prefix}/{name}" if artifact is not None and name in artifact.files else None
+
     return [
-        ClipEntry(clip=clip, names=tuple(row["names"]), store=clips.store.uri, key=f"{artifact.prefix}/{clip.id}.mp4")
+        ClipEntry(
+            clip=clip,
+            names=tuple(row["names"]),
+            store=clips.store.uri,
+            key=f"{artifact.prefix}/{clip.id}.mp4",
+            preview=file(row["video"], f"{clip.id}.mp4"),
+            skeleton=file(row["video"], f"{clip.id}.json"),
+        )
         for row, artifact in members(clips)
         for clip in clips_of(artifact)
     ]
 
 
-def queue(clips: Artifact, labels: LabelStore) -> int:
+def queue(clips: Artifact, labels: LabelStore, previews: Artifact | None = None) -> int:
     """Register the clips of a set with the label store, which makes them appear to labelers; returns their number."""
-    found = entries(clips)
+    found = entries(clips, previews)
     labels.register(found)
     return len(found)
 
 
 def bring(clips: Artifact, source: str, labels: LabelStore, config: LabelConfig) -> dict[str, Any]:
-    """Import the label files of ``source`` (a folder, a labels.csv, an s3:// URI) as events of source "import"."""
+    """Import the label files of ``source`` as events of source "import".
+
+    A folder, a labels.csv or an s3:// URI of timed labels; or a file or folder that names clips by their ids, as
+    ``posewatch labels export`` writes them.
+    """
     names = [name for row, _ in members(clips) for name in row["names"]]
     with local(source) as path, Progress("labels", 1, "import") as progress:
-        intervals = find_labels(path, config, warn=progress.say)
-        report = import_labels(labels, entries(clips), intervals, config, videos=names)
+        if names_clips(path):
+            report = import_clip_labels(labels, path, config)
+        else:
+            intervals = find_labels(path, config, warn=progress.say)
+            report = import_labels(labels, entries(clips), intervals, config, videos=names)
         progress.advance()
     return dataclasses.asdict(report)
 
@@ -56,11 +80,56 @@ def wait(clips: Artifact, labels: LabelStore, config: LabelConfig) -> dict[str, 
         return wait_for_labels(labels, config, progress, clip_ids=ids)
 
 
-def freeze(store: ObjectStore, clips: Artifact, labels: LabelStore, config: LabelConfig) -> Artifact:
-    """Freeze the current labels of a set's clips; the same labels give the same snapshot."""
-    found = snapshot(labels, [entry.clip.id for entry in entries(clips)])
+def freeze(
+    store: ObjectStore, clips: Artifact, labels: LabelStore, config: LabelConfig, allow_disagreement: bool = False
+) -> Artifact:
+    """Freeze the current labels of a set's clips; the same labels give the same snapshot.
+
+    Raises LabelError while people disagree on a clip, unless ``allow_disagreement``.
+    """
+    found = snapshot(labels, [entry.clip.id for entry in entries(clips)], allow_disagreement=allow_disagreement)
     job = Job("snapshots", "", {"labels": found.digest, "classes": list(config.classes)}, (clips,))
     return produce(store, job, lambda folder: write_parquet(found, folder / SNAPSHOT))
+
+
+def refresh(
+    clips: Artifact, skeletons: Artifact, labels: LabelStore, predictor: Predictor, version: str, config: LabelConfig
+) -> dict[str, int]:
+    """Score the clips of a set that nobody has labelled with a model, and order the queue by what it says.
+
+    ``predictor`` has ``frames`` and ``people``, as served and exported models do. Clips in which nobody was seen keep
+    their place at the end of the queue. Raises LabelError for a model of other classes.
+    """
+    import numpy as np
+
+    from posewatch.labels import active
+    from posewatch.recognition.dataset import resample
+    from posewatch.records import Prediction
+    from posewatch.stages.pose import skeletons_of
+
+    frames, people = int(predictor.frames), int(predictor.people)  # type: ignore[attr-defined]
+    poses = {row["video"]: artifact for row, artifact in members(skeletons)}
+    done = {clip for clip, event in labels.current().items() if event.source != "model"}
+    ids: list[str] = []
+    parts: list[Prediction] = []
+    rows = [(row, artifact) for row, artifact in members(clips) if row["video"] in poses]
+    with Progress("refresh", len(rows)) as progress:
+        for row, artifact in rows:
+            found = skeletons_of(poses[row["video"]])
+            waiting = [c.id for c in clips_of(artifact) if c.id not in done and c.id in found and found[c.id].persons]
+            if waiting:
+                parts.append(predictor.predict(resample([found[c].keypoints for c in waiting], frames, people)))
+                ids += waiting
+            progress.advance()
+    if not ids:
+        return {"scored": 0, "ordered": 0, "random": 0}
+    embeddings = [part.embedding for part in parts if part.embedding is not None]
+    joined = Prediction(
+        np.concatenate([part.probabilities for part in parts]),
+        parts[0].labels,
+        np.concatenate(embeddings) if len(embeddings) == len(parts) else None,
+    )
+    return dataclasses.asdict(active.refresh(labels, ids, joined, version, config))
 
 
 def labels_of(artifact: Artifact, folder: Path) -> list[dict[str, Any]]:

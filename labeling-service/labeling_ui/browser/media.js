@@ -1,0 +1,112 @@
+// Looping previews: loaded when they come into view, paused when they leave it; skeletons drawn over them or alone.
+
+const LIMBS = [[0, 1], [0, 2], [1, 3], [2, 4], [5, 6], [5, 7], [7, 9], [6, 8], [8, 10], [5, 11], [6, 12], [11, 12],
+  [11, 13], [13, 15], [12, 14], [14, 16]];
+const PEOPLE = ["#2ecc71", "#ff9f1c", "#3498db", "#e74ca0", "#f1dd3c", "#9b59e8"];
+
+const samePlace = (a, b) => (a || "").split("?")[0] === (b || "").split("?")[0];
+
+class Player {
+  constructor(settings) {
+    this.settings = settings; // shared by all players: {speed, overlay, view, paused}
+    this.box = document.createElement("div");
+    this.box.className = "screen";
+    this.video = document.createElement("video");
+    Object.assign(this.video, { muted: true, loop: true, playsInline: true, preload: "none", disablePictureInPicture: true });
+    this.video.setAttribute("muted", "");
+    this.canvas = document.createElement("canvas");
+    this.note = document.createElement("span");
+    this.note.className = "note";
+    this.box.append(this.video, this.canvas, this.note);
+    this.visible = false;
+    this.held = false; // paused by hand
+    this.retried = 0;
+    this.born = performance.now();
+    this.video.addEventListener("error", () => this.failed());
+    this.video.addEventListener("playing", () => { this.note.textContent = ""; });
+    this.video.addEventListener("loadeddata", () => { this.retried = 0; });
+  }
+
+  // A presigned URL of the same object does not start the clip anew; it is kept for when the old one has expired.
+  show(card, words) {
+    this.words = words;
+    this.latest = card.url;
+    this.fps = card.fps;
+    if (this.skeletonUrl !== card.skeleton) {
+      if (!samePlace(this.skeletonUrl, card.skeleton)) this.skeleton = null;
+      this.skeletonUrl = card.skeleton;
+    }
+    if (!card.url) this.note.textContent = words.clip_gone;
+    if (this.loaded && !samePlace(this.loaded, card.url)) { this.loaded = null; this.video.removeAttribute("src"); }
+    this.refresh();
+  }
+
+  failed() {
+    if (this.latest && this.loaded !== this.latest && this.retried < 2) { // the URL had expired: take the new one
+      this.retried += 1;
+      this.loaded = null;
+      this.refresh();
+    } else if (this.loaded) this.note.textContent = this.words.clip_gone;
+  }
+
+  refresh() {
+    const s = this.settings;
+    const wanted = this.visible && this.latest && s.view !== "skeleton";
+    if (wanted && !this.loaded) {
+      this.loaded = this.latest;
+      this.video.preload = "auto";
+      this.video.src = this.latest;
+    }
+    this.video.playbackRate = s.speed;
+    this.video.defaultPlaybackRate = s.speed;
+    if (wanted && !this.held && !s.paused) this.video.play().catch(() => {});
+    else this.video.pause();
+    if (this.visible && this.drawn && !this.skeleton && this.skeletonUrl && !this.asked) this.load();
+    this.canvas.hidden = !this.drawn;
+  }
+
+  get drawn() { return this.settings.overlay || this.settings.view === "skeleton"; }
+
+  async load() {
+    this.asked = true;
+    try {
+      const answer = await fetch(this.skeletonUrl);
+      if (answer.ok) this.skeleton = await answer.json();
+    } catch { /* drawn without */ }
+    this.asked = false;
+    if (!this.skeleton) this.skeletonUrl = null;
+  }
+
+  draw(now) {
+    if (!this.visible || !this.drawn || !this.skeleton) return;
+    const { w, h, fps, frames } = this.skeleton;
+    const { canvas } = this;
+    if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
+    const alone = this.settings.view === "skeleton";
+    if (!alone && this.video.videoWidth) canvas.style.aspectRatio = `${w} / ${h}`;
+    const clock = alone ? (this.held || this.settings.paused ? this.stopped || 0 : ((now - this.born) / 1000) * this.settings.speed)
+      : this.video.currentTime;
+    if (alone) this.stopped = clock;
+    const frame = frames[Math.floor(clock * fps) % frames.length] || [];
+    const pen = canvas.getContext("2d");
+    pen.clearRect(0, 0, w, h);
+    pen.lineWidth = Math.max(1.5, w / 160);
+    frame.forEach((joints, person) => {
+      pen.strokeStyle = pen.fillStyle = PEOPLE[person % PEOPLE.length];
+      for (const [a, b] of LIMBS) {
+        if (joints[3 * a + 2] < 10 || joints[3 * b + 2] < 10) continue;
+        pen.beginPath();
+        pen.moveTo(joints[3 * a], joints[3 * a + 1]);
+        pen.lineTo(joints[3 * b], joints[3 * b + 1]);
+        pen.stroke();
+      }
+      for (let j = 0; j < joints.length; j += 3) {
+        if (joints[j + 2] >= 10) pen.fillRect(joints[j] - 2, joints[j + 1] - 2, 4, 4);
+      }
+    });
+  }
+
+  toggle() { this.held = !this.held; this.refresh(); }
+
+  drop() { this.video.pause(); this.video.removeAttribute("src"); this.video.load(); }
+}

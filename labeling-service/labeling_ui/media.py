@@ -1,0 +1,73 @@
+"""Where the browser gets a clip from: presigned URLs of the object store, or this server, by URLs that it has signed.
+
+A labeler never sees the object store's credentials, and every URL ends. This server hands out skeletons, which a page
+of another origin could not read from an S3 server, and the clips of a store that is a folder on this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+from posewatch.errors import NotFound, PosewatchError
+from posewatch.store import FolderStore, ObjectStore, open_store
+
+URL_S = 3600
+ROUTE = "/clips"
+TYPES = {".mp4": "video/mp4", ".json": "application/json"}
+_SECRET = (os.environ.get("POSEWATCH_MEDIA_SECRET") or secrets.token_hex(32)).encode()
+
+
+@cache
+def object_store(uri: str) -> ObjectStore:
+    """The object store at ``uri``, opened once."""
+    return open_store(uri)
+
+
+def _token(store: str, key: str, until: int) -> str:
+    return hmac.new(_SECRET, f"{until}\n{store}\n{key}".encode(), hashlib.sha256).hexdigest()[:40]
+
+
+def signed(store: str, key: str, base: str = "", now: float | None = None) -> str:
+    """A URL of this server that gives the object until between ``URL_S`` and one and a half times as long from now."""
+    half = URL_S // 2
+    until = (int(time.time() if now is None else now) // half + 3) * half  # the same for a while: browsers cache by URL
+    query = f"store={quote(store, safe='')}&until={until}&token={_token(store, key, until)}"
+    return f"{base}{ROUTE}/{quote(key)}?{query}"
+
+
+def check(store: str, key: str, until: str, token: str, now: float | None = None) -> bool:
+    """Whether a URL of `signed` still holds."""
+    if not until.isdigit() or int(until) < (time.time() if now is None else now):
+        return False
+    return hmac.compare_digest(_token(store, key, int(until)), token)
+
+
+def clip_url(store: str, key: str, base: str = "") -> str:
+    """A URL from which a browser can play the clip, with range requests; "" when there is no such clip."""
+    try:
+        found = object_store(store)
+        if isinstance(found, FolderStore):
+            return signed(store, key, base) if found.exists(key) else ""
+        return found.url(key, URL_S)
+    except PosewatchError:
+        return ""
+
+
+def file_of(store: str, key: str) -> Path | bytes:
+    """What `signed` gives access to: a local file, or the bytes of an object. Raises NotFound."""
+    if Path(key).suffix not in TYPES:
+        raise NotFound(f"no clip: {key}")
+    found = object_store(store)
+    if isinstance(found, FolderStore):
+        path = Path(found.url(key))
+        if not path.is_file():
+            raise NotFound(f"no such object: {key}")
+        return path
+    return found.get(key)

@@ -1,0 +1,172 @@
+"""The work queue: who gets which clip next. A clip is given to one person (two, of the share that is labelled twice),
+as a claim that expires, so that nobody waits for somebody who went home."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from posewatch.config import LabelConfig
+from posewatch.errors import LabelError
+from posewatch.labels import tables
+from posewatch.labels.entries import BAD, State
+
+if TYPE_CHECKING:
+    from posewatch.labels.store import Guard, LabelStore
+
+
+class WorkQueue:
+    """Claims on the clips of a store. ``clock`` gives seconds since the epoch."""
+
+    def __init__(
+        self, store: LabelStore, config: LabelConfig | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.store, self.config, self.clock = store, config or LabelConfig(), clock
+
+    def claim(self, who: str, count: int) -> list[str]:
+        """Give ``who`` up to ``count`` clips for ``config.claim_s`` seconds: those still in hand, then new ones.
+
+        In the order of the model's ranking where there is one (`active.refresh`), else by video and time. Nobody gets
+        a clip that they have labelled, or of which enough others have a claim or a label.
+        """
+
+        def work(connection: sa.Connection) -> list[str]:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('posewatch claims'))"))
+            now = self.clock()
+            clips, claims = tables.clips, tables.claims
+            mine = sa.select(clips.c.id).join(claims, claims.c.clip_id == clips.c.id)
+            mine = mine.where(claims.c.who == who, claims.c.until > now, ~_voted(who))
+            held = [row[0] for row in connection.execute(_ordered(mine))][:count]
+            fresh = self._open(who, now).where(clips.c.id.not_in(held)).limit(max(0, count - len(held)))
+            if connection.dialect.name == "postgresql":
+                fresh = fresh.with_for_update(of=clips, skip_locked=True)  # not what is being labelled right now
+            new = [row[0] for row in connection.execute(fresh)] if len(held) < count else []
+            gone = sa.or_(claims.c.until <= now, sa.and_(claims.c.who == who, claims.c.clip_id.in_([*held, *new])))
+            connection.execute(claims.delete().where(gone))
+            rows = [{"clip_id": clip, "who": who, "until": now + self.config.claim_s} for clip in (*held, *new)]
+            if rows:
+                connection.execute(claims.insert(), rows)
+            return [*held, *new]
+
+        return self.store.database.write(work)
+
+    def renew(self, who: str, clip_ids: list[str]) -> None:
+        """Keep for ``who`` what they have in hand of these clips, for the whole time again."""
+        table = tables.claims
+        mine = sa.and_(table.c.who == who, table.c.clip_id.in_(clip_ids), table.c.until > self.clock())
+        longer = table.update().where(mine).values(until=self.clock() + self.config.claim_s)
+        self.store.database.write(lambda connection: connection.execute(longer) and None)
+
+    def release(self, who: str) -> None:
+        """Give back what ``who`` has in hand."""
+        table = tables.claims
+        self.store.database.write(
+            lambda connection: connection.execute(table.delete().where(table.c.who == who)) and None
+        )
+
+    def left(self, who: str) -> int:
+        """How many clips the queue could still give to ``who``."""
+        query = sa.select(sa.func.count()).select_from(self._open(who, self.clock()).order_by(None).subquery())
+        return int(self.store.database.read(lambda connection: connection.execute(query).scalar()) or 0)
+
+    def holders(self, clip_ids: list[str]) -> dict[str, list[str]]:
+        """Who has a claim on each of these clips now, by clip id."""
+        table = tables.claims
+        query = sa.select(table.c.clip_id, table.c.who).where(
+            table.c.clip_id.in_(clip_ids), table.c.until > self.clock()
+        )
+        out: dict[str, list[str]] = {}
+        for clip, who in self.store.database.read(lambda connection: connection.execute(query).all()):
+            out.setdefault(clip, []).append(who)
+        return out
+
+    def _open(self, who: str, now: float) -> sa.Select[str]:
+        clips, status, claims = tables.clips, tables.status, tables.claims
+        held = (
+            sa.select(claims.c.clip_id, sa.func.count().label("n"))
+            .where(claims.c.until > now, claims.c.who != who)
+            .group_by(claims.c.clip_id)
+            .subquery()
+        )
+        wanted = sa.case((clips.c.double_draw < self.config.double, 2), else_=1)
+        undecided = sa.and_(~status.c.settled, ~status.c.differ, status.c.source != "import", status.c.label != BAD)
+        query = (
+            sa.select(clips.c.id)
+            .outerjoin(status, status.c.clip_id == clips.c.id)
+            .outerjoin(held, held.c.clip_id == clips.c.id)
+            .where(
+                sa.or_(status.c.clip_id.is_(None), undecided),
+                sa.func.coalesce(status.c.opinions, 0) + sa.func.coalesce(held.c.n, 0) < wanted,
+                ~_voted(who),
+            )
+        )
+        return _ordered(query)
+
+    # what is asked inside the transaction that labels
+
+    def guard(self, who: str, *, strict: bool = True) -> Guard:
+        """Keeps ``who`` from labelling what belongs to others.
+
+        A clip that others have a claim on, or (``strict``: it came from the queue) that enough others have labelled
+        while the claim of ``who`` ran out, raises LabelError.
+        """
+
+        def check(connection: sa.Connection, clip: str, found: State) -> bool:
+            others = [name for name in found.opinions if name != who]
+            holders = self._holders(connection, clip, who)
+            if who not in found.votes and (holders or others):
+                wanted = self._wanted(connection, clip)
+                if len({*others, *holders}) >= wanted:
+                    if holders:
+                        raise LabelError(f"{holders[0]} is labelling clip {clip} now: take another")
+                    if strict:
+                        raise LabelError(
+                            f"your claim on clip {clip} ran out, and {others[-1]} labelled it: take another"
+                        )
+            self.done(connection, clip, who)
+            return True
+
+        return check
+
+    def spare(self, who: str) -> Guard:
+        """Leaves out of an act in bulk what needs no label of ``who``: enough others have labelled it or hold it."""
+
+        def check(connection: sa.Connection, clip: str, found: State) -> bool:
+            if who in found.votes or found.settled or (found.label is not None and found.label.source == "import"):
+                return False
+            others = {*found.votes, *self._holders(connection, clip, who)}
+            if others and len(others) >= self._wanted(connection, clip):
+                return False
+            self.done(connection, clip, who)
+            return True
+
+        return check
+
+    def done(self, connection: sa.Connection, clip: str, who: str) -> None:
+        """``who`` needs no claim on the clip any more."""
+        table = tables.claims
+        connection.execute(table.delete().where(table.c.clip_id == clip, table.c.who == who))
+
+    def _holders(self, connection: sa.Connection, clip: str, who: str) -> list[str]:
+        table = tables.claims
+        query = sa.select(table.c.who).where(table.c.clip_id == clip, table.c.who != who, table.c.until > self.clock())
+        return list(connection.execute(query.order_by(table.c.who)).scalars())
+
+    def _wanted(self, connection: sa.Connection, clip: str) -> int:
+        draw = connection.execute(sa.select(tables.clips.c.double_draw).where(tables.clips.c.id == clip)).scalar()
+        return 2 if draw is not None and draw < self.config.double else 1
+
+
+def _voted(who: str) -> sa.Exists:
+    votes = tables.votes
+    return sa.exists().where(votes.c.clip_id == tables.clips.c.id, votes.c.who == who)
+
+
+def _ordered(query: sa.Select[str]) -> sa.Select[str]:
+    clips, ranks = tables.clips, tables.predictions
+    query = query.outerjoin(ranks, ranks.c.clip_id == clips.c.id)
+    return query.order_by(ranks.c.rank.is_(None), ranks.c.rank, clips.c.video_id, clips.c.start_s, clips.c.id)

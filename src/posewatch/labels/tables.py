@@ -1,0 +1,104 @@
+"""The tables of the label store. ``migrations`` brings a database here from wherever it is.
+
+``clips`` and ``events`` are the truth, and events are append-only: the database itself refuses to change or delete
+one. ``status`` and ``votes`` follow from the events; they exist so that a page of ten thousand clips is one query.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+clips = sa.Table(
+    "clips",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("video_id", sa.String(32), nullable=False, index=True),
+    sa.Column("names", sa.JSON, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("store", sa.Text, nullable=False),
+    sa.Column("start_s", sa.Double, nullable=False),
+    sa.Column("length_s", sa.Double, nullable=False),
+    sa.Column("fps", sa.Double, nullable=False),
+    sa.Column("frames", sa.Integer, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("people", sa.Double, nullable=False),
+    sa.Column("preview", sa.Text),
+    sa.Column("skeleton", sa.Text),
+    sa.Column("double_draw", sa.Double, nullable=False, server_default="1"),
+    sa.Column("random_draw", sa.Double, nullable=False, server_default="1"),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), nullable=False, index=True),
+    sa.Column("old", sa.Text),
+    sa.Column("new", sa.Text),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("when", sa.String(40), nullable=False),
+    sa.Column("source", sa.String(16), nullable=False),
+    sa.Column("model_version", sa.Text),
+    sa.Column("act", sa.String(32), nullable=False, server_default="label"),
+    sa.Column("batch", sa.String(64)),
+    sa.Column("undoes", sa.Integer),
+    sa.Index("ix_events_who", "who"),
+    sa.Index("ux_events_batch", "batch", "clip_id", unique=True),
+    sqlite_autoincrement=True,
+)
+
+status = sa.Table(
+    "status",
+    metadata,
+    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), primary_key=True),
+    sa.Column("event_id", sa.Integer, nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("source", sa.String(16), nullable=False),
+    sa.Column("opinions", sa.Integer, nullable=False),
+    sa.Column("differ", sa.Boolean, nullable=False),
+    sa.Column("settled", sa.Boolean, nullable=False),
+)
+
+votes = sa.Table(
+    "votes",
+    metadata,
+    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), primary_key=True),
+    sa.Column("who", sa.Text, primary_key=True),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("source", sa.String(16), nullable=False),
+    sa.Column("event_id", sa.Integer, nullable=False),
+    sa.Index("ix_votes_who", "who"),
+)
+
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), primary_key=True),
+    sa.Column("who", sa.Text, primary_key=True),
+    sa.Column("until", sa.Double, nullable=False),
+)
+
+grants = sa.Table(
+    "grants",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("who", sa.Text, nullable=False, index=True),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("when", sa.String(40), nullable=False),
+    sqlite_autoincrement=True,
+)
+
+predictions = sa.Table(
+    "predictions",
+    metadata,
+    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), primary_key=True),
+    sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("probabilities", sa.JSON, nullable=False),
+    sa.Column("uncertainty", sa.Double, nullable=False),
+    sa.Column("rank", sa.Integer, index=True),
+    sa.Column("random", sa.Boolean, nullable=False, server_default=sa.false()),
+)

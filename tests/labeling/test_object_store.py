@@ -1,0 +1,84 @@
+"""Clips in a real S3 server: queued by the pipeline's component, played from presigned addresses."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the labeling extra is not installed")
+
+from labeling.conftest import encode, serve
+from labeling.test_browser import CARDS, ready, saved, until, watch
+
+from posewatch.artifact import Artifact, Job, collect, produce
+from posewatch.config import canonical
+from posewatch.labels.store import LabelStore
+from posewatch.records import Clip, clip_id, video_id
+from posewatch.store import ObjectStore
+
+
+def prepared(store: ObjectStore) -> tuple[Artifact, Artifact]:
+    """Sets of clips and of skeletons as the stages write them: one video of four clips."""
+    video = video_id("ab" * 32)
+    clips = [Clip(clip_id(video, i, 1.0), video, float(i), 1.0, 10.0, 10, 160, 120, 1.0) for i in range(4)]
+
+    def files(folder: Path) -> None:
+        for i, clip in enumerate(clips):
+            encode(folder / f"{clip.id}.mp4", i)
+        (folder / "clips.jsonl").write_text("".join(canonical(c.to_dict()) + "\n" for c in clips))
+
+    def poses(folder: Path) -> None:
+        data = io.BytesIO()
+        np.savez(data, **{c.id: np.full((1, 10, 17, 3), 0.5, np.float32) for c in clips})
+        (folder / "skeletons.npz").write_bytes(data.getvalue())
+        about = {"fps": 10.0, "width": 160, "height": 120, "layout": "coco17", "persons": {c.id: 1 for c in clips}}
+        (folder / "skeletons.json").write_text(canonical(about))
+
+    rows = [{"video": video, "names": ["yard.mp4"]}]
+    made = produce(store, Job("clips", video, {}), files)
+    found = produce(store, Job("skeletons", video, {}, (made,)), poses)
+    return collect(store, "split", rows, [made]), collect(store, "pose", rows, [found])
+
+
+def test_the_component_queues_previews_that_play_from_s3(s3_store, servers, browse, tmp_path, monkeypatch):
+    from components.queue_clips.component import queue_clips
+
+    url = f"sqlite:///{tmp_path / 'labels.db'}"
+    monkeypatch.setenv("POSEWATCH_LABELS_URL", url)
+    monkeypatch.setenv("POSEWATCH_WORKERS", "1")
+    clips, skeletons = prepared(s3_store)
+    for _ in range(2):  # the second time nothing is made again
+        assert queue_clips.python_func(store=s3_store.uri, clips=clips.uri, skeletons=skeletons.uri) == 4
+    store = LabelStore(url)
+    assert all(e.preview.startswith("previews/") and e.skeleton.endswith(".json") for e in store.clips())
+    env = {**os.environ, "POSEWATCH_USER": "ann", "HOME": str(tmp_path)}
+    address, process = serve(env, tmp_path / "log")
+    try:
+        told: list[str] = []
+        page = browse("about:blank")
+        page.on("websocket", lambda ws: ws.on("framereceived", lambda data: told.append(str(data))))
+        page.goto(address)
+        ready(page, 4)
+        until(lambda: [row["ready"] >= 3 and not row["paused"] for row in watch(page)], [True] * 4)
+        rows = watch(page)
+        assert all(row["src"].startswith(servers.s3_endpoint) and row["error"] is None for row in rows)
+        ranged = page.context.request.get(rows[0]["src"], headers={"Range": "bytes=0-99"})
+        assert (ranged.status, len(ranged.body())) == (206, 100)
+        assert page.context.request.get(rows[0]["src"].split("?")[0]).status == 403, "without the signature: nothing"
+        page.keyboard.press("s")
+        drawn = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(x => x > 0)"
+        until(lambda: page.locator(f"{CARDS} canvas").first.evaluate(drawn), True)
+        page.keyboard.press("2")
+        saved(page)
+        until(lambda: len(store.current()), 1)
+        assert told
+        assert not any(servers.secret_key in frame for frame in told)
+        assert servers.secret_key not in page.content()
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        store.close()

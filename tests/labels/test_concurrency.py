@@ -1,0 +1,95 @@
+"""Twenty people at once on a real database, which is killed and comes back meanwhile."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from posewatch.config import LabelConfig
+from posewatch.labels import roles
+from posewatch.labels.audit import events
+from posewatch.labels.entries import draw
+from posewatch.labels.projection import stale
+from posewatch.labels.session import LabelingSession
+from posewatch.labels.store import LabelStore
+
+PEOPLE = [f"p{i:02}" for i in range(20)]
+
+
+def work(store: LabelStore, who: str, config: LabelConfig, pause: float = 0.0) -> list[tuple[str, str]]:
+    """Take clips from the queue and label them until there are none; what was acknowledged, in order."""
+    chance = random.Random(who)
+    session, said = LabelingSession(store, who, config), []
+    while given := session.claim():
+        for card in given:
+            label = chance.choice(config.classes)
+            session.label(card.entry.clip.id, label, "key", batch=f"{who}-{len(said)}", queued=True)
+            said.append((card.entry.clip.id, label))
+            time.sleep(pause)
+    return said
+
+
+def start(store: LabelStore, clips: list) -> None:
+    store.register(clips)
+    for who in PEOPLE:
+        roles.appoint(store, who, "labeler", "operator")
+
+
+@pytest.mark.parametrize("double", [0.0, 0.3])
+def test_twenty_labelers_lose_nothing_and_never_get_the_same_clip(url, make_clips, double):
+    store = LabelStore(url)
+    clips = make_clips(count=300, length=1.0)
+    start(store, clips)
+    config = LabelConfig(page_size=5, double=double)
+    with ThreadPoolExecutor(len(PEOPLE)) as pool:
+        said = dict(zip(PEOPLE, pool.map(lambda who: work(store, who, config), PEOPLE), strict=True))
+    given = Counter(clip for acts in said.values() for clip, _ in acts)
+    states = store.states(given)
+    assert set(given) == {e.clip.id for e in clips}
+    assert given == Counter({e.clip.id: 1 + (draw(e.clip.id, "double") < double) for e in clips})
+    for who, acts in said.items():
+        assert {clip: label for clip, label in acts} == {
+            clip: state.votes[who].new for clip, state in states.items() if who in state.votes
+        }
+    audit = events(store)
+    assert len(audit) == sum(map(len, said.values())), "every act is in the audit trail, once"
+    assert {(e.who, e.clip_id, e.new) for e in audit} == {(w, c, n) for w, acts in said.items() for c, n in acts}
+    assert store.database.read(stale) == []
+    store.close()
+
+
+def test_the_database_is_killed_and_restarted_while_people_work(postgres_to_kill, make_clips):
+    server = postgres_to_kill
+    store = LabelStore(server.database("labels"))
+    clips = make_clips(count=400, length=1.0)
+    start(store, clips)
+    config = LabelConfig(page_size=5, claim_s=120)
+    outages = []
+
+    def crash() -> None:
+        for _ in range(2):
+            time.sleep(0.5)
+            server.kill()
+            time.sleep(0.5)
+            server.start()
+            outages.append(time.monotonic())
+
+    murderer = threading.Thread(target=crash)
+    murderer.start()
+    with ThreadPoolExecutor(len(PEOPLE)) as pool:
+        said = dict(zip(PEOPLE, pool.map(lambda who: work(store, who, config, 0.1), PEOPLE), strict=True))
+    assert outages, "the work was done before the first restart: the test shows nothing"
+    murderer.join()
+    assert len(outages) == 2
+    given = Counter(clip for acts in said.values() for clip, _ in acts)
+    assert given == Counter({e.clip.id: 1 for e in clips}), "nothing lost, nothing given twice"
+    audit = events(store)
+    assert {(e.who, e.clip_id, e.new) for e in audit} == {(w, c, n) for w, acts in said.items() for c, n in acts}
+    assert len(audit) == len(clips), "an act that was tried twice was done once"
+    assert store.database.read(stale) == []
+    store.close()

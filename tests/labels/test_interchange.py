@@ -1,0 +1,215 @@
+"""Labels out to other tools and back in, with the same labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posewatch.config import LabelConfig
+from posewatch.errors import LabelError
+from posewatch.labels import audit, roles
+from posewatch.labels.clip_labels import names_clips, read_clip_labels
+from posewatch.labels.entries import BAD
+from posewatch.labels.exporters import export
+from posewatch.labels.importers import import_clip_labels
+from posewatch.labels.session import LabelingSession
+from posewatch.labels.snapshot import snapshot
+from posewatch.labels.store import LabelStore
+from posewatch.records import Skeleton
+from posewatch.store import FolderStore, open_store
+
+CONFIG = LabelConfig()
+FILES = {"csv": "a.csv", "parquet": "a.parquet", "pyskl": "a.pkl", "folders": "classes", "labelstudio": "a.json"}
+
+
+@pytest.fixture
+def labelled(sqlite_store, make_clips, tmp_path):
+    """Six clips of two videos, whose files are in a folder; four labelled, one bad, one not."""
+    objects = FolderStore(tmp_path / "objects")
+    clips = []
+    for entry in (*make_clips("a.mp4", 3), *make_clips('b, "quoted".mp4', 3)):
+        objects.put(entry.key, entry.clip.id.encode())
+        clips.append(type(entry)(entry.clip, entry.names, entry.key, objects.uri))
+    sqlite_store.register(clips)
+    ids = [e.clip.id for e in clips]
+    sqlite_store.set_labels({ids[0]: "normal", ids[1]: "abnormal", ids[3]: "normal"}, "ann", "human")
+    sqlite_store.set_label(ids[4], "abnormal", "rev", "bulk", "m/1")
+    sqlite_store.set_label(ids[5], BAD, "ann", "human")
+    return ids
+
+
+def poses(ids: list[str]) -> dict[str, Skeleton]:
+    return {
+        clip: Skeleton(np.full((1, 5, 17, 3), 0.5 + i / 10, np.float32), 10.0, 64, 48) for i, clip in enumerate(ids)
+    }
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_every_format_comes_back_as_the_same_labels(form, labelled, sqlite_store, tmp_path):
+    path = tmp_path / "out" / FILES[form]
+    frozen = snapshot(sqlite_store)
+    assert export(sqlite_store, frozen, form, path, CONFIG, poses(labelled)) == 4
+    first = {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()}
+    export(sqlite_store, frozen, form, path, CONFIG, poses(labelled))
+    assert {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()} == first, "the same bytes each time"
+    assert names_clips(path)
+    wanted = {row["clip_id"]: row["label"] for row in frozen.rows}
+    assert read_clip_labels(path, CONFIG) == wanted
+    other = LabelStore(f"sqlite:///{tmp_path / 'other.db'}")
+    other.register(sqlite_store.clips())
+    assert import_clip_labels(other, path, CONFIG).set == 4
+    assert {clip: event.new for clip, event in other.current().items()} == wanted
+    assert {event.source for event in other.current().values()} == {"import"}
+    other.close()
+
+
+def test_the_csv_says_who_and_how(labelled, sqlite_store, tmp_path):
+    export(sqlite_store, snapshot(sqlite_store), "csv", tmp_path / "a.csv", CONFIG)
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = {row["clip_id"]: row for row in csv.DictReader(file)}
+    row = rows[labelled[4]]
+    assert (row["source"], row["who"], row["model_version"]) == ("bulk", "rev", "m/1")
+    assert (row["video"], row["start_s"]) == ('b, "quoted".mp4', "3")
+
+
+def test_class_folders_follow_a_label_that_changed(labelled, sqlite_store, tmp_path):
+    export(sqlite_store, snapshot(sqlite_store), "folders", tmp_path / "out", CONFIG)
+    sqlite_store.set_label(labelled[0], "abnormal", "ann", "human")
+    export(sqlite_store, snapshot(sqlite_store), "folders", tmp_path / "out", CONFIG)
+    found = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.mp4")}
+    wanted = {"normal": [labelled[3]], "abnormal": [labelled[0], labelled[1], labelled[4]]}
+    assert found == {f"{label}/{clip}.mp4" for label, clips in wanted.items() for clip in clips}
+    assert (tmp_path / "out" / "normal" / f"{labelled[3]}.mp4").read_bytes() == labelled[3].encode()
+
+
+def test_what_cannot_be_exported_is_said(labelled, sqlite_store, tmp_path):
+    frozen = snapshot(sqlite_store)
+    with pytest.raises(LabelError, match="give the set of skeletons"):
+        export(sqlite_store, frozen, "pyskl", tmp_path / "a.pkl", CONFIG)
+    with pytest.raises(LabelError, match="none of the labelled clips has a skeleton"):
+        export(sqlite_store, frozen, "pyskl", tmp_path / "a.pkl", CONFIG, {})
+    with pytest.raises(LabelError, match="unknown format 'xml'"):
+        export(sqlite_store, frozen, "xml", tmp_path / "a.xml", CONFIG)
+    entry = sqlite_store.clips()[0]
+    open_store(entry.store).delete(entry.key)
+    with pytest.raises(LabelError, match=f"clip {entry.clip.id} is not in"):
+        export(sqlite_store, frozen, "folders", tmp_path / "out", CONFIG)
+    wild = LabelConfig(("normal", "../up"), "../up")
+    sqlite_store.set_label(labelled[0], "../up", "ann", "human", classes=wild.classes)
+    with pytest.raises(LabelError, match="cannot be the name of a folder"):
+        export(sqlite_store, snapshot(sqlite_store), "folders", tmp_path / "out", wild)
+    assert not (tmp_path / "up").exists()
+
+
+def test_label_studio_exports_with_several_annotators(sqlite_store, make_clips, tmp_path):
+    ids = [e.clip.id for e in make_clips(count=3)]
+
+    def task(clip: str, *said: tuple[str, bool], cancelled: bool = False, **data: str) -> dict:
+        result = [[{"type": "choices", "value": {"choices": [label]}}] for label, _ in said]
+        made = [
+            {"result": r, "ground_truth": truth, "was_cancelled": cancelled}
+            for r, (_, truth) in zip(result, said, strict=True)
+        ]
+        return {"data": data or {"video": f"https://host/clips/{clip}.mp4?X-Amz-Signature=1"}, "annotations": made}
+
+    path = tmp_path / "tasks.json"
+    path.write_text(
+        json.dumps(
+            [
+                task(ids[0], ("Normal", False), ("Normal", False)),
+                task(ids[1], ("normal", False), ("abnormal", True)),
+                task(ids[2], ("normal", False), cancelled=True),
+            ]
+        )
+    )
+    assert read_clip_labels(path, CONFIG) == {ids[0]: "normal", ids[1]: "abnormal"}
+    path.write_text(json.dumps([task(ids[0], ("normal", False), ("abnormal", False))]))
+    with pytest.raises(LabelError, match=f"tasks.json task 1: clip {ids[0]} is both 'normal' and 'abnormal'"):
+        read_clip_labels(path, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", "{", "a.json is not readable JSON"),
+        ("a.json", "{}", "is not a Label Studio export"),
+        ("a.json", '[{"data": {"clip_id": "c-1"}, "annotations": [{"result": [{"type": "choices"}]}]}]', "task 1: not"),
+        ("a.json", "[]", "a.json has no labels"),
+        ("a.csv", "clip_id,label\nc-1,dance\n", "a.csv row 2: unknown class 'dance'"),
+        ("a.parquet", "no", "is not a readable Parquet file"),
+        ("a.txt", "", "a.txt is no label file"),
+    ],
+)
+def test_files_that_are_wrong_are_refused_in_one_line(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(LabelError) as caught:
+        read_clip_labels(tmp_path / name, CONFIG)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    import os
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"annotations": Evil()}))
+    with pytest.raises(Exception, match=r"a\.pkl"):
+        read_clip_labels(tmp_path / "a.pkl", CONFIG)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_the_audit_trail_holds_every_act_and_every_role(store, make_clips, tmp_path, suffix):
+    clips = make_clips(count=2)
+    store.register(clips)
+    roles.appoint(store, "=cmd|' /C calc'!A0", "labeler", "operator")
+    ann = LabelingSession(store, "=cmd|' /C calc'!A0")
+    ann.label(clips[0].clip.id, "abnormal", "key")
+    ann.rest([e.clip.id for e in clips])
+    ann.step("undo")
+    path = tmp_path / f"audit{suffix}"
+    assert audit.export(store, path) == 4
+    rows = audit.trail(store)
+    assert [row["act"] for row in rows] == ["grant", "key", "rest", "undo"]
+    assert rows[3]["undoes"] == rows[2]["id"]
+    text = path.read_bytes()
+    if suffix == ".csv":
+        assert b"'=cmd" in text, "a spreadsheet must not run a name"
+    with pytest.raises(LabelError, match="is written as"):
+        audit.export(store, tmp_path / "audit.xls")
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("audit")) == [path.name]
+
+
+def test_previews_are_small_silent_and_in_step_with_their_skeletons(tmp_path):
+    video = pytest.importorskip("posewatch.video")
+    pytest.importorskip("av")
+    from posewatch.stages.preview import joints, shrink
+
+    with video.Writer(tmp_path / "big.mp4", 10.0, (640, 360)) as out:
+        for i in range(20):
+            picture = np.zeros((360, 640, 3), np.uint8)
+            picture[:, 30 * i : 30 * i + 40] = 255
+            out.write(picture)
+    size = shrink(tmp_path / "big.mp4", tmp_path / "small.mp4", 10.0)
+    told = video.probe(tmp_path / "small.mp4")
+    assert size == (told.width, told.height) == (320, 180)
+    assert told.frames == 20
+    first = Path(tmp_path / "small.mp4").read_bytes()
+    shrink(tmp_path / "big.mp4", tmp_path / "small.mp4", 10.0)
+    assert Path(tmp_path / "small.mp4").read_bytes() == first
+    keypoints = np.zeros((2, 20, 17, 3), np.float32)
+    keypoints[0] = (640, 180, 0.5)
+    keypoints[1, 5:] = (0, 360, 1)
+    found = json.loads(joints(Skeleton(keypoints, 10.0, 640, 360), size))
+    assert (found["w"], found["h"], found["fps"], len(found["frames"])) == (320, 180, 10.0, 20)
+    assert [len(frame) for frame in found["frames"]] == [1] * 5 + [2] * 15
+    assert found["frames"][7][0][:6] == [320, 90, 50, 320, 90, 50]
+    assert found["frames"][7][1][:3] == [0, 180, 100]

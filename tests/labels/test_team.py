@@ -1,0 +1,231 @@
+"""Several people at once: claims, second opinions, roles, decisions, undo."""
+
+from __future__ import annotations
+
+import pytest
+
+from posewatch.config import LabelConfig
+from posewatch.errors import LabelError, NotAllowed
+from posewatch.labels import roles
+from posewatch.labels.entries import BAD, UNSURE, draw
+from posewatch.labels.queue import WorkQueue
+from posewatch.labels.session import LabelingSession
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def team(store, make_clips):
+    """A store with 12 clips, and a session per person: ann, bob, cat (labelers), rev (reviewer), boss (admin)."""
+    clips = make_clips(count=12)
+    store.register(clips)
+    for who, role in {"ann": "labeler", "bob": "labeler", "cat": "labeler", "rev": "reviewer", "boss": "admin"}.items():
+        roles.appoint(store, who, role, "operator")
+
+    def session(who: str, **config) -> LabelingSession:
+        return LabelingSession(store, who, LabelConfig(**{"page_size": 4, **config}))
+
+    return session, [e.clip.id for e in clips]
+
+
+def test_the_queue_gives_each_clip_to_one_person(team, store):
+    session, ids = team
+    ann, bob = session("ann"), session("bob")
+    hers = [card.entry.clip.id for card in ann.claim()]
+    his = [card.entry.clip.id for card in bob.claim()]
+    assert (hers, his) == (ids[:4], ids[4:8])
+    assert [card.entry.clip.id for card in ann.claim()] == hers, "a reload gives the same clips"
+    ann.label(hers[0], "normal", "key", queued=True)
+    assert [card.entry.clip.id for card in ann.claim()] == [*hers[1:], ids[8]]
+    assert [card.entry.clip.id for card in ann.claim(keep=hers[:1])] == [hers[0], *hers[1:]]
+    assert bob.queue.left("bob") == 7  # his four, and what nobody has in hand
+    ann.queue.release("ann")
+    assert bob.queue.left("bob") == 11
+
+
+def test_a_claim_that_ran_out_goes_to_the_next(team, store):
+    session, _ = team
+    clock = Clock()
+    ann, bob = session("ann", claim_s=60), session("bob", claim_s=60)
+    ann.queue.clock = bob.queue.clock = clock
+    hers = ann.queue.claim("ann", 2)
+    clock.now += 61
+    assert bob.queue.claim("bob", 1) == hers[:1]
+    with pytest.raises(LabelError, match="bob is labelling clip"):
+        ann.label(hers[0], "abnormal", queued=True)
+    bob.label(hers[0], "normal", queued=True)
+    with pytest.raises(LabelError, match=r"your claim on clip .* ran out, and bob labelled it"):
+        ann.label(hers[0], "abnormal", queued=True)
+    assert ann.label(hers[1], "abnormal", queued=True).new == "abnormal", "nobody else took it: the work is kept"
+    assert store.current([hers[0]])[hers[0]].who == "bob"
+
+
+def test_second_opinions_are_blind_and_disagreements_go_to_a_reviewer(team, store):
+    session, ids = team
+    config = {"double": 1.0, "page_size": 12}
+    ann, bob, cat, rev = (session(who, **config) for who in ("ann", "bob", "cat", "rev"))
+    assert len(ann.claim()) == len(bob.claim()) == 12
+    assert cat.claim() == (), "two are enough"
+    for clip in ids:
+        ann.label(clip, "normal", queued=True)
+    assert {card.label for card in bob.claim()} == {None}, "bob does not see what ann said"
+    assert {card.label for card in cat.cards(ids)} == {None}
+    assert [card.second for card in bob.cards(ids[:1])] == [True]
+    bob.label(ids[0], "abnormal", queued=True)
+    for clip in ids[1:]:
+        bob.label(clip, "normal", queued=True)
+    assert bob.claim() == ()
+    with pytest.raises(NotAllowed, match="bob is a labeler, and this needs the role reviewer"):
+        bob.disagreements()
+    open_ = rev.disagreements()
+    assert [card.entry.clip.id for card in open_] == [ids[0]]
+    assert open_[0].votes == (("ann", "normal"), ("bob", "abnormal"))
+    with pytest.raises(NotAllowed, match="this needs the role reviewer"):
+        ann.adjudicate(ids[0], "normal")
+    rev.adjudicate(ids[0], "abnormal")
+    assert rev.disagreements() == ()
+    assert store.current([ids[0]])[ids[0]].who == "rev"
+    with pytest.raises(LabelError, match="was settled by rev"):
+        ann.label(ids[0], "normal")
+    assert ann.cards(ids[:1])[0].label == "abnormal", "what is settled is no secret"
+    rev.step("undo")
+    assert len(rev.disagreements()) == 1, "a decision can be taken back like any act"
+
+
+def test_the_share_of_double_labels_is_what_was_asked_for(store, make_clips):
+    clips = make_clips(count=1000, length=1.0)
+    store.register(clips)
+    queue = WorkQueue(store, LabelConfig(double=0.2))
+    first = queue.claim("ann", 1000)
+    second = queue.claim("bob", 1000)
+    assert len(first) == 1000
+    assert set(second) == {clip for clip in first if draw(clip, "double") < 0.2}
+    assert 150 < len(second) < 250
+
+
+def test_the_rest_of_the_page_is_one_act_and_one_undo(team, store):
+    session, ids = team
+    ann, bob = session("ann"), session("bob")
+    page = ann.page(store.videos()[0].video_id, 0)
+    shown = [card.entry.clip.id for card in page.cards]
+    ann.label(shown[0], "abnormal", "key")
+    bob.label(shown[1], "abnormal", "key")
+    bob.queue.claim("bob", 1)  # takes shown[2]
+    made = ann.rest(shown, batch="b-1")
+    assert [(e.clip_id, e.new, e.source, e.act) for e in made] == [(shown[3], "normal", "bulk", "rest")]
+    assert ann.rest(shown, batch="b-1") == made, "sent twice, done once"
+    bob.queue.release("bob")
+    assert [e.clip_id for e in ann.rest(shown)] == [shown[2]]
+    assert [e.clip_id for e in ann.step("undo")] == [shown[2]]
+    assert set(store.current()) == {shown[0], shown[1], shown[3]}
+    everything = ann.rest(ids)
+    assert len(everything) == 9
+    assert len(ann.step("undo")) == 9
+    assert len(ann.step("redo", batch="r")) == 9
+    assert len(ann.step("redo", batch="r")) == 9, "the same step, sent again"
+    assert ann.step("redo") == []
+    assert len(store.current()) == 12
+    assert {event.source for event in store.current().values()} == {"human", "bulk"}
+
+
+def test_the_rest_of_the_page_is_a_second_opinion_too_where_one_is_wanted(team, store):
+    session, ids = team
+    ann, bob, cat = (session(who, double=1.0) for who in ("ann", "bob", "cat"))
+    ann.label(ids[0], "abnormal")
+    store.set_label(ids[1], "abnormal", "file", "import")
+    assert {e.clip_id for e in bob.rest(ids)} == {*ids} - {ids[1]}, "what a file says needs nobody"
+    assert {e.clip_id for e in cat.rest(ids)} == {*ids} - {ids[0], ids[1]}
+    assert store.differing(ids) == [ids[0]]
+
+
+def test_undo_and_redo_go_back_and_forth_and_leave_others_alone(team, store):
+    session, ids = team
+    ann, bob = session("ann"), session("bob")
+    clip = ids[0]
+    for label in ("normal", "abnormal", UNSURE):
+        ann.label(clip, label)
+    bob.label(ids[1], "normal")
+
+    def said() -> str | None:
+        found = store.states([clip])[clip].votes.get("ann")
+        return found.new if found else None
+
+    back = []
+    for _ in range(4):
+        ann.step("undo")
+        back.append(said())
+    assert back == ["abnormal", "normal", None, None]
+    ann.step("redo")
+    assert said() == "normal"
+    ann.step("redo")
+    ann.step("undo")
+    ann.step("redo")
+    assert said() == "abnormal"
+    ann.label(clip, BAD)
+    assert ann.step("redo") == [], "a new act ends what could be redone"
+    assert store.current([ids[1]])[ids[1]].who == "bob"
+    ann.label(clip, None)
+    assert said() == "abnormal", "what was said before counts again"
+
+
+def test_marks_stay_out_of_counts_and_unsure_goes_to_somebody_else(team, store):
+    session, ids = team
+    ann, bob, rev = session("ann"), session("bob"), session("rev")
+    ann.claim()
+    ann.label(ids[0], UNSURE, "key", queued=True)
+    ann.label(ids[1], BAD, "key", queued=True)
+    assert store.counts() == {}
+    assert store.videos()[0].labelled == 1, "a bad clip is done, an unsure one is not"
+    assert [card.entry.clip.id for card in rev.disagreements()] == [ids[0]]
+    assert ids[0] not in ann.queue.claim("ann", 12)
+    ann.queue.release("ann")
+    assert ids[0] in bob.queue.claim("bob", 12)
+    assert ids[1] not in bob.queue.claim("bob", 12)
+    bob.label(ids[0], "normal", queued=True)
+    assert store.current([ids[0]])[ids[0]].new == "normal"
+    assert rev.disagreements() == (), "who was unsure does not contradict"
+
+
+def test_roles_are_looked_up_each_time(team, store):
+    session, ids = team
+    with pytest.raises(NotAllowed, match=r"zoe has no role here: an admin can give one \(posewatch labels role zoe"):
+        session("zoe")
+    boss, ann = session("boss"), session("ann")
+    with pytest.raises(NotAllowed, match="needs the role admin"):
+        ann.appoint("zoe", "labeler")
+    boss.appoint("zoe", "labeler")
+    boss.appoint("zoe", "labeler")
+    zoe = session("zoe")
+    zoe.label(ids[0], "normal")
+    boss.appoint("zoe", "none")
+    with pytest.raises(NotAllowed, match="zoe has no role"):
+        zoe.label(ids[1], "normal")
+    with pytest.raises(NotAllowed, match="nobody changes their own role"):
+        boss.appoint("boss", "labeler")
+    with pytest.raises(LabelError, match="unknown role 'king'"):
+        boss.appoint("zoe", "king")
+    assert roles.everybody(store)["zoe"] == "none"
+
+
+def test_a_label_set_that_changed_is_refused_and_the_old_labels_stay(team, store):
+    session, ids = team
+    ann = session("ann", classes=("normal", "abnormal", "fight"))
+    ann.label(ids[0], "fight")
+    later = session("ann")  # the experiment lost a class meanwhile
+    with pytest.raises(LabelError, match=r"unknown class 'fight' \(known: normal, abnormal\)"):
+        later.label(ids[1], "fight")
+    assert store.current()[ids[0]].new == "fight"
+    assert later.cards(ids[:1])[0].label == "fight"
+
+
+def test_neighbours_are_in_the_order_of_time(team, store):
+    session, ids = team
+    assert [card.entry.clip.id for card in session("ann").around(ids[0])] == ids[:3]
+    assert [card.entry.clip.id for card in session("ann").around(ids[5], 1)] == ids[4:7]
+    with pytest.raises(LabelError, match="no such clip: c-x"):
+        session("ann").around("c-x")
