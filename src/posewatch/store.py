@@ -252,6 +252,16 @@ class S3Store(_ByUri):
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{_check_key(key)}" if self.prefix else _check_key(key)
 
+    def _bucket_is_there(self) -> bool:
+        """True also when the server does not say: then the object is what is missing, as far as anybody knows."""
+        import urllib3
+        from minio.error import MinioException
+
+        try:
+            return bool(self._client.bucket_exists(self.bucket))
+        except (MinioException, urllib3.exceptions.HTTPError, OSError):
+            return True
+
     def _call(self, what: str, act: Callable[[], R]) -> R:
         import urllib3
         from minio.error import S3Error, ServerError
@@ -266,7 +276,7 @@ class S3Store(_ByUri):
                         f"no such bucket: {self.bucket} at {self.endpoint} (create it, or correct --store)"
                     ) from None
                 if code in ("NoSuchKey", "NoSuchObject"):
-                    if not self._client.bucket_exists(self.bucket):
+                    if not self._bucket_is_there():
                         raise NotFound(
                             f"no such bucket: {self.bucket} at {self.endpoint} (create it, or correct --store)"
                         ) from None

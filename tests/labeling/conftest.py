@@ -135,9 +135,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         server.store.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
-    """Debian's Chromium, driven by playwright."""
+    """Debian's Chromium, driven by playwright; not longer than it is needed, for it keeps an event loop running."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("no Chromium here (apt-get install chromium)")

@@ -39,8 +39,11 @@ def test_the_fastest_that_is_right(tmp_path: Path, tiny: Path, clips, monkeypatc
     assert len(rows) == 2 + 2 + 7 - 2
     assert len(said) == len(rows) + 3 * 2  # the three best again, twice
     fit = [row for row in rows if not row["refused"]]
-    assert [len(row.get("repeats", ())) for row in fit] == [3, 3, 3, *[0] * (len(fit) - 3)]
-    assert all(row["throughput_ips"] == sorted(row["repeats"])[1] and row["baseline_ips"] == 7 for row in fit[:3])
+    assert all(len(row["repeats"]) in (2, 3) for row in fit[:3])  # a busy machine may answer nothing in one of them
+    assert not any("repeats" in row for row in fit[3:])
+    middle = [sorted(row["repeats"])[(len(row["repeats"]) - 1) // 2] for row in fit[:3]]
+    assert [row["throughput_ips"] for row in fit[:3]] == middle
+    assert all(row["baseline_ips"] == 7 for row in fit[:3])
     assert rows[: len(fit)] == fit
     for part in (fit[:3], fit[3:]):
         speeds = [row["throughput_ips"] for row in part]
