@@ -17,6 +17,7 @@ from posewatch.labels import verbs as label_verbs
 from posewatch.recognition import event_verbs
 from posewatch.recognition import verbs as verbs_of
 from posewatch.serving.bench_verbs import options as bench_options
+from posewatch.serving.bench_verbs import soak_options
 from posewatch.serving.predict import options as predict_options
 from posewatch.serving.tune_verbs import options as tune_options
 
@@ -188,6 +189,12 @@ def _smoke(args: argparse.Namespace) -> str:
 
     told = Told(args)
     return smoke_test(told.store, args.endpoint, told(args.dataset), told(args.onnx), told(args.model)).uri
+
+
+def _soak(args: argparse.Namespace) -> str:
+    from posewatch.serving.bench_verbs import soak_files
+
+    return soak_files(args)
 
 
 def _bench(args: argparse.Namespace) -> str:
@@ -398,12 +405,13 @@ def build_parser() -> argparse.ArgumentParser:
         "model",
     )
     predict_options(verb("predict", _predict, "what a model says of videos, skeleton files, or folders"))
-    bench = verbs.add_parser("bench", help="benchmarks: serving").add_subparsers(dest="act", required=True)
+    bench = verbs.add_parser("bench", help="benchmarks: serving, soak").add_subparsers(dest="act", required=True)
     made = verb("serving", _bench, "PyTorch, ONNX Runtime, Triton, Triton + batching, in one run", into=bench)
     made.add_argument("onnx", nargs="?", help="an export in the store, with its checkpoint and dataset; or see --model")
     made.add_argument("checkpoint_uri", nargs="?", metavar="checkpoint", help="its checkpoint in the store")
     made.add_argument("dataset", nargs="?", help="the dataset whose clips are sent")
     bench_options(made)
+    soak_options(verb("soak", _soak, "hours under a steady load: memory, errors, latencies", into=bench))
     tune = verbs.add_parser("tune", help="what is fastest on this machine: serving").add_subparsers(
         dest="act", required=True
     )

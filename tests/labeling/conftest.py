@@ -135,7 +135,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         server.store.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Debian's Chromium, driven by playwright; not longer than it is needed, for it keeps an event loop running."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -50,7 +50,7 @@ def test_the_fastest_that_is_right(tmp_path: Path, tiny: Path, clips, monkeypatc
         assert speeds == sorted(speeds, reverse=True)
     assert {row["file"] for row in fit} == {"right.onnx"}
     assert all(row["points_lost"] == 0 and row["agreement"] == 1 for row in fit)
-    (refused,) = rows[len(fit) :]
+    (refused,) = [row for row in rows[len(fit) :] if "gave no answer" not in row["refused"]]
     assert refused["file"] == "wrong.onnx"
     assert "points of accuracy" in refused["refused"]
     assert not (tmp_path / "out/.triton").exists()

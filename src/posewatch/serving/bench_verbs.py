@@ -1,4 +1,4 @@
-"""The command line of the serving benchmark on files: ``posewatch bench serving --model model.onnx --out DIR``."""
+"""The command lines of the serving benchmarks on files: ``posewatch bench serving`` and ``posewatch bench soak``."""
 
 from __future__ import annotations
 
@@ -86,6 +86,34 @@ def bench_files(args: argparse.Namespace) -> str:
             progress=progress.advance,
         )
     return (args.out / "bench.md").read_text(encoding="utf-8") + f"\n{args.out / 'bench.json'}"
+
+
+def soak_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``posewatch bench soak``."""
+    parser.add_argument("--model", type=Path, metavar="ONNX", help="an exported model (default: ProtoGCN, untrained)")
+    parser.add_argument("--annotations", type=Path, metavar="FILE", help="clips to send (default: made up)")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder for soak.json and soak.png")
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--share", type=float, default=0.8, help="of the most that is answered (default 0.8)")
+    parser.add_argument("--every", type=float, default=20.0, metavar="S", help="seconds of a stretch")
+    parser.add_argument("--endpoint", help="load this served model: grpc://host:port/model or http://...")
+
+
+def soak_files(args: argparse.Namespace) -> str:
+    """Measure; returns a summary. Raises InputError, ServingError or StackError."""
+    from posewatch.progress import Progress
+    from posewatch.serving.client import OnnxPredictor
+    from posewatch.serving.soak import soak, summary
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.model or full_size(args.out)
+    clips = clips_for(OnnxPredictor(path), args.annotations)
+    with Progress("soak", max(1, round(args.minutes * 60 / args.every)), "stretch") as progress:
+        found = soak(
+            path, clips, args.out, minutes=args.minutes, share=args.share, every_s=args.every, endpoint=args.endpoint,
+            progress=progress.advance,
+        )  # fmt: skip
+    return f"{summary(found)}\n{args.out / 'soak.json'}"
 
 
 def full_size(folder: Path) -> Path:

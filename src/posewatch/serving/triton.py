@@ -66,7 +66,7 @@ class GrpcConnection:
         import tritonclient.grpc as grpc
 
         self.url, self._timeout, self._retry, self._grpc = url, timeout_s, retry, grpc
-        self._client = grpc.InferenceServerClient(url)
+        self._client = grpc.InferenceServerClient(url, channel_args=wire.CHANNEL)
 
     def _call(self, what: str, act: Callable[[float], R], deadline: Deadline | None = None) -> R:
         from tritonclient.utils import InferenceServerException

@@ -53,7 +53,7 @@ class AsyncGrpcConnection:
         import tritonclient.grpc.aio as aio
 
         self.url, self._timeout, self._retry, self._grpc = url, timeout_s, retry, grpc
-        self._client = aio.InferenceServerClient(url)
+        self._client = aio.InferenceServerClient(url, channel_args=wire.CHANNEL)
 
     async def _call(self, what: str, act: Callable[[float], Awaitable[Any]], deadline: Deadline | None = None) -> Any:
         from tritonclient.utils import InferenceServerException

@@ -23,6 +23,18 @@ DTYPES = {"FP32": np.float32, "FP16": np.float16, "FP64": np.float64, "INT64": n
 NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
 RETRYABLE_HTTP = (429, 502, 503)
 HEADER_SIZE = "Inference-Header-Content-Length"
+CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # gRPC waits for 1 s and then ever longer, up to 2 minutes, before it connects again, and fails whatever is asked
+    # meanwhile: every retry would meet the same refusal although the server is back.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # nobody inherits the pause of another client of this process
+    ("grpc.use_local_subchannel_pool", 1),
+]
+"""Options of every gRPC connection."""
 _NO_ID = "[request id: <id_unknown>] "
 
 

@@ -1,0 +1,171 @@
+"""The life of a server under load: a new version, a signal, a sudden end, a server that hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posewatch.errors import InputError, ServingError
+from posewatch.serving import client, control, soak
+from posewatch.serving.client import OnnxPredictor, TritonPredictor
+from posewatch.serving.fixed_cost import write_fixed_cost
+from posewatch.serving.repository import write_repository
+from posewatch.stack import TritonServer
+from posewatch.stack.process import wait_until
+
+from .conftest import tiny_model
+
+PROTOCOLS = ("grpc", "http")
+
+
+def _url(server: TritonServer, protocol: str) -> str:
+    return server.grpc if protocol == "grpc" else server.http
+
+
+@pytest.fixture
+def private(tmp_path: Path, tiny: Path) -> Iterator[TritonServer]:
+    """A Triton of one test's own, with the model ``tiny``."""
+    write_repository(tiny, tmp_path / "models", name="tiny")
+    with TritonServer.start(tmp_path / "models", log=tmp_path / "triton.log") as running:
+        client.load_model(running.grpc, "tiny")
+        yield running
+
+
+@contextmanager
+def _asking(url: str, protocol: str, clips: np.ndarray, clients: int = 4) -> Iterator[list[np.ndarray]]:
+    """So many clients that ask for the first clip again and again within the block; the answers. Raises their error."""
+    answers: list[np.ndarray] = []
+    end = threading.Event()
+
+    def ask() -> None:
+        with TritonPredictor(url, "renewed", protocol) as predictor:
+            while not end.is_set():
+                answers.append(predictor.predict(clips[:1]).probabilities[0])
+
+    with ThreadPoolExecutor(clients) as pool:
+        asked = [pool.submit(ask) for _ in range(clients)]
+        try:
+            yield answers
+        finally:
+            end.set()
+        for one in asked:
+            one.result(60)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_new_version_is_published_while_clients_run(
+    server: TritonServer, tiny: Path, clips, tmp_path: Path, protocol: str
+) -> None:
+    files = [tiny, tiny_model(tmp_path / "b.onnx", seed=5), tiny_model(tmp_path / "c.onnx", seed=6)]
+    known = [OnnxPredictor(path).predict(clips[:1]).probabilities[0] for path in files]
+    write_repository(files[0], server.repository, name="renewed")
+    client.load_model(server.grpc, "renewed")
+    seen = []
+    with _asking(_url(server, protocol), protocol, clips) as answers:
+        for path in files[1:]:
+            had = len(answers)
+            while len(answers) < had + 20:
+                time.sleep(0.01)
+            write_repository(path, server.repository, name="renewed")
+            client.load_model(server.grpc, "renewed")
+            seen.append(len(answers))
+        while len(answers) < seen[-1] + 20:
+            time.sleep(0.01)
+    versions = np.array([[np.allclose(a, k, atol=1e-6) for k in known] for a in answers])
+    assert (versions.sum(1) == 1).all()  # each answer is one version's, none is lost, none is mixed
+    assert versions.any(0).all()
+    assert versions[-4:, 2].all()
+    client.unload_model(server.grpc, "renewed")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_was_asked_before_sigterm_is_answered(private: TritonServer, protocol: str) -> None:
+    write_fixed_cost(private.repository, "slow", cost_s=0.7, batching=True, max_batch=8)
+    client.load_model(private.grpc, "slow")
+    clip = np.zeros((1, 1, 1, 1, 3), np.float32)
+    with ThreadPoolExecutor(4) as pool:
+        predictors = [TritonPredictor(_url(private, protocol), "slow", protocol, retries=0) for _ in range(4)]
+        asked = [pool.submit(predictor.predict, clip) for predictor in predictors]
+        time.sleep(0.4)  # they are all with the server, which needs 0.7 s
+        os.kill(private.process.pid, signal.SIGTERM)
+        assert [len(one.result(30).probabilities) for one in asked] == [1] * 4
+        for predictor in predictors:
+            predictor.close()
+    assert wait_until(lambda: not private.process.alive, 20)
+    with pytest.raises(ServingError, match="no answer"):
+        TritonPredictor(_url(private, protocol), "slow", protocol, retries=0)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_client_outlives_its_server(private: TritonServer, clips, protocol: str) -> None:
+    with TritonPredictor(_url(private, protocol), "tiny", protocol, timeout_s=60, retries=8) as predictor:
+        wanted = predictor.predict(clips[:2]).probabilities
+        private.process.stop(signal.SIGKILL, 5)
+        with pytest.raises(ServingError, match="no answer"):
+            TritonPredictor(_url(private, protocol), "tiny", protocol, retries=0)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(predictor.predict, clips[:2])  # asks while nobody is there
+            with TritonServer.start(private.repository, ports=private.ports, log=private.log) as again:
+                client.load_model(again.grpc, "tiny")
+                try:
+                    got = asked.result(60)
+                except ServingError:  # it asked between the start and the load, and was told that there is no model
+                    got = predictor.predict(clips[:2])
+        np.testing.assert_allclose(got.probabilities, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_server_that_hangs_costs_a_deadline_and_no_more(private: TritonServer, clips, protocol: str) -> None:
+    with TritonPredictor(_url(private, protocol), "tiny", protocol, timeout_s=1.5) as predictor:
+        predictor.predict(clips[:2])
+        os.kill(private.process.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(ServingError, match=r"did not answer within 1\.5 s"):
+                predictor.predict(clips[:2])
+        finally:
+            os.kill(private.process.pid, signal.SIGCONT)
+        assert len(predictor.predict(clips[:2]).probabilities) == 2  # the same connection goes on
+
+
+def test_a_client_that_is_killed_leaves_the_server_to_the_others(private: TritonServer, clips) -> None:
+    program = (
+        "import sys, numpy as np\n"
+        "from posewatch.serving.client import TritonPredictor\n"
+        f"p = TritonPredictor(sys.argv[1], 'tiny'); c = np.zeros({clips[:4].shape}, np.float32)\n"
+        "p.predict(c); print('up', flush=True)\n"
+        "while True: p.predict(c)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, private.grpc], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "up\n"
+        other.kill()
+    with TritonPredictor(private.grpc, "tiny") as predictor:
+        assert len(predictor.predict(clips[:2]).probabilities) == 2
+    assert control.statistics(private.grpc, "tiny")["failed"] <= 1
+
+
+def test_a_soak_watches_memory_and_errors(tiny: Path, clips, tmp_path: Path) -> None:
+    found = soak.soak(tiny, clips, tmp_path, minutes=0.07, share=0.3, every_s=1)
+    kept = json.loads((tmp_path / "soak.json").read_text())
+    assert kept == found
+    assert len(found["stretches"]) >= 2
+    assert all(row["server_mb"] > 10 and row["client_mb"] > 10 for row in found["stretches"])
+    assert (tmp_path / "soak.png").stat().st_size > 10_000
+    lines = soak.summary(found)
+    assert "memory of the server" in lines
+    leaking = {**found, "stretches": [{**found["stretches"][0], "server_mb": 100.0 + 10 * i} for i in range(20)]}
+    assert "GROWS" in soak.summary(leaking)
+    with pytest.raises(InputError, match="must be above 0"):
+        soak.soak(tiny, clips, tmp_path, minutes=0)
