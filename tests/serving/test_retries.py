@@ -121,8 +121,8 @@ def test_retries_are_bounded(scripted: Scripted, how: str) -> None:
 def test_the_deadline_covers_all_tries(scripted: Scripted, how: str) -> None:
     scripted.script = [503] * 200
     began = time.monotonic()
-    with pytest.raises(ServingError, match=r"after [0-9]+ tries"):
-        _ask(scripted, how, retries=200, timeout_s=0.4)
+    with pytest.raises(ServingError, match=r"after [0-9]+ tries|did not answer within 1 s"):
+        _ask(scripted, how, retries=200, timeout_s=1.0)
     assert time.monotonic() - began < 30  # 200 pauses would be minutes
     assert 1 < len(scripted.seen) < 100
 

@@ -26,7 +26,7 @@ from .conftest import tiny_model
 
 def _asked(files: dict[str, Path], clips: np.ndarray) -> Asked:
     truth = OnnxPredictor(next(iter(files.values()))).predict(clips).probabilities.argmax(1)
-    return Asked(files, Judge(clips, truth, 0.5), concurrency=4, seconds=0.2)
+    return Asked(files, Judge(clips, truth, 0.5), concurrency=4, seconds=0.6)
 
 
 def test_the_fastest_that_is_right(tmp_path: Path, tiny: Path, clips, monkeypatch: pytest.MonkeyPatch) -> None:
