@@ -133,3 +133,26 @@ def sam2(folder: Path, real_size: bool = False) -> Path:
         config.memory_attention_rope_feat_sizes, config.memory_attention_num_layers = [16, 16], 1
     Sam2VideoModel(config).save_pretrained(folder)
     return folder
+
+
+def edgetam(folder: Path) -> Path:
+    """An EdgeTAM video network at random weights: RepViT as published, tiny pictures."""
+    import torch
+
+    from posewatch.masking import ultra
+
+    ultra.need_torchvision()
+    from transformers import EdgeTamVideoConfig, EdgeTamVisionConfig, TimmWrapperConfig
+    from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoModel
+
+    torch.manual_seed(0)
+    levels = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
+    vision = EdgeTamVisionConfig(
+        backbone_config=TimmWrapperConfig(architecture="repvit_m0_9", model_args=levels, do_pooling=False),
+        backbone_feature_sizes=[[64, 64], [32, 32], [16, 16]],
+    )
+    config = EdgeTamVideoConfig(vision_config=vision, image_size=256)
+    config.prompt_encoder_config.image_size = 256
+    config.memory_attention_rope_feat_sizes = config.memory_attention_rope_k_sizes = [16, 16]
+    EdgeTamVideoModel(config).save_pretrained(folder)
+    return folder

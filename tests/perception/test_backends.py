@@ -213,6 +213,22 @@ def test_sam2_prompts_when_somebody_appears_and_gives_frames_back(sam2: str) -> 
     assert segmenter.recall([7]) == {}
 
 
+def test_edgetam_goes_the_same_way(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="needs the extra edgetam")
+    folder = networks.edgetam(tmp_path / "edgetam")
+    segmenter = build_segmenter(MaskConfig(segmenter="sam2", segmenter_weights=str(folder), reprompt=100))
+    assert type(segmenter._net).__name__ == "EdgeTamVideoModel"
+    segmenter.begin()
+    image, person = picture(0.5, 240, 160), [20, 20, 120, 140]
+    for _ in range(2):  # the second frame goes through the memory
+        masks = segmenter.segment(image, numbered([person], [7]))
+        assert masks.shape == (1, 160, 240)
+        assert masks.any()
+        grown = BoxSegmenter().segment(image, numbered([[0, 0, 140, 164]], [7]))[0]
+        assert not (masks[0] & ~grown).any()
+    assert set(segmenter.recall([7, 9])) == {7}
+
+
 def test_sam2_prompts_every_so_many_frames_unless_mask_and_box_disagree(sam2: str, monkeypatch) -> None:
     segmenter = build_segmenter(MaskConfig(segmenter="sam2", segmenter_weights=sam2, reprompt=4))
     image, box = picture(0.5, 240, 160), [20, 20, 120, 140]
