@@ -20,6 +20,7 @@ from posewatch.serving.bench_verbs import options as bench_options
 from posewatch.serving.bench_verbs import soak_options
 from posewatch.serving.predict import options as predict_options
 from posewatch.serving.tune_verbs import options as tune_options
+from posewatch.watch.verbs import options as watch_options
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
@@ -189,6 +190,12 @@ def _smoke(args: argparse.Namespace) -> str:
 
     told = Told(args)
     return smoke_test(told.store, args.endpoint, told(args.dataset), told(args.onnx), told(args.model)).uri
+
+
+def _watch(args: argparse.Namespace) -> None:
+    from posewatch.watch.verbs import watch_sources
+
+    print(watch_sources(args, load(args.config, args.set)), file=sys.stderr)
 
 
 def _soak(args: argparse.Namespace) -> str:
@@ -405,6 +412,7 @@ def build_parser() -> argparse.ArgumentParser:
         "model",
     )
     predict_options(verb("predict", _predict, "what a model says of videos, skeleton files, or folders"))
+    watch_options(verb("watch", _watch, "watch videos or a camera with a model: alarms, annotated videos"))
     bench = verbs.add_parser("bench", help="benchmarks: serving, soak").add_subparsers(dest="act", required=True)
     made = verb("serving", _bench, "PyTorch, ONNX Runtime, Triton, Triton + batching, in one run", into=bench)
     made.add_argument("onnx", nargs="?", help="an export in the store, with its checkpoint and dataset; or see --model")

@@ -70,7 +70,7 @@ def capture(
     while done < duration_s - 0.01:
         reason = "the stream ended"
         try:
-            with _connect(url) as container:
+            with connect(url) as container:
                 for segment in _segments(container, folder, segment_s, duration_s - done, clock):
                     done, heard, attempt = done + segment.seconds, time.monotonic(), 0
                     yield segment
@@ -86,7 +86,7 @@ def capture(
         attempt += 1
 
 
-def _connect(url: str) -> InputContainer:
+def connect(url: str) -> InputContainer:
     scheme = url.partition("://")[0].lower()
     options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}  # UDP loses packets, which stay visible
     return vendor().open(url, options=options, timeout=(_SILENCE_S, _SILENCE_S), metadata_errors="ignore")

@@ -156,7 +156,7 @@ def _rotation(frame: VideoFrame) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def _shown_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
+def shown_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
     """Width and height as shown: pixels made square, picture upright."""
     ratio = stream.sample_aspect_ratio or Fraction(1)
     width, height = frame.width, frame.height
@@ -176,7 +176,7 @@ def probe(path: Path) -> VideoInfo:
         first = next(_decoded(container, stream), None)
         if first is None:
             raise VideoError(f"broken video: {path} has no picture that can be decoded (copy it again)")
-        width, height = _shown_size(first[2], stream)
+        width, height = shown_size(first[2], stream)
     with _opened(path) as (container, stream):
         base = float(stream.time_base or 0)
         step = _frame_s(container, stream)
@@ -251,19 +251,19 @@ def read(
         for time, lasts, frame in _decoded(container, stream):
             while shown is not None and (at := begin + index / rate) < min(time - _JITTER_S, stop - 1e-9):
                 if image is None:
-                    image = _upright(shown, size or (2, 2))
+                    image = upright(shown, size or (2, 2))
                 yield Frame(index, at, image)
                 index += 1
             if begin + index / rate >= stop - 1e-9:
                 return
             shown, image = frame, None
-            size = size or fit(*_shown_size(frame, stream), max_side)
+            size = size or fit(*shown_size(frame, stream), max_side)
             end = time + lasts
         if shown is None:
             raise VideoError(f"broken video: {path} has no picture that can be decoded (copy it again)")
         while (at := begin + index / rate) < min(end - _JITTER_S, stop - 1e-9) or (index == 0 and begin == 0):
             if image is None:
-                image = _upright(shown, size or (2, 2))
+                image = upright(shown, size or (2, 2))
             yield Frame(index, at, image)
             index += 1
 
@@ -278,7 +278,7 @@ def _seek(container: InputContainer, stream: VideoStream, begin: float) -> None:
         container.seek(0)  # no index: decode from the beginning
 
 
-def _upright(frame: VideoFrame, size: tuple[int, int]) -> Image:
+def upright(frame: VideoFrame, size: tuple[int, int]) -> Image:
     """The picture turned upright, in the video's (width, height): a camera may change its resolution under way."""
     turns = _rotation(frame)
     width, height = size[::-1] if turns % 2 else size

@@ -1,0 +1,175 @@
+"""The annotated video: persons, what the model thinks of the last seconds, and the alarm where nobody misses it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.errors import ConfigError
+from posewatch.masking.detector import Image
+from posewatch.pose.draw import COLOURS, overlay
+from posewatch.watch.scene import Seen
+
+PRIVACY = ("none", "blur", "skeleton")
+WIDTH = 960
+"""Pixels; smaller pictures are enlarged, so that text is sharp."""
+STRIP = 112
+SPAN_S = 20.0
+"""Seconds of probabilities that the strip shows."""
+_RED, _CALM, _INK, _DIM, _BACK = (226, 48, 48), (46, 160, 110), (238, 240, 243), (150, 156, 166), (20, 23, 28)
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known at ``time_s``: the smoothed ``probability``, the persons ``ids`` it is about; ``since_s`` is when
+    the alarm that goes on began (None: none does), ``clock`` a time for people."""
+
+    time_s: float
+    probability: float
+    since_s: float | None
+    ids: tuple[int, ...]
+    clock: str
+
+
+class Painter:
+    """Paints frames of (width, height) pixels into pictures of ``size``; keeps the probabilities of the last seconds.
+
+    ``title`` names the camera, ``label`` the class that raises alarms, ``on`` and ``off`` are the thresholds.
+    """
+
+    def __init__(
+        self, width: int, height: int, title: str, label: str, on: float, off: float, privacy: str = "none"
+    ) -> None:
+        if privacy not in PRIVACY:
+            raise ConfigError(f"privacy is one of {', '.join(PRIVACY)}, not {privacy!r}")
+        self._title, self._label, self._on, self._off, self._privacy = title, label, on, off, privacy
+        self._scale = WIDTH / width
+        self._picture = (WIDTH, round(height * self._scale) // 2 * 2)
+        self.size = (WIDTH, self._picture[1] + STRIP)
+        self._past: deque[tuple[float, float, bool]] = deque()
+
+    def paint(self, image: Image, seen: Seen, state: State) -> Image:
+        """The picture, uint8 (size[1], size[0], 3) RGB."""
+        import cv2
+        from PIL import Image as Pil
+        from PIL import ImageDraw
+
+        self._past.append((state.time_s, state.probability, state.since_s is not None))
+        while self._past[0][0] < state.time_s - SPAN_S:
+            self._past.popleft()
+        shown = self._veiled(image)
+        big = cv2.resize(shown, self._picture, interpolation=cv2.INTER_CUBIC)
+        if len(seen.ids) and seen.found.keypoints is not None and seen.found.keypoints.shape[1] == 17:
+            big = overlay(np.asarray(big, np.uint8), self._joints(seen), 0.15)
+        canvas = np.empty((self.size[1], self.size[0], 3), np.uint8)
+        canvas[: self._picture[1]] = big
+        canvas[self._picture[1] :] = _BACK
+        page = Pil.fromarray(canvas)
+        draw = ImageDraw.Draw(page, "RGBA")
+        self._persons(draw, seen, state)
+        self._strip(draw, state)
+        self._heading(draw, state)
+        return np.asarray(page)
+
+    def _veiled(self, image: Image) -> NDArray[Any]:
+        import cv2
+
+        if self._privacy == "skeleton":
+            return np.full_like(image, 12)
+        if self._privacy == "blur":
+            small = cv2.resize(image, (24, max(2, 24 * image.shape[0] // image.shape[1])), interpolation=cv2.INTER_AREA)
+            return np.asarray(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+        return image
+
+    def _joints(self, seen: Seen) -> NDArray[np.float32]:
+        """One row per colour: a person keeps the colour of their number."""
+        assert seen.found.keypoints is not None
+        rows = np.zeros((len(COLOURS), 17, 3), np.float32)
+        for i, number in enumerate(seen.ids):
+            rows[number % len(COLOURS)] = seen.found.keypoints[i] * (self._scale, self._scale, 1)
+        return rows
+
+    def _persons(self, draw: Any, seen: Seen, state: State) -> None:
+        alarm = state.since_s is not None
+        for i, number in enumerate(seen.ids):
+            colour = _RED if alarm and number in state.ids else COLOURS[number % len(COLOURS)]
+            x1, y1, x2, y2 = (seen.found.boxes[i] * self._scale).tolist()
+            arm = max(6.0, min(x2 - x1, y2 - y1) / 5)
+            for x, dx in ((x1, arm), (x2, -arm)):
+                for y, dy in ((y1, arm), (y2, -arm)):
+                    draw.line([(x + dx, y), (x, y), (x, y + dy)], fill=(*colour, 255), width=3)
+            tag, font = f"#{number}", _font(15)
+            width = draw.textlength(tag, font=font) + 10
+            top = max(0.0, y1 - 22)
+            draw.rounded_rectangle([x1, top, x1 + width, top + 20], 4, fill=(*colour, 210))
+            draw.text((x1 + 5, top + 1), tag, fill=(10, 12, 16, 255), font=font)
+
+    def _heading(self, draw: Any, state: State) -> None:
+        font = _font(17)
+        text = f"{self._title}   {state.clock}"
+        draw.rounded_rectangle([12, 12, 24 + draw.textlength(text, font=font), 38], 6, fill=(10, 12, 16, 170))
+        draw.text((18, 14), text, fill=(*_INK, 255), font=font)
+        if state.since_s is None:
+            return
+        width, height = self._picture
+        draw.rectangle([2, 2, width - 3, height - 3], outline=(*_RED, 255), width=5)
+        big = _font(30)
+        text = f"ALARM: {self._label}"
+        small = f"{state.probability:.0%}, for {max(0.0, state.time_s - state.since_s):.0f} s"
+        long = max(draw.textlength(text, font=big), draw.textlength(small, font=font)) + 36
+        left = (width - long) / 2
+        draw.rounded_rectangle([left, 16, left + long, 84], 10, fill=(*_RED, 235))
+        draw.text((width / 2, 19), text, fill=(255, 255, 255, 255), font=big, anchor="ma")
+        draw.text((width / 2, 58), small, fill=(255, 226, 226, 255), font=font, anchor="ma")
+
+    def _strip(self, draw: Any, state: State) -> None:
+        top, bottom = self._picture[1] + 12, self.size[1] - 24
+        left, right = 150.0, WIDTH - 18.0
+        alarm = state.since_s is not None
+        draw.text(
+            (20, top - 4), f"{state.probability:.0%}", fill=(*(_RED if alarm else _INK), 255), font=_font(44)
+        )  # fmt: skip
+        draw.text((22, top + 50), self._label[:16], fill=(*_DIM, 255), font=_font(15))
+
+        def x(at: float) -> float:
+            return right - (state.time_s - at) / SPAN_S * (right - left)
+
+        def y(p: float) -> float:
+            return bottom - p * (bottom - top)
+
+        draw.rectangle([left, top, right, bottom], fill=(30, 34, 41, 255))
+        for (a, _, on), (b, _, _) in zip(self._past, list(self._past)[1:], strict=False):
+            if on:
+                draw.rectangle([x(a), top, x(b), bottom], fill=(*_RED, 70))
+        for p, strength in ((self._on, 220), (self._off, 110)):
+            for at in range(int(left), int(right), 10):
+                draw.line([(at, y(p)), (at + 5, y(p))], fill=(*_DIM, strength), width=1)
+        curve = [(x(at), y(p)) for at, p, _ in self._past]
+        if len(curve) > 1:
+            colour = _RED if alarm else _CALM
+            draw.polygon([(curve[0][0], bottom), *curve, (curve[-1][0], bottom)], fill=(*colour, 70))
+            draw.line(curve, fill=(*colour, 255), width=3, joint="curve")
+        for back in range(0, int(SPAN_S) + 1, 5):
+            draw.text(
+                (x(state.time_s - back), bottom + 4), "now" if not back else f"-{back} s", fill=(*_DIM, 255),
+                font=_font(13), anchor="ra" if not back else "ma",
+            )  # fmt: skip
+
+
+@lru_cache
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def clock(seconds: float) -> str:
+    """``mm:ss.s`` or ``h:mm:ss.s``, for people."""
+    minutes, rest = divmod(max(0.0, seconds), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:02d}:{rest:04.1f}"
