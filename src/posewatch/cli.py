@@ -195,7 +195,7 @@ def _smoke(args: argparse.Namespace) -> str:
 def _watch(args: argparse.Namespace) -> None:
     from posewatch.watch.verbs import watch_sources
 
-    print(watch_sources(args, load(args.config, args.set)), file=sys.stderr)
+    print(watch_sources(args, load(args.config, args.set)), file=sys.stderr)  # stdout holds the alarms
 
 
 def _soak(args: argparse.Namespace) -> str:
@@ -476,7 +476,7 @@ def main(argv: list[str] | None = None) -> int:
         result = args.run(args)
         if isinstance(result, int):
             return result
-        if result != "":  # what another process of the same training says
+        if result not in ("", None):  # "": what another process of the same training says
             print(result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False))
         return 0
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -143,9 +144,10 @@ class Painter:
             return bottom - p * (bottom - top)
 
         draw.rectangle([left, top, right, bottom], fill=(30, 34, 41, 255))
-        for (a, _, on), (b, _, _) in zip(self._past, list(self._past)[1:], strict=False):
+        for on, run in groupby(self._past, key=lambda past: past[2]):
+            times = [at for at, _, _ in run]
             if on:
-                draw.rectangle([x(a), top, x(b), bottom], fill=(*_RED, 70))
+                draw.rectangle([x(times[0]), top, x(times[-1]), bottom], fill=(*_RED, 60))
         for p, strength in ((self._on, 220), (self._off, 110)):
             for at in range(int(left), int(right), 10):
                 draw.line([(at, y(p)), (at + 5, y(p))], fill=(*_DIM, strength), width=1)
