@@ -60,10 +60,11 @@ class Scene:
         return seen
 
     def clips(self, end: int) -> Clips:
-        """The window of ``span`` frames that ends with the frame ``end``; frames that are missing show nobody."""
+        """The window of ``span`` frames that ends with frame ``end``, or of all since frame 0 where these are fewer;
+        frames that are missing show nobody."""
         known = {index: seen for index, seen in self._frames if end - self._span < index <= end}
         nobody = Seen(Detections.none(17), ())
-        frames = [known.get(i, nobody) for i in range(end - self._span + 1, end + 1)]
+        frames = [known.get(i, nobody) for i in range(max(0, end - self._span + 1), end + 1)]
         # numbered anew within the window, exactly as a clip of the training set is
         plain = [Detections(s.found.boxes, s.found.scores, s.found.keypoints) for s in frames]
         joints = next((s.found.keypoints.shape[1] for s in frames if s.found.keypoints is not None and s.ids), 17)
@@ -71,7 +72,7 @@ class Scene:
         present = np.asarray((everybody[..., 2] > 0).any(axis=2))
         count = int(present.any(1).sum())
         if not count:
-            return Clips(np.zeros((0, self._people, self._span, joints, 3), np.float32), ())
+            return Clips(np.zeros((0, self._people, len(frames), joints, 3), np.float32), ())
         groups = [tuple(range(min(self._people, count)))]
         beyond = [m for m in range(self._people, count) if present[m].mean() >= PRESENT]
         groups += [tuple(sorted([m, *_nearest(everybody[:count], m, self._people - 1)])) for m in beyond]

@@ -26,7 +26,9 @@ DRAIN_S = 15.0
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Options of ``posewatch watch``."""
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="videos, folders of them, or one camera (rtsp://)")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="videos, folders of them, or one camera: rtsp://..., or env:NAME"
+    )
     parser.add_argument(
         "--model", required=True, help="grpc://host:port/model, http://host:port/model, or a .onnx or .pt file"
     )
@@ -127,15 +129,16 @@ def _sources(args: argparse.Namespace, experiment: Experiment) -> Iterator[Sourc
     from posewatch.watch.sources import CameraSource, FileSource
 
     fps, side = experiment.mask.fps, experiment.mask.max_side
-    cameras = [source for source in args.sources if is_stream(source)]
+    told = [_spelled_out(source) for source in args.sources]
+    cameras = [source for source in told if is_stream(source)]
     if cameras:
-        if len(args.sources) > 1:
+        if len(told) > 1:
             raise InputError(
                 "one camera at a time: several are watched by several processes (python -m posewatch.watch.service)"
             )
         yield CameraSource(cameras[0], fps, side, patience_s=args.patience_s or None, name=args.name)
         return
-    files = [path for path in files_of(args.sources) if path.suffix.lower() in VIDEOS]
+    files = [path for path in files_of(told) if path.suffix.lower() in VIDEOS]
     if not files:
         raise InputError(f"no video among {', '.join(map(str, args.sources))}: watch takes videos, folders and cameras")
     stems = [path.stem for path in files]
@@ -143,6 +146,19 @@ def _sources(args: argparse.Namespace, experiment: Experiment) -> Iterator[Sourc
         raise InputError(f"two videos are called {double}: their results would have one name; watch them separately")
     for path in files:
         yield FileSource(path, fps, side)
+
+
+def _spelled_out(source: str) -> str:
+    """``env:NAME`` is what the environment variable says: an address with a password stays off the command line."""
+    if not source.startswith("env:"):
+        return source
+    name = source.removeprefix("env:")
+    found = os.environ.get(name, "")
+    if not found:
+        raise InputError(
+            f"the environment variable {source.removeprefix('env:')} is empty: give it the source to watch"
+        )
+    return found
 
 
 @contextmanager

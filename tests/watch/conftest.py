@@ -1,0 +1,76 @@
+"""A person who falls, as an estimator sees it, and a model that knows lying from standing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from perception.conftest import real_networks  # noqa: F401 (a fixture)
+from perception.pictures import picture
+
+from posewatch import video
+from posewatch.pose.estimator import FixedEstimator
+from posewatch.records import Detections, Prediction
+
+
+def person(centre: tuple[float, float], lying: bool) -> np.ndarray:
+    """Keypoints (17, 3) of somebody 60 pixels tall, or as long."""
+    along, across = np.linspace(-30, 30, 17), np.tile([-6.0, 6.0], 9)[:17]
+    x, y = (along, across) if lying else (across, along)
+    return np.stack([centre[0] + x, centre[1] + y, np.full(17, 0.9)], 1).astype(np.float32)
+
+
+def detections(people: list[np.ndarray]) -> Detections:
+    if not people:
+        return Detections.none(17)
+    keypoints = np.stack(people)
+    boxes = np.concatenate([keypoints[..., :2].min(1) - 4, keypoints[..., :2].max(1) + 4], 1)
+    return Detections(boxes.astype(np.float32), np.full(len(people), 0.9, np.float32), keypoints)
+
+
+class Falls(FixedEstimator):
+    """Sees one person, frame after frame, who lies from frame ``at`` to ``until``."""
+
+    def __init__(self, at: int, until: int = 10**9) -> None:
+        self.calls = 0
+
+        def find(image: np.ndarray) -> Detections:
+            lying = at <= self.calls < until
+            self.calls += 1
+            return detections([person((80 + self.calls % 3, 60), lying)])
+
+        super().__init__(find)
+
+
+class Posture:
+    """A predictor: the share of a clip's frames in which the widest person is wider than tall."""
+
+    labels = ("normal", "abnormal")
+
+    def __init__(self, people: int = 1, frames: int = 10) -> None:
+        self.shape = (people, frames, 17, 3)
+        self.metadata = {"positive": "abnormal", "layout": "coco17", "threshold": "0.5", "version": "7"}
+        self.asked: list[np.ndarray] = []
+
+    def predict(self, keypoints: np.ndarray) -> Prediction:
+        self.asked.append(keypoints)
+        wide = np.ptp(keypoints[..., 0], axis=3) > np.ptp(keypoints[..., 1], axis=3)
+        p = wide.max(1).mean(1).astype(np.float32)
+        return Prediction(np.stack([1 - p, p], 1), self.labels, np.zeros((len(p), 1), np.float32))
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a video of so many seconds at 10 frames per second."""
+
+    def write(name: str = "door.mp4", seconds: float = 9.0) -> Path:
+        with video.Writer(tmp_path / name, 10, (160, 120)) as out:
+            for i in range(round(seconds * 10)):
+                out.write(picture(i % 20 / 10, 160, 120))
+        return tmp_path / name
+
+    return write

@@ -1,0 +1,149 @@
+"""Many cameras in one container: real processes, probes, metrics, a crash, a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from perception.camera import Camera
+from prometheus_client.parser import text_string_to_metric_families
+from serving.conftest import tiny_model
+
+from posewatch.errors import ConfigError
+from posewatch.stack.process import pick_ports, wait_until
+from posewatch.watch import metrics
+from posewatch.watch.service import main, read_config
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def _samples(text: str) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name, sample.labels.get("camera", "") + sample.labels.get("le", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.mark.usefixtures("real_networks")
+def test_cameras_are_watched_started_again_and_ended(tmp_path: Path) -> None:
+    camera = Camera()
+    tiny_model(tmp_path / "model.onnx")
+    config = tmp_path / "cameras.yaml"
+    config.write_text(
+        f"model: {tmp_path / 'model.onnx'}\nout: {tmp_path / 'out'}\nprivacy: skeleton\n"
+        "options: {on: 0.999, no-video: true}\n"
+        "cameras:\n  - {name: door, url: '${DOOR}'}\n  - {name: gone, url: 'rtsp://127.0.0.1:9/x'}\n"
+    )
+    (port,) = pick_ports(1, 4711)
+    command = [sys.executable, "-m", "posewatch.watch.service", "--config", str(config), "--port", str(port)]
+    process = subprocess.Popen(command, env={**os.environ, "DOOR": camera.url}, stderr=subprocess.PIPE, text=True)
+    try:
+        assert wait_until(lambda: _get(port, "/readyz")[0] == 200, 30)
+        assert _get(port, "/healthz") == (200, "ok\n")
+        assert _get(port, "/nothing")[0] == 404
+
+        def watched() -> bool:
+            return _samples(_get(port, "/metrics")[1]).get(("posewatch_watch_camera_up", "door")) == 1
+
+        assert wait_until(watched, 60)
+        found = _samples(_get(port, "/metrics")[1])
+        assert found["posewatch_watch_camera_up", "gone"] == 0
+        assert wait_until(lambda: _samples(_get(port, "/metrics")[1])["posewatch_watch_windows_total", "door"] > 0, 60)
+        found = _samples(_get(port, "/metrics")[1])
+        assert found["posewatch_watch_frames_total", "door"] > 10
+        total = found["posewatch_watch_probability_bucket", "door+Inf"]
+        assert total == found["posewatch_watch_probability_count", "door"] > 0
+        children = _children(process.pid)
+        assert len(children) == 2
+        commands = " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in children)
+        assert "secret" not in commands  # an address with a password is on no command line
+        os.kill(children[0], signal.SIGKILL)
+        assert wait_until(lambda: _get(port, "/readyz")[0] == 503, 10)
+        assert wait_until(lambda: _get(port, "/readyz")[0] == 200, 20)
+        again = _samples(_get(port, "/metrics")[1])
+        assert sorted(again["posewatch_watch_restarts_total", name] for name in ("door", "gone")) == [0, 1]
+    finally:
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+        camera.close()
+    assert process.returncode == 0
+    assert "its process ended with -9" in said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_camera_that_says_nothing_does_not_count_as_watched() -> None:
+    status = {
+        "at": 100.0, "frames": 5, "windows": 2, "refused": 0, "alarms": 1, "behind_s": 0.2, "persons": 1,
+        "raised": True,
+        "histogram": [1, 0, 0, 0, 0, 0, 0, 0, 0, 1], "probability_sum": 1.05, "outbox": 3, "webhook_failures": 4,
+        "camera": {"read": 5, "dropped": 2, "connects": 1, "connected": True},
+    }  # fmt: skip
+    fresh = _samples(metrics.text([("a", True, 0, status), ("b", True, 0, None)], 105).decode())
+    assert fresh["posewatch_watch_camera_up", "a"] == 1
+    assert fresh["posewatch_watch_camera_up", "b"] == 0
+    assert fresh["posewatch_watch_frames_dropped_total", "a"] == 2
+    assert fresh["posewatch_watch_outbox_messages", "a"] == 3
+    assert fresh["posewatch_watch_webhook_failures_total", "a"] == 4
+    assert fresh["posewatch_watch_probability_bucket", "a0.1"] == 1
+    assert _samples(metrics.text([("a", True, 0, status)], 200).decode())["posewatch_watch_camera_up", "a"] == 0
+    assert _samples(metrics.text([("a", False, 0, status)], 105).decode())["posewatch_watch_camera_up", "a"] == 0
+
+
+GOOD = "model: m.onnx\ncameras: [{name: a, url: rtsp://x/y}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("cameras: [", "is not YAML"),
+        ("- a", "must hold model: and cameras:"),
+        ("cameras: []", "model must be an address"),
+        ("model: m", "at least one"),
+        (GOOD + "colour: red\n", "unknown key 'colour'"),
+        ("model: m\ncameras: [{name: a}]", "a name and a url"),
+        ("model: m\ncameras: [{name: 'A b', url: x}]", "small letters, digits and dashes"),
+        ("model: m\ncameras: [{name: a, url: x}, {name: a, url: y}]", "a name of its own"),
+        ("model: m\ncameras: [{name: a, url: 'rtsp://${NO_SUCH_THING}/x'}]", "needs the environment variable"),
+        (GOOD + "options: [on]\n", "options must map names to values"),
+        (GOOD + "set: pose\n", "set must be a list"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(
+    tmp_path: Path, text: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cameras.yaml"
+    path.write_text(text)
+    assert main(["--config", str(path), "--port", "0"]) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_config(tmp_path / "nothing.yaml")
+
+
+def test_a_good_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "cameras.yaml"
+    path.write_text(GOOD + "options: {on: 0.7, min_s: 1}\nset: [pose.frames=raw]\n")
+    found = read_config(path)
+    assert (found.model, found.cameras[0].name, found.options) == ("m.onnx", "a", (("on", "0.7"), ("min-s", "1")))
+    assert found.set == ("pose.frames=raw",)
