@@ -20,6 +20,9 @@ Ports = tuple[int, int, int]
 START_S = 60.0
 _EXIT_S = 5
 _SHM = Path("/dev/shm")
+_SHM_BYTES = 64 << 20
+"""Memory that an instance of a model shares with the server, used as far as it is needed. The default of 1 MB has to
+grow under load, and a model's process that reads while it grows is killed, and with it, at times, the server."""
 
 
 class TritonServer:
@@ -85,6 +88,7 @@ class TritonServer:
             "--metrics-config=summary_latencies=true",
             f"--exit-timeout-secs={_EXIT_S}",
             f"--backend-config=python,shm-region-prefix-name={_shm_prefix(ports)}",
+            f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
         ]
         process = spawn(command, log, install.environment(), detached=detached)
         return cls(process, ports, repository, log, scratch)
