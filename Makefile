@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 DATA ?=
 ARGS ?=
 
-.PHONY: help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui clean
+.PHONY: help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -59,6 +59,9 @@ bench-labeling: $(STAMP) ## labels that the uncertain-first queue saves, with a 
 
 bench-labeling-ui: $(STAMP) ## the labeling page with 10,000 clips and five people, in a real browser
 	@$(BIN)/python labeling-service/bench.py --out build/bench-labeling-ui $(ARGS)
+
+bench-watch: $(STAMP) ## alarms on people whom the model has not seen, minutes; DATA=folder of GMDCSA-24 videos
+	@$(BIN)/python -m posewatch.watch.bench --videos "$(or $(DATA),../shared/data/video/gmdcsa24)" --out build/bench-watch $(ARGS)
 
 clean: ## remove the environment and everything that was made
 	@-test -x $(BIN)/posewatch && $(BIN)/posewatch down 2> /dev/null
