@@ -121,7 +121,7 @@ class Painter:
         draw.rectangle([2, 2, width - 3, height - 3], outline=(*_RED, 255), width=5)
         big = _font(30)
         text = f"ALARM: {self._label}"
-        small = f"{state.probability:.0%}, for {max(0.0, state.time_s - state.since_s):.0f} s"
+        small = f"for {max(0.0, state.time_s - state.since_s):.0f} s"
         long = max(draw.textlength(text, font=big), draw.textlength(small, font=font)) + 36
         left = (width - long) / 2
         draw.rounded_rectangle([left, 16, left + long, 84], 10, fill=(*_RED, 235))
