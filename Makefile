@@ -7,6 +7,7 @@ TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 STAMP := $(VENV)/.installed
 DATA ?=
 ARGS ?=
+JOBS ?= 2
 
 .PHONY: help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
 
@@ -29,8 +30,8 @@ setup: $(STAMP) ## the environment, the embedded servers and the default weights
 demo: setup ## raw video to a served recogniser and a report; DATA=folder takes your own videos
 	@$(BIN)/python -m pipelines.demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-test: setup lint ## all quick tests, with the real S3 server and the real Triton
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup lint ## all quick tests, with the real S3 server and the real Triton; JOBS=2 at a time
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy

@@ -24,6 +24,9 @@ class Grid {
     this.home = root.querySelector(".grid");
     this.home.replaceChildren(this.bar, this.cards, this.foot, this.over);
     this.keys = (event) => this.key(event);
+    // while Streamlit changes pages two grids can be there for a moment: a key is for the newest alone
+    this.peers = document.posewatchGrids ||= [];
+    this.peers.push(this);
     document.addEventListener("keydown", this.keys, true);
     this.timer = setInterval(() => { if (!this.home.isConnected) { this.leave(); return; } this.outbox.tick(); this.status(); }, 1000);
     const draw = (now) => { for (const view of this.views.values()) view.player.draw(now); this.frame = requestAnimationFrame(draw); };
@@ -124,7 +127,7 @@ class Grid {
     if (["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName) && !(chooses && /^[a-z0-9]$/i.test(event.key))) return;
     if (target.isContentEditable) return;
     if (event.altKey || event.metaKey || (event.ctrlKey && !["z", "y"].includes(event.key))) return;
-    if (!this.home.isConnected) return;
+    if (this.peers.filter((grid) => grid.home.isConnected).at(-1) !== this) return;
     if (!this.over.hidden && event.key === "Escape") { this.close(); event.stopPropagation(); return; }
     const all = [...this.data.classes];
     const mark = this.data.marks.find((one) => one.key === event.key);
@@ -276,6 +279,7 @@ class Grid {
   }
 
   leave() {
+    this.peers.splice(this.peers.indexOf(this), 1);
     document.removeEventListener("keydown", this.keys, true);
     clearInterval(this.timer);
     cancelAnimationFrame(this.frame);
