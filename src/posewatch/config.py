@@ -262,6 +262,16 @@ class ServingConfig:
     namespace: str = "posewatch"
     min_f1: float = 0.0
     """A model below this F1 is not deployed."""
+    max_parity_error: float = 1e-4
+    """A model whose export differs from PyTorch by more, in any probability, is not deployed."""
+    gpus: int = 0
+    """Of each replica on a cluster."""
+    min_replicas: int = 1
+    max_replicas: int = 1
+    smoke_clips: int = 64
+    """Held-out clips at most that a version must answer like its export before it is given traffic."""
+    ready_timeout_s: float = 900.0
+    """How long a version may take to load on a cluster."""
     bench_seconds: float = 4.0
     concurrency: tuple[int, ...] = (1, 8, 32)
     max_queue: int = 512
