@@ -56,6 +56,7 @@ class Rollout:
         """
         if not 1 <= percent <= 100:
             raise InputError(f"--canary-percent must be between 1 and 100, not {percent}")
+        body(self.config, State(release, release))  # what cannot be deployed is refused before anything is recorded
         state = look(self.config, self.context)
         fresh = state.stable is None or same(state.stable, release)
         if fresh and percent < 100 and state.stable is None:

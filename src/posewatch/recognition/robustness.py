@@ -1,7 +1,7 @@
 """How a recogniser fares when the pose estimator does badly: F1 and AUC against what is missing or misplaced.
 
-``robustness`` measures, draws and writes; ``gate`` (of ``robustness_gate``) turns the report into reasons why a model must not be
-deployed.
+``robustness`` measures, draws and writes; ``gate`` (of ``robustness_gate``) turns the report into reasons why a
+model must not be deployed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What KServe is asked for: the ServingRuntime and the InferenceService of a published model, as plain dicts. Everything
-that talks to a cluster is in ``posewatch.kube``; the kserve SDK is not used (it cannot live in one process with
-``tritonclient.grpc``).
+"""What KServe is asked for: the ServingRuntime and the InferenceService of a published model, as plain dicts.
+Everything that talks to a cluster is in ``posewatch.kube``; the kserve SDK is not used (it cannot live in one process
+with ``tritonclient.grpc``).
 """
 
 from __future__ import annotations

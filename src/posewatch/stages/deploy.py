@@ -44,11 +44,6 @@ def deploy(
                 raise InputError("the embedded Triton shares no traffic: --canary-percent needs serving.target=kserve")
             endpoint = _embedded(model, config.name)
         elif config.target == "kserve":
-            if not model.store.shared:
-                raise ConfigError(
-                    f"KServe cannot read a model repository at {model.uri!r}: publish it to a store that the cluster"
-                    " reaches (s3://...)"
-                )
             where = rollout(model.store, config, force=force, smoke=smoke, smoke_url=smoke_url, progress=progress)
             endpoint = where.deploy(release(model), gates, override=override, percent=percent).uri
         else:
