@@ -143,7 +143,8 @@ def _train(args: argparse.Namespace) -> str:
     if args.dataset is None:
         raise InputError("say what to train on: a dataset's URI, or --annotations FILE.pkl")
     told = Told(args)
-    return train(told.store, told(args.dataset), verbs_of.config_of(args, told.config)).uri
+    made = train(told.store, told(args.dataset), verbs_of.config_of(args, told.config), told.config.trainer)
+    return made.uri if os.environ.get("RANK", "0") == "0" else ""  # one of torchrun's processes speaks for all
 
 
 def _evaluate(args: argparse.Namespace) -> str:

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
+from .recorder import Recorder
 
 K8S = Path(__file__).resolve().parents[2].parent / "shared" / "k8s"
 NAMESPACE = "posewatch"
@@ -173,3 +176,16 @@ def api(api_server: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     for path in (ISVC, RUNTIMES):
         for found in api_server("GET", path)["items"]:
             api_server("DELETE", f"{path}/{found['metadata']['name']}")
+
+
+@pytest.fixture
+def recorder(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    """KUBECONFIG leads through a proxy that notes what was asked for."""
+    server = Recorder(api.url)
+    worker = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    worker.start()
+    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "proxied", server.url)))
+    yield server
+    server.shutdown()
+    server.server_close()
+    worker.join(10)
