@@ -76,10 +76,10 @@ def get(api_version: str, kind: str, name: str, namespace: str, *, context: str 
 
 
 def delete(api_version: str, kind: str, name: str, namespace: str, *, context: str | None = None) -> bool:
-    """Delete the object and, in the background, what it owns; False where it had gone already."""
+    """Delete the object; it stays visible until what it owns has gone. False where it had gone already."""
     from kubernetes.dynamic.exceptions import NotFoundError
 
-    options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+    options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
     with connect(context) as cluster, one_line(f"{kind} {namespace}/{name}", namespace):
         try:
             settled(

@@ -57,10 +57,7 @@ def train_job(
         {"name": name, "valueFrom": {"secretKeyRef": {"name": trainer.secret, "key": name}}} for name in STORE
     ]
     env += [{"name": "POSEWATCH_HOME", "value": "/work"}, {"name": "HOME", "value": "/work"}]
-    env += [
-        {"name": "TORCHINDUCTOR_CACHE_DIR", "value": "/tmp/inductor"},
-        {"name": "OMP_WAIT_POLICY", "value": "PASSIVE"},
-    ]
+    env.append({"name": "OMP_WAIT_POLICY", "value": "PASSIVE"})
     if not trainer.gpus:
         env.append({"name": "OMP_NUM_THREADS", "value": str(max(1, _cores(trainer.cpu) // each))})
     spec: dict[str, Any] = {
@@ -123,7 +120,7 @@ def train_on_cluster(
     found = find(store, job.where)
     if found is None:
         raise JobError(
-            f"TrainJob {namespace}/{name} is complete but left no {store.uri}/{job.where}: is its store ours?"
+            f"TrainJob {namespace}/{name} is complete, but {store.uri}/{job.where} is not there: same store?"
         )
     return found
 
@@ -141,8 +138,9 @@ def _follow(name: str, namespace: str, timeout_s: float, progress: Progress, con
                 return
             if "Failed" in held:
                 told = conditions["Failed"]
+                why = logs.last_error() or told.get("message") or told.get("reason")
                 raise JobError(
-                    f"TrainJob {namespace}/{name} failed: {logs.last_error() or told.get('message') or told.get('reason')}"
+                    f"TrainJob {namespace}/{name} failed: {why}"
                     f"{logs.casualties()} (what it had kept is in the store: run it again to go on)"
                 )
             if found is None and logs.away == "":
