@@ -21,7 +21,7 @@ class Controller(threading.Thread):
     """Watches InferenceService ``abnormal``. Its one Triton serves the canary where there is one, else the stable
     version; ``broken`` are versions that cannot be loaded, ``instead`` maps a version to the one really served."""
 
-    def __init__(self, api: Any, triton: TritonServer, store: FolderStore) -> None:
+    def __init__(self, api: Any, triton: TritonServer | None, store: FolderStore) -> None:
         super().__init__(daemon=True)
         self.api, self.triton, self.store = api, triton, store
         self.broken: set[str] = set()
@@ -37,7 +37,7 @@ class Controller(threading.Thread):
 
     @property
     def url(self) -> str:
-        return f"http://{self.triton.http}"
+        return f"http://{self.triton.http}" if self.triton else "http://abnormal.example.com"
 
     def run(self) -> None:
         while not self.over.wait(0.05):
@@ -83,7 +83,7 @@ class Controller(threading.Thread):
 
     def _load(self, version: str) -> None:
         version = self.instead.get(version, version)
-        if not self.serves or version == self._loaded or version in self.broken:
+        if not self.serves or self.triton is None or version == self._loaded or version in self.broken:
             return
         with tempfile.TemporaryDirectory() as temp:
             get(self.store, f"models/abnormal/{version}").fetch_all(Path(temp))

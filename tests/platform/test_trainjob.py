@@ -27,7 +27,7 @@ from posewatch.store import FolderStore  # noqa: E402
 
 from .trainer import TRAINJOBS, Trainer  # noqa: E402
 
-TINY = TrainConfig(width=0.1, prototypes=4, frames=12, people=1, epochs=2, batch=4, threads=1)
+TINY = TrainConfig(width=0.1, prototypes=4, frames=12, people=1, epochs=1, batch=8, threads=1, validation=0.0)
 TRAINER = TrainerConfig(nodes=2, processes=2, image="posewatch/train:abc123", memory="2Gi")
 
 
@@ -91,7 +91,7 @@ def test_what_cannot_run_is_refused_first(store: Bucket, tmp_path: Path, monkeyp
     data = dataset(store)
     for trainer, says in (
         (dataclasses.replace(TRAINER, image=""), r"set trainer.image, or POSEWATCH_IMAGE"),
-        (dataclasses.replace(TRAINER, nodes=3), r"train.batch 4 must be a multiple of the 6 processes"),
+        (dataclasses.replace(TRAINER, nodes=3), r"train.batch 8 must be a multiple of the 6 processes"),
         (dataclasses.replace(TRAINER, cpu="many"), r"trainer.cpu must be a quantity"),
     ):
         with pytest.raises(ConfigError, match=says):
