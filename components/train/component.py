@@ -1,4 +1,4 @@
-"""Trains the recogniser; resumes after a crash where its working folder survives."""
+"""Trains the recogniser, here or as a job on several nodes; goes on after a crash."""
 
 from kfp import dsl
 
@@ -7,7 +7,7 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train(store: str, data: str, config: str, model: dsl.Output[dsl.Model]) -> str:
-    """Trains the recogniser; resumes after a crash where its working folder survives.
+    """Trains the recogniser, here or as a job on several nodes; goes on after a crash.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -20,4 +20,5 @@ def train(store: str, data: str, config: str, model: dsl.Output[dsl.Model]) -> s
     from posewatch.store import open_store
 
     where = open_store(store)
-    return describe(stage(where, get(where, data), load(config).train), model, framework="pytorch")
+    told = load(config)
+    return describe(stage(where, get(where, data), told.train, told.trainer), model, framework="pytorch")

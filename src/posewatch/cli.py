@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from posewatch import __version__, onnx_verbs
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
+from posewatch.kube import verbs as kube_verbs
 from posewatch.labels import verbs as label_verbs
 from posewatch.recognition import event_verbs
 from posewatch.recognition import verbs as verbs_of
@@ -144,7 +145,8 @@ def _train(args: argparse.Namespace) -> str:
     if args.dataset is None:
         raise InputError("say what to train on: a dataset's URI, or --annotations FILE.pkl")
     told = Told(args)
-    return train(told.store, told(args.dataset), verbs_of.config_of(args, told.config)).uri
+    made = train(told.store, told(args.dataset), verbs_of.config_of(args, told.config), told.config.trainer)
+    return made.uri if os.environ.get("RANK", "0") == "0" else ""  # one of torchrun's processes speaks for all
 
 
 def _evaluate(args: argparse.Namespace) -> str:
@@ -181,8 +183,13 @@ def _deploy(args: argparse.Namespace) -> str:
 
     told = Told(args)
     evaluation = told(args.evaluation) if args.evaluation else None
-    config = told.config
-    return deploy(told(args.model), evaluation, config.serving, robustness=config.robustness, force=args.force)
+    return deploy(
+        told(args.model),
+        evaluation,
+        told.config.serving,
+        robustness=told.config.robustness,
+        **kube_verbs.deploy_options_of(args),
+    )
 
 
 def _smoke(args: argparse.Namespace) -> str:
@@ -398,8 +405,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb("publish", _publish, "write an immutable version of the model repository", "onnx")
     made = verb("deploy", _deploy, "serve a published version", "model")
-    made.add_argument("--evaluation", help="evaluation whose F1 must pass serving.min_f1")
-    made.add_argument("--force", action="store_true", help="take over fields that another manager of the service owns")
+    kube_verbs.deploy_options(made)
+    kube_verbs.add(verb)
     verb("smoke-test", _smoke, "compare what is served with the export", "endpoint", "dataset", "onnx", "model")
     verb(
         "score",

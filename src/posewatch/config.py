@@ -215,6 +215,45 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class TrainerConfig:
+    """Where training runs: here (the default), or as a Kubeflow Trainer job on several nodes. What is trained does not
+    depend on it, so none of it is part of a checkpoint's identity."""
+
+    nodes: int = 0
+    """Pods of the job; 0 trains in this very process unless ``gpus`` says otherwise."""
+    gpus: int = 0
+    """Of each pod, with one process each; 0 trains on CPUs."""
+    processes: int = 1
+    """Of each pod that has no GPU."""
+    namespace: str = "posewatch"
+    runtime: str = "torch-distributed"
+    """A ClusterTrainingRuntime of the cluster."""
+    image: str = ""
+    """With posewatch[train]; empty: that of the running step (POSEWATCH_IMAGE)."""
+    secret: str = "posewatch"
+    """The Secret that holds POSEWATCH_S3_ENDPOINT, POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY."""
+    service_account: str = ""
+    """Of the pods; empty: the namespace's default."""
+    cpu: str = "4"
+    memory: str = "16Gi"
+    shm: str = "8Gi"
+    """Of each pod: processors, memory, and shared memory (a part of the memory)."""
+    timeout_s: int = 86_400
+    """After which the cluster ends the job."""
+    checkpoint_s: float = 60.0
+    """Seconds between two copies of the training's state in the object store, from which a retry goes on."""
+
+    def __post_init__(self) -> None:
+        if min(self.nodes, self.gpus) < 0 or self.processes < 1 or self.timeout_s < 1:
+            raise ConfigError("trainer.nodes and gpus must be 0 or more, processes and timeout_s at least 1")
+
+    @property
+    def remote(self) -> bool:
+        """Whether training runs as a job of the cluster."""
+        return self.nodes > 0 or self.gpus > 0
+
+
+@dataclass(frozen=True)
 class RobustnessConfig:
     """How thoroughly robustness is measured, and what a model must withstand to be deployed (the defaults ask nothing).
 
@@ -262,6 +301,16 @@ class ServingConfig:
     namespace: str = "posewatch"
     min_f1: float = 0.0
     """A model below this F1 is not deployed."""
+    max_parity_error: float = 1e-4
+    """A model whose export differs from PyTorch by more, in any probability, is not deployed."""
+    gpus: int = 0
+    """Of each replica on a cluster."""
+    min_replicas: int = 1
+    max_replicas: int = 1
+    smoke_clips: int = 64
+    """Held-out clips at most that a version must answer like its export before it is given traffic."""
+    ready_timeout_s: float = 900.0
+    """How long a version may take to load on a cluster."""
     bench_seconds: float = 4.0
     concurrency: tuple[int, ...] = (1, 8, 32)
     max_queue: int = 512
@@ -290,6 +339,7 @@ class Experiment:
     labels: LabelConfig = field(default_factory=LabelConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
     robustness: RobustnessConfig = field(default_factory=RobustnessConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
 

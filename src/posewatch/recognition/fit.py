@@ -105,12 +105,12 @@ def fit(
 
         if how.members:
             paths = [train(k) for k in range(len(how.parts))]
-            if parallel.rank() == 0:
+            if parallel.writer():
                 _join(clips, how, paths, positive, config, out)
             parallel.barrier()
         elif len(how.parts) == 2:
             train(1, load_checkpoint(train(0)).threshold)
-            if parallel.rank() == 0:
+            if parallel.writer():
                 _write_history(how, out)
         else:
             train(0)

@@ -51,12 +51,20 @@ def world() -> int:
 
 
 def rank() -> int:
-    """Which of them this is; 0 is the one that writes files."""
+    """Which of them this is; 0 is the one that speaks for all."""
     return dist.get_rank() if world() > 1 else 0
 
 
+def writer() -> bool:
+    """Whether this process writes files: one on each node does, as nodes need not share a disk.
+
+    All processes hold the same weights, so what the nodes write is the same, too.
+    """
+    return rank() == 0 or (world() > 1 and os.environ.get("LOCAL_RANK") == "0")
+
+
 def barrier() -> None:
-    """Wait until all processes are here: what process 0 wrote is then there for all."""
+    """Wait until all processes are here: what each node's ``writer`` wrote is then there for the others on it."""
     if world() > 1:
         dist.barrier()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -215,7 +216,9 @@ def dump(data: Any) -> bytes:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.part")
+    # Nodes of one training may share a disk: each has a name of its own, as they write at the same time.
+    node = os.environ.get("GROUP_RANK", "0")
+    partial = path.with_name(f".{path.name}{'' if node == '0' else '.' + node}.part")
     partial.write_bytes(data)
     partial.replace(path)
 

@@ -1,21 +1,22 @@
 """How a recogniser fares when the pose estimator does badly: F1 and AUC against what is missing or misplaced.
 
-``robustness`` measures, draws and writes; ``gate`` turns the report into reasons why a model must not be deployed.
+``robustness`` measures, draws and writes; ``gate`` (of ``robustness_gate``) turns the report into reasons why a
+model must not be deployed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.config import RobustnessConfig, canonical
-from posewatch.errors import ConfigError, InputError
+from posewatch.config import canonical
+from posewatch.errors import ConfigError
 from posewatch.progress import Progress
 from posewatch.recognition import disturbances
 from posewatch.recognition.baselines import Baseline
@@ -23,6 +24,7 @@ from posewatch.recognition.dataset import ClipSet, resample
 from posewatch.recognition.evaluation import check, decisions, scores_of
 from posewatch.recognition.measures import measure
 from posewatch.recognition.recogniser import Recogniser, write_atomically
+from posewatch.recognition.robustness_gate import gate as gate
 
 TENTHS = tuple(round(0.1 * i, 1) for i in range(9))
 LEVELS: dict[str, tuple[float, ...]] = {
@@ -193,44 +195,3 @@ class _Judge:
                 {"person": which, "n": len(several), "skipped": skipped, "clean_f1": clean, **row, "f1_loss": less}
             )
         return rows
-
-
-def gate(report: Mapping[str, Any], config: RobustnessConfig) -> list[str]:
-    """The reasons, one line each, why the model of ``report`` must not be deployed; empty: it may.
-
-    Raises InputError for a report that lacks what the gate asks about.
-    """
-    reasons = []
-
-    def look(kind: str, level: float, what: str) -> Mapping[str, Any]:
-        for row in report.get(kind, ()):
-            if abs(row["level"] - level) < 1e-9:
-                return row
-        raise InputError(f"the robustness report says nothing of {what} (write it again with posewatch robustness)")
-
-    for name, kind, level, what in (
-        ("max_loss_10", "joints_dropped", 0.1, "10 % of the joints dropped"),
-        ("max_loss_30", "joints_dropped", 0.3, "30 % of the joints dropped"),
-        ("max_loss_frames_30", "frames_dropped", 0.3, "30 % of the frames dropped"),
-        ("max_loss_jitter_5", "jitter", 0.05, "jitter of 5 % of the body size"),
-    ):
-        allowed = getattr(config, name)
-        if allowed < 1:
-            lost = float(look(kind, level, what)["f1_loss"])
-            # Written so that NaN does not pass.
-            if not lost <= allowed + 1e-9:
-                reasons.append(f"{what} costs {100 * lost:.1f} points of F1, {name} allows {100 * allowed:.1f}")
-    if config.min_f1_30 > 0:
-        left = float(look("joints_dropped", 0.3, "30 % of the joints dropped")["f1"])
-        if not left >= config.min_f1_30 - 1e-9:
-            reasons.append(f"30 % of the joints dropped leaves an F1 of {left:.3f}, min_f1_30 is {config.min_f1_30:g}")
-    if config.max_loss_part < 1:
-        if not report.get("body_part_hidden"):
-            raise InputError("the robustness report says nothing of hidden body parts (write it again)")
-        worst = max(report["body_part_hidden"], key=lambda row: row["f1_loss"])
-        if not worst["f1_loss"] <= config.max_loss_part + 1e-9:
-            reasons.append(
-                f"hiding the {worst['part'].replace('_', ' ')} costs {100 * worst['f1_loss']:.1f} points of F1, "
-                f"max_loss_part allows {100 * config.max_loss_part:.1f}"
-            )
-    return reasons

@@ -80,7 +80,7 @@ def train(
     layout = layout or layouts.get(config.layout or train_set.layout)
     check(train_set, val_set, config, positive, layout, allow_shared)
     out.mkdir(parents=True, exist_ok=True)
-    main = parallel.rank() == 0
+    main = parallel.writer()
     with _threads(config.threads):
         run = _Run(train_set, val_set, config, layout, positive, threshold)
         if _done(out / "checkpoint.pt", run.key):
@@ -93,7 +93,7 @@ def train(
             if main:
                 write_atomically(out / "history.jsonl", "".join(canonical(r) + "\n" for r in run.history).encode())
                 write_atomically(out / STATE, dump(run.state()))
-                if tracker is not None:
+                if tracker is not None and parallel.rank() == 0:
                     tracker.epoch(row, run.epoch)
             if progress is not None:
                 progress.advance(note=f"loss {row['train_loss']:.3f}")

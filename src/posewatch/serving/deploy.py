@@ -1,11 +1,10 @@
-"""Deploys a published model repository to KServe: the ServingRuntime and InferenceService as plain dicts, a server-side
-apply, and a wait that ends in a URL or in the reason why there is none. Everything that talks to a cluster is in
-``posewatch.serving.cluster``; the kserve SDK is not used (it cannot live in one process with ``tritonclient.grpc``).
+"""What KServe is asked for: the ServingRuntime and the InferenceService of a published model, as plain dicts.
+Everything that talks to a cluster is in ``posewatch.kube``; the kserve SDK is not used (it cannot live in one process
+with ``tritonclient.grpc``).
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from posewatch.config import ServingConfig
-from posewatch.errors import ConfigError, ServingError
-from posewatch.progress import Progress
-from posewatch.serving.cluster import FIELD_MANAGER, apply, wait_ready
+from posewatch.errors import ConfigError
+from posewatch.kube.cluster import FIELD_MANAGER, apply
+from posewatch.kube.ready import wait_ready
 
 __all__ = [
     "FIELD_MANAGER",
@@ -24,8 +23,6 @@ __all__ = [
     "TRITON_IMAGE",
     "Endpoint",
     "apply",
-    "deploy_kserve",
-    "gate",
     "inference_service",
     "serving_runtime",
     "wait_ready",
@@ -179,60 +176,6 @@ def inference_service(
             }
         },
     }
-
-
-def gate(metrics: Mapping[str, Any], min_f1: float) -> None:
-    """Hold back a model whose ``metrics["f1"]`` is missing, not a number or below ``min_f1`` (raises ServingError)."""
-    f1 = metrics.get("f1")
-    if not isinstance(f1, (int, float)) or isinstance(f1, bool) or math.isnan(f1):
-        if min_f1 > 0:
-            raise ServingError(f"the model has no F1 and serving.min_f1 is {min_f1:g}: evaluate it on both classes")
-        return
-    if f1 < min_f1:
-        raise ServingError(
-            f"the model's F1 of {f1:.3f} is below serving.min_f1 = {min_f1:g}: not deployed"
-            " (label more clips, train longer, or lower the gate)"
-        )
-
-
-def deploy_kserve(
-    storage_uri: str,
-    config: ServingConfig,
-    version: str,
-    lineage_digest: str,
-    *,
-    metrics: Mapping[str, Any] | None = None,
-    image: str = TRITON_IMAGE,
-    service_account: str = SERVICE_ACCOUNT,
-    gpus: int = 0,
-    min_replicas: int = 1,
-    max_replicas: int = 1,
-    context: str | None = None,
-    force: bool = False,
-    timeout_s: float = 900.0,
-    progress: Progress | None = None,
-) -> Endpoint:
-    """Serve the model repository at ``storage_uri`` and wait until it answers; the same input changes nothing.
-
-    ``metrics`` (of ``evaluate``), when given, has to pass the gate ``config.min_f1`` first. Raises ConfigError for
-    what cannot be deployed and ServingError for what the cluster refuses or does not bring up within ``timeout_s``.
-    """
-    if metrics is not None:
-        gate(metrics, config.min_f1)
-    service = inference_service(
-        config.name,
-        config.namespace,
-        storage_uri,
-        version=version,
-        service_account=service_account,
-        gpus=gpus,
-        min_replicas=min_replicas,
-        max_replicas=max_replicas,
-        lineage_digest=lineage_digest,
-    )
-    apply([serving_runtime(config, image=image), service], context=context, namespace=config.namespace, force=force)
-    url = wait_ready(config.name, config.namespace, timeout_s, progress, context=context)
-    return Endpoint(config.name, config.namespace, config.name, version, url)
 
 
 def _labels(name: str) -> dict[str, str]:

@@ -38,6 +38,40 @@ def inputs(clips: ClipSet, frames: int, people: int) -> NDArray[np.float32]:
     return resample(clips.keypoints, frames, people)
 
 
+def compare(endpoint: str, dataset: Artifact, onnx: Artifact, limit: int = 0) -> dict[str, Any]:
+    """Send the held-out clips (``limit`` of them, spread evenly; 0: all) to the endpoint and to ONNX Runtime here.
+
+    Returns {"endpoint", "clips", "max_abs_difference"}; raises ServingError when any probability differs by more than
+    1e-3, or the endpoint has other classes.
+    """
+    from posewatch.serving.client import OnnxPredictor
+
+    with tempfile.TemporaryDirectory() as temp:
+        expected = OnnxPredictor(onnx.fetch("model.onnx", Path(temp)))
+        held_out = read(dataset, "test")
+        if 0 < limit < len(held_out):
+            held_out = held_out.subset(np.linspace(0, len(held_out) - 1, limit).astype(np.int64))
+        clips = inputs(held_out, expected.frames, expected.people)
+        served = connect(endpoint)
+        try:
+            got = served.predict(clips)
+        finally:
+            served.close()
+        want = expected.predict(clips)
+    if got.labels != want.labels:
+        raise ServingError(
+            f"{endpoint} tells the classes {', '.join(got.labels)}, the exported model has {', '.join(want.labels)}: is"
+            " another version loaded?"
+        )
+    worst = float(np.abs(got.probabilities - want.probabilities).max())
+    if not worst <= TOLERANCE:  # written so that NaN does not pass
+        raise ServingError(
+            f"{endpoint} does not answer like the exported model: a probability differs by {worst:.4f} "
+            f"(at most {TOLERANCE} is allowed); is another version loaded?"
+        )
+    return {"endpoint": endpoint, "clips": len(clips), "max_abs_difference": worst}
+
+
 def smoke_test(store: ObjectStore, endpoint: str, dataset: Artifact, onnx: Artifact, model: Artifact) -> Artifact:
     """Send the held-out clips to the endpoint and compare with ONNX Runtime in this process; writes ``smoke.json``.
 
@@ -46,24 +80,8 @@ def smoke_test(store: ObjectStore, endpoint: str, dataset: Artifact, onnx: Artif
     job = Job("smoke", "", {"endpoint": endpoint}, (dataset, onnx, model))
 
     def make(folder: Path) -> None:
-        from posewatch.serving.client import OnnxPredictor
-
-        with Progress("smoke test", 1, "model") as progress, tempfile.TemporaryDirectory() as temp:
-            expected = OnnxPredictor(onnx.fetch("model.onnx", Path(temp)))
-            clips = inputs(read(dataset, "test"), expected.frames, expected.people)
-            served = connect(endpoint)
-            try:
-                got = served.predict(clips)
-            finally:
-                served.close()
-            want = expected.predict(clips)
-            worst = float(np.abs(got.probabilities - want.probabilities).max())
-            if worst > TOLERANCE or got.labels != want.labels:
-                raise ServingError(
-                    f"{endpoint} does not answer like the exported model: a probability differs by {worst:.4f} "
-                    f"(at most {TOLERANCE} is allowed); is another version loaded?"
-                )
-            told = {"endpoint": endpoint, "clips": len(clips), "max_abs_difference": worst}
+        with Progress("smoke test", 1, "model") as progress:
+            told = compare(endpoint, dataset, onnx)
             (folder / "smoke.json").write_text(canonical(told) + "\n", encoding="utf-8")
             progress.advance()
 

@@ -1,13 +1,20 @@
-"""A published version → a served model: loaded by the embedded Triton, or applied to a cluster as a KServe service."""
+"""A published version → a served model: loaded by the embedded Triton, or rolled out as a KServe service."""
 
 from __future__ import annotations
 
 import shutil
+from typing import TYPE_CHECKING, Any
 
-from posewatch.artifact import MANIFEST, Artifact
+from posewatch.artifact import MANIFEST, Artifact, get
 from posewatch.config import RobustnessConfig, ServingConfig
-from posewatch.errors import ConfigError, ServingError, StackError
+from posewatch.errors import ConfigError, InputError, ServingError, StackError
+from posewatch.kube.gates import ancestor, judge, require
 from posewatch.progress import Progress
+from posewatch.store import ObjectStore
+
+if TYPE_CHECKING:
+    from posewatch.kube.rollout import Rollout
+    from posewatch.kube.service import Release
 
 
 def deploy(
@@ -17,52 +24,74 @@ def deploy(
     *,
     robustness: RobustnessConfig | None = None,
     force: bool = False,
+    percent: int = 100,
+    override: str = "",
+    smoke: bool = True,
+    smoke_url: str = "",
 ) -> str:
     """Serve a published version and return its endpoint, ``grpc://host:port/<model name>`` or ``http://…``.
 
-    ``force`` takes over fields of the service that another manager owns. A model that misses its
-    gates (``min_f1``, ``robustness``) is refused with ServingError before anything changes.
+    A model that misses its gates (``min_f1``, ``robustness``, parity of the export) is refused with ServingError before
+    anything changes, unless ``override`` gives the reason. On a cluster ``percent`` of the traffic goes to it,
+    ``smoke`` compares its answers on held-out clips with the export before it gets any (at ``smoke_url`` instead of
+    KServe's address, where that is given), and ``force`` takes over fields of the service that another manager owns.
     """
-    if evaluation is not None:
-        from posewatch.serving.deploy import gate
-
-        gate(evaluation.json("metrics.json"), config.min_f1)
-    if robustness is not None and robustness.asks:
-        _gate_robustness(evaluation, robustness)
+    gates = judge(model, evaluation, config, robustness)
+    require(gates, override)
     with Progress("deploy", 1, "model") as progress:
         if config.target == "embedded":
+            if percent != 100:
+                raise InputError("the embedded Triton shares no traffic: --canary-percent needs serving.target=kserve")
             endpoint = _embedded(model, config.name)
         elif config.target == "kserve":
-            from posewatch.serving.deploy import deploy_kserve
-
-            endpoint = deploy_kserve(
-                f"{model.uri}/",
-                config,
-                version=_version(model),
-                lineage_digest=model.digest,
-                force=force,
-                progress=progress,
-            ).uri
+            where = rollout(model.store, config, force=force, smoke=smoke, smoke_url=smoke_url, progress=progress)
+            endpoint = where.deploy(release(model), gates, override=override, percent=percent).uri
         else:
             raise ConfigError(f"serving.target must be 'embedded' or 'kserve', not {config.target!r}")
         progress.advance(note=endpoint)
     return endpoint
 
 
-def _gate_robustness(evaluation: Artifact | None, config: RobustnessConfig) -> None:
-    from posewatch.recognition.robustness import gate
+def rollout(
+    store: ObjectStore,
+    config: ServingConfig,
+    *,
+    force: bool = False,
+    smoke: bool = True,
+    smoke_url: str = "",
+    progress: Progress | None = None,
+) -> Rollout:
+    """The service that ``config`` names, with the smoke test of this store's models."""
+    from posewatch.kube.rollout import Rollout
 
-    if evaluation is None or "robustness.json" not in evaluation.files:
-        raise ConfigError(
-            "robustness gates need a robustness report: set robustness.draws to 1 or more, evaluate again"
+    test = (lambda endpoint, asked: smoke_release(store, endpoint, asked, config.smoke_clips)) if smoke else None
+    return Rollout(store, config, test, smoke_url, force=force, progress=progress)
+
+
+def release(model: Artifact) -> Release:
+    """What a rollout needs to know of a published version."""
+    from posewatch.kube.service import Release
+
+    return Release(model.prefix.rsplit("/", 1)[1], f"{model.uri}/", model.digest)
+
+
+def smoke_release(store: ObjectStore, endpoint: str, asked: Release, limit: int) -> dict[str, Any]:
+    """Compare what an endpoint answers with the export that the release was made from, on clips held out of training.
+
+    Raises ServingError for other answers, and for a version that has changed in the store since it was deployed.
+    """
+    from posewatch.stages.check import compare
+
+    model = get(store, asked.uri)
+    if asked.digest and model.digest != asked.digest:
+        raise ServingError(f"{model.uri} is not the version that was deployed: its manifest has changed")
+    onnx, data = ancestor(model, "onnx"), ancestor(model, "datasets")
+    if onnx is None or data is None:
+        raise ServingError(
+            f"{model.uri} cannot be tested: its lineage leads to no {'export' if onnx is None else 'dataset'} (publish"
+            " it by `posewatch publish`, or leave the test out with --skip-smoke-test)"
         )
-    reasons = gate(evaluation.json("robustness.json"), config)
-    if reasons:
-        raise ServingError(f"the model is not deployed: {'; '.join(reasons)}")
-
-
-def _version(model: Artifact) -> str:
-    return model.prefix.rsplit("/", 1)[1]
+    return compare(endpoint, data, onnx, limit)
 
 
 def _embedded(model: Artifact, name: str) -> str:

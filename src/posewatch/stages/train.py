@@ -6,15 +6,20 @@ import dataclasses
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from posewatch.artifact import Artifact, Job, produce
-from posewatch.config import RobustnessConfig, TrainConfig, canonical
+from posewatch.config import RobustnessConfig, TrainConfig, TrainerConfig, canonical
 from posewatch.progress import Progress
 from posewatch.stages.dataset import read
 from posewatch.store import ObjectStore
+
+if TYPE_CHECKING:
+    from posewatch.recognition.tracking import Tracker
 
 
 def home() -> Path:
@@ -22,30 +27,50 @@ def home() -> Path:
     return Path(os.environ.get("POSEWATCH_HOME") or ".posewatch")
 
 
-def train(store: ObjectStore, dataset: Artifact, config: TrainConfig) -> Artifact:
-    """Train on a dataset; writes ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml``."""
+def train(store: ObjectStore, dataset: Artifact, config: TrainConfig, trainer: TrainerConfig | None = None) -> Artifact:
+    """Train on a dataset; writes ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml``.
+
+    With ``trainer.nodes`` or ``trainer.gpus`` a job of the cluster does it (JobError when it fails). In the processes
+    that ``torchrun`` starts, all of them call this and train together.
+    """
     job = Job("checkpoints", "", dataclasses.asdict(config), (dataset,), revision=2)
+    trainer = trainer or TrainerConfig()
+    if "WORLD_SIZE" in os.environ:
+        from posewatch.stages.together import train_together
 
-    def make(folder: Path) -> None:
-        # threads that spin while they wait make training several times slower as soon as anything else runs
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from posewatch.recognition.fit import fit
-        from posewatch.recognition.split import HoldOut
-        from posewatch.recognition.tracking import open_tracker
-        from posewatch.recognition.training import plain
+        return train_together(store, job, dataset, config, home() / "work" / job.recipe, trainer.checkpoint_s)
+    if trainer.remote:
+        from posewatch.kube.trainjob import train_on_cluster
 
-        known, unseen = read(dataset, "train"), read(dataset, "validation")
-        n, m = len(known), len(unseen)
-        held = HoldOut(np.arange(n), np.arange(n, n + m)) if m else None
-        positive = dataset.json("dataset.json")["positive"]
-        tracker = open_tracker(folder)
-        tracker.start(plain(config))
-        how = fit(known.joined(unseen), config, folder, positive=positive, held=held, tracker=tracker)
-        tracker.finish({}, [folder / "checkpoint.pt", folder / "config.yaml"])
+        return train_on_cluster(store, job, dataset, config, trainer)
+    return produce(store, job, lambda folder: run(dataset, config, folder), work=home() / "work" / job.recipe)
+
+
+def run(
+    dataset: Artifact, config: TrainConfig, folder: Path, around: Callable[[Tracker], Tracker] | None = None
+) -> None:
+    """Train into ``folder``, or go on with what is there. ``around`` wraps the tracker that is told of every epoch."""
+    # threads that spin while they wait make training several times slower as soon as anything else runs
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from posewatch.recognition import parallel
+    from posewatch.recognition.fit import fit
+    from posewatch.recognition.split import HoldOut
+    from posewatch.recognition.tracking import FilesOnly, open_tracker
+    from posewatch.recognition.training import plain
+
+    known, unseen = read(dataset, "train"), read(dataset, "validation")
+    n, m = len(known), len(unseen)
+    held = HoldOut(np.arange(n), np.arange(n, n + m)) if m else None
+    positive = dataset.json("dataset.json")["positive"]
+    tracker: Tracker = open_tracker(folder) if parallel.rank() == 0 else FilesOnly()
+    tracker.start(plain(config))
+    if around is not None:
+        tracker = around(tracker)
+    how = fit(known.joined(unseen), config, folder, positive=positive, held=held, tracker=tracker)
+    tracker.finish({}, [folder / "checkpoint.pt", folder / "config.yaml"])
+    if parallel.writer():
         for name in filter(None, how.names):
             shutil.rmtree(folder / name)
-
-    return produce(store, job, make, work=home() / "work" / job.recipe)
 
 
 def evaluate(

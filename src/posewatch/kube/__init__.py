@@ -1,0 +1,1 @@
+"""What posewatch does on a cluster: applying objects, rolling out a model in steps, its history, training jobs."""
