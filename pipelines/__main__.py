@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipelines import NAMES
+from pipelines import NAMES, verbs as remote_verbs
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
 
@@ -39,11 +39,14 @@ def main(argv: list[str] | None = None) -> int:
     run.add_argument("argument", nargs="*", help="name=value, the pipeline's own parameters (source=…, store=…)")
     run.add_argument("--config", default="default", help="experiment: a name, a YAML file or JSON")
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one value")
+    remote_verbs.add(verbs)
     told = parser.parse_args(argv)
     try:
+        if getattr(told, "resources", None):
+            os.environ["POSEWATCH_RESOURCES"] = told.resources
+        if hasattr(told, "act"):
+            return int(told.act(told))
         if told.verb == "compile":
-            if told.resources:
-                os.environ["POSEWATCH_RESOURCES"] = told.resources
             for path in compile_all(told.out):
                 print(path)
             return 0
