@@ -19,17 +19,17 @@ RUN mkdir -p src/posewatch \
     && pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} ".[${EXTRAS}]" \
     && rm -rf build src
 COPY src src
-# The list of what is inside goes with the image; pip itself stays behind.
+# The list of what is inside goes with the image.
 RUN pip install --no-deps --force-reinstall . \
     && pip check \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
-       --output-file /opt/venv/sbom.cdx.json /opt/venv/bin/python \
-    && pip uninstall --yes setuptools pip
-# Weights by name, for a cluster that could not fetch them later; none by default.
+       --output-file /opt/venv/sbom.cdx.json /opt/venv/bin/python
+# Weights by name, for a cluster that could not fetch them later; none by default. Then pip has done its work.
 ARG WEIGHTS=""
 # hadolint ignore=SC2086
 RUN mkdir -p /opt/posewatch/cache \
-    && if [ -n "$WEIGHTS" ]; then POSEWATCH_CACHE=/opt/posewatch/cache posewatch weights fetch $WEIGHTS; fi
+    && if [ -n "$WEIGHTS" ]; then POSEWATCH_CACHE=/opt/posewatch/cache posewatch weights fetch $WEIGHTS; fi \
+    && /opt/venv/bin/python -m pip uninstall --yes pip
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS stage
