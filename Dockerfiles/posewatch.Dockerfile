@@ -1,14 +1,17 @@
 # syntax=docker/dockerfile:1
-# One file for every posewatch image: EXTRAS says which stages an image can run. See README.md beside it.
+# One file for every posewatch image: EXTRAS says what an image can do, the target what it is (a pipeline's stage, the
+# labeling page, the watcher). `make images` knows the kinds: images.py. See README.md beside it.
 ARG BASE_IMAGE=python:3.11-slim
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS build
-ARG EXTRAS="pose,masking,pipelines"
+ARG EXTRAS="video,pipelines"
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin
-RUN python3 -m venv /opt/venv
+RUN python3 -m venv /opt/venv && python3 -m venv /opt/tools
 WORKDIR /build
+COPY Dockerfiles/tools.txt ./
+RUN /opt/tools/bin/pip install --requirement tools.txt
 # The dependencies first, against an empty package: a change of the code leaves this layer as it is.
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 RUN mkdir -p src/posewatch \
@@ -16,32 +19,59 @@ RUN mkdir -p src/posewatch \
     && pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} ".[${EXTRAS}]" \
     && rm -rf build src
 COPY src src
+# The list of what is inside goes with the image.
 RUN pip install --no-deps --force-reinstall . \
-    && pip check
-# Weights by name, for a cluster that could not fetch them later; none by default.
+    && pip check \
+    && /opt/tools/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+       --output-file /opt/venv/sbom.cdx.json /opt/venv/bin/python
+# Weights by name, for a cluster that could not fetch them later; none by default. Then pip has done its work.
 ARG WEIGHTS=""
 # hadolint ignore=SC2086
 RUN mkdir -p /opt/posewatch/cache \
-    && if [ -n "$WEIGHTS" ]; then POSEWATCH_CACHE=/opt/posewatch/cache posewatch weights fetch $WEIGHTS; fi
+    && if [ -n "$WEIGHTS" ]; then POSEWATCH_CACHE=/opt/posewatch/cache posewatch weights fetch $WEIGHTS; fi \
+    && /opt/venv/bin/python -m pip uninstall --yes pip
 
 # hadolint ignore=DL3006
-FROM ${BASE_IMAGE}
+FROM ${BASE_IMAGE} AS stage
 ARG GIT_SHA=""
-LABEL org.opencontainers.image.title="posewatch" \
+ARG KIND="base"
+ARG CREATED=""
+LABEL org.opencontainers.image.title="posewatch-${KIND}" \
       org.opencontainers.image.description="From raw CCTV video to a served recogniser of abnormal behaviour" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.revision="${GIT_SHA}"
 RUN groupadd --gid 10001 posewatch \
-    && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin posewatch
+    && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin posewatch \
+    && install --directory --owner=10001 --group=10001 /var/lib/posewatch
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=10001:10001 /opt/posewatch /opt/posewatch
-COPY labeling-service /opt/posewatch/labeling-service
+# The root file system may be read-only: what is written goes to /tmp and /var/lib/posewatch, which are mounted.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    POSEWATCH_HOME=/var/lib/posewatch \
     POSEWATCH_CACHE=/opt/posewatch/cache \
     POSEWATCH_GIT_SHA="${GIT_SHA}"
 USER 10001:10001
-WORKDIR /home/posewatch
+WORKDIR /var/lib/posewatch
 # No ENTRYPOINT: Kubeflow Pipelines brings its own command.
 CMD ["posewatch", "--help"]
+
+FROM stage AS labeling
+COPY labeling-service /opt/posewatch/labeling-service
+EXPOSE 8501
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
+CMD ["posewatch", "label", "--address", "0.0.0.0", "--port", "8501", "--app", "/opt/posewatch/labeling-service/app.py"]
+
+FROM stage AS watcher
+EXPOSE 9100
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9100/healthz', timeout=4)"]
+CMD ["python3", "-m", "posewatch.watch.service", "--config", "/etc/posewatch/cameras.yaml", "--port", "9100"]
+
+# The last target is what a build without --target makes.
+FROM stage

@@ -1,23 +1,41 @@
-"""The image that every component runs in: POSEWATCH_IMAGE, else the repository's image tagged with the git commit."""
+"""The images that components run in: one per kind of stage, tagged with the git commit (`Dockerfiles/README.md`).
+
+POSEWATCH_IMAGES is the images' common name (``registry/posewatch`` gives ``registry/posewatch-pose:<tag>``),
+POSEWATCH_TAG their tag; POSEWATCH_IMAGE names one image that holds everything, for every stage.
+"""
 
 import os
 import subprocess
 from pathlib import Path
 
 REPOSITORY = "ghcr.io/posewatch/posewatch"
+KINDS = ("base", "masking", "pose", "train", "serving")
+"""Kinds of image that a pipeline's stage can ask for; labeling and watcher are services."""
 
 
-def image() -> str:
-    """``name:tag``, never ``latest``: the engine's cache key holds the image's name and not its content."""
+def image(kind: str) -> str:
+    """``name:tag`` for a kind of stage, never ``latest``: the engine's cache key holds the image's name, not its content.
+
+    Raises InputError for a tag that moves, or where there is neither a tag nor a git commit.
+    """
+    from posewatch.errors import InputError
+
+    if kind not in KINDS:
+        raise InputError(f"no kind of image {kind!r} (there are: {', '.join(KINDS)})")
     asked = os.environ.get("POSEWATCH_IMAGE", "")
     if not asked:
-        git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-        found = subprocess.run(git, capture_output=True, text=True, check=False)
-        asked = f"{REPOSITORY}:{found.stdout.strip() or 'unversioned'}"
+        tag = os.environ.get("POSEWATCH_TAG", "") or _commit()
+        asked = f"{os.environ.get('POSEWATCH_IMAGES') or REPOSITORY}-{kind}:{tag}"
     name = asked.rsplit("/", 1)[-1]
-    if ":" not in name or name.endswith(":latest"):
-        raise ValueError(f"POSEWATCH_IMAGE={asked!r} needs a fixed tag other than 'latest' (the git commit, say)")
+    if "@sha256:" not in name and (":" not in name or name.endswith((":latest", ":"))):
+        raise InputError(f"the image {asked!r} needs a fixed tag other than 'latest' (the git commit, say)")
     return asked
 
 
-IMAGE = image()
+def _commit() -> str:
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unversioned"
+    return found.stdout.strip() or "unversioned"

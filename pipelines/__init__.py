@@ -1,7 +1,21 @@
-"""The pipelines over the stages; the same code runs on a cluster (compiled) and here (``pipelines.local``)."""
+"""The pipelines over the stages; the same code runs on a cluster (compiled) and here (``pipelines.local``).
 
-from pipelines.end_to_end import end_to_end
-from pipelines.prepare import prepare
-from pipelines.train import train
+``<name>`` is what a cluster gets: the stages, and a message when they have ended. ``<name>_stages`` has the outputs.
+"""
 
-PIPELINES = {"prepare": prepare, "train": train, "end_to_end": end_to_end}
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+NAMES = ("prepare", "train", "end_to_end", "refresh")
+
+
+def pipeline(name: str) -> Any:
+    """The pipeline that is compiled. Imported when it is asked for: importing builds it, with images and resources."""
+    return getattr(importlib.import_module(f"pipelines.{name}"), name)
+
+
+def stages(name: str) -> Any:
+    """The pipeline's stages alone, with their outputs: what runs on this machine."""
+    return getattr(importlib.import_module(f"pipelines.{name}"), f"{name}_stages")

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 from pathlib import Path
 
+from pipelines import NAMES, verbs as remote_verbs
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
 
 
 def compile_all(out: Path) -> list[Path]:
-    """Write ``<pipeline>.yaml`` for every pipeline into ``out``."""
+    """Write ``<pipeline>.yaml`` for every pipeline into ``out``: all of them, or none where one cannot be compiled."""
     from kfp import compiler
 
-    from pipelines import PIPELINES
+    from pipelines import pipeline
 
     out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, pipeline in PIPELINES.items():
-        compiler.Compiler().compile(pipeline, str(out / f"{name}.yaml"))
-        written.append(out / f"{name}.yaml")
-    return written
+    with tempfile.TemporaryDirectory(prefix=".compile-", dir=out) as temp:
+        for name in NAMES:
+            compiler.Compiler().compile(pipeline(name), str(Path(temp) / f"{name}.yaml"))
+        for name in NAMES:
+            (Path(temp) / f"{name}.yaml").replace(out / f"{name}.yaml")
+    return [out / f"{name}.yaml" for name in NAMES]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,13 +33,19 @@ def main(argv: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     make = verbs.add_parser("compile", help="write the YAML that a Kubeflow Pipelines server takes")
     make.add_argument("--out", type=Path, default=Path("build/pipelines"))
+    make.add_argument("--resources", help="what steps ask the cluster for: a YAML file, gpu or cpu (default: gpu)")
     run = verbs.add_parser("run", help="run a pipeline here, every step in a process of its own")
-    run.add_argument("pipeline", choices=["prepare", "train", "end_to_end"])
+    run.add_argument("pipeline", choices=NAMES)
     run.add_argument("argument", nargs="*", help="name=value, the pipeline's own parameters (source=…, store=…)")
     run.add_argument("--config", default="default", help="experiment: a name, a YAML file or JSON")
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one value")
+    remote_verbs.add(verbs)
     told = parser.parse_args(argv)
     try:
+        if getattr(told, "resources", None):
+            os.environ["POSEWATCH_RESOURCES"] = told.resources
+        if hasattr(told, "act"):
+            return int(told.act(told))
         if told.verb == "compile":
             for path in compile_all(told.out):
                 print(path)

@@ -6,9 +6,10 @@ from kfp import dsl
 
 from components.label_gate.component import label_gate
 from components.label_import.component import label_import
-from pipelines.prepare import prepare
-from pipelines.tasks import task
-from pipelines.train import train
+from components.notify.component import notify
+from pipelines.prepare import prepare_stages
+from pipelines.tasks import at_the_end, config, task
+from pipelines.train import train_stages
 
 
 class Served(NamedTuple):
@@ -17,8 +18,10 @@ class Served(NamedTuple):
     report: str
 
 
-@dsl.pipeline(name="posewatch-end-to-end", description="Raw video to a served, measured recogniser")
-def end_to_end(source: str, store: str, config: str, labels: str = "", about: str = "") -> Served:
+@dsl.pipeline(name="posewatch-end-to-end-stages", description="Raw video to a served, measured recogniser")
+def end_to_end_stages(
+    source: str, store: str, config: str, labels: str = "", about: str = "", shard_size: int = 50
+) -> Served:
     """The whole way.
 
     Args:
@@ -27,12 +30,32 @@ def end_to_end(source: str, store: str, config: str, labels: str = "", about: st
         config: the whole experiment as JSON.
         labels: label files to import (a folder, a labels.csv or an s3:// URI); empty when people label in the web app.
         about: a remark that the report prints, on where the videos come from.
+        shard_size: videos that one pod takes.
     """
-    ready = prepare(source=source, store=store, config=config)
+    ready = prepare_stages(source=source, store=store, config=config, shard_size=shard_size)
     clips, skeletons = ready.outputs["clips"], ready.outputs["skeletons"]
     brought = task(
         label_import(store=store, clips=clips, labels=labels, config=config, after=ready.outputs["queued"]), cache=False
     )
     enough = task(label_gate(store=store, clips=clips, config=config), cache=False).after(brought)
-    made = train(clips=clips, skeletons=skeletons, store=store, config=config, about=about).after(enough)
+    made = train_stages(clips=clips, skeletons=skeletons, store=store, config=config, about=about).after(enough)
     return Served(made.outputs["model"], made.outputs["endpoint"], made.outputs["report"])
+
+
+@dsl.pipeline(
+    name="posewatch-end-to-end", description="Raw video to a served, measured recogniser", pipeline_config=config()
+)
+def end_to_end(
+    source: str,
+    store: str,
+    config: str,
+    labels: str = "",
+    about: str = "",
+    shard_size: int = 50,
+    webhook: str = "",
+):
+    """``end_to_end_stages``, and a message to ``webhook`` when it has ended."""
+    with dsl.ExitHandler(at_the_end(notify(pipeline="end_to_end", webhook=webhook))):
+        end_to_end_stages(
+            source=source, store=store, config=config, labels=labels, about=about, shard_size=shard_size
+        )

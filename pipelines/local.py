@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from pipelines import stages
 from posewatch import stack
 from posewatch.errors import InputError, PosewatchError
 
 
 def run_local(name: str, arguments: dict[str, Any], home: Path | None = None) -> dict[str, Any]:
-    """Run ``prepare``, ``train`` or ``end_to_end`` here and return its outputs.
+    """Run the stages of ``prepare``, ``train``, ``end_to_end`` or ``refresh`` here and return its outputs.
 
     The store and the served model are those of the embedded stack when it is up, else what the environment names.
     Raises PosewatchError when a step fails; the step's own message is on the log.
@@ -36,9 +36,18 @@ def run_local(name: str, arguments: dict[str, Any], home: Path | None = None) ->
         raise_on_error=True,
         enable_caching=False,
     )
-    pipeline = getattr(importlib.import_module("pipelines"), name)
+    pipeline = without_retries(stages(name))
     try:
         task = pipeline(**arguments)
     except RuntimeError as error:
         raise PosewatchError(f"the pipeline {name} failed: {str(error).splitlines()[0]}") from error
     return dict(task.outputs)
+
+
+def without_retries(pipeline: Any) -> Any:
+    """Retries are for a cluster's lost nodes; here a failure is the stage's own, and should be said at once."""
+    spec = pipeline.pipeline_spec
+    for dag in (spec.root.dag, *(c.dag for c in spec.components.values() if c.HasField("dag"))):
+        for task in dag.tasks.values():
+            task.ClearField("retry_policy")
+    return pipeline

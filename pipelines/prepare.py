@@ -4,12 +4,16 @@ from typing import NamedTuple
 
 from kfp import dsl
 
+from components.gather.component import gather
 from components.ingest.component import ingest
 from components.mask.component import mask
+from components.notify.component import notify
 from components.pose.component import pose
 from components.queue_clips.component import queue_clips
+from components.shards.component import shards
 from components.split.component import split
-from pipelines.tasks import task
+from pipelines.resources import resources
+from pipelines.tasks import at_the_end, config, task
 
 
 class Prepared(NamedTuple):
@@ -18,20 +22,36 @@ class Prepared(NamedTuple):
     queued: int
 
 
-@dsl.pipeline(name="posewatch-prepare", description="Raw video to masked clips, skeletons and a labelling queue")
-def prepare(source: str, store: str, config: str) -> Prepared:
-    """Everything that needs no person.
+@dsl.pipeline(name="posewatch-prepare-stages", description="Raw video to masked clips, skeletons and a labelling queue")
+def prepare_stages(source: str, store: str, config: str, shard_size: int = 50) -> Prepared:
+    """Everything that needs no person; masking, clips and skeletons shard by shard.
 
     Args:
         source: a folder of videos, or an s3:// URI.
         store: object store, s3://bucket[/prefix].
         config: the whole experiment as JSON (``python -m pipelines`` resolves a name to it).
+        shard_size: videos that one pod takes.
     """
     raw = task(ingest(store=store, source=source), cache=False)
-    masked = task(mask(store=store, raw=raw.outputs["Output"], config=config))
-    clips = task(split(store=store, masked=masked.outputs["Output"], config=config))
-    skeletons = task(pose(store=store, clips=clips.outputs["Output"], config=config))
+    parts = task(shards(store=store, raw=raw.outputs["Output"], size=shard_size))
+    with dsl.ParallelFor(parts.output, parallelism=resources().parallelism) as part:
+        masked = task(mask(store=store, raw=part, config=config))
+        cut = task(split(store=store, masked=masked.outputs["Output"], config=config))
+        posed = task(pose(store=store, clips=cut.outputs["Output"], config=config))
+    clips = task(gather(store=store, parts=dsl.Collected(cut.outputs["Output"])))
+    skeletons = task(gather(store=store, parts=dsl.Collected(posed.outputs["Output"])))
     queued = task(
         queue_clips(store=store, clips=clips.outputs["Output"], skeletons=skeletons.outputs["Output"]), cache=False
     )
     return Prepared(clips.outputs["Output"], skeletons.outputs["Output"], queued.output)
+
+
+@dsl.pipeline(
+    name="posewatch-prepare",
+    description="Raw video to masked clips, skeletons and a labelling queue",
+    pipeline_config=config(),
+)
+def prepare(source: str, store: str, config: str, shard_size: int = 50, webhook: str = ""):
+    """``prepare_stages``, and a message to ``webhook`` when it has ended."""
+    with dsl.ExitHandler(at_the_end(notify(pipeline="prepare", webhook=webhook))):
+        prepare_stages(source=source, store=store, config=config, shard_size=shard_size)

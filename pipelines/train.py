@@ -9,13 +9,14 @@ from components.dataset.component import dataset
 from components.deploy.component import deploy
 from components.evaluate.component import evaluate
 from components.export.component import export
+from components.notify.component import notify
 from components.publish.component import publish
 from components.report.component import report
 from components.score.component import score
 from components.smoke_test.component import smoke_test
 from components.snapshot.component import snapshot
 from components.train.component import train as fit
-from pipelines.tasks import task
+from pipelines.tasks import at_the_end, config, task
 
 
 class Trained(NamedTuple):
@@ -24,8 +25,8 @@ class Trained(NamedTuple):
     report: str
 
 
-@dsl.pipeline(name="posewatch-train", description="Labelled clips to a served, measured recogniser")
-def train(clips: str, skeletons: str, store: str, config: str, about: str = "") -> Trained:
+@dsl.pipeline(name="posewatch-train-stages", description="Labelled clips to a served, measured recogniser")
+def train_stages(clips: str, skeletons: str, store: str, config: str, about: str = "") -> Trained:
     """Everything after people have labelled.
 
     Args:
@@ -62,3 +63,14 @@ def train(clips: str, skeletons: str, store: str, config: str, about: str = "") 
         )
     )
     return Trained(model, endpoint, page.outputs["Output"])
+
+
+@dsl.pipeline(
+    name="posewatch-train",
+    description="Labelled clips to a served, measured recogniser",
+    pipeline_config=config(),
+)
+def train(clips: str, skeletons: str, store: str, config: str, about: str = "", webhook: str = ""):
+    """``train_stages``, and a message to ``webhook`` when it has ended."""
+    with dsl.ExitHandler(at_the_end(notify(pipeline="train", webhook=webhook))):
+        train_stages(clips=clips, skeletons=skeletons, store=store, config=config, about=about)

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("serving"), install_kfp_package=False)
 def benchmark(store: str, onnx: str, checkpoint: str, data: str, config: str, metrics: dsl.Output[dsl.Metrics]) -> str:
     """Measures latency and throughput: PyTorch, ONNX Runtime, Triton, Triton with dynamic batching.
 

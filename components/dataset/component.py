@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("base"), install_kfp_package=False)
 def dataset(store: str, snapshot: str, skeletons: str, config: str, data: dsl.Output[dsl.Dataset]) -> str:
     """Freezes labels and skeletons as a dataset, split by source video.
 

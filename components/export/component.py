@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("train"), install_kfp_package=False)
 def export(store: str, checkpoint: str, config: str, model: dsl.Output[dsl.Model]) -> str:
     """Exports a checkpoint to ONNX and checks that both answer alike.
 

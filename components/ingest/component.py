@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("base"), install_kfp_package=False)
 def ingest(store: str, source: str, videos: dsl.Output[dsl.Dataset]) -> str:
     """Brings raw videos into the store, named by their content.
 

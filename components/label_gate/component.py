@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("base"), install_kfp_package=False)
 def label_gate(store: str, clips: str, config: str, metrics: dsl.Output[dsl.Metrics]) -> None:
     """Waits until every class has enough labelled clips, or fails with a clear message.
 

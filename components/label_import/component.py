@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("base"), install_kfp_package=False)
 def label_import(
     store: str, clips: str, labels: str, config: str, after: int, metrics: dsl.Output[dsl.Metrics]
 ) -> None:

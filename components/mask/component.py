@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("masking"), install_kfp_package=False)
 def mask(store: str, raw: str, config: str, made: dsl.Output[dsl.Dataset]) -> str:
     """Keeps the people of every video and makes everything else black.
 

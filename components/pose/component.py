@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("pose"), install_kfp_package=False)
 def pose(store: str, clips: str, config: str, made: dsl.Output[dsl.Dataset]) -> str:
     """Estimates the skeletons of every clip.
 

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("serving"), install_kfp_package=False)
 def publish(store: str, onnx: str, config: str, repository: dsl.Output[dsl.Model]) -> str:
     """Writes an immutable version of the Triton model repository.
 

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("base"), install_kfp_package=False)
 def queue_clips(store: str, clips: str, skeletons: str) -> int:
     """Puts the clips of a set on the labelers' queue.
 

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("serving"), install_kfp_package=False)
 def report(
     store: str, evaluation: str, bench: str, scores: str, smoke: str, about: str, page: dsl.Output[dsl.HTML]
 ) -> str:

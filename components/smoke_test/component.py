@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("serving"), install_kfp_package=False)
 def smoke_test(store: str, endpoint: str, data: str, onnx: str, model: str, metrics: dsl.Output[dsl.Metrics]) -> str:
     """Sends held-out clips to the endpoint and compares with the exported model.
 

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("base"), install_kfp_package=False)
 def snapshot(store: str, clips: str, config: str, labels: dsl.Output[dsl.Dataset]) -> str:
     """Freezes the current labels of a set's clips.
 

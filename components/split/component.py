@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("base"), install_kfp_package=False)
 def split(store: str, masked: str, config: str, made: dsl.Output[dsl.Dataset]) -> str:
     """Splits masked videos into clips of a fixed length.
 

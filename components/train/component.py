@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components.image import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("train"), install_kfp_package=False)
 def train(store: str, data: str, config: str, model: dsl.Output[dsl.Model]) -> str:
     """Trains the recogniser, here or as a job on several nodes; goes on after a crash.
 

@@ -318,6 +318,17 @@ def _label(args: argparse.Namespace) -> int:
         return 0
 
 
+def _pipeline(args: argparse.Namespace) -> int:
+    import subprocess
+
+    if not Path("pipelines/__main__.py").is_file():
+        raise InputError("no pipelines here: run this at the root of a checkout")
+    try:
+        return subprocess.run([sys.executable, "-m", "pipelines", *args.words], check=False).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
 def build_parser() -> argparse.ArgumentParser:
     """All verbs with their options."""
     parser = argparse.ArgumentParser(prog="posewatch", description="From raw CCTV video to a served recogniser.")
@@ -403,6 +414,10 @@ def build_parser() -> argparse.ArgumentParser:
     onnx_verbs.inspect_options(
         verb("inspect", onnx_verbs.inspect, "what is in an exported file", parent=common, into=onnx)
     )
+    made = verb(
+        "pipeline", _pipeline, "Kubeflow: compile, run, submit, runs, logs, upload-version, schedule", parent=common
+    )
+    made.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="the verb with its options; --help lists")
     verb("publish", _publish, "write an immutable version of the model repository", "onnx")
     made = verb("deploy", _deploy, "serve a published version", "model")
     kube_verbs.deploy_options(made)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.artifact import Artifact, Job, members, produce
-from posewatch.config import ServingConfig, canonical
+from posewatch.config import LabelConfig, ServingConfig, canonical
 from posewatch.errors import ServingError
+from posewatch.labels.store import LabelStore
 from posewatch.progress import Progress
 from posewatch.recognition.dataset import ClipSet, resample
 from posewatch.stages.dataset import read
@@ -31,6 +32,23 @@ def connect(endpoint: str) -> Any:
     if "://" not in endpoint:
         raise ServingError(f"bad endpoint {endpoint!r}: write grpc://host:port/model or http://host:port/model")
     return open_predictor(endpoint)
+
+
+def ask_again(
+    clips: Artifact, skeletons: Artifact, labels: LabelStore, endpoint: str, version: str, config: LabelConfig
+) -> dict[str, int]:
+    """One round of active learning with a served model: score what nobody has labelled, order the queue by its doubt.
+
+    ``version`` is what the labeling page calls the model (empty: the endpoint's last part). Returns the numbers of
+    clips scored, ordered and left to chance.
+    """
+    from posewatch.stages.label import refresh
+
+    predictor = connect(endpoint)
+    try:
+        return refresh(clips, skeletons, labels, predictor, version or endpoint.rsplit("/", 1)[-1], config)
+    finally:
+        predictor.close()
 
 
 def inputs(clips: ClipSet, frames: int, people: int) -> NDArray[np.float32]:

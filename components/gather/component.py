@@ -1,0 +1,21 @@
+"""Joins the sets that shards made to one set, the same as without shards."""
+
+from kfp import dsl
+
+from components.image import image
+
+
+@dsl.component(base_image=image("base"), install_kfp_package=False)
+def gather(store: str, parts: list[str], made: dsl.Output[dsl.Dataset]) -> str:
+    """Joins the sets that shards made to one set, the same as without shards.
+
+    Args:
+        store: object store, s3://bucket[/prefix].
+        parts: URIs of sets of one stage, in the order of the shards.
+    """
+    from posewatch.artifact import describe, get
+    from posewatch.stages.shard import join
+    from posewatch.store import open_store
+
+    where = open_store(store)
+    return describe(join(where, [get(where, uri) for uri in parts]), made)

@@ -1,0 +1,19 @@
+"""Tells a webhook how a run ended; does nothing without one."""
+
+from kfp import dsl
+
+from components.image import image
+
+
+@dsl.component(base_image=image("base"), install_kfp_package=False)
+def notify(pipeline: str, webhook: str, status: dsl.PipelineTaskFinalStatus) -> None:
+    """Tells a webhook how a run ended; does nothing without one.
+
+    Args:
+        pipeline: what the message calls the run.
+        webhook: an http(s) URL; empty takes POSEWATCH_WEBHOOK, where the cluster's secret has one.
+        status: the run's final state, filled in by the engine.
+    """
+    from posewatch.notify import tell
+
+    tell(webhook, pipeline, status.state, status.pipeline_job_resource_name, status.error_message or "")

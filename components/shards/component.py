@@ -1,0 +1,22 @@
+"""Divides a set of raw videos into shards of few videos, for stages that run side by side."""
+
+from kfp import dsl
+
+from components.image import image
+
+
+@dsl.component(base_image=image("base"), install_kfp_package=False)
+def shards(store: str, raw: str, size: int) -> list[str]:
+    """Divides a set of raw videos into shards of few videos, for stages that run side by side.
+
+    Args:
+        store: object store, s3://bucket[/prefix].
+        raw: URI of a set of raw videos.
+        size: videos in a shard, at most; more where there would be too many shards.
+    """
+    from posewatch.artifact import get
+    from posewatch.stages.shard import divide
+    from posewatch.store import open_store
+
+    where = open_store(store)
+    return [part.uri for part in divide(where, get(where, raw), size)]

@@ -1,0 +1,41 @@
+"""refresh: a round of active learning. The served model scores what nobody has labelled; the queue follows its doubt."""
+
+from kfp import dsl
+
+from components.notify.component import notify
+from components.refresh.component import refresh as ask
+from pipelines.tasks import at_the_end, config, task
+
+
+@dsl.pipeline(name="posewatch-refresh-stages", description="The labelers' queue in the order of the model's doubt")
+def refresh_stages(clips: str, skeletons: str, store: str, config: str, endpoint: str, version: str = "") -> int:
+    """One round; returns the number of clips that were scored.
+
+    Args:
+        clips: URI of a set of clips, from ``prepare``.
+        skeletons: URI of the set of their skeletons, from ``prepare``.
+        store: object store, s3://bucket[/prefix].
+        config: the whole experiment as JSON.
+        endpoint: where the model is served, grpc://host:port/name.
+        version: what the labeling page calls the model; empty takes its name.
+    """
+    asked = task(
+        ask(store=store, clips=clips, skeletons=skeletons, endpoint=endpoint, version=version, config=config),
+        cache=False,
+    )
+    return asked.outputs["Output"]
+
+
+@dsl.pipeline(
+    name="posewatch-refresh",
+    description="The labelers' queue in the order of the model's doubt",
+    pipeline_config=config(),
+)
+def refresh(
+    clips: str, skeletons: str, store: str, config: str, endpoint: str, version: str = "", webhook: str = ""
+):
+    """``refresh_stages``, and a message to ``webhook`` when it has ended."""
+    with dsl.ExitHandler(at_the_end(notify(pipeline="refresh", webhook=webhook))):
+        refresh_stages(
+            clips=clips, skeletons=skeletons, store=store, config=config, endpoint=endpoint, version=version
+        )

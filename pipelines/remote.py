@@ -1,0 +1,228 @@
+"""Talk to a Kubeflow Pipelines server: submit, list, follow, upload and schedule. Errors are one line with a remedy."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from posewatch.errors import InputError, NotAllowed, NotFound, PosewatchError
+
+HOST = "KF_PIPELINES_ENDPOINT"
+TOKEN = "POSEWATCH_KFP_TOKEN"
+IN_CLUSTER = "http://ml-pipeline.{namespace}.svc.cluster.local:8888"
+MOUNTED = Path("/var/run/secrets/kubeflow/pipelines/token")
+FORWARD = "kubectl -n kubeflow port-forward svc/ml-pipeline 8888:8888, then --host http://127.0.0.1:8888"
+ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+
+
+class Remote:
+    """A server that has answered. ``host`` empty: KF_PIPELINES_ENDPOINT, else, in a pod, the cluster's own service.
+
+    The token (POSEWATCH_KFP_TOKEN or ``token_file``; in a pod the mounted one) never stands on a command line.
+    Raises InputError without a host, NotAllowed for a refused token, PosewatchError where nobody answers.
+    """
+
+    def __init__(self, host: str = "", token_file: Path | None = None, namespace: str = "", ca: str = "") -> None:
+        host = host or os.environ.get(HOST, "")
+        inside = not host and "KUBERNETES_SERVICE_HOST" in os.environ
+        if inside:
+            host = IN_CLUSTER.format(namespace=os.environ.get("POSEWATCH_KFP_NAMESPACE", "kubeflow"))
+        if not host:
+            raise InputError(f"no Kubeflow Pipelines server: give --host or set {HOST} ({FORWARD})")
+        if not host.startswith(("http://", "https://")):
+            raise InputError(f"--host must be an http:// or https:// URL, not {host!r}")
+        self.host, self.namespace = host.rstrip("/"), namespace or None
+        token = _token(token_file, inside)
+        self._token = token
+        self._ca = ca or None
+        self.read("/apis/v2beta1/healthz")
+        import kfp
+
+        with _quiet(), self.errors():
+            self.client = kfp.Client(
+                host=self.host, existing_token=token or None, namespace=namespace or "kubeflow", ssl_ca_cert=self._ca
+            )
+
+    def read(self, path: str) -> bytes:
+        """GET a path of the server, with the token."""
+        import ssl
+
+        request = urllib.request.Request(self.host + path)
+        if self._token:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        context = None
+        if self.host.startswith("https"):
+            try:
+                context = ssl.create_default_context(cafile=self._ca)
+            except OSError as error:
+                raise InputError(f"--ca {self._ca} cannot be read: {error}") from None
+        try:
+            with urllib.request.urlopen(request, timeout=15, context=context) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise self._refusal(error.code, path) from None
+        except OSError as error:
+            raise self._unreachable(getattr(error, "reason", error)) from None
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Whatever the client raises, as one line of ours."""
+        import json
+
+        import kfp_server_api
+        import urllib3
+
+        try:
+            yield
+        except kfp_server_api.ApiException as error:
+            try:
+                said = json.loads(error.body or "{}")
+                text = said.get("error_message") or said.get("message") or said.get("error") or ""
+            except (ValueError, AttributeError):
+                text = ""
+            raise self._refusal(error.status or 0, " ".join(str(text).split())[:300]) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._unreachable(error) from None
+        except (ValueError, RuntimeError) as error:
+            raise PosewatchError(f"{self.host}: {' '.join(str(error).split())[:300]}") from None
+
+    def _refusal(self, status: int, about: str) -> PosewatchError:
+        about = f": {about}" if about else ""
+        if status in (401, 403):
+            return NotAllowed(f"{self.host} refuses (HTTP {status}){about}; set {TOKEN} or --token-file, and --namespace")
+        if status == 404:
+            return NotFound(f"{self.host} knows no such thing{about} (is it a Kubeflow Pipelines 2 server?)")
+        return PosewatchError(f"{self.host} answers HTTP {status}{about}")
+
+    def _unreachable(self, error: object) -> PosewatchError:
+        text = " ".join(str(error).split())[:200]
+        return PosewatchError(f"no answer from {self.host}: {text} (is it the right --host? from outside: {FORWARD})")
+
+    def submit(self, package: Path, arguments: dict[str, Any], experiment: str, name: str, account: str = "") -> str:
+        """Start a run of a compiled pipeline; returns its id."""
+        with _quiet(), self.errors():
+            made = self.client.create_experiment(experiment, namespace=self.namespace)
+            run = self.client.run_pipeline(
+                made.experiment_id, name, str(package), params=arguments, service_account=account or None
+            )
+        return str(run.run_id)
+
+    def runs(self, limit: int = 20) -> list[dict[str, str]]:
+        """The newest runs: id, name, state and when they were made."""
+        with _quiet(), self.errors():
+            found = self.client.list_runs(page_size=limit, sort_by="created_at desc", namespace=self.namespace)
+        return [_row(run) for run in found.runs or []]
+
+    def run(self, run_id: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+        """A run and its tasks in order: name, state, pod and error. Raises NotFound."""
+        with _quiet(), self.errors():
+            found = self.client.get_run(run_id)
+        details = (found.run_details.task_details if found.run_details else None) or []
+        tasks = [
+            {
+                "name": task.display_name or "",
+                "state": task.state or "",
+                "pod": next((c.pod_name for c in task.child_tasks or [] if c.pod_name), task.pod_name or ""),
+                "error": " ".join((task.error.message or "").split()) if task.error else "",
+                "started": str(task.start_time or ""),
+            }
+            for task in details
+        ]
+        return _row(found), sorted(tasks, key=lambda t: (t["started"], t["name"]))
+
+    def wait(self, run_id: str, every_s: float = 10.0) -> dict[str, str]:
+        """Poll until the run has ended; an answer that fails is asked for again, six times in a row at most."""
+        missed = 0
+        while True:
+            try:
+                row, _ = self.run(run_id)
+                missed = 0
+                if row["state"] in ENDED:
+                    return row
+            except (NotFound, NotAllowed):
+                raise
+            except PosewatchError:
+                missed += 1
+                if missed > 5:
+                    raise
+            time.sleep(every_s)
+
+    def log(self, run_id: str, pod: str) -> str | None:
+        """What a step's pod wrote; None where the server keeps no logs and the pod is gone."""
+        try:
+            return self.read(f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log").decode(errors="replace")
+        except NotFound:
+            return None
+        except NotAllowed:
+            raise
+        except PosewatchError as error:
+            if "HTTP 5" in str(error):
+                return None
+            raise
+
+    def upload(self, package: Path, name: str, version: str) -> tuple[str, str]:
+        """Make ``version`` of the pipeline ``name`` (made when it is new); returns both ids. The same version again is kept."""
+        with _quiet(), self.errors():
+            found = self.client.get_pipeline_id(name)
+            if found is None:
+                made = self.client._upload_api.upload_pipeline(str(package), name=name, namespace=self.namespace)
+                found = made.pipeline_id
+            known = self.client.list_pipeline_versions(found, page_size=100, sort_by="created_at desc")
+            for item in known.pipeline_versions or []:
+                if item.display_name == version:
+                    return str(found), str(item.pipeline_version_id)
+            new = self.client.upload_pipeline_version(str(package), version, pipeline_id=found)
+        return str(found), str(new.pipeline_version_id)
+
+    def schedule(self, package: Path, arguments: dict[str, Any], experiment: str, name: str, cron: str) -> str:
+        """Run a compiled pipeline again and again, one run at a time; a missed turn is left out. Returns the id."""
+        with _quiet(), self.errors():
+            made = self.client.create_experiment(experiment, namespace=self.namespace)
+            job = self.client.create_recurring_run(
+                made.experiment_id,
+                name,
+                cron_expression=cron,
+                max_concurrency=1,
+                no_catchup=True,
+                params=arguments,
+                pipeline_package_path=str(package),
+            )
+        return str(job.recurring_run_id)
+
+
+def _row(run: Any) -> dict[str, str]:
+    error = " ".join((run.error.message or "").split()) if run.error else ""
+    made = str(run.created_at or "")
+    return {"run": run.run_id, "name": run.display_name or "", "state": run.state or "", "created": made, "error": error}
+
+
+def _token(file: Path | None, inside: bool) -> str:
+    if file is None and os.environ.get(TOKEN):
+        return os.environ[TOKEN].strip()
+    if file is None and inside and MOUNTED.is_file():
+        file = MOUNTED
+    if file is None:
+        return ""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InputError(f"the token in {file} cannot be read: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """kfp's client prints links and warnings, and logs traces, where we say one line."""
+    logging.getLogger().setLevel(logging.CRITICAL)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
