@@ -60,9 +60,7 @@ class Rollout:
         state = look(self.config, self.context)
         fresh = state.stable is None or same(state.stable, release)
         if state.stable is None and percent < 100 and self.progress is not None:
-            self.progress.say(
-                f"nothing serves {self.config.name} yet: version {release.version} gets all of the traffic"
-            )
+            self.progress.say(f"nothing serves {self.config.name} yet: {release.version} gets all of the traffic")
         if not fresh and state.canary and not same(state.canary, release) and state.traffic:
             raise InputError(
                 f"version {state.canary.version} is a canary with {state.traffic} % of the traffic: promote or roll it"
