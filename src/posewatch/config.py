@@ -307,6 +307,8 @@ class ServingConfig:
     """Of each replica on a cluster."""
     min_replicas: int = 1
     max_replicas: int = 1
+    canary_percent: int = 100
+    """Share of the traffic that a new version gets on a cluster; below 100 it waits for `posewatch promote`."""
     smoke_clips: int = 64
     """Held-out clips at most that a version must answer like its export before it is given traffic."""
     ready_timeout_s: float = 900.0

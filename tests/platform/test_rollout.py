@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,11 +178,9 @@ def test_a_version_that_answers_wrongly_never_gets_traffic(api: Any, kserve: Con
 def test_the_first_version_has_nothing_to_fall_back_on(api: Any, kserve: Controller, versions: Any) -> None:
     kserve.serves = False
     one, two, _ = versions
-    with pytest.raises(InputError, match=r"no traffic to share: leave --canary-percent out"):
-        put(kserve, one, percent=10)
     kserve.broken.add(name(one))
     with pytest.raises(ServingError, match=r"does not serve, and none did before it.*BlockedByFailedLoad"):
-        put(kserve, one)
+        put(kserve, one, percent=10)
     assert acts(kserve) == [("admitted", name(one)), ("rejected", name(one))]
     put(kserve, two)
     assert live(api) == (name(two), "", 0), "a broken first version does not stand in the way"
@@ -391,3 +390,51 @@ def test_canary_names_are_short_and_differ() -> None:
     for made in names:
         assert re.fullmatch(r"v[a-z0-9]([-a-z0-9]*[a-z0-9])?", made)
         assert len(f"{'a' * 40}-{made}-predictor") <= 63
+
+
+def test_the_commands(
+    api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a user types them."""
+    from posewatch.cli import main
+
+    kserve.serves = False
+    monkeypatch.setattr("posewatch.store.open_store", lambda uri: kserve.store)
+    monkeypatch.setenv("POSEWATCH_USER", "ada")
+    one, two, _ = versions
+    common = ["--set", "serving.target=kserve", "--set", "serving.min_f1=0.8"]
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments, *common])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    def deploy(made: Version, *options: str) -> tuple[int, str, str]:
+        given = ("deploy", made.model.uri, "--evaluation", made.evaluation.uri, "--skip-smoke-test")
+        return run(*given, *options)
+
+    assert run("history")[:2] == (0, "nothing was deployed yet\n")
+    code, _, said = run("promote")
+    assert code == 2
+    assert said == "posewatch: posewatch/abnormal has no canary: `posewatch deploy` makes one\n"
+    assert deploy(one)[0] == 0
+    assert deploy(two, "--canary-percent", "101")[0] == 2
+    assert deploy(two, "--canary-percent", "25")[0] == 0
+    assert live(api) == (name(one), name(two), 25)
+    assert run("promote", "--skip-smoke-test")[0] == 0
+    code, out, _ = run("rollback", "--skip-smoke-test", "--reason", "too many alarms")
+    assert (code, out) == (0, f"{kserve.url}/abnormal serves version {name(one)}\n")
+    _, out, _ = run("history")
+    head, newest = out.splitlines()[:2]
+    assert head.split() == ["when", "act", "version", "traffic", "by", "figures", "digest", "remark"]
+    assert newest.split()[2:] == [
+        "rolled-back", name(one), "100", "%", "ada", "f1=0.9", "parity=2e-06", one.model.digest[:12],
+        "too", "many", "alarms",
+    ]  # fmt: skip
+    _, out, _ = run("history", "--json")
+    assert [row["act"] for row in json.loads(out)] == [
+        "admitted", "live", "admitted", "canary", "live", "rolled-back"
+    ]  # fmt: skip
+    common[1] = "serving.target=embedded"
+    assert "set serving.target=kserve (it is 'embedded')" in run("rollback")[2]
+    assert "shares no traffic" in deploy(two, "--canary-percent", "25")[2]

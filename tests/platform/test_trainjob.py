@@ -27,7 +27,7 @@ from posewatch.store import FolderStore  # noqa: E402
 
 from .trainer import TRAINJOBS, Trainer  # noqa: E402
 
-TINY = TrainConfig(width=0.1, prototypes=4, frames=12, people=1, epochs=1, batch=8, threads=1, validation=0.0)
+TINY = TrainConfig(width=0.1, prototypes=4, frames=12, people=1, epochs=1, batch=4, threads=1, validation=0.0)
 TRAINER = TrainerConfig(nodes=2, processes=2, image="posewatch/train:abc123", memory="2Gi")
 
 
@@ -91,7 +91,7 @@ def test_what_cannot_run_is_refused_first(store: Bucket, tmp_path: Path, monkeyp
     data = dataset(store)
     for trainer, says in (
         (dataclasses.replace(TRAINER, image=""), r"set trainer.image, or POSEWATCH_IMAGE"),
-        (dataclasses.replace(TRAINER, nodes=3), r"train.batch 8 must be a multiple of the 6 processes"),
+        (dataclasses.replace(TRAINER, nodes=3), r"train.batch 4 must be a multiple of the 6 processes"),
         (dataclasses.replace(TRAINER, cpu="many"), r"trainer.cpu must be a quantity"),
     ):
         with pytest.raises(ConfigError, match=says):
@@ -161,21 +161,22 @@ class Nodes:
         trainer.condition(job, "Failed" if any(codes) else "Complete", f"exit codes {codes}")
 
 
+@pytest.mark.parametrize("validation", [0.0, pytest.param(0.2, marks=pytest.mark.slow)])
 def test_two_nodes_of_two_processes_train_what_one_process_does(
-    api: Any, recorder: Any, store: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    api: Any, recorder: Any, store: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str], validation: float
 ) -> None:
     """From the TrainJob to the checkpoint: nodes that share nothing but the store, four processes, gloo."""
-    data = dataset(store)
+    data, config = dataset(store), dataclasses.replace(TINY, validation=validation)
     nodes = Nodes(tmp_path, store)
     with Trainer(api, recorder, nodes) as trainer:
-        made = stage.train(store, data, TINY, dataclasses.replace(TRAINER, checkpoint_s=0))
+        made = stage.train(store, data, config, dataclasses.replace(TRAINER, checkpoint_s=0))
     assert api("GET", TRAINJOBS)["items"] == [], "cleaned up"
     assert len(trainer.jobs) == 1
     assert store.list("work/") == [], "what a retry would have needed has gone"
     said = capsys.readouterr().err
     assert said.count(f"{nodes.folder_uri}/{made.prefix}\n") == 1, "four processes print the result once"
     assert set(made.files) == {"checkpoint.pt", "config.yaml", "history.jsonl", "lineage.json"}
-    assert stage.train(store, data, TINY, TRAINER).digest == made.digest, "done is done: no job"
+    assert stage.train(store, data, config, TRAINER).digest == made.digest, "done is done: no job"
     assert len(trainer.jobs) == 1
 
     alone = Bucket(tmp_path / "alone")
@@ -185,7 +186,7 @@ def test_two_nodes_of_two_processes_train_what_one_process_does(
     single = [command[0], *command[3:]]
     clean = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "KUBECONFIG")}
     subprocess.run(single, check=True, env=clean | {"OMP_NUM_THREADS": "1"}, timeout=200, capture_output=True)
-    want = find(alone, job_of(one).where)
+    want = find(alone, job_of(one, config).where)
     assert want is not None
     a, b = (torch.load(x.fetch("checkpoint.pt", tmp_path), weights_only=True)["weights"] for x in (made, want))
     assert a.keys() == b.keys()

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
     pytest.skip("this torch has no gloo", allow_module_level=True)
 
+from posewatch.recognition import parallel  # noqa: E402
 from posewatch.recognition.dataset import write_pyskl  # noqa: E402
 
 STEP = """
@@ -92,6 +93,25 @@ def test_a_step_equals_that_of_one_process(tmp_path):
     memory = [one[f"{step} state contrast.memory"] for step in (0, 1)]
     assert not torch.equal(*memory), "the class memory must move"
     assert one["0 gradient prototypes.query.weight"].abs().max() > 0
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("dims", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_shares_of_a_dropout_are_the_dropout_of_the_whole(count, dims, monkeypatch):
+    """Whatever the order in memory, and for shares of a single clip, too."""
+    back = [dims.index(d) for d in range(3)]
+    whole = torch.randn([(4, 6, 5)[d] for d in dims]).permute(back)
+    assert whole.shape == (4, 6, 5)
+    torch.manual_seed(0)
+    want = torch.nn.functional.dropout(whole, 0.5, True)
+    n = 4 // count
+    monkeypatch.setattr(parallel, "world", lambda: count)
+    for rank in range(count):
+        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+        # as a process has it that never saw the others: its own clips, laid out alike
+        share = whole[rank * n : (rank + 1) * n].permute(dims).contiguous().permute(back)
+        torch.manual_seed(0)
+        assert torch.equal(parallel.dropout(share, 0.5, True), want[rank * n : (rank + 1) * n])
 
 
 @pytest.fixture

@@ -59,11 +59,8 @@ class Rollout:
         body(self.config, State(release, release))  # what cannot be deployed is refused before anything is recorded
         state = look(self.config, self.context)
         fresh = state.stable is None or same(state.stable, release)
-        if fresh and percent < 100 and state.stable is None:
-            raise InputError(
-                f"nothing serves {self.config.namespace}/{self.config.name} yet, so there is no traffic to share: leave"
-                " --canary-percent out"
-            )
+        if state.stable is None and percent < 100 and self.progress is not None:
+            self.progress.say(f"nothing serves {self.config.name} yet: {release.version} gets all of the traffic")
         if not fresh and state.canary and not same(state.canary, release) and state.traffic:
             raise InputError(
                 f"version {state.canary.version} is a canary with {state.traffic} % of the traffic: promote or roll it"

@@ -19,7 +19,7 @@ def deploy_options(parser: argparse.ArgumentParser) -> None:
     """What ``posewatch deploy`` takes besides the model."""
     parser.add_argument("--evaluation", help="evaluation of this model: its F1 and robustness must pass the gates")
     parser.add_argument(
-        "--canary-percent", type=int, default=100, metavar="N", help="give it N %% of the traffic, until `promote`"
+        "--canary-percent", type=int, metavar="N", help="give it N %% of the traffic, until `promote` (default: all)"
     )
     parser.add_argument(
         "--override-gates", default="", metavar="REASON", help="serve it although it misses a gate; kept in the history"

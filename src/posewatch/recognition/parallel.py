@@ -106,7 +106,8 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return F.dropout(x, p, training)
     n, shape = len(x), (len(x) * world(), *x.shape[1:])
     # Masks are drawn in the order in which a tensor lies in memory, which need not be that of its dimensions.
-    order = sorted(range(x.dim()), key=lambda dim: x.stride()[dim], reverse=True)
+    # A share of one clip has the stride of the dimension outside of it.
+    order = sorted(range(x.dim()), key=lambda dim: (x.stride()[dim], x.shape[dim]), reverse=True)
     mask = torch.ones([shape[dim] for dim in order], dtype=x.dtype, device=x.device)
     mask = mask.permute([order.index(dim) for dim in range(x.dim())])
     return x * F.dropout(mask, p, True)[rank() * n : (rank() + 1) * n]

@@ -24,7 +24,7 @@ def deploy(
     *,
     robustness: RobustnessConfig | None = None,
     force: bool = False,
-    percent: int = 100,
+    percent: int | None = None,
     override: str = "",
     smoke: bool = True,
     smoke_url: str = "",
@@ -32,7 +32,8 @@ def deploy(
     """Serve a published version and return its endpoint, ``grpc://host:port/<model name>`` or ``http://…``.
 
     A model that misses its gates (``min_f1``, ``robustness``, parity of the export) is refused with ServingError before
-    anything changes, unless ``override`` gives the reason. On a cluster ``percent`` of the traffic goes to it,
+    anything changes, unless ``override`` gives the reason. On a cluster ``percent`` of the traffic goes to it (default:
+    ``config.canary_percent``),
     ``smoke`` compares its answers on held-out clips with the export before it gets any (at ``smoke_url`` instead of
     KServe's address, where that is given), and ``force`` takes over fields of the service that another manager owns.
     """
@@ -40,12 +41,13 @@ def deploy(
     require(gates, override)
     with Progress("deploy", 1, "model") as progress:
         if config.target == "embedded":
-            if percent != 100:
+            if percent not in (None, 100):
                 raise InputError("the embedded Triton shares no traffic: --canary-percent needs serving.target=kserve")
             endpoint = _embedded(model, config.name)
         elif config.target == "kserve":
             where = rollout(model.store, config, force=force, smoke=smoke, smoke_url=smoke_url, progress=progress)
-            endpoint = where.deploy(release(model), gates, override=override, percent=percent).uri
+            share = config.canary_percent if percent is None else percent
+            endpoint = where.deploy(release(model), gates, override=override, percent=share).uri
         else:
             raise ConfigError(f"serving.target must be 'embedded' or 'kserve', not {config.target!r}")
         progress.advance(note=endpoint)
