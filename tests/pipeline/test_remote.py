@@ -83,7 +83,7 @@ def test_logs_show_the_steps_and_what_failed_ones_wrote(server: Server, capsys: 
     server.state.runs["run-0"].run_details = api.V2beta1RunDetails(
         task_details=[
             detail(display_name="mask", state="FAILED", start_time=AT, child_tasks=[child(pod_name="pod-mask")],
-                   error=api.GooglerpcStatus(code=2, message="exit\nstatus 2")),
+                   error=api.GoogleRpcStatus(code=2, message="exit\nstatus 2")),
             detail(display_name="ingest", state="SUCCEEDED", start_time=AT.replace(minute=0), pod_name="pod-in"),
             detail(display_name="pose", state="FAILED", child_tasks=[child(pod_name="pod-gone")]),
         ]
@@ -121,7 +121,7 @@ def test_schedules_run_one_at_a_time(server: Server, capsys: pytest.CaptureFixtu
     (made,) = server.state.schedules
     assert capsys.readouterr().out == f"{made.recurring_run_id}\n"
     assert made.trigger["cron_schedule"]["cron"] == "0 0 3 * * *"
-    assert (made.max_concurrency, made.no_catchup, made.mode, made.display_name) == ("1", True, "ENABLE", "nightly")
+    assert (made.max_concurrency, made.no_catchup, made.mode, made.display_name) == (1, True, "ENABLE", "nightly")
     assert "six fields" in refused(capsys, "schedule", "refresh", *values, "--cron", "0 3 * * *")
 
 
