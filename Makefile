@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
+.PHONY: golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -36,8 +36,17 @@ test: setup lint ## all quick tests, with the real S3 server and the real Triton
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 
-compile: $(STAMP) ## the pipelines as YAML in build/pipelines
-	@$(BIN)/python -m pipelines compile
+compile: $(STAMP) ## the pipelines as YAML in build/pipelines; RESOURCES=my.yaml (or cpu) says what steps ask for
+	@$(BIN)/python -m pipelines compile $(if $(RESOURCES),--resources "$(RESOURCES)")
+
+golden: $(STAMP) ## renew the compiled pipelines that tests compare with
+	@POSEWATCH_IMAGE= POSEWATCH_RESOURCES= POSEWATCH_IMAGES=registry.example/posewatch POSEWATCH_TAG=abc123 $(BIN)/python -m pipelines compile --out tests/pipeline/golden
+
+images: ## the container images, tagged with the commit; KINDS="pose labeling" ARGS="--base-image IMAGE"
+	@$(PYTHON) Dockerfiles/images.py $(KINDS) $(ARGS)
+
+test-images: ## really build base, pose and labeling on a Debian base with buildah, and run them read-only: root, minutes
+	@$(PYTHON) Dockerfiles/try_images.py $(ARGS)
 
 up down status label: $(STAMP) ## the embedded servers; the labeling page
 	@$(BIN)/posewatch $@

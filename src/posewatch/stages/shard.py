@@ -22,9 +22,9 @@ def divide(store: ObjectStore, videos: Artifact, size: int) -> list[Artifact]:
     """
     if size < 1:
         raise InputError(f"a shard holds at least 1 video, not {size} (set shard_size)")
+    stage = _stage(videos)
     found = members(videos)
     size = max(size, -(-len(found) // MOST))
-    stage = _stage(videos)
     parts = [found[i : i + size] for i in range(0, len(found), size)]
     return [collect(store, stage, [row for row, _ in part], [artifact for _, artifact in part]) for part in parts]
 

@@ -1,0 +1,191 @@
+"""`posewatch pipeline` against a server that speaks Kubeflow Pipelines' REST API (see kfp_server: no real one)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import kfp_server_api as api
+import pytest
+from kfp_server import AT, Server
+
+from pipelines.__main__ import main
+from pipelines.remote import Remote
+
+VALUES = ["source=s3://videos/in", "store=s3://posewatch"]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    made = Server()
+    for name in ("POSEWATCH_IMAGE", "POSEWATCH_KFP_TOKEN", "POSEWATCH_STORE", "POSEWATCH_RESOURCES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("POSEWATCH_TAG", "abc123")
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", made.url)
+    yield made
+    made.close()
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line in which a command fails."""
+    assert main(list(arguments)) != 0
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_submit_starts_a_run_of_the_compiled_pipeline(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", "prepare", *VALUES, "shard_size=20", "--name", "monday", "--service-account", "runner"]) == 0
+    assert capsys.readouterr().out == "run-0\n"
+    run = server.state.runs["run-0"]
+    assert (run.display_name, run.experiment_id, run.service_account) == ("monday", "experiment-0", "runner")
+    told = run.runtime_config["parameters"]
+    assert (told["source"], told["store"], told["shard_size"]) == ("s3://videos/in", "s3://posewatch", 20)
+    assert '"mask"' in told["config"]
+    spec = run.pipeline_spec["pipeline_spec"]
+    assert spec["pipelineInfo"]["name"] == "posewatch-prepare"
+    assert "ml-pipeline" not in told and "platform_spec" in run.pipeline_spec, "pods keep what Kubernetes is told"
+    assert main(["submit", "prepare", *VALUES]) == 0
+    assert len(server.state.experiments) == 1, "the experiment is made once"
+
+
+def test_submit_waits_through_answers_that_fail(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        server.state.broken = 1 if len(naps) == 1 else 0
+
+    monkeypatch.setattr("pipelines.remote.time.sleep", nap)
+    server.state.states[:] = ["PENDING", "RUNNING", "SUCCEEDED"]
+    assert main(["submit", "prepare", *VALUES, "--wait"]) == 0
+    assert len(naps) == 3
+    capsys.readouterr()
+    server.state.states[:] = ["RUNNING", "FAILED"]
+    assert main(["submit", "prepare", *VALUES, "--wait"]) == 1
+    assert "the run run-1 has ended as FAILED (posewatch pipeline logs run-1)" in capsys.readouterr().err
+
+
+def test_runs_newest_first(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        main(["submit", "prepare", *VALUES, "--name", name])
+    capsys.readouterr()
+    assert main(["runs", "--limit", "1"]) == 0
+    assert capsys.readouterr().out.split() == ["run-1", "PENDING", str(AT)[:10], str(AT)[11:19], "two"]
+
+
+def test_logs_show_the_steps_and_what_failed_ones_wrote(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["submit", "prepare", *VALUES, "--name", "monday"])
+    detail, child = api.V2beta1PipelineTaskDetail, api.PipelineTaskDetailChildTask
+    server.state.states[:] = ["FAILED"]
+    server.state.runs["run-0"].run_details = api.V2beta1RunDetails(
+        task_details=[
+            detail(display_name="mask", state="FAILED", start_time=AT, child_tasks=[child(pod_name="pod-mask")],
+                   error=api.GoogleRpcStatus(code=2, message="exit\nstatus 2")),
+            detail(display_name="ingest", state="SUCCEEDED", start_time=AT.replace(minute=0), pod_name="pod-in"),
+            detail(display_name="pose", state="FAILED", child_tasks=[child(pod_name="pod-gone")]),
+        ]
+    )  # fmt: skip
+    server.state.logs.update({"pod-mask": "posewatch: bad video\n", "pod-in": "4 videos\n"})
+    capsys.readouterr()
+    assert main(["logs", "run-0"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("monday: FAILED\n")
+    assert out.index("SUCCEEDED  ingest") < out.index("FAILED     mask - exit status 2")
+    assert "== mask (pod-mask)\nposewatch: bad video\n" in out
+    assert "== pose (pod-gone)\nits log is gone" in out and "4 videos" not in out
+    assert main(["logs", "run-0", "--step", "ingest"]) == 0
+    assert capsys.readouterr().out == "\n== ingest (pod-in)\n4 videos\n"
+    assert "has no step 'none' (it has: " in refused(capsys, "logs", "run-0", "--step", "none")
+    assert "Run run-9 not found" in refused(capsys, "logs", "run-9")
+
+
+def test_versions_are_uploaded_once(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["upload-version", "prepare", "refresh"]) == 0
+    assert '"version": "abc123"' in capsys.readouterr().out
+    assert set(server.state.pipelines) == {"posewatch-prepare", "posewatch-refresh"}
+    assert [v.display_name for v in server.state.versions if v.pipeline_id == "pipeline-0"] == [
+        "posewatch-prepare", "posewatch-prepare-abc123",
+    ]  # fmt: skip
+    assert "exec-notify" in server.state.versions[-1].description, "the file arrived whole"
+    assert main(["upload-version", "prepare", "refresh"]) == 0
+    assert len(server.state.versions) == 4
+    assert "no pipeline 'x'" in refused(capsys, "upload-version", "x")
+
+
+def test_schedules_run_one_at_a_time(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    values = ["clips=c", "skeletons=s", "store=s3://b", "endpoint=grpc://h:1/m"]
+    assert main(["schedule", "refresh", *values, "--cron", "0 0 3 * * *", "--name", "nightly"]) == 0
+    (made,) = server.state.schedules
+    assert capsys.readouterr().out == f"{made.recurring_run_id}\n"
+    assert made.trigger["cron_schedule"]["cron"] == "0 0 3 * * *"
+    assert (made.max_concurrency, made.no_catchup, made.mode, made.display_name) == (1, True, "ENABLE", "nightly")
+    assert "six fields" in refused(capsys, "schedule", "refresh", *values, "--cron", "0 3 * * *")
+
+
+def test_the_token_is_sent_and_a_refused_one_is_one_line(
+    server: Server, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.state.token = "let-me-in"
+    assert "refuses (HTTP 401)" in refused(capsys, "runs")
+    (tmp_path / "token").write_text("let-me-in\n")
+    assert main(["runs", "--token-file", str(tmp_path / "token")]) == 0
+    monkeypatch.setenv("POSEWATCH_KFP_TOKEN", "let-me-in")
+    assert main(["submit", "prepare", *VALUES]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("POSEWATCH_KFP_TOKEN", "another")
+    assert "let-me-in" not in refused(capsys, "runs")
+    assert "cannot be read: No such file" in refused(capsys, "runs", "--token-file", str(tmp_path / "no"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["submit", "prepare", "source=s3://x"], "prepare needs store=…"),
+        (["submit", "prepare", *VALUES, "speed=9"], "prepare has no parameter 'speed' (it has: config, shard_size"),
+        (["submit", "prepare", *VALUES, "shard_size=some"], "shard_size must be a whole number, not 'some'"),
+        (["submit", "prepare", "source"], "must look like name=value"),
+        (["submit", "prepare", "source=/videos", "store=s3://b"], "is a folder of this machine"),
+        (["submit", "prepare", *VALUES, "--set", "mask.no=1"], "mask.no"),
+        (["runs", "--host", "127.0.0.1:1"], "--host must be an http:// or https:// URL"),
+        (["runs", "--host", "http://127.0.0.1:9"], "no answer from http://127.0.0.1:9"),
+        (["runs", "--limit", "0"], "--limit must be between 1 and 200"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    server: Server, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert says in refused(capsys, *arguments)
+    assert not server.state.runs
+
+
+def test_without_a_server_the_way_to_one_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    said = refused(capsys, "runs")
+    assert "no Kubeflow Pipelines server: give --host" in said and "port-forward svc/ml-pipeline" in said
+
+
+def test_in_a_pod_the_clusters_own_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def read(self: Remote, path: str) -> bytes:
+        asked.append(self.host + path)
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setattr(Remote, "read", read)
+    with pytest.raises(KeyboardInterrupt):
+        Remote()
+    assert asked == ["http://ml-pipeline.kubeflow.svc.cluster.local:8888/apis/v2beta1/healthz"]
+
+
+def test_a_server_that_is_something_else_is_said(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "knows no such thing" in refused(capsys, "runs", "--host", f"{server.url}/elsewhere")
+    server.state.broken = 1
+    assert "answers HTTP 503" in refused(capsys, "runs")
