@@ -299,6 +299,8 @@ def test_following_outlives_an_api_server_that_is_away(
     api: Any, recorder: Any, store: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def act(trainer: Trainer, job: dict[str, Any]) -> None:
+        while ("", "pods", "list") not in recorder.used:  # it is being followed
+            trainer.over.wait(0.05)
         recorder.down = 5
         while recorder.down:
             trainer.over.wait(0.05)
