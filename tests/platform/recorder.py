@@ -25,6 +25,8 @@ class Recorder(ThreadingHTTPServer):
         self.used: set[tuple[str, str, str]] = set()
         self.logs: dict[str, list[tuple[str, str]]] = defaultdict(list)
         self.queries: list[str] = []
+        self.down = 0
+        """So many requests are answered with 503 first."""
 
     @property
     def url(self) -> str:
@@ -40,6 +42,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _go(self) -> None:
         parts = urlsplit(self.path)
+        if self.server.down > 0:
+            self.server.down -= 1
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         found = _PATH.fullmatch(parts.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if found and found["sub"] == "log":

@@ -295,6 +295,23 @@ def test_a_follower_that_was_killed_is_followed_by_another(api: Any, recorder: A
     assert [job["metadata"]["uid"] for job in trainer.jobs] == [uid]
 
 
+def test_following_outlives_an_api_server_that_is_away(
+    api: Any, recorder: Any, store: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def act(trainer: Trainer, job: dict[str, Any]) -> None:
+        while ("", "pods", "list") not in recorder.used:  # it is being followed
+            trainer.over.wait(0.05)
+        recorder.down = 5
+        while recorder.down:
+            trainer.over.wait(0.05)
+        trainer.condition(job, "Failed", "what it says afterwards")
+
+    with Trainer(api, recorder, act), pytest.raises(JobError, match="failed: what it says afterwards"):
+        stage.train(store, dataset(store), TINY, TRAINER)
+    assert "503" in capsys.readouterr().err
+    assert api("GET", TRAINJOBS)["items"] == []
+
+
 def test_a_job_that_somebody_deletes(api: Any, recorder: Any, store: Bucket) -> None:
     def act(trainer: Trainer, job: dict[str, Any]) -> None:
         api("DELETE", f"{TRAINJOBS}/{job['metadata']['name']}")

@@ -127,7 +127,8 @@ def connect(context: str | None) -> Iterator[Any]:
                 api.call_api("/version", "GET", auth_settings=["BearerToken"], _request_timeout=10)
                 cluster = DynamicClient(api, cache_file=str(Path(folder) / "discovery.json"))
             except client.ApiException as error:
-                raise ServingError(
+                kind = Away if error.status == 429 or error.status >= 500 else ServingError
+                raise kind(
                     f"the cluster at {settings.host} refuses to talk: {error.status} {message(error)}"
                     " (check `kubectl auth whoami`)"
                 ) from None
