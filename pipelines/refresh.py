@@ -1,4 +1,4 @@
-"""refresh: a round of active learning. The served model scores what nobody has labelled; the queue follows its doubt."""
+"""refresh: a round of active learning. The served model scores what nobody labelled; the queue follows its doubt."""
 
 from kfp import dsl
 

@@ -173,7 +173,7 @@ class Remote:
             raise
 
     def upload(self, package: Path, name: str, version: str) -> tuple[str, str]:
-        """Make ``version`` of the pipeline ``name`` (made when it is new); returns both ids. The same version again is kept."""
+        """Make ``version`` of the pipeline ``name``, new or not; returns both ids. A version that is there is kept."""
         with _quiet(), self.errors():
             found = self.client.get_pipeline_id(name)
             if found is None:
