@@ -33,8 +33,9 @@ demo: setup ## raw video to a served recogniser and a report; DATA=folder takes 
 test: setup lint ## all quick tests, with the real S3 server and the real Triton; JOBS=2 at a time
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(STAMP) secrets ## ruff, mypy, hadolint and a look for secrets
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
+	@$(BIN)/hadolint Dockerfiles/*.Dockerfile
 
 compile: $(STAMP) ## the pipelines as YAML in build/pipelines; RESOURCES=my.yaml (or cpu) says what steps ask for
 	@$(BIN)/python -m pipelines compile $(if $(RESOURCES),--resources "$(RESOURCES)")
@@ -72,6 +73,23 @@ bench-labeling-ui: $(STAMP) ## the labeling page with 10,000 clips and five peop
 
 bench-watch: $(STAMP) ## alarms on people whom the model has not seen, minutes; DATA=folder of GMDCSA-24 videos
 	@$(BIN)/python -m posewatch.watch.bench --videos "$(or $(DATA),../shared/data/video/gmdcsa24)" --out build/bench-watch $(ARGS)
+
+secrets: $(STAMP) ## no credential in the repository
+	@$(BIN)/python .ci/secrets.py
+
+TOOLS := build/tools
+$(TOOLS)/.installed: .ci/tools.txt Dockerfiles/tools.txt
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/tools.txt
+	@touch $@
+
+sbom: $(STAMP) $(TOOLS)/.installed ## what is installed, as CycloneDX, in build/sbom.cdx.json
+	@$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --output-file build/sbom.cdx.json $(BIN)/python
+
+audit: $(TOOLS)/.installed ## known vulnerabilities of the pinned dependencies, where the index knows any
+	@$(TOOLS)/bin/python .ci/audit.py
+
+licences: $(STAMP) $(TOOLS)/.installed ## renew docs/licences.md
+	@$(TOOLS)/bin/python .ci/licences.py
 
 clean: ## remove the environment and everything that was made
 	@-test -x $(BIN)/posewatch && $(BIN)/posewatch down 2> /dev/null

@@ -1,4 +1,4 @@
-"""Build the images: one per kind of stage, by docker, podman or buildah. ``python Dockerfiles/images.py [KIND ...]``."""
+"""Build the images, one per kind of stage: by docker, podman or buildah. ``python Dockerfiles/images.py [KIND]``."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ KINDS = ("base", "masking", "pose", "train", "serving")
 
 
 def image(kind: str) -> str:
-    """``name:tag`` for a kind of stage, never ``latest``: the engine's cache key holds the image's name, not its content.
+    """``name:tag`` for a kind of stage, never ``latest``: the engine's cache key holds only the image's name.
 
     Raises InputError for a tag that moves, or where there is neither a tag nor a git commit.
     """

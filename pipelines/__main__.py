@@ -8,7 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipelines import NAMES, verbs as remote_verbs
+from pipelines import NAMES
+from pipelines import verbs as remote_verbs
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
 

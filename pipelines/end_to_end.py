@@ -56,6 +56,4 @@ def end_to_end(
 ):
     """``end_to_end_stages``, and a message to ``webhook`` when it has ended."""
     with dsl.ExitHandler(at_the_end(notify(pipeline="end_to_end", webhook=webhook))):
-        end_to_end_stages(
-            source=source, store=store, config=config, labels=labels, about=about, shard_size=shard_size
-        )
+        end_to_end_stages(source=source, store=store, config=config, labels=labels, about=about, shard_size=shard_size)

@@ -1,4 +1,4 @@
-"""refresh: a round of active learning. The served model scores what nobody has labelled; the queue follows its doubt."""
+"""refresh: a round of active learning. The served model scores what nobody labelled; the queue follows its doubt."""
 
 from kfp import dsl
 
@@ -31,11 +31,7 @@ def refresh_stages(clips: str, skeletons: str, store: str, config: str, endpoint
     description="The labelers' queue in the order of the model's doubt",
     pipeline_config=config(),
 )
-def refresh(
-    clips: str, skeletons: str, store: str, config: str, endpoint: str, version: str = "", webhook: str = ""
-):
+def refresh(clips: str, skeletons: str, store: str, config: str, endpoint: str, version: str = "", webhook: str = ""):
     """``refresh_stages``, and a message to ``webhook`` when it has ended."""
     with dsl.ExitHandler(at_the_end(notify(pipeline="refresh", webhook=webhook))):
-        refresh_stages(
-            clips=clips, skeletons=skeletons, store=store, config=config, endpoint=endpoint, version=version
-        )
+        refresh_stages(clips=clips, skeletons=skeletons, store=store, config=config, endpoint=endpoint, version=version)

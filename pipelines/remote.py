@@ -99,7 +99,9 @@ class Remote:
     def _refusal(self, status: int, about: str) -> PosewatchError:
         about = f": {about}" if about else ""
         if status in (401, 403):
-            return NotAllowed(f"{self.host} refuses (HTTP {status}){about}; set {TOKEN} or --token-file, and --namespace")
+            return NotAllowed(
+                f"{self.host} refuses (HTTP {status}){about}; set {TOKEN} or --token-file, and --namespace"
+            )
         if status == 404:
             return NotFound(f"{self.host} knows no such thing{about} (is it a Kubeflow Pipelines 2 server?)")
         return PosewatchError(f"{self.host} answers HTTP {status}{about}")
@@ -171,7 +173,7 @@ class Remote:
             raise
 
     def upload(self, package: Path, name: str, version: str) -> tuple[str, str]:
-        """Make ``version`` of the pipeline ``name`` (made when it is new); returns both ids. The same version again is kept."""
+        """Make ``version`` of the pipeline ``name``, new or not; returns both ids. A version that is there is kept."""
         with _quiet(), self.errors():
             found = self.client.get_pipeline_id(name)
             if found is None:
@@ -203,7 +205,13 @@ class Remote:
 def _row(run: Any) -> dict[str, str]:
     error = " ".join((run.error.message or "").split()) if run.error else ""
     made = str(run.created_at or "")
-    return {"run": run.run_id, "name": run.display_name or "", "state": run.state or "", "created": made, "error": error}
+    return {
+        "run": run.run_id,
+        "name": run.display_name or "",
+        "state": run.state or "",
+        "created": made,
+        "error": error,
+    }
 
 
 def _token(file: Path | None, inside: bool) -> str:

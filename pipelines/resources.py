@@ -99,10 +99,12 @@ def _read(asked: str) -> Resources:
     return Resources(steps, default, GpuNode(**base["gpu_node"]), base["parallelism"], base["ttl_s"])
 
 
-STEPS = tuple(
-    "ingest shards mask split pose gather queue_clips label_import label_gate snapshot dataset train evaluate export "
-    "publish deploy smoke_test score benchmark report refresh notify".split()
-)
+STEPS = (
+    "ingest", "shards", "mask", "split", "pose", "gather",
+    "queue_clips", "label_import", "label_gate", "snapshot", "dataset", "train",
+    "evaluate", "export", "publish", "deploy", "smoke_test", "score",
+    "benchmark", "report", "refresh", "notify",
+)  # fmt: skip
 
 
 def _step(path: Path, where: str, values: dict[str, Any]) -> Step:

@@ -1,4 +1,4 @@
-"""What every task of a pipeline gets: credentials from a secret, resources, retries, and whether its result is reused."""
+"""What every task of a pipeline gets: credentials from a secret, resources, retries, whether its result is reused."""
 
 from __future__ import annotations
 

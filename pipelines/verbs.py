@@ -22,7 +22,9 @@ CRON = re.compile(r"(\S+ ){5}\S+|@(yearly|monthly|weekly|daily|hourly)|@every \S
 def add(verbs: Any) -> None:
     """Add the verbs; each sets ``act``, which takes the told arguments and returns the exit status."""
     server = argparse.ArgumentParser(add_help=False)
-    server.add_argument("--host", default="", help="the server's URL (default: KF_PIPELINES_ENDPOINT, or the cluster's)")
+    server.add_argument(
+        "--host", default="", help="the server's URL (default: KF_PIPELINES_ENDPOINT, or the cluster's)"
+    )
     server.add_argument("--token-file", type=Path, help="a bearer token (default: POSEWATCH_KFP_TOKEN)")
     server.add_argument("--namespace", default="", help="your namespace, in a multi-user Kubeflow")
     server.add_argument("--ca", default="", help="the certificate authority of an https:// server")
@@ -133,7 +135,9 @@ def _submit(args: argparse.Namespace) -> int:
 
 def _schedule(args: argparse.Namespace) -> int:
     if not CRON.fullmatch(args.cron):
-        raise InputError(f'--cron {args.cron!r} needs six fields, seconds first ("0 0 3 * * *"), or @daily and the like')
+        raise InputError(
+            f'--cron {args.cron!r} needs six fields, seconds first ("0 0 3 * * *"), or @daily and the like'
+        )
     values = _values(args)
     with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
         package = _package(args.pipeline, temp)

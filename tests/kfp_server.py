@@ -130,7 +130,9 @@ def reply(state: State, verb: str, path: str, body: bytes, kind: str) -> Any:
             return shaped(made)
         case "GET", "pipelines":
             name = _wanted(query)
-            return shaped(api.V2beta1ListPipelinesResponse([p for n, p in state.pipelines.items() if n == name] or None))
+            return shaped(
+                api.V2beta1ListPipelinesResponse([p for n, p in state.pipelines.items() if n == name] or None)
+            )
         case "POST", "pipelines/upload":
             name = query["name"][0]
             _uploaded(body, kind)
@@ -142,7 +144,10 @@ def reply(state: State, verb: str, path: str, body: bytes, kind: str) -> Any:
         case "POST", "pipelines/upload_version":
             text = _uploaded(body, kind)
             made = api.V2beta1PipelineVersion(
-                query["pipelineid"][0], f"version-{len(state.versions)}", display_name=query["name"][0], description=text
+                query["pipelineid"][0],
+                f"version-{len(state.versions)}",
+                display_name=query["name"][0],
+                description=text,
             )
             state.versions.append(made)
             return shaped(made)

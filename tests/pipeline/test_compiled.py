@@ -56,13 +56,16 @@ def test_every_step_has_limits_retries_and_an_end(made: Path, name: str) -> None
         ), step
         assert int(kubernetes["deploymentSpec"]["executors"][step]["activeDeadlineSeconds"]) > 0
         image = about["container"]["image"]
-        assert image.startswith("registry.example/posewatch-") and image.endswith(":abc123")
+        assert image.startswith("registry.example/posewatch-")
+        assert image.endswith(":abc123")
     leaves = {n: t for n, t in tasks(spec).items() if f"exec-{t['componentRef']['name'][5:]}" in _executors(spec)}
     assert leaves
     for step, task in leaves.items():
         policy = task["retryPolicy"]
-        assert policy["maxRetryCount"] >= 1 and policy["backoffFactor"] == 2.0, step
-        assert policy["backoffDuration"] == "30s" and policy["backoffMaxDuration"] == "600s", step
+        assert policy["maxRetryCount"] >= 1, step
+        assert policy["backoffFactor"] == 2.0, step
+        assert policy["backoffDuration"] == "30s", step
+        assert policy["backoffMaxDuration"] == "600s", step
     assert kubernetes["pipelineConfig"]["resourceTtlOnCompletion"] == 604800
 
 
@@ -126,7 +129,8 @@ def test_a_file_of_resources_changes_what_it_names(tmp_path: Path) -> None:
     spec, _ = parts(out / "end_to_end.yaml")
     held = {n: e["container"]["resources"] for n, e in _of(spec)}
     assert (held["exec-train"]["accelerator"]["count"], held["exec-train"]["resourceMemoryLimit"]) == ("4", "64Gi")
-    assert "accelerator" not in held["exec-mask"] and "accelerator" in held["exec-pose"]
+    assert "accelerator" not in held["exec-mask"]
+    assert "accelerator" in held["exec-pose"]
 
 
 @pytest.mark.parametrize(
@@ -148,14 +152,16 @@ def test_a_wrong_file_of_resources_is_one_line(tmp_path: Path, text: str, says: 
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(ConfigError) as raised:
         resources(str(tmp_path / "mine.yaml"))
-    assert says in str(raised.value) and "\n" not in str(raised.value)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("moving", [{"POSEWATCH_IMAGE": "posewatch:latest"}, {"POSEWATCH_TAG": "latest"}])
 def test_images_that_move_are_refused_and_leave_no_file(tmp_path: Path, moving: dict[str, str]) -> None:
     done = run("compile", "--out", str(tmp_path), env={**ENV, **moving}, module="pipelines")
     assert done.returncode == 2
-    assert done.stderr.startswith("pipelines: the image ") and "fixed tag" in done.stderr
+    assert done.stderr.startswith("pipelines: the image ")
+    assert "fixed tag" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -44,7 +44,7 @@ def test_submit_starts_a_run_of_the_compiled_pipeline(server: Server, capsys: py
     assert '"mask"' in told["config"]
     spec = run.pipeline_spec["pipeline_spec"]
     assert spec["pipelineInfo"]["name"] == "posewatch-prepare"
-    assert "ml-pipeline" not in told and "platform_spec" in run.pipeline_spec, "pods keep what Kubernetes is told"
+    assert "platform_spec" in run.pipeline_spec, "pods keep what Kubernetes is told"
     assert main(["submit", "prepare", *VALUES]) == 0
     assert len(server.state.experiments) == 1, "the experiment is made once"
 
@@ -95,7 +95,8 @@ def test_logs_show_the_steps_and_what_failed_ones_wrote(server: Server, capsys: 
     assert out.startswith("monday: FAILED\n")
     assert out.index("SUCCEEDED  ingest") < out.index("FAILED     mask - exit status 2")
     assert "== mask (pod-mask)\nposewatch: bad video\n" in out
-    assert "== pose (pod-gone)\nits log is gone" in out and "4 videos" not in out
+    assert "== pose (pod-gone)\nits log is gone" in out
+    assert "4 videos" not in out
     assert main(["logs", "run-0", "--step", "ingest"]) == 0
     assert capsys.readouterr().out == "\n== ingest (pod-in)\n4 videos\n"
     assert "has no step 'none' (it has: " in refused(capsys, "logs", "run-0", "--step", "none")
@@ -167,7 +168,8 @@ def test_without_a_server_the_way_to_one_is_said(
     monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     said = refused(capsys, "runs")
-    assert "no Kubeflow Pipelines server: give --host" in said and "port-forward svc/ml-pipeline" in said
+    assert "no Kubeflow Pipelines server: give --host" in said
+    assert "port-forward svc/ml-pipeline" in said
 
 
 def test_in_a_pod_the_clusters_own_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def divide(store: ObjectStore, videos: Artifact, size: int) -> list[Artifact]:
 
 
 def join(store: ObjectStore, parts: Sequence[Artifact]) -> Artifact:
-    """One set of the members of ``parts``, in order. Raises InputError without parts, or for parts of several stages."""
+    """One set of the members of ``parts``, in order. Raises InputError without parts, or for several stages."""
     if not parts:
         raise InputError("nothing to join: no shard was made (is the set of videos empty?)")
     stages = sorted({_stage(part) for part in parts})
