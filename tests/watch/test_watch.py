@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
 from perception.camera import Camera
 from serving.conftest import tiny_model
@@ -20,6 +22,9 @@ from posewatch.config import PoseConfig
 from posewatch.errors import ConfigError, InputError, ServingError, VideoError
 from posewatch.recognition.alarms import Hysteresis
 from posewatch.records import Detections
+from posewatch.serving.client import load_model, open_predictor
+from posewatch.serving.repository import write_repository
+from posewatch.stack import TritonServer
 from posewatch.watch import sources
 from posewatch.watch.picture import Painter, State
 from posewatch.watch.scene import Seen
@@ -196,6 +201,30 @@ def test_a_model_that_does_not_fit(clip: Callable[..., Path]) -> None:
         made(positive="abnormal", layout="ntu25")
     with pytest.raises(ConfigError, match="0 < stride <= window"):
         WatchConfig(window_s=1, stride_s=2)
+
+
+def test_a_served_model_is_asked(clip: Callable[..., Path], tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model.onnx")
+    graph = onnx.load(model)
+    for weights in graph.graph.initializer:
+        if weights.name == "weight":  # made for coordinates below 1: on pixels it would be sure of everything
+            weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) / 100, "weight"))
+    onnx.save(graph, model)
+    write_repository(model, tmp_path / "models", name="tiny", queue_delay_us=0)
+    rows = {}
+    with TritonServer.start(tmp_path / "models", log=tmp_path / "log") as server:
+        load_model(server.grpc, "tiny")
+        for where in (str(model), f"grpc://{server.grpc}/tiny", f"http://{server.http}/tiny"):
+            told = tmp_path / "windows.jsonl"
+            with open_predictor(where) as predictor, Sinks(Lines(None, io.StringIO()), None, None, told, None) as sinks:
+                source = FileSource(clip(), 10, 640)
+                Watcher(source, predictor, Falls(40), PoseConfig(), CONFIG, sinks).run(threading.Event())
+            rows[where] = [json.loads(line) for line in told.read_text().splitlines()]
+    first, *others = rows.values()
+    assert len(first) == 15
+    assert len({row["p"] for row in first}) > 3
+    for other in others:
+        assert [row["p"] for row in other] == pytest.approx([row["p"] for row in first], abs=1e-5)
 
 
 @pytest.mark.usefixtures("real_networks")
