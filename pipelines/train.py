@@ -9,6 +9,7 @@ from components.dataset.component import dataset
 from components.deploy.component import deploy
 from components.evaluate.component import evaluate
 from components.export.component import export
+from components.image import image
 from components.notify.component import notify
 from components.publish.component import publish
 from components.report.component import report
@@ -40,7 +41,9 @@ def train_stages(clips: str, skeletons: str, store: str, config: str, about: str
     labels = frozen.outputs["Output"]
     made = task(dataset(store=store, snapshot=labels, skeletons=skeletons, config=config))
     data = made.outputs["Output"]
-    checkpoint = task(fit(store=store, data=data, config=config)).outputs["Output"]
+    fitted = task(fit(store=store, data=data, config=config))
+    fitted.set_env_variable("POSEWATCH_IMAGE", image("train"))  # the nodes of a TrainJob run what this step runs
+    checkpoint = fitted.outputs["Output"]
     evaluation = task(evaluate(store=store, data=data, checkpoint=checkpoint, config=config)).outputs["Output"]
     onnx = task(export(store=store, checkpoint=checkpoint, config=config)).outputs["Output"]
     model = task(publish(store=store, onnx=onnx, config=config)).outputs["Output"]
