@@ -24,13 +24,13 @@ from posewatch.stack.triton import TritonServer
 CLIENTS = 16
 """How many at a time find the peak that the load is a share of."""
 FLAT = 0.05
-"""Memory that grew by a smaller share in the second half of the time counts as flat."""
+"""Memory that grew by a smaller share counts as flat, see ``growth``."""
 
 
 @dataclass(frozen=True)
 class Stretch:
     """One stretch of the load: ``at_s`` seconds since its begin, answers per second, latencies in milliseconds,
-    ``errors`` refused or late, resident memory in MB of the server's processes (None: elsewhere) and of this client."""
+    ``errors`` refused or late, memory in MB of the server's processes (None: elsewhere) and of this client."""
 
     at_s: float
     throughput_ips: float
@@ -105,12 +105,15 @@ def _stretch(at: float, told: load.Measured, process: int | None) -> Stretch:
 
 
 def resident_mb(pid: int | str) -> float:
-    """Memory in MB that a process has for itself, plus its part of what it shares; 0 when it is gone."""
+    """Memory in MB that a process has taken, with its part of the shared memory; 0 when it is gone.
+
+    Files are left out: what a program's own libraries count for depends on who else runs them.
+    """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024
 
 
 def growth(values: list[float]) -> float:
