@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
+.PHONY: dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -77,6 +77,9 @@ bench-watch: $(STAMP) ## alarms on people whom the model has not seen, minutes; 
 KUBE := build/tools/kube
 $(KUBE)/helm:
 	@$(PYTHON) .ci/kube_tools.py > /dev/null
+
+dashboards: $(STAMP) ## renew the chart's Grafana dashboards
+	@$(BIN)/python helm/make_dashboards.py
 
 test-chart: $(STAMP) $(KUBE)/helm ## the Helm chart and manifests alone: lint, strict validation, alerts, credentials
 	@$(BIN)/python -m pytest tests/platform/test_chart.py tests/platform/test_chart_runs.py tests/platform/test_monitoring.py tests/platform/test_manifests.py tests/platform/test_operations.py $(ARGS)

@@ -1,8 +1,8 @@
 """Schemas of what the chart makes of other people's kinds: exactly the fields that it uses, closed.
 
-Their CRDs are not in this repository. What is written here was compared by hand with those of KEDA, the Prometheus operator,
-the Gateway API (1.6, experimental channel) and Istio of August 2026; a field that the chart begins to use has to be looked
-up there first.
+Their CRDs are not in this repository. The rendered objects were checked once against those of KEDA, the Prometheus
+operator, the Gateway API (1.6, experimental channel) and Istio of August 2026; a field that the chart begins to
+use has to be looked up there first.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RULE = some(
     alert={"type": "string", "pattern": "^Posewatch[A-Z][A-Za-z]+$"},
     expr=TEXT,
     **{"for": {"type": "string", "pattern": "^[0-9]+[smh]$"}},
-    labels=some("severity", severity={"enum": ["warning", "critical"]}),
+    labels=some("severity", severity={"enum": ["warning", "critical"]}, namespace=TEXT),
     annotations=some("summary runbook_url", summary=TEXT, runbook_url={"type": "string", "pattern": "^https://"}),
 )
 TRIGGER = some(

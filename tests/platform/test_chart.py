@@ -1,4 +1,4 @@
-"""The chart with its defaults and each example: valid for every Kubernetes it promises, restricted, closed, consistent."""
+"""The chart with its defaults and each example: valid for each Kubernetes, restricted, closed, consistent."""
 
 from __future__ import annotations
 

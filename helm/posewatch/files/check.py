@@ -1,6 +1,7 @@
 """What `helm test` runs, in the labeling image: does everything that this release consists of answer?
 
-Told by POSEWATCH_CHECK, a JSON list of parts: {"page": URL}, {"watcher": URL}, {"store": "s3://bucket"}, {"labels": true}.
+Told by POSEWATCH_CHECK, a JSON list of parts: {"page": URL}, {"watcher": URL}, {"store": "s3://bucket"},
+{"labels": true}.
 """
 
 import json
