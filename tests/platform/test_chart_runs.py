@@ -192,7 +192,7 @@ def test_an_upgrade_keeps_what_was_generated(mortal_api: Any) -> None:
 
     It cannot install there: helm writes its releases in a form that the stand-in does not read.
     """
-    for body in render(LAPTOP):
+    for body in render(LAPTOP, sets=("labeling.replicas=2",)):
         _know(mortal_api, body)
     env = {**os.environ, "KUBECONFIG": str(mortal_api.kubeconfig)}
     words = ("template", "posewatch", str(CHART), "-n", NAMESPACE, "--values", str(LAPTOP), "--dry-run=server")
