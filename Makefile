@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
+.PHONY: manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -80,6 +80,9 @@ $(KUBE)/helm:
 
 dashboards: $(STAMP) ## renew the chart's Grafana dashboards
 	@$(BIN)/python helm/make_dashboards.py
+
+manifests: $(STAMP) $(KUBE)/helm ## renew the kustomize overlays from the chart
+	@$(BIN)/python helm/make_manifests.py $(KUBE)/helm
 
 test-chart: $(STAMP) $(KUBE)/helm ## the Helm chart and manifests alone: lint, strict validation, alerts, credentials
 	@$(BIN)/python -m pytest tests/platform/test_chart.py tests/platform/test_chart_runs.py tests/platform/test_monitoring.py tests/platform/test_manifests.py tests/platform/test_operations.py $(ARGS)

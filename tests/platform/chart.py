@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +26,7 @@ Body = dict[str, Any]
 @functools.cache
 def tool(name: str) -> str:
     """``helm`` or ``kubectl`` of the versions that the chart is tested with; skips where they cannot be had."""
-    kube_tools = _script(ROOT / ".ci" / "kube_tools.py")
+    kube_tools = load_script(ROOT / ".ci" / "kube_tools.py")
     try:
         return str(kube_tools.install() / name)
     except kube_tools.ToolsError as error:
@@ -35,11 +36,13 @@ def tool(name: str) -> str:
         pytest.skip(str(error))
 
 
-def _script(path: Path) -> ModuleType:
+def load_script(path: Path) -> ModuleType:
+    """A Python file that is in no package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
 

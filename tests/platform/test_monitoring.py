@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -25,7 +24,7 @@ from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.watch import metrics as watch_metrics
 
-from .chart import CHART, NAMESPACE, ROOT, Body, named, render
+from .chart import CHART, NAMESPACE, ROOT, Body, load_script, named, render
 
 BOX = CHART / "examples" / "kubeflow-multi-tenant.yaml"
 PROMETHEUS = {"up": {"namespace", "job"}}
@@ -169,12 +168,7 @@ def test_rules_only_for_what_runs() -> None:
 
 
 def test_the_dashboards_are_those_of_the_script() -> None:
-    spec = importlib.util.spec_from_file_location("make_dashboards", ROOT / "helm" / "make_dashboards.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    sys.modules["make_dashboards"] = script
-    spec.loader.exec_module(script)
+    script = load_script(ROOT / "helm" / "make_dashboards.py")
     there = {path.stem: path.read_text() for path in (CHART / "dashboards").glob("*.json")}
     assert there == {name: script.text(name) for name in script.DASHBOARDS}, "make dashboards"
     maps = [
