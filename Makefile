@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
+.PHONY: test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -83,6 +83,9 @@ dashboards: $(STAMP) ## renew the chart's Grafana dashboards
 
 manifests: $(STAMP) $(KUBE)/helm ## renew the kustomize overlays from the chart
 	@$(BIN)/python helm/make_manifests.py $(KUBE)/helm
+
+test-cluster: $(STAMP) $(KUBE)/helm ## the chart, helm test and an end_to_end run on the cluster of KUBECONFIG; ARGS="--set images.tag=..."
+	@PATH="$(CURDIR)/$(KUBE):$$PATH" $(BIN)/python helm/try_cluster.py $(ARGS)
 
 test-chart: $(STAMP) $(KUBE)/helm ## the Helm chart and manifests alone: lint, strict validation, alerts, credentials
 	@$(BIN)/python -m pytest tests/platform/test_chart.py tests/platform/test_chart_runs.py tests/platform/test_monitoring.py tests/platform/test_manifests.py tests/platform/test_operations.py $(ARGS)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from labels.conftest import PostgresServer
@@ -140,3 +141,26 @@ def test_helm_knows_its_options() -> None:
             if command.startswith(f"helm {verb} "):
                 for option in re.findall(r"--[a-z-]+", re.sub(r"\$\(.*?\)", "", command)):
                     assert option in help_, f"helm {verb} has no {option}"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "env", "says"),
+    [
+        ("fresh", {"KUBECONFIG": ""}, "set KUBECONFIG to the cluster"),
+        ("fresh", {"KUBECONFIG": "/nowhere"}, "the cluster does not answer"),
+        ("posewatch", {}, "the namespace posewatch exists"),
+        ("fresh", {"KF_PIPELINES_ENDPOINT": "http://127.0.0.1:1"}, "say SOURCE, LABELS and STORE"),
+    ],
+)
+def test_a_trial_on_a_cluster_begins_with_a_look(api: Any, namespace: str, env: dict[str, str], says: str) -> None:
+    """make test-cluster touches nothing that was there before."""
+    path = f"{Path(tool('kubectl')).parent}:{os.environ['PATH']}"
+    command = [sys.executable, str(ROOT / "helm" / "try_cluster.py"), "--namespace", namespace]
+    told = {**os.environ, "PATH": path, **env}
+    done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("test-cluster: ")]
+    assert says in line
+    assert "delete namespace" not in done.stdout
+    names = [o["metadata"]["name"] for o in api("GET", "/api/v1/namespaces")["items"]]
+    assert sorted(names) == ["default", "posewatch"]
