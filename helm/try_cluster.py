@@ -1,8 +1,8 @@
-"""The chart on a real cluster (`make test-cluster`): install an example, wait, helm test, an end_to_end run, away again.
+"""The chart on a real cluster (`make test-cluster`): install an example, wait, helm test, an end_to_end run, away.
 
 KUBECONFIG says which cluster. Everything happens in a namespace that must not exist yet, and that is deleted in the end
-unless --keep is given; nothing outside it is touched. Where KF_PIPELINES_ENDPOINT is set, an end_to_end run follows, with
-the videos of SOURCE, the labels of LABELS and the store STORE (s3://...).
+unless --keep is given; nothing outside it is touched. Where KF_PIPELINES_ENDPOINT is set, a run of end_to_end
+follows with the videos of SOURCE, the labels of LABELS and the store STORE (s3://...).
 """
 
 from __future__ import annotations
