@@ -308,7 +308,7 @@ class ServingConfig:
     min_replicas: int = 1
     max_replicas: int = 1
     autoscaler: str = ""
-    """``external`` leaves the number of replicas to another autoscaler, such as the chart's KEDA; empty: to KServe's."""
+    """``external`` leaves the number of replicas to another one, such as the chart's KEDA; empty: KServe's own."""
     canary_percent: int = 100
     """Share of the traffic that a new version gets on a cluster; below 100 it waits for `posewatch promote`."""
     smoke_clips: int = 64
