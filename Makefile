@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
+.PHONY: test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -73,6 +73,22 @@ bench-labeling-ui: $(STAMP) ## the labeling page with 10,000 clips and five peop
 
 bench-watch: $(STAMP) ## alarms on people whom the model has not seen, minutes; DATA=folder of GMDCSA-24 videos
 	@$(BIN)/python -m posewatch.watch.bench --videos "$(or $(DATA),../shared/data/video/gmdcsa24)" --out build/bench-watch $(ARGS)
+
+KUBE := build/tools/kube
+$(KUBE)/helm:
+	@$(PYTHON) .ci/kube_tools.py > /dev/null
+
+dashboards: $(STAMP) ## renew the chart's Grafana dashboards
+	@$(BIN)/python helm/make_dashboards.py
+
+manifests: $(STAMP) $(KUBE)/helm ## renew the kustomize overlays from the chart
+	@$(BIN)/python helm/make_manifests.py $(KUBE)/helm
+
+test-cluster: $(STAMP) $(KUBE)/helm ## the chart, helm test and an end_to_end run on the cluster of KUBECONFIG; ARGS="--set images.tag=..."
+	@PATH="$(CURDIR)/$(KUBE):$$PATH" $(BIN)/python helm/try_cluster.py $(ARGS)
+
+test-chart: $(STAMP) $(KUBE)/helm ## the Helm chart and manifests alone: lint, strict validation, alerts, credentials
+	@$(BIN)/python -m pytest tests/platform/test_chart.py tests/platform/test_chart_runs.py tests/platform/test_monitoring.py tests/platform/test_manifests.py tests/platform/test_operations.py $(ARGS)
 
 secrets: $(STAMP) ## no credential in the repository
 	@$(BIN)/python .ci/secrets.py

@@ -1,7 +1,8 @@
 """Where the browser gets a clip from: presigned URLs of the object store, or this server, by URLs that it has signed.
 
 A labeler never sees the object store's credentials, and every URL ends. This server hands out skeletons, which a page
-of another origin could not read from an S3 server, and the clips of a store that is a folder on this machine.
+of another origin could not read from an S3 server, the clips of a store that is a folder on this machine, and with
+POSEWATCH_MEDIA=server all clips: an object store inside a cluster has no address that browsers reach.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def clip_url(store: str, key: str, base: str = "") -> str:
     """A URL from which a browser can play the clip, with range requests; "" when there is no such clip."""
     try:
         found = object_store(store)
-        if isinstance(found, FolderStore):
+        if isinstance(found, FolderStore) or os.environ.get("POSEWATCH_MEDIA") == "server":
             return signed(store, key, base) if found.exists(key) else ""
         return found.url(key, URL_S)
     except PosewatchError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import streamlit as st
@@ -82,8 +83,23 @@ async def _clip(request: Request) -> Response:
     kind = media.TYPES[f".{key.rsplit('.', 1)[-1]}"]
     keep = {"Cache-Control": "private, max-age=1800"}
     if isinstance(found, bytes):
-        return Response(found, media_type=kind, headers=keep)
+        return _part(found, request.headers.get("range", ""), kind, keep)
     return FileResponse(found, media_type=kind, headers=keep)
+
+
+def _part(data: bytes, asked: str, kind: str, headers: dict[str, str]) -> Response:
+    """What one range asks for, or all of it: Safari plays no video whose server knows no ranges."""
+    headers = {**headers, "Accept-Ranges": "bytes"}
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", asked.strip())
+    if match is None or match[0] == "bytes=-":
+        return Response(data, media_type=kind, headers=headers)
+    size = len(data)
+    first, last = (int(match[1]), int(match[2] or size - 1)) if match[1] else (max(0, size - int(match[2])), size - 1)
+    last = min(last, size - 1)
+    if first > last:
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+    headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+    return Response(data[first : last + 1], 206, media_type=kind, headers=headers)
 
 
 async def _ready(_: Request) -> Response:

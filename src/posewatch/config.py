@@ -307,6 +307,8 @@ class ServingConfig:
     """Of each replica on a cluster."""
     min_replicas: int = 1
     max_replicas: int = 1
+    autoscaler: str = ""
+    """``external`` leaves the number of replicas to another one, such as the chart's KEDA; empty: KServe's own."""
     canary_percent: int = 100
     """Share of the traffic that a new version gets on a cluster; below 100 it waits for `posewatch promote`."""
     smoke_clips: int = 64
@@ -329,6 +331,10 @@ class ServingConfig:
     """``tensorrt`` (on a GPU), ``openvino`` (on a CPU), or none."""
     precision: str = "fp32"
     """That the accelerator computes in: ``fp32``, ``fp16`` or ``bf16``."""
+
+    def __post_init__(self) -> None:
+        if self.autoscaler not in ("", "external"):
+            raise ConfigError(f"serving.autoscaler must be empty (KServe's own) or external, not {self.autoscaler!r}")
 
 
 @dataclass(frozen=True)

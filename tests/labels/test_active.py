@@ -146,3 +146,27 @@ def test_the_benchmark_says_what_is_wrong_in_one_line(tmp_path, capsys):
 
     assert main(["--annotations", str(tmp_path / "none.pkl"), "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_window_of_the_least_sure_is_that_of_all_clips_that_are_left() -> None:
+    """The order is the one that a search through the whole rest gives, batch by batch."""
+    random = np.random.default_rng(3)
+    doubt, points = random.random(317).round(2), random.normal(size=(317, 5))
+
+    def slowly(batch: int, pool: int) -> list[int]:
+        scaled = (points - points.mean(0)) / points.std(0)
+        left, out = list(np.argsort(-doubt, kind="stable")), []
+        while left:
+            near = np.array(left[: pool * batch])
+            distance, taken = np.full(len(near), np.inf), []
+            for _ in range(min(batch, len(near))):
+                score = (doubt[near] + 1e-9) * (1 if np.isinf(distance).all() else distance)
+                score[taken] = -1
+                taken.append(int(score.argmax()))
+                distance = np.minimum(distance, np.linalg.norm(scaled[near] - scaled[near[taken[-1]]], axis=1))
+            out += [int(near[i]) for i in taken]
+            left = [i for i in left if i not in {int(near[j]) for j in taken}]
+        return out
+
+    for batch, pool in ((24, 4), (1, 1), (7, 3), (400, 2)):
+        assert order(doubt, points, batch=batch, pool=pool).tolist() == slowly(batch, pool)

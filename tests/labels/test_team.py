@@ -229,3 +229,47 @@ def test_neighbours_are_in_the_order_of_time(team, store):
     assert [card.entry.clip.id for card in session("ann").around(ids[5], 1)] == ids[4:7]
     with pytest.raises(LabelError, match="no such clip: c-x"):
         session("ann").around("c-x")
+
+
+def test_the_queue_walks_indexes_in_the_order_of_a_whole_sort(store, make_clips):
+    """Ranked clips by rank, then the others by video and time; and no plan that sorts all clips first."""
+    import sqlalchemy as sa
+
+    from posewatch.labels import queue as module
+    from posewatch.labels import tables
+
+    clips = [e for name in ("a.mp4", "b.mp4", "c.mp4") for e in make_clips(name, 40)]
+    store.register(clips)
+    ranks = {e.clip.id: (i * 7) % 20 for i, e in enumerate(clips) if i % 3 == 0}  # ranks of two refreshes may be equal
+    rows = [
+        {"clip_id": c, "model_version": "1", "probabilities": {}, "uncertainty": 0.5, "rank": r, "random": False}
+        for c, r in ranks.items()
+    ] + [
+        {"clip_id": clips[1].clip.id, "model_version": "1", "probabilities": {}, "uncertainty": 0, "rank": None,
+         "random": True}
+    ]  # fmt: skip
+    store.database.write(lambda connection: connection.execute(tables.predictions.insert(), rows) and None)
+    for e in clips[5:20]:
+        store.set_label(e.clip.id, "normal", "cat", "human")
+    queue = module.WorkQueue(store)
+    expected = store.database.read(
+        lambda connection: list(connection.execute(module._ordered(queue._open("ann", 0.0))).scalars())
+    )
+    assert len(expected) == 105
+    given = [clip for who in ("ann", "bob", "dan", "eve", "fay") for clip in queue.claim(who, 21)]
+    assert given == expected
+
+    for lane, index in ((module._ranked, "ix_predictions_rank"), (module._unranked, "ix_clips_video_id")):
+        statement = lane(queue._open("ann", 0.0)).limit(24)
+        text = str(statement.compile(store.engine, compile_kwargs={"literal_binds": True}))
+        with store.engine.connect() as connection, connection.begin():
+            if store.engine.dialect.name == "sqlite":
+                plan = [row[3] for row in connection.execute(sa.text(f"EXPLAIN QUERY PLAN {text}"))]
+                assert "USE TEMP B-TREE FOR ORDER BY" not in plan
+            else:
+                # small tables are faster sorted: ask what it does when it must not
+                for way in ("seqscan", "sort", "hashjoin", "mergejoin"):
+                    connection.execute(sa.text(f"SET LOCAL enable_{way} = off"))
+                plan = [row[0] for row in connection.execute(sa.text(f"EXPLAIN {text}"))]
+                assert any("Incremental Sort" in line for line in plan)
+        assert any(index in line for line in plan), plan

@@ -18,6 +18,8 @@ from posewatch.config import ServingConfig
 from posewatch.kube.rights import rules
 from posewatch.serving import deploy
 
+from .chart import ROOT, load_script, render, tool
+
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 BASE = MANIFESTS / "base"
 KUBERNETES = "1.37"
@@ -103,3 +105,48 @@ def test_the_namespace_and_the_containers_are_restricted(built: dict[str, dict[s
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not re.search(r"(:latest|^[^:]+)$", container["image"]), "pin the image"
         assert set(container["resources"]) == {"requests", "limits"}
+
+
+def _overlay(name: str) -> list[dict[str, Any]]:
+    command = [tool("kubectl"), "kustomize", str(MANIFESTS / "overlays" / name)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return list(yaml.safe_load_all(text))
+
+
+@pytest.mark.parametrize("name", ["kubeflow", "standalone"])
+def test_an_overlay_is_what_the_chart_makes(name: str, crd_errors: Callable[[dict[str, Any]], list[str]]) -> None:
+    """What kubectl builds is object for object what helm renders, with the Namespace where we make it."""
+    script = load_script(ROOT / "helm" / "make_manifests.py")
+    overlay = MANIFESTS / "overlays" / name
+    assert (overlay / "chart.yaml").read_text() == script.text(name, tool("helm")), "make manifests"
+    built = {script.identity(body): body for body in _overlay(name)}
+    if name == "standalone":
+        assert built.pop(("v1", "Namespace", "posewatch"))["metadata"]["labels"]
+    chart = {script.identity(body): body for body in script.rendered(name, tool("helm"))}
+    # the comments in the base's YAML apart, and its labels of the runtime's parts, both are the same
+    assert built == chart
+    for body in built.values():
+        assert body["kind"] != "Secret", "no secret in the repository"
+        if body["apiVersion"].startswith("serving.kserve.io"):
+            assert crd_errors(body) == []
+
+
+def test_overlays_wait_for_the_secrets_that_are_described() -> None:
+    text = (MANIFESTS / "README.md").read_text() + (ROOT / "docs" / "operations.md").read_text()
+    wanted = set(
+        re.findall(
+            r"secretKeyRef:\n\s+key: \S+\n\s+name: (\S+)", "".join(yaml.safe_dump(b) for b in _overlay("standalone"))
+        )
+    )
+    wanted |= {m["name"] for b in _overlay("standalone") for m in b.get("secrets", ())}
+    assert wanted >= {"posewatch", "posewatch-s3"}
+    for name in wanted:
+        assert f"create secret generic {name} " in text, name
+
+
+def test_the_chart_holds_the_base() -> None:
+    """Whoever begins with the base and goes on with the chart changes nothing of it."""
+    chart = {(b["kind"], b["metadata"]["name"]): b for b in render()}
+    for body in read_by_hand():
+        if body["kind"] != "Namespace":
+            assert chart[body["kind"], body["metadata"]["name"]] == body

@@ -73,6 +73,7 @@ class Rollout:
             gpus=self.config.gpus,
             min_replicas=self.config.min_replicas,
             max_replicas=self.config.max_replicas,
+            autoscaler=self.config.autoscaler,
         )
         if fresh:
             return self._stable(dataclasses.replace(how, stable=release, canary=None, traffic=0), release)

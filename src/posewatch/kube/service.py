@@ -17,6 +17,7 @@ from posewatch.serving.deploy import LINEAGE, SERVICE_ACCOUNT, inference_service
 
 API, KIND = "serving.kserve.io/v1beta1", "InferenceService"
 CANARY_VERSION, CANARY_LINEAGE = "posewatch/canary-version", "posewatch/canary-lineage-digest"
+AUTOSCALER = "serving.kserve.io/autoscalerClass"
 _GPU = "nvidia.com/gpu"
 
 
@@ -46,6 +47,7 @@ class State:
     min_replicas: int = 1
     max_replicas: int = 1
     service_account: str = SERVICE_ACCOUNT
+    autoscaler: str = ""
 
 
 def look(config: ServingConfig, context: str | None = None) -> State:
@@ -79,6 +81,7 @@ def state_of(found: Mapping[str, Any]) -> State:
         int(predictor.get("minReplicas") or 1),
         int(predictor.get("maxReplicas") or 1),
         str(predictor.get("serviceAccountName") or SERVICE_ACCOUNT),
+        str(notes.get(AUTOSCALER, "")),
     )
 
 
@@ -103,6 +106,7 @@ def body(config: ServingConfig, state: State) -> dict[str, Any]:
         min_replicas=state.min_replicas,
         max_replicas=state.max_replicas,
         lineage_digest=state.stable.digest,
+        annotations={AUTOSCALER: state.autoscaler} if state.autoscaler else None,
     )
     if state.canary is not None:
         # The model's container has to be named here, which the stable one's need not be (the CRD says so).

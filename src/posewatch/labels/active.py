@@ -73,10 +73,10 @@ def order(
     middle, scale = points.mean(0), np.where(points.std(0) > 1e-9, points.std(0), 1)
     points = (points - middle) / scale
     known = (np.asarray(seen, np.float64) - middle) / scale if seen is not None and len(seen) else None
-    left = list(by_doubt)
+    # Only the least sure are looked at, so that millions of clips take time in proportion.
+    near, next_ = by_doubt[: pool * batch], pool * batch
     out: list[int] = []
-    while left:
-        near = np.array(left[: pool * batch])
+    while len(near):
         near_points = points[near]
         distance = np.full(len(near), np.inf)
         if known is not None:
@@ -90,9 +90,9 @@ def order(
             best = int(score.argmax())
             taken.append(best)
             distance = np.minimum(distance, np.linalg.norm(near_points - near_points[best], axis=1))
-        chosen = {int(near[i]) for i in taken}
         out += [int(near[i]) for i in taken]
-        left = [i for i in left if int(i) not in chosen]
+        more = by_doubt[next_ : next_ + len(taken)]
+        near, next_ = np.concatenate([np.delete(near, taken), more]), next_ + len(taken)
     return np.array(out, np.int64)
 
 

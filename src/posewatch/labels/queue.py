@@ -41,10 +41,17 @@ class WorkQueue:
             mine = sa.select(clips.c.id).join(claims, claims.c.clip_id == clips.c.id)
             mine = mine.where(claims.c.who == who, claims.c.until > now, ~_voted(who))
             held = [row[0] for row in connection.execute(_ordered(mine))][:count]
-            fresh = self._open(who, now).where(clips.c.id.not_in(held)).limit(max(0, count - len(held)))
-            if connection.dialect.name == "postgresql":
-                fresh = fresh.with_for_update(of=clips, skip_locked=True)  # not what is being labelled right now
-            new = [row[0] for row in connection.execute(fresh)] if len(held) < count else []
+            new: list[str] = []
+            # Two queries that each walk an index and stop: one that sorts millions of clips takes seconds.
+            for lane in (_ranked, _unranked):
+                wanted = count - len(held) - len(new)
+                if wanted > 0:
+                    fresh = lane(self._open(who, now).where(clips.c.id.not_in(held))).limit(wanted)
+                    if connection.dialect.name == "postgresql":
+                        fresh = fresh.with_for_update(
+                            of=clips, skip_locked=True
+                        )  # not what is being labelled right now
+                    new += [row[0] for row in connection.execute(fresh)]
             gone = sa.or_(claims.c.until <= now, sa.and_(claims.c.who == who, claims.c.clip_id.in_([*held, *new])))
             connection.execute(claims.delete().where(gone))
             rows = [{"clip_id": clip, "who": who, "until": now + self.config.claim_s} for clip in (*held, *new)]
@@ -70,7 +77,7 @@ class WorkQueue:
 
     def left(self, who: str) -> int:
         """How many clips the queue could still give to ``who``."""
-        query = sa.select(sa.func.count()).select_from(self._open(who, self.clock()).order_by(None).subquery())
+        query = sa.select(sa.func.count()).select_from(self._open(who, self.clock()).subquery())
         return int(self.store.database.read(lambda connection: connection.execute(query).scalar()) or 0)
 
     def holders(self, clip_ids: list[str]) -> dict[str, list[str]]:
@@ -94,7 +101,7 @@ class WorkQueue:
         )
         wanted = sa.case((clips.c.double_draw < self.config.double, 2), else_=1)
         undecided = sa.and_(~status.c.settled, ~status.c.differ, status.c.source != "import", status.c.label != BAD)
-        query = (
+        return (
             sa.select(clips.c.id)
             .outerjoin(status, status.c.clip_id == clips.c.id)
             .outerjoin(held, held.c.clip_id == clips.c.id)
@@ -104,7 +111,6 @@ class WorkQueue:
                 ~_voted(who),
             )
         )
-        return _ordered(query)
 
     # what is asked inside the transaction that labels
 
@@ -170,3 +176,17 @@ def _ordered(query: sa.Select[str]) -> sa.Select[str]:
     clips, ranks = tables.clips, tables.predictions
     query = query.outerjoin(ranks, ranks.c.clip_id == clips.c.id)
     return query.order_by(ranks.c.rank.is_(None), ranks.c.rank, clips.c.video_id, clips.c.start_s, clips.c.id)
+
+
+def _ranked(query: sa.Select[str]) -> sa.Select[str]:
+    """What `_ordered` puts first: the clips that a model has ranked, along the index of ranks."""
+    clips, ranks = tables.clips, tables.predictions
+    query = query.join(ranks, ranks.c.clip_id == clips.c.id).where(ranks.c.rank.is_not(None))
+    return query.order_by(ranks.c.rank, clips.c.video_id, clips.c.start_s, clips.c.id)
+
+
+def _unranked(query: sa.Select[str]) -> sa.Select[str]:
+    """What `_ordered` puts last: all others, along the index of videos."""
+    clips, ranks = tables.clips, tables.predictions
+    has_rank = sa.exists().where(ranks.c.clip_id == clips.c.id, ranks.c.rank.is_not(None))
+    return query.where(~has_rank).order_by(clips.c.video_id, clips.c.start_s, clips.c.id)

@@ -1,0 +1,87 @@
+{{/* Names are fixed: pipelines, `posewatch deploy` and TrainJobs look for them. */}}
+
+{{/* Labels that never change, of a component: (dict "root" $ "component" "labeling") */}}
+{{- define "posewatch.selector" -}}
+app.kubernetes.io/name: posewatch-{{ .component }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end -}}
+
+{{- define "posewatch.labels" -}}
+{{ include "posewatch.selector" . }}
+app.kubernetes.io/part-of: posewatch
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/version: {{ include "posewatch.tag" .root | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "posewatch.tag" -}}
+{{- .Values.images.tag | default .Chart.AppVersion -}}
+{{- end -}}
+
+{{/* An image of ours: (dict "root" $ "kind" "labeling") */}}
+{{- define "posewatch.image" -}}
+{{ printf "%s-%s:%s" .root.Values.images.repository .kind (include "posewatch.tag" .root) }}
+{{- end -}}
+
+{{- define "posewatch.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .uid }}
+runAsGroup: {{ .uid }}
+fsGroup: {{ .uid }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "posewatch.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "posewatch.pullSecrets" -}}
+{{- with .Values.images.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "posewatch.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Variables from the main Secret: (dict "root" $ "names" (list ...)) */}}
+{{- define "posewatch.env" -}}
+{{- range .names }}
+- name: {{ . }}
+  valueFrom: {secretKeyRef: {name: {{ $.root.Values.secrets.main }}, key: {{ . }}}}
+{{- end }}
+{{- end -}}
+
+{{- define "posewatch.claim" -}}
+accessModes: [ReadWriteOnce]
+{{- with .className }}
+storageClassName: {{ . }}
+{{- end }}
+resources: {requests: {storage: {{ .size }}}}
+{{- end -}}
+
+{{- define "posewatch.basePath" -}}
+{{- with .Values.labeling.basePath }}/{{ trimAll "/" . }}{{ end -}}
+{{- end -}}
+
+{{- define "posewatch.labelingReplicas" -}}
+{{- if .Values.labeling.autoscaling.enabled }}{{ .Values.labeling.autoscaling.minReplicas }}{{ else }}{{ .Values.labeling.replicas }}{{ end -}}
+{{- end -}}
+
+{{/* Whether people reach the page from outside the cluster. */}}
+{{- define "posewatch.published" -}}
+{{- if or .Values.labeling.ingress.enabled .Values.labeling.httpRoute.enabled .Values.labeling.istio.enabled }}yes{{ end -}}
+{{- end -}}

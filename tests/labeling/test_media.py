@@ -1,0 +1,53 @@
+"""Clips of an object store that browsers cannot reach: the page's own server hands them out, in ranges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .conftest import SERVICE
+
+DATA = bytes(range(100))
+
+
+@pytest.fixture
+def url(s3_store: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.syspath_prepend(str(SERVICE))
+    monkeypatch.setenv("POSEWATCH_MEDIA", "server")
+    from labeling_ui import media
+
+    s3_store.put("clips/a.mp4", DATA)
+    assert media.clip_url(s3_store.uri, "clips/b.mp4") == "", "no such clip"
+    made: str = media.clip_url(s3_store.uri, "clips/a.mp4")
+    assert made.startswith("/clips/clips/a.mp4?store=s3")
+    monkeypatch.delenv("POSEWATCH_MEDIA")
+    assert media.clip_url(s3_store.uri, "clips/a.mp4").startswith("http"), "presigned where nobody says otherwise"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "got", "told"),
+    [
+        ("", 200, DATA, None),
+        ("bytes=0-9", 206, DATA[:10], "bytes 0-9/100"),
+        ("bytes=90-", 206, DATA[90:], "bytes 90-99/100"),
+        ("bytes=95-400", 206, DATA[95:], "bytes 95-99/100"),
+        ("bytes=-5", 206, DATA[95:], "bytes 95-99/100"),
+        ("bytes=100-", 416, b"", "bytes */100"),
+        ("bytes=-", 200, DATA, None),
+        ("bytes=1-2,5-6", 200, DATA, None),
+    ],
+)
+def test_ranges_of_a_clip(url: str, asked: str, status: int, got: bytes, told: str | None) -> None:
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    from labeling_ui.server import routes
+
+    with TestClient(Starlette(routes=routes())) as client:
+        answer = client.get(url, headers={"Range": asked} if asked else {})
+        assert (answer.status_code, answer.content) == (status, got)
+        assert answer.headers.get("content-range") == told
+        assert answer.headers["accept-ranges"] == "bytes"
+        assert client.get(url.replace("token=", "token=0")).status_code == 403

@@ -1,0 +1,86 @@
+"""The chart, rendered by the real helm; what a pod is, wherever it stands in an object."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm" / "posewatch"
+EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
+NAMESPACE = "posewatch"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Body = dict[str, Any]
+
+
+@functools.cache
+def tool(name: str) -> str:
+    """``helm`` or ``kubectl`` of the versions that the chart is tested with; skips where they cannot be had."""
+    kube_tools = load_script(ROOT / ".ci" / "kube_tools.py")
+    try:
+        return str(kube_tools.install() / name)
+    except kube_tools.ToolsError as error:
+        found = shutil.which(name)
+        if found and name == "helm":
+            return found
+        pytest.skip(str(error))
+
+
+def load_script(path: Path) -> ModuleType:
+    """A Python file that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def helm(*arguments: str, check: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run helm; with ``check`` a failure shows what it said."""
+    done = subprocess.run([tool("helm"), *arguments], capture_output=True, text=True, env=env, timeout=120, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@functools.cache
+def _text(files: tuple[str, ...], sets: tuple[str, ...], namespace: str) -> str:
+    told = [word for name in files for word in ("--values", name)] + [word for one in sets for word in ("--set", one)]
+    return helm("template", "posewatch", str(CHART), "--namespace", namespace, *told).stdout
+
+
+def render(*files: Path, sets: Sequence[str] = (), namespace: str = NAMESPACE) -> list[Body]:
+    """All objects of the chart with these values files and ``--set`` values, hooks included."""
+    text = _text(tuple(map(str, files)), tuple(sets), namespace)
+    return [body for body in yaml.load_all(text, LOADER) if body]
+
+
+def pods(objects: Sequence[Body]) -> Iterator[tuple[str, Body, Body]]:
+    """(name, metadata, spec) of every pod that an object is or makes."""
+    for body in objects:
+        name = f"{body['kind']}/{body['metadata']['name']}"
+        if body["kind"] == "Pod":
+            yield name, body["metadata"], body["spec"]
+        elif body["kind"] in ("Deployment", "StatefulSet"):
+            template = body["spec"]["template"]
+            yield name, template["metadata"], template["spec"]
+        elif body["kind"] == "CronJob":
+            template = body["spec"]["jobTemplate"]["spec"]["template"]
+            yield name, template["metadata"], template["spec"]
+
+
+def named(objects: Sequence[Body], kind: str, name: str) -> Body:
+    """The one object of that kind and name."""
+    (found,) = [b for b in objects if b["kind"] == kind and b["metadata"]["name"] == name]
+    return found

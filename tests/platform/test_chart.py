@@ -1,0 +1,344 @@
+"""The chart with its defaults and each example: valid for each Kubernetes, restricted, closed, consistent."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+import posewatch
+from posewatch.config import ServingConfig, load
+from posewatch.kube.rights import rules
+from posewatch.kube.trainjob import STORE
+from posewatch.serving import deploy
+from posewatch.watch.service import read_config
+
+from .chart import CHART, EXAMPLES, LOADER, NAMESPACE, Body, helm, named, pods, render
+from .foreign import SCHEMAS
+
+VERSIONS = ("1.33", "1.34", "1.35", "1.36", "1.37")
+ROUTE = (
+    "labeling.auth.mode=proxy",
+    "labeling.httpRoute.enabled=true",
+    "labeling.httpRoute.parentRefs[0].name=gateway",
+    "labeling.httpRoute.hostnames[0]=labels.example.org",
+    "labeling.experimentFile=labels: {classes: [calm\\, fight]\\, default: calm}",
+)
+CASES = {
+    "defaults": ((), ()),
+    **{path.stem: ((path,), ()) for path in EXAMPLES},
+    "route": ((), ROUTE),
+    "nothing": ((), ("labeling.enabled=false", "serving.runtime.enabled=false", "rbac.enabled=false")),
+}
+
+
+@pytest.fixture(params=CASES)
+def objects(request: pytest.FixtureRequest) -> list[Body]:
+    files, sets = CASES[request.param]
+    return render(*files, sets=sets)
+
+
+def test_the_examples_are_those_that_are_promised() -> None:
+    assert [path.stem for path in EXAMPLES] == ["kubeflow-multi-tenant", "laptop", "one-gpu-box"]
+
+
+@pytest.mark.parametrize("values", [None, *EXAMPLES], ids=lambda path: path.stem if path else "defaults")
+def test_helm_lints_it_strictly(values: Path | None) -> None:
+    helm("lint", "--strict", str(CHART), *(["--values", str(values)] if values else []))
+
+
+def test_every_object_is_valid(objects: list[Body], crd_errors: Callable[[Body], list[str]]) -> None:
+    for body in objects:
+        kind = (body["apiVersion"], body["kind"])
+        if body["apiVersion"].startswith("serving.kserve.io"):
+            assert crd_errors(body) == [], kind
+        elif kind in SCHEMAS:
+            schema = {"type": "object", "required": ["spec"], "properties": {"spec": SCHEMAS[kind]}}
+            jsonschema.validate(body, schema)
+        else:
+            for version in VERSIONS:
+                kubernetes_validate.validate(body, version, strict=True)
+
+
+def test_strict_validation_sees_a_field_that_is_none() -> None:
+    for body in render(EXAMPLES[0]):
+        spec = {**body.get("spec", {}), "nonsense": 1}
+        wrong = {**body, "spec": spec} if "spec" in body else {**body, "nonsense": 1}
+        if (body["apiVersion"], body["kind"]) in SCHEMAS:
+            with pytest.raises(jsonschema.ValidationError, match="nonsense"):
+                jsonschema.validate(wrong["spec"], SCHEMAS[body["apiVersion"], body["kind"]])
+        elif not body["apiVersion"].startswith("serving.kserve.io"):
+            with pytest.raises(kubernetes_validate.ValidationError, match="nonsense"):
+                kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
+
+
+def test_no_two_objects_have_one_name(objects: list[Body]) -> None:
+    names = [(b["apiVersion"], b["kind"], b["metadata"]["name"]) for b in objects]
+    assert len(names) == len(set(names))
+    assert {b["metadata"]["namespace"] for b in objects} <= {NAMESPACE}
+
+
+def test_every_pod_is_restricted(objects: list[Body]) -> None:
+    """What the pod security standard `restricted` asks for, and a read-only root besides."""
+    for name, _, spec in pods(objects):
+        security = spec["securityContext"]
+        assert security["runAsNonRoot"] is True, name
+        assert security["runAsUser"] >= 999, name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["enableServiceLinks"] is False, "variables of services end in POSEWATCH_..._PORT"
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), name
+        assert all(
+            {"emptyDir", "configMap", "secret", "persistentVolumeClaim"} & set(v) for v in spec.get("volumes", ())
+        )
+        for container in spec["containers"] + spec.get("initContainers", []):
+            own = container["securityContext"]
+            assert own["readOnlyRootFilesystem"] is True, name
+            assert own["allowPrivilegeEscalation"] is False, name
+            assert own["capabilities"] == {"drop": ["ALL"]}, name
+            assert set(container["resources"]) == {"requests", "limits"}, name
+            assert re.fullmatch(r"[^\s@]+:[\w.-]+", container["image"]), name
+            assert not container["image"].endswith(":latest"), name
+            assert all(port["containerPort"] > 1023 for port in container.get("ports", ())), name
+
+
+def test_every_pod_is_denied_first_and_no_rule_is_open(objects: list[Body]) -> None:
+    policies = [b for b in objects if b["kind"] == "NetworkPolicy"]
+    deny = named(objects, "NetworkPolicy", "posewatch-deny")["spec"]
+    assert deny["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in deny
+    assert "egress" not in deny
+    for name, meta, _ in pods(objects):
+        assert _selects(deny["podSelector"], meta["labels"]), name
+    for policy in policies:
+        for direction, peers in (("ingress", "from"), ("egress", "to")):
+            for rule in policy["spec"].get(direction, ()):
+                assert rule.get(peers), f"{policy['metadata']['name']}: a rule without {peers} lets everybody through"
+                assert rule.get("ports"), f"{policy['metadata']['name']}: a rule without ports opens all of them"
+                assert {} not in rule[peers]
+
+
+def _selects(selector: Body, labels: dict[str, str]) -> bool:
+    return bool(selector.get("matchLabels")) and selector["matchLabels"].items() <= labels.items()
+
+
+def test_names_lead_to_what_is_there(objects: list[Body]) -> None:
+    """Services find pods and their ports, pods find their ConfigMaps, accounts and Secrets, scalers their targets."""
+    there = {(b["kind"], b["metadata"]["name"]) for b in objects}
+    made = list(pods(objects))
+    for body in objects:
+        spec, name = body.get("spec", {}), body["metadata"]["name"]
+        if body["kind"] == "Service":
+            found = [s for _, meta, s in made if _selects({"matchLabels": spec["selector"]}, meta["labels"])]
+            assert found, name
+            ports = {port["name"] for s in found for c in s["containers"] for port in c.get("ports", ())}
+            assert {port["targetPort"] for port in spec["ports"]} <= ports, name
+        if body["kind"] == "PodDisruptionBudget" and name != "posewatch-serving":
+            assert any(_selects(spec["selector"], meta["labels"]) for _, meta, _ in made), name
+        if body["kind"] == "HorizontalPodAutoscaler":
+            assert (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) in there
+            assert "replicas" not in named(objects, "Deployment", spec["scaleTargetRef"]["name"])["spec"]
+        if body["kind"] == "ServiceMonitor":
+            services = [
+                b for b in objects if b["kind"] == "Service" and _selects(spec["selector"], b["metadata"]["labels"])
+            ]
+            assert len(services) == 1, name
+            assert {e["port"] for e in spec["endpoints"]} <= {p["name"] for p in services[0]["spec"]["ports"]}
+    generated = {name for kind, name in there if kind == "Secret"}
+    for name, _, spec in made:
+        account = spec.get("serviceAccountName")
+        assert account is None or ("ServiceAccount", account) in there, name
+        for volume in spec.get("volumes", ()):
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in there, name
+        mounts = {m["name"] for c in spec["containers"] for m in c["volumeMounts"]}
+        volumes = {v["name"] for v in spec.get("volumes", ())}
+        assert volumes <= mounts, name
+        keys = [
+            e["valueFrom"]["secretKeyRef"] for c in spec["containers"] for e in c.get("env", ()) if "valueFrom" in e
+        ]
+        for key in keys:
+            if key["name"] in generated:
+                assert key["key"] in named(objects, "Secret", key["name"])["data"], name
+
+
+def test_only_the_examples_that_generate_hold_secrets() -> None:
+    assert [b["metadata"]["name"] for b in render() if b["kind"] == "Secret"] == ["posewatch-labeling"]
+    tenant = next(path for path in EXAMPLES if path.stem == "kubeflow-multi-tenant")
+    assert not [b for b in render(tenant) if b["kind"] == "Secret"]
+
+
+def test_the_generated_credentials_fit_together() -> None:
+    objects = render(CHART / "examples" / "laptop.yaml")
+
+    def secret(name: str) -> dict[str, str]:
+        body = named(objects, "Secret", name)
+        assert body["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        return {key: base64.b64decode(value).decode() for key, value in body["data"].items()}
+
+    main, password = secret("posewatch"), secret("posewatch-postgresql")["password"]
+    assert set(main) == {*STORE, "POSEWATCH_LABELS_URL"}, "what pipelines and TrainJobs read"
+    host = f"posewatch-postgresql.{NAMESPACE}.svc:5432"
+    assert main["POSEWATCH_LABELS_URL"] == f"postgresql://posewatch:{password}@{host}/labels"
+    assert main["POSEWATCH_S3_ENDPOINT"] == f"http://posewatch-store.{NAMESPACE}.svc:8333"
+    kserve = secret("posewatch-s3")
+    assert kserve["AWS_ACCESS_KEY_ID"] == main["POSEWATCH_S3_ACCESS_KEY"]
+    assert kserve["AWS_SECRET_ACCESS_KEY"] == main["POSEWATCH_S3_SECRET_KEY"]
+    random = [password, *secret("posewatch-labeling").values(), main["POSEWATCH_S3_SECRET_KEY"]]
+    assert len(set(random)) == 4
+    assert min(map(len, random)) >= 40
+    notes = named(objects, "Secret", "posewatch-s3")["metadata"]["annotations"]
+    assert notes["serving.kserve.io/s3-endpoint"] == f"posewatch-store.{NAMESPACE}.svc:8333"
+
+
+def test_the_runtime_is_the_one_that_deploy_applies() -> None:
+    """Equal values are what lets helm and `posewatch deploy` own the object without a conflict."""
+    assert named(render(), "ServingRuntime", deploy.RUNTIME) == deploy.serving_runtime(ServingConfig())
+    account = named(render(), "ServiceAccount", deploy.SERVICE_ACCOUNT)
+    assert account["secrets"] == [{"name": "posewatch-s3"}]
+
+
+def test_the_role_is_what_is_used_and_no_more() -> None:
+    roles = [
+        b for b in render(EXAMPLES[0]) if b["kind"] in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    ]
+    assert [b["kind"] for b in roles] == ["Role", "RoleBinding"]
+    assert roles[0]["rules"] == rules(), "tests/platform/test_rights.py sees that this is what is used"
+    assert roles[1]["subjects"] == [{"kind": "ServiceAccount", "name": "default-editor", "namespace": "team-a"}]
+
+
+@pytest.mark.parametrize("values", [p for p in EXAMPLES if p.stem != "laptop"], ids=lambda path: path.stem)
+def test_the_watcher_reads_its_cameras(values: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DOOR_USER", "DOOR_PASSWORD", "CAMERA_USER", "CAMERA_PASSWORD"):
+        monkeypatch.setenv(name, "x")
+    groups = yaml.load(values.read_text(), LOADER)["watcher"]["groups"]
+    objects = render(values)
+    for group in groups:
+        path = tmp_path / f"{group}.yaml"
+        path.write_text(named(objects, "ConfigMap", f"posewatch-watcher-{group}")["data"]["cameras.yaml"])
+        config = read_config(path)
+        assert [camera.name for camera in config.cameras] == [c["name"] for c in groups[group]["cameras"]]
+        assert config.model == f"grpc://abnormal-predictor.{NAMESPACE}.svc:9000/abnormal"
+        assert config.out == "/var/lib/posewatch"
+        assert config.webhook.startswith("https://")
+    box = next(path for path in EXAMPLES if path.stem == "one-gpu-box")
+    if values == box:
+        assert dict(config.options) == {"on": "0.7", "merge-s": "3"}
+        assert dict(config.cameras[1].options) == {"on": "0.8"}, "on without quotes is true in YAML 1.1"
+
+
+def test_a_change_of_cameras_starts_that_group_again_and_no_other() -> None:
+    box = CHART / "examples" / "kubeflow-multi-tenant.yaml"
+
+    def sums(*sets: str) -> dict[str, str]:
+        return {
+            name: meta["annotations"]["checksum/cameras"]
+            for name, meta, _ in pods(render(box, sets=sets))
+            if "checksum/cameras" in meta.get("annotations", {})
+        }
+
+    before, after = sums(), sums("watcher.groups.south.cameras[0].url=rtsp://10.21.0.12/stream")
+    assert [name for name in before if before[name] != after[name]] == ["StatefulSet/posewatch-watcher-south"]
+
+
+def test_an_experiment_reaches_the_page(tmp_path: Path) -> None:
+    objects = render(sets=ROUTE)
+    path = tmp_path / "experiment.yaml"
+    path.write_text(named(objects, "ConfigMap", "posewatch-labeling")["data"]["experiment.yaml"])
+    assert load(str(path)).labels.classes == ("calm", "fight")
+    (env,) = [s["containers"][0]["env"] for n, _, s in pods(objects) if n == "Deployment/posewatch-labeling"]
+    assert {"name": "POSEWATCH_CONFIG", "value": "/etc/posewatch/experiment.yaml"} in env
+
+
+def test_the_chart_is_of_this_posewatch() -> None:
+    told = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert told["appVersion"] == told["version"] == posewatch.__version__
+    images = {c["image"] for _, _, s in pods(render()) for c in s["containers"]}
+    assert images == {f"ghcr.io/posewatch/posewatch-labeling:{posewatch.__version__}"}
+
+
+def test_the_notes_say_what_is_next() -> None:
+    def notes(*told: str) -> str:
+        return helm("install", "posewatch", str(CHART), "-n", NAMESPACE, "--dry-run=client", *told).stdout
+
+    text = notes()
+    assert "It waits for Secrets of yours: posewatch, posewatch-s3" in text
+    assert "port-forward deploy/posewatch-labeling" in text
+    text = notes("--values", str(CHART / "examples" / "one-gpu-box.yaml"))
+    assert "Credentials were made once and are kept" in text
+    assert "https://labels.example.org/" in text
+    assert "hall start to raise alarms" in text
+
+
+BROKEN: list[tuple[str, str]] = [
+    ("labeling.replica=2", "'replica' not allowed"),
+    ("labeling.replicas=two", "/labeling/replicas"),
+    ("labeling.replicas=0", "/labeling/replicas"),
+    ("labeling.auth.mode=none", "value must be one of 'dev', 'oidc', 'proxy'"),
+    ("labeling.resources.limits.memory=2 GB", "/labeling/resources/limits/memory"),
+    ("labeling.basePath=labels/", "/labeling/basePath"),
+    ("labeling.ingress.enabled=true", "/labeling/ingress/host"),
+    ("labeling.httpRoute.enabled=true", "/labeling/httpRoute/parentRefs"),
+    ("images.tag=latest", 'not by "latest"'),
+    ("postgresql.image=postgres:latest", 'not by "postgres:latest"'),
+    ("postgresql.storage.size=20GB", "/postgresql/storage/size"),
+    ("postgresql.backup.schedule=daily", "/postgresql/backup/schedule"),
+    (
+        "secrets.generate=all",
+        "set postgresql.enabled and store.enabled, or put the credentials into Secrets of your own",
+    ),
+    ("serving.name=Abnormal", "/serving/name"),
+    ("serving.runtime.image=mine", "'image' not allowed"),
+    ("serving.autoscaling.minReplicas=9", "minReplicas 9 is above maxReplicas 4"),
+    ("monitoring.rules.failureRatio=5", "/monitoring/rules/failureRatio"),
+    ("networkPolicy.egress.store.ports=null", "/networkPolicy/egress/store"),
+    ("networkPolicy.egress.cameras.cidrs[0]=10.0.0.1", "/networkPolicy/egress/cameras/cidrs/0"),
+    ("rbac.subjects[0].kind=User", "/rbac/subjects/0/kind"),
+    ("watcher.groups.a.cameras=null", "/watcher/groups/a"),
+    ("watcher.groups.A.cameras[0].name=x", "/watcher/groups"),
+    ("watcher.options.treshold=1", "'treshold' not allowed"),
+]
+CAMERA = "watcher.groups.{0}.cameras[0].name=door,watcher.groups.{0}.cameras[0].url={1}"
+TOGETHER: list[tuple[str, str]] = [
+    ("labeling.auth.mode=proxy,labeling.auth.requireSecret=false", "say who may set it"),
+    ("labeling.auth.mode=oidc", "needs labeling.auth.oidcSecret"),
+    ("labeling.ingress.enabled=true,labeling.ingress.host=a.b", "dev serves nobody from outside"),
+    ("labeling.istio.enabled=true,labeling.auth.mode=proxy", "set labeling.auth.requireSecret=false"),
+    (f"{CAMERA.format('a', 'rtsp://h/1')},{CAMERA.format('b', 'rtsp://h/2')}", "camera door is in the groups a and b"),
+    (CAMERA.format("a", "rtsp://me:hunter2@h/1"), "camera door has a password in its url: write ${NAME} there"),
+]
+
+
+@pytest.mark.parametrize(("sets", "says"), BROKEN + TOGETHER)
+def test_a_broken_value_is_named(sets: str, says: str) -> None:
+    done = helm("template", "posewatch", str(CHART), "--set", sets, check=False)
+    assert done.returncode != 0
+    assert says in done.stderr, done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_the_schema_knows_every_default() -> None:
+    """Every key of values.yaml is in the schema, and every key of the schema has a default that says what it is."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.load((CHART / "values.yaml").read_text(), LOADER)
+    assert set(schema["properties"]) - {"global"} == set(values)
+
+    def walk(told: Any, said: Any, where: str) -> None:
+        if not isinstance(said, dict) or "properties" not in told or told["type"] != "object":
+            return
+        assert told["additionalProperties"] is False, f"{where} takes any key"
+        if "$ref" not in told:
+            assert set(told["properties"]) == set(said), where
+        for key, value in said.items():
+            walk(told["properties"][key], value, f"{where}.{key}")
+
+    for key, value in values.items():
+        walk(schema["properties"][key], value, key)
