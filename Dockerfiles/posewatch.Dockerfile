@@ -41,8 +41,8 @@ LABEL org.opencontainers.image.title="posewatch-${KIND}" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.revision="${GIT_SHA}"
-RUN groupadd --gid 10001 posewatch \
-    && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin posewatch \
+RUN /usr/sbin/groupadd --gid 10001 posewatch \
+    && /usr/sbin/useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin posewatch \
     && install --directory --owner=10001 --group=10001 /var/lib/posewatch
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=10001:10001 /opt/posewatch /opt/posewatch
@@ -62,6 +62,8 @@ CMD ["posewatch", "--help"]
 
 FROM stage AS labeling
 COPY labeling-service /opt/posewatch/labeling-service
+# Streamlit finds its configuration (.streamlit) beside the page.
+WORKDIR /opt/posewatch/labeling-service
 EXPOSE 8501
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
