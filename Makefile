@@ -46,8 +46,8 @@ golden: $(STAMP) ## renew the compiled pipelines that tests compare with
 images: ## the container images, tagged with the commit; KINDS="pose labeling" ARGS="--base-image IMAGE"
 	@$(PYTHON) Dockerfiles/images.py $(KINDS) $(ARGS)
 
-test-images: ## really build base, pose and labeling on a Debian base with buildah, and run them read-only: root, minutes
-	@$(PYTHON) Dockerfiles/try_images.py $(ARGS)
+test-images: setup ## really build the images on a Debian base with buildah, and run each read-only: root, about 20 minutes
+	@$(BIN)/python Dockerfiles/try_images.py $(KINDS) $(ARGS)
 
 up down status label: $(STAMP) ## the embedded servers; the labeling page
 	@$(BIN)/posewatch $@

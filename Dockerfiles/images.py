@@ -85,7 +85,8 @@ def command(kind: str, with_: str, told: argparse.Namespace, sha: str, created: 
     return [*made, "--target", about.target, "--tag", f"{told.repository}-{kind}:{sha}", "."]
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, version: tuple[str, str] | None = None) -> int:
+    """The command line; ``version`` is the ``commit`` to tag with, where the caller has to know it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)} (default: all but masking-gpu)")
     parser.add_argument("--engine", default="", help="docker, podman or buildah (default: the first that is there)")
@@ -103,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
         with_ = told.engine or "docker" if told.print else engine(told.engine)
         if told.volume and with_ == "docker":
             raise BuildError("docker build mounts no volumes: use --engine podman or buildah")
-        sha, created = commit()
+        sha, created = version or commit()
         for kind in told.kinds or [k for k in KINDS if k != "masking-gpu"]:
             line = command(kind, with_, told, sha, created)
             print(" ".join(line), flush=True)

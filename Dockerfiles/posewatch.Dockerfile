@@ -33,6 +33,12 @@ RUN mkdir -p /opt/posewatch/cache \
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS stage
+RUN /usr/sbin/groupadd --gid 10001 posewatch \
+    && /usr/sbin/useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin posewatch \
+    && install --directory --owner=10001 --group=10001 /var/lib/posewatch
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build --chown=10001:10001 /opt/posewatch /opt/posewatch
+# What differs from commit to commit comes last: the layers above stay as they are where the code does.
 ARG GIT_SHA=""
 ARG KIND="base"
 ARG CREATED=""
@@ -41,11 +47,6 @@ LABEL org.opencontainers.image.title="posewatch-${KIND}" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.revision="${GIT_SHA}"
-RUN /usr/sbin/groupadd --gid 10001 posewatch \
-    && /usr/sbin/useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin posewatch \
-    && install --directory --owner=10001 --group=10001 /var/lib/posewatch
-COPY --from=build /opt/venv /opt/venv
-COPY --from=build --chown=10001:10001 /opt/posewatch /opt/posewatch
 # The root file system may be read-only: what is written goes to /tmp and /var/lib/posewatch, which are mounted.
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
