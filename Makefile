@@ -105,7 +105,7 @@ audit: $(TOOLS)/.installed ## known vulnerabilities of the pinned dependencies, 
 	@$(TOOLS)/bin/python .ci/audit.py
 
 licences: $(STAMP) $(TOOLS)/.installed ## renew docs/licences.md
-	@$(TOOLS)/bin/python .ci/licences.py
+	@$(TOOLS)/bin/python .ci/licences.py --python $(BIN)/python
 
 clean: ## remove the environment and everything that was made
 	@-test -x $(BIN)/posewatch && $(BIN)/posewatch down 2> /dev/null

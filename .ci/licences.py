@@ -41,7 +41,8 @@ def pinned(text: str) -> dict[str, str]:
 
 def page(rows: list[dict[str, str]], wanted: dict[str, str]) -> str:
     """The page for pip-licenses' rows. A package that is pinned and not installed is said to be unknown."""
-    licences = {plain(row["Name"]): " ".join(row["License"].split()) for row in rows}
+    said = {"UNKNOWN": "its metadata does not say"}
+    licences = {plain(row["Name"]): said.get(row["License"], " ".join(row["License"].split())) for row in rows}
     strong = {n: licences[n] for n in wanted if re.search("GPL|Affero|General Public", licences.get(n, ""))}
     lines = ["## To be known before anything is handed on", ""]
     lines += [
