@@ -181,6 +181,25 @@ def test_ci_runs_make_targets_that_exist() -> None:
         assert line == ".ci/run" or (line.startswith("make ") and line.split()[1] in targets), line
 
 
+def workflow_errors(path: Path) -> str:
+    """What GitHub's schema, as check-jsonschema carries it, has against a workflow."""
+    pytest.importorskip("check_jsonschema", reason="install the extra dev (check-jsonschema)")
+    command = ["-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    assert (done.returncode == 0) == ("ok" in done.stdout), done.stderr
+    return "" if done.returncode == 0 else done.stdout
+
+
+def test_the_workflows_are_valid(tmp_path: Path) -> None:
+    found = sorted((ROOT / ".github/workflows").glob("*.y*ml"))
+    assert found
+    for path in found:
+        assert workflow_errors(path) == "", path.name
+    broken = tmp_path / "ci.yml"
+    broken.write_text(found[0].read_text().replace("runs-on", "run-on", 1))
+    assert "run-on" in workflow_errors(broken)
+
+
 def test_no_secret_that_is_not_known() -> None:
     pytest.importorskip("detect_secrets", reason="install the extra dev (detect-secrets)")
     done = subprocess.run([sys.executable, str(ROOT / ".ci/secrets.py")], capture_output=True, text=True, cwd=ROOT)
