@@ -12,13 +12,17 @@ from labeling_ui.common import Here, plain, told
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
 from posewatch.labels.cards import Card
+from posewatch.labels.entries import VideoProgress
 
 QUEUE = "queue"
+LOOK_S, RENEW_S = 2.0, 20.0
+"""The list is drawn anew every LOOK_S; it asks the database after labels of this page, else every RENEW_S."""
 LISTED = 30
 """Videos in the list at once; a name typed above it finds the others."""
 
 
 def show(here: Here) -> None:
+    st.session_state.pop("listed", None)
     with st.sidebar:
         _list(here)
     chosen = st.session_state.get("video")
@@ -28,10 +32,10 @@ def show(here: Here) -> None:
     _clips(here, chosen)
 
 
-@st.fragment(run_every=20)
+@st.fragment(run_every=LOOK_S)
 @told
 def _list(here: Here) -> None:
-    """The videos with their progress, looked at anew now and then: others are at work too."""
+    """The videos with their progress: soon after each label here, and now and then, for others are at work too."""
     before = st.session_state.get("chosen")
     chosen = _choose(here)
     st.session_state["chosen"] = chosen
@@ -42,7 +46,7 @@ def _list(here: Here) -> None:
 def _choose(here: Here) -> str | None:
     """The queue or the id of a video; None when there are no clips at all."""
     say = here.say
-    videos = {video.video_id: video for video in here.session.videos()}
+    videos, left = _progress(here)
     if not videos:
         return None
     total, done = sum(v.clips for v in videos.values()), sum(v.labelled for v in videos.values())
@@ -63,7 +67,7 @@ def _choose(here: Here) -> str | None:
         [QUEUE, *shown],
         format_func=lambda one: f"**{say['queue']}**" if one == QUEUE else plain(videos[one].name),
         captions=[
-            say["queue_left"].format(left=here.session.queue.left(here.who)),
+            say["queue_left"].format(left=left),
             *(f"{_done(videos[v])} {videos[v].labelled} / {videos[v].clips}" for v in shown),
         ],
         key="video",
@@ -71,6 +75,18 @@ def _choose(here: Here) -> str | None:
     if len(found) > len(shown):
         st.caption(say["more_videos"].format(more=len(found) - len(shown)))
     return chosen
+
+
+def _progress(here: Here) -> tuple[dict[str, VideoProgress], int]:
+    """The videos by id and the clips left in the queue, as they were when something last may have changed them."""
+    kept = st.session_state.get("listed")
+    now, acts = time.monotonic(), st.session_state.get("acts", 0)
+    if kept is None or kept["acts"] != acts or now - kept["at"] > RENEW_S:
+        session = here.session
+        videos = {video.video_id: video for video in session.videos()}
+        kept = {"acts": acts, "at": now, "videos": videos, "left": session.queue.left(here.who)}
+        st.session_state["listed"] = kept
+    return kept["videos"], kept["left"]
 
 
 def _done(video: Any) -> str:
@@ -95,6 +111,7 @@ def _clips(here: Here, chosen: str) -> None:
 
     def on_acts() -> None:
         acts.handle(lambda: here.session, outbox(key), answers, turn, chosen == QUEUE)
+        st.session_state["acts"] = st.session_state.get("acts", 0) + 1  # the list beside it is old now
 
     if chosen == QUEUE:
         due = time.monotonic() - turned.get("renewed", 0.0) > session.config.claim_s / 10

@@ -119,6 +119,20 @@ def test_dropdown_keys_brush_rest_undo_and_reload(start, browse):
     until(lambda: len(by_clip(server)), 5)
 
 
+def test_the_list_beside_the_clips_follows_each_label(start, browse):
+    server = start({"hall.mp4": 3, "yard.mp4": 2})
+    page = ready(browse(server.url), 5)
+    beside = page.get_by_test_id("stSidebar")
+    beside.get_by_text("0 of 5 clips labelled").wait_for()
+    for done in (1, 2):
+        page.keyboard.press("2")
+        beside.get_by_text(f"{done} of 5 clips labelled").wait_for(timeout=12_000)
+    assert {text for text in beside.get_by_text("clips labelled").all_inner_texts()} == {"2 of 5 clips labelled"}
+    page.keyboard.press("z")
+    beside.get_by_text("1 of 5 clips labelled").wait_for(timeout=12_000)
+    assert page.locator(CARDS).count() == 5
+
+
 def test_clips_play_and_loop_and_labelling_one_leaves_the_others_playing(start, browse):
     server = start({"hall.mp4": 40})
     page = ready(browse(server.url), 24)
