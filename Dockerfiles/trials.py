@@ -1,4 +1,4 @@
-"""What ``make test-images`` does in each image: every stage in the image that its component names, then the services.
+"""What ``make test-images`` does in each image: the stages (``steps.py``), then the services.
 
 The containers run as a cluster would run them: uid 10001, a read-only root, no capabilities. All but those that talk to
 Triton or a camera have no network either. What they write lies in one folder that the next container reads.
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from images import ROOT, BuildError
+from steps import SMOKE, STAGES, kind_of, local, run_step
 
 RUN = [
     "podman", "run", "--runtime", "runc", "--read-only", "--cap-drop", "ALL",
     "--security-opt", "no-new-privileges", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096",
-    "--user", "10001:10001", "--tmpfs", "/tmp", "--env", "OMP_NUM_THREADS=1", "--env", "POSEWATCH_WORKERS=1",
+    "--user", "10001:10001", "--tmpfs", "/tmp", "--tmpfs", "/minio",
+    "--env", "OMP_NUM_THREADS=1", "--env", "POSEWATCH_WORKERS=1",
 ]  # fmt: skip
-AT = "/var/lib/posewatch"
-HOME = {"POSEWATCH_STORE": f"{AT}/store", "POSEWATCH_LABELS_URL": f"sqlite:///{AT}/labels.db"}
 INSIDE = """
 import json, os, pathlib, shutil, sys
 assert os.getuid() == 10001, os.getuid()
@@ -55,23 +55,6 @@ print(json.dumps([list(video[name].shape) for video in found for name in video])
 """
 CAMERA = "import time; from perception.camera import Camera; print(Camera().url, flush=True); time.sleep(3600)"
 GET = "import urllib.request as r; print(r.urlopen('{}', timeout=5).read().decode())"
-SPLIT = ["--set", "split.length_s=2.0"]
-TINY = ["--set", "train.epochs=1", "--set", "train.width=0.1", "--set", "train.frames=16"]
-STAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("ingest", "ingest", ("/in",)),
-    ("mask", "mask", ("ingest",)),
-    ("split", "split", ("mask", *SPLIT)),
-    ("pose", "pose", ("split",)),
-    ("queue_clips", "labels queue", ("split",)),
-    ("label_import", "labels import", ("split", "/in/labels.csv")),
-    ("snapshot", "labels snapshot", ("split",)),
-    ("dataset", "dataset", ("snapshot", "pose")),
-    ("train", "train", ("dataset", *TINY)),
-    ("evaluate", "evaluate", ("train", "dataset", *TINY)),
-    ("export", "export", ("train", *TINY)),
-    ("publish", "publish", ("export",)),
-)
-"""(component, verb, its arguments; the name of a component stands for what it made): each runs in that one's image."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +65,18 @@ class Site:
     tag: str
     folder: Path
     footage: Path
+    at: str = "/var/lib/posewatch"
+    """Where the containers see the folder."""
+
+    @property
+    def store(self) -> str:
+        return f"{self.at}/store"
 
     def container(self, kind: str, *flags: str, network: str = "none", env: dict[str, str] | None = None) -> list[str]:
         """The command line up to the container's own command."""
-        told = [part for item in {**HOME, **(env or {})}.items() for part in ("--env", "=".join(item))]
-        volumes = ["--volume", f"{self.folder}:{AT}", "--volume", f"{self.footage}:/in:ro"]
+        home = {"POSEWATCH_STORE": self.store, "POSEWATCH_LABELS_URL": f"sqlite:///{self.at}/labels.db"}
+        told = [part for item in {**home, **(env or {})}.items() for part in ("--env", "=".join(item))]
+        volumes = ["--volume", f"{self.folder}:{self.at}", "--volume", f"{self.footage}:/in:ro"]
         return [*RUN, "--network", network, *volumes, *told, *flags, f"{self.repository}-{kind}:{self.tag}"]
 
     def inside(self, kind: str, *command: str, network: str = "none") -> str:
@@ -102,33 +92,23 @@ def shell(*command: str, **options: object) -> str:
     return str(done.stdout)
 
 
-def component_image(name: str) -> str:
-    """The kind of image that a component asks for."""
-    text = (ROOT / "components" / name / "component.py").read_text(encoding="utf-8")
-    found = re.search(r'base_image=image\("(\w+)"\)', text)
-    if found is None:
-        raise BuildError(f"components/{name}/component.py asks for no image")
-    return found[1]
-
-
 def try_stages(site: Site, kinds: list[str]) -> dict[str, str]:
-    """The stages one after another, up to one whose image is not among ``kinds``; returns their artifacts' URIs."""
+    """The stages one after another, up to one whose image is not among ``kinds``; returns what they put out."""
     made: dict[str, str] = {}
-    for component, verb, words in STAGES:
-        kind = component_image(component)
+    for component, values in STAGES:
+        kind = kind_of(component, site)
         if kind not in kinds:
             print(f"stages: {component} and what follows left out: the image {kind} was not asked for", flush=True)
             break
         began = time.monotonic()
-        said = site.inside(kind, "posewatch", *verb.split(), *(made.get(word, word) for word in words))
-        made[component] = said.splitlines()[-1]
+        made[component] = run_step(site, component, values, made)
         more = f" {_skeletons(site, kind, made[component])}" if component == "pose" else ""
         print(f"{kind}: {component} in {time.monotonic() - began:.0f} s{more}", flush=True)
     return made
 
 
 def _skeletons(site: Site, kind: str, uri: str) -> str:
-    shapes = json.loads(site.inside(kind, "python3", "-c", SKELETONS, HOME["POSEWATCH_STORE"], uri))
+    shapes = json.loads(site.inside(kind, "python3", "-c", SKELETONS, site.store, uri))
     if not shapes or any(len(shape) != 4 or shape[2:] != [17, 3] for shape in shapes) or not any(s[0] for s in shapes):
         raise BuildError(f"the skeletons are not (persons, frames, 17, 3) with somebody in them: {shapes}")
     return f"({len(shapes)} clips with skeletons, e.g. {tuple(shapes[0])})"
@@ -140,7 +120,7 @@ def triton(site: Site, model: str) -> Iterator[str]:
     from posewatch.serving.client import load_model
     from posewatch.stack import TritonServer
 
-    repository = site.folder / "store" / model.split("/store/", 1)[1]
+    repository = local(site, model)
     (name,) = [path.name for path in repository.iterdir() if path.is_dir()]
     with TritonServer.start(repository, log=site.folder / "triton.log") as server:
         load_model(server.grpc, name)
@@ -149,9 +129,9 @@ def triton(site: Site, model: str) -> Iterator[str]:
 
 def try_serving(site: Site, endpoint: str, made: dict[str, str]) -> str:
     """The smoke test of the served model, from the serving image."""
-    words = (made[name] for name in ("dataset", "export", "publish"))
-    uri = site.inside("serving", "posewatch", "smoke-test", endpoint, *words, network="host")
-    told = json.loads((site.folder / "store" / uri.split("/store/", 1)[1] / "smoke.json").read_text(encoding="utf-8"))
+    name, values = SMOKE
+    uri = run_step(site, name, {**values, "endpoint": endpoint}, made, network="host")
+    told = json.loads((local(site, uri) / "smoke.json").read_text(encoding="utf-8"))
     return f"smoke test against Triton: {told['clips']} clips, largest difference {told['max_abs_difference']:.1g}"
 
 
@@ -183,7 +163,7 @@ def answers(name: str, url: str, wanted: str = "", seconds: float = 90) -> str:
 def try_labeling(site: Site) -> str:
     """The page comes up and answers its probes and health check, and the chart's own check passes."""
     page = "http://127.0.0.1:8501"
-    parts = json.dumps([{"page": page}, {"store": HOME["POSEWATCH_STORE"]}, {"labels": True}])
+    parts = json.dumps([{"page": page}, {"store": site.store}, {"labels": True}])
     check = ["--volume", f"{ROOT / 'helm/posewatch/files/check.py'}:/etc/posewatch/check.py:ro"]
     with running(site.container("labeling", *check, env={"POSEWATCH_CHECK": parts})) as name:
         for path in ("/_stcore/health", "/ready"):
@@ -196,9 +176,8 @@ def try_labeling(site: Site) -> str:
 
 def try_watcher(site: Site, model: str) -> str:
     """A camera (RTSP) is watched with ``model`` by the image's own command; probes, figures and a clean end."""
-    config = {
-        "model": model, "out": f"{AT}/watch", "privacy": "skeleton", "cameras": [{"name": "door", "url": "${DOOR}"}]
-    }  # fmt: skip
+    cameras = [{"name": "door", "url": "${DOOR}"}]
+    config = {"model": model, "out": f"{site.at}/watch", "privacy": "skeleton", "cameras": cameras}
     (site.folder / "cameras.yaml").write_text(json.dumps(config), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}"}
     camera = subprocess.Popen([sys.executable, "-c", CAMERA], env=environment, stdout=subprocess.PIPE, text=True)

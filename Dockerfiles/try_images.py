@@ -44,13 +44,13 @@ def debian(mirror: str) -> None:
         shell("buildah", "commit", "--rm", made, BASE)
 
 
-def build_all(kinds: list[str], flags: list[str], version: tuple[str, str]) -> None:
+def build_all(kinds: list[str], flags: list[str], repository: str, version: tuple[str, str]) -> None:
     """Each image with its size and the minutes that it took. Raises BuildError."""
     for kind in kinds:
         began = time.monotonic()
-        if build([kind, "--engine", "buildah", "--isolation", "chroot", "--repository", REPOSITORY, *flags], version):
+        if build([kind, "--engine", "buildah", "--isolation", "chroot", "--repository", repository, *flags], version):
             raise BuildError("stopped")
-        told = json.loads(shell("podman", "image", "inspect", f"{REPOSITORY}-{kind}:{version[0]}"))
+        told = json.loads(shell("podman", "image", "inspect", f"{repository}-{kind}:{version[0]}"))
         minutes = (time.monotonic() - began) / 60
         print(f"{kind}: built in {minutes:.1f} min, {told[0]['Size'] / 1e9:.2f} GB", flush=True)
 
@@ -84,6 +84,8 @@ def footage(folder: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make test-images", description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(TRIED)} (default: all of them)")
+    parser.add_argument("--tag", default="", help="run images that are there, with this tag, instead of building them")
+    parser.add_argument("--repository", default=REPOSITORY, help="of the images, <repository>-<kind>:<tag>")
     parser.add_argument("--base-image", default="", help="a base that is there (default: made by debootstrap, once)")
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
     parser.add_argument("--pip-conf", type=Path, help="this machine's pip.conf, mounted for the build")
@@ -98,21 +100,22 @@ def main(argv: list[str] | None = None) -> int:
                 raise BuildError(f"no kind of image {kind!r} that is tried (there are: {', '.join(TRIED)})")
         if os.geteuid():
             raise BuildError("this needs root: debootstrap, and containers of another user")
-        for tool in ("buildah", "podman", "runc", *([] if told.base_image else ["debootstrap"])):
+        for tool in ("buildah", "podman", "runc", *([] if told.base_image or told.tag else ["debootstrap"])):
             if not shutil.which(tool):
                 raise BuildError(f"no {tool} (apt-get install --no-install-recommends buildah podman runc debootstrap)")
-        if not told.base_image:
+        if not told.base_image and not told.tag:
             debian(told.mirror)
         flags = ["--base-image", told.base_image or BASE, "--torch-index", told.torch_index]
         places = ((told.pip_conf, "/etc/pip.conf"), (told.ca, "/etc/ssl/certs/ca-certificates.crt"))
         for source, place in (*places, (told.wheels, str(told.wheels))):
             flags += ["--volume", f"{source.resolve()}:{place}:ro"] if source else []
-        version = commit()
-        build_all(kinds, flags, version)
+        version = (told.tag, "") if told.tag else commit()
+        if not told.tag:
+            build_all(kinds, flags, told.repository, version)
         with tempfile.TemporaryDirectory(prefix="posewatch-images-") as temp:
             folder = Path(temp)
             folder.chmod(0o755)
-            site = Site(REPOSITORY, version[0], folder / "home", folder / "footage")
+            site = Site(told.repository, version[0], folder / "home", folder / "footage")
             site.folder.mkdir()
             os.chown(site.folder, 10001, 10001)
             footage(site.footage)
