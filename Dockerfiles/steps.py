@@ -40,7 +40,7 @@ STAGES: tuple[tuple[str, dict[str, Any]], ...] = (
 SMOKE = ("smoke_test", {"data": "@dataset", "onnx": "@export", "model": "@publish"})
 
 
-def _component(name: str, site: Site) -> Any:
+def component(name: str, site: Site) -> Any:
     """The compiled component with this site's image."""
     os.environ.update(POSEWATCH_IMAGES=site.repository, POSEWATCH_TAG=site.tag)
     os.environ.pop("POSEWATCH_IMAGE", None)
@@ -51,7 +51,7 @@ def _component(name: str, site: Site) -> Any:
 
 def kind_of(name: str, site: Site) -> str:
     """The kind of image that a component asks for."""
-    image = str(_component(name, site).implementation.container.image)
+    image = str(component(name, site).implementation.container.image)
     return image.removeprefix(f"{site.repository}-").removesuffix(f":{site.tag}")
 
 
@@ -59,7 +59,7 @@ def run_step(site: Site, name: str, values: Mapping[str, Any], made: Mapping[str
     """Run a component; returns its output ("" where it has none). Raises BuildError with what the container said."""
     from posewatch.config import load
 
-    spec = _component(name, site)
+    spec = component(name, site)
     common = {"store": site.store, "config": load("default", list(SMALL)).to_json()}
     told = {key: value for key, value in common.items() if key in spec.inputs}
     told |= {k: made[v[1:]] if isinstance(v, str) and v.startswith("@") else v for k, v in values.items()}

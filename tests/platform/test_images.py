@@ -11,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -32,6 +33,11 @@ def module(path: str) -> ModuleType:
 
 
 images = module("Dockerfiles/images.py")
+sys.path.insert(0, str(ROOT / "Dockerfiles"))  # these scripts import each other
+steps = module("Dockerfiles/steps.py")
+trials = module("Dockerfiles/trials.py")
+try_images = module("Dockerfiles/try_images.py")
+sys.path.remove(str(ROOT / "Dockerfiles"))
 audit = module(".ci/audit.py")
 licences = module(".ci/licences.py")
 
@@ -102,6 +108,27 @@ def test_kinds_are_made_of_what_there_is() -> None:
             assert "yolo" not in kind.extras, "AGPL only where it is asked for"
 
 
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in ("POSEWATCH_IMAGE", "POSEWATCH_IMAGES", "POSEWATCH_TAG"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+    return trials.Site("localhost/p", "abc", tmp_path, tmp_path / "in")
+
+
+def test_the_trial_runs_every_kind_of_image(site: Any) -> None:
+    ran = {steps.kind_of(name, site) for name, _ in (*steps.STAGES, steps.SMOKE)}
+    assert ran | set(try_images.SERVICES) == set(try_images.TRIED) == set(images.KINDS) - {"masking-gpu"}
+
+
+def test_the_trial_gives_each_component_its_parameters(site: Any) -> None:
+    made = {"store", "config"}
+    for name, values in (*steps.STAGES, (steps.SMOKE[0], {**steps.SMOKE[1], "endpoint": ""})):
+        inputs = steps.component(name, site).inputs
+        assert set(values) == set(inputs) - {"store", "config"}, name
+        assert {v[1:] for v in values.values() if str(v).startswith("@")} <= made, f"{name} comes too early"
+        made.add(name)
+
+
 def test_the_build_context_holds_what_the_dockerfile_copies() -> None:
     allowed = {
         x[1:] for x in (ROOT / "Dockerfiles/posewatch.Dockerfile.dockerignore").read_text().split() if x[0] == "!"
@@ -138,6 +165,20 @@ def test_wrong_input_is_one_line(arguments: list[str], says: str, capsys: pytest
     said = capsys.readouterr().err
     assert said.startswith(f"images: {says}")
     assert said.count("\n") == 1
+
+
+def test_wrong_input_of_the_trial_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert try_images.main(["masking-gpu"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("test-images: no kind of image 'masking-gpu' that is tried (there are: base")
+    assert said.count("\n") == 1
+
+
+def test_no_engine_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(images.shutil, "which", lambda name: None)
+    assert images.main(["pose"]) == 1
+    said = capsys.readouterr().err
+    assert said == "images: no docker, podman or buildah on the PATH (Debian: apt-get install buildah)\n"
 
 
 def test_an_audit_that_saw_nothing_is_no_all_clear() -> None:
