@@ -4,6 +4,7 @@ POSEWATCH_IMAGES is the images' common name (``registry/posewatch`` gives ``regi
 POSEWATCH_TAG their tag; POSEWATCH_IMAGE names one image that holds everything, for every stage.
 """
 
+import functools
 import os
 import subprocess
 from pathlib import Path
@@ -32,10 +33,19 @@ def image(kind: str) -> str:
     return asked
 
 
+@functools.cache
 def _commit() -> str:
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    try:
-        found = subprocess.run(git, capture_output=True, text=True, check=False)
-    except OSError:
+    """The tag that ``make images`` gives: the commit, with -dirty for changes that it does not hold."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        try:
+            found = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:
+            return ""
+        return found.stdout.strip()
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    if not commit:
         return "unversioned"
-    return found.stdout.strip() or "unversioned"
+    return f"{commit}-dirty" if git("status", "--porcelain", "--untracked-files=no") else commit

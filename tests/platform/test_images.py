@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import re
@@ -18,6 +19,9 @@ import yaml
 from support import ROOT
 
 DOCKERFILE = ROOT / "Dockerfiles/posewatch.Dockerfile"
+
+
+TOLD = {"base_image": "", "torch_index": "", "volume": [], "isolation": ""}
 
 
 def module(path: str) -> ModuleType:
@@ -118,6 +122,19 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_trial_runs_every_kind_of_image(site: Any) -> None:
     ran = {steps.kind_of(name, site) for name, _ in (*steps.STAGES, steps.SMOKE)}
     assert ran | set(try_images.SERVICES) == set(try_images.TRIED) == set(images.KINDS) - {"masking-gpu"}
+
+
+def test_a_compiled_pipeline_asks_for_the_image_that_is_built(site: Any) -> None:
+    """Also where the checkout holds changes: images that nobody built would leave the pods waiting."""
+    from components.image import image
+
+    try:
+        tag, _ = images.commit()
+    except images.BuildError:
+        pytest.skip("no git checkout")
+    asked = image("pose")
+    line = images.command("pose", "docker", argparse.Namespace(**TOLD, repository=images.REPOSITORY), tag, "")
+    assert asked == line[line.index("--tag") + 1]
 
 
 def test_the_trial_gives_each_component_its_parameters(site: Any) -> None:
