@@ -14,8 +14,8 @@ WORKDIR /build
 COPY Dockerfiles/tools.txt ./
 RUN /opt/tools/bin/pip install --requirement tools.txt
 # The dependencies first, for an empty package that goes again: a change of the code leaves this layer as it is.
-COPY constraints.txt pyproject.toml README.md LICENSE ./
-RUN mkdir -p src/posewatch \
+COPY constraints.txt pyproject.toml ./
+RUN mkdir -p src/posewatch && touch README.md LICENSE \
     && echo '__version__ = "0"' > src/posewatch/__init__.py \
     && /opt/tools/bin/pip --python /opt/venv/bin/python install --constraint constraints.txt \
        ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} ".[${EXTRAS}]" \
@@ -23,6 +23,7 @@ RUN mkdir -p src/posewatch \
     && rm -rf build src
 
 FROM dependencies AS build
+COPY README.md LICENSE ./
 COPY src src
 # The code lies in a layer of its own, a few MB; the list of what is inside goes with the image.
 RUN /opt/tools/bin/pip --python /opt/venv/bin/python install --no-deps --prefix /opt/code . \
