@@ -164,8 +164,12 @@ def try_labeling(site: Site) -> str:
     """The page comes up and answers its probes and health check, and the chart's own check passes."""
     page = "http://127.0.0.1:8501"
     parts = json.dumps([{"page": page}, {"store": site.store}, {"labels": True}])
-    check = ["--volume", f"{ROOT / 'helm/posewatch/files/check.py'}:/etc/posewatch/check.py:ro"]
-    with running(site.container("labeling", *check, env={"POSEWATCH_CHECK": parts})) as name:
+    # where the chart mounts the secret of OpenID Connect, over nothing in a root that is read-only
+    secret = site.folder / "secrets.toml"
+    secret.write_text("", encoding="utf-8")
+    flags = ["--volume", f"{secret}:/opt/posewatch/labeling-service/.streamlit/secrets.toml:ro"]
+    flags += ["--volume", f"{ROOT / 'helm/posewatch/files/check.py'}:/etc/posewatch/check.py:ro"]
+    with running(site.container("labeling", *flags, env={"POSEWATCH_CHECK": parts})) as name:
         for path in ("/_stcore/health", "/ready"):
             answers(name, page + path)
         shell("podman", "healthcheck", "run", name)

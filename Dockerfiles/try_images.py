@@ -22,6 +22,8 @@ from images import KINDS, ROOT, BuildError, commit
 from images import main as build
 from trials import INSIDE, Site, shell, triton, try_labeling, try_serving, try_stages, try_watcher
 
+from posewatch.errors import PosewatchError
+
 BASE = "localhost/posewatch-debian"
 REPOSITORY = "localhost/posewatch"
 PACKAGES = "python3,python3-venv,ca-certificates"
@@ -120,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
             os.chown(site.folder, 10001, 10001)
             footage(site.footage)
             try_all(site, kinds)
-    except BuildError as error:
+    except (BuildError, PosewatchError) as error:
         print(f"test-images: {error}", file=sys.stderr)
         return 1
     return 0
