@@ -118,6 +118,20 @@ def test_a_model_that_fails_in_this_process_ends_the_load() -> None:
         load.in_process(broken, np.zeros((1, 1, 1, 1, 3), np.float32), 2, 0.1)
 
 
+def test_a_slow_model_is_measured_until_it_answers() -> None:
+    class Slow:
+        async def predict(self, keypoints: np.ndarray) -> None:
+            await asyncio.sleep(0.5)
+
+    clips = np.zeros((1, 1, 1, 1, 3), np.float32)
+    for found in (
+        asyncio.run(load.closed(Slow(), clips, 1, 0.05)),
+        load.in_process(lambda _: time.sleep(0.5), clips, 1, 0.05),
+    ):
+        assert found.answers == 1
+        assert found.latencies_ms
+
+
 def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = ["bench", "serving", "--model", str(tiny), "--out", str(tmp_path / "out"), "--seconds", "0.3"]
     told += ["--concurrency", "2", "--open-loop", "", "--no-mechanism", "--instances", "1"]
