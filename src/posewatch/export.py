@@ -151,14 +151,18 @@ def _strip(model: Any) -> None:
     model.doc_string = ""
     model.producer_version = ""
     del model.metadata_props[:]
-    del model.graph.value_info[:]
     for graph in (model.graph, *model.functions):
         del graph.metadata_props[:]
         graph.doc_string = ""
         for node in graph.node:
             node.doc_string = ""
             del node.metadata_props[:]
-    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+    # Shapes between the nodes stay: where ONNX Runtime knows two to be equal, it adds within the convolution.
+    between = {name for node in model.graph.node for name in node.output}
+    shapes = [value for value in model.graph.value_info if value.name in between]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(shapes)
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer, *model.graph.value_info):
         value.doc_string = ""
         del value.metadata_props[:]
 

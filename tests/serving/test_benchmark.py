@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posewatch import cli
+from posewatch import cli, layouts
+from posewatch.config import TrainConfig
 from posewatch.errors import InputError, ServingError
+from posewatch.export import export
+from posewatch.recognition.recogniser import Recogniser, save
 from posewatch.serving import client, load
 from posewatch.serving.benchmark import benchmark
 from posewatch.serving.benchmark import steps as count_steps
@@ -49,7 +52,7 @@ def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:
         ("triton+batching", "closed", 16),
     ]
     assert [key[0] for key in rows if key[1] == "open"] == ["triton", "triton+batching"]
-    assert len(steps) == len(rows) == count_steps((1, 16), (0.3,), torch=True)
+    assert len(steps) == len(rows) == count_steps((1, 16), (0.3,), others=1)
     for (system, kind, _), row in rows.items():
         assert row["errors"] == 0
         assert row["throughput_ips"] > 0
@@ -118,6 +121,20 @@ def test_a_model_that_fails_in_this_process_ends_the_load() -> None:
         load.in_process(broken, np.zeros((1, 1, 1, 1, 3), np.float32), 2, 0.1)
 
 
+def test_a_slow_model_is_measured_until_it_answers() -> None:
+    class Slow:
+        async def predict(self, keypoints: np.ndarray) -> None:
+            await asyncio.sleep(0.5)
+
+    clips = np.zeros((1, 1, 1, 1, 3), np.float32)
+    for found in (
+        asyncio.run(load.closed(Slow(), clips, 1, 0.05)),
+        load.in_process(lambda _: time.sleep(0.5), clips, 1, 0.05),
+    ):
+        assert found.answers == 1
+        assert found.latencies_ms
+
+
 def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = ["bench", "serving", "--model", str(tiny), "--out", str(tmp_path / "out"), "--seconds", "0.3"]
     told += ["--concurrency", "2", "--open-loop", "", "--no-mechanism", "--instances", "1"]
@@ -129,6 +146,32 @@ def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[s
     assert "--out DIR" in capsys.readouterr().err
     assert cli.main([*told, "--perf-analyzer", str(tmp_path / "none")]) == 6
     assert "no perf_analyzer" in capsys.readouterr().err
+
+
+def test_beside_the_usual_four(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What tuning found and the network in its published order, in the same run."""
+    recipe = TrainConfig(model="protogcn", width=0.125, frames=8, people=1, stream="j", prototypes=4)
+    made = Recogniser(recipe, layouts.get("coco17"), tuple(LABELS), "abnormal", 10.0)
+    save(tmp_path / "small.pt", made, made.state_dict())
+    export(tmp_path / "small.pt", tmp_path / "small.onnx")
+    tuned = tmp_path / "serving.yaml"
+    tuned.write_text("extends: default\nserving: {instances: 1, max_batch: 3, queue_delay_us: 500, device: cpu}\n")
+    told = ["bench", "serving", "--model", str(tmp_path / "small.onnx"), "--out", str(tmp_path / "out")]
+    told += ["--checkpoint", str(tmp_path / "small.pt"), "--concurrency", "2", "--open-loop", "", "--no-mechanism"]
+    told += ["--seconds", "0.3", "--instances", "1", "--tuned", str(tuned)]
+    assert cli.main(told) == 0
+    said = capsys.readouterr().out
+    assert "times pytorch-published." in said
+    assert "% of what onnxruntime does in this process" in said
+    assert "triton+tuned: max_batch 3, queue_delay_us 500" in said
+    rows = json.loads((tmp_path / "out/bench.json").read_text())["rows"]
+    systems = ["pytorch", "pytorch-published", "onnxruntime", "triton", "triton+batching", "triton+tuned"]
+    assert [row["system"] for row in rows] == systems
+    assert all(row["throughput_ips"] > 0 and not row["errors"] for row in rows)
+    assert cli.main([*told[:-1], str(tmp_path / "none.yaml")]) == 2
+    assert "posewatch tune serving" in capsys.readouterr().err
+    assert cli.main([*told, "--endpoint", "grpc://127.0.0.1:9/m"]) == 2
+    assert "leave out --endpoint" in capsys.readouterr().err
 
 
 def test_a_given_endpoint(tmp_path: Path, server: TritonServer, tiny: Path, clips) -> None:

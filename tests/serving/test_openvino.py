@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posewatch.errors import ServingError
-from posewatch.serving import client
+from posewatch.errors import InputError, ServingError
+from posewatch.serving import client, load
 from posewatch.serving.client import OnnxPredictor, TritonPredictor
+from posewatch.serving.openvino import OpenVinoPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.stack.triton_install import openvino_folder
@@ -27,6 +28,17 @@ def test_answers(server: TritonServer, tiny: Path, clips, precision: str, tolera
     np.testing.assert_allclose(got.probabilities, wanted.probabilities, atol=tolerance)
     np.testing.assert_allclose(got.embedding, wanted.embedding, atol=tolerance)
     client.unload_model(server.grpc, name)
+
+
+@pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: python -m posewatch.stack install openvino")
+def test_in_this_process(tiny: Path, clips) -> None:
+    predictor = OpenVinoPredictor(tiny, openvino_folder())
+    wanted = OnnxPredictor(tiny).predict(clips)
+    found = load.in_process(predictor.predict, clips[:1], 2, 0.05)
+    assert found.latencies_ms
+    np.testing.assert_allclose(predictor.predict(clips).probabilities, wanted.probabilities, atol=1e-5)
+    with pytest.raises(InputError, match="keypoints"):
+        predictor.predict(clips[:, :1])
 
 
 def test_where_it_is_absent(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

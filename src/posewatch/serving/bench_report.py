@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 COLORS = {"pytorch": "#9467bd", "onnxruntime": "#7f7f7f", "triton": "#1f77b4", "triton+batching": "#d62728"}
+COLORS |= {"pytorch-published": "#c5b0d5", "openvino": "#bcbd22", "triton+tuned": "#2ca02c"}
 MARKS = {"pytorch": "D", "onnxruntime": "s", "triton": "o", "triton+batching": "^"}
+MARKS |= {"pytorch-published": "d", "openvino": "P", "triton+tuned": "v"}
 
 
 def environment(triton: str, torch_threads: int = 0) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def caveats(result: dict[str, Any]) -> list[str]:
             + ("." if busy < 70 else ": it may be the bottleneck there.")
         )
     said.append(
-        "Closed loop: latency at a high concurrency is mostly time in the queue. pytorch and onnxruntime run in this"
+        "Closed loop: latency at a high concurrency is mostly time in the queue. What is not Triton runs in this"
         " process, without a server, a network or a queue."
     )
     if any(row["load"] == "open" for row in rows):
@@ -76,6 +78,14 @@ def caveats(result: dict[str, Any]) -> list[str]:
             " fills its cores alone gains nothing from it."
         )
     said.append(f"Windows of {seconds:g} s: read +-15 %.")
+    if any(row["system"] == "pytorch-published" for row in rows):
+        said.append(
+            "pytorch is the network as it is trained here; pytorch-published is the same with its operations in the"
+            " published order, which gives the same answers."
+        )
+    tuned = result["settings"].get("tuned")
+    if tuned:
+        said.append(f"triton+tuned: {', '.join(f'{key} {value}' for key, value in tuned.items() if value != '')}.")
     if result["environment"]["torch_threads"]:
         said.append(f"pytorch: eager, batch 1, {result['environment']['torch_threads']} threads (the faster choice).")
     return said
@@ -125,13 +135,21 @@ def _share(value: float | None) -> str:
 
 
 def _ratios(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Each system's best closed-loop rate, against PyTorch's (else the first system's)."""
+    """Each system's best closed-loop rate, against PyTorch's (else the first system's), and Triton's own share."""
     best: dict[str, float] = {}
     for row in rows:
         if row["load"] == "closed":
             best[row["system"]] = max(best.get(row["system"], 0.0), row["throughput_ips"])
-    base = next(iter(best))
-    return [f"- {system}: {speed / best[base]:.2f} times {base}." for system, speed in best.items() if system != base]
+    bases = [system for system in best if system.startswith("pytorch")] or list(best)[:1]
+    said = []
+    for system, speed in best.items():
+        against = [f"{speed / best[base]:.2f} times {base}" for base in bases if base != system]
+        said.append(f"- {system}: {', '.join(against)}.")
+    for served, runtime in (("triton", "onnxruntime"), ("triton+tuned", "openvino")):
+        if served in best and runtime in best:
+            share = best[served] / best[runtime]
+            said.append(f"- {served} answers {share:.0%} of what {runtime} does in this process, as many at a time.")
+    return said
 
 
 def write_plots(rows: Sequence[dict[str, Any]], out: Path) -> None:

@@ -38,6 +38,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-batch", type=int, default=16)
     group.add_argument("--queue-delay-us", type=int, default=2000)
     group.add_argument("--instances", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores")
+    group.add_argument(
+        "--tuned", type=Path, metavar="YAML", help="also serve as this says: serving.yaml of `posewatch tune serving`"
+    )
     group.add_argument("--endpoint", help="measure this served model: grpc://host:port/model or http://...")
     group.add_argument("--no-mechanism", action="store_true", help="leave out the model of fixed cost per execution")
     group.add_argument(
@@ -67,13 +70,20 @@ def bench_files(args: argparse.Namespace) -> str:
     path = args.model or full_size(args.out)
     onnx = OnnxPredictor(path)
     torch = torch_predictor(onnx, args.checkpoint)
-    systems = 1 if args.endpoint else 2
-    with Progress("benchmark", steps(args.concurrency, args.open_loop, torch is not None, systems), "load") as progress:
+    if args.tuned and args.endpoint:
+        raise InputError("--tuned starts a server of its own: leave out --endpoint")
+    tuned = tuned_options(args.tuned) if args.tuned else None
+    others = beside(path, torch, tuned)
+    systems = 1 if args.endpoint else 2 + bool(tuned)
+    loads = steps(args.concurrency, args.open_loop, len(others) + (torch is not None), systems)
+    with Progress("benchmark", loads, "load") as progress:
         benchmark(
             path,
             clips_for(onnx, args.annotations),
             args.out,
             torch_predictor=torch,
+            others=others,
+            tuned=tuned,
             concurrency=args.concurrency,
             open_loop=args.open_loop,
             seconds=args.seconds,
@@ -149,6 +159,39 @@ def torch_predictor(onnx: OnnxPredictor, checkpoint: Path | None) -> TorchPredic
     from posewatch.recognition.recogniser import from_recipe
 
     return TorchPredictor(from_recipe(onnx.metadata["recipe"]), onnx.labels, shape=onnx.shape, trained=False)
+
+
+def tuned_options(path: Path) -> dict[str, Any]:
+    """What ``write_repository`` takes, from a configuration's section ``serving``. Raises ConfigError."""
+    from posewatch.config import load
+
+    if not path.is_file():
+        raise InputError(f"no such file: {path} (`posewatch tune serving --out DIR` writes DIR/serving.yaml)")
+    found = load(str(path)).serving
+    names = ("max_batch", "queue_delay_us", "instances", "threads", "device", "accelerator", "precision")
+    return {name: getattr(found, name) for name in names}
+
+
+def beside(path: Path, torch: TorchPredictor | None, tuned: dict[str, Any] | None) -> list[tuple[str, Any, int]]:
+    """What is measured in this process besides PyTorch and ONNX Runtime: see ``benchmark``'s ``others``."""
+    found: list[tuple[str, Any, int]] = []
+    if torch is not None:
+        from posewatch.recognition.models.protogcn_published import published
+
+        plain = published(torch.module)
+        if plain is not None:
+            from posewatch.serving.client import TorchPredictor
+
+            found.append(
+                ("pytorch-published", TorchPredictor(plain, torch.labels, shape=torch.shape, trained=torch.trained), 1)
+            )
+    if tuned and tuned["accelerator"] == "openvino":
+        from posewatch.serving.openvino import OpenVinoPredictor
+        from posewatch.stack.triton_install import ensure_openvino
+
+        runtime = OpenVinoPredictor(path, ensure_openvino(), tuned["precision"], tuned["threads"])
+        found.append(("openvino", runtime, tuned["instances"]))
+    return found
 
 
 def clips_for(onnx: OnnxPredictor, path: Path | None) -> NDArray[np.float32]:

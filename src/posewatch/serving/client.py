@@ -108,6 +108,11 @@ class TorchPredictor(_Closing):
         self.trained = trained
         self._module = module.eval()
 
+    @property
+    def module(self) -> Any:
+        """The torch module."""
+        return self._module
+
     @classmethod
     def from_checkpoint(cls, path: Path) -> TorchPredictor:
         """The recogniser of a checkpoint. Raises InputError when it is none."""

@@ -126,7 +126,7 @@ def benchmark(
         with tempfile.TemporaryDirectory() as temp:
             recogniser = load_checkpoint(checkpoint.fetch("checkpoint.pt", Path(temp)))
             clips = inputs(read(dataset, "test"), recogniser.frames, recogniser.people)
-            with Progress("benchmark", steps(config.concurrency, (), torch=True), "load") as progress:
+            with Progress("benchmark", steps(config.concurrency, (), others=1), "load") as progress:
                 measure(
                     onnx.fetch("model.onnx", Path(temp)),
                     clips,
