@@ -17,7 +17,7 @@ from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels import tables
 from posewatch.labels.entries import draw
-from posewatch.labels.projection import chunks
+from posewatch.labels.projection import chunks, place
 from posewatch.records import Prediction
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ def refresh(
             connection.execute(table.delete().where(table.c.clip_id.in_(part)))
         if rows:
             connection.execute(table.insert(), rows)
+        place(connection, known)
 
     store.database.write(work)
     return Refreshed(len(rows), len(ranked), len(chance))

@@ -81,7 +81,17 @@ class LabelStore:
         statement = statement.on_conflict_do_update(index_elements=["id"], set_=new)
         # sorted, so that two processes that register the same clips take PostgreSQL's row locks in one order
         rows.sort(key=lambda row: str(row["id"]))
-        self.database.write(lambda connection: connection.execute(statement, rows) and None)
+        queue = insert(tables.waiting).on_conflict_do_nothing()
+        places = [
+            {"clip_id": row["id"], **{name: row[name] for name in ("video_id", "start_s", "double_draw")}}
+            for row in rows
+        ]
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(statement, rows)
+            connection.execute(queue, places)
+
+        self.database.write(work)
 
     def clips(self, video_id: str | None = None, clip_ids: Iterable[str] | None = None) -> list[ClipEntry]:
         """The registered clips, of one video, of ``clip_ids`` or of all, by video name and start."""
