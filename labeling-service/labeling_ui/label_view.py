@@ -63,7 +63,7 @@ def _choose(here: Here) -> str | None:
         [QUEUE, *shown],
         format_func=lambda one: f"**{say['queue']}**" if one == QUEUE else plain(videos[one].name),
         captions=[
-            say["queue_left"].format(left=here.session.queue.left(here.who)),
+            say["queue_left"].format(left=here.session.left()),
             *(f"{_done(videos[v])} {videos[v].labelled} / {videos[v].clips}" for v in shown),
         ],
         key="video",
@@ -105,7 +105,7 @@ def _clips(here: Here, chosen: str) -> None:
         turned["shown"] = int(turned["number"] or 0)
         page, turns = f"{QUEUE} {'-'.join(turned['kept'][:1])} {turned['shown']}", ["next"]
         st.subheader(say["queue"], anchor=False)
-        st.caption(say["queue_left"].format(left=session.queue.left(here.who)))
+        st.caption(say["queue_left"].format(left=session.left()))
         if not cards:
             st.success(say["queue_empty"], icon=":material/celebration:")
     else:

@@ -24,6 +24,7 @@ from posewatch.errors import LabelError
 from posewatch.labels import projection, tables
 from posewatch.labels.entries import ADJUDICATE, MARKS, RANK, UNSURE, ClipEntry, State, VideoProgress, draw, state
 from posewatch.labels.projection import chunks
+from posewatch.labels.reused import Reused
 from posewatch.records import Clip, LabelEvent, Source
 
 __all__ = ["ClipEntry", "LabelStore", "VideoProgress"]
@@ -48,6 +49,7 @@ class LabelStore:
     def __init__(self, url: str | None = None) -> None:
         self.database = Database(url)
         self.url = self.database.url
+        self.slow = Reused()
 
     @property
     def engine(self) -> sa.Engine:
