@@ -121,7 +121,7 @@ def refresh(
             f"the model knows the classes {', '.join(prediction.labels)}, the experiment {', '.join(config.classes)}: "
             "give the model's experiment with --config"
         )
-    known = {entry.clip.id for entry in store.clips(clip_ids=clip_ids)}
+    known = set(store.video_ids(clip_ids))
     missing = [clip for clip in clip_ids if clip not in known]
     if missing:
         raise LabelError(f"no such clip: {missing[0]} (run `posewatch labels queue` first)")
