@@ -160,6 +160,8 @@ def label_share(store: LabelStore, share: float) -> int:
 
 
 def _settle(store: LabelStore) -> None:
+    if store.engine.dialect.name == "postgresql":  # or its indexes would keep the room of the rows from before
+        store.database.write(lambda connection: connection.exec_driver_sql("TRUNCATE waiting") and None)
     store.database.write(projection.refill)
     with store.engine.connect() as connection:
         statement = "VACUUM ANALYZE" if store.engine.dialect.name == "postgresql" else "ANALYZE"

@@ -37,11 +37,18 @@ class Limit:
     basis: str
     breaks: str
     remedy: str
+    grows_with: str = ""
+    """Of what it is a multiple: clips, labelled, videos or labelers; empty where it is not."""
 
     @property
     def headroom(self) -> float:
         """How many times the assumed size fits; below 1 it does not."""
         return self.limit / self.value if self.value > 0 else math.inf
+
+    def holds(self, a: Assumptions) -> float | None:
+        """Up to how many clips (labelled, videos, labelers) it holds; None where it is not a multiple of any."""
+        sizes = {**counts(a), "clips": a.clips, "labelers": a.labelers}
+        return sizes[self.grows_with] * self.headroom if self.grows_with else None
 
 
 @dataclass(frozen=True)
@@ -175,26 +182,26 @@ def _label_limits(a: Assumptions, m: Mapping[str, Any], n: Mapping[str, float]) 
         Limit("label a clip", at("label a clip"), a.wait_s, "s", "extrapolated", "each label is slow",
               "by primary keys only"),
         Limit("list of all videos", at("list all videos"), a.wait_s, "s", "extrapolated",
-              "whoever opens the first page of a pod waits; then it is counted for 5 % of the time and shared", split),
+              "the first to open a page waits; then one counts for all, for a twentieth of the time", split, "clips"),
         Limit("count of what is left", at("count what is left"), a.wait_s, "s", "extrapolated",
-              "as the list of videos", split),
+              "as the list of videos", split, "clips"),
         Limit("one lock for all claims", n["claims_per_s"] * at("claim a page"), 1.0, "busy", "extrapolated",
-              "pages wait for each other", "larger pages (labels.page_size); " + split),
+              "pages wait for each other", "larger pages (labels.page_size); " + split, "labelers"),
         Limit("connections", a.page_pods * POOL, a.connections, "", "arithmetic",
               "a pod of the page more is refused by the database", "max_connections, or pgbouncer before it"),
         Limit("event ids", n["labelled"] * 1.2, 2**31 - 1, "", "arithmetic", "no label is taken any more",
-              "none is needed for a long time"),
+              "none is needed for a long time", "labelled"),
     ]  # fmt: skip
     if peak:
         found.append(
-            Limit("labels per second", n["acts_per_s"], peak * a.page_pods, "/s", "measured (a pod)",
-                  "labels wait; nothing is lost", "more pods of the page: a process is one core's worth of Python")
+            Limit("labels per second", n["acts_per_s"], peak * a.page_pods, "/s", "measured (a pod)", "labels wait; nothing is lost",
+                  "more pods of the page: a process is a core of Python", "labelers")
         )  # fmt: skip
     size = database_gb(a, m)
     if size:
         found.append(
             Limit("volume of the database", size, DISK_GB, "GB", "extrapolated", "the database stops",
-                  "postgresql.storage.size, or a managed database")
+                  "postgresql.storage.size, or a managed database", "clips")
         )  # fmt: skip
     return found
 
@@ -216,21 +223,21 @@ def _step_limits(a: Assumptions, m: Mapping[str, Any], n: Mapping[str, float]) -
     memory, fanout = m["objects"]["memory"], m["fanout"]
     shards, walk = n["shards"], n["videos"] * a.request_ms / 1000 / AHEAD
     packed = fanout["runs"][0]["packed"] + (shards - fanout["runs"][0]["shards"]) * fanout["packed_bytes_per_shard"]
-    sets = "prepare each site or month by itself: sets are independent, and training takes several snapshots' worth"
+    sets = "prepare, label and train by site: sites share nothing but the store"
     out = [
         Limit("a set read through", walk, STEP_TIMEOUT_S, "s", "arithmetic",
-              "each step waits for a request per video, eight at a time", sets),
+              "each step waits for a request per video, eight at a time", sets, "videos"),
         Limit("memory of a step that holds a set", n["videos"] * memory["member of a set"] / 1e9, a.step_gb, "GB",
-              "arithmetic", "shards, gather and snapshot are killed", sets),
+              "arithmetic", "shards, gather and snapshot are killed", sets, "videos"),
         Limit("memory of the label gate", a.clips * 2 * memory["clip id in the gate"] / 1e9, a.step_gb, "GB",
-              "arithmetic", "label_gate is killed", "its memory_limit in resources.yaml; " + sets),
+              "arithmetic", "label_gate is killed", "its memory_limit in resources.yaml; " + sets, "clips"),
         Limit("memory of a snapshot", n["labelled"] * memory["row of a snapshot"] / 1e9, a.step_gb, "GB",
-              "arithmetic", "the snapshot step is killed", "its memory_limit in resources.yaml; " + sets),
+              "arithmetic", "the snapshot step is killed", "its memory_limit in resources.yaml; " + sets, "labelled"),
         Limit("memory of a dataset", n["labelled"] * memory["skeleton in a dataset"] / 1e9, DATASET_GB, "GB",
               "arithmetic", "the dataset step is killed",
-              "label a sample: the queue asks for what is doubtful, a third was enough (docs/labeling.md)"),
+              "label a sample: the queue asks for what is doubtful, a third was enough (docs/labeling.md)", "labelled"),
         Limit("memory of a refresh", a.clips * memory["clip in a refresh"] / 1e9, REFRESH_GB, "GB", "arithmetic",
-              "the refresh step is killed", "refresh one site's set at a time"),
+              "the refresh step is killed", "refresh one site's set at a time", "clips"),
         Limit("record of a run", packed, RECORD, "B", "arithmetic",
               "the engine gives the run up", f"at most {MOST} shards, larger ones above that; Argo's offloading"),
     ]  # fmt: skip
@@ -239,6 +246,6 @@ def _step_limits(a: Assumptions, m: Mapping[str, Any], n: Mapping[str, float]) -
         took = n["videos_per_shard"] * a.video_s * run["cpu_per_s"]["mask"] / a.shard_cores
         out.append(
             Limit("masking of a shard", took, MASK_TIMEOUT_S, "s", "arithmetic",
-                  "the step ends; its retries go on where it was", "several runs of fewer videos, or GPUs")
+                  "the step ends; its retries go on where it was", "several runs of fewer videos, or GPUs", "videos")
         )  # fmt: skip
     return out

@@ -19,6 +19,10 @@ PER_STAGE = {"raw": (4, 0), "masked": (5, 0), "clips": (3, 1), "poses": (3, 0), 
 """Objects of a stage for a video, and for each of its clips; a test holds it against what the stages really write."""
 
 
+EMBEDDING = 256
+"""Numbers of a clip's embedding, by ProtoGCN at its published size."""
+
+
 @dataclass(frozen=True)
 class SetCost:
     """A set of ``videos``: bytes of its list and of its lineage, requests and seconds in memory to read it through."""
@@ -98,7 +102,13 @@ def memory(count: int = 2_000) -> dict[str, float]:
         "clip id in the gate": lambda i: f"c-{i:016x}",
         "row of a snapshot": lambda i: {"clip_id": f"c-{i:016x}", **row, "video_id": f"v-{i:016x}"},
         "skeleton in a dataset": lambda i: (f"c-{i:016x}", np.zeros((2, 30, 17, 3), np.float32)),
-        "clip in a refresh": lambda i: (f"c-{i:016x}", np.zeros(2, np.float32), np.zeros(256, np.float32), {"rank": i}),
+        # its embedding as it came, joined with the others, without the random share, in float64, and standardised
+        "clip in a refresh": lambda i: (
+            f"c-{i:016x}",
+            {"rank": i, "probabilities": {"a": i / 7, "b": i / 9}},
+            np.zeros(3 * EMBEDDING, np.float32),
+            np.zeros(2 * EMBEDDING),
+        ),
     }
     out = {}
     for name, make in makers.items():

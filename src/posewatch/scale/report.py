@@ -49,10 +49,10 @@ def text(a: Assumptions, m: Mapping[str, Any], found: Sequence[model.Limit]) -> 
         "",
     ]
     out += _table(
-        ("", "here", "limit", "headroom", "known by", "then", "what to do"),
+        ("", "here", "limit", "headroom", "holds up to", "known by", "then", "what to do"),
         [
-            (x.name, f"{number(x.value)} {x.unit}", f"{number(x.limit)} {x.unit}", f"{number(x.headroom)}x", x.basis,
-             x.breaks, x.remedy) for x in found
+            (x.name, f"{number(x.value)} {x.unit}", f"{number(x.limit)} {x.unit}", f"{number(x.headroom)}x",
+             _holds(x, a), x.basis, x.breaks, x.remedy) for x in found
         ],
     )  # fmt: skip
     out += _labels(a, m["labels"], n)
@@ -67,6 +67,14 @@ def text(a: Assumptions, m: Mapping[str, Any], found: Sequence[model.Limit]) -> 
         f"Measured on {where['cpu']}, {where['cores']} cores, load {where['load']:.1f} before: {where['database']}."
     )
     return "\n".join(out) + "\n"
+
+
+def _holds(x: model.Limit, a: Assumptions) -> str:
+    held = x.holds(a)
+    if held is None:
+        return ""
+    digits = 10 ** max(0, int(math.log10(held)) - 1)  # two of them: it is no more exact than that
+    return f"{held // digits * digits:,.0f} {'labelled clips' if x.grows_with == 'labelled' else x.grows_with}"
 
 
 def _labels(a: Assumptions, m: Mapping[str, Any], n: Mapping[str, float]) -> list[str]:
@@ -197,8 +205,8 @@ def _costs(a: Assumptions, m: Mapping[str, Any], n: Mapping[str, float]) -> list
         )
     out += [
         f"Cameras bring {one['gbit_per_s']:.1f} Gbit/s.{more} Writing the objects costs"
-        f" {one['requests_cost']:,.0f} in requests. {a.labelers} people label {n['labelled']:,.0f} clips in {n['days_of_labeling']:.1f} working days"
-        f" ({n['labelled'] * a.label_s / 3600:,.0f} hours).", "",
+        f" {one['requests_cost']:,.0f} in requests. {a.labelers} people label {n['labelled']:,.0f} clips in"
+        f" {n['days_of_labeling']:.1f} working days ({n['labelled'] * a.label_s / 3600:,.0f} hours).", "",
     ]  # fmt: skip
     return out
 
