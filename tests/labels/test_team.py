@@ -260,6 +260,24 @@ def test_the_queue_goes_by_rank_then_by_video_and_time(store, make_clips):
     assert given == [clip.id for clip in left]
 
 
+@pytest.mark.parametrize("double", [0.0, 0.4, 1.0])
+def test_what_is_left_is_what_the_queue_still_gives(store, make_clips, double):
+    clips = make_clips(count=40)
+    store.register(clips)
+    ids = [e.clip.id for e in clips]
+    for who in ("ann", "bob"):
+        roles.appoint(store, who, "labeler", "operator")
+    ann, bob = (LabelingSession(store, who, LabelConfig(double=double)) for who in ("ann", "bob"))
+    for clip, label in ((ids[0], "normal"), (ids[1], UNSURE), (ids[2], BAD), (ids[3], "abnormal")):
+        ann.label(clip, label)
+    bob.label(ids[4], UNSURE)
+    bob.queue.claim("bob", 6)
+    for session in (ann, bob):
+        left = session.left()
+        assert left == len(session.queue.claim(session.who, 100))
+        session.queue.release(session.who)
+
+
 def test_what_is_done_is_not_in_the_way_of_the_queue(store, make_clips):
     """The plans walk the index of what waits, and a clip comes back to its place when its label is taken back."""
     clips = make_clips(count=60)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels import tables
-from posewatch.labels.entries import State
+from posewatch.labels.entries import UNSURE, State
 
 if TYPE_CHECKING:
     from posewatch.labels.store import Guard, LabelStore
@@ -71,8 +71,25 @@ class WorkQueue:
 
     def left(self, who: str) -> int:
         """How many clips the queue could still give to ``who``."""
-        stages = [sa.select(sa.func.count()).select_from(s.subquery()) for s in self._stages(who, self.clock())]
-        return self.store.database.read(lambda connection: sum(connection.execute(s).scalar() or 0 for s in stages))
+        now = self.clock()
+        count = sa.select(sa.func.count())
+        if self.config.double:
+            parts = [count.select_from(stage.subquery()) for stage in self._stages(who, now)]
+            return self.store.database.read(lambda connection: sum(connection.execute(p).scalar() or 0 for p in parts))
+        # all that wait, without the few that others hold or who is unsure of: nothing is asked of each single clip
+        waiting, claims, votes = tables.waiting, tables.claims, tables.votes
+        held = sa.select(claims.c.clip_id).where(claims.c.until > now, claims.c.who != who)
+        unsure = sa.select(votes.c.clip_id).where(votes.c.who == who, votes.c.label == UNSURE)
+        taken = sa.union(held, unsure).subquery()
+        every = count.select_from(waiting).where(waiting.c.state == 0)
+        others = count.select_from(taken.join(waiting, waiting.c.clip_id == taken.c.clip_id)).where(
+            waiting.c.state == 0
+        )
+
+        def work(connection: sa.Connection) -> int:
+            return int((connection.execute(every).scalar() or 0) - (connection.execute(others).scalar() or 0))
+
+        return self.store.database.read(work)
 
     def holders(self, clip_ids: list[str]) -> dict[str, list[str]]:
         """Who has a claim on each of these clips now, by clip id."""

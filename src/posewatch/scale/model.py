@@ -38,7 +38,9 @@ class Limit:
     breaks: str
     remedy: str
     grows_with: str = ""
-    """Of what it is a multiple: clips, labelled, videos or labelers; empty where it is not."""
+    """With what it grows: clips, labelled, videos or labelers; empty where with none of them."""
+    exponent: float = 1.0
+    """To which power."""
 
     @property
     def headroom(self) -> float:
@@ -46,9 +48,9 @@ class Limit:
         return self.limit / self.value if self.value > 0 else math.inf
 
     def holds(self, a: Assumptions) -> float | None:
-        """Up to how many clips (labelled, videos, labelers) it holds; None where it is not a multiple of any."""
+        """Up to how many clips (labelled, videos, labelers) it holds; None where it grows with none of them."""
         sizes = {**counts(a), "clips": a.clips, "labelers": a.labelers}
-        return sizes[self.grows_with] * self.headroom if self.grows_with else None
+        return sizes[self.grows_with] * self.headroom ** (1 / self.exponent) if self.grows_with else None
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,12 @@ def limits(a: Assumptions, m: Mapping[str, Any]) -> list[Limit]:
 
 
 def _label_limits(a: Assumptions, m: Mapping[str, Any], n: Mapping[str, float]) -> list[Limit]:
-    def at(call: str) -> float:
+    def law(call: str) -> Growth:
         rows = m["sizes"]
-        return growth([r["clips"] for r in rows], [r["calls"][call] for r in rows]).extrapolate(a.clips)
+        return growth([r["clips"] for r in rows], [r["calls"][call] for r in rows])
+
+    def at(call: str) -> float:
+        return law(call).extrapolate(a.clips)
 
     split = "one label store for each site (POSEWATCH_LABELS_URL): all of this divides by the number of sites"
     peak = max((loop["acts"] / loop["seconds"] for loop in m["loops"]), default=0.0)
@@ -182,9 +187,11 @@ def _label_limits(a: Assumptions, m: Mapping[str, Any], n: Mapping[str, float]) 
         Limit("label a clip", at("label a clip"), a.wait_s, "s", "extrapolated", "each label is slow",
               "by primary keys only"),
         Limit("list of all videos", at("list all videos"), a.wait_s, "s", "extrapolated",
-              "the first to open a page waits; then one counts for all, for a twentieth of the time", split, "clips"),
+              "the first to open a page waits; then one counts for all, for a twentieth of the time", split, "clips",
+              max(0.25, law("list all videos").exponent)),
         Limit("count of what is left", at("count what is left"), a.wait_s, "s", "extrapolated",
-              "as the list of videos", split, "clips"),
+              "as the list of videos", split, "clips",
+              max(0.25, law("count what is left").exponent)),
         Limit("one lock for all claims", n["claims_per_s"] * at("claim a page"), 1.0, "busy", "extrapolated",
               "pages wait for each other", "larger pages (labels.page_size); " + split, "labelers"),
         Limit("connections", a.page_pods * POOL, a.connections, "", "arithmetic",
@@ -194,7 +201,8 @@ def _label_limits(a: Assumptions, m: Mapping[str, Any], n: Mapping[str, float]) 
     ]  # fmt: skip
     if peak:
         found.append(
-            Limit("labels per second", n["acts_per_s"], peak * a.page_pods, "/s", "measured (a pod)", "labels wait; nothing is lost",
+            Limit("labels per second", n["acts_per_s"], peak * a.page_pods, "/s", "measured (a pod)",
+                  "labels wait; nothing is lost",
                   "more pods of the page: a process is a core of Python", "labelers")
         )  # fmt: skip
     size = database_gb(a, m)
