@@ -90,7 +90,8 @@ def test_the_verb_writes_a_page_figures_and_plots_and_goes_on_where_it_was(tmp_p
     bench = tmp_path / "bench.json"
     bench.write_text(json.dumps({"rows": [{"system": "triton+batching", "throughput_ips": 70.6}]}))
     words = ["bench", "scale", "--out", str(tmp_path / "out"), "--clips", "1000,2000", "--people", "8",
-             "--seconds", "1", "--database", "sqlite", "--no-video", "--serving", str(bench), "--assume", "cameras=100"]  # fmt: skip
+             "--seconds", "1", "--database", "sqlite", "--no-video", "--serving", str(bench),
+             "--assume", "cameras=100"]  # fmt: skip
     done = run(*words, env=ENV)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"

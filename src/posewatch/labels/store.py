@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels import projection, tables
-from posewatch.labels.entries import ADJUDICATE, MARKS, RANK, UNSURE, ClipEntry, State, VideoProgress, draw, state
+from posewatch.labels.entries import ADJUDICATE, MARKS, RANK, ClipEntry, State, VideoProgress, draw, state
 from posewatch.labels.projection import chunks
 from posewatch.labels.reused import Reused
 from posewatch.records import Clip, LabelEvent, Source
@@ -129,15 +129,13 @@ class LabelStore:
 
     def videos(self) -> list[VideoProgress]:
         """The videos that have clips, by name, with how many of them are labelled (model pre-labels not counted)."""
-        clips, status = tables.clips, tables.status
-        done = sa.and_(status.c.source != "model", status.c.label != UNSURE)
-        first = sa.func.min(clips.c.id).label("first")
+        # from the queue's narrow rows, of which a state above 0 says just this: somebody, or a file, labelled the clip
+        clips, waiting = tables.clips, tables.waiting
+        done = sa.func.sum(sa.case((waiting.c.state > 0, 1), else_=0)).label("done")
+        first = sa.func.min(waiting.c.clip_id).label("first")
         groups = (
-            sa.select(
-                clips.c.video_id, sa.func.count().label("clips"), sa.func.count(status.c.clip_id).label("done"), first
-            )
-            .select_from(clips.outerjoin(status, sa.and_(status.c.clip_id == clips.c.id, done)))
-            .group_by(clips.c.video_id)
+            sa.select(waiting.c.video_id, sa.func.count().label("clips"), done, first)
+            .group_by(waiting.c.video_id)
             .subquery()
         )
         query = sa.select(groups.c.video_id, groups.c.clips, groups.c.done, clips.c.names).join(

@@ -228,12 +228,14 @@ def plots(a: Assumptions, m: Mapping[str, Any], found: Sequence[model.Limit], ou
     shown = list(reversed(found))
     heads = [min(max(x.headroom, 1e-2), 1e4) for x in shown]
     colours = [COLOURS["breaks" if x.headroom < 1 else "near" if x.headroom < NEAR else "holds"] for x in shown]
-    axes.barh([x.name for x in shown], [h / 1e-2 for h in heads], left=1e-2, color=colours, height=0.65)
+    wide = [max(h, 1) - min(h, 1) for h in heads]
+    axes.barh([x.name for x in shown], wide, left=[min(h, 1) for h in heads], color=colours, height=0.65)
     axes.set_xscale("log")
-    axes.set_xlim(1e-2, 1e4)
+    axes.set_xlim(5e-3, 1e4)
     axes.axvline(1, color="black", linewidth=1)
     for i, x in enumerate(shown):
-        axes.annotate(f" {number(x.headroom)}x", (heads[i], i), va="center", fontsize=8)
+        side = "left" if heads[i] >= 1 else "right"
+        axes.annotate(f" {number(x.headroom)}x ", (heads[i], i), va="center", ha=side, fontsize=8)
     axes.set_xlabel(
         f"how many times {a.clips:,} clips, {a.labelers} labelers and {a.cameras:,} cameras fit (left of the line: not)"
     )
