@@ -12,8 +12,6 @@ from posewatch.labels.projection import stale
 from posewatch.labels.store import LabelStore
 from posewatch.scale import fanout, labels, objects
 
-ENV = {"POSEWATCH_IMAGES": "registry.example/posewatch", "POSEWATCH_TAG": "abc123"}
-
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path):
@@ -92,7 +90,7 @@ def test_the_verb_writes_a_page_figures_and_plots_and_goes_on_where_it_was(tmp_p
     words = ["bench", "scale", "--out", str(tmp_path / "out"), "--clips", "1000,2000", "--people", "8",
              "--seconds", "1", "--database", "sqlite", "--no-video", "--serving", str(bench),
              "--assume", "cameras=100"]  # fmt: skip
-    done = run(*words, env=ENV)
+    done = run(*words, env={})
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     found = json.loads((out / "scale.json").read_text())
@@ -107,7 +105,7 @@ def test_the_verb_writes_a_page_figures_and_plots_and_goes_on_where_it_was(tmp_p
     for name in ("headroom.png", "labels.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     assert not list(out.glob("*.part"))
-    again = run(*words[:-1], "cameras=200", env=ENV)
+    again = run(*words[:-1], "cameras=200", env={})
     assert again.returncode == 0, again.stderr
     other = json.loads((out / "scale.json").read_text())
     assert other["labels"] == found["labels"], "what was measured is not measured again"
@@ -124,6 +122,6 @@ def test_the_verb_writes_a_page_figures_and_plots_and_goes_on_where_it_was(tmp_p
     ],
 )
 def test_wrong_input_is_one_line(tmp_path: Path, words: list[str], says: str):
-    done = run("bench", "scale", "--out", str(tmp_path), "--clips", "500,1000", *words, env=ENV)
+    done = run("bench", "scale", "--out", str(tmp_path), "--clips", "500,1000", *words, env={})
     assert done.returncode == 2
     assert says in said(done)

@@ -11,6 +11,9 @@ import base64
 import gzip
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any
 import yaml
 
 from posewatch.config import load
+from posewatch.errors import InputError
 from posewatch.stages.shard import MOST
 
 LIMIT = 1024 * 1024
@@ -40,15 +44,19 @@ class Fanout:
 
 
 def compiled(folder: Path) -> dict[str, Any] | None:
-    """The specification of ``prepare``, or None where there are no pipelines (outside a checkout)."""
-    try:
-        from kfp import compiler
+    """The specification of ``prepare``, compiled as a user does; None outside a checkout, where no pipelines are.
 
-        from pipelines import pipeline
-    except ImportError:
+    Raises InputError when it cannot be compiled.
+    """
+    if not Path("pipelines/__main__.py").is_file():
         return None
+    names = {"POSEWATCH_IMAGES": "registry.example/posewatch", "POSEWATCH_TAG": "0123456789ab", "POSEWATCH_IMAGE": ""}
+    command = [sys.executable, "-m", "pipelines", "compile", "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **names})
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(f"the pipelines cannot be compiled: {said}")
     path = folder / "prepare.yaml"
-    compiler.Compiler().compile(pipeline("prepare"), str(path))
     return {"bytes": path.stat().st_size, "spec": next(iter(yaml.safe_load_all(path.read_text(encoding="utf-8"))))}
 
 
@@ -117,7 +125,7 @@ def measure() -> dict[str, Any]:
     """The compiled pipeline and runs of several sizes; ``fits`` is the largest number of shards whose record fits."""
     with tempfile.TemporaryDirectory(prefix="posewatch-scale-") as temp:
         made = compiled(Path(temp))
-    outside, inside = steps(made["spec"]) if made is not None else (7, 3)
+    outside, inside = steps(made["spec"]) if made is not None else (6, 3)
     runs = [record(n, outside, inside) for n in (50, MOST, 5 * MOST)]
     slope = (runs[-1].packed - runs[0].packed) / (runs[-1].shards - runs[0].shards)
     fits = round(runs[0].shards + (LIMIT - runs[0].packed) / slope)

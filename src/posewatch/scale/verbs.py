@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from posewatch.artifact import code_version
 from posewatch.config import canonical, digest
 from posewatch.errors import InputError, StackError
 from posewatch.scale import model
@@ -55,7 +56,7 @@ def _sizes(told: str) -> tuple[int, ...]:
 
 
 def bench_scale(args: argparse.Namespace) -> str:
-    """Measure and write; returns the page. What an interrupted run measured is not measured again."""
+    """Measure and write; returns the page. What this code has measured in ``--out`` is not measured again."""
     from posewatch.progress import Progress
     from posewatch.scale import report
 
@@ -78,7 +79,7 @@ def bench_scale(args: argparse.Namespace) -> str:
     measured: dict[str, Any] = {}
     with Progress("scale", len(parts), "part") as progress:
         for name, (settings, make) in parts.items():
-            measured[name] = _kept(args.out / f".{name}-{digest(settings)[:12]}.json", make)
+            measured[name] = _kept(args.out / f".{name}-{digest([code_version(), settings])[:12]}.json", make)
             progress.advance()
     measured["serving"] = _serving(a)
     measured["environment"] = {**_environment(), "database": measured["labels"]["database"]}
