@@ -10,7 +10,7 @@ from support import run, said
 
 from posewatch.labels.projection import stale
 from posewatch.labels.store import LabelStore
-from posewatch.scale import fanout, labels, objects
+from posewatch.scale import fanout, filling, labels, objects
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -34,9 +34,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path):
 
 
 def test_the_store_is_filled_as_stages_and_people_fill_it(store: LabelStore):
-    labels.fill(store, 0, 600)
-    labels.fill(store, 600, 1_000)
-    assert labels.label_share(store, 0.5) == 500
+    filling.fill(store, 0, 600)
+    filling.fill(store, 600, 1_000)
+    assert filling.label_share(store, 0.5) == 500
     assert store.size() == len(store.clips()) == 1_000, "every record passes its own checks"
     assert len(store.videos()) == 50
     assert sum(v.labelled for v in store.videos()) == 500
@@ -51,7 +51,7 @@ def test_the_store_is_filled_as_stages_and_people_fill_it(store: LabelStore):
 
 
 def test_people_at_once_lose_nothing(store: LabelStore):
-    labels.fill(store, 0, 1_000)
+    filling.fill(store, 0, 1_000)
     found = labels.loop(store, 12, 1.0, 0.0)
     assert (found.lost, found.twice, found.errors) == (0, 0, 0)
     assert found.acts > 12

@@ -170,7 +170,7 @@ def _labels(kind: str, clips: tuple[int, ...], people: int, seconds: float, thin
     import sqlalchemy as sa
 
     from posewatch.labels.store import LabelStore
-    from posewatch.scale import labels
+    from posewatch.scale import filling, labels
 
     with _database(kind) as url:
         store = LabelStore(url)
@@ -179,9 +179,9 @@ def _labels(kind: str, clips: tuple[int, ...], people: int, seconds: float, thin
                 raise InputError(f"the database given with --database holds {store.size()} clips: give an empty one")
             sizes, first = [], 0
             for count in clips:
-                labels.fill(store, first, count)
+                filling.fill(store, first, count)
                 first = count
-                labelled = labels.label_share(store, SHARE)
+                labelled = filling.label_share(store, SHARE)
                 tables = {name: dataclasses.asdict(of) for name, of in labels.sizes(store).items()}
                 sizes.append(
                     {"clips": count, "labelled": labelled, "share": SHARE, "tables": tables,
