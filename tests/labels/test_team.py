@@ -260,6 +260,20 @@ def test_the_queue_goes_by_rank_then_by_video_and_time(store, make_clips):
     assert given == [clip.id for clip in left]
 
 
+def test_labels_of_a_version_that_knows_no_queue_are_not_given_out_again(store, make_clips):
+    """As during an upgrade, when pods of the old version are still at work on the migrated database."""
+    clips = make_clips(count=12)
+    store.register(clips)
+    ids = [e.clip.id for e in clips]
+    for clip in ids[:8]:
+        store.set_label(clip, "normal", "cat", "human")
+    behind = tables.waiting.update().where(tables.waiting.c.clip_id.in_(ids[2:8])).values(state=0)
+    store.database.write(lambda connection: connection.execute(behind) and None)
+    assert WorkQueue(store).claim("ann", 3) == ids[8:11]
+    left = sa.select(sa.func.count()).where(tables.waiting.c.state == 0)
+    assert store.database.read(lambda connection: connection.execute(left).scalar()) == 4, "the queue has caught up"
+
+
 @pytest.mark.parametrize("double", [0.0, 0.4, 1.0])
 def test_what_is_left_is_what_the_queue_still_gives(store, make_clips, double):
     clips = make_clips(count=40)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -54,7 +54,7 @@ def write(connection: sa.Connection, states: Mapping[str, State]) -> None:
 
 
 def _stage(found: State) -> int:
-    """``waiting.state`` of a clip; `refill` says the same in SQL."""
+    """``waiting.state`` of a clip; `_stage_of_status` says the same in SQL."""
     label = found.label
     if label is None:
         return 0
@@ -63,16 +63,31 @@ def _stage(found: State) -> int:
     return min(2, len(found.opinions))
 
 
+def _stage_of_status() -> sa.Case[int]:
+    status = tables.status
+    done = sa.or_(status.c.settled, status.c.differ, status.c.source == "import", status.c.label == BAD)
+    return sa.case((status.c.clip_id.is_(None), 0), (done, 2), (status.c.opinions > 1, 2), else_=status.c.opinions)
+
+
+def settle(connection: sa.Connection, ids: Collection[str]) -> bool:
+    """Whether the queue was behind on any of these few clips; it is not any more.
+
+    While a new version takes the place of an old one, pods of the old one label clips and know of no queue.
+    """
+    status, table, stage = tables.status, tables.waiting, _stage_of_status()
+    asked = sa.select(table.c.clip_id, stage).outerjoin(status, status.c.clip_id == table.c.clip_id)
+    behind = connection.execute(asked.where(table.c.clip_id.in_(ids), table.c.state != stage)).all()
+    for clip, known in behind:
+        connection.execute(table.update().where(table.c.clip_id == clip).values(state=known))
+    return bool(behind)
+
+
 def refill(connection: sa.Connection) -> None:
     """Make ``waiting`` anew from the clips, their status and the model's ranking."""
     clips, status, ranks, table = tables.clips, tables.status, tables.predictions, tables.waiting
-    done = sa.or_(status.c.settled, status.c.differ, status.c.source == "import", status.c.label == BAD)
-    stage = sa.case(
-        (status.c.clip_id.is_(None), 0), (done, 2), (status.c.opinions > 1, 2), else_=status.c.opinions
-    )  # fmt: skip
     rank = sa.func.coalesce(ranks.c.rank, tables.UNRANKED)
     rows = (
-        sa.select(clips.c.id, stage, rank, clips.c.video_id, clips.c.start_s, clips.c.double_draw)
+        sa.select(clips.c.id, _stage_of_status(), rank, clips.c.video_id, clips.c.start_s, clips.c.double_draw)
         .outerjoin(status, status.c.clip_id == clips.c.id)
         .outerjoin(ranks, ranks.c.clip_id == clips.c.id)
     )

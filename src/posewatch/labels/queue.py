@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
-from posewatch.labels import tables
+from posewatch.labels import projection, tables
 from posewatch.labels.entries import UNSURE, State
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class WorkQueue:
             mine = mine.where(claims.c.who == who, claims.c.until > now, ~_voted(who))
             held = list(connection.execute(mine.order_by(*ORDER)).scalars())[:count]
             new = self._next(connection, who, now, held, count - len(held))
+            while projection.settle(connection, new):
+                new = self._next(connection, who, now, held, count - len(held))
             gone = sa.or_(claims.c.until <= now, sa.and_(claims.c.who == who, claims.c.clip_id.in_([*held, *new])))
             connection.execute(claims.delete().where(gone))
             rows = [{"clip_id": clip, "who": who, "until": now + self.config.claim_s} for clip in (*held, *new)]
