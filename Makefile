@@ -74,6 +74,10 @@ bench-labeling-ui: $(STAMP) ## the labeling page with 10,000 clips and five peop
 bench-watch: $(STAMP) ## alarms on people whom the model has not seen, minutes; DATA=folder of GMDCSA-24 videos
 	@$(BIN)/python -m posewatch.watch.bench --videos "$(or $(DATA),../shared/data/video/gmdcsa24)" --out build/bench-watch $(ARGS)
 
+.PHONY: simulate-scale
+simulate-scale: $(STAMP) ## 1,000 cameras, 10 million clips, 200 labelers: what breaks first, some minutes; ARGS="--clips 10000,100000"
+	@$(BIN)/posewatch bench scale --out build/scale $(ARGS)
+
 KUBE := build/tools/kube
 $(KUBE)/helm:
 	@$(PYTHON) .ci/kube_tools.py > /dev/null

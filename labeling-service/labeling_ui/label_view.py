@@ -84,7 +84,7 @@ def _progress(here: Here) -> tuple[dict[str, VideoProgress], int]:
     if kept is None or kept["acts"] != acts or now - kept["at"] > RENEW_S:
         session = here.session
         videos = {video.video_id: video for video in session.videos()}
-        kept = {"acts": acts, "at": now, "videos": videos, "left": session.queue.left(here.who)}
+        kept = {"acts": acts, "at": now, "videos": videos, "left": session.left()}
         st.session_state["listed"] = kept
     return kept["videos"], kept["left"]
 
@@ -122,7 +122,7 @@ def _clips(here: Here, chosen: str) -> None:
         turned["shown"] = int(turned["number"] or 0)
         page, turns = f"{QUEUE} {'-'.join(turned['kept'][:1])} {turned['shown']}", ["next"]
         st.subheader(say["queue"], anchor=False)
-        st.caption(say["queue_left"].format(left=session.queue.left(here.who)))
+        st.caption(say["queue_left"].format(left=session.left()))
         if not cards:
             st.success(say["queue_empty"], icon=":material/celebration:")
     else:

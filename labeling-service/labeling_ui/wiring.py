@@ -72,4 +72,5 @@ def totals() -> tuple[int, int, int]:
         ]
         return numbers[0], numbers[1], numbers[2]
 
-    return label_store().database.read(work)
+    store = label_store()
+    return store.slow.get("totals", lambda: store.database.read(work))  # asked for with every scrape

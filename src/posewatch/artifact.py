@@ -20,7 +20,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -35,6 +37,8 @@ from posewatch.store import ObjectStore
 MANIFEST = "manifest.jsonl"
 LINEAGE = "lineage.json"
 MEMBERS = "members.jsonl"
+AHEAD = 8
+"""Members of a set that are looked up at the same time: an object store answers many requests as fast as one."""
 
 
 @dataclass(frozen=True)
@@ -235,13 +239,32 @@ def collect(store: ObjectStore, stage: str, rows: Iterable[dict[str, Any]], arti
 
 def members(collection: Artifact) -> list[tuple[dict[str, Any], Artifact]]:
     """The rows of a set with their artifacts, in order. Raises NotFound when a member has gone, or has changed."""
-    found = []
-    for row in collection.lines(MEMBERS):
+    return list(walk(collection))
+
+
+def walk(collection: Artifact) -> Iterator[tuple[dict[str, Any], Artifact]]:
+    """What `members` gives, one by one: a set of many videos is read a few ahead, and never held as a whole."""
+
+    def find_member(row: dict[str, Any]) -> Artifact:
         artifact = get(collection.store, row["prefix"])
         if artifact.digest != row["digest"]:
             raise StoreError(f"{artifact.uri} is not the one that {collection.uri} was frozen with")
-        found.append((row, artifact))
-    return found
+        return artifact
+
+    with ThreadPoolExecutor(AHEAD) as pool:
+        asked: deque[tuple[dict[str, Any], Future[Artifact]]] = deque()
+        try:
+            for row in collection.lines(MEMBERS):
+                asked.append((row, pool.submit(find_member, row)))
+                if len(asked) > 2 * AHEAD:
+                    first, artifact = asked.popleft()
+                    yield first, artifact.result()
+            while asked:
+                first, artifact = asked.popleft()
+                yield first, artifact.result()
+        finally:
+            for _, left in asked:
+                left.cancel()
 
 
 def describe(artifact: Artifact, output: Any, **metadata: Any) -> str:

@@ -17,6 +17,7 @@ from posewatch.kube import verbs as kube_verbs
 from posewatch.labels import verbs as label_verbs
 from posewatch.recognition import event_verbs
 from posewatch.recognition import verbs as verbs_of
+from posewatch.scale.verbs import options as scale_options
 from posewatch.serving.bench_verbs import options as bench_options
 from posewatch.serving.bench_verbs import soak_options
 from posewatch.serving.predict import options as predict_options
@@ -209,6 +210,12 @@ def _soak(args: argparse.Namespace) -> str:
     from posewatch.serving.bench_verbs import soak_files
 
     return soak_files(args)
+
+
+def _scale(args: argparse.Namespace) -> str:
+    from posewatch.scale.verbs import bench_scale
+
+    return bench_scale(args)
 
 
 def _bench(args: argparse.Namespace) -> str:
@@ -435,13 +442,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     predict_options(verb("predict", _predict, "what a model says of videos, skeleton files, or folders"))
     watch_options(verb("watch", _watch, "watch videos or a camera with a model: alarms, annotated videos"))
-    bench = verbs.add_parser("bench", help="benchmarks: serving, soak").add_subparsers(dest="act", required=True)
+    bench = verbs.add_parser("bench", help="benchmarks: serving, soak, scale").add_subparsers(dest="act", required=True)
     made = verb("serving", _bench, "PyTorch, ONNX Runtime, Triton, Triton + batching, in one run", into=bench)
     made.add_argument("onnx", nargs="?", help="an export in the store, with its checkpoint and dataset; or see --model")
     made.add_argument("checkpoint_uri", nargs="?", metavar="checkpoint", help="its checkpoint in the store")
     made.add_argument("dataset", nargs="?", help="the dataset whose clips are sent")
     bench_options(made)
     soak_options(verb("soak", _soak, "hours under a steady load: memory, errors, latencies", into=bench))
+    scale_options(
+        verb("scale", _scale, "many cameras, clips and labelers: what breaks first", parent=common, into=bench)
+    )
     tune = verbs.add_parser("tune", help="what is fastest on this machine: serving").add_subparsers(
         dest="act", required=True
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from posewatch import lineage
-from posewatch.artifact import MANIFEST, Job, collect, find, get, members, produce
+from posewatch.artifact import MANIFEST, Job, collect, find, get, members, produce, walk
 from posewatch.errors import NotFound, StoreError
 from posewatch.store import FolderStore, ObjectStore
 
@@ -109,3 +109,22 @@ def test_a_replaced_parent_breaks_the_chain_loudly(store: ObjectStore) -> None:
     )
     with pytest.raises(StoreError, match="was made from"):
         list(lineage.trace(model))
+
+
+def test_a_set_is_walked_in_order_and_one_that_changed_is_named(store):
+    made = [produce(store, Job("raw", f"v{i:02}", {}), writes(text=str(i))) for i in range(40)]
+    whole = collect(store, "ingest", [{"video": f"v{i:02}", "names": ["a"]} for i in range(40)], made)
+    assert [row["video"] for row, _ in walk(whole)] == [f"v{i:02}" for i in range(40)]
+    assert [found for _, found in walk(whole)] == made
+    assert members(whole) == list(walk(whole))
+    started = walk(whole)
+    assert next(started)[0]["video"] == "v00"
+    started.close()  # whoever stops early waits for nothing
+    store.put(f"{made[30].prefix}/{MANIFEST}", b"")
+    seen = []
+    with pytest.raises(StoreError, match=r"v30.* is not the one that"):
+        seen.extend(row["video"] for row, _ in walk(whole))
+    assert seen[:30] == [f"v{i:02}" for i in range(len(seen))], "what lies before it was given"
+    store.delete(f"{made[3].prefix}/{MANIFEST}")
+    with pytest.raises(NotFound, match="v03"):
+        members(whole)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from posewatch.errors import StackError
 from posewatch.labels.store import ClipEntry, LabelStore
 from posewatch.records import Clip, clip_id, video_id
+from posewatch.scale.postgres import Postgres
 
 Make = Callable[..., list[ClipEntry]]
 
@@ -33,53 +29,15 @@ def make_clips() -> Make:
     return make
 
 
-class PostgresServer:
+class PostgresServer(Postgres):
     """A PostgreSQL server of Debian's package on a free port, that can be killed and started again."""
 
     def __init__(self) -> None:
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-        if not found:
-            pytest.skip("no PostgreSQL server here (apt-get install postgresql)")
         pytest.importorskip("psycopg", reason="psycopg is not installed")
-        user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name  # it refuses to run as root
         try:
-            pwd.getpwnam(user)
-        except KeyError:
-            pytest.skip("PostgreSQL does not run as root, and there is no user 'postgres'")
-        self.folder = Path(tempfile.mkdtemp(prefix="posewatch-pg-"))
-        as_user: dict[str, str] = {}
-        if os.getuid() == 0:
-            shutil.chown(self.folder, user)
-            as_user = {"user": user}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self._bin = found[-1].parent
-        self._how = {"stdout": subprocess.DEVNULL, "cwd": self.folder, **as_user}
-        init = [self._bin / "initdb", "-D", self.folder / "data", "-A", "trust", "-U", "posewatch", "-N", "-E", "UTF8"]
-        subprocess.run([*init, "--no-locale"], check=True, **self._how)
-        self.url = f"postgresql://posewatch@127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder}"
-        self._control("-o", options, "-l", self.folder / "log", "-w", "start")
-
-    def kill(self) -> None:
-        """As a crash does: nothing is written out, connections break."""
-        self._control("-m", "immediate", "stop")
-
-    def database(self, name: str) -> str:
-        import psycopg
-
-        with psycopg.connect(f"{self.url}/postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return f"{self.url}/{name}"
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _control(self, *words: str | Path) -> None:
-        subprocess.run([self._bin / "pg_ctl", "-D", self.folder / "data", *words], check=True, **self._how)
+            super().__init__()
+        except StackError as error:
+            pytest.skip(str(error))
 
 
 def _served() -> Iterator[PostgresServer]:

@@ -56,6 +56,8 @@ def test_a_database_of_the_first_version_is_upgraded_with_its_labels(url, make_c
     assert {clip: event.new for clip, event in store.current().items()} == {a: "normal", b: "abnormal"}
     assert store.videos()[0].labelled == 1
     assert [e.new for e in store.history(a)] == ["normal", "abnormal", None]
+    waits = sa.select(tables.waiting.c.clip_id).where(tables.waiting.c.state == 0)
+    assert set(store.database.read(lambda connection: connection.execute(waits).scalars().all())) == {b, c}
     assert store.set_label(c, "normal", "ann", "human").old is None
     assert store.database.read(stale) == []
     with store.engine.connect() as connection:
@@ -87,4 +89,4 @@ def test_what_follows_from_the_events_can_be_made_anew(store, make_clips, table)
     store.database.write(rebuild)
     assert store.database.read(stale) == []
     assert len(store.current()) == 2
-    assert schema.HEAD == "2"
+    assert schema.HEAD == "3"

@@ -232,7 +232,7 @@ def test_a_database_that_cannot_be_used_is_one_clear_line(tmp_path: Path):
     expected = {
         f"sqlite:///{text}": "text.db: file is not a database",
         f"sqlite:///{foreign}": "holds tables of something else",
-        f"sqlite:///{newer}": "has schema 99, this posewatch writes schema 2",
+        f"sqlite:///{newer}": "has schema 99, this posewatch writes schema 3",
         f"sqlite:///{blocked}/labels.db": "cannot open the label store at",
         "sqlite://": "needs a file",
         "mysql://host/labels": "SQLite or PostgreSQL, not 'mysql'",

@@ -17,7 +17,7 @@ from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels import tables
 from posewatch.labels.entries import draw
-from posewatch.labels.projection import chunks
+from posewatch.labels.projection import chunks, place
 from posewatch.records import Prediction
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def refresh(
             f"the model knows the classes {', '.join(prediction.labels)}, the experiment {', '.join(config.classes)}: "
             "give the model's experiment with --config"
         )
-    known = {entry.clip.id for entry in store.clips(clip_ids=clip_ids)}
+    known = set(store.video_ids(clip_ids))
     missing = [clip for clip in clip_ids if clip not in known]
     if missing:
         raise LabelError(f"no such clip: {missing[0]} (run `posewatch labels queue` first)")
@@ -152,6 +152,7 @@ def refresh(
             connection.execute(table.delete().where(table.c.clip_id.in_(part)))
         if rows:
             connection.execute(table.insert(), rows)
+        place(connection, known)
 
     store.database.write(work)
     return Refreshed(len(rows), len(ranked), len(chance))

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
-from posewatch.labels import tables
-from posewatch.labels.entries import BAD, State
+from posewatch.labels import projection, tables
+from posewatch.labels.entries import UNSURE, State
 
 if TYPE_CHECKING:
     from posewatch.labels.store import Guard, LabelStore
+
+_waiting = tables.waiting.c
+ORDER = (_waiting.rank, _waiting.video_id, _waiting.start_s, _waiting.clip_id)
+"""The order of the queue, which is that of the index ix_waiting_order within a state."""
 
 
 class WorkQueue:
@@ -37,21 +41,13 @@ class WorkQueue:
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('posewatch claims'))"))
             now = self.clock()
-            clips, claims = tables.clips, tables.claims
-            mine = sa.select(clips.c.id).join(claims, claims.c.clip_id == clips.c.id)
+            waiting, claims = tables.waiting, tables.claims
+            mine = sa.select(waiting.c.clip_id).join(claims, claims.c.clip_id == waiting.c.clip_id)
             mine = mine.where(claims.c.who == who, claims.c.until > now, ~_voted(who))
-            held = [row[0] for row in connection.execute(_ordered(mine))][:count]
-            new: list[str] = []
-            # Two queries that each walk an index and stop: one that sorts millions of clips takes seconds.
-            for lane in (_ranked, _unranked):
-                wanted = count - len(held) - len(new)
-                if wanted > 0:
-                    fresh = lane(self._open(who, now).where(clips.c.id.not_in(held))).limit(wanted)
-                    if connection.dialect.name == "postgresql":
-                        fresh = fresh.with_for_update(
-                            of=clips, skip_locked=True
-                        )  # not what is being labelled right now
-                    new += [row[0] for row in connection.execute(fresh)]
+            held = list(connection.execute(mine.order_by(*ORDER)).scalars())[:count]
+            new = self._next(connection, who, now, held, count - len(held))
+            while projection.settle(connection, new):
+                new = self._next(connection, who, now, held, count - len(held))
             gone = sa.or_(claims.c.until <= now, sa.and_(claims.c.who == who, claims.c.clip_id.in_([*held, *new])))
             connection.execute(claims.delete().where(gone))
             rows = [{"clip_id": clip, "who": who, "until": now + self.config.claim_s} for clip in (*held, *new)]
@@ -77,8 +73,25 @@ class WorkQueue:
 
     def left(self, who: str) -> int:
         """How many clips the queue could still give to ``who``."""
-        query = sa.select(sa.func.count()).select_from(self._open(who, self.clock()).subquery())
-        return int(self.store.database.read(lambda connection: connection.execute(query).scalar()) or 0)
+        now = self.clock()
+        count = sa.select(sa.func.count())
+        if self.config.double:
+            parts = [count.select_from(stage.subquery()) for stage in self._stages(who, now)]
+            return self.store.database.read(lambda connection: sum(connection.execute(p).scalar() or 0 for p in parts))
+        # all that wait, without the few that others hold or who is unsure of: nothing is asked of each single clip
+        waiting, claims, votes = tables.waiting, tables.claims, tables.votes
+        held = sa.select(claims.c.clip_id).where(claims.c.until > now, claims.c.who != who)
+        unsure = sa.select(votes.c.clip_id).where(votes.c.who == who, votes.c.label == UNSURE)
+        taken = sa.union(held, unsure).subquery()
+        every = count.select_from(waiting).where(waiting.c.state == 0)
+        others = count.select_from(taken.join(waiting, waiting.c.clip_id == taken.c.clip_id)).where(
+            waiting.c.state == 0
+        )
+
+        def work(connection: sa.Connection) -> int:
+            return int((connection.execute(every).scalar() or 0) - (connection.execute(others).scalar() or 0))
+
+        return self.store.database.read(work)
 
     def holders(self, clip_ids: list[str]) -> dict[str, list[str]]:
         """Who has a claim on each of these clips now, by clip id."""
@@ -91,26 +104,40 @@ class WorkQueue:
             out.setdefault(clip, []).append(who)
         return out
 
-    def _open(self, who: str, now: float) -> sa.Select[str]:
-        clips, status, claims = tables.clips, tables.status, tables.claims
-        held = (
-            sa.select(claims.c.clip_id, sa.func.count().label("n"))
-            .where(claims.c.until > now, claims.c.who != who)
-            .group_by(claims.c.clip_id)
-            .subquery()
-        )
-        wanted = sa.case((clips.c.double_draw < self.config.double, 2), else_=1)
-        undecided = sa.and_(~status.c.settled, ~status.c.differ, status.c.source != "import", status.c.label != BAD)
-        return (
-            sa.select(clips.c.id)
-            .outerjoin(status, status.c.clip_id == clips.c.id)
-            .outerjoin(held, held.c.clip_id == clips.c.id)
-            .where(
-                sa.or_(status.c.clip_id.is_(None), undecided),
-                sa.func.coalesce(status.c.opinions, 0) + sa.func.coalesce(held.c.n, 0) < wanted,
-                ~_voted(who),
-            )
-        )
+    def _next(self, connection: sa.Connection, who: str, now: float, held: list[str], count: int) -> list[str]:
+        """The first clips of the queue for ``who``, without what they hold: each stage walks an index and stops.
+
+        So it takes no longer when millions are done. What waits for a second opinion is taken by its draw, which is
+        the only way to it that does not pass by all that was labelled once.
+        """
+        if count < 1:
+            return []
+        waiting, clips = tables.waiting, tables.clips
+        found: list[tuple[Any, ...]] = []
+        for stage, order in zip(
+            self._stages(who, now), (ORDER, (_waiting.double_draw, _waiting.clip_id)), strict=False
+        ):
+            query = stage.join(clips, clips.c.id == waiting.c.clip_id).where(waiting.c.clip_id.not_in(held))
+            query = query.order_by(*order).limit(count)
+            if connection.dialect.name == "postgresql":
+                query = query.with_for_update(of=clips, skip_locked=True)  # not what is being labelled right now
+            found += [tuple(row) for row in connection.execute(query)]
+        return [clip for *_, clip in sorted(found)[:count]]
+
+    def _stages(self, who: str, now: float) -> list[sa.Select[Any]]:
+        """The clips that may be given to ``who``: without an opinion, and (where some are labelled twice) with one."""
+        waiting, claims, double = tables.waiting, tables.claims, self.config.double
+        # Written as NOT IN, which databases answer by a hash table. As a join, a planner that thinks the claims are
+        # few, because they were when it last looked, compares each waiting clip with each claim.
+        others = sa.select(claims.c.clip_id).where(claims.c.until > now, claims.c.who != who)
+        free = waiting.c.clip_id.not_in(others)
+        given = sa.select(*ORDER).where(~_voted(who))
+        if not double:
+            return [given.where(waiting.c.state == 0, free)]
+        twice = waiting.c.double_draw < double
+        pairs = others.group_by(claims.c.clip_id).having(sa.func.count() > 1)
+        first = given.where(waiting.c.state == 0, sa.or_(free, sa.and_(twice, waiting.c.clip_id.not_in(pairs))))
+        return [first, given.where(waiting.c.state == 1, twice, free)]
 
     # what is asked inside the transaction that labels
 
@@ -167,26 +194,8 @@ class WorkQueue:
         return 2 if draw is not None and draw < self.config.double else 1
 
 
-def _voted(who: str) -> sa.Exists:
+def _voted(who: str) -> sa.ColumnElement[bool]:
     votes = tables.votes
-    return sa.exists().where(votes.c.clip_id == tables.clips.c.id, votes.c.who == who)
-
-
-def _ordered(query: sa.Select[str]) -> sa.Select[str]:
-    clips, ranks = tables.clips, tables.predictions
-    query = query.outerjoin(ranks, ranks.c.clip_id == clips.c.id)
-    return query.order_by(ranks.c.rank.is_(None), ranks.c.rank, clips.c.video_id, clips.c.start_s, clips.c.id)
-
-
-def _ranked(query: sa.Select[str]) -> sa.Select[str]:
-    """What `_ordered` puts first: the clips that a model has ranked, along the index of ranks."""
-    clips, ranks = tables.clips, tables.predictions
-    query = query.join(ranks, ranks.c.clip_id == clips.c.id).where(ranks.c.rank.is_not(None))
-    return query.order_by(ranks.c.rank, clips.c.video_id, clips.c.start_s, clips.c.id)
-
-
-def _unranked(query: sa.Select[str]) -> sa.Select[str]:
-    """What `_ordered` puts last: all others, along the index of videos."""
-    clips, ranks = tables.clips, tables.predictions
-    has_rank = sa.exists().where(ranks.c.clip_id == clips.c.id, ranks.c.rank.is_not(None))
-    return query.where(~has_rank).order_by(clips.c.video_id, clips.c.start_s, clips.c.id)
+    # a value and no EXISTS, so that it is looked up by its key for the clips that come so far, and never joined
+    mine = sa.select(sa.literal(1)).where(votes.c.clip_id == tables.waiting.c.clip_id, votes.c.who == who)
+    return mine.scalar_subquery().is_not(None)

@@ -18,7 +18,7 @@ except ImportError:
 
 from posewatch.labels import tables
 
-HEAD = "2"
+HEAD = "3"
 """The revision of the tables that this posewatch reads and writes."""
 BUSY_S = 30.0
 """How long a writer waits for another one before it gives up."""

@@ -61,8 +61,12 @@ class LabelingSession:
     # looking
 
     def videos(self) -> list[VideoProgress]:
-        """The videos with their progress, by name."""
-        return self.store.videos()
+        """The videos with their progress, by name; a moment old where there are millions of clips."""
+        return self.store.slow.get("videos", self.store.videos)
+
+    def left(self) -> int:
+        """How many clips the queue could still give; where there are millions, to somebody, a moment ago."""
+        return self.store.slow.get("left", lambda: self.queue.left(self.who))
 
     def page(self, video_id: str, number: int | None = None) -> Page:
         """Page ``number`` of a video's clips (clamped to what there is), or the first with work left on it."""

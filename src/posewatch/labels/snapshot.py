@@ -58,12 +58,12 @@ def snapshot(
     such as ("model",). Raises LabelError for a clip that is not registered, when nothing is left, and while people
     disagree on a clip, unless ``allow_disagreement``: then the label of most of them counts, the latest of a tie.
     """
-    videos = {entry.clip.id: entry.clip.video_id for entry in store.clips()}
     wanted = None if clip_ids is None else sorted(set(clip_ids))
+    videos = store.video_ids(wanted)
     for clip in wanted or ():
         if clip not in videos:
             raise LabelError(
-                f"no such clip: {clip} (registered: {len(videos)}; run `posewatch prepare` or split first)"
+                f"no such clip: {clip} (registered: {store.size()}; run `posewatch prepare` or split first)"
             )
     events = store.current(wanted)
     if not allow_disagreement:

@@ -10,6 +10,7 @@ from posewatch.labels.database import Database  # first, because it says which e
 
 # isort: split
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -21,8 +22,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels import projection, tables
-from posewatch.labels.entries import ADJUDICATE, MARKS, RANK, UNSURE, ClipEntry, State, VideoProgress, draw, state
+from posewatch.labels.entries import ADJUDICATE, MARKS, RANK, ClipEntry, State, VideoProgress, draw, state
 from posewatch.labels.projection import chunks
+from posewatch.labels.reused import Reused
 from posewatch.records import Clip, LabelEvent, Source
 
 __all__ = ["ClipEntry", "LabelStore", "VideoProgress"]
@@ -47,6 +49,7 @@ class LabelStore:
     def __init__(self, url: str | None = None) -> None:
         self.database = Database(url)
         self.url = self.database.url
+        self.slow = Reused()
 
     @property
     def engine(self) -> sa.Engine:
@@ -81,7 +84,17 @@ class LabelStore:
         statement = statement.on_conflict_do_update(index_elements=["id"], set_=new)
         # sorted, so that two processes that register the same clips take PostgreSQL's row locks in one order
         rows.sort(key=lambda row: str(row["id"]))
-        self.database.write(lambda connection: connection.execute(statement, rows) and None)
+        queue = insert(tables.waiting).on_conflict_do_nothing()
+        places = [
+            {"clip_id": row["id"], **{name: row[name] for name in ("video_id", "start_s", "double_draw")}}
+            for row in rows
+        ]
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(statement, rows)
+            connection.execute(queue, places)
+
+        self.database.write(work)
 
     def clips(self, video_id: str | None = None, clip_ids: Iterable[str] | None = None) -> list[ClipEntry]:
         """The registered clips, of one video, of ``clip_ids`` or of all, by video name and start."""
@@ -98,17 +111,31 @@ class LabelStore:
         found = self.database.read(work)
         return sorted(found, key=lambda e: (e.video, e.clip.video_id, e.clip.start_s, e.clip.length_s))
 
+    def video_ids(self, clip_ids: Collection[str] | None = None) -> dict[str, str]:
+        """Clip id → video id of the registered clips among ``clip_ids``, or of all; far less than `clips` holds."""
+        table = tables.clips
+        query = sa.select(table.c.id, table.c.video_id)
+        parts = [query] if clip_ids is None else [query.where(table.c.id.in_(c)) for c in chunks(sorted(set(clip_ids)))]
+
+        def work(connection: sa.Connection) -> dict[str, str]:
+            return {row[0]: row[1] for part in parts for row in connection.execute(part)}
+
+        return self.database.read(work)
+
+    def size(self) -> int:
+        """How many clips are registered."""
+        count = sa.select(sa.func.count()).select_from(tables.clips)
+        return int(self.database.read(lambda connection: connection.execute(count).scalar()) or 0)
+
     def videos(self) -> list[VideoProgress]:
         """The videos that have clips, by name, with how many of them are labelled (model pre-labels not counted)."""
-        clips, status = tables.clips, tables.status
-        done = sa.and_(status.c.source != "model", status.c.label != UNSURE)
-        first = sa.func.min(clips.c.id).label("first")
+        # from the queue's narrow rows, of which a state above 0 says just this: somebody, or a file, labelled the clip
+        clips, waiting = tables.clips, tables.waiting
+        done = sa.func.sum(sa.case((waiting.c.state > 0, 1), else_=0)).label("done")
+        first = sa.func.min(waiting.c.clip_id).label("first")
         groups = (
-            sa.select(
-                clips.c.video_id, sa.func.count().label("clips"), sa.func.count(status.c.clip_id).label("done"), first
-            )
-            .select_from(clips.outerjoin(status, sa.and_(status.c.clip_id == clips.c.id, done)))
-            .group_by(clips.c.video_id)
+            sa.select(waiting.c.video_id, sa.func.count().label("clips"), done, first)
+            .group_by(waiting.c.video_id)
             .subquery()
         )
         query = sa.select(groups.c.video_id, groups.c.clips, groups.c.done, clips.c.names).join(
@@ -241,12 +268,16 @@ class LabelStore:
 
     def counts(self, clip_ids: Iterable[str] | None = None, exclude_sources: Iterable[Source] = ()) -> dict[str, int]:
         """How many clips have each label now, by label in alphabetical order; marks are not counted."""
-        out: dict[str, int] = {}
-        without = set(exclude_sources)
-        for event in self.current(clip_ids).values():
-            if event.new is not None and event.new not in MARKS and event.source not in without:
-                out[event.new] = out.get(event.new, 0) + 1
-        return dict(sorted(out.items()))
+        status = tables.status
+        real = sa.and_(status.c.label.not_in(MARKS), status.c.source.not_in(list(exclude_sources)))
+        if clip_ids is None:
+            query = sa.select(status.c.label, sa.func.count()).where(real).group_by(status.c.label)
+            found = self.database.read(lambda connection: connection.execute(query).all())
+            return {label: int(count) for label, count in sorted(tuple(row) for row in found)}
+        # one walk over what is labelled, however many clips are asked for: the gate asks again and again
+        wanted, rows = set(clip_ids), sa.select(status.c.clip_id, status.c.label).where(real)
+        labels = self.database.read(lambda connection: [row[1] for row in connection.execute(rows) if row[0] in wanted])
+        return dict(sorted(Counter(labels).items()))
 
     # inside a transaction
 

@@ -1,7 +1,8 @@
 """The tables of the label store. ``migrations`` brings a database here from wherever it is.
 
 ``clips`` and ``events`` are the truth, and events are append-only: the database itself refuses to change or delete
-one. ``status`` and ``votes`` follow from the events; they exist so that a page of ten thousand clips is one query.
+one. ``status``, ``votes`` and ``waiting`` follow from the events; they exist so that a page of ten thousand clips is
+one query, and so that the queue finds the next clip without looking at those that are done.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
+
+UNRANKED = 2**31 - 1
+"""The rank of a clip that no model has ranked: after all others."""
 
 clips = sa.Table(
     "clips",
@@ -73,6 +77,20 @@ votes = sa.Table(
     sa.Index("ix_votes_who", "who"),
 )
 
+waiting = sa.Table(
+    "waiting",
+    metadata,
+    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), primary_key=True),
+    sa.Column("state", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("rank", sa.Integer, nullable=False, server_default=str(UNRANKED)),
+    sa.Column("video_id", sa.String(32), nullable=False),
+    sa.Column("start_s", sa.Double, nullable=False),
+    sa.Column("double_draw", sa.Double, nullable=False),
+    sa.Index("ix_waiting_order", "state", "rank", "video_id", "start_s", "clip_id"),
+    sa.Index("ix_waiting_second", "state", "double_draw", "clip_id"),
+)
+"""The queue, a row per clip. ``state``: 0 nobody has an opinion, 1 one person has, 2 it needs nobody any more."""
+
 claims = sa.Table(
     "claims",
     metadata,
@@ -99,6 +117,6 @@ predictions = sa.Table(
     sa.Column("model_version", sa.Text, nullable=False),
     sa.Column("probabilities", sa.JSON, nullable=False),
     sa.Column("uncertainty", sa.Double, nullable=False),
-    sa.Column("rank", sa.Integer, index=True),
+    sa.Column("rank", sa.Integer),
     sa.Column("random", sa.Boolean, nullable=False, server_default=sa.false()),
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from posewatch.artifact import Artifact, Job, members, produce
+from posewatch.artifact import Artifact, Job, produce, walk
 from posewatch.config import DatasetConfig, LabelConfig, canonical
 from posewatch.errors import LabelError
 from posewatch.recognition.dataset import ClipSet, split_by_group
@@ -36,12 +36,17 @@ def dataset(
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="posewatch-labels-") as temp:
             rows = labels_of(snapshot, Path(temp))
+        wanted: dict[str, set[str]] = {}
+        for row in rows:
+            wanted.setdefault(row["video_id"], set()).add(row["clip_id"])
         names: dict[str, list[str]] = {}
         arrays: dict[str, Any] = {}
         rates, layouts = set(), set()
-        for member, artifact in members(skeletons):
+        for member, artifact in walk(skeletons):
             names[member["video"]] = member["names"]
-            for clip, skeleton in skeletons_of(artifact).items():
+            if member["video"] not in wanted:
+                continue  # millions of clips that nobody labelled are neither read nor kept
+            for clip, skeleton in skeletons_of(artifact, wanted[member["video"]]).items():
                 arrays[clip] = skeleton.keypoints
                 rates.add(skeleton.fps)
                 layouts.add(skeleton.layout)

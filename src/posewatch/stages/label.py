@@ -6,10 +6,12 @@ Labels live in the label store (a database); they enter it as events with their 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posewatch.artifact import Artifact, Job, members, produce
+from posewatch.artifact import MEMBERS, Artifact, Job, get, members, produce, walk
 from posewatch.config import LabelConfig
 from posewatch.labels.clip_labels import names_clips
 from posewatch.labels.gate import wait_for_labels
@@ -25,35 +27,43 @@ if TYPE_CHECKING:
     from posewatch.serving.client import Predictor
 
 SNAPSHOT = "labels.parquet"
+REGISTERED = 20_000
+"""Clips that are put on the queue in one transaction."""
 
 
 def entries(clips: Artifact, previews: Artifact | None = None) -> list[ClipEntry]:
     """What the label store knows of every clip of a set, with the previews that `preview.preview` made."""
-    small = {row["video"]: artifact for row, artifact in members(previews)} if previews is not None else {}
+    return list(stream(clips, previews))
 
-    def file(video: str, name: str) -> str | None:
-        artifact = small.get(video)
-        return f"{artifact.prefix}/{name}" if artifact is not None and name in artifact.files else None
 
-    return [
-        ClipEntry(
-            clip=clip,
-            names=tuple(row["names"]),
-            store=clips.store.uri,
-            key=f"{artifact.prefix}/{clip.id}.mp4",
-            preview=file(row["video"], f"{clip.id}.mp4"),
-            skeleton=file(row["video"], f"{clip.id}.json"),
-        )
-        for row, artifact in members(clips)
-        for clip in clips_of(artifact)
-    ]
+def stream(clips: Artifact, previews: Artifact | None = None) -> Iterator[ClipEntry]:
+    """What `entries` gives, one by one: a set of millions of clips is never held as a whole."""
+    small = {row["video"]: row for row in previews.lines(MEMBERS)} if previews is not None else {}
+    for row, artifact in walk(clips):
+        shown = get(clips.store, small[row["video"]]["prefix"]) if row["video"] in small else None
+
+        def file(name: str, shown: Artifact | None = shown) -> str | None:
+            return f"{shown.prefix}/{name}" if shown is not None and name in shown.files else None
+
+        for clip in clips_of(artifact):
+            yield ClipEntry(
+                clip=clip,
+                names=tuple(row["names"]),
+                store=clips.store.uri,
+                key=f"{artifact.prefix}/{clip.id}.mp4",
+                preview=file(f"{clip.id}.mp4"),
+                skeleton=file(f"{clip.id}.json"),
+            )
 
 
 def queue(clips: Artifact, labels: LabelStore, previews: Artifact | None = None) -> int:
     """Register the clips of a set with the label store, which makes them appear to labelers; returns their number."""
-    found = entries(clips, previews)
-    labels.register(found)
-    return len(found)
+    found, count = stream(clips, previews), 0
+    # one transaction for millions of clips would hold all of them in memory, and their locks for minutes
+    while part := list(itertools.islice(found, REGISTERED)):
+        labels.register(part)
+        count += len(part)
+    return count
 
 
 def bring(clips: Artifact, source: str, labels: LabelStore, config: LabelConfig) -> dict[str, Any]:
@@ -75,7 +85,7 @@ def bring(clips: Artifact, source: str, labels: LabelStore, config: LabelConfig)
 
 def wait(clips: Artifact, labels: LabelStore, config: LabelConfig) -> dict[str, int]:
     """Poll until every class has enough labelled clips; returns the counts. Raises LabelError after the time-out."""
-    ids = [entry.clip.id for entry in entries(clips)]
+    ids = [entry.clip.id for entry in stream(clips)]
     with Progress("label gate", len(config.classes) * config.min_per_class, "label") as progress:
         return wait_for_labels(labels, config, progress, clip_ids=ids)
 
@@ -87,7 +97,7 @@ def freeze(
 
     Raises LabelError while people disagree on a clip, unless ``allow_disagreement``.
     """
-    found = snapshot(labels, [entry.clip.id for entry in entries(clips)], allow_disagreement=allow_disagreement)
+    found = snapshot(labels, [entry.clip.id for entry in stream(clips)], allow_disagreement=allow_disagreement)
     job = Job("snapshots", "", {"labels": found.digest, "classes": list(config.classes)}, (clips,))
     return produce(store, job, lambda folder: write_parquet(found, folder / SNAPSHOT))
 

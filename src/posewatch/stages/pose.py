@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,9 @@ def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
     )
 
 
-def skeletons_of(artifact: Artifact) -> dict[str, Skeleton]:
-    """Clip id → skeleton, of one video."""
+def skeletons_of(artifact: Artifact, only: Collection[str] | None = None) -> dict[str, Skeleton]:
+    """Clip id → skeleton, of one video; of the clips ``only``."""
     about = artifact.json("skeletons.json")
     about.pop("persons")
     with np.load(io.BytesIO(artifact.read("skeletons.npz"))) as arrays:
-        return {name: Skeleton(arrays[name], **about) for name in arrays.files}
+        return {name: Skeleton(arrays[name], **about) for name in arrays.files if only is None or name in only}

@@ -83,4 +83,4 @@ def _fill(connection: sa.Connection) -> None:
     # what the first version of the store knows of each clip follows from its events
     from posewatch.labels.projection import rebuild
 
-    rebuild(connection)
+    rebuild(connection, waiting=False)

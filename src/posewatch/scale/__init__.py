@@ -1,0 +1,1 @@
+"""Scale on paper, with a small simulation behind it: counts at a size nobody has here, measured with the real code."""

@@ -1,0 +1,78 @@
+"""The stages between the object store and the label store, on sets whose videos are many for one transaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from posewatch.artifact import Job, collect, produce
+from posewatch.config import LabelConfig, canonical
+from posewatch.labels.snapshot import read_parquet
+from posewatch.stages import label
+from posewatch.store import open_store
+
+
+@pytest.fixture
+def sets(tmp_path: Path, make_clips):
+    """A store with sets of clips and of previews: five videos of four clips, the last video without previews."""
+    store = open_store(str(tmp_path / "objects"))
+    clips, previews, rows = [], [], []
+    for name in "abcde":
+        entries = make_clips(f"{name}.mp4")
+
+        def clip_files(folder: Path, entries=entries) -> None:
+            (folder / "clips.jsonl").write_text("".join(canonical(e.clip.to_dict()) + "\n" for e in entries))
+            for e in entries:
+                (folder / f"{e.clip.id}.mp4").write_bytes(b"mp4")
+
+        def preview_files(folder: Path, entries=entries) -> None:
+            for e in entries[1:]:
+                (folder / f"{e.clip.id}.mp4").write_bytes(b"small")
+            (folder / f"{entries[1].clip.id}.json").write_text("{}")
+
+        video = entries[0].clip.video_id
+        rows.append({"video": video, "names": [f"{name}.mp4"]})
+        clips.append(produce(store, Job("clips", video, {}), clip_files))
+        previews.append(produce(store, Job("previews", video, {}), preview_files))
+    return store, collect(store, "split", rows, clips), collect(store, "preview", rows[:4], previews[:4])
+
+
+def test_clips_are_queued_in_parts_with_their_previews(sets, store, monkeypatch):
+    objects, clips, previews = sets
+    monkeypatch.setattr(label, "REGISTERED", 3)
+    parts = []
+    register = store.register
+    monkeypatch.setattr(store, "register", lambda entries: parts.append(len(entries)) or register(entries))
+    assert label.queue(clips, store, previews) == 20
+    assert parts == [3, 3, 3, 3, 3, 3, 2], "no transaction holds all clips"
+    known = {e.clip.id: e for e in store.clips()}
+    assert len(known) == 20
+    for entry in label.entries(clips, previews):
+        found = known[entry.clip.id]
+        assert found == entry
+        assert objects.exists(found.key)
+        assert found.preview is None or objects.exists(found.preview)
+        assert found.skeleton is None or objects.exists(found.skeleton)
+    assert sum(e.preview is not None for e in known.values()) == 4 * 3
+    assert sum(e.skeleton is not None for e in known.values()) == 4
+    assert label.queue(clips, store) == 20
+    assert sum(e.preview is not None for e in store.clips()) == 12, "a stage that makes none takes none away"
+
+
+def test_the_gate_and_the_snapshot_know_the_clips_of_their_set_only(sets, store, tmp_path, make_clips):
+    objects, clips, _ = sets
+    label.queue(clips, store)
+    others = make_clips("z.mp4")
+    store.register(others)
+    mine = [e.clip.id for e in label.entries(clips)]
+    store.set_labels({mine[0]: "normal", mine[1]: "abnormal", others[0].clip.id: "abnormal"}, "ann", "human")
+    config = LabelConfig(min_per_class=1)
+    assert label.wait(clips, store, config) == {"normal": 1, "abnormal": 1}
+    frozen = label.freeze(objects, clips, store, config)
+    rows = read_parquet(frozen.fetch(label.SNAPSHOT, tmp_path)).rows
+    assert {row["clip_id"]: row["label"] for row in rows} == {mine[0]: "normal", mine[1]: "abnormal"}
+    assert store.video_ids([mine[0], others[0].clip.id, "c-unknown"]) == {
+        mine[0]: label.entries(clips)[0].clip.video_id,
+        others[0].clip.id: others[0].clip.video_id,
+    }

@@ -1,0 +1,127 @@
+"""The simulation, small: real databases, real stages, valid files, and wrong input in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support import run, said
+
+from posewatch.labels.projection import stale
+from posewatch.labels.store import LabelStore
+from posewatch.scale import fanout, filling, labels, objects
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path):
+    from posewatch.errors import StackError
+    from posewatch.scale import postgres
+
+    if request.param == "sqlite":
+        opened = LabelStore(f"sqlite:///{tmp_path / 'labels.db'}")
+        yield opened
+        opened.close()
+        return
+    try:
+        postgres.Postgres().remove()
+    except StackError as error:
+        pytest.skip(str(error))
+    with postgres.served() as server:
+        opened = LabelStore(server.database("scale"))
+        yield opened
+        opened.close()
+
+
+def test_the_store_is_filled_as_stages_and_people_fill_it(store: LabelStore):
+    filling.fill(store, 0, 600)
+    filling.fill(store, 600, 1_000)
+    assert filling.label_share(store, 0.5) == 500
+    assert store.size() == len(store.clips()) == 1_000, "every record passes its own checks"
+    assert len(store.videos()) == 50
+    assert sum(v.labelled for v in store.videos()) == 500
+    assert store.database.read(stale) == []
+    found = labels.sizes(store)
+    assert {n: found[n].rows for n in ("clips", "events", "status", "votes", "predictions", "waiting")} == {
+        "clips": 1_000, "events": 500, "status": 500, "votes": 500, "predictions": 1_000, "waiting": 1_000,
+    }  # fmt: skip
+    assert (found["clips"].table is None) == (store.engine.dialect.name == "sqlite")
+    assert labels.plan(store)["index"] == "ix_waiting_order"
+    assert all(seconds > 0 for seconds in labels.calls(store).values())
+
+
+def test_people_at_once_lose_nothing(store: LabelStore):
+    filling.fill(store, 0, 1_000)
+    found = labels.loop(store, 12, 1.0, 0.0)
+    assert (found.lost, found.twice, found.errors) == (0, 0, 0)
+    assert found.acts > 12
+    assert 0 < found.act_p50_s <= found.act_p95_s
+    assert sum(store.counts().values()) >= found.acts
+    assert store.database.read(stale) == []
+
+
+def test_objects_of_a_video_are_what_the_stages_write():
+    found = objects.real_run(videos=1, seconds=6.0)
+    assert found["clips"] == 2
+    for stage, (fixed, each) in objects.PER_STAGE.items():
+        assert found["stages"][stage]["objects"] == fixed + each * 2, stage
+    assert objects.per_video(2) == sum(s["objects"] for s in found["stages"].values())
+
+
+def test_a_set_costs_in_proportion_to_its_videos():
+    small, large = objects.sets((50, 500), clips=3)
+    assert (small.requests, large.requests) == (51, 501)
+    assert large.list_bytes / small.list_bytes == pytest.approx(10, rel=0.02)
+    assert large.lineage_bytes / small.lineage_bytes == pytest.approx(10, rel=0.1)
+
+
+def test_the_design_keeps_a_run_within_the_record():
+    found = fanout.measure()
+    assert found["steps_per_shard"] == 3
+    most = next(r for r in found["runs"] if r["shards"] == found["most"])
+    assert most["packed"] < fanout.LIMIT < found["runs"][-1]["packed"], "five times as many shards would not fit"
+    assert most["pods"] == 200 * 7 + 2 * found["steps_outside"]
+    assert found["most"] < found["fits"] < found["argument_fits"]
+
+
+def test_the_verb_writes_a_page_figures_and_plots_and_goes_on_where_it_was(tmp_path: Path):
+    bench = tmp_path / "bench.json"
+    bench.write_text(json.dumps({"rows": [{"system": "triton+batching", "throughput_ips": 70.6}]}))
+    words = ["bench", "scale", "--out", str(tmp_path / "out"), "--clips", "1000,2000", "--people", "8",
+             "--seconds", "1", "--database", "sqlite", "--no-video", "--serving", str(bench),
+             "--assume", "cameras=100"]  # fmt: skip
+    done = run(*words, env={})
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    found = json.loads((out / "scale.json").read_text())
+    assert (found["assumptions"]["cameras"], found["assumptions"]["cpu_ips"]) == (100, 70.6)
+    assert [row["clips"] for row in found["labels"]["sizes"]] == [1_000, 2_000]
+    assert [loop["lost"] for loop in found["labels"]["loops"]] == [0, 0]
+    heads = [x["headroom"] for x in found["limits"]]
+    assert heads == sorted(heads)
+    page = (out / "scale.md").read_text()
+    assert "What breaks first" in page
+    assert "100 cameras, 10,000,000 clips" in page
+    for name in ("headroom.png", "labels.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert not list(out.glob("*.part"))
+    again = run(*words[:-1], "cameras=200", env={})
+    assert again.returncode == 0, again.stderr
+    other = json.loads((out / "scale.json").read_text())
+    assert other["labels"] == found["labels"], "what was measured is not measured again"
+    assert other["serving_counts"]["inferences_per_s"] == 2 * found["serving_counts"]["inferences_per_s"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--assume", "cameras=-1"], "cameras must be above 0, not -1"),
+        (["--database", "oracle"], "must be postgresql, sqlite or a URL"),
+        (["--serving", "absent.json"], "cannot read absent.json"),
+        (["--people", "0"], "give --people of 1 or more"),
+    ],
+)
+def test_wrong_input_is_one_line(tmp_path: Path, words: list[str], says: str):
+    done = run("bench", "scale", "--out", str(tmp_path), "--clips", "500,1000", *words, env={})
+    assert done.returncode == 2
+    assert says in said(done)
