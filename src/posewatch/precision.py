@@ -167,8 +167,9 @@ def _bf16(source: Path) -> Any:
     """Weights of the layers as bf16, cast to float when a session opens the model: half the file, and exactly what a
     runtime that computes in bf16 sees.
     """
+    import ml_dtypes
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, numpy_helper
 
     model = _named(source)
     used = {name for node in model.graph.node if node.op_type in HEAVY for name in node.input}
@@ -177,7 +178,8 @@ def _bf16(source: Path) -> Any:
         if weight.name not in used or weight.data_type != TensorProto.FLOAT:
             continue
         values = numpy_helper.to_array(weight)
-        small = helper.make_tensor(f"{weight.name}_bf16", TensorProto.BFLOAT16, values.shape, values.ravel())
+        # raw, as everybody reads it: from the list of numbers that is allowed as well, OpenVINO makes NaN
+        small = numpy_helper.from_array(values.astype(ml_dtypes.bfloat16), f"{weight.name}_bf16")
         casts.append(onnx.helper.make_node("Cast", [small.name], [weight.name], to=TensorProto.FLOAT, name=f"bf16_{i}"))
         model.graph.initializer[i].CopyFrom(small)
     nodes = [*casts, *model.graph.node]

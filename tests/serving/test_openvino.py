@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from posewatch.errors import InputError, ServingError
+from posewatch.precision import Judge, convert
 from posewatch.serving import client, load
 from posewatch.serving.client import OnnxPredictor, TritonPredictor
 from posewatch.serving.openvino import OpenVinoPredictor
@@ -39,6 +40,16 @@ def test_in_this_process(tiny: Path, clips) -> None:
     np.testing.assert_allclose(predictor.predict(clips).probabilities, wanted.probabilities, atol=1e-5)
     with pytest.raises(InputError, match="keypoints"):
         predictor.predict(clips[:, :1])
+
+
+@pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: python -m posewatch.stack install openvino")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_file_with_weights_in_bf16(tmp_path: Path, tiny: Path, clips, precision: str) -> None:
+    exact = OnnxPredictor(tiny).predict(clips).probabilities
+    small = tmp_path / "bf16.onnx"
+    convert(tiny, small, "bf16", Judge(clips, exact.argmax(1)))
+    got = OpenVinoPredictor(small, openvino_folder(), precision).predict(clips).probabilities
+    np.testing.assert_allclose(got, exact, atol=2e-2)
 
 
 def test_where_it_is_absent(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
