@@ -34,7 +34,7 @@ class Assumptions:
     """Share of the windows in which somebody is in the picture."""
     groups: float = 1.2
     """Questions to the model for such a window: one, and one more for everybody beyond two persons."""
-    cpu_ips: float = 23.0
+    cpu_ips: float = 33.0
     """Inferences per second of a replica on CPUs (docs/serving.md: full-size ProtoGCN, ONNX Runtime, two cores)."""
     cpu_cores: float = 2.0
     """Cores of such a replica."""
