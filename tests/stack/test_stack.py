@@ -97,7 +97,8 @@ def test_a_killed_server_is_seen_and_repaired(home: Path, name: str) -> None:
 def test_a_server_that_hangs_is_seen(home: Path) -> None:
     pid = _pid(home, "triton")
     os.kill(pid, signal.SIGSTOP)
-    assert [s.state for s in stack.status(home).servers] == ["up", "not answering"]
+    # A process with many threads stops a moment after the signal was sent.
+    assert wait_until(lambda: [s.state for s in stack.status(home).servers] == ["up", "not answering"], 10)
     os.kill(pid, signal.SIGCONT)
     assert wait_until(lambda: stack.status(home).up, 10)
 

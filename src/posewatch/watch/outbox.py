@@ -134,8 +134,8 @@ class Outbox:
                 raise _Later(f"answered {error.code}") from None
             self._refuse(path, f"the receiver answered {error.code}")
             return
+        self.delivered += 1  # before the file is gone, which is what ``drain`` waits for
         path.unlink()
-        self.delivered += 1
 
     def _refuse(self, path: Path, reason: str) -> None:
         (self.folder / "refused").mkdir(exist_ok=True)
