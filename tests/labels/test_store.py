@@ -192,12 +192,12 @@ def test_acknowledged_labels_outlive_a_killed_writer(url, make_clips):
     store = LabelStore(url)
     clips = make_clips(count=4)
     store.register(clips)
-    writer = _start(url, "ann", [e.clip.id for e in clips])
-    writer.stdin.write("go\n")
-    writer.stdin.flush()
-    lines = [writer.stdout.readline() for _ in range(12)]
-    writer.send_signal(signal.SIGKILL)
-    lines += writer.communicate(timeout=30)[0].splitlines(keepends=True)
+    with _start(url, "ann", [e.clip.id for e in clips]) as writer:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+        lines = [writer.stdout.readline() for _ in range(12)]
+        writer.send_signal(signal.SIGKILL)
+        lines += writer.stdout.readlines()  # communicate() would pass over what readline() has read ahead
     said = [tuple(line.split()) for line in lines if line != "open\n" and line.endswith("\n")]
     assert len(said) >= 11
     for entry in clips:
