@@ -196,6 +196,26 @@ def test_a_killed_model_process_is_noticed_and_repaired(served: TritonServer, cl
         assert len(predictor.predict(clips[:2]).probabilities) == 2
 
 
+def test_a_server_that_crashed_leaves_no_process(tiny: Path, tmp_path: Path) -> None:
+    with TritonServer.start(tmp_path / "models") as mine:
+        write_repository(tiny, mine.repository, name="tiny")
+        client.load_model(mine.grpc, "tiny")
+        stubs = _stubs(mine)
+        assert stubs
+        for pid in stubs:
+            os.kill(pid, signal.SIGSTOP)  # one that sees the server go ends by itself
+        os.kill(mine.process.pid, signal.SIGKILL)
+        assert wait_until(lambda: not mine.process.alive, 20)
+    assert wait_until(lambda: not any(_lives(pid) for pid in stubs), 20)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_onnx_predictor_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such ONNX file"):
         OnnxPredictor(tmp_path / "none.onnx")

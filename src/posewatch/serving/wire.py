@@ -29,8 +29,9 @@ CHANNEL = [
     # gRPC waits for 1 s and then ever longer, up to 2 minutes, before it connects again, and fails whatever is asked
     # meanwhile: every retry would meet the same refusal although the server is back.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # in spite of its name: how long making a connection may take, which a busy server makes long
+    ("grpc.min_reconnect_backoff_ms", 5000),
     # nobody inherits the pause of another client of this process
     ("grpc.use_local_subchannel_pool", 1),
 ]

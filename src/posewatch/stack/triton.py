@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import os
 import shutil
 import signal
 import tempfile
@@ -134,7 +135,11 @@ def answers(address: str) -> bool:
 def stop(process: Process, ports: Ports) -> None:
     """Stop a Triton by its process; a client that keeps a connection open delays it by the exit timeout."""
     process.stop(signal.SIGTERM, _EXIT_S + 5.0)
-    # A killed server leaves the stubs' shared memory behind.
+    # A server that was killed, or crashed, leaves the processes of Python models behind, and their shared memory.
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"\0{_shm_prefix(ports)}".encode() in command.read_bytes():
+                os.kill(int(command.parent.name), signal.SIGKILL)
     for left in _SHM.glob(f"{_shm_prefix(ports)}*"):
         with contextlib.suppress(OSError):
             left.unlink()
