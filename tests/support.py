@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from posewatch.stack.process import wait_until
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 CONFIG = [
@@ -36,6 +38,16 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     assert len(lines) == 1, done.stderr
     assert "Traceback" not in done.stderr
     return lines[0]
+
+
+def stop_and_wait(pid: int) -> None:
+    """SIGSTOP, which a process with many threads obeys a moment after it was sent."""
+    os.kill(pid, signal.SIGSTOP)
+    assert wait_until(lambda: all(_stopped(task) for task in Path(f"/proc/{pid}/task").iterdir()), 20)
+
+
+def _stopped(task: Path) -> bool:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] in "TZ"
 
 
 def heeds_ctrl_c() -> None:

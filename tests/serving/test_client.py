@@ -121,7 +121,7 @@ def test_bad_address() -> None:
 def test_queue_full_and_too_late(server: TritonServer, tiny: Path, clips, protocol: str) -> None:
     name = f"narrow_{protocol}"
     write_repository(
-        tiny, server.repository, name=name, max_batch=4, queue_delay_us=1_500_000, instances=1, max_queue=1
+        tiny, server.repository, name=name, max_batch=4, queue_delay_us=3_000_000, instances=1, max_queue=1
     )
     client.load_model(server.grpc, name)
     url = _url(server, protocol)
@@ -132,10 +132,10 @@ def test_queue_full_and_too_late(server: TritonServer, tiny: Path, clips, protoc
         assert all("its queue is full" in e for e in errors), errors
         assert len(errors) < 6
     with (
-        TritonPredictor(url, name, protocol, timeout_s=0.3, retries=0) as hasty,
+        TritonPredictor(url, name, protocol, retries=0) as hasty,
         pytest.raises(ServingError, match=r"did not answer within 0\.3 s"),
     ):
-        hasty.predict(clips[:1])
+        hasty.predict(clips[:1], timeout_s=0.3)
     client.unload_model(server.grpc, name)
 
 

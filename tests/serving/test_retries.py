@@ -29,7 +29,7 @@ ANSWER = {"outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data":
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers the n-th request with the n-th status of ``script`` (None: not at all, for a second), then with 200."""
+    """Answers the n-th request with the n-th status of ``script`` (None: not at all, for 3 s), then with 200."""
 
     def __init__(self) -> None:
         self.script: list[int | None] = []
@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         server.seen.append(time.monotonic())
         status = server.script.pop(0) if server.script else 200
         if status is None:
-            time.sleep(1.0)
+            time.sleep(3.0)
             status = 200
         body = json.dumps(ANSWER if status == 200 else {"error": f"status {status}"}).encode()
         self.send_response(status)
@@ -121,8 +121,8 @@ def test_retries_are_bounded(scripted: Scripted, how: str) -> None:
 def test_the_deadline_covers_all_tries(scripted: Scripted, how: str) -> None:
     scripted.script = [503] * 200
     began = time.monotonic()
-    with pytest.raises(ServingError, match=r"after [0-9]+ tries|did not answer within 1 s"):
-        _ask(scripted, how, retries=200, timeout_s=1.0)
+    with pytest.raises(ServingError, match=r"after [0-9]+ tries|did not answer within 3 s"):
+        _ask(scripted, how, retries=200, timeout_s=3.0)
     assert time.monotonic() - began < 30  # 200 pauses would be minutes
     assert 1 < len(scripted.seen) < 100
 
@@ -130,8 +130,8 @@ def test_the_deadline_covers_all_tries(scripted: Scripted, how: str) -> None:
 @pytest.mark.parametrize("how", ["blocking", "asyncio"])
 def test_a_slow_answer_is_not_asked_for_again(scripted: Scripted, how: str) -> None:
     scripted.script = [None]
-    with pytest.raises(ServingError, match=r"did not answer within 0\.2 s \(m\)"):
-        _ask(scripted, how, timeout_s=0.2)
+    with pytest.raises(ServingError, match=r"did not answer within 1 s \(m\)"):
+        _ask(scripted, how, timeout_s=1.0)
     assert len(scripted.seen) == 1
 
 
@@ -207,12 +207,12 @@ def test_errors_in_asyncio(served: TritonServer, clips, protocol: str) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_server_drops_what_waits_too_long(served: TritonServer, tiny: Path, clips, protocol: str) -> None:
     name = f"slow_{protocol}"
-    write_repository(tiny, served.repository, name=name, max_batch=8, queue_delay_us=1_000_000, instances=1)
+    write_repository(tiny, served.repository, name=name, max_batch=8, queue_delay_us=2_000_000, instances=1)
     client.load_model(served.grpc, name)
     before = client.statistics(served.grpc, name)
     with client.TritonPredictor(getattr(served, protocol), name, protocol) as predictor:
-        with pytest.raises(ServingError, match=r"did not answer within 0\.3 s"):
-            predictor.predict(clips[:5], timeout_s=0.3)
+        with pytest.raises(ServingError, match=r"did not answer within 1 s"):
+            predictor.predict(clips[:5], timeout_s=1.0)
         assert len(predictor.predict(clips[:2]).probabilities) == 2
     after = client.statistics(served.grpc, name)
     # of seven clips two were run, after the queue's delay, without those that were given up meanwhile

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from minio import Minio
-from support import heeds_ctrl_c
+from support import heeds_ctrl_c, stop_and_wait
 
 from posewatch import stack
 from posewatch.errors import StackError
@@ -96,9 +96,8 @@ def test_a_killed_server_is_seen_and_repaired(home: Path, name: str) -> None:
 
 def test_a_server_that_hangs_is_seen(home: Path) -> None:
     pid = _pid(home, "triton")
-    os.kill(pid, signal.SIGSTOP)
-    # A process with many threads stops a moment after the signal was sent.
-    assert wait_until(lambda: [s.state for s in stack.status(home).servers] == ["up", "not answering"], 10)
+    stop_and_wait(pid)
+    assert [s.state for s in stack.status(home).servers] == ["up", "not answering"]
     os.kill(pid, signal.SIGCONT)
     assert wait_until(lambda: stack.status(home).up, 10)
 

@@ -149,14 +149,14 @@ def test_a_camera_does_not_wait_and_what_is_dropped_is_counted() -> None:
     for moment in frames:
         indices.append(moment.index)
         time.sleep(0.02)  # the camera sends as fast as it can: hundreds of frames per second
-        if len(indices) == 40:
+        if (len(indices) >= 40 and source.counters.dropped) or len(indices) == 1000:
             break
     stop.set()
     camera.close()
     assert source.counters.dropped > 0
     assert indices == sorted(set(indices))
-    assert indices[-1] > 40  # newer frames were given, not all
-    assert source.counters.read == 40
+    assert indices[-1] > len(indices)  # newer frames were given, not all
+    assert source.counters.read == len(indices)
 
 
 def test_a_camera_that_is_away_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
