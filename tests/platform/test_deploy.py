@@ -214,8 +214,8 @@ def test_a_wait_outlives_an_api_server_that_is_away_for_a_moment_but_not_for_goo
     stop = threading.Timer(0.5, mortal_api.process.terminate)
     stop.start()
     try:
-        with pytest.raises(ServingError, match=r"not ready after 2 s: cannot reach the cluster") as error:
-            deploy.wait_ready("abnormal", NAMESPACE, 2, poll_s=0.2)
+        with pytest.raises(ServingError, match=r"not ready after 5 s: cannot reach the cluster") as error:
+            deploy.wait_ready("abnormal", NAMESPACE, 5, poll_s=0.2)
     finally:
         stop.join()
     one_line(error)

@@ -22,6 +22,7 @@ from posewatch.artifact import Artifact, Job, find  # noqa: E402
 from posewatch.config import TrainConfig, TrainerConfig  # noqa: E402
 from posewatch.errors import ConfigError, InputError, JobError  # noqa: E402
 from posewatch.kube import trainjob  # noqa: E402
+from posewatch.stack.process import wait_until  # noqa: E402
 from posewatch.stages import train as stage  # noqa: E402
 from posewatch.store import FolderStore  # noqa: E402
 
@@ -154,7 +155,7 @@ class Nodes:
                     self.command(told), env=clean | own, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
                 )
             )
-        said = [process.communicate(timeout=200)[0] for process in running]
+        said = [process.communicate(timeout=500)[0] for process in running]
         for pod, text in zip(pods, said, strict=True):
             trainer.say(pod, *text.splitlines())
         codes = [process.returncode for process in running]
@@ -185,7 +186,7 @@ def test_two_nodes_of_two_processes_train_what_one_process_does(
     command = [word.replace(str(store.root), str(alone.root)) for word in nodes.command(told)]
     single = [command[0], *command[3:]]
     clean = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "KUBECONFIG")}
-    subprocess.run(single, check=True, env=clean | {"OMP_NUM_THREADS": "1"}, timeout=200, capture_output=True)
+    subprocess.run(single, check=True, env=clean | {"OMP_NUM_THREADS": "1"}, timeout=500, capture_output=True)
     want = find(alone, job_of(one, config).where)
     assert want is not None
     a, b = (torch.load(x.fetch("checkpoint.pt", tmp_path), weights_only=True)["weights"] for x in (made, want))
@@ -226,6 +227,8 @@ def test_lines_of_a_growing_log_come_once(api: Any, recorder: Any, store: Bucket
         for k in range(12):
             trainer.say(pod, f"line {k}")
             trainer.over.wait(0.1)
+        # a follower on a machine that stood still looks once more before the end
+        assert wait_until(lambda: any("sinceTime=" in query for query in recorder.queries), 60)
         trainer.say(pod, "posewatch: no space left")
         trainer.condition(job, "Failed")
 
