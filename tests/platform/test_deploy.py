@@ -209,16 +209,27 @@ def test_a_failed_load_ends_the_wait_with_the_servers_words(
     assert all(word in text for word in (transition, reason, " ".join(message.split()), "describe inferenceservice"))
 
 
-def test_a_wait_outlives_an_api_server_that_is_away_for_a_moment_but_not_for_good(mortal_api: Any) -> None:
+@pytest.mark.parametrize("after_s", [0.0, 0.5])
+def test_a_wait_ends_when_the_api_server_stays_away(mortal_api: Any, after_s: float) -> None:
     deploy.apply([service()], namespace=NAMESPACE)
-    stop = threading.Timer(0.5, mortal_api.process.terminate)
+    stop = threading.Timer(after_s, mortal_api.process.terminate)
     stop.start()
+    if not after_s:
+        mortal_api.process.wait(20)
     try:
-        with pytest.raises(ServingError, match=r"not ready after 5 s: cannot reach the cluster") as error:
-            deploy.wait_ready("abnormal", NAMESPACE, 5, poll_s=0.2)
+        with pytest.raises(ServingError, match=r"not ready after 3 s: .*cannot reach the cluster") as error:
+            deploy.wait_ready("abnormal", NAMESPACE, 3, poll_s=0.2)
     finally:
         stop.join()
     one_line(error)
+
+
+def test_a_wait_outlives_an_api_server_that_is_away_for_a_moment(api: Any, recorder: Any) -> None:
+    deploy.apply([service()], namespace=NAMESPACE)
+    api.status("abnormal", "UpToDate", ready=True)
+    recorder.down = 2  # from the first request on
+    assert deploy.wait_ready("abnormal", NAMESPACE, 60, poll_s=0.2) == "http://abnormal.posewatch.example.com"
+    assert recorder.down == 0
 
 
 def test_no_such_service(api: Any) -> None:

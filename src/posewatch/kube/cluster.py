@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,25 @@ def connect(context: str | None) -> Iterator[Any]:
     finally:
         api.close()
         api.rest_client.pool_manager.clear()
+
+
+@contextmanager
+def connect_for(context: str | None, seconds: float, what: str) -> Iterator[Any]:
+    """As ``connect``, but an API server that is away is asked again for ``seconds``, as whoever waits on it would.
+
+    Raises ServingError, beginning with ``what`` has failed, when it stays away.
+    """
+    deadline = time.monotonic() + seconds
+    with ExitStack() as stack:
+        while True:
+            try:
+                cluster = stack.enter_context(connect(context))
+                break
+            except Away as error:
+                if time.monotonic() > deadline:
+                    raise ServingError(f"{what} after {seconds:g} s: {error}") from None
+            time.sleep(min(1.0, seconds))
+        yield cluster
 
 
 def settled(cluster: Any, api_version: str, kind: str, call: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from posewatch.errors import ServingError
-from posewatch.kube.cluster import REQUEST_S, Away, connect, flat, one_line, settled
+from posewatch.kube.cluster import REQUEST_S, Away, connect_for, flat, one_line, settled
 from posewatch.progress import Progress
 
 _FAILED = ("BlockedByFailedLoad", "InvalidSpec")
@@ -34,7 +34,7 @@ def wait_ready(
     if canary:
         what += f" (canary {canary})"
     last = failure = ""
-    with connect(context) as cluster:
+    with connect_for(context, timeout_s, f"{what} was not ready") as cluster:
         while True:
             try:
                 with one_line(what, namespace):

@@ -18,7 +18,7 @@ from typing import Any
 from posewatch.artifact import Artifact, Job, find
 from posewatch.config import TrainConfig, TrainerConfig, canonical, digest
 from posewatch.errors import ConfigError, InputError, JobError, PosewatchError
-from posewatch.kube.cluster import apply, connect, delete, get
+from posewatch.kube.cluster import apply, connect_for, delete, get
 from posewatch.kube.logs import LogReader
 from posewatch.progress import Progress
 from posewatch.store import ObjectStore
@@ -127,7 +127,7 @@ def train_on_cluster(
 
 def _follow(name: str, namespace: str, timeout_s: float, progress: Progress, context: str | None) -> None:
     deadline, last = time.monotonic() + timeout_s, ""
-    with connect(context) as cluster:
+    with connect_for(context, timeout_s, f"TrainJob {namespace}/{name} could not be followed") as cluster:
         logs = LogReader(cluster, namespace, f"jobset.sigs.k8s.io/jobset-name={name}", progress)
         while True:
             found = logs.ask(API, KIND, name)
