@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from posewatch.errors import ServingError
+from posewatch.progress import Progress
 
 FIELD_MANAGER = "posewatch"
 _WANTED = {"serving.kserve.io": "KServe 0.20", "trainer.kubeflow.org": "Kubeflow Trainer 2.1"}
@@ -141,12 +142,11 @@ def connect(context: str | None) -> Iterator[Any]:
 
 
 @contextmanager
-def connect_for(context: str | None, seconds: float, what: str) -> Iterator[Any]:
-    """As ``connect``, but an API server that is away is asked again for ``seconds``, as whoever waits on it would.
-
-    Raises ServingError, beginning with ``what`` has failed, when it stays away.
+def connect_for(context: str | None, seconds: float, what: str, progress: Progress | None) -> Iterator[Any]:
+    """As ``connect`` for somebody who waits: a server that is away is asked again for ``seconds``, and ``progress``
+    told. Raises ServingError, which begins with ``what``, when it stays away.
     """
-    deadline = time.monotonic() + seconds
+    deadline, last = time.monotonic() + seconds, ""
     with ExitStack() as stack:
         while True:
             try:
@@ -155,6 +155,9 @@ def connect_for(context: str | None, seconds: float, what: str) -> Iterator[Any]
             except Away as error:
                 if time.monotonic() > deadline:
                     raise ServingError(f"{what} after {seconds:g} s: {error}") from None
+                if progress and str(error) != last:
+                    progress.say(str(error))
+                last = str(error)
             time.sleep(min(1.0, seconds))
         yield cluster
 

@@ -34,7 +34,7 @@ def wait_ready(
     if canary:
         what += f" (canary {canary})"
     last = failure = ""
-    with connect_for(context, timeout_s, f"{what} was not ready") as cluster:
+    with connect_for(context, timeout_s, f"{what} was not ready", progress) as cluster:
         while True:
             try:
                 with one_line(what, namespace):

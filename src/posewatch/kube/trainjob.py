@@ -127,7 +127,8 @@ def train_on_cluster(
 
 def _follow(name: str, namespace: str, timeout_s: float, progress: Progress, context: str | None) -> None:
     deadline, last = time.monotonic() + timeout_s, ""
-    with connect_for(context, timeout_s, f"TrainJob {namespace}/{name} could not be followed") as cluster:
+    what = f"TrainJob {namespace}/{name} could not be followed"
+    with connect_for(context, timeout_s, what, progress) as cluster:
         logs = LogReader(cluster, namespace, f"jobset.sigs.k8s.io/jobset-name={name}", progress)
         while True:
             found = logs.ask(API, KIND, name)
