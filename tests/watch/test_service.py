@@ -58,7 +58,7 @@ def test_cameras_are_watched_started_again_and_ended(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "posewatch.watch.service", "--config", str(config), "--port", str(port)]
     process = subprocess.Popen(command, env={**os.environ, "DOOR": camera.url}, stderr=subprocess.PIPE, text=True)
     try:
-        assert wait_until(lambda: _get(port, "/readyz")[0] == 200, 30)
+        assert wait_until(lambda: _get(port, "/readyz")[0] == 200, 60)
         assert _get(port, "/healthz") == (200, "ok\n")
         assert _get(port, "/nothing")[0] == 404
 
