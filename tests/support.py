@@ -47,7 +47,10 @@ def stop_and_wait(pid: int) -> None:
 
 
 def _stopped(task: Path) -> bool:
-    return (task / "stat").read_text().rpartition(")")[2].split()[0] in "TZ"
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0] in "TZ"
+    except OSError:
+        return True  # a thread that ended
 
 
 def heeds_ctrl_c() -> None:

@@ -52,7 +52,7 @@ def test_the_store_is_filled_as_stages_and_people_fill_it(store: LabelStore):
 
 def test_people_at_once_lose_nothing(store: LabelStore):
     filling.fill(store, 0, 1_000)
-    found = labels.loop(store, 12, 1.0, 0.0)
+    found = labels.loop(store, 12, 4.0, 0.0)
     assert (found.lost, found.twice, found.errors) == (0, 0, 0)
     assert found.acts > 12
     assert 0 < found.act_p50_s <= found.act_p95_s

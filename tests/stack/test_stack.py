@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from support import heeds_ctrl_c, stop_and_wait
 
 from posewatch import stack
 from posewatch.errors import StackError
-from posewatch.stack.process import Process, wait_until
+from posewatch.stack import triton
+from posewatch.stack.process import Process, pick_ports, wait_until
 
 
 def _minio(info: stack.StackInfo) -> Minio:
@@ -47,13 +49,18 @@ def _pid(home: Path, name: str) -> int:
     return next(s.pid for s in stack.status(home).servers if s.name == name)
 
 
+def _all_up(home: Path) -> bool:
+    """On a busy machine a server does not answer each time within the seconds that ``status`` waits."""
+    return wait_until(lambda: stack.status(home).up, 60)
+
+
 def test_up_again_changes_nothing(home: Path) -> None:
     info = stack.current(home)
     assert info is not None
     pids = [s.pid for s in stack.status(home).servers]
     assert stack.up(home) == info
     assert [s.pid for s in stack.status(home).servers] == pids
-    assert stack.status(home).up
+    assert _all_up(home)
     assert info.secret_key not in repr(info)
     assert info.secret_key not in str(stack.status(home))
 
@@ -64,8 +71,10 @@ def test_only_the_owner_reads_the_credentials(home: Path) -> None:
 
 def test_servers_listen_on_loopback_only(home: Path, listening) -> None:
     info = stack.current(home)
-    found = listening()
     ports = [*info.triton_ports, *info.s3_ports, *(p + 10000 for p in info.s3_ports)]
+    # not all are open when the first answers; and the kernel's table, read while it changes, may miss a line
+    assert wait_until(lambda: set(ports) <= set(listening()), 60)
+    found = {port: {a for table in (listening(), listening()) for a in table.get(port, ())} for port in ports}
     for port in ports:
         assert found[port] <= {"127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1"}, port
 
@@ -73,7 +82,7 @@ def test_servers_listen_on_loopback_only(home: Path, listening) -> None:
 def test_other_ports_while_up(home: Path) -> None:
     with pytest.raises(StackError, match="posewatch down"):
         stack.up(home, s3_port=stack.current(home).s3_port + 1)
-    assert stack.status(home).up
+    assert _all_up(home)
 
 
 @pytest.mark.parametrize("name", ["s3", "triton"])
@@ -86,20 +95,27 @@ def test_a_killed_server_is_seen_and_repaired(home: Path, name: str) -> None:
         return next(s for s in stack.status(home).servers if s.name == name)
 
     # On a busy machine it takes a moment until a killed process is gone.
-    assert wait_until(lambda: server().state == "dead", 10)
+    assert wait_until(lambda: server().state == "dead", 60)
     assert "posewatch up" in str(server())
     assert stack.current(home) == info
     assert stack.up(home) == info
-    assert stack.status(home).up
+    assert _all_up(home)
     assert _get(info, f"before/{name}") == b"kept"
+
+
+def test_a_server_that_answers_late_is_not_started_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid, answers, late = _pid(home, "triton"), triton.answers, [False, False]
+    monkeypatch.setattr(triton, "answers", lambda address: late.pop() if late else answers(address))
+    stack.up(home)
+    assert (_pid(home, "triton"), late) == (pid, [])
 
 
 def test_a_server_that_hangs_is_seen(home: Path) -> None:
     pid = _pid(home, "triton")
     stop_and_wait(pid)
-    assert [s.state for s in stack.status(home).servers] == ["up", "not answering"]
+    assert wait_until(lambda: [s.state for s in stack.status(home).servers] == ["up", "not answering"], 60)
     os.kill(pid, signal.SIGCONT)
-    assert wait_until(lambda: stack.status(home).up, 10)
+    assert _all_up(home)
 
 
 def test_down_leaves_nothing_and_up_keeps_the_data(tmp_path: Path, listening) -> None:
@@ -130,28 +146,23 @@ def test_status_and_down_of_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shift", [0, 10000])
 def test_s3_port_taken(tmp_path: Path, shift: int) -> None:
-    import socket
-
-    from posewatch.stack.process import pick_ports
-
     (port,) = pick_ports(1, os.getpid() + shift, twin=True)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", port + shift))
-        sock.listen()
-        with pytest.raises(StackError, match=rf"port {port + shift} is taken.*choose another"):
-            stack.up(tmp_path, s3_port=port)
+    with (
+        socket.create_server(("127.0.0.1", port + shift)),
+        pytest.raises(StackError, match=rf"port {port + shift} is taken.*choose another"),
+    ):
+        stack.up(tmp_path, s3_port=port)
     assert stack.current(tmp_path) is None
 
 
 def test_triton_port_taken_stops_s3_again(tmp_path: Path) -> None:
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.listen()
-        port = sock.getsockname()[1]
-        with pytest.raises(StackError, match=rf"port {port} \(Triton gRPC\) is taken"):
-            stack.up(tmp_path, triton_ports=(port - 1, port, port - 2))
+    # not a port beside one that the system gave: its neighbours may be in use by outgoing connections
+    other, port, third = pick_ports(3, os.getpid() + 20000)
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(StackError, match=rf"port {port} \(Triton gRPC\) is taken"),
+    ):
+        stack.up(tmp_path, triton_ports=(other, port, third))
     assert stack.current(tmp_path) is None
     assert json.loads((tmp_path / "stack.json").read_text())["processes"] == {}
 
@@ -195,11 +206,11 @@ def test_interrupted_half_way(tmp_path: Path, number: signal.Signals) -> None:
     home = tmp_path / "home"
     command = [sys.executable, "-c", _UP, str(home), weed]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=heeds_ctrl_c) as running:
-        assert wait_until((home / "stack.json").exists, 20)
+        assert wait_until((home / "stack.json").exists, 60)
         process = Process(**json.loads((home / "stack.json").read_text())["processes"]["s3"])
         assert process.alive
         running.send_signal(number)
-        assert running.wait(30) != 0
+        assert running.wait(120) != 0
     assert not process.alive
     assert stack.current(home) is None
 
@@ -223,9 +234,9 @@ def test_running_goes_down_on_a_signal(tmp_path: Path, number: signal.Signals) -
         assert running.stdout.readline() == "up\n"
         pids = [s.pid for s in stack.status(tmp_path).servers]
         running.send_signal(number)
-        assert running.wait(40) != 0
+        assert running.wait(120) != 0
     # nobody is left; whoever adopted them may take a moment to see it
-    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 15)
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
 
 
 _PRIVATE = """
@@ -240,10 +251,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_private_triton_ends_with_its_owner(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _PRIVATE, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == -signal.SIGKILL
     pid = int(done.stdout)
-    assert wait_until(lambda: not Path(f"/proc/{pid}").exists(), 15)
+    assert wait_until(lambda: not Path(f"/proc/{pid}").exists(), 60)
 
 
 def test_a_recycled_process_id_is_left_alone() -> None:

@@ -6,7 +6,8 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from posewatch.watch import sources
 from posewatch.watch.picture import Painter, State
 from posewatch.watch.scene import Seen
 from posewatch.watch.sinks import AlarmVideos, Lines, Sinks, WholeVideo
-from posewatch.watch.sources import CameraSource, FileSource
+from posewatch.watch.sources import CameraSource, Counters, FileSource, Moment
 from posewatch.watch.watcher import WatchConfig, Watcher
 
 CONFIG = WatchConfig(window_s=2.0, stride_s=0.5, smooth=2, hysteresis=Hysteresis(0.5, 0.4))
@@ -109,7 +110,27 @@ def test_a_short_video_is_one_window_and_a_stop_leaves_a_whole_file(clip: Callab
     assert video.probe(tmp_path / "stopped.mp4").frames == 21
 
 
-def test_a_camera_is_watched_over_a_break_and_its_alarm_has_a_video(tmp_path: Path) -> None:
+def test_an_alarm_over_midnight_ends_under_its_own_id() -> None:
+    class Night:
+        name, live, counters = "door", True, Counters()
+
+        def frames(self, stop: threading.Event) -> Iterator[Moment]:
+            evening = datetime(2026, 1, 1, 23, 59, 54, tzinfo=UTC)
+            for i in range(120):
+                yield Moment(i, i / 10, evening + timedelta(seconds=i / 10), np.zeros((120, 160, 3), np.uint8))
+
+    out = io.StringIO()
+    with Sinks(Lines(None, out), None, None, None, None) as sinks:
+        Watcher(Night(), Posture(), Falls(30, 80), PoseConfig(), CONFIG, sinks).run(threading.Event())
+    raised, ended = _alarms(out)
+    assert (raised["time"][:10], ended["time"][:10]) == ("2026-01-01", "2026-01-02")
+    assert raised["id"] == ended["id"]
+
+
+def test_a_camera_is_watched_over_a_break_and_its_alarm_has_a_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "ROOM_S", 100)  # nothing is dropped here, however slow this machine is
     camera = Camera(breaks_after=4.0)
     said: list[str] = []
     source = CameraSource(camera.url, 10, 640, name="door", patience_s=30, say=said.append)

@@ -163,14 +163,22 @@ def loop(
     claims: list[float] = []
     said: dict[str, list[str]] = {who: [] for who in names}
     errors: list[str] = []
+    crashes: list[BaseException] = []
     ready = threading.Barrier(count + 1)
     window = [0.0, 0.0]
 
     def work(who: str) -> None:
         chance = random.Random(f"{seed}/{who}")
-        session = LabelingSession(store, who, config)
-        given = list(session.claim())
-        ready.wait()
+        try:
+            session = LabelingSession(store, who, config)
+            given = list(session.claim())
+            ready.wait()
+        except threading.BrokenBarrierError:
+            return
+        except BaseException as error:
+            crashes.append(error)
+            ready.abort()
+            return
         given = given[chance.randrange(len(given)) :] if given else []  # people are not all at the top of their page
         time.sleep(chance.uniform(0, think_s))
         while time.monotonic() < window[1]:
@@ -197,12 +205,15 @@ def loop(
     for thread in threads:
         thread.start()
     # nobody waits before this thread does, so that all see the same window
-    while ready.n_waiting < count and any(thread.is_alive() for thread in threads):
+    while ready.n_waiting < count and not ready.broken:
         time.sleep(0.01)
     window[:] = [time.monotonic(), time.monotonic() + seconds]
-    ready.wait(60)
+    if not crashes:
+        ready.wait(60)
     for thread in threads:
         thread.join()
+    if crashes:
+        raise crashes[0]
     acts.sort()
     claims.sort()
     lost, twice = _check(store, said)

@@ -19,7 +19,7 @@ from pathlib import Path
 from posewatch.errors import StackError
 from posewatch.stack import seaweed
 from posewatch.stack import triton as _triton
-from posewatch.stack.process import is_free, terminable
+from posewatch.stack.process import Process, is_free, terminable, wait_until
 from posewatch.stack.process import pick_ports as _pick_ports
 from posewatch.stack.state import ServerStatus, StackInfo, StackStatus, State, home_folder, locked, log_file
 from posewatch.stack.triton import Ports, TritonServer
@@ -39,6 +39,8 @@ __all__ = [
 
 _TRIES = 3
 """Fresh ports are tried this often when somebody else takes one between the look and the start."""
+_PATIENCE_S = 20.0
+"""A server that runs and gives no answer for so long hangs; on a busy machine one answer can take seconds."""
 
 
 def env(info: StackInfo) -> dict[str, str]:
@@ -135,7 +137,7 @@ def _up_s3(state: State, port: int | None) -> None:
     process = state.processes.get("s3")
     keys = (state.keys["access_key"], state.keys["secret_key"])
     if process and process.alive:
-        if seaweed.answers(state.info().s3_endpoint, *keys):
+        if _comes_round(process, lambda: seaweed.answers(state.info().s3_endpoint, *keys)):
             return
         _stop(state, "s3")
     kept = state.s3_ports and all(is_free(p) and is_free(p + 10000) for p in state.s3_ports)
@@ -151,7 +153,7 @@ def _up_s3(state: State, port: int | None) -> None:
 def _up_triton(state: State, ports: Ports | None) -> None:
     process = state.processes.get("triton")
     if process and process.alive:
-        if _triton.answers(state.info().triton_http):
+        if _comes_round(process, lambda: _triton.answers(state.info().triton_http)):
             return
         _stop(state, "triton")
     if ports is None:
@@ -165,6 +167,10 @@ def _up_triton(state: State, ports: Ports | None) -> None:
     state.triton_ports, state.processes["triton"] = chosen, server.process
     state.write()
     server.wait_ready()
+
+
+def _comes_round(process: Process, answers: Callable[[], bool]) -> bool:
+    return wait_until(lambda: not process.alive or answers(), _PATIENCE_S) and process.alive
 
 
 def _retrying(start: Callable[[], None], *, given: bool) -> None:

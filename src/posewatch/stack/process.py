@@ -44,11 +44,15 @@ class Process:
     @property
     def alive(self) -> bool:
         """Whether this very process still runs; a zombie does not."""
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)  # reaps it when it is a child of ours
         state, threads, started = _stat(self.pid)
+        if started != self.started:
+            return False
         # a leader that is a zombie while threads are left is still on its way out, with its ports open
-        return started == self.started and (state not in "ZX" or threads > 1)
+        if state not in "ZX" or threads > 1:
+            return True
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)  # reaps it when it is a child of ours: after the look, or it might stay
+        return False
 
     def stop(self, first: signal.Signals, patience_s: float) -> bool:
         """Send ``first``, wait up to ``patience_s`` seconds, then kill the whole group. True when it went by itself."""
@@ -58,7 +62,7 @@ class Process:
         ended = wait_until(lambda: not self.alive, patience_s)
         if not ended:
             _signal_group(self.pid, signal.SIGKILL)
-            wait_until(lambda: not self.alive, 5.0)
+            wait_until(lambda: not self.alive, 30.0)
         return ended
 
 
@@ -79,11 +83,13 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 def wait_until(done: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:
     """Poll ``done`` until it is true or ``seconds`` have passed; returns which."""
     end = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > end:
+    while True:
+        last = time.monotonic() > end  # before the look: on the slowest machine, too, there is one after the end
+        if done():
+            return True
+        if last:
             return False
         time.sleep(every)
-    return True
 
 
 def spawn(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, *, detached: bool) -> Process:

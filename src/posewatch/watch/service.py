@@ -186,7 +186,7 @@ class Service:
             while not self.stop.is_set():
                 for supervised in self.cameras:
                     supervised.attend(time.monotonic())
-                self.stop.wait(0.25)
+                time.sleep(0.25)  # not stop.wait: the handler of a signal that sets it may come while that has its lock
         finally:
             running = [s.process for s in self.cameras if s.process is not None and s.running]
             for process in running:

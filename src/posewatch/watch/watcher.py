@@ -106,6 +106,7 @@ class Watcher:
         self._scene = Scene(estimator, pose, max(2, round(config.window_s * config.fps)), people)
         self._alarm = LiveAlarm(config.hysteresis, config.window_s, config.smooth)
         self._began: Change | None = None
+        self._id = ""
         self._about: tuple[int, ...] = ()
         self._away = False
         self.progress = Progressed()
@@ -166,14 +167,16 @@ class Watcher:
         if change.what == "raised":
             self._began = change
             self.progress.alarms += 1
+            day = moment.wall.date() if moment.wall else ""
+            # made once: an alarm may end on another day
+            self._id = str(uuid.uuid5(_SPACE, f"{self._source.name} {change.start_s:.3f} {day}"))
         self.progress.raised = change.what == "raised"
         begun = self._began or change
         taken = moment.wall or datetime.now(UTC)
-        key = f"{self._source.name} {begun.start_s:.3f} {taken.date() if moment.wall else ''}"
         meta = self._predictor.metadata
         message = {
             "event": "alarm" if change.what == "raised" else "alarm_ended",
-            "id": str(uuid.uuid5(_SPACE, key)),
+            "id": self._id,
             "source": self._source.name,
             "label": self.label,
             "probability": round(change.peak, 4),
