@@ -78,7 +78,7 @@ def footage(folder: Path) -> None:
     """Six rendered videos of four seconds with their labels, made by this checkout."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     told = ("--videos", "6", "--seconds", "4", "--seed", "3")
-    shell(sys.executable, "-m", "posewatch.cli", "footage", "--out", str(folder), *told, env=environment)
+    shell(sys.executable, "-m", "posewatch.cli.main", "footage", "--out", str(folder), *told, env=environment)
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 

@@ -78,7 +78,7 @@ def install(namespace: str, example: str, sets: Sequence[str], timeout: str) -> 
 def pipeline() -> None:
     """An end_to_end run on Kubeflow, awaited."""
     told = [f"{name.lower()}={os.environ[name]}" for name in PIPELINE]
-    command = [sys.executable, "-m", "posewatch.cli", "pipeline", "submit", "end_to_end", *told, "--wait"]
+    command = [sys.executable, "-m", "posewatch.cli.main", "pipeline", "submit", "end_to_end", *told, "--wait"]
     run(*command, what="the run of end_to_end failed")
 
 

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 from posewatch import video
-from posewatch.labels import roles
 from posewatch.labels.store import ClipEntry, LabelStore
+from posewatch.labels.team import roles
 from posewatch.records import Clip, clip_id, video_id
 
 HERE = Path(__file__).resolve().parent

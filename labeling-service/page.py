@@ -15,7 +15,7 @@ from labeling_ui import label_view, people_view, progress_view, review_view, sig
 from labeling_ui.common import Here, plain  # noqa: E402
 from labeling_ui.texts import LANGUAGES, language_of, words  # noqa: E402
 from posewatch.errors import PosewatchError  # noqa: E402
-from posewatch.labels import roles  # noqa: E402
+from posewatch.labels.team import roles  # noqa: E402
 
 STYLE = """<style>
 .block-container {padding: 2.2rem 2rem 0 2rem; max-width: 2200px}

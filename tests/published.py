@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from skeletons import clip_set
 
 from posewatch.artifact import Artifact, Job, produce
-from posewatch.config import ServingConfig, canonical
-from posewatch.stages.export import publish
+from posewatch.config import ServingConfig
+from posewatch.digests import canonical
+from posewatch.stages.publish import publish
 from posewatch.store import FolderStore
 
 SHAPE = (2, 6, 17, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from posewatch.recognition.dataset import ClipSet
+from posewatch.datasets.clipset import ClipSet
 
 STANDING = np.array(
     [

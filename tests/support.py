@@ -23,7 +23,7 @@ CONFIG = [
 ]  # fmt: skip
 
 
-def run(*arguments: str, env: dict[str, str], module: str = "posewatch.cli") -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, env: dict[str, str], module: str = "posewatch.cli.main") -> subprocess.CompletedProcess[str]:
     """Run a command of ours as a user would, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],

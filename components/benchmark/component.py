@@ -18,7 +18,7 @@ def benchmark(store: str, onnx: str, checkpoint: str, data: str, config: str, me
     """
     from posewatch.artifact import get
     from posewatch.config import load
-    from posewatch.stages.check import benchmark as stage
+    from posewatch.stages.benchmark import benchmark as stage
     from posewatch.store import open_store
 
     where, told = open_store(store), load(config).serving

@@ -24,7 +24,7 @@ def evaluate(
     """
     from posewatch.artifact import get
     from posewatch.config import load
-    from posewatch.stages.train import evaluate as stage
+    from posewatch.stages.evaluate import evaluate as stage
     from posewatch.store import open_store
 
     where = open_store(store)

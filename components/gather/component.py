@@ -14,7 +14,7 @@ def gather(store: str, parts: list[str], made: dsl.Output[dsl.Dataset]) -> str:
         parts: URIs of sets of one stage, in the order of the shards.
     """
     from posewatch.artifact import describe, get
-    from posewatch.stages.shard import join
+    from posewatch.stages.shards import join
     from posewatch.store import open_store
 
     where = open_store(store)

@@ -21,7 +21,7 @@ def label_import(
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.labels.store import LabelStore
-    from posewatch.stages.label import bring
+    from posewatch.stages.label_import import bring
     from posewatch.store import open_store
 
     if labels:

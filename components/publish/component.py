@@ -16,7 +16,7 @@ def publish(store: str, onnx: str, config: str, repository: dsl.Output[dsl.Model
     """
     from posewatch.artifact import describe, get
     from posewatch.config import load
-    from posewatch.stages.export import publish as stage
+    from posewatch.stages.publish import publish as stage
     from posewatch.store import open_store
 
     where = open_store(store)

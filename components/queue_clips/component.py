@@ -16,8 +16,8 @@ def queue_clips(store: str, clips: str, skeletons: str) -> int:
     """
     from posewatch.artifact import get
     from posewatch.labels.store import LabelStore
-    from posewatch.stages.label import queue
     from posewatch.stages.preview import preview
+    from posewatch.stages.queue_clips import queue
     from posewatch.store import open_store
 
     where = open_store(store)

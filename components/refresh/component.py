@@ -22,7 +22,7 @@ def refresh(
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.labels.store import LabelStore
-    from posewatch.stages.check import ask_again
+    from posewatch.stages.refresh import ask_again
     from posewatch.store import open_store
 
     where, told = open_store(store), load(config).labels

@@ -26,7 +26,7 @@ def score(
         model: URI of a published version.
     """
     from posewatch.artifact import describe, get
-    from posewatch.stages.check import score as stage
+    from posewatch.stages.score import score as stage
     from posewatch.store import open_store
 
     where = open_store(store)

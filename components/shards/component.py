@@ -15,7 +15,7 @@ def shards(store: str, raw: str, size: int) -> list[str]:
         size: videos in a shard, at most; more where there would be too many shards.
     """
     from posewatch.artifact import get
-    from posewatch.stages.shard import divide
+    from posewatch.stages.shards import divide
     from posewatch.store import open_store
 
     where = open_store(store)

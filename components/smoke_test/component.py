@@ -17,7 +17,7 @@ def smoke_test(store: str, endpoint: str, data: str, onnx: str, model: str, metr
         model: URI of a published version.
     """
     from posewatch.artifact import get
-    from posewatch.stages.check import smoke_test as stage
+    from posewatch.stages.smoke_test import smoke_test as stage
     from posewatch.store import open_store
 
     where = open_store(store)

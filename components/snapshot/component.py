@@ -17,7 +17,7 @@ def snapshot(store: str, clips: str, config: str, labels: dsl.Output[dsl.Dataset
     from posewatch.artifact import describe, get
     from posewatch.config import load
     from posewatch.labels.store import LabelStore
-    from posewatch.stages.label import freeze
+    from posewatch.stages.snapshot import freeze
     from posewatch.store import open_store
 
     where = open_store(store)

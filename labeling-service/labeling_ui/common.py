@@ -12,9 +12,9 @@ import streamlit as st
 
 from labeling_ui import wiring
 from posewatch.errors import PosewatchError
-from posewatch.labels import roles
 from posewatch.labels.entries import BAD, UNSURE
 from posewatch.labels.session import LabelingSession
+from posewatch.labels.team import roles
 
 
 @dataclass(frozen=True)

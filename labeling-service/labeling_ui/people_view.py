@@ -6,7 +6,7 @@ import streamlit as st
 
 from labeling_ui.common import Here, plain
 from posewatch.errors import PosewatchError
-from posewatch.labels import roles
+from posewatch.labels.team import roles
 
 
 def show(here: Here) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from labeling_ui.common import Here
-from posewatch.labels import audit, roles
-from posewatch.labels.agreement import agreement, opinions
 from posewatch.labels.entries import BAD, UNSURE
-from posewatch.labels.statistics import per_class, per_labeler
+from posewatch.labels.team import audit, roles
+from posewatch.labels.team.agreement import agreement, opinions
+from posewatch.labels.team.statistics import per_class, per_labeler
 
 
 def show(here: Here) -> None:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labeling_ui import media, metrics, wiring
 from posewatch.errors import NotAllowed, PosewatchError
-from posewatch.labels.identity import by_proxy, is_local
+from posewatch.labels.team.identity import by_proxy, is_local
 
 OPEN = ("/_stcore/health", "/_stcore/script-health-check", "/_stcore/metrics", "/ready", "/metrics")
 """What probes ask, without identity; nothing in it names a person or a clip."""

@@ -8,8 +8,8 @@ import streamlit as st
 
 from labeling_ui import wiring
 from posewatch.errors import NotAllowed
-from posewatch.labels import identity
 from posewatch.labels.session import LabelingSession
+from posewatch.labels.team import identity
 
 
 def who(say: dict[str, Any]) -> str | None:

@@ -1,7 +1,7 @@
 """What the page is made of, once per process: the label store, the experiment, how people are told apart.
 
 Read from the environment: POSEWATCH_LABELS_URL, POSEWATCH_CONFIG, POSEWATCH_AUTH and its companions
-(``posewatch.labels.identity``), and what the object store needs.
+(``posewatch.labels.team.identity``), and what the object store needs.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from posewatch.config import LabelConfig, load
-from posewatch.labels import tables
+from posewatch.labels.db import tables
+from posewatch.labels.db.schema import default_url
 from posewatch.labels.entries import UNSURE
-from posewatch.labels.identity import IdentityConfig
-from posewatch.labels.schema import default_url
 from posewatch.labels.store import LabelStore
+from posewatch.labels.team.identity import IdentityConfig
 
 _stores: dict[str, LabelStore] = {}
 _lock = threading.Lock()

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from posewatch import __version__
-from posewatch.config import canonical, digest
+from posewatch.digests import canonical, digest
 from posewatch.errors import NotFound, StoreError
 from posewatch.records import Lineage, Parent
 from posewatch.store import ObjectStore

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
-import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,6 +18,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from posewatch.digests import canonical
 from posewatch.errors import ConfigError
 
 T = TypeVar("T")
@@ -354,16 +353,6 @@ class Experiment:
     def to_json(self) -> str:
         """Canonical JSON: what pipelines pass on, so that a changed value changes the cache key."""
         return canonical(dataclasses.asdict(self))
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def digest(value: Any) -> str:
-    """sha256 (64 hex digits) of a JSON-able value."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:

@@ -94,7 +94,7 @@ def test_the_offline_detector_sees_the_figure(footage: list[FootageVideo]) -> No
         weights.path("movenet")
     except WeightsError as error:
         pytest.skip(f"weights cannot be had here: {error}")
-    from posewatch.masking.movenet import MoveNetDetector
+    from posewatch.perception.networks.movenet import MoveNetDetector
 
     detector, seen, total = MoveNetDetector(), 0, 0
     for video in footage:

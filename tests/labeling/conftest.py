@@ -20,8 +20,8 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the labeling extra is not installed")
 
-from posewatch.labels import roles
 from posewatch.labels.store import ClipEntry, LabelStore
+from posewatch.labels.team import roles
 from posewatch.records import Clip, clip_id, video_id
 
 SERVICE = Path(__file__).resolve().parents[2] / "labeling-service"

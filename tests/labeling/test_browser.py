@@ -11,9 +11,9 @@ import pytest
 from labeling.conftest import serve
 
 from posewatch.errors import LabelError
-from posewatch.labels import roles
 from posewatch.labels.entries import BAD, UNSURE
-from posewatch.labels.snapshot import read_parquet, snapshot, write_parquet
+from posewatch.labels.formats.snapshot import read_parquet, snapshot, write_parquet
+from posewatch.labels.team import roles
 
 CARDS = "article.card"
 

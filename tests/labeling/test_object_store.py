@@ -15,7 +15,7 @@ from labeling.conftest import encode, serve
 from labeling.test_browser import CARDS, ready, saved, until, watch
 
 from posewatch.artifact import Artifact, Job, collect, produce
-from posewatch.config import canonical
+from posewatch.digests import canonical
 from posewatch.labels.store import LabelStore
 from posewatch.records import Clip, clip_id, video_id
 from posewatch.store import ObjectStore

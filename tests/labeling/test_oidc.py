@@ -16,8 +16,8 @@ from labeling.conftest import free_port, make_clips, serve
 from labeling.provider import Provider
 from labeling.test_browser import CARDS, ready, saved, until
 
-from posewatch.labels import roles
 from posewatch.labels.store import LabelStore
+from posewatch.labels.team import roles
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from labeling.conftest import SERVICE, make_clips
 from streamlit.testing.v1 import AppTest
 
 from posewatch.config import LabelConfig
-from posewatch.labels import roles
-from posewatch.labels.identity import SECRET_HEADER
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.store import LabelStore
+from posewatch.labels.team import roles
+from posewatch.labels.team.identity import SECRET_HEADER
 
 PAGE = SERVICE / "page.py"
 
@@ -44,7 +44,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelStore:
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streamlit's test driver says that it comes from elsewhere."""
-    monkeypatch.setattr("posewatch.labels.identity.is_local", lambda peer: True)
+    monkeypatch.setattr("posewatch.labels.team.identity.is_local", lambda peer: True)
 
 
 def run() -> AppTest:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from posewatch.bench.scale.postgres import Postgres
 from posewatch.errors import StackError
 from posewatch.labels.store import ClipEntry, LabelStore
 from posewatch.records import Clip, clip_id, video_id
-from posewatch.scale.postgres import Postgres
 
 Make = Callable[..., list[ClipEntry]]
 

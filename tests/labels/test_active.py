@@ -8,12 +8,12 @@ import pytest
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
-from posewatch.labels import roles
 from posewatch.labels.active import interleave, order, refresh, uncertainty
 from posewatch.labels.entries import draw
+from posewatch.labels.formats.snapshot import snapshot
 from posewatch.labels.queue import WorkQueue
 from posewatch.labels.session import LabelingSession
-from posewatch.labels.snapshot import snapshot
+from posewatch.labels.team import roles
 from posewatch.records import Prediction
 
 CONFIG = LabelConfig(random=0.2, double=0.0)
@@ -130,7 +130,7 @@ SBU = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "skeleton
 @pytest.mark.skipif(not SBU.is_file(), reason=f"the labelled skeletons {SBU} are not here")
 def test_half_of_the_labels_are_enough_when_the_queue_goes_by_doubt(tmp_path, capsys):
     pytest.importorskip("sklearn")
-    from posewatch.labels.bench_active import main
+    from posewatch.bench.active_learning import main
 
     assert main(["--annotations", str(SBU), "--out", str(tmp_path)]) == 0
     told = json.loads((tmp_path / "bench.json").read_text())
@@ -142,7 +142,7 @@ def test_half_of_the_labels_are_enough_when_the_queue_goes_by_doubt(tmp_path, ca
 
 
 def test_the_benchmark_says_what_is_wrong_in_one_line(tmp_path, capsys):
-    from posewatch.labels.bench_active import main
+    from posewatch.bench.active_learning import main
 
     assert main(["--annotations", str(tmp_path / "none.pkl"), "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1

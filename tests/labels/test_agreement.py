@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from posewatch.labels import roles
-from posewatch.labels.agreement import agreement, cohen, fleiss, opinions
 from posewatch.labels.entries import UNSURE
 from posewatch.labels.session import LabelingSession
-from posewatch.labels.statistics import per_class, per_labeler
+from posewatch.labels.team import roles
+from posewatch.labels.team.agreement import agreement, cohen, fleiss, opinions
+from posewatch.labels.team.statistics import per_class, per_labeler
 
 # Fleiss' own example as everybody prints it: 10 subjects, 14 raters, 5 categories, kappa 0.210
 TABLE = """

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from posewatch.config import LabelConfig
-from posewatch.labels import roles
-from posewatch.labels.audit import events
+from posewatch.labels.db.projection import stale
 from posewatch.labels.entries import draw
-from posewatch.labels.projection import stale
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.store import LabelStore
+from posewatch.labels.team import roles
+from posewatch.labels.team.audit import events
 
 PEOPLE = [f"p{i:02}" for i in range(20)]
 

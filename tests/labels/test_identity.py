@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from posewatch.errors import ConfigError, NotAllowed
-from posewatch.labels import identity, roles
-from posewatch.labels.identity import IdentityConfig, by_oidc, by_proxy, is_local
+from posewatch.labels.team import identity, roles
+from posewatch.labels.team.identity import IdentityConfig, by_oidc, by_proxy, is_local
 
 
 def test_the_configuration_comes_from_the_environment_and_is_checked():

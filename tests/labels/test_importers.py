@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from posewatch.config import LabelConfig
+from posewatch.datasets.gmdcsa24 import parse_classes
 from posewatch.errors import LabelError
-from posewatch.labels.gmdcsa24 import parse_classes
-from posewatch.labels.importers import (
+from posewatch.labels.formats.importers import (
     ImportReport,
     Interval,
     assign,

@@ -11,14 +11,14 @@ import pytest
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
-from posewatch.labels import audit, roles
-from posewatch.labels.clip_labels import names_clips, read_clip_labels
 from posewatch.labels.entries import BAD
-from posewatch.labels.exporters import export
-from posewatch.labels.importers import import_clip_labels
+from posewatch.labels.formats.clip_labels import names_clips, read_clip_labels
+from posewatch.labels.formats.exporters import export
+from posewatch.labels.formats.importers import import_clip_labels
+from posewatch.labels.formats.snapshot import snapshot
 from posewatch.labels.session import LabelingSession
-from posewatch.labels.snapshot import snapshot
 from posewatch.labels.store import LabelStore
+from posewatch.labels.team import audit, roles
 from posewatch.records import Skeleton
 from posewatch.store import FolderStore, open_store
 

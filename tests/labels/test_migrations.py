@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from posewatch.labels import schema, tables
-from posewatch.labels.projection import rebuild, stale
+from posewatch.labels.db import schema, tables
+from posewatch.labels.db.projection import rebuild, stale
 from posewatch.labels.store import LabelStore
 
 

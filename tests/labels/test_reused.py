@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from posewatch.labels.reused import SHARE, Reused
+from posewatch.labels.slow_counts import SHARE, Reused
 
 
 class Clock:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from posewatch.errors import NotAllowed
-from posewatch.labels.roles import appoint
 from posewatch.labels.session import LabelingSession
+from posewatch.labels.team.roles import appoint
 
 
 def test_pages_show_the_clips_in_order_and_open_where_work_is_left(sqlite_store, make_clips):

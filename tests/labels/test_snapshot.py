@@ -5,7 +5,7 @@ import pytest
 
 from posewatch.errors import LabelError
 from posewatch.labels.entries import ADJUDICATE, BAD
-from posewatch.labels.snapshot import COLUMNS, read_parquet, snapshot, write_parquet
+from posewatch.labels.formats.snapshot import COLUMNS, read_parquet, snapshot, write_parquet
 from posewatch.labels.store import LabelStore
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from posewatch.artifact import Job, collect, produce
-from posewatch.config import LabelConfig, canonical
-from posewatch.labels.snapshot import read_parquet
+from posewatch.config import LabelConfig
+from posewatch.digests import canonical
+from posewatch.labels.formats.snapshot import read_parquet
 from posewatch.stages import label
 from posewatch.store import open_store
 

@@ -7,10 +7,11 @@ import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError, NotAllowed
-from posewatch.labels import projection, roles, tables
+from posewatch.labels.db import projection, tables
 from posewatch.labels.entries import BAD, UNSURE, draw
 from posewatch.labels.queue import ORDER, WorkQueue
 from posewatch.labels.session import LabelingSession
+from posewatch.labels.team import roles
 
 
 class Clock:

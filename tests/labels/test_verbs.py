@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from posewatch.cli import main
-from posewatch.labels import roles
+from posewatch.cli.main import main
 from posewatch.labels.store import LabelStore
+from posewatch.labels.team import roles
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_a_checkpoint_orders_the_queue_of_a_set(run, sqlite_store, tmp_path, mon
     from labeling.test_object_store import prepared
 
     from posewatch.config import TrainConfig
-    from posewatch.layouts import get
+    from posewatch.datasets.layouts import get
     from posewatch.recognition.recogniser import Recogniser, save
-    from posewatch.stages.label import queue
+    from posewatch.stages.queue_clips import queue
     from posewatch.store import FolderStore
 
     monkeypatch.setenv("POSEWATCH_WORKERS", "1")

@@ -90,7 +90,7 @@ def yolo(path: Path, kind: str = "yolo11n.yaml", confident: bool = True) -> Path
     """A YOLO11 of the vendor's own definition at random weights; ``confident`` lets it report persons everywhere."""
     import torch
 
-    from posewatch.masking import ultra
+    from posewatch.perception.networks import ultralytics as ultra
 
     ultra.need_torchvision()
     from ultralytics import YOLO
@@ -118,7 +118,7 @@ def sam2(folder: Path, real_size: bool = False) -> Path:
     """A SAM 2 video network at random weights: tiny pictures and few layers, or hiera-tiny as published."""
     import torch
 
-    from posewatch.masking import ultra
+    from posewatch.perception.networks import ultralytics as ultra
 
     ultra.need_torchvision()
     from transformers import Sam2VideoConfig, Sam2VideoModel
@@ -139,7 +139,7 @@ def edgetam(folder: Path) -> Path:
     """An EdgeTAM video network at random weights: RepViT as published, tiny pictures."""
     import torch
 
-    from posewatch.masking import ultra
+    from posewatch.perception.networks import ultralytics as ultra
 
     ultra.need_torchvision()
     from transformers import EdgeTamVideoConfig, EdgeTamVisionConfig, TimmWrapperConfig

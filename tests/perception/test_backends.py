@@ -14,13 +14,12 @@ from perception.pictures import picture, square
 from posewatch import video, weights
 from posewatch.config import MaskConfig, PoseConfig
 from posewatch.errors import ConfigError, PosewatchError, WeightsError
-from posewatch.masking import FixedDetector, build_detector, build_segmenter, weights_of
-from posewatch.masking.boxes import BoxSegmenter
-from posewatch.masking.mask import mask_video, read_detections
-from posewatch.masking.matching import iou
-from posewatch.pose import build_estimator
-from posewatch.pose import weights_of as pose_weights
-from posewatch.pose.extract import estimate_video, pose_video
+from posewatch.perception.masking import mask_video, read_detections
+from posewatch.perception.networks import FixedDetector, build_detector, build_estimator, build_segmenter, weights_of
+from posewatch.perception.networks import weights_of as pose_weights
+from posewatch.perception.networks.boxes import BoxSegmenter
+from posewatch.perception.skeletons import estimate_video, pose_video
+from posewatch.perception.tracking.matching import iou
 from posewatch.records import Detections
 
 # the vendors' own code warns about versions of others
@@ -133,7 +132,7 @@ def test_a_checkpoint_that_a_package_ships_follows_a_person_through_a_fall(ultra
 
 
 def test_bytetrack_numbers_persons_who_cross(ultralytics: Path) -> None:
-    from posewatch.masking.bytetrack import ByteTrack
+    from posewatch.perception.networks.bytetrack import ByteTrack
 
     tracker = ByteTrack(0.5, hold=5)
     numbers = []

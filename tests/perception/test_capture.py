@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from perception.camera import Camera
 
-from posewatch import cli, video
+from posewatch import video
 from posewatch.artifact import get, members
+from posewatch.cli import main as cli
 from posewatch.errors import ConfigError, InputError, VideoError
 from posewatch.stages.capture import capture as record
 from posewatch.stages.capture import name_of

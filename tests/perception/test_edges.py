@@ -12,13 +12,13 @@ from perception.pictures import square
 
 from posewatch import video
 from posewatch.config import MaskConfig, PoseConfig
-from posewatch.masking import FixedDetector
-from posewatch.masking.boxes import BoxSegmenter
-from posewatch.masking.compose import Composer
-from posewatch.masking.mask import mask_frames, mask_video, read_detections
-from posewatch.masking.tracks import Tracker
-from posewatch.pose.extract import estimate_video, skeleton
-from posewatch.pose.tracking import track
+from posewatch.perception.compose import Composer
+from posewatch.perception.masking import mask_frames, mask_video, read_detections
+from posewatch.perception.networks import FixedDetector
+from posewatch.perception.networks.boxes import BoxSegmenter
+from posewatch.perception.skeletons import estimate_video, skeleton
+from posewatch.perception.tracking.identities import track
+from posewatch.perception.tracking.tracker import Tracker
 from posewatch.records import Detections
 
 CONFIG = MaskConfig(fps=10, dilate=0, hold=3)

@@ -9,8 +9,8 @@ import pytest
 
 from posewatch import video
 from posewatch.config import MaskConfig
-from posewatch.masking.mask import mask_video, read_detections
-from posewatch.masking.tracks import Tracker
+from posewatch.perception.masking import mask_video, read_detections
+from posewatch.perception.tracking.tracker import Tracker
 from posewatch.records import Detections
 
 FALLS = Path(__file__).resolve().parents[2].parent / "shared/data/video/gmdcsa24"

@@ -9,13 +9,13 @@ from perception.pictures import square
 from posewatch import video
 from posewatch.config import MaskConfig
 from posewatch.errors import ConfigError, InputError, VideoError, WeightsError
-from posewatch.masking import FixedDetector, build_detector, build_segmenter, weights_of
-from posewatch.masking.blazepose import crop_of, figure
-from posewatch.masking.boxes import BoxSegmenter
-from posewatch.masking.litert import Network
-from posewatch.masking.mask import mask_video, read_detections, write_detections
-from posewatch.masking.matching import distinct, iou, oks, pair
-from posewatch.masking.tracks import Tracker
+from posewatch.perception.masking import mask_video, read_detections, write_detections
+from posewatch.perception.networks import FixedDetector, build_detector, build_segmenter, weights_of
+from posewatch.perception.networks.blazepose import crop_of, figure
+from posewatch.perception.networks.boxes import BoxSegmenter
+from posewatch.perception.networks.litert import Network
+from posewatch.perception.tracking.matching import distinct, iou, oks, pair
+from posewatch.perception.tracking.tracker import Tracker
 from posewatch.records import Detections
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"

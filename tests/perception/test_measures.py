@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from posewatch.bench.perception import quality, speed
+from posewatch.bench.perception.accuracy import compare, rates, summary, switches
 from posewatch.footage.truth import Truth
-from posewatch.perception import quality, speed
-from posewatch.perception.measures import compare, rates, summary, switches
 from posewatch.records import Detections
 
 

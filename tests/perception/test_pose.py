@@ -9,12 +9,12 @@ from perception.pictures import square
 from posewatch import video
 from posewatch.config import MaskConfig, PoseConfig
 from posewatch.errors import ConfigError, InputError
-from posewatch.masking.mask import mask_video, read_detections
-from posewatch.pose import build_estimator, weights_of
-from posewatch.pose.draw import overlay
-from posewatch.pose.estimator import FixedEstimator
-from posewatch.pose.extract import pose_video, skeleton
-from posewatch.pose.tracking import track
+from posewatch.perception.draw import overlay
+from posewatch.perception.masking import mask_video, read_detections
+from posewatch.perception.networks import build_estimator, weights_of
+from posewatch.perception.ports import FixedEstimator
+from posewatch.perception.skeletons import pose_video, skeleton
+from posewatch.perception.tracking.identities import track
 from posewatch.records import Detections
 
 

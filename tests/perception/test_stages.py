@@ -10,10 +10,11 @@ import pytest
 from posewatch import video
 from posewatch.artifact import members
 from posewatch.config import MaskConfig, PoseConfig, SplitConfig
-from posewatch.masking.litert import Network
+from posewatch.perception.networks.litert import Network
+from posewatch.stages.contents import skeletons_of
 from posewatch.stages.ingest import ingest
 from posewatch.stages.mask import mask
-from posewatch.stages.pose import pose, skeletons_of
+from posewatch.stages.pose import pose
 from posewatch.stages.split import split
 from posewatch.store import ObjectStore, open_store
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from posewatch import cli, weights
+from posewatch import weights
+from posewatch.cli import main as cli
 from posewatch.errors import WeightsError
 from posewatch.weights import registry
 

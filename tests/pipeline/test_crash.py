@@ -38,7 +38,7 @@ def three_videos(two_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def start(arguments: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "posewatch.cli", *arguments]
+    command = [sys.executable, "-m", "posewatch.cli.main", *arguments]
     return subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

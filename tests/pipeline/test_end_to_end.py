@@ -42,7 +42,7 @@ def store(ran: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_served_model_is_the_exported_one(ran: dict[str, Any], store: Any, tmp_path: Path) -> None:
-    from posewatch.serving.client import OnnxPredictor, TritonPredictor
+    from posewatch.inference.predictors import OnnxPredictor, TritonPredictor
 
     model = get(store, ran["model"])
     path = model.fetch(next(n for n in model.files if n.endswith("model.onnx")), tmp_path)

@@ -11,8 +11,8 @@ import pytest
 
 from posewatch.artifact import Job, collect, members, produce
 from posewatch.errors import InputError
-from posewatch.notify import tell
-from posewatch.stages import shard
+from posewatch.stages import shards as shard
+from posewatch.stages.notify import tell
 from posewatch.store import open_store
 
 

@@ -9,7 +9,8 @@ from skeletons import clip_set
 torch = pytest.importorskip("torch")
 
 from posewatch.artifact import Job, produce  # noqa: E402
-from posewatch.config import RobustnessConfig, ServingConfig, TrainConfig, canonical  # noqa: E402
+from posewatch.config import RobustnessConfig, ServingConfig, TrainConfig  # noqa: E402
+from posewatch.digests import canonical  # noqa: E402
 from posewatch.errors import ConfigError, ServingError  # noqa: E402
 from posewatch.stages import train as stage  # noqa: E402
 from posewatch.stages.deploy import deploy  # noqa: E402

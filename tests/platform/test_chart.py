@@ -16,9 +16,9 @@ import yaml
 
 import posewatch
 from posewatch.config import ServingConfig, load
+from posewatch.deploy import kserve as deploy
 from posewatch.kube.rights import rules
 from posewatch.kube.trainjob import STORE
-from posewatch.serving import deploy
 from posewatch.watch.service import read_config
 
 from .chart import CHART, EXAMPLES, LOADER, NAMESPACE, Body, helm, named, pods, render

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from support import ROOT
 
-from posewatch import cli
+from posewatch.cli import main as cli
 from posewatch.watch import service
 
 from .chart import EXAMPLES, Body, load_script, named, pods, render

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from posewatch.config import ServingConfig
+from posewatch.deploy import kserve as deploy
 from posewatch.errors import ConfigError, ServingError
-from posewatch.serving import deploy
 
 NAMESPACE = "posewatch"
 ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/posewatch/inferenceservices"
@@ -265,5 +265,5 @@ def test_no_cluster_and_wrong_kubeconfig(
 
 
 def test_the_command_line_starts_without_kubernetes() -> None:
-    code = "import sys, posewatch.serving.deploy; sys.exit('kubernetes' in sys.modules)"
+    code = "import sys, posewatch.deploy.kserve; sys.exit('kubernetes' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

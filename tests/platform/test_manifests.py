@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from posewatch.config import ServingConfig
+from posewatch.deploy import kserve as deploy
 from posewatch.kube.rights import rules
-from posewatch.serving import deploy
 
 from .chart import ROOT, load_script, render, tool
 

@@ -18,8 +18,8 @@ import pytest
 import yaml
 from serving.conftest import SHAPE, tiny_model
 
-from posewatch.serving.client import open_predictor
-from posewatch.serving.control import load_model
+from posewatch.inference.predictors import open_predictor
+from posewatch.inference.triton_admin import load_model
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.watch import metrics as watch_metrics

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from labels.conftest import PostgresServer
 
-from posewatch.cli import build_parser
+from posewatch.cli.main import build_parser
 from posewatch.labels.store import ClipEntry, LabelStore
 from posewatch.records import Clip, clip_id, video_id
 

@@ -12,8 +12,9 @@ from published import Bucket, dataset, version
 
 from posewatch.artifact import Job
 from posewatch.config import ServingConfig, TrainConfig, TrainerConfig
+from posewatch.deploy import history
 from posewatch.errors import JobError
-from posewatch.kube import history, trainjob
+from posewatch.kube import trainjob
 from posewatch.kube.rights import RIGHTS, rules
 from posewatch.stages import deploy as stage
 
@@ -26,7 +27,7 @@ CONFIG = ServingConfig(target="kserve", namespace="posewatch", warm_up="none")
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     monkeypatch.setattr(trainjob, "POLL_S", 0.2)
-    monkeypatch.setattr("posewatch.kube.ready.POLL_S", 0.1)
+    monkeypatch.setattr("posewatch.deploy.ready.POLL_S", 0.1)
     return Bucket(tmp_path / "bucket")
 
 

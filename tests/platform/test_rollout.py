@@ -15,9 +15,9 @@ from published import Bucket, Version, version
 pytest.importorskip("tritonclient.grpc")
 
 from posewatch.config import RobustnessConfig, ServingConfig
+from posewatch.deploy import history, rollout, service
+from posewatch.deploy.service import Release, State
 from posewatch.errors import ConfigError, InputError, ServingError
-from posewatch.kube import history, rollout, service
-from posewatch.kube.service import Release, State
 from posewatch.stack import TritonServer
 from posewatch.stages import deploy as stage
 
@@ -46,7 +46,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
 
 @pytest.fixture
 def kserve(api: Any, triton: TritonServer, store: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
-    monkeypatch.setattr("posewatch.kube.ready.POLL_S", 0.1)
+    monkeypatch.setattr("posewatch.deploy.ready.POLL_S", 0.1)
     for info in store.list("deployments/"):
         store.delete(info.key)
     controller = Controller(api, triton, store)
@@ -396,7 +396,7 @@ def test_the_commands(
     api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As a user types them."""
-    from posewatch.cli import main
+    from posewatch.cli.main import main
 
     kserve.serves = False
     monkeypatch.setattr("posewatch.store.open_store", lambda uri: kserve.store)

@@ -128,7 +128,7 @@ class Nodes:
 
     def command(self, told: dict[str, Any]) -> list[str]:
         command = [*told["command"], *told["args"]]
-        assert command[:3] == ["torchrun", "-m", "posewatch.cli"]
+        assert command[:3] == ["torchrun", "-m", "posewatch.cli.main"]
         command = [sys.executable, "-m", "torch.distributed.run", str(self.folder / "double.py"), *command[3:]]
         return [word.replace(self.store.uri, self.folder_uri) for word in command]
 
@@ -328,7 +328,7 @@ def test_an_attempt_goes_on_from_what_the_store_kept(
     store: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node that comes back without its disk; the end is bit-equal to a run that was never broken off."""
-    from posewatch.recognition import training
+    from posewatch.recognition.training import trainer as training
 
     config = dataclasses.replace(TINY, epochs=3, validation=0.0)
     monkeypatch.setenv("WORLD_SIZE", "1")

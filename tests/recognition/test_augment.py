@@ -7,12 +7,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from posewatch import layouts  # noqa: E402
 from posewatch.config import AugmentConfig, TrainConfig  # noqa: E402
-from posewatch.recognition.augment import Augment, times  # noqa: E402
-from posewatch.recognition.dataset import resample  # noqa: E402
+from posewatch.datasets import layouts  # noqa: E402
 from posewatch.recognition.features import Features  # noqa: E402
-from posewatch.recognition.sampling import sampled, training_batch  # noqa: E402
+from posewatch.recognition.sampling import (  # noqa: E402
+    resample,
+    sampled,
+    times,
+    training_batch,
+)
+from posewatch.recognition.training.augment import Augment  # noqa: E402
 
 COCO = layouts.get("coco17")
 OFF = AugmentConfig(**{f.name: type(f.default)(0) for f in dataclasses.fields(AugmentConfig)})

@@ -10,10 +10,12 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F  # noqa: E402
 
+from posewatch.bench import training as bench_train  # noqa: E402
 from posewatch.errors import InputError  # noqa: E402
-from posewatch.recognition import bench_train  # noqa: E402
-from posewatch.recognition.models import fused, kept, temporal  # noqa: E402
-from posewatch.recognition.models.protogcn import ProtoGCN  # noqa: E402
+from posewatch.recognition.models.protogcn import activation_cache as kept  # noqa: E402
+from posewatch.recognition.models.protogcn import fused_ops as fused  # noqa: E402
+from posewatch.recognition.models.protogcn import temporal  # noqa: E402
+from posewatch.recognition.models.protogcn.network import ProtoGCN  # noqa: E402
 
 SIZE = bench_train.Size(width=16, batch=3, frames=11, classes=5, prototypes=7)
 

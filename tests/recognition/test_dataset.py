@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.layouts import Layout
+from posewatch.datasets.pickles import read_pickle
+from posewatch.datasets.pyskl import read_pyskl, write_pyskl
+from posewatch.datasets.split import split_by_group
 from posewatch.errors import ConfigError, InputError, LabelError
-from posewatch.layouts import Layout
-from posewatch.recognition.dataset import ClipSet, read_pickle, read_pyskl, resample, split_by_group, write_pyskl
+from posewatch.recognition.sampling import resample
 
 SKELETONS = Path(__file__).resolve().parents[2].parent / "shared/data/skeletons"
 

@@ -15,8 +15,8 @@ torch = pytest.importorskip("torch")
 if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
     pytest.skip("this torch has no gloo", allow_module_level=True)
 
-from posewatch.recognition import parallel  # noqa: E402
-from posewatch.recognition.dataset import write_pyskl  # noqa: E402
+from posewatch.datasets.pyskl import write_pyskl  # noqa: E402
+from posewatch.recognition import distributed as parallel  # noqa: E402
 
 STEP = """
 import sys

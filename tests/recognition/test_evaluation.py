@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from posewatch import layouts  # noqa: E402
 from posewatch.config import TrainConfig  # noqa: E402
+from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import InputError, LabelError  # noqa: E402
-from posewatch.recognition.evaluation import evaluate, plots  # noqa: E402
+from posewatch.recognition.evaluation.evaluate import evaluate, plots  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser  # noqa: E402
 
 TINY = TrainConfig(width=0.1, prototypes=4, frames=12, people=1)

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posewatch.cli import build_parser, main
+from posewatch.cli import events as event_verbs
+from posewatch.cli.main import build_parser, main
 from posewatch.errors import ConfigError, InputError, LabelError
-from posewatch.recognition import event_verbs
-from posewatch.recognition.alarms import Event, Hysteresis, detect, ious, match
-from posewatch.recognition.event_files import read_intervals, read_windows, write_windows
-from posewatch.recognition.events import average_precision, choose_hysteresis, report
-from posewatch.recognition.timeline import Window, smooth
+from posewatch.recognition.events.alarms import Event, Hysteresis, detect, ious, match
+from posewatch.recognition.events.files import read_intervals, read_windows, write_windows
+from posewatch.recognition.events.report import average_precision, choose_hysteresis, report
+from posewatch.recognition.events.timeline import Window, smooth
 
 GMDCSA = Path(__file__).resolve().parents[2].parent / "shared/data/video/gmdcsa24"
 
@@ -298,9 +298,10 @@ def test_a_checkpoint_scores_whole_videos(tmp_path, capsys):
     torch = pytest.importorskip("torch")
     from skeletons import walk
 
-    from posewatch import layouts
     from posewatch.config import TrainConfig
-    from posewatch.recognition.dataset import ClipSet, write_pyskl
+    from posewatch.datasets import layouts
+    from posewatch.datasets.clipset import ClipSet
+    from posewatch.datasets.pyskl import write_pyskl
     from posewatch.recognition.recogniser import Recogniser, save
 
     torch.manual_seed(0)

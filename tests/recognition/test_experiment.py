@@ -14,10 +14,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from posewatch.cli import main  # noqa: E402
-from posewatch.recognition.dataset import write_pyskl  # noqa: E402
-from posewatch.recognition.experiment import positive_of  # noqa: E402
+from posewatch.cli.main import main  # noqa: E402
+from posewatch.datasets.pyskl import write_pyskl  # noqa: E402
 from posewatch.recognition.recogniser import load_checkpoint  # noqa: E402
+from posewatch.recognition.training.experiment import positive_of  # noqa: E402
 
 TINY = [
     f"--set=train.{item}" for item in ("width=0.1", "prototypes=4", "frames=12", "people=1", "batch=8", "threads=1")

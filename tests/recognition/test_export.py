@@ -7,13 +7,13 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from posewatch import layouts  # noqa: E402
-from posewatch.cli import main  # noqa: E402
+from posewatch.cli.main import main  # noqa: E402
 from posewatch.config import TrainConfig  # noqa: E402
+from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import InputError, ServingError  # noqa: E402
-from posewatch.export import export, verify  # noqa: E402
-from posewatch.recognition.dataset import resample  # noqa: E402
+from posewatch.export.onnx import export, verify  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, from_recipe, load_checkpoint, save  # noqa: E402
+from posewatch.recognition.sampling import resample  # noqa: E402
 
 
 def checkpoint(path, layout="coco17", stream="j+b+jm"):

@@ -5,10 +5,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from posewatch import layouts  # noqa: E402
+from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import ConfigError  # noqa: E402
-from posewatch.recognition.dataset import resample  # noqa: E402
 from posewatch.recognition.features import Features  # noqa: E402
+from posewatch.recognition.sampling import resample  # noqa: E402
 
 COCO = layouts.get("coco17")
 

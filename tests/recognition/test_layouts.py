@@ -1,9 +1,9 @@
 import pytest
 import yaml
 
-from posewatch import layouts
+from posewatch.datasets import layouts
+from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError, InputError
-from posewatch.layouts import Layout
 
 
 @pytest.mark.parametrize(

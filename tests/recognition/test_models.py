@@ -8,16 +8,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from posewatch import layouts  # noqa: E402
+from posewatch.bench import model_sizes as macs  # noqa: E402
 from posewatch.config import TrainConfig  # noqa: E402
+from posewatch.datasets import layouts  # noqa: E402
+from posewatch.datasets.layouts import Layout  # noqa: E402
 from posewatch.errors import ConfigError  # noqa: E402
-from posewatch.layouts import Layout  # noqa: E402
-from posewatch.recognition import graph, macs  # noqa: E402
-from posewatch.recognition.models import ALIASES, BUILDERS, build, layers  # noqa: E402
+from posewatch.recognition.models import ALIASES, BUILDERS, build, graph, layers  # noqa: E402
 from posewatch.recognition.models.aagcn import AAGCN, Attention  # noqa: E402
 from posewatch.recognition.models.aagcn import GraphConvolution as Adaptive  # noqa: E402
 from posewatch.recognition.models.ctrgcn import GraphConvolution as Refined  # noqa: E402
-from posewatch.recognition.models.protogcn import ProtoGCN  # noqa: E402
+from posewatch.recognition.models.protogcn.network import ProtoGCN  # noqa: E402
 from posewatch.recognition.models.stgcn import SubsetConvolution  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save  # noqa: E402
 
@@ -155,7 +155,7 @@ def keypoints(n, joints):
 def check_export(name, layout, folder):
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
-    from posewatch.export import export
+    from posewatch.export.onnx import export
 
     config = TrainConfig(model=name, width=0.1, prototypes=4, frames=8, people=2, stream="j+bm")
     made = Recogniser(config, layouts.get(layout), ("normal", "abnormal"), "abnormal", 10.0)
@@ -231,7 +231,7 @@ def test_table_of_the_docs_is_the_code_s():
     text = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
     found = re.search(r"<!-- sizes -->\n(.*?)\n<!-- /sizes -->", text, re.DOTALL)
     assert found is not None
-    assert found[1] == "\n".join(macs.table()), "run python -m posewatch.recognition.macs and put its output there"
+    assert found[1] == "\n".join(macs.table()), "run python -m posewatch.bench.model_sizes and put its output there"
     for name in (*MODELS, *ALIASES):
         assert f"`{name}`" in text
 

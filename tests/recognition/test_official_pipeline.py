@@ -11,11 +11,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from posewatch import layouts  # noqa: E402
 from posewatch.config import AugmentConfig, TrainConfig  # noqa: E402
-from posewatch.recognition.augment import Augment  # noqa: E402
-from posewatch.recognition.dataset import ClipSet, sample  # noqa: E402
-from posewatch.recognition.sampling import sampled, training_batch, uniform, uniform_test  # noqa: E402
+from posewatch.datasets import layouts  # noqa: E402
+from posewatch.datasets.clipset import ClipSet  # noqa: E402
+from posewatch.recognition.sampling import (  # noqa: E402
+    sample,
+    sampled,
+    training_batch,
+    uniform,
+    uniform_test,
+)
+from posewatch.recognition.training.augment import Augment  # noqa: E402
 
 PARITY = Path(__file__).resolve().parents[2].parent / "shared/data/parity/protogcn_coco17.npz"
 LENGTHS = [1, 7, 37, 99, 100, 101, 150, 199, 200, 201, 350]

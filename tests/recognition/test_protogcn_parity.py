@@ -19,7 +19,8 @@ from torch.nn import functional as F  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from posewatch.errors import InputError  # noqa: E402
-from posewatch.recognition.models import protogcn, protogcn_names  # noqa: E402
+from posewatch.recognition.models.protogcn import network as protogcn  # noqa: E402
+from posewatch.recognition.models.protogcn import official_names as protogcn_names  # noqa: E402
 
 _FILE = Path(
     os.environ.get("POSEWATCH_PARITY_FILE")

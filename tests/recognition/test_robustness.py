@@ -10,16 +10,16 @@ torch = pytest.importorskip("torch")
 
 from skeletons import clip_set  # noqa: E402
 
-from posewatch import layouts  # noqa: E402
-from posewatch.cli import main  # noqa: E402
+from posewatch.cli.main import main  # noqa: E402
 from posewatch.config import RobustnessConfig, TrainConfig  # noqa: E402
+from posewatch.datasets import layouts  # noqa: E402
+from posewatch.datasets.pyskl import write_pyskl  # noqa: E402
 from posewatch.errors import ConfigError, InputError, LabelError  # noqa: E402
 from posewatch.progress import Progress  # noqa: E402
-from posewatch.recognition import disturbances as disturb  # noqa: E402
-from posewatch.recognition import robustness as report_of  # noqa: E402
-from posewatch.recognition.dataset import write_pyskl  # noqa: E402
+from posewatch.recognition.evaluation import corruptions as disturb  # noqa: E402
+from posewatch.recognition.evaluation import robustness as report_of  # noqa: E402
+from posewatch.recognition.evaluation.robustness import gate, robustness, steps  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, save  # noqa: E402
-from posewatch.recognition.robustness import gate, robustness, steps  # noqa: E402
 
 COCO = layouts.get("coco17")
 

@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.pyskl import read_pyskl
+from posewatch.datasets.subjects import check_split, folds, hold_out, name_subjects, people_of, subjects_of
 from posewatch.errors import ConfigError, InputError, LabelError
-from posewatch.recognition.dataset import ClipSet, read_pyskl
-from posewatch.recognition.subjects import check_split, folds, hold_out, name_subjects, people_of, subjects_of
 
 SKELETONS = Path(__file__).resolve().parents[2].parent / "shared/data/skeletons"
 needs_skeletons = pytest.mark.skipif(not SKELETONS.is_dir(), reason=f"no skeletons at {SKELETONS}")

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from posewatch.recognition.tracking import RUN, SETTINGS, FilesOnly, open_tracker
+from posewatch.recognition.training.mlflow import RUN, SETTINGS, FilesOnly, open_tracker
 
 PARAMS = {"model": "protogcn", "lr": 0.003, "augment": {"flip": True}}
 
@@ -176,7 +176,7 @@ def test_without_mlflow_the_extra_is_named(tmp_path):
         "import sys; sys.modules['mlflow'] = None\n"
         "from pathlib import Path\n"
         "from posewatch.errors import InputError\n"
-        "from posewatch.recognition.tracking import open_tracker\n"
+        "from posewatch.recognition.training.mlflow import open_tracker\n"
         "try: open_tracker(Path('.'))\n"
         "except InputError as error: print(error)\n"
     )

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
+from posewatch.bench.scale import model
+from posewatch.bench.scale.assumptions import Assumptions, assume
+from posewatch.bench.scale.queueing import simulate
 from posewatch.errors import ConfigError, InputError
-from posewatch.scale import model
-from posewatch.scale.assumptions import Assumptions, assume
-from posewatch.scale.queueing import simulate
 
 SMALL = Assumptions(
     cameras=10, clips=2_000, labelers=4, clip_s=3.0, video_s=60.0, label_s=2.0, work_hours=5.0, label_share=0.5,

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from support import run, said
 
-from posewatch.labels.projection import stale
+from posewatch.bench.scale import fanout, filling, labels, objects
+from posewatch.labels.db.projection import stale
 from posewatch.labels.store import LabelStore
-from posewatch.scale import fanout, filling, labels, objects
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path):
+    from posewatch.bench.scale import postgres
     from posewatch.errors import StackError
-    from posewatch.scale import postgres
 
     if request.param == "sqlite":
         opened = LabelStore(f"sqlite:///{tmp_path / 'labels.db'}")

@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posewatch import cli, layouts
+from posewatch.cli import main as cli
 from posewatch.config import TrainConfig
+from posewatch.datasets import layouts
 from posewatch.errors import InputError, ServingError
-from posewatch.export import export
+from posewatch.export.onnx import export
+from posewatch.inference import predictors as client
+from posewatch.inference.predictors import ConstantPredictor, OnnxPredictor
 from posewatch.recognition.recogniser import Recogniser, save
-from posewatch.serving import client, load
-from posewatch.serving.benchmark import benchmark
-from posewatch.serving.benchmark import steps as count_steps
-from posewatch.serving.client import ConstantPredictor, OnnxPredictor
+from posewatch.serving.benchmark import load
+from posewatch.serving.benchmark.benchmark import benchmark
+from posewatch.serving.benchmark.benchmark import steps as count_steps
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 

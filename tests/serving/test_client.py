@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from posewatch.errors import InputError, ServingError
-from posewatch.serving import client, triton
-from posewatch.serving.client import ConstantPredictor, OnnxPredictor, TorchPredictor, TritonPredictor
+from posewatch.inference import predictors as client
+from posewatch.inference import triton_client as triton
+from posewatch.inference.predictors import ConstantPredictor, OnnxPredictor, TorchPredictor, TritonPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.stack.process import wait_until

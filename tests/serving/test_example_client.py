@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posewatch.serving import client
-from posewatch.serving.client import OnnxPredictor
+from posewatch.inference import predictors as client
+from posewatch.inference.predictors import OnnxPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 

@@ -19,9 +19,11 @@ import pytest
 from support import stop_and_wait
 
 from posewatch.errors import InputError, ServingError
-from posewatch.serving import client, control, soak
-from posewatch.serving.client import OnnxPredictor, TritonPredictor
-from posewatch.serving.fixed_cost import write_fixed_cost
+from posewatch.inference import predictors as client
+from posewatch.inference import triton_admin as control
+from posewatch.inference.predictors import OnnxPredictor, TritonPredictor
+from posewatch.serving.benchmark import soak
+from posewatch.serving.benchmark.fixed_cost import write_fixed_cost
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.stack.process import wait_until
@@ -141,7 +143,7 @@ def test_a_server_that_hangs_costs_a_deadline_and_no_more(private: TritonServer,
 def test_a_client_that_is_killed_leaves_the_server_to_the_others(private: TritonServer, clips) -> None:
     program = (
         "import sys, numpy as np\n"
-        "from posewatch.serving.client import TritonPredictor\n"
+        "from posewatch.inference.predictors import TritonPredictor\n"
         f"p = TritonPredictor(sys.argv[1], 'tiny'); c = np.zeros({clips[:4].shape}, np.float32)\n"
         "p.predict(c); print('up', flush=True)\n"
         "while True: p.predict(c)\n"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from posewatch.errors import InputError, ServingError
-from posewatch.precision import Judge, convert
-from posewatch.serving import client, load
-from posewatch.serving.client import OnnxPredictor, TritonPredictor
-from posewatch.serving.openvino import OpenVinoPredictor
+from posewatch.export.precision import Judge, convert
+from posewatch.inference import predictors as client
+from posewatch.inference.openvino import OpenVinoPredictor
+from posewatch.inference.predictors import OnnxPredictor, TritonPredictor
+from posewatch.serving.benchmark import load
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.stack.triton_install import openvino_folder

@@ -10,13 +10,15 @@ import numpy as np
 import onnx
 import pytest
 
-from posewatch import cli, layouts
+from posewatch.cli import main as cli
 from posewatch.config import TrainConfig
+from posewatch.datasets import layouts
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.pyskl import write_pyskl
 from posewatch.errors import InputError, ServingError
-from posewatch.export import export, made_up_clips
-from posewatch.precision import Judge, convert, front
-from posewatch.recognition.dataset import ClipSet, write_pyskl
-from posewatch.serving.client import OnnxPredictor
+from posewatch.export.onnx import export, made_up_clips
+from posewatch.export.precision import Judge, convert, front
+from posewatch.inference.predictors import OnnxPredictor
 
 from .conftest import tiny_model
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from support import SHARED
 
-from posewatch import cli
-from posewatch.serving import client
-from posewatch.serving.client import OnnxPredictor
+from posewatch.cli import main as cli
+from posewatch.inference import predictors as client
+from posewatch.inference.predictors import OnnxPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 
@@ -76,7 +76,8 @@ def test_the_positive_class_is_called_from_the_models_threshold_on(tmp_path: Pat
 
 
 def test_annotations(tmp_path: Path, tiny: Path, clips, capsys) -> None:
-    from posewatch.recognition.dataset import ClipSet, write_pyskl
+    from posewatch.datasets.clipset import ClipSet
+    from posewatch.datasets.pyskl import write_pyskl
 
     some = ClipSet(tuple(clips[:3]), np.zeros(3, np.int64), ("a", "b"), ("x", "y", "z"), ("1", "2", "3"))
     write_pyskl(tmp_path / "clips.pkl", some, {})

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 from posewatch.errors import InputError, PosewatchError, ServingError
-from posewatch.serving import client, triton, triton_async
-from posewatch.serving.client import OnnxPredictor, open_predictor
-from posewatch.serving.client_async import AsyncTritonPredictor, open_async
+from posewatch.inference import predictors as client
+from posewatch.inference import triton_client as triton
+from posewatch.inference import triton_client_async as triton_async
+from posewatch.inference.predictors import OnnxPredictor, open_predictor
+from posewatch.inference.predictors_async import AsyncTritonPredictor, open_async
+from posewatch.inference.wire import Arrays, Away, Deadline, Retry
 from posewatch.serving.repository import write_repository
-from posewatch.serving.wire import Arrays, Away, Deadline, Retry
 from posewatch.stack import TritonServer
 
 from .conftest import LABELS

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from posewatch import cli
+from posewatch.cli import main as cli
 from posewatch.config import load as load_config
 from posewatch.errors import InputError, ServingError
-from posewatch.precision import Judge
-from posewatch.serving import load
+from posewatch.export.precision import Judge
+from posewatch.inference.predictors import OnnxPredictor
 from posewatch.serving import tune as tuning
-from posewatch.serving.client import OnnxPredictor
+from posewatch.serving.benchmark import load
 from posewatch.serving.model_config import check_config
 from posewatch.serving.tune import Asked, Trial, second_round, third_round, tune
 from posewatch.stack import TritonServer

@@ -11,7 +11,7 @@ from perception.conftest import real_networks  # noqa: F401 (a fixture)
 from perception.pictures import picture
 
 from posewatch import video
-from posewatch.pose.estimator import FixedEstimator
+from posewatch.perception.ports import FixedEstimator
 from posewatch.records import Detections, Prediction
 
 

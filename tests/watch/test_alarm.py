@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from posewatch.errors import ConfigError
-from posewatch.recognition.alarms import Hysteresis
+from posewatch.recognition.events.alarms import Hysteresis
 from posewatch.watch.alarm import Change, LiveAlarm
 
 

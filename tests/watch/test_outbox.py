@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from posewatch.errors import InputError
-from posewatch.watch import outbox
-from posewatch.watch.outbox import SIGNATURE, Outbox, sign, verify
+from posewatch.watch.sinks import outbox
+from posewatch.watch.sinks.outbox import Outbox
+from posewatch.watch.sinks.webhook import SIGNATURE, sign, verify
 
 
 class Receiver(ThreadingHTTPServer):

@@ -6,8 +6,8 @@ import numpy as np
 from watch.conftest import detections, person
 
 from posewatch.config import PoseConfig
-from posewatch.pose.estimator import FixedEstimator
-from posewatch.pose.extract import skeleton
+from posewatch.perception.ports import FixedEstimator
+from posewatch.perception.skeletons import skeleton
 from posewatch.watch.scene import Scene
 
 IMAGE = np.zeros((120, 640, 3), np.uint8)

@@ -18,18 +18,21 @@ from perception.camera import Camera
 from serving.conftest import tiny_model
 from watch.conftest import Falls, Posture
 
-from posewatch import cli, video
+from posewatch import video
+from posewatch.cli import main as cli
 from posewatch.config import PoseConfig
 from posewatch.errors import ConfigError, InputError, ServingError, VideoError
-from posewatch.recognition.alarms import Hysteresis
+from posewatch.inference.predictors import load_model, open_predictor
+from posewatch.recognition.events.alarms import Hysteresis
 from posewatch.records import Detections
-from posewatch.serving.client import load_model, open_predictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.watch import sources
 from posewatch.watch.picture import Painter, State
 from posewatch.watch.scene import Seen
-from posewatch.watch.sinks import AlarmVideos, Lines, Sinks, WholeVideo
+from posewatch.watch.sinks.fanout import Sinks
+from posewatch.watch.sinks.lines import Lines
+from posewatch.watch.sinks.videos import AlarmVideos, WholeVideo
 from posewatch.watch.sources import CameraSource, Counters, FileSource, Moment
 from posewatch.watch.watcher import WatchConfig, Watcher
 

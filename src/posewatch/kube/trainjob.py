@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from posewatch.artifact import Artifact, Job, find
-from posewatch.config import TrainConfig, TrainerConfig, canonical, digest
+from posewatch.config import TrainConfig, TrainerConfig
+from posewatch.digests import canonical, digest
 from posewatch.errors import ConfigError, InputError, JobError, PosewatchError
 from posewatch.kube.cluster import apply, connect_for, delete, get
 from posewatch.kube.logs import LogReader
@@ -65,7 +66,7 @@ def train_job(
         "activeDeadlineSeconds": trainer.timeout_s,
         "trainer": {
             "image": image,
-            "command": ["torchrun", "-m", "posewatch.cli", "train"],
+            "command": ["torchrun", "-m", "posewatch.cli.main", "train"],
             "args": [dataset.uri, "--store", store.uri, "--config", canonical(told)],
             "env": env,
             "numNodes": nodes,

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
-from posewatch.labels import tables
+from posewatch.labels.db import tables
+from posewatch.labels.db.projection import chunks, place
 from posewatch.labels.entries import draw
-from posewatch.labels.projection import chunks, place
 from posewatch.records import Prediction
 
 if TYPE_CHECKING:

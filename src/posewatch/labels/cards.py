@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
-from posewatch.labels import tables
+from posewatch.labels.db import tables
 from posewatch.labels.entries import ClipEntry, State, draw
 from posewatch.labels.queue import WorkQueue
 

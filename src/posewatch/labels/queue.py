@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
-from posewatch.labels import projection, tables
+from posewatch.labels.db import projection, tables
 from posewatch.labels.entries import UNSURE, State
 
 if TYPE_CHECKING:

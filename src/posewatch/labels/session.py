@@ -14,12 +14,14 @@ import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError, NotAllowed
-from posewatch.labels import roles, tables, undo
+from posewatch.labels import undo
 from posewatch.labels.cards import Card, cards
+from posewatch.labels.db import tables
+from posewatch.labels.db.projection import chunks
 from posewatch.labels.entries import ADJUDICATE, UNSURE, VideoProgress
-from posewatch.labels.projection import chunks
 from posewatch.labels.queue import WorkQueue
 from posewatch.labels.store import LabelStore, new_batch
+from posewatch.labels.team import roles
 from posewatch.records import LabelEvent
 
 HOW = ("dropdown", "key", "brush", "label")

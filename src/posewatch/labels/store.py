@@ -6,7 +6,7 @@ returns, its events are durable, and writers in other threads, processes or pods
 
 from __future__ import annotations
 
-from posewatch.labels.database import Database  # first, because it says which extra is missing
+from posewatch.labels.db.database import Database  # first, because it says which extra is missing
 
 # isort: split
 import uuid
@@ -21,10 +21,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
-from posewatch.labels import projection, tables
+from posewatch.labels.db import projection, tables
+from posewatch.labels.db.projection import chunks
 from posewatch.labels.entries import ADJUDICATE, MARKS, RANK, ClipEntry, State, VideoProgress, draw, state
-from posewatch.labels.projection import chunks
-from posewatch.labels.reused import Reused
+from posewatch.labels.slow_counts import Reused
 from posewatch.records import Clip, LabelEvent, Source
 
 __all__ = ["ClipEntry", "LabelStore", "VideoProgress"]

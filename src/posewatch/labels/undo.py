@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
 
-from posewatch.labels import projection, tables
+from posewatch.labels.db import projection, tables
 from posewatch.labels.entries import state
 from posewatch.records import LabelEvent
 

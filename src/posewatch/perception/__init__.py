@@ -1,1 +1,1 @@
-"""Benchmarks of detection, masks and skeletons: quality against exact truth, and speed part by part."""
+"""Persons in pictures: masks and skeletons, by networks behind three ports."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError
-from posewatch.layouts import Layout
 
 STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm")
 """joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact

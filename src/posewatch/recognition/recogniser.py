@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,14 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from posewatch.config import TrainConfig, canonical, from_dict
+from posewatch.config import TrainConfig, from_dict
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.layouts import Layout
+from posewatch.digests import canonical
 from posewatch.errors import ConfigError, InputError
-from posewatch.layouts import Layout
-from posewatch.recognition.dataset import ClipSet
+from posewatch.files import write_atomically
 from posewatch.recognition.features import Features
 from posewatch.recognition.models import build
 from posewatch.recognition.models.base import Network, Output
 from posewatch.recognition.sampling import sampled
+from posewatch.recognition.threshold import decide
 
 VERSION = 2
 
@@ -160,37 +161,6 @@ class Recogniser(nn.Module):
         return decide(probabilities, self.labels.index(self.positive), self.threshold)
 
 
-def decide(probabilities: NDArray[np.float32], positive: int, threshold: float) -> NDArray[np.int64]:
-    """(N, K) → (N,): ``positive`` where its probability reaches ``threshold``, else the likeliest other class."""
-    others = probabilities.copy()
-    others[:, positive] = -1
-    return np.where(probabilities[:, positive] >= threshold, positive, others.argmax(1)).astype(np.int64)
-
-
-def choose_threshold(scores: NDArray[Any], truth: NDArray[Any]) -> float:
-    """The threshold in (0, 1) with the best F1 for ``scores`` (N,) against ``truth`` (N,) in {0, 1}.
-
-    Few clips leave a wide range of equally good ones: then the one in it nearest to 0.5. 0.5 when a class is missing.
-    """
-    truth = truth.astype(bool)
-    if truth.all() or not truth.any():
-        return 0.5
-    edges = np.concatenate([[0.0], np.unique(scores.astype(np.float64)), [1.0]])
-    best, choice = -1.0, 0.5
-    for low, high in itertools.pairwise(edges):
-        if high <= low:
-            continue
-        called = scores >= high
-        hit = int((called & truth).sum())
-        f1 = 2 * hit / max(1, int(called.sum() + truth.sum()))
-        # Every threshold in (low, high] calls the same clips; stay off the ends, where rounding would decide.
-        margin = 0.1 * (high - low)
-        near = float(np.clip(0.5, low + margin, high - margin))
-        if f1 > best + 1e-9 or (f1 > best - 1e-9 and abs(near - 0.5) < abs(choice - 0.5)):
-            best, choice = f1, near
-    return choice
-
-
 def save(path: Path, recogniser: Recogniser, weights: dict[str, Tensor], extra: dict[str, Any] | None = None) -> None:
     """Write a checkpoint that ``load_checkpoint`` reads; equal input gives equal bytes."""
     data = {
@@ -213,14 +183,6 @@ def dump(data: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(data, buffer)
     return buffer.getvalue()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    # Nodes of one training may share a disk: each has a name of its own, as they write at the same time.
-    node = os.environ.get("GROUP_RANK", "0")
-    partial = path.with_name(f".{path.name}{'' if node == '0' else '.' + node}.part")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def from_recipe(text: str) -> Recogniser:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.config import TrainConfig
-from posewatch.recognition.augment import times
-from posewatch.recognition.dataset import ClipSet, resample, sample
+from posewatch.config import AugmentConfig, TrainConfig
+from posewatch.datasets.clipset import ClipSet
 
 
 def uniform(length: int, frames: int, rng: np.random.RandomState) -> NDArray[np.int64]:
@@ -80,3 +79,44 @@ def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np
             when = np.linspace(cut[0], 1 - cut[1], config.frames) * (clip.shape[1] - 1)
         out.append(sample(clip, when, config.people))
     return np.stack(out) if out else resample((), config.frames, config.people)
+
+
+def sample(clip: NDArray[np.float32], times: NDArray[np.float64], people: int) -> NDArray[np.float32]:
+    """One clip (M, T_i, V, 3) at ``times`` (T,), in frames → (people, T, V, 3).
+
+    Between two frames a joint is interpolated where both saw it; else it is taken from the nearer frame, so that a
+    missing joint (score 0) never pulls a seen one to the corner. Of too many persons the most present ones stay.
+    """
+    m, length, v, _ = clip.shape
+    if m > people:
+        presence = (clip[..., 2] > 0).sum((1, 2))
+        clip = clip[np.sort(np.argsort(-presence, kind="stable")[:people])]
+    times = np.clip(times, 0, length - 1)
+    low = np.floor(times).astype(int)
+    high = np.minimum(low + 1, length - 1)
+    part = (times - low).astype(np.float32)[None, :, None, None]
+    a, b = clip[:, low], clip[:, high]
+    both = (a[..., 2:] > 0) & (b[..., 2:] > 0)
+    found = np.where(both, a + (b - a) * part, np.where(part < 0.5, a, b))
+    out = np.zeros((people, len(times), v, 3), np.float32)
+    out[: len(found)] = found
+    return out
+
+
+def resample(keypoints: Sequence[NDArray[np.float32]], frames: int, people: int) -> NDArray[np.float32]:
+    """Clips (M_i, T_i, V, 3) → (N, people, frames, V, 3), uniform in time from the first frame to the last."""
+    if not keypoints:
+        return np.zeros((0, people, frames, 0, 3), np.float32)
+    return np.stack([sample(k, np.linspace(0, k.shape[1] - 1, frames), people) for k in keypoints])
+
+
+def times(length: int, frames: int, config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:
+    """When to look at a clip of ``length`` frames: ``frames`` times in frames, cut at both ends and unevenly spaced."""
+    part = 1 - config.crop * rng.random()
+    start = rng.uniform(0, 1 - part)
+    u = np.linspace(0, 1, frames)
+    # Monotone as long as the amplitude stays below 1.
+    bend = min(config.speed, 0.9) * rng.uniform(-1, 1) / (2 * np.pi)
+    u = u + bend * np.sin(2 * np.pi * u + rng.uniform(0, 2 * np.pi))
+    u = (u - u[0]) / max(u[-1] - u[0], 1e-9) if frames > 1 else u * 0
+    return (start + part * u) * (length - 1)

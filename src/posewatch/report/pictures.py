@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from posewatch import video
 from posewatch.artifact import Artifact
-from posewatch.pose.draw import overlay
+from posewatch.perception.draw import overlay
 from posewatch.records import Clip, Skeleton
 
 Image = NDArray[np.uint8]

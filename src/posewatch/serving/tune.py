@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.config import canonical, digest
+from posewatch.digests import canonical, digest
 from posewatch.errors import InputError, PosewatchError, ServingError
-from posewatch.precision import Judge
-from posewatch.serving import control, load
-from posewatch.serving.client import OnnxPredictor, TritonPredictor
-from posewatch.serving.client_async import AsyncTritonPredictor
+from posewatch.export.precision import Judge
+from posewatch.inference import triton_admin as control
+from posewatch.inference.predictors import OnnxPredictor, TritonPredictor
+from posewatch.inference.predictors_async import AsyncTritonPredictor
+from posewatch.serving.benchmark import load
 from posewatch.serving.repository import write_repository
 from posewatch.stack.triton import TritonServer
 

@@ -29,7 +29,8 @@ grow under load, and a model's process that reads while it grows is killed, and 
 class TritonServer:
     """A running Triton; ``http``, ``grpc`` and ``metrics`` are its addresses as ``127.0.0.1:port``.
 
-    Models are loaded explicitly (``posewatch.serving.client.load_model``). Use it as a context manager, or ``stop`` it.
+    Models are loaded explicitly (``posewatch.inference.predictors.load_model``). Use it as a context
+    manager, or ``stop`` it.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from posewatch.artifact import Artifact, collect, find, sha256_file
-from posewatch.config import canonical
+from posewatch.digests import canonical
 from posewatch.errors import InputError, StoreError, VideoError
 from posewatch.progress import Progress
 from posewatch.records import Video, video_id

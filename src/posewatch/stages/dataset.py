@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from posewatch.artifact import Artifact, Job, produce, walk
-from posewatch.config import DatasetConfig, LabelConfig, canonical
+from posewatch.config import DatasetConfig, LabelConfig
+from posewatch.datasets.split import split_by_group
+from posewatch.digests import canonical
 from posewatch.errors import LabelError
-from posewatch.recognition.dataset import ClipSet, split_by_group
-from posewatch.stages.label import labels_of
-from posewatch.stages.pose import skeletons_of
+from posewatch.stages.contents import labels_of, skeletons_of
 from posewatch.store import ObjectStore
 
 PARTS = ("train", "validation", "test")
@@ -98,19 +97,3 @@ def dataset(
         (folder / "dataset.json").write_text(canonical(about) + "\n", encoding="utf-8")
 
     return produce(store, job, make)
-
-
-def read(artifact: Artifact, part: str) -> ClipSet:
-    """One part ("train", "validation" or "test") of a dataset."""
-    about = artifact.json("dataset.json")
-    rows = [row for row in artifact.lines("clips.jsonl") if row["part"] == part]
-    with np.load(io.BytesIO(artifact.read("skeletons.npz"))) as arrays:
-        return ClipSet(
-            keypoints=tuple(arrays[row["clip"]] for row in rows),
-            labels=np.array([about["classes"].index(row["label"]) for row in rows], np.int64),
-            classes=tuple(about["classes"]),
-            ids=tuple(row["clip"] for row in rows),
-            groups=tuple(row["video"] for row in rows),
-            fps=about["fps"],
-            layout=about["layout"],
-        )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
-from posewatch.artifact import MANIFEST, Artifact, get
+from posewatch.artifact import Artifact, get
 from posewatch.config import RobustnessConfig, ServingConfig
-from posewatch.errors import ConfigError, InputError, ServingError, StackError
-from posewatch.kube.gates import ancestor, judge, require
+from posewatch.deploy.embedded import deploy_embedded
+from posewatch.deploy.gates import ancestor, judge, require
+from posewatch.errors import ConfigError, InputError, ServingError
 from posewatch.progress import Progress
 from posewatch.store import ObjectStore
 
 if TYPE_CHECKING:
-    from posewatch.kube.rollout import Rollout
-    from posewatch.kube.service import Release
+    from posewatch.deploy.rollout import Rollout
+    from posewatch.deploy.service import Release
 
 
 def deploy(
@@ -43,7 +43,7 @@ def deploy(
         if config.target == "embedded":
             if percent not in (None, 100):
                 raise InputError("the embedded Triton shares no traffic: --canary-percent needs serving.target=kserve")
-            endpoint = _embedded(model, config.name)
+            endpoint = deploy_embedded(model, config.name)
         elif config.target == "kserve":
             where = rollout(model.store, config, force=force, smoke=smoke, smoke_url=smoke_url, progress=progress)
             share = config.canary_percent if percent is None else percent
@@ -64,7 +64,7 @@ def rollout(
     progress: Progress | None = None,
 ) -> Rollout:
     """The service that ``config`` names, with the smoke test of this store's models."""
-    from posewatch.kube.rollout import Rollout
+    from posewatch.deploy.rollout import Rollout
 
     test = (lambda endpoint, asked: smoke_release(store, endpoint, asked, config.smoke_clips)) if smoke else None
     return Rollout(store, config, test, smoke_url, force=force, progress=progress)
@@ -72,7 +72,7 @@ def rollout(
 
 def release(model: Artifact) -> Release:
     """What a rollout needs to know of a published version."""
-    from posewatch.kube.service import Release
+    from posewatch.deploy.service import Release
 
     return Release(model.prefix.rsplit("/", 1)[1], f"{model.uri}/", model.digest)
 
@@ -82,7 +82,7 @@ def smoke_release(store: ObjectStore, endpoint: str, asked: Release, limit: int)
 
     Raises ServingError for other answers, and for a version that has changed in the store since it was deployed.
     """
-    from posewatch.stages.check import compare
+    from posewatch.stages.smoke_test import compare
 
     model = get(store, asked.uri)
     if asked.digest and model.digest != asked.digest:
@@ -94,37 +94,3 @@ def smoke_release(store: ObjectStore, endpoint: str, asked: Release, limit: int)
             " it by `posewatch publish`, or leave the test out with --skip-smoke-test)"
         )
     return compare(endpoint, data, onnx, limit)
-
-
-def _embedded(model: Artifact, name: str) -> str:
-    from posewatch import stack
-    from posewatch.serving import client
-
-    info = stack.current()
-    if info is None:
-        raise StackError("the embedded Triton is not running: start it with `posewatch up`")
-    endpoint = f"grpc://{info.triton_grpc}/{name}"
-    stamp = info.model_repository / name / MANIFEST
-    if stamp.is_file() and stamp.read_text() == model.digest and client.model_ready(info.triton_grpc, name):
-        return endpoint
-    new, old = info.model_repository / f".{name}.new", info.model_repository / f".{name}.old"
-    for folder in (new, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    model.fetch_all(new)
-    (new / name / MANIFEST).write_text(model.digest)
-    here = info.model_repository / name
-    if here.exists():
-        here.rename(old)
-    (new / name).rename(here)
-    try:
-        client.load_model(info.triton_grpc, name)
-    except ServingError:
-        shutil.rmtree(here)
-        if old.exists():
-            old.rename(here)
-            client.load_model(info.triton_grpc, name)
-        raise
-    finally:
-        for folder in (new, old):
-            shutil.rmtree(folder, ignore_errors=True)
-    return endpoint

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 
 from posewatch.artifact import Artifact, Job, produce
-from posewatch.config import ServingConfig, canonical
+from posewatch.config import ServingConfig
+from posewatch.digests import canonical
 from posewatch.progress import Progress
 from posewatch.store import ObjectStore
-
-OPTIONS = (
-    "name", "max_batch", "queue_delay_us", "instances", "max_queue", "queue_timeout_us", "device", "threads",
-    "warm_up", "accelerator", "precision",
-)  # fmt: skip
-"""The values of the configuration that the model repository depends on."""
 
 
 def export(store: ObjectStore, checkpoint: Artifact, config: ServingConfig) -> Artifact:
@@ -23,33 +17,12 @@ def export(store: ObjectStore, checkpoint: Artifact, config: ServingConfig) -> A
     job = Job("onnx", "", {"opset": config.opset}, (checkpoint,))
 
     def make(folder: Path) -> None:
-        from posewatch.export import export as convert
+        from posewatch.export.onnx import export as convert
 
         with Progress("export", 1, "model") as progress, tempfile.TemporaryDirectory() as temp:
             path = checkpoint.fetch("checkpoint.pt", Path(temp))
             report = convert(path, folder / "model.onnx", opset=config.opset, lineage=checkpoint.digest)
             (folder / "export.json").write_text(canonical(report) + "\n", encoding="utf-8")
             progress.advance()
-
-    return produce(store, job, make)
-
-
-def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig) -> Artifact:
-    """Write one immutable version, ``models/<name>/<version>/<name>/{config.pbtxt,1/model.onnx}``.
-
-    The prefix is the root of a model repository, as KServe's ``storageUri`` wants it.
-    """
-    told = {k: v for k, v in dataclasses.asdict(config).items() if k in OPTIONS}
-    job = Job("models", config.name, told, (onnx,))
-
-    def make(folder: Path) -> None:
-        from posewatch.serving.repository import write_repository
-
-        with tempfile.TemporaryDirectory() as temp:
-            write_repository(
-                onnx.fetch("model.onnx", Path(temp)),
-                folder,
-                **told,
-            )
 
     return produce(store, job, make)

@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from posewatch.artifact import Artifact, Job, collect, find, produce, sha256_file
-from posewatch.config import canonical
-from posewatch.errors import InputError, NotFound, VideoError
+from posewatch.digests import canonical
+from posewatch.errors import NotFound, VideoError
 from posewatch.progress import Progress
 from posewatch.records import Video, video_id
 from posewatch.store import ObjectStore, open_store
-
-SUFFIXES = (
-    ".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".3gp",
-    ".flv", ".vob", ".h264", ".264", ".hevc", ".h265", ".265", ".mjpeg", ".mjpg", ".dav",
-)  # fmt: skip
+from posewatch.video.files import find_videos
 
 
 @contextmanager
@@ -42,22 +38,6 @@ def local(source: str) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             store.fetch(item.key, path)
         yield Path(temp) / Path(key).name if len(found) == 1 and found[0].key == key else Path(temp)
-
-
-def find_videos(root: Path) -> list[tuple[str, Path]]:
-    """(name, path) of every video below a folder, sorted by name; a name is the path within the folder."""
-    if root.is_file():
-        return [(root.name, root)]
-    if not root.is_dir():
-        raise InputError(f"no such file or folder: {root} (give a video, a folder of videos, or an s3:// URI)")
-    found = [
-        (p.relative_to(root).as_posix(), p)
-        for p in sorted(root.rglob("*"))
-        if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
-    ]
-    if not found:
-        raise InputError(f"no videos in {root} (looked for {' '.join(SUFFIXES)})")
-    return found
 
 
 def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) -> Artifact:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from posewatch.artifact import Artifact, Job, collect, members
-from posewatch.config import MaskConfig, canonical
+from posewatch.config import MaskConfig
+from posewatch.digests import canonical
+from posewatch.stages.contents import row_of
 from posewatch.stages.parallel import each
 from posewatch.store import ObjectStore
 
@@ -15,7 +16,7 @@ from posewatch.store import ObjectStore
 def _make(job: Job, config: MaskConfig, folder: Path, workers: int = 1) -> None:
     import tempfile
 
-    from posewatch.masking.mask import mask_video
+    from posewatch.perception.masking import mask_video
 
     raw = job.parents[0]
     name = next(n for n in raw.files if n.startswith("video.") and n != "video.json")
@@ -26,7 +27,7 @@ def _make(job: Job, config: MaskConfig, folder: Path, workers: int = 1) -> None:
 
 def mask(store: ObjectStore, raw: Artifact, config: MaskConfig) -> Artifact:
     """Mask every video of a raw set; returns the set of ``masked.mp4``, ``detections.npz`` and ``report.json``."""
-    from posewatch.masking import weights_of
+    from posewatch.perception.networks import weights_of
 
     rows = members(raw)
     weights = weights_of(config)
@@ -37,8 +38,3 @@ def mask(store: ObjectStore, raw: Artifact, config: MaskConfig) -> Artifact:
     return collect(
         store, "mask", [row_of(row) for row, _ in rows], each(store, "mask", jobs, names, config, _make, share=True)
     )
-
-
-def row_of(row: dict[str, Any]) -> dict[str, Any]:
-    """What a set's row hands on to the next set: the video and its names."""
-    return {"video": row["video"], "names": row["names"]}

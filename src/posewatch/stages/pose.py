@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import tempfile
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from posewatch.artifact import Artifact, Job, collect, get, members, produce
-from posewatch.config import PoseConfig, canonical
-from posewatch.masking.storage import DETECTIONS, read_detections, write_detections
-from posewatch.records import Detections, Skeleton
-from posewatch.stages.mask import row_of
+from posewatch.config import PoseConfig
+from posewatch.digests import canonical
+from posewatch.perception.storage import DETECTIONS, read_detections, write_detections
+from posewatch.records import Detections
+from posewatch.stages.contents import clips_of, row_of
 from posewatch.stages.parallel import each
-from posewatch.stages.split import clips_of
 from posewatch.store import ObjectStore
 
 POSES = "poses.npz"
 
 
 def _make(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None:
-    from posewatch.pose.extract import follow, skeleton
+    from posewatch.perception.skeletons import follow, skeleton
 
     clips, masked = job.parents[:2]
     report = masked.json("report.json")
@@ -55,7 +53,7 @@ def _stored(masked: Artifact, config: PoseConfig) -> list[Detections] | None:
 
 def _poses(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str, str]], workers: int) -> Artifact:
     """All that the network sees in the frames of one video, kept for whatever clips and settings come later."""
-    from posewatch.pose.extract import check, estimate_video
+    from posewatch.perception.skeletons import check, estimate_video
 
     check(config)
     store = masked.store
@@ -79,10 +77,10 @@ def _poses(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str, st
 
 def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
     """Skeletons of every clip of a set; returns the set of skeletons (``skeletons.npz``: clip id → (M, T, V, 3))."""
-    from posewatch.pose import weights_of
+    from posewatch.perception.networks import pose_weights_of
 
     rows = members(clips)
-    weights = weights_of(config)
+    weights = pose_weights_of(config)
     # where it ran changes nothing that the stage promises
     about = {k: v for k, v in dataclasses.asdict(config).items() if k != "device"}
     jobs = []
@@ -93,11 +91,3 @@ def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
     return collect(
         store, "pose", [row_of(row) for row, _ in rows], each(store, "pose", jobs, names, config, _make, share=True)
     )
-
-
-def skeletons_of(artifact: Artifact, only: Collection[str] | None = None) -> dict[str, Skeleton]:
-    """Clip id → skeleton, of one video; of the clips ``only``."""
-    about = artifact.json("skeletons.json")
-    about.pop("persons")
-    with np.load(io.BytesIO(artifact.read("skeletons.npz"))) as arrays:
-        return {name: Skeleton(arrays[name], **about) for name in arrays.files if only is None or name in only}

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from posewatch.artifact import Artifact, Job, collect, members
 from posewatch.records import Skeleton
-from posewatch.stages.mask import row_of
+from posewatch.stages.contents import clips_of, row_of, skeletons_of
 from posewatch.stages.parallel import each
-from posewatch.stages.pose import skeletons_of
-from posewatch.stages.split import clips_of
 from posewatch.store import ObjectStore
 
 SIDE = 320

@@ -9,8 +9,7 @@ from typing import Any
 from posewatch import lineage
 from posewatch.artifact import Artifact, Job, get, members, produce
 from posewatch.progress import Progress
-from posewatch.stages.pose import skeletons_of
-from posewatch.stages.split import clips_of
+from posewatch.stages.contents import clips_of, skeletons_of
 from posewatch.store import ObjectStore
 
 

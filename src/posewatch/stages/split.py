@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from posewatch.artifact import Artifact, Job, collect, members
-from posewatch.config import SplitConfig, canonical
+from posewatch.config import SplitConfig
+from posewatch.digests import canonical
 from posewatch.records import Clip, clip_id
-from posewatch.stages.mask import row_of
+from posewatch.stages.contents import row_of
 from posewatch.stages.parallel import each
 from posewatch.store import ObjectStore
 
@@ -52,8 +53,3 @@ def split(store: ObjectStore, masked: Artifact, config: SplitConfig) -> Artifact
     jobs = [Job("clips", row["video"], dataclasses.asdict(config), (artifact,)) for row, artifact in rows]
     names = [row["names"][0] for row, _ in rows]
     return collect(store, "split", [row_of(row) for row, _ in rows], each(store, "split", jobs, names, config, _make))
-
-
-def clips_of(artifact: Artifact) -> list[Clip]:
-    """The clips of one video."""
-    return [Clip(**row) for row in artifact.lines("clips.jsonl")]

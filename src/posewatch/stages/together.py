@@ -15,8 +15,8 @@ from typing import Any
 
 from posewatch.artifact import Artifact, Job, find, get, publish, sha256_file
 from posewatch.config import TrainConfig
-from posewatch.recognition import parallel
-from posewatch.recognition.tracking import Tracker
+from posewatch.recognition import distributed as parallel
+from posewatch.recognition.training.mlflow import Tracker
 from posewatch.stages.train import run
 from posewatch.store import ObjectStore
 

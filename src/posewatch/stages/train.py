@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from posewatch.artifact import Artifact, Job, produce
-from posewatch.config import RobustnessConfig, TrainConfig, TrainerConfig, canonical
-from posewatch.progress import Progress
-from posewatch.stages.dataset import read
+from posewatch.config import TrainConfig, TrainerConfig
+from posewatch.stages.contents import read
 from posewatch.store import ObjectStore
 
 if TYPE_CHECKING:
-    from posewatch.recognition.tracking import Tracker
+    from posewatch.recognition.training.mlflow import Tracker
 
 
 def home() -> Path:
@@ -52,11 +50,11 @@ def run(
     """Train into ``folder``, or go on with what is there. ``around`` wraps the tracker that is told of every epoch."""
     # threads that spin while they wait make training several times slower as soon as anything else runs
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from posewatch.recognition import parallel
-    from posewatch.recognition.fit import fit
-    from posewatch.recognition.split import HoldOut
-    from posewatch.recognition.tracking import FilesOnly, open_tracker
-    from posewatch.recognition.training import plain
+    from posewatch.datasets.split import HoldOut
+    from posewatch.recognition import distributed as parallel
+    from posewatch.recognition.training.holdout import fit
+    from posewatch.recognition.training.mlflow import FilesOnly, open_tracker
+    from posewatch.recognition.training.trainer import plain
 
     known, unseen = read(dataset, "train"), read(dataset, "validation")
     n, m = len(known), len(unseen)
@@ -71,36 +69,3 @@ def run(
     if parallel.writer():
         for name in filter(None, how.names):
             shutil.rmtree(folder / name)
-
-
-def evaluate(
-    store: ObjectStore, dataset: Artifact, checkpoint: Artifact, robustness: RobustnessConfig | None = None
-) -> Artifact:
-    """Measure a checkpoint on the test part; writes ``metrics.json`` and plots, with classical baselines beside it.
-
-    With ``robustness.draws`` it writes ``robustness.json`` and ``robustness.png``, too.
-    """
-    draws = robustness.draws if robustness else 0
-    job = Job("evaluations", "", {"robustness_draws": draws} if draws else {}, (dataset, checkpoint), revision=2)
-
-    def make(folder: Path) -> None:
-        from posewatch.recognition import robustness as robust
-        from posewatch.recognition.evaluation import evaluate as measure
-        from posewatch.recognition.evaluation import plots
-        from posewatch.recognition.fit import curve
-        from posewatch.recognition.training import load_checkpoint
-
-        with tempfile.TemporaryDirectory() as temp:
-            recogniser = load_checkpoint(checkpoint.fetch("checkpoint.pt", Path(temp)))
-        count = 1 + (robust.steps(recogniser, draws) if draws else 0)
-        with Progress("evaluate", count, "scoring") as progress:
-            test_set, train_set = read(dataset, "test"), read(dataset, "train")
-            metrics = measure(recogniser, test_set, train_set=train_set)
-            history = curve(checkpoint.lines("history.jsonl"))
-            (folder / "metrics.json").write_text(canonical(metrics) + "\n", encoding="utf-8")
-            plots(metrics, history, folder)
-            progress.advance()
-            if draws:
-                robust.robustness(recogniser, test_set, folder, train_set=train_set, draws=draws, progress=progress)
-
-    return produce(store, job, make)

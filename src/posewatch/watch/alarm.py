@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from posewatch.errors import ConfigError
-from posewatch.recognition.alarms import Hysteresis
+from posewatch.recognition.events.alarms import Hysteresis
 
 
 @dataclass(frozen=True)

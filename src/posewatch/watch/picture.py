@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import ConfigError
-from posewatch.masking.detector import Image
-from posewatch.pose.draw import COLOURS, overlay
+from posewatch.perception.draw import COLOURS, overlay
+from posewatch.perception.ports import Image
 from posewatch.watch.scene import Seen
 
 PRIVACY = ("none", "blur", "skeleton")

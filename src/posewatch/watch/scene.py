@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.config import PoseConfig
-from posewatch.masking.detector import Image
-from posewatch.masking.tracks import Tracker
-from posewatch.pose.estimator import PoseEstimator
-from posewatch.pose.tracking import track
+from posewatch.perception.ports import Image, PoseEstimator
+from posewatch.perception.tracking.identities import track
+from posewatch.perception.tracking.tracker import Tracker
 from posewatch.records import Detections
 
 MOST = 12

@@ -137,7 +137,7 @@ class Supervised:
     def command(self) -> list[str]:
         """The address goes by the environment: a command line can be read by everybody on the machine."""
         config = self._config
-        told = [sys.executable, "-m", "posewatch.cli", "watch", f"env:{_ADDRESS}", "--model", config.model]
+        told = [sys.executable, "-m", "posewatch.cli.main", "watch", f"env:{_ADDRESS}", "--model", config.model]
         told += ["--name", self.camera.name, "--out", str(self.folder), "--status", str(self.folder / "status.json")]
         told += ["--config", config.config, "--privacy", config.privacy]
         for override in config.set:

@@ -14,9 +14,9 @@ import numpy as np
 
 from posewatch.config import PoseConfig
 from posewatch.errors import ConfigError, InputError, ServingError
-from posewatch.pose.estimator import PoseEstimator
-from posewatch.recognition.alarms import Hysteresis
-from posewatch.recognition.dataset import resample
+from posewatch.perception.ports import PoseEstimator
+from posewatch.recognition.events.alarms import Hysteresis
+from posewatch.recognition.sampling import resample
 from posewatch.watch.alarm import Change, LiveAlarm
 from posewatch.watch.picture import State, clock
 from posewatch.watch.scene import Scene, Seen

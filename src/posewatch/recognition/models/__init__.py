@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
+from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError
-from posewatch.layouts import Layout
 from posewatch.recognition.models.aagcn import AAGCN
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.ctrgcn import CTRGCN
-from posewatch.recognition.models.protogcn import ProtoGCN
+from posewatch.recognition.models.protogcn.network import ProtoGCN
 from posewatch.recognition.models.stgcn import STGCN
 from posewatch.recognition.models.stgcnpp import STGCNpp
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posewatch.layouts import Layout
-from posewatch.recognition.graph import adjacency
+from posewatch.datasets.layouts import Layout
+from posewatch.recognition.models.graph import adjacency
 from posewatch.recognition.models.layers import Block, GraphNetwork, normed, over_time, side_by_side, stages
 
 KERNEL = 9

@@ -1,0 +1,1 @@
+"""Every benchmark: ``posewatch bench NAME``."""

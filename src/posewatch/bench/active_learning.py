@@ -1,0 +1,199 @@
+"""How many labels the uncertain-first queue saves: a simulated labeler on a labelled file of skeletons.
+
+    python -m posewatch.bench.active_learning --annotations FILE.pkl --out build/bench-labeling
+
+Each seed holds out a quarter of the groups of people. From ten labelled clips on, a classifier (logistic regression on
+statistics of the poses, see ``recognition.baselines``) is fitted anew after every page of ten labels; the next ten come
+by chance, or by ``active.order``. The labeler answers with the truth. Both queues begin with the same ten clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.datasets import layouts
+from posewatch.errors import InputError, PosewatchError
+from posewatch.labels.active import order, uncertainty
+
+FIRST, STEP, POOL = 10, 10, 3
+WITHIN = 0.01
+"""How near to the F1 with all labels is as good (a share of 1: one point)."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """F1 on the held-out people after each number of labels, and with all of them."""
+
+    labels: tuple[int, ...]
+    f1: tuple[float, ...]
+    full: float
+
+
+class _Model:
+    """A cheap model with probabilities and an embedding: what is asked of it is the order of the queue."""
+
+    def __init__(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        self.scaler = StandardScaler().fit(features)
+        self.model = LogisticRegression(C=0.02, max_iter=3000, class_weight="balanced")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.model.fit(self.scaler.transform(features), labels)
+
+    def ask(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        scaled = self.scaler.transform(features)
+        return self.model.predict_proba(scaled), scaled
+
+    def f1(self, features: NDArray[np.float32], truth: NDArray[np.int64], positive: int) -> float:
+        called = self.model.predict(self.scaler.transform(features)) == positive
+        real = truth == positive
+        return float(2 * (called & real).sum() / max(1, called.sum() + real.sum()))
+
+
+def simulate(
+    features: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[Any], positive: int, seed: int
+) -> dict[str, Curve]:
+    """Curves of the ``random`` and the ``uncertain`` queue, for features (N, F) of clips with labels (N,)."""
+    chance = np.random.default_rng(seed)
+    names = np.array(sorted(set(groups)))
+    held = set(chance.permutation(names)[: max(1, len(names) // 4)])
+    test = np.array([group in held for group in groups])
+    pool = chance.permutation(np.flatnonzero(~test))
+    start = _both_classes(labels, pool)
+    full = _Model(features[pool], labels[pool]).f1(features[test], labels[test], positive)
+    out = {}
+    for queue in ("random", "uncertain"):
+        labelled, sizes, scores = list(pool[:start]), [], []
+        while True:
+            model = _Model(features[labelled], labels[labelled])
+            sizes.append(len(labelled))
+            scores.append(model.f1(features[test], labels[test], positive))
+            known = set(labelled)
+            rest = np.array([i for i in pool if i not in known])
+            if not len(rest):
+                break
+            if queue == "random":
+                chosen = rest[:STEP]
+            else:
+                p, embedding = model.ask(features[rest])
+                chosen = rest[order(uncertainty(p), embedding, batch=STEP, pool=POOL)[:STEP]]
+            labelled += list(chosen)
+        out[queue] = Curve(tuple(sizes), tuple(scores), full)
+    return out
+
+
+def _both_classes(labels: NDArray[np.int64], pool: NDArray[np.int64]) -> int:
+    wanted = set(labels[pool])
+    for start in range(FIRST, len(pool) + 1):
+        if set(labels[pool[:start]]) == wanted:
+            return start
+    raise InputError("the clips to learn from are all of one class")
+
+
+def summary(runs: list[dict[str, Curve]]) -> dict[str, Any]:
+    """Mean curves over the seeds, and the labels each queue needs to come within a point of all labels.
+
+    Seeds differ in the number of clips: curves are compared at shares of the pool, in steps of 2 %.
+    """
+    shares = np.arange(0.04, 1.0001, 0.02)
+    told: dict[str, Any] = {"seeds": len(runs), "shares": [round(float(s), 2) for s in shares], "within": WITHIN}
+    told["full_f1"] = round(float(np.mean([run["random"].full for run in runs])), 4)
+    told["clips"] = [run["random"].labels[-1] for run in runs]
+    for queue in ("random", "uncertain"):
+        rows = np.array([np.interp(shares * run[queue].labels[-1], run[queue].labels, run[queue].f1) for run in runs])
+        mean = rows.mean(0)
+        reached = np.flatnonzero(mean >= told["full_f1"] - WITHIN)
+        told[queue] = {
+            "f1": [round(float(v), 4) for v in mean],
+            "std": [round(float(v), 4) for v in rows.std(0)],
+            "share_needed": round(float(shares[reached[0]]), 2) if len(reached) else None,
+            "f1_at_half": round(float(mean[np.searchsorted(shares, 0.5 - 1e-9)]), 4),
+        }
+    return told
+
+
+def plot(told: dict[str, Any], path: Path) -> None:
+    """F1 against the share of clips that are labelled."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.6), dpi=140, layout="constrained")
+    axes = figure.add_subplot()
+    x = 100 * np.array(told["shares"])
+    for queue, colour, name in (("random", "#64748b", "by chance"), ("uncertain", "#2563eb", "least sure first")):
+        mean, std = np.array(told[queue]["f1"]), np.array(told[queue]["std"])
+        axes.plot(x, mean, color=colour, lw=2.2, label=name)
+        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.13, lw=0)
+        if told[queue]["share_needed"]:
+            axes.axvline(100 * told[queue]["share_needed"], color=colour, lw=1, ls=":")
+    axes.axhline(told["full_f1"], color="#d6404f", lw=1.2, ls="--", label="all labels")
+    axes.set(xlabel="labelled clips (% of all)", ylabel="F1 on people never seen", xlim=(0, 100), ylim=(0.6, 1))
+    axes.set_title(f"Labels needed, mean and spread over {told['seeds']} seeds", loc="left", fontsize=11)
+    axes.legend(frameon=False, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.2)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def run(annotations: Path, out: Path, seeds: int = 5, frames: int = 20) -> dict[str, Any]:
+    """Simulate, write ``bench.json`` and ``bench.png`` to ``out``, and return what the former holds."""
+    from posewatch.datasets.pyskl import read_pyskl
+    from posewatch.recognition.evaluation.baselines import pose_statistics
+    from posewatch.recognition.sampling import resample
+    from posewatch.recognition.training.experiment import positive_of
+
+    clips, _ = read_pyskl(annotations)
+    layout = layouts.get(clips.layout)
+    features = pose_statistics(resample(clips.keypoints, frames, 2), layout)
+    positive = clips.classes.index(positive_of(clips.classes) or clips.classes[-1])
+    groups = np.array(clips.groups)
+    told = summary([simulate(features, clips.labels, groups, positive, seed) for seed in range(seeds)])
+    told["annotations"] = annotations.name
+    out.mkdir(parents=True, exist_ok=True)
+    plot(told, out / "bench.png")
+    partial = out / ".bench.json.part"
+    partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    partial.replace(out / "bench.json")
+    return told
+
+
+def table(told: dict[str, Any]) -> str:
+    """What a person wants to see first."""
+    lines = [f"F1 with all labels {told['full_f1']:.3f} (mean of {told['seeds']} seeds, {told['annotations']})"]
+    lines.append(f"{'queue':<18}{'F1 at half':>12}{'share of the labels for F1 within a point of all':>52}")
+    for queue, name in (("random", "by chance"), ("uncertain", "least sure first")):
+        share = told[queue]["share_needed"]
+        lines.append(f"{name:<18}{told[queue]['f1_at_half']:>12.3f}{'-' if share is None else f'{share:.0%}':>52}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The benchmark as a command; returns 1 when the queue needs more than half of the labels."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--annotations", type=Path, required=True, help="labelled skeletons, as pyskl writes them")
+    parser.add_argument("--out", type=Path, default=Path("build/bench-labeling"))
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args(argv)
+    try:
+        told = run(args.annotations, args.out, args.seeds)
+    except PosewatchError as error:
+        print(f"bench-labeling: {error}", file=sys.stderr)
+        return error.exit_code
+    print(table(told))
+    print(f"written to {args.out}/bench.json and bench.png")
+    needed = told["uncertain"]["share_needed"]
+    return 0 if needed is not None and needed <= 0.5 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

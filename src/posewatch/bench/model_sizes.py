@@ -1,0 +1,100 @@
+"""How large the networks are: parameters, and multiply-accumulates of one clip.
+
+``python -m posewatch.bench.model_sizes`` prints the table of docs/models.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from posewatch.datasets import layouts
+from posewatch.datasets.layouts import Layout
+from posewatch.recognition.models import BUILDERS, build, ctrgcn, stgcn
+from posewatch.recognition.models.base import Network
+from posewatch.recognition.models.protogcn import network as protogcn
+
+CLASSES, PEOPLE, FRAMES = 2, 2, 100
+"""What the table is counted for."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """``parameters``, those of them that serving needs, and multiply-accumulates of a clip in eval mode.
+
+    ``published_macs`` is what the same clip costs in the order of operations of the published code. They count as
+    convolutions and matrix products; norms, activations and sums are left out, as they are in the papers.
+    """
+
+    parameters: int
+    serving_parameters: int
+    macs: int
+    published_macs: int
+
+
+def measure(network: Network, joints: int, people: int = PEOPLE, frames: int = FRAMES, in_channels: int = 3) -> Size:
+    """The size of ``network`` for one clip of ``people`` persons and ``frames`` frames; it is trimmed afterwards."""
+    parameters = sum(p.numel() for p in network.parameters())
+    saved = 0
+    if isinstance(network, protogcn.ProtoGCN) and network.prototypes is not None:
+        # The published code rebuilds the graph in inference, too: three 1x1 convolutions of V * V tokens.
+        saved += joints**2 * sum(p.numel() for p in network.prototypes.parameters() if p.dim() > 1)
+    network.eval().trim()
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        nonlocal saved
+        saved += _saved(module, inputs[0], output)
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, people, frames, joints, in_channels))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    macs = counter.get_total_flops() // 2
+    return Size(parameters, sum(p.numel() for p in network.parameters()), macs, macs + saved)
+
+
+def _saved(module: nn.Module, x: Tensor, y: Any) -> int:
+    """What the published code multiplies more than ``module`` does from ``x`` (B, C, T, V) to ``y``, at equal maths."""
+    if isinstance(module, stgcn.SubsetConvolution):
+        # The graph on the channels that go in, not on those that come out.
+        b, c, t, v = x.shape
+        return b * t * v * v * (module.convolve.out_channels - c * module.subsets)
+    if isinstance(module, protogcn.GraphConvolution | ctrgcn.GraphConvolution):
+        # Queries and keys of the mean frame, not the mean of the queries and keys of all frames. (ProtoGCN's x is
+        # (C, B, T, V), so what counts here is only how many numbers x holds.)
+        frames = x.shape[2]
+        return x.numel() // frames * (frames - 1) * (module.query.out_channels + module.key.out_channels)
+    if isinstance(module, protogcn.TemporalConvolution):
+        # The mean joint is taken after the reducing convolutions, not before. In return, the branch that only reduces
+        # runs on the frames that the stride drops, too.
+        c, b, t, v = x.shape
+        last = cast(nn.Conv2d, module.branches[-1])
+        return b * t * c * c - b * (t - y.shape[2]) * (v + 1) * c * last.out_channels
+    return 0
+
+
+def table(layout: Layout | None = None) -> list[str]:
+    """Lines of Markdown: each model at its published width."""
+    layout = layout or layouts.get("coco17")
+    lines = [
+        "| model | parameters | without training-only parts | GMACs | GMACs as published |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name in BUILDERS:
+        size = measure(build(name, layout=layout, classes=CLASSES), len(layout.joints))
+        lines.append(
+            f"| {name} | {size.parameters:,} | {size.serving_parameters:,} "
+            f"| {size.macs / 1e9:.2f} | {size.published_macs / 1e9:.2f} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))

@@ -1,0 +1,202 @@
+"""Quality of masks, skeletons and detections: ``python -m posewatch.bench.perception.quality --out folder``.
+
+Rendered footage has exact truth; real videos of single persons (a folder with GMDCSA24) give the rate of frames in
+which the person is found, with and without hold. Writes quality.json, quality.png, sheet.jpg and quality.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch import video
+from posewatch.bench.perception.accuracy import Picture, Seen, compare, rates, summary, switches
+from posewatch.bench.perception.plot import plot
+from posewatch.config import Experiment, load
+from posewatch.errors import ConfigError, PosewatchError
+from posewatch.footage.make import FootageVideo, make_footage
+from posewatch.footage.truth import read_truth
+from posewatch.perception.draw import overlay
+from posewatch.perception.masking import MaskedFrame, mask_frames
+from posewatch.perception.networks import build_estimator
+from posewatch.perception.tracking.identities import track
+from posewatch.records import Detections
+
+GOALS = {"mask_iou": 0.80, "pck_0.2_box": 0.90, "real_detected": 0.95}
+"""What the offline default must reach."""
+_SIZES = (0.0, 60.0, 100.0, 150.0, 200.0, 1000.0)
+_SIGHT = (0.0, 0.25, 0.5, 0.75, 0.95, 1.01)
+
+
+def footage(made: Sequence[FootageVideo], config: Experiment) -> tuple[list[Seen], list[Picture], dict[str, Any]]:
+    """Compare every video with its truth; the dict adds how skeletons of masked frames fare, as the pipeline has it."""
+    rows: list[Seen] = []
+    pictures: list[Picture] = []
+    masked_rows: list[Seen] = []
+    changes = masked_changes = 0
+    estimator = build_estimator(config.pose)
+    for one in made:
+        truth = read_truth(one.truth)
+        seen: list[Seen] = []
+        again: list[Detections] = []
+        for masked in mask_frames(one.path, config.mask):
+            t = masked.frame.index
+            if t >= len(truth.masks):
+                break
+            if masked.painted.shape[:2] != truth.masks.shape[2:]:
+                raise ConfigError(f"mask.max_side={config.mask.max_side} is too small: the footage has 480 pixels")
+            shown: NDArray[np.bool_] = np.asarray(masked.painted.any(-1), bool)
+            some, picture = compare(t, truth, masked.persons, masked.masks, shown)
+            seen += some
+            pictures += [picture] if picture else []
+            again.append(estimator.estimate([masked.painted])[0])
+        rows += seen
+        changes += switches(seen)
+        tracked = _tracked(again, config, max(2, truth.masks.shape[1]))
+        skeletons = [r for t, p in enumerate(tracked) for r in compare(t, truth, p)[0]]
+        masked_rows += skeletons
+        masked_changes += switches(skeletons)
+    said = summary(masked_rows, [], masked_changes)
+    kept = ("pck_0.2_box", "pck_0.2_torso", "oks", "detected", "id_switches")
+    return rows, pictures, {"figures": summary(rows, pictures, changes), "masked_skeletons": {k: said[k] for k in kept}}
+
+
+def _tracked(frames: Sequence[Detections], config: Experiment, people: int) -> Iterator[Detections]:
+    """Per frame the persons of the tracked skeleton, numbered by their place m."""
+    keypoints = track([_strong(f, config.pose.min_score) for f in frames], people, config.pose.hold)
+    for t in range(keypoints.shape[1]):
+        present = np.flatnonzero((keypoints[:, t, :, 2] > 0).any(-1))
+        points = keypoints[present, t]
+        boxes = np.zeros((len(present), 4), np.float32)
+        for i, person in enumerate(points):
+            sure = person[person[:, 2] > 0.1, :2] if (person[:, 2] > 0.1).any() else person[:, :2]
+            boxes[i] = *sure.min(0), *sure.max(0)
+        yield Detections(boxes, points[..., 2].mean(-1), points, present.astype(np.int64))
+
+
+def _strong(found: Detections, least: float) -> Detections:
+    return found.pick(np.flatnonzero(found.scores >= least).tolist())
+
+
+def real(folder: Path, config: Experiment, sheet: list[Any]) -> list[dict[str, Any]]:
+    """How many frames of each video of one person show somebody: found by the detector, and shown thanks to hold."""
+    rows = []
+    for path in sorted(folder.glob("*.mp4")):
+        found = shown = count = 0
+        kept: list[MaskedFrame] = []
+        for masked in mask_frames(path, config.mask):
+            count += 1
+            found += len(masked.persons) > 0
+            shown += bool(masked.visible.any())
+            kept.append(masked) if masked.frame.index % 8 == 0 else None
+        rows.append({"video": path.name, "frames": count, "detected": found / count, "shown": shown / count})
+        for masked in (kept[len(kept) // 4], kept[-2 if len(kept) > 1 else -1]):
+            sheet += [masked.frame.image, _drawn(masked)]
+    return rows
+
+
+def _drawn(masked: MaskedFrame) -> Any:
+    points = masked.persons.keypoints
+    return masked.painted if points is None else overlay(masked.painted, points)
+
+
+def run(out: Path, config: Experiment, videos: int, seconds: float, seed: int, clips: Path | None) -> dict[str, Any]:
+    """Measure, and write the report into ``out``; returns what quality.json holds."""
+    out.mkdir(parents=True, exist_ok=True)
+    made = make_footage(out / "footage", videos=videos, seconds=seconds, seed=seed, fps=config.mask.fps)
+    rows, pictures, report = footage(made, config)
+    sheet: list[Any] = []
+    about = {"videos": videos, "seconds": seconds, "seed": seed, "detector": config.mask.detector}
+    report = {"about": {**about, "segmenter": config.mask.segmenter, "estimator": config.pose.estimator}, **report}
+    report["by_height"] = rates(rows, [r.height for r in rows], _SIZES)
+    report["by_sight"] = rates(rows, [r.sight for r in rows], _SIGHT)
+    if clips is not None:
+        each = real(clips, config, sheet)
+        frames = sum(r["frames"] for r in each)
+        total = {k: round(sum(r[k] * r["frames"] for r in each) / frames, 4) for k in ("detected", "shown")}
+        report["real"] = {"frames": frames, **total, "videos": each}
+    report["goals"] = goals(report)
+    _write(out / "quality.json", (json.dumps(report, indent=1) + "\n").encode())
+    plot(rows, pictures, report, out / "quality.png")
+    if sheet:
+        video.save_image(out / "sheet.jpg", video.contact_sheet(sheet, 8))
+    _write(out / "quality.html", _page(report, out).encode())
+    return report
+
+
+def goals(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each goal with what was reached."""
+    reached = {k: report["figures"].get(k) for k in GOALS}
+    reached["real_detected"] = report["real"]["detected"] if "real" in report else None
+    return {
+        k: {"goal": g, "reached": reached[k], "met": reached[k] is not None and reached[k] >= g}
+        for k, g in GOALS.items()
+    }
+
+
+def _page(report: dict[str, Any], out: Path) -> str:
+    def table(values: dict[str, Any]) -> str:
+        return "<table>" + "".join(f"<tr><td>{k}</td><td>{v}</td></tr>" for k, v in values.items()) + "</table>"
+
+    def image(name: str) -> str:
+        if not (out / name).is_file():
+            return ""
+        kind = "png" if name.endswith("png") else "jpeg"
+        data = base64.b64encode((out / name).read_bytes()).decode()
+        return f'<img src="data:image/{kind};base64,{data}" alt="{name}">'
+
+    met = {
+        k: f"{v['reached']} (goal {v['goal']}: {'met' if v['met'] else 'not met'})" for k, v in report["goals"].items()
+    }
+    tables = "".join(f"<h2>{k}</h2>{table(report[k])}" for k in ("figures", "masked_skeletons"))
+    style = "body{font:15px sans-serif;margin:2em auto;max-width:70em}td{padding:.1em 1em}img{max-width:100%}"
+    return (
+        f"<!doctype html><meta charset=utf-8><title>Perception</title><style>{style}</style><h1>Perception</h1>"
+        f"<h2>goals</h2>{table(met)}{tables}{image('quality.png')}{image('sheet.jpg')}\n"
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    temp = path.with_name(f".{path.name}.part")
+    temp.write_bytes(data)
+    os.replace(temp, path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="posewatch.bench.perception.quality", description=__doc__.split(":")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--config", default="default")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--videos", type=int, default=22)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--real", type=Path, help="folder with videos of one person each, such as GMDCSA24")
+    args = parser.parse_args(argv)
+    begun = time.monotonic()
+    try:
+        clips = args.real if args.real and args.real.is_dir() else None
+        report = run(args.out, load(args.config, args.set), args.videos, args.seconds, args.seed, clips)
+    except PosewatchError as error:
+        print(f"posewatch: {error}", file=sys.stderr)
+        return error.exit_code
+    for name in ("figures", "masked_skeletons", "real"):
+        if name in report:
+            print(name, json.dumps({k: v for k, v in report[name].items() if k != "videos"}))
+    print("goals", json.dumps(report["goals"]))
+    print(f"{args.out / 'quality.html'} in {time.monotonic() - begun:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""Speed of perception, part by part: ``python -m posewatch.bench.perception.speed --out folder [video]``.
+
+CPU milliseconds per frame say what a part costs, whatever else the machine does; frames per second need a quiet one.
+The offline chain is masking, then skeletons of the masked frames, as the pipeline runs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from posewatch import video, weights
+from posewatch.config import Experiment, load
+from posewatch.errors import PosewatchError
+from posewatch.perception.masking import mask_video
+from posewatch.perception.skeletons import estimate_video
+
+SAMPLE = "sports2d_walk"
+GOALS = {"beside_networks": 0.15, "two_workers": 1.8}
+"""At most this share of the CPU time beside the networks; at least this much faster with two workers."""
+
+
+class Meter:
+    """CPU seconds of the networks' own calls, by kind, while it is entered; the calls run in one thread each."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)
+
+    @contextlib.contextmanager
+    def metered(self) -> Iterator[Meter]:
+        """Meter LiteRT and ONNX Runtime networks within the block."""
+        from posewatch.perception.networks.litert import Network
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._wrapped(Network, "run", "LiteRT networks"))
+            with contextlib.suppress(ImportError):
+                from onnxruntime import InferenceSession
+
+                stack.enter_context(self._wrapped(InferenceSession, "run", "ONNX networks"))
+            yield self
+
+    @contextlib.contextmanager
+    def _wrapped(self, kind: Any, method: str, name: str) -> Iterator[None]:
+        plain = getattr(kind, method)
+
+        def timed(*args: Any, **more: Any) -> Any:
+            begun = time.thread_time()
+            try:
+                return plain(*args, **more)
+            finally:
+                self.seconds[name] += time.thread_time() - begun
+                self.calls[name] += 1
+
+        setattr(kind, method, timed)
+        try:
+            yield
+        finally:
+            setattr(kind, method, plain)
+
+
+def cpu(act: Callable[[], Any]) -> tuple[float, float, Any]:
+    """CPU seconds of this process, wall seconds, and what ``act`` returns."""
+    begun, wall = time.process_time(), time.perf_counter()
+    done = act()
+    return time.process_time() - begun, time.perf_counter() - wall, done
+
+
+def parts(source: Path, config: Experiment) -> dict[str, Any]:
+    """What masking and skeletons cost: CPU ms per frame of each part, and the share that is not the networks'.
+
+    ``start_cpu_s`` is what a process costs once (imports, checking weights, the codecs' tables) and is not in the rest.
+    """
+    with tempfile.TemporaryDirectory(prefix="posewatch-bench-") as temp:
+        out = Path(temp) / "masked.mp4"
+        start, _, _ = cpu(lambda: _start(source, Path(temp), config))
+        mask, pose = Meter(), Meter()
+        with mask.metered():
+            mask_cpu, mask_wall, report = cpu(lambda: mask_video(source, out, config.mask))
+        with pose.metered():
+            pose_cpu, pose_wall, _ = cpu(lambda: estimate_video(out, config.pose))
+        n = report.frames
+        frames = [f.image for f in video.read(out)]
+        decode, _, _ = cpu(lambda: sum(1 for _ in video.read(source, config.mask.fps, config.mask.max_side)))
+        again, _, _ = cpu(lambda: sum(1 for _ in video.read(out)))
+        encode, _, _ = cpu(lambda: _encode(Path(temp) / "again.mp4", frames, config.mask.fps))
+    networks = sum(mask.seconds.values()) + sum(pose.seconds.values())
+    total = mask_cpu + pose_cpu
+    each = {
+        "decode raw": decode, "networks of masking": sum(mask.seconds.values()), "encode masked": encode,
+        "the rest of masking": mask_cpu - decode - encode - sum(mask.seconds.values()),
+        "decode masked": again, "networks of skeletons": sum(pose.seconds.values()),
+        "the rest of skeletons": pose_cpu - again - sum(pose.seconds.values()),
+    }  # fmt: skip
+    return {
+        "frames": n,
+        "start_cpu_s": round(start, 2),
+        "cpu_ms_per_frame": {k: round(1000 * v / n, 2) for k, v in each.items()},
+        "total_cpu_ms_per_frame": round(1000 * total / n, 2),
+        "beside_networks": round(1 - networks / total, 4),
+        "fps_masking": round(n / mask_wall, 2),
+        "fps_skeletons": round(n / pose_wall, 2),
+        "overlap_masking": round(mask_cpu / mask_wall, 2),
+    }
+
+
+def _start(source: Path, folder: Path, config: Experiment) -> None:
+    images = [f.image for f in video.read(source, config.mask.fps, config.mask.max_side, end_s=1 / config.mask.fps)]
+    _encode(folder / "first.mp4", images, config.mask.fps)
+    mask_video(folder / "first.mp4", folder / "first-masked.mp4", config.mask)
+    estimate_video(folder / "first-masked.mp4", config.pose)
+
+
+def _encode(path: Path, frames: Sequence[video.Image], fps: float) -> None:
+    with video.Writer(path, fps, frames[0].shape[1::-1]) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def workers(source: Path, config: Experiment, rounds: int = 1) -> dict[str, Any]:
+    """Seconds of masking and skeletons of one video with one and with two processes, by turns; the best of each.
+
+    The one is kept on one core, as POSEWATCH_WORKERS counts them: decoding and encoding would overlap on the other.
+    ``two_workers_by_cpu`` is what two free cores could give at most, from the CPU seconds spent, on a machine whose
+    cores are busy otherwise.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    best: dict[int, float] = {}
+    spent: dict[int, float] = {}
+    same: set[bytes] = set()
+    with tempfile.TemporaryDirectory(prefix="posewatch-bench-") as temp:
+        for _ in range(rounds):
+            for count in (1, 2):
+                out = Path(temp) / f"masked-{count}.mp4"
+                os.sched_setaffinity(0, cores[:count] if count == 1 else cores)
+                begun, used = time.perf_counter(), _cpu_of_all()
+                mask_video(source, out, config.mask, workers=count)
+                estimate_video(out, config.pose, workers=count)
+                best[count] = min(best.get(count, 1e9), time.perf_counter() - begun)
+                spent[count] = min(spent.get(count, 1e9), _cpu_of_all() - used)
+                same.add(out.read_bytes())
+                os.sched_setaffinity(0, cores)
+    return {
+        "seconds": {str(k): round(v, 2) for k, v in best.items()},
+        "two_workers": round(best[1] / best[2], 2),
+        "two_workers_by_cpu": round(2 * spent[1] / spent[2], 2),
+        "cpu_seconds": {str(k): round(v, 2) for k, v in spent.items()},
+        "load": round(os.getloadavg()[0], 2),
+        "same_bytes": len(same) == 1,
+        "cores": len(cores),
+    }
+
+
+def _cpu_of_all() -> float:
+    """CPU seconds of this process and of its finished children."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def looped(source: Path, out: Path, times: int) -> Path:
+    """A video that shows ``source`` several times over."""
+    frames = [f.image for f in video.read(source, 10, 640)]
+    with video.Writer(out, 10, frames[0].shape[1::-1]) as writer:
+        for _ in range(times):
+            for frame in frames:
+                writer.write(frame)
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="posewatch.bench.perception.speed", description=__doc__.split(":")[0])
+    parser.add_argument("video", nargs="?", type=Path, help="what to measure on (default: a real sample)")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--config", default="default")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--loops", type=int, default=4, help="times that the video is shown to one and two workers")
+    parser.add_argument("--rounds", type=int, default=1)
+    args = parser.parse_args(argv)
+    try:
+        config = load(args.config, args.set)
+        source = args.video or weights.package_file(SAMPLE)
+        args.out.mkdir(parents=True, exist_ok=True)
+        report: dict[str, Any] = {"video": source.name, "load": round(os.getloadavg()[0], 2), **parts(source, config)}
+        if len(os.sched_getaffinity(0)) >= 2 and args.loops:
+            report["workers"] = workers(looped(source, args.out / "looped.mp4", args.loops), config, args.rounds)
+    except PosewatchError as error:
+        print(f"posewatch: {error}", file=sys.stderr)
+        return error.exit_code
+    temp = args.out / ".speed.json.part"
+    temp.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    temp.replace(args.out / "speed.json")
+    print(json.dumps(report, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Does the watcher raise alarms at the right second? ``python -m posewatch.bench.watch --videos FOLDER --out DIR``.
+
+For each person of a folder of real videos (GMDCSA-24's names and annotations) a model is trained without that person's
+videos, on the others' and on rendered footage; then the watcher watches the person's videos as it would a camera's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.config import Experiment, LabelConfig, load
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.gmdcsa24 import read_gmdcsa24
+from posewatch.datasets.intervals import Interval, read_labels_csv
+from posewatch.digests import canonical
+from posewatch.errors import InputError, PosewatchError
+from posewatch.perception.networks import build_estimator
+from posewatch.perception.ports import PoseEstimator
+from posewatch.perception.skeletons import estimate_video, follow, skeleton
+from posewatch.progress import Progress
+from posewatch.watch.watcher import WatchConfig, Watcher
+
+SETTINGS = (
+    "split.length_s=3.0", "pose.frames=raw", "train.width=0.17", "train.frames=24", "train.stream=j+b+jm",
+    "train.epochs=25", "train.weight_decay=0.05", "train.smoothing=0.1",
+)  # fmt: skip
+STRIDE_S = 0.5
+ABNORMAL_S = 1.0
+"""Seconds of an event that make a window abnormal; less than ``DOUBT_S`` make it normal, between is left out."""
+DOUBT_S = 0.3
+EARLY_S, LATE_S = 1.0, 3.5
+"""An alarm is at the right second when it is raised so much before the event's start at most, or so much after it:
+a window, and the one that the mean waits for."""
+_PERSON = re.compile(r"^(Subject_\d+)_")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One video: when the event began (None: there is none), when alarms were raised, seconds; its length, and the
+    processor time that watching it took, the annotated video included."""
+
+    video: str
+    event_s: float | None
+    raised_s: tuple[float, ...]
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+    @property
+    def found(self) -> bool:
+        """Whether an alarm was raised at the right second."""
+        return self.event_s is not None and any(
+            self.event_s - EARLY_S <= at <= self.event_s + LATE_S for at in self.raised_s
+        )
+
+    @property
+    def false(self) -> int:
+        """Alarms in a video without event, or before the event began."""
+        return sum(1 for at in self.raised_s if self.event_s is None or at < self.event_s - EARLY_S)
+
+
+def windows_of(
+    path: Path, intervals: Sequence[Interval], config: Experiment, estimator: PoseEstimator
+) -> list[tuple[str, NDArray[np.float32], int]]:
+    """(name, keypoints (M, T, V, 3), 1 for abnormal) of the windows of a video that are clearly one or the other."""
+    from posewatch import video
+
+    info, fps = video.probe(path), config.mask.fps
+    width, height = video.fit(info.width, info.height, config.mask.max_side)
+    seen = follow(
+        estimate_video(path, config.pose, estimator=estimator, fps=fps, max_side=config.mask.max_side), config.pose
+    )
+    span, step = round(config.split.length_s * fps), round(2 * STRIDE_S * fps)
+    made = []
+    for begin in range(0, max(1, len(seen) - span + 1), step):
+        part = seen[begin : begin + span]
+        start, end = begin / fps, (begin + len(part)) / fps
+        covered = sum(max(0.0, min(end, i.end_s) - max(start, i.start_s)) for i in intervals if i.label == "abnormal")
+        if DOUBT_S <= covered < ABNORMAL_S or not any(len(frame) for frame in part):
+            continue
+        keypoints = skeleton(part, config.pose, fps, width, height).keypoints
+        made.append((f"{path.stem}@{start:g}", keypoints, int(covered >= ABNORMAL_S)))
+    return made
+
+
+def bench(videos: Path, out: Path, *, rendered: int = 40, seed: int = 0) -> dict[str, Any]:
+    """Measure, and write ``watch.json``, ``watch.md`` and the annotated videos to ``out``.
+
+    Raises InputError for a folder without videos of at least two persons.
+    """
+    from posewatch.footage.make import make_footage
+
+    config = load("default", SETTINGS)
+    out.mkdir(parents=True, exist_ok=True)
+    with Progress("footage", rendered, "video") as progress:
+        make_footage(out / "footage", videos=rendered, seed=seed, progress=progress.advance)
+    real = read_gmdcsa24(videos, LabelConfig())
+    persons = sorted({match[1] for path in videos.glob("*.mp4") if (match := _PERSON.match(path.name))})
+    if len(persons) < 2:
+        raise InputError(f"{videos} has no videos of at least two persons, named such as Subject_1_Fall_01.mp4")
+    intervals = {**_by_file(read_labels_csv(out / "footage" / "labels.csv")), **_by_file(real)}
+    paths = sorted((out / "footage").glob("*.mp4")) + sorted(videos.glob("*.mp4"))
+    estimator = build_estimator(config.pose)
+    clips: list[tuple[str, NDArray[np.float32], int]] = []
+    with Progress("skeletons", len(paths), "video") as progress:
+        for path in paths:
+            clips += windows_of(path, intervals.get(path.name, ()), config, estimator)
+            progress.advance()
+    outcomes = []
+    for person in persons:
+        outcomes += _fold(person, clips, videos, intervals, config, estimator, out)
+    return _report(outcomes, config, rendered, out)
+
+
+def _by_file(intervals: Iterable[Interval]) -> dict[str, list[Interval]]:
+    found: dict[str, list[Interval]] = {}
+    for interval in intervals:
+        found.setdefault(Path(interval.file).name, []).append(interval)
+    return found
+
+
+def _fold(
+    person: str, clips: Sequence[tuple[str, NDArray[np.float32], int]], videos: Path,
+    intervals: dict[str, list[Interval]], config: Experiment, estimator: PoseEstimator, out: Path,
+) -> list[Outcome]:  # fmt: skip
+    """Train without a person, watch that person's videos."""
+    from posewatch.datasets.split import HoldOut
+    from posewatch.inference.predictors import TorchPredictor
+    from posewatch.recognition.training.holdout import fit
+    from posewatch.watch.sources import FileSource
+
+    known = [clip for clip in clips if not clip[0].startswith(f"{person}_")]
+    data = ClipSet(
+        tuple(k for _, k, _ in known), np.array([y for _, _, y in known]), ("normal", "abnormal"),
+        tuple(name for name, _, _ in known), tuple(name.partition("@")[0] for name, _, _ in known), config.mask.fps,
+    )  # fmt: skip
+    fit(data, config.train, out / person, positive="abnormal", held=HoldOut(np.arange(len(known)), np.arange(0)))
+    outcomes = []
+    with TorchPredictor.from_checkpoint(out / person / "checkpoint.pt") as predictor:
+        settings = WatchConfig(config.mask.fps, config.split.length_s, STRIDE_S)
+        for path in sorted(videos.glob(f"{person}_*.mp4")):
+            source = FileSource(path, config.mask.fps, config.mask.max_side)
+            began = time.process_time()
+            raised = _watch(Watcher, source, predictor, estimator, config, settings, out / "videos" / path.name)
+            cpu, seconds = time.process_time() - began, source.counters.read / config.mask.fps
+            starts = [i.start_s for i in intervals.get(path.name, ()) if i.label == "abnormal"]
+            outcomes.append(Outcome(path.name, min(starts, default=None), tuple(raised), seconds, cpu))
+    return outcomes
+
+
+def _watch(
+    watcher: Any, source: Any, predictor: Any, estimator: Any, config: Experiment, settings: WatchConfig, to: Path
+) -> list[float]:
+    from posewatch.watch.picture import Painter
+    from posewatch.watch.sinks.fanout import Sinks
+    from posewatch.watch.sinks.lines import Lines
+    from posewatch.watch.sinks.videos import WholeVideo
+
+    limits = settings.hysteresis
+    to.parent.mkdir(parents=True, exist_ok=True)
+    alarms = to.with_suffix(".jsonl")
+    alarms.unlink(missing_ok=True)
+    video = WholeVideo(
+        to, settings.fps, lambda w, h: Painter(w, h, source.name, "abnormal", limits.on, limits.off)
+    )  # fmt: skip
+    with alarms.open("a", encoding="utf-8") as file, Sinks(Lines(None, file), video, None, None, None) as sinks:
+        watcher(source, predictor, estimator, config.pose, settings, sinks).run(Event())
+    rows = [json.loads(line) for line in alarms.read_text(encoding="utf-8").splitlines()]
+    return [row["raised_s"] for row in rows if row["event"] == "alarm"]
+
+
+def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, out: Path) -> dict[str, Any]:
+    events = [o for o in outcomes if o.event_s is not None]
+    found = {
+        "events": len(events),
+        "found": sum(o.found for o in events),
+        "videos_without": len(outcomes) - len(events),
+        "false_alarms": sum(o.false for o in outcomes),
+        "rendered": rendered,
+        "cpu_per_second": round(sum(o.cpu_s for o in outcomes) / sum(o.seconds for o in outcomes), 3),
+        "videos": [
+            {"video": o.video, "event_s": o.event_s, "raised_s": list(o.raised_s), "found": o.found, "false": o.false}
+            for o in outcomes
+        ],
+    }
+    lines = ["| video | event begins | alarms raised | |", "|---|---|---|---|"]
+    for o in outcomes:
+        said = "found" if o.found else "missed" if o.event_s is not None else ""
+        said += f"{', ' if said and o.false else ''}{o.false} false" if o.false else ""
+        begins = "" if o.event_s is None else f"{o.event_s:.1f} s"
+        lines.append(f"| {o.video} | {begins} | {', '.join(f'{at:.1f} s' for at in o.raised_s)} | {said} |")
+    lines.append(
+        f"\n{found['found']} of {found['events']} events found at the right second ({EARLY_S:g} s before to"
+        f" {LATE_S:g} s after they began), {found['false_alarms']} false alarms in {len(outcomes)} videos."
+        f" Watching a second of {config.mask.fps:g} frames took {found['cpu_per_second']:.2f} s of one core,"
+        " the annotated video included."
+    )
+    (out / "watch.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (out / "watch.json").write_text(canonical(found) + "\n", encoding="utf-8")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="posewatch.bench.watch", description=__doc__.split("\n")[0])
+    parser.add_argument("--videos", type=Path, required=True, help="a folder of GMDCSA-24 videos with their csv files")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rendered", type=int, default=40, help="rendered videos of 9 s in the training set")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    try:
+        bench(args.videos, args.out, rendered=args.rendered, seed=args.seed)
+    except PosewatchError as error:
+        print(f"posewatch: {error}", file=sys.stderr)
+        return error.exit_code
+    print((args.out / "watch.md").read_text(encoding="utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

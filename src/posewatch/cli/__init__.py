@@ -1,0 +1,1 @@
+"""The ``posewatch`` command: one file per topic, each verb beside its options."""

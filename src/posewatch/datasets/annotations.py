@@ -1,0 +1,192 @@
+"""What an annotation file says, checked clip by clip: a complaint names the clips, how many, and what to do about them.
+
+The format is the one that pyskl publishes its skeletons in; docs/data.md says what of it is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.datasets import layouts
+from posewatch.datasets.layouts import Layout
+from posewatch.errors import InputError, LabelError
+
+BY_JOINTS = {17: "coco17", 18: "openpose18", 15: "kinect15", 20: "kinect20", 25: "ntu25"}
+"""The layout that is meant where a file names none."""
+MAX_CLASSES = 10_000
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The rows of a file as they are, but for their names: ``names`` (N,), and of each split the names in it."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    names: tuple[str, ...]
+    splits: dict[str, tuple[str, ...]]
+    about: Mapping[str, Any]
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    known = [str(name)[:80] for name in names]
+    more = len(known) - most
+    return ", ".join(known[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def count(n: int, noun: str) -> str:
+    """1 clip, 2 clips."""
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def annotations_of(data: Any, path: Path | str) -> Annotations:
+    """Rows, names and splits of unpickled ``data``: pyskl's dict, or a bare list of annotations, which has no splits.
+
+    Raises InputError when it is neither, when a clip stands there twice, and when a split names one that is not there.
+    """
+    bare = isinstance(data, list | tuple)
+    about: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    rows = data if bare else about.get("annotations")
+    if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
+        raise InputError(f"{path} is not in pyskl's annotation format: no list of annotations in it (see docs/data.md)")
+    if not rows:
+        raise InputError(f"{path} is not of use: its list of annotations is empty")
+    names = tuple(_name(row, i, path) for i, row in enumerate(rows))
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if twice:
+        raise InputError(
+            f"{path}: {count(len(twice), 'clip')} annotated twice: {some(twice)} (give each a frame_dir of its own)"
+        )
+    splits = about.get("split") or {}
+    if not isinstance(splits, Mapping) or not all(_is_list(members) for members in splits.values()):
+        raise InputError(f"{path} is not in pyskl's annotation format: split must map names to lists of frame_dir")
+    found = {str(part): tuple(str(member) for member in members) for part, members in splits.items()}
+    known = set(names)
+    for part, members in found.items():
+        gone = [member for member in members if member not in known]
+        if gone:
+            raise InputError(
+                f"{path}: split {part!r} names {count(len(gone), 'clip')} without an annotation: {some(gone)} "
+                "(annotate them, or take them out of the split)"
+            )
+        twice = [member for member, n in Counter(members).items() if n > 1]
+        if twice:
+            raise InputError(
+                f"{path}: split {part!r} names {count(len(twice), 'clip')} twice: {some(twice)} (once is enough)"
+            )
+    return Annotations(tuple(rows), names, found, about)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
+
+
+def _name(row: Mapping[str, Any], i: int, path: Path | str) -> str:
+    # The oldest files say filename.
+    name = row.get("frame_dir", row.get("filename"))
+    if not isinstance(name, str | int | np.integer | np.str_) or not str(name):
+        raise InputError(f"{path} is not in pyskl's annotation format: annotation {i} has no frame_dir")
+    return str(name)
+
+
+def keypoints_of(row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
+    """One clip's x, y and score, float32 (M, T, V, 3); M or T may be 0, a joint that was not seen has score 0.
+
+    A third coordinate is left out. Without ``keypoint_score``, joints at exactly zero were not seen, all others were.
+    Raises InputError naming the clip when shapes do not fit, or a joint that was seen is nowhere (NaN, infinite).
+    """
+    try:
+        xy = np.asarray(row["keypoint"], np.float32)
+        given = row.get("keypoint_score")
+        score: NDArray[Any] = np.asarray(xy.any(-1) if given is None else given, np.float32)
+        length = int(row.get("total_frames", xy.shape[1] if xy.ndim > 1 else 0))
+    except KeyError as error:
+        raise InputError(f"clip {name}: it has no {error.args[0]}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"clip {name}: keypoint, keypoint_score or total_frames are not numbers") from None
+    if xy.ndim != 4 or xy.shape[3] not in (2, 3) or not xy.shape[2]:
+        raise InputError(f"clip {name}: keypoint must be (persons, frames, joints, 2 or 3 coordinates), not {xy.shape}")
+    if score.shape != xy.shape[:3]:
+        raise InputError(f"clip {name}: keypoint_score must be {xy.shape[:3]}, like keypoint, not {score.shape}")
+    if not 0 <= length <= xy.shape[1]:
+        raise InputError(f"clip {name}: total_frames is {length}, but its keypoints have {xy.shape[1]} frames")
+    out = np.concatenate([xy[:, :length, :, :2], score[:, :length, :, None]], -1)
+    out[out[..., 2] <= 0] = 0
+    lost = ~np.isfinite(out).all(-1)
+    if lost.any():
+        frame = int(np.argwhere(lost)[0][1])
+        raise InputError(
+            f"clip {name}: {count(int(lost.sum()), 'keypoint')} NaN or infinite, the first in frame {frame} "
+            "(give missing joints a score of 0)"
+        )
+    np.minimum(out[..., 2], 1, out=out[..., 2])
+    return out
+
+
+def labels_of(found: Annotations, classes: Sequence[str] | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Labels (N,) and the names of the classes: those given, else the file's own, else class_0, class_1, ...
+
+    Raises LabelError naming the clips whose label is no number or outside the classes.
+    """
+    labels = []
+    for name, row in zip(found.names, found.rows, strict=True):
+        label = row.get("label")
+        if isinstance(label, np.ndarray) and label.ndim == 0:
+            label = label[()]
+        whole = isinstance(label, int | np.integer) or (isinstance(label, float | np.floating) and label % 1 == 0)
+        if not whole or isinstance(label, bool):
+            raise LabelError(f"clip {name}: label {str(label)[:40]!r} is not the number of a class (0, 1, ...)")
+        labels.append(int(label or 0))
+    own = found.about.get("classes")
+    if classes is None and own is not None and not (_is_list(own) and len(own)):
+        raise LabelError("the file's classes are not a list of names (name them with --classes)")
+    if classes is None and own is None:
+        top = max(labels)
+        if top >= MAX_CLASSES:
+            worst = found.names[labels.index(top)]
+            raise LabelError(f"clip {worst}: label {top} is above {MAX_CLASSES - 1} (name the classes with --classes)")
+        own = [f"class_{k}" for k in range(top + 1)]
+    known = tuple(str(name) for name in (classes if classes is not None else own or ()))
+    outside = [i for i, label in enumerate(labels) if not 0 <= label < len(known)]
+    if outside:
+        clips = some(f"{found.names[i]} (label {labels[i]})" for i in outside)
+        raise LabelError(
+            f"{count(len(outside), 'clip')} with a label outside the {len(known)} classes {some(known)}, 0 to "
+            f"{len(known) - 1}: {clips} (correct them, or name all classes with --classes)"
+        )
+    return np.array(labels, np.int64), known
+
+
+def layout_of(found: Annotations, joints: Mapping[str, int], layout: str | Layout | None) -> Layout:
+    """The joint layout: the one given, else the file's own, else the one with as many joints as the clips have.
+
+    ``joints`` is each clip's number of joints. Raises InputError or ConfigError when there is none or it does not fit.
+    """
+    first, joint_count = next(iter(joints.items()))
+    other = [name for name, v in joints.items() if v != joint_count]
+    if other:
+        raise InputError(
+            f"{count(len(other), 'clip')} with another number of joints than {first} with its {joint_count}: "
+            f"{some(f'{name} ({joints[name]})' for name in other)} (one file holds one joint layout)"
+        )
+    own = found.about.get("layout")
+    remedy = "describe your own in YAML and give it with --layout FILE.yaml, see docs/data.md"
+    if layout is None and own is not None and str(own) not in layouts.names():
+        raise InputError(
+            f"the file's joint layout {str(own)[:40]!r} is none of {', '.join(layouts.names())} ({remedy})"
+        )
+    if layout is None and own is None and joint_count not in BY_JOINTS:
+        raise InputError(f"the clips have {joint_count} joints, and no built-in layout has as many ({remedy})")
+    wanted = layout if layout is not None else str(own) if own is not None else BY_JOINTS[joint_count]
+    known = wanted if isinstance(wanted, Layout) else layouts.get(wanted)
+    if known.observed != joint_count:
+        raise InputError(
+            f"the clips have {joint_count} joints, layout {known.name!r} wants {known.observed} (see --layout)"
+        )
+    return known

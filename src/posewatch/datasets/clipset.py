@@ -1,0 +1,91 @@
+"""Labelled skeleton clips in memory: what training and evaluation read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.errors import InputError, LabelError
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """N labelled clips of any length.
+
+    keypoints  N arrays float32 (M_i, T_i, V, 3): x, y in pixels and a score in [0, 1]; absent persons are zero
+    labels     int64 (N,), indices into ``classes``
+    groups     N names of source videos, or of subjects joined by "+"; a split keeps each on one side
+    fps        frames per second that the clips were sampled at
+    takes      N groups as the file writes them (s05s03 is of the group s03+s05), or none: the groups
+    certain    groups are given by somebody, not guessed from the clips' names
+    notes      what a user should know of how the clips were read
+    """
+
+    keypoints: tuple[NDArray[np.float32], ...]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    fps: float = 10.0
+    layout: str = "coco17"
+    takes: tuple[str, ...] = ()
+    certain: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.keypoints)
+        if not len(self.labels) == len(self.ids) == len(self.groups) == n:
+            raise InputError(
+                f"{n} clips need as many labels, ids and groups, not {len(self.labels)}, {len(self.ids)}, "
+                f"{len(self.groups)}"
+            )
+        if len(self.takes) not in (0, n):
+            raise InputError(f"{n} clips need as many takes, or none, not {len(self.takes)}")
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise LabelError(f"a recogniser needs at least two different classes, not {', '.join(self.classes)!r}")
+        outside = [int(k) for k in self.labels if not 0 <= k < len(self.classes)]
+        if outside:
+            raise LabelError(f"label {outside[0]} is none of the {len(self.classes)} classes {', '.join(self.classes)}")
+        for name, k in zip(self.ids, self.keypoints, strict=True):
+            if k.ndim != 4 or k.shape[3] != 3 or not all(k.shape):
+                raise InputError(
+                    f"clip {name}: keypoints must be (M, T, V, 3) with a person and a frame, not {k.shape}"
+                )
+            if k.shape[2] != self.keypoints[0].shape[2]:
+                raise InputError(f"clip {name} has {k.shape[2]} joints, the first clip {self.keypoints[0].shape[2]}")
+            if not np.isfinite(k).all():
+                raise InputError(
+                    f"clip {name}: keypoints hold NaN or infinite values (give missing joints a score of 0)"
+                )
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def subset(self, indices: Sequence[int] | NDArray[Any]) -> ClipSet:
+        """The clips at ``indices``, in that order."""
+        i = [int(k) for k in indices]
+        return replace(
+            self,
+            keypoints=tuple(self.keypoints[k] for k in i),
+            labels=self.labels[i],
+            ids=tuple(self.ids[k] for k in i),
+            groups=tuple(self.groups[k] for k in i),
+            takes=tuple(self.takes[k] for k in i) if self.takes else (),
+        )
+
+    def joined(self, other: ClipSet) -> ClipSet:
+        """These clips, then ``other``'s; classes, layout and the like are taken from these."""
+        takes = self.takes + other.takes if len(self.takes) == len(self) and len(other.takes) == len(other) else ()
+        return replace(
+            self,
+            keypoints=self.keypoints + other.keypoints,
+            labels=np.concatenate([self.labels, other.labels]),
+            ids=self.ids + other.ids,
+            groups=self.groups + other.groups,
+            takes=takes,
+            certain=self.certain and other.certain,
+        )

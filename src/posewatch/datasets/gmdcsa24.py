@@ -1,0 +1,96 @@
+"""The annotations of the GMDCSA-24 fall data set (Subject_<n>_<Fall|ADL>.csv beside Subject_<n>_<Fall|ADL>_<nn>.mp4).
+
+Its ``Classes`` column was written by hand: brackets are missing, a class may have several stretches or none at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from posewatch.config import LabelConfig
+from posewatch.datasets.intervals import Interval, table
+from posewatch.errors import LabelError
+
+log = logging.getLogger(__name__)
+
+PATTERN = re.compile(r"^(?P<prefix>.*_(?P<kind>Fall|ADL))\.csv$")
+_NUMBER = r"\d+(?:\.\d+)?"
+_TOKEN = re.compile(
+    rf"(?P<pair>({_NUMBER})(?:\s*(?:to|-|–)\s*|\s+)({_NUMBER}))|(?P<number>{_NUMBER})"
+    r"|(?P<name>(?!to\b)[A-Za-z][A-Za-z /&]*(?:\(\s*[A-Za-z]+\s*\)?)?)"
+)
+
+
+def read_gmdcsa24(
+    folder: str | Path,
+    config: LabelConfig | None = None,
+    warn: Callable[[str], None] = log.warning,
+) -> list[Interval]:
+    """Intervals of the videos in ``folder``: what begins with "Fall" is the positive class, all else the default.
+
+    Only videos that are there are returned. Whatever cannot be read is handed to ``warn``, one line each; a video of
+    falls whose fall has no readable time gets no interval at all, because its other stretches would say "no fall".
+    Raises LabelError when the folder holds no such csv, or none of their videos.
+    """
+    folder, config = Path(folder), config or LabelConfig()
+    sheets = [(path, match) for path in sorted(folder.glob("*.csv")) if (match := PATTERN.match(path.name))]
+    if not sheets:
+        raise LabelError(f"no GMDCSA-24 annotations in {folder}: expected files such as Subject_1_Fall.csv")
+    out: list[Interval] = []
+    seen: set[str] = set()
+    for path, match in sheets:
+        for number, row in table(path, ("File Name", "Classes")):
+            name = row["File Name"].strip()
+            name = name if name.startswith(match["prefix"]) else f"{match['prefix']}_{name}"
+            if not (folder / name).is_file():
+                continue
+            seen.add(name)
+            where = f"{path.name} row {number}"
+            # an unquoted comma in the description shifts the columns: the classes are always the last one
+            stretches, problems = parse_classes(row["Classes"])
+            for problem in problems:
+                warn(f"{where} ({name}): {problem}")
+            falls = [s for s in stretches if s[0].lower().startswith("fall")]
+            if (match["kind"] == "Fall" and not falls) or not stretches:
+                warn(f"{where} ({name}): no readable time in {row['Classes'].strip()!r}, the video stays unlabelled")
+                continue
+            for stretch in stretches:
+                label = config.positive if stretch in falls else config.default
+                out.append(Interval(name, stretch[1], stretch[2], label, where))
+    for path, match in sheets:
+        for video in sorted(folder.glob(f"{match['prefix']}_*.mp4")):
+            if video.name not in seen:
+                warn(f"{path.name} has no row for {video.name}, the video stays unlabelled")
+    if not out:
+        raise LabelError(f"the GMDCSA-24 annotations in {folder} name no video that is there")
+    return out
+
+
+def parse_classes(text: str) -> tuple[list[tuple[str, float, float]], list[str]]:
+    """Read "Falling (SW)[3.4 to 6]; Sitting[0 to 1; 2 to 3]" into (class, start_s, end_s), and list what is wrong."""
+    out: list[tuple[str, float, float]] = []
+    problems: list[str] = []
+    name, timed = "", True
+    for token in _TOKEN.finditer(text):
+        if token["name"]:
+            if not timed:
+                problems.append(f"{name!r} has no time")
+            name, timed = token["name"].strip(), False
+        elif token["pair"]:
+            start, end = float(token[2]), float(token[3])
+            timed = True
+            if not name:
+                problems.append(f"the time {token['pair']!r} has no class")
+            elif end <= start:
+                problems.append(f"{name!r} ends at {end:g} s before it starts at {start:g} s")
+            else:
+                out.append((name, start, end))
+        else:
+            problems.append(f"the time {token['number']!r} of {name!r} is only half a stretch")
+            timed = True
+    if not timed:
+        problems.append(f"{name!r} has no time")
+    return out, problems

@@ -1,0 +1,119 @@
+"""pyskl's annotation files → ClipSet, and back."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from posewatch.datasets.annotations import annotations_of, keypoints_of, labels_of, layout_of, some
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.layouts import Layout
+from posewatch.datasets.pickles import read_pickle
+from posewatch.datasets.subjects import Subjects, name_subjects
+from posewatch.errors import InputError
+
+
+def read_pyskl(
+    path: Path | str,
+    classes: Sequence[str] | None = None,
+    groups: Mapping[str, str] | None = None,
+    *,
+    layout: str | Layout | None = None,
+    subject_pattern: str | None = None,
+    drop_empty: bool = False,
+) -> tuple[ClipSet, dict[str, list[int]]]:
+    """An annotation file → all its clips, and its splits as indices into them ({} for a bare list of annotations).
+
+    classes          names of the labels; default: the file's own, else class_0, class_1, ...
+    groups           each clip's video or subject by ``frame_dir``; default: see ``subjects.name_subjects``
+    layout           default: the file's own, else the built-in one with as many joints
+    subject_pattern  regular expression that finds the subjects in a ``frame_dir``
+    drop_empty       leave clips out in which nobody is seen or that have fewer than 2 frames, and say so in ``notes``
+
+    docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
+    """
+    found = annotations_of(read_pickle(path), path)
+    labels, known = labels_of(found, classes)
+    rows = list(zip(found.rows, found.names, strict=True))
+    keypoints = [keypoints_of(row, name) for row, name in rows]
+    named = layout_of(found, {name: k.shape[2] for name, k in zip(found.names, keypoints, strict=True)}, layout)
+    used = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
+    notes = []
+    if len(used) < len(keypoints):
+        empty = [found.names[i] for i in sorted(set(range(len(keypoints))) - set(used))]
+        said = f"{len(empty)} of {len(keypoints)} clips show nobody or have fewer than 2 frames: {some(empty)}"
+        if not drop_empty or not used:
+            raise InputError(f"{path}: {said} (leave them out with --drop-empty)")
+        notes.append(f"Left out: {said}.")
+    names = tuple(found.names[i] for i in used)
+    if len(used) > 2 and len({hash(keypoints[i].tobytes()) for i in used}) == 1:
+        raise InputError(f"{path}: all {len(used)} clips are the same skeleton (the file is broken: get it again)")
+    who = name_subjects([found.rows[i] for i in used], names, subject_pattern)
+    unknown = [name for name, group in zip(names, who.groups, strict=True) if subject_pattern and group == name]
+    if unknown:
+        notes.append(f"The subject pattern finds nobody in {len(unknown)} clips: {some(unknown)}.")
+    if groups is not None:
+        own = tuple(groups.get(name, group) for name, group in zip(names, who.groups, strict=True))
+        who = Subjects(own, own, True)
+    clips = ClipSet(
+        tuple(keypoints[i] for i in used),
+        labels[used],
+        known,
+        names,
+        who.groups,
+        _fps(found.about.get("fps", 10.0)),
+        named.name,
+        who.takes,
+        who.certain,
+        tuple(notes),
+    )
+    index = {name: i for i, name in enumerate(names)}
+    return clips, {part: [index[m] for m in members if m in index] for part, members in found.splits.items()}
+
+
+def _fps(value: Any) -> float:
+    try:
+        fps = float(value)
+    except (TypeError, ValueError):
+        fps = 0.0
+    if not 0 < fps < 1e4:
+        raise InputError(f"the file's fps is {str(value)[:40]!r}: it must be a number of frames per second above 0")
+    return fps
+
+
+def write_pyskl(
+    path: Path | str, clips: ClipSet, splits: dict[str, Sequence[int]], size: tuple[int, int] = (480, 640)
+) -> None:
+    """Write clips and splits (indices) in pyskl's annotation format; ``size`` is the frames' (height, width).
+
+    Groups that the clips' names do not tell are written as well, so that who reads the file can keep them apart.
+    """
+    guessed = name_subjects([{"frame_dir": name} for name in clips.ids], clips.ids)
+    told = clips.certain or clips.groups != guessed.groups
+    rows: list[dict[str, Any]] = [
+        {
+            "frame_dir": name,
+            "label": int(label),
+            "img_shape": size,
+            "original_shape": size,
+            "total_frames": k.shape[1],
+            "keypoint": k[..., :2],
+            "keypoint_score": k[..., 2],
+        }
+        for name, label, k in zip(clips.ids, clips.labels, clips.keypoints, strict=True)
+    ]
+    for row, group in zip(rows, clips.groups, strict=True):
+        row |= {"group": group} if told else {}
+    data = {
+        "split": {part: [clips.ids[i] for i in members] for part, members in splits.items()},
+        "annotations": rows,
+        "classes": list(clips.classes),
+        "fps": clips.fps,
+        "layout": clips.layout,
+    }
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_bytes(pickle.dumps(data, protocol=4))
+    partial.replace(path)

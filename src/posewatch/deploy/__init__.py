@@ -1,0 +1,1 @@
+"""A published model version is judged by its gates and brought to where it serves."""

@@ -1,0 +1,99 @@
+"""The gates of a deployment: F1, robustness, and the export's parity with PyTorch, judged from its own lineage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from posewatch.artifact import Artifact
+from posewatch.config import RobustnessConfig, ServingConfig
+from posewatch.errors import ConfigError, NotFound, ServingError
+from posewatch.lineage import trace
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate as it was judged. ``value`` is None where nobody measured it; ``text`` says all in one line."""
+
+    name: str
+    value: float | None
+    limit: float
+    passed: bool
+    text: str
+
+
+def ancestor(model: Artifact, stage: str) -> Artifact | None:
+    """The nearest artifact of ``stage`` that ``model`` was made from, or None."""
+    return next((node.artifact for node in trace(model) if node.lineage.stage == stage), None)
+
+
+def judge(
+    model: Artifact, evaluation: Artifact | None, serving: ServingConfig, robustness: RobustnessConfig | None
+) -> tuple[Gate, ...]:
+    """Judge a published version; raises ConfigError when a gate is asked for that nothing was given to judge by.
+
+    ``evaluation`` has to be one of the very checkpoint that ``model`` was exported from (ServingError).
+    """
+    gates = []
+    if evaluation is not None:
+        _same_checkpoint(model, evaluation)
+        gates.append(_f1(evaluation.json("metrics.json").get("f1"), serving.min_f1))
+    elif serving.min_f1 > 0:
+        raise ConfigError(f"serving.min_f1 is {serving.min_f1:g}: give the evaluation of this model (--evaluation URI)")
+    if robustness is not None and robustness.asks:
+        gates += _robustness(evaluation, robustness)
+    return (*gates, _parity(model, serving.max_parity_error))
+
+
+def require(gates: Iterable[Gate], override: str = "") -> None:
+    """Raise ServingError, in one line, when a gate is missed and ``override`` gives no reason to go on."""
+    missed = [gate.text for gate in gates if not gate.passed]
+    if missed and not override.strip():
+        raise ServingError(
+            f"the model is not deployed: {'; '.join(missed)} (make a better model, or say why it must be served all the"
+            " same: --override-gates REASON)"
+        )
+
+
+def _f1(value: object, limit: float) -> Gate:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
+        text = f"the model has no F1 and serving.min_f1 is {limit:g}: evaluate it on both classes"
+        return Gate("f1", None, limit, limit <= 0, text)
+    passed = value >= limit
+    text = f"the model's F1 of {value:.3f} is {'not ' if passed else ''}below serving.min_f1 = {limit:g}"
+    return Gate("f1", float(value), limit, passed, text)
+
+
+def _robustness(evaluation: Artifact | None, config: RobustnessConfig) -> list[Gate]:
+    from posewatch.recognition.evaluation.robustness_gate import judge as judged
+
+    if evaluation is None or "robustness.json" not in evaluation.files:
+        raise ConfigError(
+            "robustness gates need a robustness report: set robustness.draws to 1 or more, evaluate again"
+        )
+    return [
+        Gate(f"robustness.{v.name}", v.value, v.limit, v.passed, v.text)
+        for v in judged(evaluation.json("robustness.json"), config)
+    ]
+
+
+def _parity(model: Artifact, limit: float) -> Gate:
+    onnx = ancestor(model, "onnx")
+    try:
+        told = None if onnx is None else onnx.json("export.json")["max_abs_error"]
+    except (NotFound, KeyError):
+        told = None
+    if not isinstance(told, (int, float)) or math.isnan(told):
+        text = "nobody compared the exported model with PyTorch: export it with `posewatch export`, publish it again"
+        return Gate("parity", None, limit, False, text)
+    passed = told <= limit
+    text = f"the export differs from PyTorch by {told:.2g}, serving.max_parity_error is {limit:g}"
+    return Gate("parity", float(told), limit, passed, text)
+
+
+def _same_checkpoint(model: Artifact, evaluation: Artifact) -> None:
+    judged = {parent.digest for parent in evaluation.lineage().parents if parent.prefix.startswith("checkpoints/")}
+    here = {node.artifact.digest for node in trace(model)} | {model.digest}
+    if judged and not judged & here:
+        raise ServingError(f"{evaluation.uri} is the evaluation of another model than {model.uri}: give the right one")

@@ -1,0 +1,136 @@
+"""What was deployed, when, by whom, on what figures: one small immutable object per act, beside the models.
+
+It lies in the object store, ``deployments/<namespace>/<service>/<time>-<id>.json``, and not in the cluster: it outlives
+a deleted InferenceService and a rebuilt cluster, has no limit of size (annotations have 256 KiB, a ConfigMap 1 MiB),
+needs no further rights on the API server, and refers to versions that lie in the same store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import json
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from posewatch.digests import canonical
+from posewatch.errors import StoreError
+from posewatch.store import ObjectStore
+
+ACTS = ("admitted", "canary", "live", "rejected", "withdrawn", "rolled-back")
+"""``admitted``: its gates were judged, nothing changed yet. ``rejected``: it did not load or failed its smoke test.
+``withdrawn``: its canary was taken back. ``rolled-back``: it took the place of a later version again."""
+SERVING = ("live", "rolled-back")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One act on one version of a service. ``digest`` is that of the model's manifest, ``traffic`` a percentage."""
+
+    act: str
+    version: str
+    digest: str
+    uri: str
+    when: str
+    by: str
+    traffic: int = 0
+    gates: tuple[dict[str, Any], ...] = ()
+    override: str = ""
+    smoke: dict[str, Any] = dataclasses.field(default_factory=dict)
+    reason: str = ""
+
+
+def now() -> str:
+    """This moment in UTC, to the microsecond, in a form that sorts."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def who() -> str:
+    """Who is recorded: POSEWATCH_USER where it is set, else user@host (of a pipeline's pod: the pod's name)."""
+    told = os.environ.get("POSEWATCH_USER", "").strip()
+    if told:
+        return told
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's uid without a name
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def record(store: ObjectStore, namespace: str, name: str, event: Event) -> None:
+    """Append one event."""
+    stamp = event.when.replace("-", "").replace(":", "")
+    key = f"{_prefix(namespace, name)}{stamp}-{secrets.token_hex(4)}.json"
+    store.put(key, (canonical(dataclasses.asdict(event)) + "\n").encode())
+
+
+def read(store: ObjectStore, namespace: str, name: str) -> list[Event]:
+    """All events of a service, oldest first. Raises StoreError for an object that is no event."""
+    found = []
+    fields = {f.name for f in dataclasses.fields(Event)}
+    for info in sorted(store.list(_prefix(namespace, name)), key=lambda i: i.key):
+        try:
+            told = json.loads(store.get(info.key))
+            # What a later version adds is not this one's business.
+            event = Event(**{k: v for k, v in told.items() if k in fields})
+        except (ValueError, TypeError, AttributeError):
+            raise StoreError(f"{store.uri}/{info.key} is not an event of a deployment: move it away") from None
+        found.append(dataclasses.replace(event, gates=tuple(event.gates)))
+    return found
+
+
+def last(events: Sequence[Event], *acts: str, version: str = "", digest: str = "") -> Event | None:
+    """The newest event of these acts (of any, when none is named), of that version and digest where they are given."""
+    for event in reversed(events):
+        if acts and event.act not in acts:
+            continue
+        if (not version or event.version == version) and (not digest or event.digest == digest):
+            return event
+    return None
+
+
+def before(events: Sequence[Event], current: str) -> Event | None:
+    """The event that made the version serve which served before ``current``.
+
+    Versions that were rolled back from are not gone back to: v1, v2, back to v1 leaves nothing before v1.
+    """
+    stack: list[Event] = []
+    for event in events:
+        if event.act == "rolled-back":
+            places = [i for i, e in enumerate(stack) if e.version == event.version]
+            del stack[places[-1] if places else 0 :]
+            stack.append(event)
+        elif event.act == "live" and (not stack or stack[-1].version != event.version):
+            stack.append(event)
+    earlier = [e for e in stack if e.version != current]
+    if stack and stack[-1].version == current:
+        return stack[-2] if len(stack) > 1 else None
+    return earlier[-1] if earlier else None
+
+
+def text(events: Sequence[Event]) -> str:
+    """The history as a table for people, newest first."""
+    if not events:
+        return "nothing was deployed yet"
+    rows = [("when", "act", "version", "traffic", "by", "figures", "digest", "remark")]
+    for e in reversed(events):
+        figures = " ".join(
+            f"{g['name']}={'?' if g['value'] is None else format(g['value'], '.3g')}" + ("" if g["passed"] else "!")
+            for g in e.gates
+        )
+        remark = f"gates overridden: {e.override}" if e.override else e.reason
+        traffic = f"{e.traffic} %" if e.act in (*SERVING, "canary") else ""
+        rows.append(
+            (e.when[:19].replace("T", " "), e.act, e.version, traffic, e.by, figures, e.digest[:12], remark[:200])
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _prefix(namespace: str, name: str) -> str:
+    return f"deployments/{namespace}/{name}/"

@@ -1,0 +1,17 @@
+"""Canonical JSON and digests of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 (64 hex digits) of a JSON-able value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()

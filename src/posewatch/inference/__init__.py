@@ -1,0 +1,1 @@
+"""Predictors: PyTorch, ONNX Runtime, OpenVINO and Triton behind one interface."""

@@ -1,0 +1,197 @@
+"""``posewatch predict``: what a model says of clips in files: videos, skeletons, or folders of both.
+
+| file | holds |
+|---|---|
+| .npy | float32 keypoints (M, T, V, 3), or (N, M, T, V, 3) |
+| .npz | such arrays by name, as ``posewatch pose`` writes them |
+| .pkl | skeletons in pyskl's annotation format |
+| .mp4, .avi, ... | a video: its people's skeletons are estimated, and cut into windows |
+"""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.errors import InputError
+
+if TYPE_CHECKING:
+    from posewatch.config import Experiment
+
+SKELETONS = (".npy", ".npz", ".pkl")
+VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip of a file: ``keypoints`` float32 (M, T, V, 3); ``start_s`` and ``end_s`` in a video, else None."""
+
+    file: str
+    clip: str
+    keypoints: NDArray[np.float32]
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``posewatch predict``."""
+    parser.add_argument(
+        "model", help="grpc://host:port/model, http://host:port/model, a .onnx file or a checkpoint .pt"
+    )
+    parser.add_argument("sources", nargs="+", help="videos, skeleton files (.npy, .npz, .pkl), or folders of them")
+    parser.add_argument("--window-s", type=float, default=0.0, help="seconds of a video per clip (default: split's)")
+    parser.add_argument("--stride-s", type=float, default=0.0, help="seconds between clips (default: no overlap)")
+    parser.add_argument("--timeout-s", type=float, default=30.0, help="deadline of a request, its retries included")
+    parser.add_argument("--retries", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1, help="threads of a .onnx file")
+    parser.add_argument("--out", type=Path, help="write the lines to this file")
+
+
+def predict_files(args: argparse.Namespace, experiment: Experiment) -> str:
+    """One JSON line per clip: file, clip, people, label, probabilities. Raises InputError, VideoError, ServingError."""
+    from posewatch.digests import canonical
+    from posewatch.files import write_atomically
+    from posewatch.inference.predictors import open_predictor
+
+    window = args.window_s or experiment.split.length_s
+    stride = args.stride_s or window
+    if not (window > 0 and stride > 0):
+        raise InputError(f"window and stride must be above 0 seconds, not {window:g} and {stride:g}")
+    files = files_of(args.sources)
+    predictor = open_predictor(args.model, timeout_s=args.timeout_s, retries=args.retries, threads=args.threads)
+    try:
+        rows = [row for path in files for row in ask(predictor, list(read(path, experiment, window, stride)))]
+    finally:
+        predictor.close()
+    text = "".join(canonical(row) + "\n" for row in rows)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(args.out, text.encode())
+        return f"{len(rows)} clips: {args.out}"
+    return text.rstrip("\n")
+
+
+def files_of(sources: Sequence[str | Path]) -> list[Path]:
+    """The files meant, those of a folder in order. Raises InputError for one that is absent, empty or of no use."""
+    found: list[Path] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            known = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in (*SKELETONS, *VIDEOS) and p.is_file()]
+            if not known:
+                raise InputError(f"nothing to predict on in {source}: no video and no skeleton file ({_kinds()})")
+            found += known
+        elif not source.is_file():
+            raise InputError(f"no such file or folder: {source}")
+        elif source.suffix.lower() not in (*SKELETONS, *VIDEOS):
+            raise InputError(f"{source} is neither a video nor a skeleton file ({_kinds()})")
+        else:
+            found.append(source)
+    return found
+
+
+def _kinds() -> str:
+    return ", ".join((*SKELETONS, *VIDEOS))
+
+
+def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:
+    """The clips of one file. Raises InputError or VideoError naming it."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEOS:
+        yield from _video(path, experiment, window_s, stride_s)
+    elif suffix == ".pkl":
+        from posewatch.datasets.pyskl import read_pyskl
+
+        clips, _ = read_pyskl(path, drop_empty=False)
+        for name, keypoints in zip(clips.ids, clips.keypoints, strict=True):
+            yield Item(str(path), name, keypoints)
+    else:
+        for name, array in _arrays(path).items():
+            if array.ndim not in (4, 5) or array.shape[-1] != 3 or not all(array.shape[1:]):
+                raise InputError(f"{path}: {name} must be (M, T, V, 3) or (N, M, T, V, 3), not {array.shape}")
+            if not (np.issubdtype(array.dtype, np.number) and np.isfinite(array).all()):
+                raise InputError(f"{path}: {name} must hold finite numbers (give missing joints a score of 0)")
+            many = array.astype(np.float32) if array.ndim == 5 else array.astype(np.float32)[None]
+            for i, keypoints in enumerate(many):
+                yield Item(str(path), name if array.ndim == 4 else f"{name}[{i}]", keypoints)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return {path.stem: found}
+        with found:
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a numpy file of keypoints: {str(error).splitlines()[0]}") from None
+
+
+def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:
+    """Windows of a video at the pipeline's frame rate; the last one ends with it."""
+    from posewatch import video
+    from posewatch.perception.masking import pick
+    from posewatch.perception.networks import build_estimator
+    from posewatch.perception.skeletons import skeleton
+    from posewatch.perception.tracking.tracker import Tracker
+
+    fps, config = experiment.mask.fps, experiment.pose
+    info = video.probe(path)
+    width, height = video.fit(info.width, info.height, experiment.mask.max_side)
+    estimator, tracker = build_estimator(config.estimator), Tracker(config.min_score, config.hold)
+    frames = []
+    for frame in video.read(path, fps, experiment.mask.max_side):
+        found = estimator.estimate([frame.image])[0]
+        frames.append(pick(found, [i for _, i in tracker.update(found)]))
+    span, step = max(2, round(window_s * fps)), max(1, round(stride_s * fps))
+    last = max(0, len(frames) - span)
+    for start in sorted({*range(0, last, step), last}):
+        part = frames[start : start + span]
+        found_here = skeleton(part, config, fps, width, height)
+        begin, end = round(start / fps, 3), round((start + len(part)) / fps, 3)
+        yield Item(str(path), f"{path.stem}@{begin:g}", found_here.keypoints, begin, end)
+
+
+def ask(predictor: Any, items: Sequence[Item]) -> list[dict[str, Any]]:
+    """The rows for these clips. A clip in which nobody is seen has people 0, no label and no probabilities."""
+    from posewatch.recognition.sampling import resample
+    from posewatch.recognition.threshold import decide
+
+    joints = predictor.shape[2]
+    for item in items:
+        if item.keypoints.shape[2] != joints:
+            raise InputError(
+                f"{item.file}: {item.clip} has {item.keypoints.shape[2]} joints, the model takes {joints} "
+                f"({predictor.metadata.get('layout', 'its own layout')})"
+            )
+    people = [int((item.keypoints[..., 2] > 0).any(axis=(1, 2)).sum()) for item in items]
+    seen = [i for i, count in enumerate(people) if count]
+    positive = predictor.metadata.get("positive", "")
+    threshold = float(predictor.metadata.get("threshold") or 0.5)
+    told: dict[int, tuple[str, list[float]]] = {}
+    for at in range(0, len(seen), BATCH):
+        part = seen[at : at + BATCH]
+        keypoints = resample([items[i].keypoints for i in part], predictor.frames, predictor.people)
+        probabilities = predictor.predict(keypoints).probabilities
+        if positive in predictor.labels:
+            chosen = decide(probabilities, predictor.labels.index(positive), threshold)
+        else:
+            chosen = probabilities.argmax(1)
+        for i, row, k in zip(part, probabilities.tolist(), chosen.tolist(), strict=True):
+            told[i] = (predictor.labels[k], row)
+    rows: list[dict[str, Any]] = []
+    for i, item in enumerate(items):
+        label, shares = told.get(i, (None, []))
+        made: dict[str, Any] = {"file": item.file, "clip": item.clip, "people": people[i], "label": label}
+        made["probabilities"] = {name: round(p, 5) for name, p in zip(predictor.labels, shares, strict=False)}
+        if item.start_s is not None:
+            made |= {"start_s": item.start_s, "end_s": item.end_s}
+        rows.append(made)
+    return rows

@@ -1,0 +1,1 @@
+"""Brings the tables of a label store up to date with alembic; see ``posewatch.labels.db.schema``."""

@@ -1,0 +1,146 @@
+"""How the label store's database is opened and brought up to date: SQLite on one machine, PostgreSQL in a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from posewatch.errors import LabelError
+
+try:
+    import sqlalchemy as sa
+except ImportError:
+    raise LabelError("labels need SQLAlchemy: pip install 'posewatch[labeling]'") from None
+
+from posewatch.labels.db import tables
+
+HEAD = "3"
+"""The revision of the tables that this posewatch reads and writes."""
+BUSY_S = 30.0
+"""How long a writer waits for another one before it gives up."""
+VERSIONS = "alembic_version"
+_FIRST = "schema_version"  # the table in which the first version of the store noted its version, before alembic
+
+
+def default_url() -> str:
+    """Where labels live when nobody says: POSEWATCH_LABELS_URL, else SQLite in POSEWATCH_HOME or ./.posewatch."""
+    home = Path(os.environ.get("POSEWATCH_HOME") or ".posewatch")
+    return os.environ.get("POSEWATCH_LABELS_URL") or f"sqlite:///{(home / 'labels.db').absolute()}"
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what the database driver said, without SQLAlchemy's decoration."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def connect(url: str) -> sa.Engine:
+    """Open the database at ``url``, create the tables if there are none, and migrate older ones.
+
+    Raises LabelError when the URL is malformed, its driver is missing, the database cannot be reached, is not a
+    label store, or was written by a newer posewatch.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise LabelError("the label store's URL must look like sqlite:///labels.db or postgresql://...") from None
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    name = parsed.render_as_string(hide_password=True)
+    backend = parsed.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise LabelError(f"labels are kept in SQLite or PostgreSQL, not {backend!r}: {name}")
+    try:
+        if backend == "sqlite":
+            if not parsed.database or parsed.database == ":memory:":
+                raise LabelError("the label store needs a file, such as sqlite:///labels.db: memory keeps no labels")
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_S}, pool_size=20)
+            sa.event.listen(engine, "connect", _pragmas)
+            sa.event.listen(engine, "begin", _begin)
+        else:
+            engine = sa.create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=20)
+        _migrate(engine, name)
+    except ModuleNotFoundError as error:
+        raise LabelError(f"labels at {name} need {error.name}: pip install 'posewatch[labeling]'") from None
+    except (sa.exc.DBAPIError, OSError) as error:
+        raise LabelError(f"cannot open the label store at {name}: {reason(error)}") from None
+    return engine
+
+
+def _pragmas(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see _begin
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged label survives a power cut
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")  # readers never wait for the writer
+            break
+        except sqlite3.OperationalError as error:
+            # SQLite does not apply its busy timeout to this switch, so two first openers may collide
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    # IMMEDIATE takes the write lock at once: two writers queue up instead of failing half-way with "locked"
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _migrate(engine: sa.Engine, name: str) -> None:
+    with engine.connect() as connection, connection.begin():
+        if _revision(connection, name) == HEAD:
+            return
+    with engine.connect().execution_options(write=True) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('posewatch labels'))"))
+        found = _revision(connection, name)
+        if found == HEAD:  # another process was faster
+            return
+        _upgrade(connection, found)
+
+
+def _upgrade(connection: sa.Connection, found: str | None) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    log = logging.getLogger("alembic")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        if found is not None and not sa.inspect(connection).has_table(VERSIONS):
+            command.stamp(config, found)
+            connection.execute(sa.text(f"DROP TABLE {_FIRST}"))
+        command.upgrade(config, "head")
+    finally:
+        log.setLevel(level)
+
+
+def _revision(connection: sa.Connection, name: str) -> str | None:
+    """The revision of the database's tables, None for an empty database."""
+    found = set(sa.inspect(connection).get_table_names())
+    noted = VERSIONS if VERSIONS in found else _FIRST if _FIRST in found else None
+    if noted is None or not {"clips", "events"} <= found:
+        if found & set(tables.metadata.tables):
+            raise LabelError(f"{name} holds tables of something else, not a label store: give another database")
+        return None
+    column = "version_num" if noted == VERSIONS else "version"
+    revision = str(connection.execute(sa.text(f"SELECT {column} FROM {noted}")).scalar())
+    if revision not in map(str, range(1, int(HEAD) + 1)):
+        raise LabelError(
+            f"the label store at {name} has schema {revision}, this posewatch writes schema {HEAD}: "
+            "use the posewatch that made it, or another database"
+        )
+    return revision

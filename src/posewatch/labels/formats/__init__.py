@@ -1,0 +1,1 @@
+"""Label files in and out, and frozen snapshots."""

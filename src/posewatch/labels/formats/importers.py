@@ -1,0 +1,189 @@
+"""Labels made elsewhere: find them in a folder, turn timed intervals into one label per clip, record events.
+
+An import enters the label store like any other act of labelling, with the source "import".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from posewatch.config import LabelConfig
+from posewatch.datasets.gmdcsa24 import PATTERN, read_gmdcsa24
+from posewatch.datasets.intervals import VIDEO_SUFFIXES, Interval, read_class_folders, read_labels_csv
+from posewatch.errors import LabelError
+from posewatch.labels.entries import ClipEntry
+from posewatch.labels.formats.clip_labels import class_of, read_clip_labels
+
+if TYPE_CHECKING:
+    from posewatch.labels.store import LabelStore
+
+__all__ = [
+    "ImportReport",
+    "Interval",
+    "assign",
+    "find_labels",
+    "import_clip_labels",
+    "import_labels",
+    "read_class_folders",
+    "read_gmdcsa24",
+    "read_labels_csv",
+]
+
+log = logging.getLogger(__name__)
+
+FORMATS = "labels.csv (file, start_s, end_s, label), class folders (<class>/<video>), GMDCSA-24 (Subject_1_Fall.csv)"
+_EPS = 1e-9
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did, in clips: newly ``set``, ``unchanged`` (as before), ``kept`` (a person's other label stands),
+    ``unlabelled`` (no interval says anything)."""
+
+    set: int
+    unchanged: int
+    unlabelled: int
+    kept: int = 0
+
+
+def find_labels(
+    folder: str | Path,
+    config: LabelConfig | None = None,
+    warn: Callable[[str], None] = log.warning,
+) -> list[Interval]:
+    """Read the labels that lie in ``folder`` (or are the csv file): labels.csv, else GMDCSA-24, else class folders.
+
+    ``warn`` gets one line for each thing that was left out. Raises LabelError when there are none.
+    """
+    folder = Path(folder)
+    if folder.is_file() and folder.suffix.lower() == ".csv":
+        return read_labels_csv(folder)
+    if (folder / "labels.csv").is_file():
+        return read_labels_csv(folder / "labels.csv")
+    if any(PATTERN.match(path.name) for path in folder.glob("*.csv")):
+        return read_gmdcsa24(folder, config, warn)
+    classes = {name.casefold() for name in (config or LabelConfig()).classes}
+    if folder.is_dir() and any(_has_videos(sub) for sub in folder.iterdir() if sub.name.casefold() in classes):
+        return read_class_folders(folder)
+    names = ", ".join((config or LabelConfig()).classes)
+    raise LabelError(f"no labels in {folder}: expected {FORMATS}; the classes are {names}")
+
+
+def _has_videos(folder: Path) -> bool:
+    return folder.is_dir() and any(path.suffix.lower() in VIDEO_SUFFIXES for path in folder.rglob("*"))
+
+
+def assign(
+    clips: Sequence[ClipEntry], intervals: Iterable[Interval], config: LabelConfig, videos: Collection[str] = ()
+) -> dict[str, str]:
+    """One class per clip id, in the order of ``clips``; a clip that no interval says enough about is not in it.
+
+    A clip has a class other than the default one when an interval of that class covers at least ``min_overlap_s``
+    of it, or half of the interval, or half of the clip, whichever is least: so even the shortest event labels the
+    clip that holds most of it, and a clip that only touches one does not become abnormal. Of several such classes
+    the one that covers most wins (a tie goes to the first of ``config.classes``). Any other clip that overlaps an
+    interval of the default class has the default class.
+
+    Files match videos by path, or by the end of a path when only one video has it; ``videos`` names ingested videos
+    that gave no clip. Raises LabelError for an interval whose class or video is unknown, or that begins after its end.
+    """
+    found: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    matcher = _Matcher({**{name: "" for name in videos}, **{n: e.clip.video_id for e in clips for n in e.names}})
+    ends: dict[str, float] = {}
+    for entry in clips:
+        ends[entry.clip.video_id] = max(ends.get(entry.clip.video_id, 0.0), entry.clip.end_s)
+    for interval in intervals:
+        where = f"{interval.where}: " if interval.where else ""
+        label = class_of(interval.label, config, where)
+        video = matcher.video(interval.file, where)
+        # a last stretch shorter than a clip may have been dropped, but not one of several times the video's length
+        if video in ends and interval.start_s > 2 * ends[video]:
+            raise LabelError(
+                f"{where}starts at {interval.start_s:g} s, but the clips of {interval.file!r} end at {ends[video]:g} s"
+            )
+        found[video].append((interval.start_s, interval.end_s, label))
+    out = {}
+    for entry in clips:
+        chosen = _choose(entry.clip.start_s, entry.clip.end_s, found.get(entry.clip.video_id, ()), config)
+        if chosen is not None:
+            out[entry.clip.id] = chosen
+    return out
+
+
+def _choose(start: float, end: float, intervals: Iterable[tuple[float, float, str]], config: LabelConfig) -> str | None:
+    covered = dict.fromkeys(config.classes, 0.0)
+    enough = set()
+    for since, until, label in intervals:
+        overlap = min(end, until) - max(start, since)
+        if overlap > _EPS:
+            covered[label] += overlap
+            if overlap + _EPS >= min(config.min_overlap_s, (until - since) / 2, (end - start) / 2):
+                enough.add(label)
+    events = [name for name in config.classes if name in enough and name != config.default]
+    if events:
+        return max(events, key=lambda name: covered[name])
+    return config.default if covered.get(config.default, 0.0) > 0 else None
+
+
+class _Matcher:
+    # finds the video that a label file means, and refuses to guess; ``videos`` maps names to video ids
+
+    def __init__(self, videos: Mapping[str, str]) -> None:
+        self._videos = {name: (_parts(name), video) for name, video in sorted(videos.items())}
+        self._files: dict[str, tuple[str, ...]] = {}
+
+    def video(self, file: str, where: str) -> str:
+        parts = _parts(file)
+        exact = [name for name, (other, _) in self._videos.items() if other == parts]
+        names = exact or [name for name, (other, _) in self._videos.items() if _ends_alike(parts, other)]
+        if not names:
+            raise LabelError(f"{where}no video named {file!r} among the {len(self._videos)} ingested")
+        if len({self._videos[name][1] or name for name in names}) > 1:
+            raise LabelError(f"{where}{file!r} could be any of {', '.join(names[:3])}: give more of its path")
+        # walk/1.mp4 and fall/1.mp4 must not both end up as the one video 1.mp4
+        before = self._files.setdefault(names[0], parts)
+        if not _ends_alike(before, parts):
+            raise LabelError(f"{where}{file!r} and {'/'.join(before)!r} both look like the video {names[0]!r}")
+        return self._videos[names[0]][1]
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", "."))
+
+
+def _ends_alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    common = min(len(one), len(other))
+    return common > 0 and one[-common:] == other[-common:]
+
+
+def import_labels(
+    store: LabelStore,
+    clips: Sequence[ClipEntry],
+    intervals: Iterable[Interval],
+    config: LabelConfig,
+    who: str = "import",
+    videos: Collection[str] = (),
+) -> ImportReport:
+    """Label registered clips by timed intervals (see `assign`), as events with the source "import", all or none."""
+    return _record(store, assign(clips, intervals, config, videos), config, who, len(clips))
+
+
+def import_clip_labels(store: LabelStore, path: str | Path, config: LabelConfig, who: str = "import") -> ImportReport:
+    """Label registered clips by what another tool (or `exporters`) says of them by their ids, all or none.
+
+    Raises LabelError for a clip that does not exist, an unknown class, and a clip with two different labels.
+    """
+    labels = read_clip_labels(path, config)
+    return _record(store, labels, config, who, len(labels))
+
+
+def _record(store: LabelStore, labels: Mapping[str, str], config: LabelConfig, who: str, clips: int) -> ImportReport:
+    made = store.set_labels(labels, who, "import", classes=config.classes)
+    now = store.current(labels)
+    kept = sum(now[clip].new != label for clip, label in labels.items())
+    return ImportReport(len(made), len(labels) - len(made) - kept, clips - len(labels), kept)

@@ -1,1 +1,0 @@
-"""Brings the tables of a label store up to date with alembic; see ``posewatch.labels.schema``."""

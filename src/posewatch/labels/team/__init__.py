@@ -1,0 +1,1 @@
+"""Who labels: identity, roles, agreement, statistics, audit."""

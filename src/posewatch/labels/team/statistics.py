@@ -1,0 +1,70 @@
+"""How far the work is, and how fast it goes: per class and per person."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from posewatch.labels.db import tables
+from posewatch.labels.entries import MARKS
+
+if TYPE_CHECKING:
+    from posewatch.labels.store import LabelStore
+
+IDLE_S = 60.0
+"""A longer pause between two acts of a person is not time at work."""
+
+
+@dataclass(frozen=True)
+class Labeler:
+    """What one person did: clips that carry their label now, acts, and labels per minute at work (None: too few)."""
+
+    who: str
+    clips: int
+    acts: int
+    per_minute: float | None
+
+
+def per_class(store: LabelStore) -> dict[str, dict[str, int]]:
+    """Class (or mark) → source (human, bulk, import, model) → clips that have this label now."""
+    status = tables.status
+    query = sa.select(status.c.label, status.c.source, sa.func.count()).group_by(status.c.label, status.c.source)
+    out: dict[str, dict[str, int]] = {}
+    for label, source, count in store.database.read(lambda connection: connection.execute(query).all()):
+        out.setdefault(label, {})[source] = count
+    return dict(sorted(out.items(), key=lambda row: (row[0] in MARKS, row[0])))
+
+
+def per_labeler(store: LabelStore) -> list[Labeler]:
+    """Everybody who ever labelled, by name."""
+    votes, events = tables.votes, tables.events
+    mine = sa.select(votes.c.who, sa.func.count()).group_by(votes.c.who)
+    done = (
+        sa.select(events.c.who, events.c.when, events.c.batch, events.c.id)
+        .where(events.c.source.in_(("human", "bulk")), events.c.new.is_not(None))
+        .order_by(events.c.id)
+    )
+
+    def work(connection: sa.Connection) -> list[Labeler]:
+        clips = {row[0]: int(row[1]) for row in connection.execute(mine)}
+        acts: dict[str, list[tuple[float, str]]] = {}
+        for who, when, batch, number in connection.execute(done):
+            acts.setdefault(who, []).append((datetime.fromisoformat(when).timestamp(), batch or str(number)))
+        return [
+            Labeler(who, clips.get(who, 0), len({batch for _, batch in found}), _speed(found))
+            for who, found in sorted(acts.items())
+        ]
+
+    return store.database.read(work)
+
+
+def _speed(acts: list[tuple[float, str]]) -> float | None:
+    """Labels per minute; an act in bulk counts as many labels as it gave."""
+    gaps = [b[0] - a[0] for a, b in itertools.pairwise(acts)]
+    work = sum(gap for gap in gaps if gap <= IDLE_S)
+    labels = sum(gap <= IDLE_S for gap in gaps)
+    return None if labels < 5 or work <= 0 else 60 * labels / work

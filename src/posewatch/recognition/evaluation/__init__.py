@@ -1,0 +1,1 @@
+"""How good a recogniser is: metrics, baselines, robustness, plots."""

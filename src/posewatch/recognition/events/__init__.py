@@ -1,0 +1,1 @@
+"""Alarms on whole videos, measured against what happened."""

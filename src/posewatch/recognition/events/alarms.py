@@ -1,0 +1,125 @@
+"""Alarms out of a timeline's probabilities by hysteresis, and the pairing of alarms with annotated events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.errors import ConfigError, LabelError
+from posewatch.recognition.events.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens in ``video`` in [start_s, end_s) seconds, annotated or alarmed.
+
+    An annotation's ``end_s`` may be infinite: until the video ends. Of an alarm ``score`` is the highest probability in
+    it, and ``alarm_s`` when a live system, which has to wait until a window has passed, could have raised it.
+    """
+
+    video: str
+    start_s: float
+    end_s: float
+    label: str = ""
+    score: float = 1.0
+    alarm_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        where = f"event of {self.video!r}"
+        if math.isnan(self.start_s) or math.isnan(self.end_s) or math.isinf(self.start_s) or self.start_s < 0:
+            raise LabelError(f"{where}: times must be 0 or more seconds, not {self.start_s:g} and {self.end_s:g}")
+        if self.end_s <= self.start_s:
+            raise LabelError(f"{where} at {self.start_s:g} s ends at {self.end_s:g} s, before it starts")
+
+
+@dataclass(frozen=True)
+class Hysteresis:
+    """An alarm begins where the probability reaches ``on`` and lasts while it is at least ``off``.
+
+    Alarms less than ``merge_s`` seconds apart become one (0: never), then those shorter than ``min_s`` seconds go.
+    """
+
+    on: float = 0.5
+    off: float = 0.4
+    min_s: float = 0.0
+    merge_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.off <= self.on <= 1:
+            raise ConfigError(f"thresholds must hold 0 < off <= on <= 1, not off {self.off:g} and on {self.on:g}")
+        if not (0 <= self.min_s < math.inf and 0 <= self.merge_s < math.inf):
+            raise ConfigError(f"min_s and merge_s must be 0 or more seconds, not {self.min_s:g} and {self.merge_s:g}")
+
+
+def detect(timeline: Timeline, hysteresis: Hysteresis) -> list[Event]:
+    """The alarms of one video, in order of time."""
+    p, step = timeline.p, timeline.step_s
+    high = p >= hysteresis.off
+    edges = np.flatnonzero(np.diff(high, prepend=False, append=False))
+    runs: list[list[int]] = []
+    for a, b in zip(edges[::2], edges[1::2], strict=True):
+        on = np.flatnonzero(p[a:b] >= hysteresis.on)
+        if not len(on):
+            continue
+        start = int(a + on[0])
+        if runs and (start - runs[-1][1]) * step < hysteresis.merge_s - 1e-9:
+            runs[-1][1] = int(b)
+        else:
+            runs.append([start, int(b)])
+    # A run that lasts as long as is asked for is raised when the cell that completes it is known.
+    lead = max(math.ceil(hysteresis.min_s / step - 1e-9), 1) - 1
+    return [
+        Event(
+            timeline.video,
+            round(a * step, 9),
+            round(b * step, 9),
+            score=float(p[a:b].max()),
+            alarm_s=float(timeline.ready_s[a : a + lead + 1].max()),
+        )
+        for a, b in runs
+        if (b - a) * step >= hysteresis.min_s - 1e-9
+    ]
+
+
+def ious(truth: Sequence[Event], alarms: Sequence[Event]) -> NDArray[np.float64]:
+    """Temporal intersection over union (E, A) of the events and the alarms of one video; 0 where they only touch."""
+    a = np.array([(e.start_s, e.end_s) for e in truth], float).reshape(-1, 1, 2)
+    b = np.array([(e.start_s, e.end_s) for e in alarms], float).reshape(1, -1, 2)
+    both = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
+    either = np.maximum(a[..., 1], b[..., 1]) - np.minimum(a[..., 0], b[..., 0])
+    return np.where(both > 1e-9, both / either, 0.0)
+
+
+def match(overlap: NDArray[np.float64], least: float) -> list[tuple[int, int]]:
+    """As many pairs (event, alarm) as possible, each used once, with an IoU (E, A) above 0 and of ``least`` at least.
+
+    Maximum bipartite matching by augmenting paths (Kuhn's method).
+    """
+    near = [
+        [int(j) for j in np.argsort(-row, kind="stable") if row[j] > 0 and row[j] >= least - 1e-9] for row in overlap
+    ]
+    event_of: dict[int, int] = {}
+    alarm_of: dict[int, int] = {}
+    for i in range(len(near)):
+        # Breadth first: an alarm that is free is taken at once, and no chain of them is too long for the stack.
+        queue, came = [i], {}  # type: tuple[list[int], dict[int, int]]
+        free = -1
+        for event in queue:
+            for j in near[event]:
+                if j not in came:
+                    came[j] = event
+                    if j not in event_of:
+                        free = j
+                        break
+                    queue.append(event_of[j])
+            if free >= 0:
+                break
+        while free >= 0:
+            event = came[free]
+            event_of[free], before = event, alarm_of.get(event, -1)
+            alarm_of[event], free = free, before
+    return sorted(alarm_of.items())

@@ -1,0 +1,76 @@
+"""Adjacency of a joint layout, as the graph networks read it: which joints pass what they carry to which others.
+
+In every matrix here row u is the joint that gives and column w the joint that takes, so a graph convolution is
+``einsum("...ctu,kuw->...kctw")``. K counts the subsets of neighbours that have weights of their own, V the joints.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.datasets.layouts import Layout
+from posewatch.errors import ConfigError
+
+Matrix = NDArray[np.float32]
+
+
+def directed(layout: Layout) -> Matrix:
+    """(V, V) of 0 and 1: entry (child, parent) of each bone. Without bones it is zero."""
+    v = len(layout.joints)
+    matrix = np.zeros((v, v), np.float32)
+    for child, parent in layout.edges:
+        matrix[child, parent] = 1
+    return matrix
+
+
+def normalise(matrix: Matrix) -> Matrix:
+    """(V, V) whose columns are divided by their sums: each joint takes the mean of those that give. Empty ones stay."""
+    total = matrix.sum(0, keepdims=True)
+    return np.divide(matrix, total, out=np.zeros_like(matrix), where=total > 0)
+
+
+def hops(layout: Layout) -> NDArray[np.float64]:
+    """(V, V) bones between two joints, whichever way they point; infinity where no path leads."""
+    v = len(layout.joints)
+    bones = directed(layout)
+    step = (bones + bones.T) > 0
+    distance = np.full((v, v), np.inf)
+    reached = np.eye(v, dtype=bool)
+    for hop in range(v):
+        distance[reached & np.isinf(distance)] = hop
+        reached = (reached.astype(np.float32) @ step) > 0
+    return distance
+
+
+def spatial(layout: Layout) -> Matrix:
+    """(3, V, V): each joint takes from itself, from its parent, and the mean of its children (2s-AGCN, 1805.07694)."""
+    inward = directed(layout)
+    return np.stack([np.eye(len(inward), dtype=np.float32), normalise(inward.T), normalise(inward)])
+
+
+def stgcn_spatial(layout: Layout) -> Matrix:
+    """(3, V, V): each joint itself, neighbours at least as far from the centre as it is, neighbours nearer to it.
+
+    The "spatial configuration partitioning" of ST-GCN (arXiv 1801.07455, section 3.3): the mean is over a joint and all
+    of its neighbours, so the three add up to one normalised matrix. Distances are counted along the whole body, as the
+    paper has it; the published code calls every joint more than one bone away equally far. A joint without a path to
+    the centre is infinitely far.
+    """
+    distance = hops(layout)
+    near = normalise((distance <= 1).astype(np.float32))
+    away = distance[:, layout.centre]
+    itself = distance == 0
+    farther = (distance == 1) & (away[:, None] >= away[None, :])
+    nearer = (distance == 1) & (away[:, None] < away[None, :])
+    return np.stack([near * itself, near * farther, near * nearer]).astype(np.float32)
+
+
+PARTITIONS = {"spatial": spatial, "stgcn_spatial": stgcn_spatial}
+
+
+def adjacency(layout: Layout, partition: str = "spatial") -> Matrix:
+    """(K, V, V) float32 of ``layout`` by the name of its partition. Raises ConfigError."""
+    if partition not in PARTITIONS:
+        raise ConfigError(f"unknown graph partition {partition!r}: choose from {', '.join(PARTITIONS)}")
+    return PARTITIONS[partition](layout)

@@ -1,0 +1,1 @@
+"""ProtoGCN: ``network`` is the method, the other files are faster forms of it."""

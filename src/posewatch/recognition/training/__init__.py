@@ -1,0 +1,1 @@
+"""Training a recogniser, and experiments of several seeds and folds."""

@@ -1,0 +1,108 @@
+"""Training clips as other cameras, other bodies and worse pose estimators would have seen them.
+
+Time is resampled clip by clip (``times``); everything else is done to a whole batch at once, on its device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from posewatch.config import AugmentConfig
+from posewatch.datasets.layouts import Layout
+
+
+class Augment:
+    """Keypoints (N, M, T, V, 3) → the same, disturbed. V counts the joints that an estimator gives."""
+
+    def __init__(self, layout: Layout, config: AugmentConfig) -> None:
+        self.config = config
+        v = layout.observed
+        self.mirror = torch.tensor(layout.mirror[:v])
+        self.limbs = torch.tensor(_limbs(layout))
+
+    def __call__(self, x: Tensor, generator: torch.Generator, rank: int = 0, world: int = 1) -> Tensor:
+        """Draws come from ``generator`` (on the CPU), so that they do not depend on the device.
+
+        In a distributed training ``x`` is what process ``rank`` of ``world`` has of a batch: draws are made for the
+        whole batch, so that they do not depend on the number of processes either.
+        """
+        c, (n, m, t, v, _) = self.config, x.shape
+        mine = slice(rank * n, (rank + 1) * n)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(n * world, *shape, generator=generator)[mine].to(x.device)
+
+        def spread(*shape: int) -> Tensor:
+            return uniform(*shape) * 2 - 1
+
+        if c.swap and m > 1:
+            order = uniform(m).argsort(1)
+            x = x.gather(1, order[:, :, None, None, None].expand_as(x))
+        seen = x[..., 2:] > 0
+        weight = seen.to(x.dtype)
+        count = weight.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        middle = (x[..., :2] * weight).sum((1, 2, 3), keepdim=True) / count
+        if c.flip:
+            # About the middle of the clip: raw pixels stay where a camera could have seen them.
+            mirrored = torch.cat([2 * middle[..., :1] - x[..., :1], x[..., 1:]], -1)[..., self.mirror.to(x.device), :]
+            x = torch.where(uniform(1, 1, 1, 1) < 0.5, mirrored, x)
+            seen = x[..., 2:] > 0
+            weight = seen.to(x.dtype)
+        xy = x[..., :2]
+        own = (xy * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1)
+        away = ((xy - own) ** 2 * weight).sum((1, 2, 3), keepdim=True).sum(-1, keepdim=True)
+        size = torch.sqrt(away / count)
+        xy = own + (xy - own) * (1 + c.scale * spread(m, 1, 1, 1)) + c.shift * size * spread(m, 1, 1, 2)
+        angle = c.rotate * spread()
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(n, 1, 1, 2, 2)
+        stretch = torch.stack([1 + c.stretch * spread(), torch.ones(n, device=x.device)], -1).view(n, 1, 1, 1, 2)
+        xy = ((xy - middle) * stretch) @ turn.transpose(-1, -2) + middle
+        noise = torch.randn(n * world, m, t, v, 2, generator=generator)[mine].to(x.device)
+        xy = xy + noise * (c.jitter * uniform(1, 1, 1, 1)) * size
+        gone = self._gone(m, t, v, uniform, weight.amax((2, 3, 4)))
+        keep = seen & ~gone[..., None]
+        return torch.cat([xy, x[..., 2:]], -1) * keep
+
+    def _gone(self, m: int, t: int, v: int, uniform: Callable[..., Tensor], there: Tensor) -> Tensor:
+        """Which joints (N, M, T, V) go missing; ``there`` (N, M) says who is in the clip."""
+        c = self.config
+
+        def rate(share: float) -> Tensor:
+            """``share`` on average, spread over half of the clips."""
+            drawn = (4 * share * uniform(1, 1, 1)).clamp(max=0.9)
+            return torch.where(uniform(1, 1, 1) < 0.5, drawn, torch.zeros_like(drawn))
+
+        joints = rate(c.joint_dropout)
+        # One time in two it is the same joints throughout.
+        tracks = uniform(m, 1, v).expand(-1, m, t, v)
+        scattered = torch.where(uniform(1, 1, 1) < 0.5, uniform(m, t, v), tracks)
+        gone = scattered < joints
+        gone = gone | (uniform(m, t, 1) < rate(c.frame_dropout))
+        limbs = self.limbs.to(gone.device)
+        if c.limb_dropout > 0 and len(limbs):
+            hidden = uniform(m, len(limbs)) < rate(c.limb_dropout).view(-1, 1, 1)
+            gone = gone | ((hidden.to(torch.float32) @ limbs.to(torch.float32)) > 0)[:, :, None]
+        if c.person_dropout > 0 and m > 1:
+            several = (there.sum(1) > 1)[:, None]
+            who = uniform(m).argmax(1, keepdim=True) == torch.arange(m, device=gone.device)
+            gone = gone | (who & several & (uniform(1) < c.person_dropout))[:, :, None, None]
+        return gone
+
+
+def _limbs(layout: Layout) -> NDArray[np.bool_]:
+    """(L, V) which joints hang on a joint, for the joints on which at least two and at most half of the body hangs."""
+    v = layout.observed
+    below = np.eye(v, dtype=bool)
+    for joint in range(v):
+        up = joint
+        while layout.parents[up] != up:
+            up = layout.parents[up]
+            if up < v:
+                below[up, joint] = True
+    count = below.sum(1)
+    return below[(count >= 2) & (count <= v / 2)]

@@ -1,0 +1,57 @@
+"""What cannot be trained on, refused before the first epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from posewatch.config import TrainConfig
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.layouts import Layout
+from posewatch.errors import ConfigError, InputError, LabelError
+from posewatch.recognition import distributed as parallel
+from posewatch.recognition.recogniser import Recogniser
+
+MAX_LR = {"adamw": 0.02, "sgd": 1.0}
+"""A rate meant for SGD is a mistake with AdamW, and one that ends in a model that merely looks bad."""
+
+
+def check(
+    train_set: ClipSet, val_set: ClipSet, config: TrainConfig, positive: str, layout: Layout, allow_shared: bool = False
+) -> None:
+    """Raise ConfigError, LabelError or InputError for what cannot be trained on."""
+    if min(config.epochs, config.batch, config.frames, config.people) < 1 or config.frames < 2 or config.lr <= 0:
+        raise ConfigError("train: epochs, batch and people must be at least 1, frames at least 2 and lr above 0")
+    for key, known in (
+        ("optimiser", ("adamw", "sgd")),
+        ("balance", ("weights", "sampling", "none")),
+        ("precision", ("fp32", "bf16")),
+        ("device", ("auto", "cpu", "cuda")),
+    ):
+        if getattr(config, key) not in known:
+            raise ConfigError(f"train.{key} must be one of {', '.join(known)}, not {getattr(config, key)!r}")
+    if config.lr > MAX_LR[config.optimiser]:
+        raise ConfigError(
+            f"train.lr {config.lr:g} is too high for {config.optimiser}: at most {MAX_LR[config.optimiser]:g}; "
+            "set it to about 0.003 for adamw, 0.025 for sgd"
+        )
+    if positive and positive not in train_set.classes:
+        raise LabelError(f"the positive class {positive!r} is none of {', '.join(train_set.classes)}")
+    counts = np.bincount(train_set.labels, minlength=len(train_set.classes))
+    for name, count in zip(train_set.classes, counts, strict=True):
+        if count == 0:
+            raise LabelError(f"no training clip is labelled {name!r}: label some, or take the class out")
+    if len(val_set) and val_set.classes != train_set.classes:
+        raise LabelError("training and validation clips have different classes")
+    shared = sorted(set(train_set.groups) & set(val_set.groups))
+    if shared and not allow_shared:
+        raise InputError(f"{shared[0]} is on both sides of the split, training and validation (split by group)")
+    joints = train_set.keypoints[0].shape[2]
+    if joints != layout.observed:
+        raise InputError(f"the clips have {joints} joints, layout {layout.name!r} wants {layout.observed}")
+    with torch.device("meta"):
+        Recogniser(config, layout, train_set.classes, positive, train_set.fps)
+    if config.batch % parallel.world():
+        raise ConfigError(f"train.batch {config.batch} must be a multiple of the {parallel.world()} processes")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("train.device is cuda, but torch finds no GPU here (use auto or cpu)")

@@ -1,0 +1,116 @@
+"""One experiment on labelled skeletons: train, measure beside baselines, and write it all to one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posewatch.config import TrainConfig
+from posewatch.datasets import layouts
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.layouts import Layout
+from posewatch.digests import canonical
+from posewatch.errors import LabelError
+from posewatch.files import write_atomically
+from posewatch.recognition import distributed as parallel
+from posewatch.recognition.evaluation.evaluate import evaluate, plots
+from posewatch.recognition.recogniser import load_checkpoint
+from posewatch.recognition.training import trainer as training
+from posewatch.recognition.training.checks import check
+from posewatch.recognition.training.holdout import CHECKPOINT, HISTORY, curve, fit
+from posewatch.recognition.training.mlflow import FilesOnly, open_tracker
+
+METRICS = "metrics.json"
+
+
+def positive_of(classes: Sequence[str], wanted: str | None = None) -> str:
+    """The class that raises alerts: the one asked for, "abnormal", the second of two, or none of many ("")."""
+    if wanted is not None:
+        if wanted and wanted not in classes:
+            raise LabelError(f"the positive class {wanted!r} is none of {', '.join(classes)}")
+        return wanted
+    if "abnormal" in classes:
+        return "abnormal"
+    return classes[1] if len(classes) == 2 else ""
+
+
+def run(
+    train_set: ClipSet,
+    test_set: ClipSet,
+    config: TrainConfig,
+    out: Path,
+    *,
+    positive: str,
+    layout: Layout | None = None,
+    note: str = "",
+) -> dict[str, Any]:
+    """Train on ``train_set`` and measure on ``test_set``; returns what ``metrics.json`` holds.
+
+    Writes ``checkpoint.pt``, ``metrics.json``, ``config.yaml``, ``history.jsonl``, ``predictions.jsonl`` and plots to
+    ``out``. Run again after a kill it goes on; run again when it is done it only reads. Raises InputError, LabelError
+    or ConfigError for what cannot be trained on.
+    """
+    main = parallel.rank() == 0
+    tracker = open_tracker(out) if main else FilesOnly()
+    layout = layout or layouts.get(config.layout or train_set.layout)
+    check(train_set, train_set.subset([]), config, positive, layout)
+    tracker.start(training.plain(config))
+    how = fit(train_set, config, out, positive=positive, layout=layout, tracker=tracker)
+    if not main:
+        return {}
+    recogniser = load_checkpoint(out / CHECKPOINT).to(training.device_of(config))
+    metrics = evaluate(recogniser, test_set, positive, train_set=train_set)
+    metrics["validation"] = {
+        "clips": sum(len(part.validation) for part in how.judged),
+        "groups": sorted({train_set.groups[i] for part in how.judged for i in part.validation}),
+        "method": how.method,
+        "note": " ".join(sorted({part.note for part in how.judged if part.note})),
+    }
+    if note:
+        metrics["note"] = " ".join(filter(None, [metrics.get("note", ""), note]))
+    p = recogniser.score(test_set)
+    lines = [
+        {
+            "clip": name,
+            "label": test_set.classes[k],
+            "called": test_set.classes[c],
+            "p": [round(float(v), 6) for v in row],
+        }
+        for name, k, c, row in zip(test_set.ids, test_set.labels, recogniser.decide(p), p, strict=True)
+    ]
+    write_atomically(out / "predictions.jsonl", "".join(canonical(line) + "\n" for line in lines).encode())
+    history = [json.loads(row) for row in (out / HISTORY).read_text().splitlines()]
+    plots(metrics, curve(history), out)
+    write_atomically(out / METRICS, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
+    tracker.finish(metrics, [p for p in sorted(out.iterdir()) if p.is_file() and not p.name.startswith(".")])
+    return metrics
+
+
+def summary(runs: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
+    """Mean and spread of several runs' metrics (seeds, folds), also written to ``out/metrics.json``."""
+    keys = [
+        key
+        for key in next(iter(runs.values()))
+        if all(isinstance(m.get(key), int | float) and not isinstance(m.get(key), bool) for m in runs.values())
+    ]
+    told: dict[str, Any] = {"runs": {name: {key: m[key] for key in keys} for name, m in runs.items()}}
+    for key in keys:
+        values = [m[key] for m in runs.values()]
+        told[key] = round(float(np.mean(values)), 6)
+        told[f"{key}_std"] = round(float(np.std(values)), 6)
+    write_atomically(out / METRICS, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
+    return told
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """What a person wants to see first: the network beside its baselines."""
+    rows: list[tuple[str, ...]] = [("", "accuracy", "precision", "recall", "F1", "AUC")]
+    for prefix, name in (("", "network"), ("baseline_forest_", "random forest"), ("baseline_logistic_", "logistic")):
+        values = [metrics.get(f"{prefix}{key}") for key in ("accuracy", "precision", "recall", "f1", "auc")]
+        if any(v is not None for v in values):
+            rows.append((name, *("-" if v is None else f"{v:.3f}" for v in values)))
+    return "\n".join("".join(f"{cell:<14}" if i == 0 else f"{cell:>10}" for i, cell in enumerate(row)) for row in rows)

@@ -1,0 +1,446 @@
+"""Train a recogniser on few clips: balanced classes, augmentation, averaged weights, a threshold from validation.
+
+Every epoch ends in a state file, and all randomness follows from the seed, the epoch and the clip's place in it: a run
+that was killed goes on from its last epoch and, on a CPU with as many threads, ends bit-equal to one that was not; one
+that is spread over several processes (``torchrun``) sees the same batches as one that is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from posewatch.config import TrainConfig
+from posewatch.datasets import layouts
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.layouts import Layout
+from posewatch.digests import canonical, digest
+from posewatch.errors import ConfigError, InputError
+from posewatch.files import write_atomically
+from posewatch.progress import Progress
+from posewatch.recognition import distributed as parallel
+from posewatch.recognition.models.base import Network
+from posewatch.recognition.models.protogcn.activation_cache import place_gradients
+from posewatch.recognition.recogniser import Recogniser, dump, load_checkpoint, save
+from posewatch.recognition.sampling import sampled, training_batch
+from posewatch.recognition.threshold import odds_of, shrunk_threshold
+from posewatch.recognition.training.augment import Augment
+from posewatch.recognition.training.checks import check
+
+if TYPE_CHECKING:
+    from posewatch.recognition.training.mlflow import Tracker
+
+__all__ = ["load_checkpoint", "train"]
+
+STATE = ".state.pt"
+MIN_STEPS = 8
+"""Steps of an epoch at the least: a small set is gone through several times, each time augmented anew."""
+
+
+def train(
+    train_set: ClipSet,
+    val_set: ClipSet,
+    config: TrainConfig,
+    out: Path,
+    *,
+    positive: str = "abnormal",
+    layout: Layout | None = None,
+    threshold: float | None = None,
+    allow_shared: bool = False,
+    progress: Progress | None = None,
+    tracker: Tracker | None = None,
+) -> Path:
+    """Train and write ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml`` to ``out``; returns the checkpoint.
+
+    ``val_set`` may be empty: then the last averaged weights are kept and the threshold stays at 0.5, unless
+    ``threshold`` says otherwise. ``positive`` may be empty: no class raises alerts. With ``allow_shared`` the same
+    people may be in both sets. ``progress`` advances by one per epoch. Raises LabelError, ConfigError or InputError for
+    what cannot be trained on.
+    """
+    layout = layout or layouts.get(config.layout or train_set.layout)
+    check(train_set, val_set, config, positive, layout, allow_shared)
+    out.mkdir(parents=True, exist_ok=True)
+    main = parallel.writer()
+    with _threads(config.threads):
+        run = _Run(train_set, val_set, config, layout, positive, threshold)
+        if _done(out / "checkpoint.pt", run.key):
+            return out / "checkpoint.pt"
+        run.resume(out / STATE)
+        if progress is not None and run.epoch:
+            progress.advance(run.epoch, note=f"resumed after epoch {run.epoch}")
+        while run.epoch < config.epochs and not run.stopped:
+            row = run.one_epoch()
+            if main:
+                write_atomically(out / "history.jsonl", "".join(canonical(r) + "\n" for r in run.history).encode())
+                write_atomically(out / STATE, dump(run.state()))
+                if tracker is not None and parallel.rank() == 0:
+                    tracker.epoch(row, run.epoch)
+            if progress is not None:
+                progress.advance(note=f"loss {row['train_loss']:.3f}")
+        recogniser = run.recogniser
+        recogniser.threshold = run.threshold()
+        if main:
+            write_atomically(out / "config.yaml", text(config).encode())
+            epoch = run.best_epoch if config.patience else run.epoch
+            save(out / "checkpoint.pt", recogniser, run.chosen(), {"epoch": epoch, "run": run.key})
+    if main:
+        (out / STATE).unlink(missing_ok=True)
+    parallel.barrier()
+    return out / "checkpoint.pt"
+
+
+def _done(path: Path, key: str) -> bool:
+    """Whether a checkpoint is what this very run ends in."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True).get("run") == key
+    except Exception:
+        return False
+
+
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """A configuration as plain data that YAML holds."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+
+
+def text(config: TrainConfig) -> str:
+    """A configuration as the YAML file that would give it again."""
+    return yaml.safe_dump({"train": plain(config)}, sort_keys=False)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """Where to train: this process's GPU where there is one, unless the configuration says otherwise."""
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", parallel.rank() % torch.cuda.device_count())
+
+
+VALIDATE = 5
+"""Epochs between two looks at the validation clips."""
+NORM_CLIPS, NORM_BATCH = 4096, 64
+"""Clips that the final batch statistics are measured on, and how many at a time."""
+
+
+class _Losses(nn.Module):
+    """Keypoints and labels in, losses out: what is run on each process of a distributed training."""
+
+    def __init__(self, recogniser: Recogniser, config: TrainConfig, weight: Tensor) -> None:
+        super().__init__()
+        self.recogniser, self.config = recogniser, config
+        self.register_buffer("weight", weight)
+
+    def forward(self, keypoints: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """→ the loss to minimise; its cross-entropy and contrastive parts; how many are right; spread."""
+        recogniser, config = self.recogniser, self.config
+        x, present = recogniser.features(keypoints)
+        bf16 = config.precision == "bf16"
+        weight = cast(Tensor, self.weight)[labels]
+        loss, cross, extra, spread = (x.new_zeros(()) for _ in range(4))
+        mean = x.new_zeros(len(x), len(recogniser.labels))
+        for network, branch in zip(recogniser.networks, recogniser.branches, strict=True):
+            network = cast(Network, network)
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+                output = network(recogniser.features.stack(x, present, branch.stream), present)
+            logits = output.logits.float()
+            ce = (F.cross_entropy(logits, labels, reduction="none", label_smoothing=config.smoothing) * weight).mean()
+            rebuilt = output.reconstruction
+            auxiliary = network.auxiliary_loss(
+                output._replace(logits=logits, reconstruction=None if rebuilt is None else rebuilt.float()), labels
+            )
+            loss = loss + ce + config.contrastive * auxiliary
+            cross, extra = cross + ce.detach(), extra + auxiliary.detach()
+            mean = mean + torch.softmax(logits.detach(), 1) * branch.weight
+            if rebuilt is not None:
+                spread = spread + parallel.spread(rebuilt.float()).mean()
+        right = (mean.argmax(1) == labels).sum()
+        return loss, torch.stack([cross, extra]) / len(recogniser.branches), right, spread
+
+
+class _Run:
+    """One training run, between epochs: everything that has to survive a kill is in ``state``."""
+
+    def __init__(
+        self,
+        train_set: ClipSet,
+        val_set: ClipSet,
+        config: TrainConfig,
+        layout: Layout,
+        positive: str,
+        threshold: float | None = None,
+    ) -> None:
+        self.train_set, self.val_set, self.config, self.layout = train_set, val_set, config, layout
+        self.given, self.final = threshold, None  # type: tuple[float | None, dict[str, Tensor] | None]
+        self.device = device_of(config)
+        torch.manual_seed(config.seed)
+        self.recogniser = Recogniser(config, layout, train_set.classes, positive, train_set.fps).to(self.device)
+        self.positive = train_set.classes.index(positive) if positive else -1
+        decay = [p for p in self.recogniser.parameters() if p.dim() > 1]
+        rest = [p for p in self.recogniser.parameters() if p.dim() <= 1]
+        if config.optimiser == "sgd":
+            self.optimiser: torch.optim.Optimizer = torch.optim.SGD(
+                self.recogniser.parameters(),
+                lr=config.lr,
+                momentum=0.9,
+                nesterov=True,
+                weight_decay=config.weight_decay,
+            )
+        else:
+            # SGD, the paper's choice, needs more steps than a hundred clips give it to leave the first plateau.
+            self.optimiser = torch.optim.AdamW(
+                [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+                lr=config.lr,
+            )
+        counts = np.bincount(train_set.labels, minlength=len(train_set.classes))
+        weight = torch.ones(len(counts))
+        if config.balance == "weights":
+            weight = torch.tensor(len(train_set) / (len(counts) * counts), dtype=torch.float32)
+        losses = _Losses(self.recogniser, config, weight.to(self.device))
+        self.losses = parallel.distribute(losses)
+        self.augment = Augment(layout, config.augment)
+        self.steps = max(MIN_STEPS, math.ceil(len(train_set) / config.batch))
+        self.average = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
+        self.key = self._key()
+        place_gradients(self.recogniser)
+        self.epoch, self.history, self.stopped = 0, [], False  # type: tuple[int, list[dict[str, Any]], bool]
+        self.best: dict[str, Tensor] | None = None
+        self.best_loss, self.best_epoch = math.inf, 0
+
+    def one_epoch(self) -> dict[str, Any]:
+        config = self.config
+        torch.manual_seed(config.seed * 1_000_003 + self.epoch)
+        draws = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
+        self.recogniser.train()
+        sums = torch.zeros(4, device=self.device)
+        for step, (picked, keypoints) in enumerate(self._batches()):
+            batch = self.augment(torch.from_numpy(keypoints).to(self.device), draws, parallel.rank(), parallel.world())
+            labels = torch.from_numpy(self.train_set.labels[picked]).to(self.device)
+            for group in self.optimiser.param_groups:
+                group["lr"] = config.lr * self._rate(self.epoch * self.steps + step)
+            self.optimiser.zero_grad(set_to_none=False)
+            try:
+                loss, parts, right, spread = self.losses(batch, labels)
+                loss.backward()
+            except torch.OutOfMemoryError:
+                self.optimiser.zero_grad(set_to_none=True)
+                raise InputError(self._too_large(batch, labels)) from None
+            if config.optimiser == "adamw":
+                torch.nn.utils.clip_grad_norm_(self.recogniser.parameters(), 10.0)
+            self.optimiser.step()
+            self._update_average(self.epoch * self.steps + step)
+            sums += torch.stack([parts[0], parts[1], right / len(picked), spread])
+        cross, contrastive, accuracy, spreading = (parallel.mean(sums) / self.steps).tolist()
+        self.epoch += 1
+        row: dict[str, Any] = {
+            "epoch": self.epoch,
+            "lr": round(self.optimiser.param_groups[0]["lr"], 8),
+            "train_loss": round(cross, 6),
+            "contrastive_loss": round(contrastive, 6),
+            "train_accuracy": round(accuracy, 6),
+            # Near zero, the prototypes have collapsed: every clip's graph is rebuilt alike.
+            "reconstruction_spread": round(spreading, 8),
+        }
+        if not math.isfinite(cross + contrastive):
+            raise ConfigError(f"training diverged in epoch {self.epoch} (lower train.lr, it is {config.lr:g})")
+        # Without early stopping the curve is for the eye only: every few epochs are enough.
+        if len(self.val_set) and (config.patience or self.epoch % VALIDATE == 0 or self.epoch == config.epochs):
+            row |= self._validate()
+        self.history.append(row)
+        return row
+
+    def _order(self) -> NDArray[np.int64]:
+        """The clips of this epoch: ``steps`` full batches."""
+        rng = np.random.default_rng([self.config.seed, self.epoch])
+        n, clips = self.steps * self.config.batch, len(self.train_set)
+        if self.config.balance == "sampling":
+            labels = self.train_set.labels
+            share = 1 / np.bincount(labels)[labels]
+            return rng.choice(clips, n, p=share / share.sum()).astype(np.int64)
+        return np.concatenate([rng.permutation(clips) for _ in range(math.ceil(n / clips))])[:n]
+
+    def _batches(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """This process's share of each batch, made while the step before it is computed."""
+        order, config = self._order(), self.config
+        own = config.batch // parallel.world()
+        share = slice(parallel.rank() * own, (parallel.rank() + 1) * own)
+
+        def make(step: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            places = np.arange(step * config.batch, (step + 1) * config.batch)[share]
+            seeds = [[config.seed, self.epoch, int(place)] for place in places]
+            return order[places], training_batch(self.train_set, order[places], config, seeds)
+
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(make, 0)
+            for step in range(self.steps):
+                made = ahead.result()
+                if step + 1 < self.steps:
+                    ahead = pool.submit(make, step + 1)
+                yield made
+
+    def _too_large(self, batch: Tensor, labels: Tensor) -> str:
+        """What to say when a batch does not fit into the GPU: which one does."""
+        n = len(batch)
+        while n > 1:
+            n //= 2
+            try:
+                torch.cuda.empty_cache()
+                self.losses(batch[:n], labels[:n])[0].backward()
+            except torch.OutOfMemoryError:
+                continue
+            finally:
+                self.optimiser.zero_grad(set_to_none=True)
+            return (
+                f"a batch of {len(batch)} clips does not fit into the memory of {self.device}: {n} do; "
+                f"set train.batch={n * parallel.world()}"
+            )
+        return f"not even one clip fits into the memory of {self.device}: lower train.width or train.frames"
+
+    def _rate(self, step: int) -> float:
+        """Linear rise, then half a cosine."""
+        total = self.steps * self.config.epochs
+        rise = int(self.config.warm_up * total)
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+    def _update_average(self, step: int) -> None:
+        span = self.config.average_epochs * self.steps
+        keep = min(math.exp(-1 / span), (1 + step) / (10 + step)) if span > 0 else 0.0
+        own = self.recogniser.state_dict()
+        moving = [name for name, value in own.items() if value.is_floating_point()]
+        with torch.no_grad():
+            torch._foreach_lerp_([self.average[k] for k in moving], [own[k] for k in moving], 1 - keep)
+            for name in own.keys() - set(moving):
+                self.average[name].copy_(own[name])
+
+    def _scores(self, weights: dict[str, Tensor]) -> NDArray[np.float32]:
+        """Probabilities (N, K) of the validation clips under ``weights``."""
+        own = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
+        self.recogniser.load_state_dict(weights)
+        found = self.recogniser.score(self.val_set)
+        self.recogniser.load_state_dict(own)
+        return found
+
+    def _validate(self) -> dict[str, float]:
+        """Judge the averaged weights; keep them when their class-balanced loss is the lowest so far."""
+        p = self._scores(self.average)
+        labels = self.val_set.labels
+        chosen = np.clip(p[np.arange(len(p)), labels], 1e-6, 1)
+        counts = np.bincount(labels, minlength=len(self.train_set.classes))
+        weight = 1 / counts[labels]
+        loss = float(-(np.log(chosen) * weight).sum() / weight.sum())
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, self.epoch
+            self.best = {k: v.clone() for k, v in self.average.items()}
+        self.stopped = self.config.patience > 0 and self.epoch - self.best_epoch >= self.config.patience
+        return {"val_loss": round(loss, 6), "val_accuracy": round(float((p.argmax(1) == labels).mean()), 6)}
+
+    def chosen(self) -> dict[str, Tensor]:
+        """The averaged weights at the end; with early stopping (``patience``), those that validated best.
+
+        Averaged weights have no batch statistics of their own: they are measured on the training clips.
+        """
+        weights = self.best if self.best is not None and self.config.patience > 0 else self.average
+        if self.config.average_epochs > 0 and self.final is None:
+            own = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
+            self.recogniser.load_state_dict(weights)
+            with parallel.alone():  # every process has all clips, and only the one that writes may ask
+                self._measure_norms()
+            self.final = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
+            self.recogniser.load_state_dict(own)
+        return self.final or weights
+
+    def _measure_norms(self) -> None:
+        """Set all batch statistics to those of the training clips, half of them disturbed as in training.
+
+        Running averages of small batches under changing weights are off, in some runs by far (arXiv 2105.07576).
+        """
+        norms: list[Any] = [
+            m for m in self.recogniser.modules() if hasattr(m, "running_mean") and hasattr(m, "momentum")
+        ]
+        rng = np.random.default_rng([self.config.seed, self.config.epochs])
+        draws = torch.Generator().manual_seed(self.config.seed)
+        order = rng.permutation(len(self.train_set))[:NORM_CLIPS]
+        size = max(self.config.batch, NORM_BATCH)
+        batches = np.array_split(order, math.ceil(len(order) / size))
+        self.recogniser.train()
+        before = [m.momentum for m in norms]
+        with torch.no_grad():
+            for step, picked in enumerate(batches * 2):
+                clips = self.train_set.subset(picked)
+                x = torch.from_numpy(sampled(clips, self.config, int(step >= len(batches)))).to(self.device)
+                for norm in norms:
+                    norm.momentum = 1 / (step + 1)
+                self.recogniser.run(self.augment(x, draws) if step >= len(batches) else x)
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+    def threshold(self) -> float:
+        if self.given is not None:
+            return self.given
+        if not len(self.val_set) or self.positive < 0:
+            return 0.5
+        scores = self._scores(self.chosen())[:, self.positive]
+        odds = odds_of(self.train_set, self.positive, self.config)
+        return shrunk_threshold(scores, self.val_set.labels == self.positive, odds)
+
+    def _key(self) -> str:
+        """What a state must have been made from to be gone on with."""
+        data = hashlib.sha256()
+        for clips in (self.train_set, self.val_set):
+            for k in clips.keypoints:
+                data.update(np.ascontiguousarray(k).tobytes())
+            data.update(clips.labels.tobytes())
+        told = [plain(self.config), self.layout.to_dict(), list(self.train_set.classes), self.positive, self.given]
+        return digest([told, data.hexdigest()])
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "epoch": self.epoch,
+            "weights": self.recogniser.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "best": self.best,
+            "best_loss": self.best_loss,
+            "best_epoch": self.best_epoch,
+            "stopped": self.stopped,
+            "history": self.history,
+        }
+
+    def resume(self, path: Path) -> None:
+        """Go on from a state of the very same run; anything else there is ignored."""
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception:
+            return
+        if state.get("key") != self.key:
+            return
+        self.recogniser.load_state_dict(state["weights"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average, self.best, self.history = state["average"], state["best"], state["history"]
+        self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
+        self.epoch, self.stopped = state["epoch"], state["stopped"]

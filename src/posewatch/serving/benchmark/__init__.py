@@ -1,0 +1,1 @@
+"""Latency and throughput of every way of serving, in one run."""

@@ -1,0 +1,179 @@
+"""Hours under a steady load: ``posewatch bench soak``. Does memory grow, does anything fail, do answers get slower?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.errors import InputError
+from posewatch.inference import predictors as client
+from posewatch.inference.predictors_async import AsyncTritonPredictor
+from posewatch.serving.benchmark import load
+from posewatch.serving.repository import write_repository
+from posewatch.stack.triton import TritonServer
+
+CLIENTS = 16
+"""How many at a time find the peak that the load is a share of."""
+FLAT = 0.05
+"""Memory that grew by a smaller share counts as flat, see ``growth``."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One stretch of the load: ``at_s`` seconds since its begin, answers per second, latencies in milliseconds,
+    ``errors`` refused or late, memory in MB of the server's processes (None: elsewhere) and of this client."""
+
+    at_s: float
+    throughput_ips: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    server_mb: float | None
+    client_mb: float
+
+
+def soak(
+    onnx: Path,
+    clips: NDArray[np.float32],
+    out: Path,
+    *,
+    minutes: float,
+    share: float = 0.8,
+    every_s: float = 20.0,
+    endpoint: str | None = None,
+    progress: Callable[..., Any] | None = None,
+) -> dict[str, Any]:
+    """Send ``clips`` (N, M, T, V, 3) one at a time at random moments, ``share`` of what the model answers at most.
+
+    Writes ``soak.json`` after every stretch, and ``soak.png``. A private Triton with dynamic batching is started unless
+    ``endpoint`` names a served model. What is refused or late is counted, and the load goes on.
+    """
+    if minutes <= 0 or every_s <= 0 or not share > 0:
+        raise InputError("minutes, the seconds of a stretch and the share of the peak must be above 0")
+    with ExitStack() as stack:
+        process = None
+        if endpoint:
+            protocol, url, model = client.parse_endpoint(endpoint)
+        else:
+            protocol, model = "grpc", "soak"
+            temp = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posewatch-soak-")))
+            write_repository(onnx, temp / "models", name=model)
+            server = stack.enter_context(TritonServer.start(temp / "models", log=temp / "triton.log"))
+            url, process = server.grpc, server.process.pid
+            client.load_model(url, model, protocol)
+        found: dict[str, Any] = {"share": share, "every_s": every_s, "endpoint": endpoint or "private", "stretches": []}
+
+        async def run() -> None:
+            async with await AsyncTritonPredictor.connect(url, model, protocol) as predictor:
+                found["peak_ips"] = round(await _peak(predictor, clips, min(5.0, every_s)), 2)
+                begun = time.monotonic()
+                while (at := time.monotonic() - begun) < minutes * 60:
+                    number = len(found["stretches"])
+                    told = await load.opened(predictor, clips, share * found["peak_ips"], every_s, seed=number)
+                    found["stretches"].append(asdict(_stretch(at, told, process)))
+                    _keep(found, out)
+                    if progress:
+                        progress(1, f"{found['stretches'][-1]['throughput_ips']:.0f} clips/s")
+
+        asyncio.run(run())
+    _plot(found, out / "soak.png")
+    return found
+
+
+async def _peak(predictor: Any, clips: NDArray[np.float32], seconds: float) -> float:
+    found = await load.closed(predictor, clips, CLIENTS, seconds)
+    return max(found.answers / found.wall_s, 0.1)
+
+
+def _stretch(at: float, told: load.Measured, process: int | None) -> Stretch:
+    p50, p99 = np.percentile(told.latencies_ms, (50, 99)) if told.latencies_ms else (np.nan, np.nan)
+    server = sum(map(resident_mb, load.cpu_seconds(process))) if process else None
+    speed = told.answers / told.wall_s
+    return Stretch(
+        round(at, 1), round(speed, 2), round(float(p50), 2), round(float(p99), 2), told.errors,
+        None if server is None else round(server, 1), round(resident_mb("self"), 1),
+    )  # fmt: skip
+
+
+def resident_mb(pid: int | str) -> float:
+    """Memory in MB that a process has taken, with its part of the shared memory; 0 when it is gone.
+
+    Files are left out: what a program's own libraries count for depends on who else runs them.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024
+
+
+def growth(values: list[float]) -> float:
+    """Share by which the last quarter's median is above that of the quarter before the middle; 0 for too few."""
+    n = len(values)
+    if n < 4:
+        return 0.0
+    before, after = np.median(values[n // 4 : n // 2 or 1]), np.median(values[-(n // 4) :])
+    return float(after / before - 1)
+
+
+def summary(found: dict[str, Any]) -> str:
+    """A few lines for people."""
+    rows = found["stretches"]
+    answers = sum(row["throughput_ips"] * found["every_s"] for row in rows)
+    lines = [
+        f"{rows[-1]['at_s'] / 60 + found['every_s'] / 60:.0f} min at {found['share']:.0%} of {found['peak_ips']:.0f}"
+        f" clips/s: {answers:.0f} answers, {sum(row['errors'] for row in rows)} errors",
+        f"p99 {np.nanmedian([row['p99_ms'] for row in rows]):.0f} ms in the middle of the stretches,"
+        f" {np.nanmax([row['p99_ms'] for row in rows]):.0f} ms in the worst",
+    ]
+    for who in ("server", "client"):
+        values = [row[f"{who}_mb"] for row in rows if row[f"{who}_mb"] is not None]
+        if values:
+            grown = growth(values)
+            verdict = "flat" if grown < FLAT else "GROWS"
+            lines.append(f"memory of the {who}: {values[0]:.0f} to {values[-1]:.0f} MB, {verdict} ({grown:+.1%})")
+    return "\n".join(lines)
+
+
+def _keep(found: dict[str, Any], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    part = out / ".soak.json.part"
+    part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    part.replace(out / "soak.json")
+
+
+def _plot(found: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    rows = found["stretches"]
+    at = [row["at_s"] / 60 for row in rows]
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    speed, latency, memory = figure.subplots(3, 1, sharex=True)
+    speed.plot(at, [row["throughput_ips"] for row in rows], color="#0072b2")
+    speed.bar(at, [row["errors"] for row in rows], width=0.1, color="#d55e00", label="errors")
+    speed.set_ylabel("answers/s")
+    speed.legend(loc="lower right")
+    for name, color in (("p50_ms", "#0072b2"), ("p99_ms", "#d55e00")):
+        latency.plot(at, [row[name] for row in rows], color=color, label=name.removesuffix("_ms"))
+    latency.set_ylabel("ms")
+    latency.legend(loc="upper right")
+    for name, color in (("server_mb", "#0072b2"), ("client_mb", "#009e73")):
+        if rows[0][name] is not None:
+            memory.plot(at, [row[name] for row in rows], color=color, label=name.removesuffix("_mb"))
+    memory.set_ylabel("MB")
+    memory.set_ylim(bottom=0)
+    memory.legend(loc="lower right")
+    memory.set_xlabel("minutes")
+    for axis in (speed, latency, memory):
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)

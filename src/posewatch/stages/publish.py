@@ -1,0 +1,38 @@
+"""An export → an immutable version of the model repository."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+from posewatch.artifact import Artifact, Job, produce
+from posewatch.config import ServingConfig
+from posewatch.store import ObjectStore
+
+OPTIONS = (
+    "name", "max_batch", "queue_delay_us", "instances", "max_queue", "queue_timeout_us", "device", "threads",
+    "warm_up", "accelerator", "precision",
+)  # fmt: skip
+"""The values of the configuration that the model repository depends on."""
+
+
+def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig) -> Artifact:
+    """Write one immutable version, ``models/<name>/<version>/<name>/{config.pbtxt,1/model.onnx}``.
+
+    The prefix is the root of a model repository, as KServe's ``storageUri`` wants it.
+    """
+    told = {k: v for k, v in dataclasses.asdict(config).items() if k in OPTIONS}
+    job = Job("models", config.name, told, (onnx,))
+
+    def make(folder: Path) -> None:
+        from posewatch.serving.repository import write_repository
+
+        with tempfile.TemporaryDirectory() as temp:
+            write_repository(
+                onnx.fetch("model.onnx", Path(temp)),
+                folder,
+                **told,
+            )
+
+    return produce(store, job, make)
