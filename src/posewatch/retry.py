@@ -1,0 +1,41 @@
+"""Retry with exponential backoff and jitter, for whatever may be away for a moment: a store, a server, a database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def retry(
+    call: Callable[[], T],
+    passes: Callable[[BaseException], bool],
+    *,
+    attempts: int | None = None,
+    timeout_s: float | None = None,
+    first_s: float = 0.1,
+    max_s: float = 5.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """What ``call()`` returns; it is called again while it raises an error that ``passes``. The last error is raised.
+
+    It gives up after ``attempts`` calls, or when the next wait would end later than ``timeout_s`` after the first call.
+    The wait before call n+1 is a random time up to ``first_s * 2**n`` seconds, at most ``max_s`` (full jitter, so that
+    many clients do not come back at the same moment).
+    """
+    import tenacity
+
+    stops = []
+    if attempts is not None:
+        stops.append(tenacity.stop_after_attempt(attempts))
+    if timeout_s is not None:
+        stops.append(tenacity.stop_before_delay(timeout_s))
+    return tenacity.Retrying(
+        stop=tenacity.stop_any(*stops) if stops else tenacity.stop_never,
+        wait=tenacity.wait_random_exponential(multiplier=first_s, max=max_s),
+        retry=tenacity.retry_if_exception(passes),
+        sleep=sleep,
+        reraise=True,
+    )(call)
