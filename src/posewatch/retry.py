@@ -27,7 +27,7 @@ def retry(
     """
     import tenacity
 
-    stops = []
+    stops: list[tenacity.stop.stop_base] = []
     if attempts is not None:
         stops.append(tenacity.stop_after_attempt(attempts))
     if timeout_s is not None:
