@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,22 @@ def test_the_positive_class_is_called_from_the_models_threshold_on(tmp_path: Pat
     np.save(tmp_path / "clips.npy", clips[:8])
     rows = _rows(capsys, path, tmp_path / "clips.npy")
     assert {r["label"] for r in rows} == {"normal"}
+
+
+@pytest.mark.parametrize("protocol", ["", "grpc", "http"])
+def test_without_torch(tiny: Path, server: TritonServer, clips, tmp_path: Path, protocol: str) -> None:
+    """An exported or served model needs the extra ``serving`` only, which has no torch."""
+    np.save(tmp_path / "clips.npy", clips[:2])
+    model = str(tiny)
+    if protocol:
+        write_repository(tiny, server.repository, name="light")
+        client.load_model(server.grpc, "light")
+        model = f"{protocol}://{getattr(server, protocol)}/light"
+    code = "import sys; sys.modules['torch'] = None; from posewatch.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "predict", model, str(tmp_path / "clips.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
 
 
 def test_annotations(tmp_path: Path, tiny: Path, clips, capsys) -> None:
