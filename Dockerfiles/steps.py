@@ -20,7 +20,7 @@ from images import ROOT, BuildError
 if TYPE_CHECKING:
     from trials import Site
 
-SMALL = ("split.length_s=2.0", "train.epochs=1", "train.width=0.1", "train.frames=16")
+SMALL = ("split.length_s=2.0", "train.epochs=1", "train.width=0.1", "train.clip_frames=16")
 """One epoch of a tiny network on clips of two seconds."""
 STAGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("ingest", {"source": "/in"}),

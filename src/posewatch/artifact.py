@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from posewatch import __version__
+from posewatch.config import fingerprinted
 from posewatch.digests import canonical, digest
 from posewatch.errors import NotFound, StoreError
 from posewatch.records import Lineage, Parent
@@ -127,7 +128,7 @@ class Job:
             {
                 "stage": self.stage,
                 "revision": self.revision,
-                "config": self.config,
+                "config": fingerprinted(self.config),
                 "weights": {k: v["sha256"] for k, v in self.weights.items()},
                 "parents": [p.content for p in self.parents],
             }

@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
+from typing import Any, ClassVar
 
 from posewatch.digests import canonical
 from posewatch.errors import ConfigError
-
-T = TypeVar("T")
+from posewatch.sections import from_dict, parse_yaml
 
 
 @dataclass(frozen=True)
@@ -62,10 +57,13 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class PoseConfig:
-    """Skeletons; ``frames`` says which pictures the estimator sees: ``masked`` (as in the paper) or ``raw``."""
+    """Skeletons."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"frames": "source"}
 
     estimator: str = "movenet"
-    frames: str = "masked"
+    source: str = "masked"
+    """Frames that the estimator sees: ``masked`` (as in the paper) or ``raw``."""
     max_people: int = 2
     min_score: float = 0.15
     hold: int = 5
@@ -158,14 +156,16 @@ class AugmentConfig:
 class TrainConfig:
     """The recogniser and its training. ``paper`` among the shipped configurations is the published recipe."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"frames": "clip_frames", "warm_up": "lr_warmup"}
+
     model: str = "protogcn"
     width: float = 0.25
     """Channels as a multiple of the published model's, rounded to multiples of 8."""
     prototypes: int = 50
     layout: str = ""
     """The joint layout that the network sees, e.g. coco20 for coco17 clips; empty is the data's own."""
-    frames: int = 30
-    """T, to which each clip is resampled."""
+    clip_frames: int = 30
+    """T, the number of frames to which each clip is resampled."""
     people: int = 2
     stream: str = "j+b+jm"
     """Streams joined by + are stacked as channels; several of those, separated by commas, are networks of their own
@@ -179,7 +179,7 @@ class TrainConfig:
     optimiser: str = "adamw"
     """``adamw`` or ``sgd`` (Nesterov momentum .9, as published)."""
     lr: float = 0.003
-    warm_up: float = 0.1
+    lr_warmup: float = 0.1
     """Share of all steps over which the learning rate rises."""
     weight_decay: float = 5e-4
     contrastive: float = 0.2
@@ -259,20 +259,24 @@ class RobustnessConfig:
     F1 is a share of 1, so 0.02 is two points.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {
+        f"max_loss_{what}": f"max_f1_drop_{what}" for what in ("10", "30", "part", "frames_30", "jitter_5")
+    }
+
     draws: int = 0
     """Random draws of each disturbance at evaluation; 0 measures no robustness."""
-    max_loss_10: float = 1.0
-    """F1 lost when 10 % of all joints are dropped at random."""
-    max_loss_30: float = 1.0
-    """F1 lost at 30 %."""
+    max_f1_drop_10: float = 1.0
+    """Largest allowed drop of F1 when 10 % of all joints are dropped at random."""
+    max_f1_drop_30: float = 1.0
+    """The same at 30 %."""
     min_f1_30: float = 0.0
-    """F1 that must be left at 30 %."""
-    max_loss_part: float = 1.0
-    """F1 lost when any one body part is hidden."""
-    max_loss_frames_30: float = 1.0
-    """F1 lost when 30 % of the frames are dropped."""
-    max_loss_jitter_5: float = 1.0
-    """F1 lost to noise of 5 % of the body size."""
+    """Smallest allowed F1 at 30 %."""
+    max_f1_drop_part: float = 1.0
+    """Largest allowed drop of F1 when any one body part is hidden."""
+    max_f1_drop_frames_30: float = 1.0
+    """Largest allowed drop of F1 when 30 % of the frames are dropped."""
+    max_f1_drop_jitter_5: float = 1.0
+    """Largest allowed drop of F1 under noise of 5 % of the body size."""
 
     def __post_init__(self) -> None:
         for limit in dataclasses.fields(self)[1:]:
@@ -289,6 +293,8 @@ class RobustnessConfig:
 @dataclass(frozen=True)
 class ServingConfig:
     """Export, model repository and deployment."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"warm_up": "model_warmup"}
 
     name: str = "abnormal"
     max_batch: int = 16
@@ -324,7 +330,7 @@ class ServingConfig:
     """``auto`` (a GPU where there is one), ``cpu`` or ``gpu``."""
     threads: int = 1
     """Of each instance."""
-    warm_up: str = "all"
+    model_warmup: str = "all"
     """Batch sizes that run before a model is ready: ``all``, ``powers`` of two, or ``none``."""
     accelerator: str = ""
     """``tensorrt`` (on a GPU), ``openvino`` (on a CPU), or none."""
@@ -355,51 +361,13 @@ class Experiment:
         return canonical(dataclasses.asdict(self))
 
 
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        inner = [k for k in typing.get_args(kind) if k is not type(None)]
-        return None if value is None else _convert(inner[0], value, where)
-    if dataclasses.is_dataclass(kind):
-        return from_dict(typing.cast(type, kind), value, where)
-    if origin is tuple:
-        if isinstance(value, str):
-            value = [v for v in value.strip("[]() ").split(",") if v.strip()]
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where} must be a list, not {value!r}")
-        return tuple(_convert(typing.get_args(kind)[0], v, where) for v in value)
-    try:
-        if kind is bool:
-            if isinstance(value, str):
-                return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
-            return bool(value)
-        if kind is int:
-            if float(value) != int(float(value)):
-                raise ValueError
-            return int(float(value))
-        if kind is float:
-            return float(value)
-    except (TypeError, ValueError, KeyError):
-        raise ConfigError(f"{where} must be {kind.__name__}, not {value!r}") from None
-    if kind is str:
-        return str(value).strip() if isinstance(value, str) else str(value)
-    return value
+def fingerprinted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under the names from which fingerprints are computed: the ones that a field was first given.
 
-
-def from_dict(cls: type[T], data: Any, where: str = "") -> T:
-    """Build a config dataclass from plain data. Raises ConfigError naming an unknown key and its nearest known one."""
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where or 'configuration'} must be a mapping, not {type(data).__name__}")
-    kinds = typing.get_type_hints(cls)
-    values = {}
-    for key, value in data.items():
-        name = f"{where}.{key}" if where else str(key)
-        if key not in kinds:
-            near = difflib.get_close_matches(str(key), kinds, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(kinds)}"
-            raise ConfigError(f"unknown configuration key {name!r}: {hint}")
-        values[key] = _convert(kinds[key], value, name)
-    return cls(**values)
+    So a renamed field changes no fingerprint, and artifacts of earlier versions are still found.
+    """
+    former = {new: old for section in (PoseConfig, TrainConfig, ServingConfig) for old, new in section.RENAMED.items()}
+    return {former.get(name, name): value for name, value in settings.items()}
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -433,12 +401,7 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
             hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(names())}; or a path ending in .yaml"
             raise ConfigError(f"no configuration named {source!r}: {hint}")
         text = shipped.read_text(encoding="utf-8")
-    try:
-        data = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"configuration {source[:60]!r} is not YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"configuration {source[:60]!r} must be a mapping")
+    data = parse_yaml(text, f"configuration {source[:60]!r}")
     parent = data.pop("extends", None)
     if parent:
         if base and str(parent).endswith((".yaml", ".yml")):

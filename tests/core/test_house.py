@@ -32,6 +32,7 @@ FLOORS = (
     "store",
     "records",
     "config",
+    "sections",
     "files digests retry progress errors",
 )
 """From top to bottom; rooms that share a floor may import each other."""

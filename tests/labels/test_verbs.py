@@ -75,7 +75,7 @@ def test_a_checkpoint_orders_the_queue_of_a_set(run, sqlite_store, tmp_path, mon
     clips, skeletons = prepared(objects)
     queue(clips, sqlite_store)
     torch.manual_seed(0)
-    config = TrainConfig(model="stgcn", width=0.05, frames=10, stream="j")
+    config = TrainConfig(model="stgcn", width=0.05, clip_frames=10, stream="j")
     recogniser = Recogniser(config, get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)
     save(tmp_path / "a.pt", recogniser, recogniser.state_dict())
     words = ("refresh", clips.uri, skeletons.uri, "--checkpoint", str(tmp_path / "a.pt"))

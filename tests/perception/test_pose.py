@@ -84,9 +84,9 @@ def test_a_video_gives_one_entry_per_frame(make) -> None:
     k = skeleton(frames, PoseConfig(), 10, 160, 120).keypoints
     assert np.diff(k[0, :, 0, 0]) == pytest.approx(4, abs=2)
     stored = [people(10)] * 20
-    assert pose_video(source, PoseConfig(frames="raw"), stored=stored) == stored
+    assert pose_video(source, PoseConfig(source="raw"), stored=stored) == stored
     with pytest.raises(ConfigError, match="masked, raw"):
-        pose_video(source, PoseConfig(frames="half"))
+        pose_video(source, PoseConfig(source="half"))
     with pytest.raises(ConfigError, match="max_people"):
         skeleton(stored, PoseConfig(max_people=0), 10, 160, 120)
     with pytest.raises(ConfigError, match="movenet"):
@@ -130,6 +130,6 @@ def test_real_video_masked_and_posed_twice_gives_the_same_bytes(
     x = k[0, :, [11, 12], 0].mean(0)
     assert x[2] - x[-2] > 100  # from right to left
     stored = read_detections(out.with_name("detections.npz"))
-    raw = skeleton(pose_video(part, PoseConfig(frames="raw"), stored=stored), PoseConfig(frames="raw"), 5, 480, 270)
+    raw = skeleton(pose_video(part, PoseConfig(source="raw"), stored=stored), PoseConfig(source="raw"), 5, 480, 270)
     both = (k[0, :, :, 2] > 0.4) & (raw.keypoints[0, :, :, 2] > 0.4)
     assert np.median(np.linalg.norm(k[0, ..., :2] - raw.keypoints[0, ..., :2], axis=-1)[both]) < 6

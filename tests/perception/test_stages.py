@@ -66,7 +66,7 @@ def test_no_network_runs_twice_on_frames_whose_result_is_stored(
     assert len({a.prefix for a in (first, second, third)}) == 3
     assert {k.keypoints.shape[0] for k in skeletons_of(members(third)[0][1]).values()} == {4}
     # raw frames were seen by the same network while masking
-    raw_poses = pose(store, clips, PoseConfig(frames="raw"))
+    raw_poses = pose(store, clips, PoseConfig(source="raw"))
     assert counted == []
     assert any(k.persons for k in skeletons_of(members(raw_poses)[0][1]).values())
 
@@ -92,7 +92,7 @@ def test_raw_frames_for_another_network_come_from_the_raw_video(store: ObjectSto
     raw = ingest(store, str(tmp_path / "videos"))
     clips = split(store, mask(store, raw, MaskConfig(fps=5, max_side=320, segmenter="bbox")), SplitConfig())
     file = str(networks.rtmo(tmp_path / "rtmo.onnx"))
-    made = pose(store, clips, PoseConfig(estimator="rtmo", weights=file, frames="raw", min_score=0.5))
+    made = pose(store, clips, PoseConfig(estimator="rtmo", weights=file, source="raw", min_score=0.5))
     artifact = members(made)[0][1]
     assert set(artifact.lineage().weights) == {"rtmo.onnx"}
     assert all(k.keypoints.shape[1] == 15 for k in skeletons_of(artifact).values())

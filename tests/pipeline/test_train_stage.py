@@ -16,7 +16,7 @@ from posewatch.stages import train as stage  # noqa: E402
 from posewatch.stages.deploy import deploy  # noqa: E402
 from posewatch.store import open_store  # noqa: E402
 
-TINY = TrainConfig(width=0.1, prototypes=4, frames=12, people=1, epochs=1, batch=8, threads=1)
+TINY = TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=1, epochs=1, batch=8, threads=1)
 
 
 @pytest.fixture
@@ -72,5 +72,5 @@ def test_evaluation_with_robustness_and_its_gate(store, dataset):
 
 
 def test_gates_are_shares():
-    with pytest.raises(ConfigError, match=r"robustness.max_loss_10 must be between 0 and 1"):
-        RobustnessConfig(max_loss_10=2)
+    with pytest.raises(ConfigError, match=r"robustness.max_f1_drop_10 must be between 0 and 1"):
+        RobustnessConfig(max_f1_drop_10=2)

@@ -21,7 +21,7 @@ from posewatch.stages import deploy as stage
 from .kserve import Controller
 from .trainer import Trainer
 
-CONFIG = ServingConfig(target="kserve", namespace="posewatch", warm_up="none")
+CONFIG = ServingConfig(target="kserve", namespace="posewatch", model_warmup="none")
 
 
 @pytest.fixture

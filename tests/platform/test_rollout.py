@@ -23,7 +23,7 @@ from posewatch.stages import deploy as stage
 
 from .kserve import ISVC, Controller
 
-CONFIG = ServingConfig(target="kserve", namespace="posewatch", min_f1=0.8, warm_up="none", max_batch=32)
+CONFIG = ServingConfig(target="kserve", namespace="posewatch", min_f1=0.8, model_warmup="none", max_batch=32)
 
 
 @pytest.fixture(scope="session")
@@ -308,12 +308,12 @@ def test_gates_hold_a_model_back_before_the_cluster_is_asked(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     rows = {"joints_dropped": [{"level": 0.3, "f1": 0.5, "f1_loss": 0.4}]}
-    asks = RobustnessConfig(max_loss_30=0.1)
+    asks = RobustnessConfig(max_f1_drop_30=0.1)
     for seed, of, config, robustness, says in (
         (11, {"f1": 0.79}, CONFIG, None, r"F1 of 0.790 is below serving.min_f1 = 0.8"),
         (12, {"f1": None}, CONFIG, None, r"no F1 and serving.min_f1 is 0.8"),
         (13, {"f1": float("nan")}, CONFIG, None, r"no F1 and serving.min_f1 is 0.8"),
-        (14, {"robustness": rows}, CONFIG, asks, r"joints dropped costs 40.0 points of F1, max_loss_30 allows 10.0"),
+        (14, {"robustness": rows}, CONFIG, asks, r"joints dropped costs 40.0 points of F1, max_f1_drop_30 allows 10.0"),
         (15, {"parity": 3e-3}, CONFIG, None, r"differs from PyTorch by 0.003, serving.max_parity_error is 0.0001"),
         (16, {"parity": None}, CONFIG, None, r"nobody compared the exported model with PyTorch"),
     ):

@@ -104,7 +104,7 @@ def test_times_are_ordered_and_inside():
 
 
 def test_samplings_of_a_clip_differ_and_come_again(clips):
-    for config in (TrainConfig(frames=12, people=1), TrainConfig(frames=12, people=1, features="raw")):
+    for config in (TrainConfig(clip_frames=12, people=1), TrainConfig(clip_frames=12, people=1, features="raw")):
         a, b, again = (sampled(clips(3), config, version) for version in (1, 2, 1))
         assert np.array_equal(a, again)
         assert not np.array_equal(a, b)

@@ -147,7 +147,7 @@ def test_posewatch_train_under_torchrun(annotations, tmp_path):
     """
     script = tmp_path / "train.py"
     script.write_text(DOUBLE)
-    sets = ("width=0.1", "prototypes=4", "frames=12", "people=1", "batch=8", "epochs=2", "threads=1")
+    sets = ("width=0.1", "prototypes=4", "clip_frames=12", "people=1", "batch=8", "epochs=2", "threads=1")
     printed = {}
     for count in (1, 2):
         out = tmp_path / str(count)

@@ -12,7 +12,7 @@ from posewatch.errors import InputError, LabelError  # noqa: E402
 from posewatch.recognition.evaluation.evaluate import evaluate, plots  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser  # noqa: E402
 
-TINY = TrainConfig(width=0.1, prototypes=4, frames=12, people=1)
+TINY = TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=1)
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,7 @@ def check_export(name, layout, folder):
     onnxruntime = pytest.importorskip("onnxruntime")
     from posewatch.export.onnx import export
 
-    config = TrainConfig(model=name, width=0.1, prototypes=4, frames=8, people=2, stream="j+bm")
+    config = TrainConfig(model=name, width=0.1, prototypes=4, clip_frames=8, people=2, stream="j+bm")
     made = Recogniser(config, layouts.get(layout), ("normal", "abnormal"), "abnormal", 10.0)
     stir(made, torch.from_numpy(keypoints(8, made.layout.observed)))
     save(folder / "checkpoint.pt", made, made.state_dict())

@@ -77,7 +77,7 @@ def test_one_person_among_two(want):
 def test_raw_features_are_sampled_as_published(clips):
     """Whole frames, untouched; ``test_clips`` versions of a test clip, and every version in its place."""
     one = clips(1)
-    config = TrainConfig(frames=12, people=1, features="raw", test_clips=3)
+    config = TrainConfig(clip_frames=12, people=1, features="raw", test_clips=3)
     for length in (5, 20, 30):
         clip = np.resize(one.keypoints[0], (1, length, 17, 3)).astype(np.float32)
         made = ClipSet((clip,), one.labels, one.classes, one.ids, one.groups)

@@ -95,7 +95,7 @@ def test_hidden_jittered_and_removed(clip):
 def recogniser():
     torch.manual_seed(0)
     made = Recogniser(
-        TrainConfig(width=0.1, prototypes=4, frames=12, people=2), COCO, ("normal", "abnormal"), "abnormal", 10.0
+        TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=2), COCO, ("normal", "abnormal"), "abnormal", 10.0
     )
     return made.eval()
 
@@ -131,7 +131,7 @@ def test_report_finds_what_a_recogniser_depends_on(knows_waving, tmp_path):
     assert (tmp_path / "robustness.png").read_bytes().startswith(b"\x89PNG")
     again = robustness(knows_waving, clips, None, draws=2, train_set=train_set)
     assert again == made
-    strict = RobustnessConfig(max_loss_10=0.0, min_f1_30=0.99, max_loss_part=0.5)
+    strict = RobustnessConfig(max_f1_drop_10=0.0, min_f1_30=0.99, max_f1_drop_part=0.5)
     reasons = gate(made, strict)
     assert any("hiding the" in reason and "100.0 points of F1" in reason for reason in reasons)
     assert any("leaves an F1 of" in reason for reason in reasons)
@@ -155,15 +155,15 @@ def test_gate_by_hand():
         "frames_dropped": [row(0.3, float("nan"))],
         "jitter": [row(0.05, 0.0)],
     }
-    assert gate(found, RobustnessConfig(max_loss_10=0.02)) == []
-    assert gate(found, RobustnessConfig(max_loss_30=0.08)) == [
-        "30 % of the joints dropped costs 9.0 points of F1, max_loss_30 allows 8.0"
+    assert gate(found, RobustnessConfig(max_f1_drop_10=0.02)) == []
+    assert gate(found, RobustnessConfig(max_f1_drop_30=0.08)) == [
+        "30 % of the joints dropped costs 9.0 points of F1, max_f1_drop_30 allows 8.0"
     ]
-    assert len(gate(found, RobustnessConfig(max_loss_frames_30=0.5))) == 1, "what is not a number does not pass"
+    assert len(gate(found, RobustnessConfig(max_f1_drop_frames_30=0.5))) == 1, "what is not a number does not pass"
     with pytest.raises(InputError, match="says nothing of hidden body parts"):
-        gate(found, RobustnessConfig(max_loss_part=0.5))
+        gate(found, RobustnessConfig(max_f1_drop_part=0.5))
     with pytest.raises(InputError, match="says nothing of 30 % of the frames"):
-        gate({}, RobustnessConfig(max_loss_frames_30=0.5))
+        gate({}, RobustnessConfig(max_f1_drop_frames_30=0.5))
 
 
 def test_refusals(recogniser):

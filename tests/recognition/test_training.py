@@ -21,11 +21,11 @@ from posewatch.recognition.threshold import choose_threshold, decide  # noqa: E4
 from posewatch.recognition.training import trainer as training  # noqa: E402
 from posewatch.recognition.training.trainer import load_checkpoint, train  # noqa: E402
 
-TINY = TrainConfig(width=0.1, prototypes=4, frames=12, people=1, epochs=3, batch=8, threads=1, lr=0.005)
+TINY = TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=1, epochs=3, batch=8, threads=1, lr=0.005)
 
 
 def test_it_learns_what_can_be_learned(tmp_path, clips):
-    config = dataclasses.replace(TINY, epochs=14, frames=16, patience=0)
+    config = dataclasses.replace(TINY, epochs=14, clip_frames=16, patience=0)
     recogniser = load_checkpoint(train(clips(32), clips(8, 100), config, tmp_path))
     test = clips(24, 200)
     x = resample(test.keypoints, recogniser.frames, recogniser.people)
@@ -59,7 +59,8 @@ import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from skeletons import clip_set
-from posewatch.config import TrainConfig, from_dict
+from posewatch.config import TrainConfig
+from posewatch.sections import from_dict
 from posewatch.recognition.training import train
 
 class Killer:
@@ -240,7 +241,7 @@ def test_an_ensemble_is_the_weighted_mean_of_its_members(tmp_path, clips):
     x = resample(clips(5).keypoints, 12, 1)
     a, b = (load_checkpoint(path).probabilities(x) for path in paths)
     assert np.allclose(both.probabilities(x), 0.25 * a + 0.75 * b, atol=1e-6)
-    other = train(clips(8), clips(0), dataclasses.replace(TINY, epochs=1, frames=8), tmp_path / "other")
+    other = train(clips(8), clips(0), dataclasses.replace(TINY, epochs=1, clip_frames=8), tmp_path / "other")
     with pytest.raises(InputError, match="its frames differ"):
         combine([paths[0], other], tmp_path / "no.pt")
     with pytest.raises(ConfigError, match="give 2 positive weights"):

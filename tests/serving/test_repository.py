@@ -80,9 +80,11 @@ def test_devices_and_accelerators(tmp_path: Path, tiny: Path, options, kind: str
         assert accelerator.parameters["precision_mode"] == precision
 
 
-@pytest.mark.parametrize(("warm_up", "sizes"), [("powers", [1, 2, 4, 6]), ("none", []), ("all", [1, 2, 3, 4, 5, 6])])
-def test_warm_up(tmp_path: Path, tiny: Path, warm_up: str, sizes: list[int]) -> None:
-    config = _config(write_repository(tiny, tmp_path, name="m", max_batch=6, warm_up=warm_up))
+@pytest.mark.parametrize(
+    ("model_warmup", "sizes"), [("powers", [1, 2, 4, 6]), ("none", []), ("all", [1, 2, 3, 4, 5, 6])]
+)
+def test_model_warmup(tmp_path: Path, tiny: Path, model_warmup: str, sizes: list[int]) -> None:
+    config = _config(write_repository(tiny, tmp_path, name="m", max_batch=6, model_warmup=model_warmup))
     assert [w.batch_size for w in config.model_warmup] == sizes
     for sample in config.model_warmup:
         assert list(sample.inputs["keypoints"].dims) == [2, 6, 17, 3]
@@ -95,7 +97,7 @@ def test_warm_up(tmp_path: Path, tiny: Path, warm_up: str, sizes: list[int]) -> 
         ({"accelerator": "tensorrt", "device": "cpu"}, "tensorrt runs on a GPU"),
         ({"accelerator": "openvino", "device": "gpu"}, "openvino runs on the CPU"),
         ({"gpus": (1,)}, "make it gpu"),
-        ({"warm_up": "some"}, "warm_up must be one of"),
+        ({"model_warmup": "some"}, "model_warmup must be one of"),
         ({"precision": "fp8"}, "precision must be one of"),
         ({"queue_timeout_us": 0}, "queue_timeout_us must be at least 1"),
         ({"threads": 0}, "threads must be at least 1"),

@@ -153,7 +153,7 @@ def test_a_wrong_configuration_is_one_line(
 
 def test_a_good_configuration(tmp_path: Path) -> None:
     path = tmp_path / "cameras.yaml"
-    path.write_text(GOOD + "options: {on: 0.7, min_s: 1}\nset: [pose.frames=raw]\n")
+    path.write_text(GOOD + "options: {on: 0.7, min_s: 1}\nset: [pose.source=raw]\n")
     found = read_config(path)
     assert (found.model, found.cameras[0].name, found.options) == ("m.onnx", "a", (("on", "0.7"), ("min-s", "1")))
-    assert found.set == ("pose.frames=raw",)
+    assert found.set == ("pose.source=raw",)

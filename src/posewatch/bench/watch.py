@@ -33,7 +33,7 @@ from posewatch.progress import Progress
 from posewatch.watch.watcher import WatchConfig, Watcher
 
 SETTINGS = (
-    "split.length_s=3.0", "pose.frames=raw", "train.width=0.17", "train.frames=24", "train.stream=j+b+jm",
+    "split.length_s=3.0", "pose.source=raw", "train.width=0.17", "train.clip_frames=24", "train.stream=j+b+jm",
     "train.epochs=25", "train.weight_decay=0.05", "train.smoothing=0.1",
 )  # fmt: skip
 STRIDE_S = 0.5

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from posewatch.inference.predictors import OnnxPredictor, TorchPredictor
 
 MADE_UP = 64
-FULL_SIZE = {"width": 1.0, "frames": 100, "people": 2, "stream": "j"}
+FULL_SIZE = {"width": 1.0, "clip_frames": 100, "people": 2, "stream": "j"}
 """The published ProtoGCN: what is measured when no model is given."""
 
 

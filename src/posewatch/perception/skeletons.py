@@ -40,7 +40,7 @@ def estimate_video(
     check(config)
     build = partial(build_estimator, config) if estimator is None else (lambda: estimator)
     crew: Crew[PoseEstimator] = Crew(build, 1 if estimator is not None else workers)
-    dark = config.frames == "masked"
+    dark = config.source == "masked"
     frames: list[Detections] = []
     waiting: deque[Future[list[Detections]]] = deque()
     with contextlib.closing(video.ahead(video.read(Path(path), fps, max_side))) as source, crew:  # type: ignore[type-var]
@@ -83,11 +83,11 @@ def pose_video(
 ) -> list[Detections]:
     """Persons with keypoints in every frame of a video, at the video's own rate.
 
-    With ``config.frames`` "raw", ``stored`` (what masking saw in the raw frames, if it has keypoints) is used and
+    With ``config.source`` "raw", ``stored`` (what masking saw in the raw frames, if it has keypoints) is used and
     the video is not read.
     """
     check(config)
-    if config.frames == "raw" and stored is not None and has_keypoints(stored):
+    if config.source == "raw" and stored is not None and has_keypoints(stored):
         return list(stored)
     return follow(estimate_video(path, config, estimator=estimator), config)
 
@@ -99,8 +99,8 @@ def has_keypoints(frames: Sequence[Detections]) -> bool:
 
 def check(config: PoseConfig) -> None:
     """Raises ConfigError for values out of range."""
-    if config.frames not in FRAMES:
-        raise ConfigError(f"pose.frames must be one of {', '.join(FRAMES)}, not {config.frames!r}")
+    if config.source not in FRAMES:
+        raise ConfigError(f"pose.source must be one of {', '.join(FRAMES)}, not {config.source!r}")
     if config.max_people < 1:
         raise ConfigError(f"pose.max_people must be at least 1, not {config.max_people}")
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from posewatch.config import TrainConfig, from_dict
+from posewatch.config import TrainConfig
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
 from posewatch.digests import canonical
@@ -24,6 +24,7 @@ from posewatch.recognition.models import build
 from posewatch.recognition.models.base import Network, Output
 from posewatch.recognition.sampling import sampled
 from posewatch.recognition.threshold import decide
+from posewatch.sections import from_dict
 
 VERSION = 2
 
@@ -77,7 +78,7 @@ class Recogniser(nn.Module):
         self.config, self.layout, self.labels, self.positive = config, layout, labels, positive
         self.fps, self.threshold = fps, threshold
         self.branches = branches or branches_of(config)
-        self.features = Features(layout, config.frames, config.features)
+        self.features = Features(layout, config.clip_frames, config.features)
         self.networks = nn.ModuleList(
             build(
                 branch.model,
@@ -99,7 +100,7 @@ class Recogniser(nn.Module):
 
     @property
     def frames(self) -> int:
-        return self.config.frames
+        return self.config.clip_frames
 
     @property
     def people(self) -> int:
@@ -191,7 +192,7 @@ def from_recipe(text: str) -> Recogniser:
         told = json.loads(text)
         torch.manual_seed(0)
         return Recogniser(
-            from_dict(TrainConfig, told["config"]),
+            from_dict(TrainConfig, told["config"], former_names=True),
             Layout.from_dict(told["layout"]),
             tuple(told["labels"]),
             told["positive"],
@@ -207,7 +208,7 @@ def load_checkpoint(path: Path | str) -> Recogniser:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
         recogniser = Recogniser(
-            from_dict(TrainConfig, data["config"]),
+            from_dict(TrainConfig, data["config"], former_names=True),
             Layout.from_dict(data["layout"]),
             tuple(data["labels"]),
             data["positive"],

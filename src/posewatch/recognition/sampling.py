@@ -56,9 +56,9 @@ def training_batch(
         clip = clips.keypoints[i]
         if config.features == "raw":
             rng = np.random.RandomState(np.random.PCG64(seed))
-            when = uniform(clip.shape[1], config.frames, rng).astype(np.float64)
+            when = uniform(clip.shape[1], config.clip_frames, rng).astype(np.float64)
         else:
-            when = times(clip.shape[1], config.frames, config.augment, np.random.default_rng(seed))
+            when = times(clip.shape[1], config.clip_frames, config.augment, np.random.default_rng(seed))
         out.append(sample(clip, when, config.people))
     return np.stack(out)
 
@@ -66,19 +66,19 @@ def training_batch(
 def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np.float32]:
     """All clips for evaluation, (N, M, T, V, 3); each ``version`` is another sampling, the same in every run."""
     if config.features == "body" and version == 0:
-        return resample(clips.keypoints, config.frames, config.people)
+        return resample(clips.keypoints, config.clip_frames, config.people)
     rng = np.random.default_rng([255, version])
     out = []
     for clip in clips.keypoints:
         if config.features == "raw":
             count = max(config.test_clips, version + 1)
-            when = uniform_test(clip.shape[1], config.frames, count)[version].astype(np.float64)
+            when = uniform_test(clip.shape[1], config.clip_frames, count)[version].astype(np.float64)
         else:
             # Slightly cut and shifted versions; uneven time is for training only.
             cut = 0.1 * rng.random(2)
-            when = np.linspace(cut[0], 1 - cut[1], config.frames) * (clip.shape[1] - 1)
+            when = np.linspace(cut[0], 1 - cut[1], config.clip_frames) * (clip.shape[1] - 1)
         out.append(sample(clip, when, config.people))
-    return np.stack(out) if out else resample((), config.frames, config.people)
+    return np.stack(out) if out else resample((), config.clip_frames, config.people)
 
 
 def sample(clip: NDArray[np.float32], times: NDArray[np.float64], people: int) -> NDArray[np.float32]:

@@ -59,7 +59,7 @@ class ServeOptions:
     device       auto (a GPU where there is one), cpu or gpu
     threads      of each instance, per operator; one, and as many instances as cores, is the best use of a CPU: more
                  threads spin against each other
-    warm_up      batch sizes that run before the model is ready: all up to the maximum (on a GPU the first run of each
+    model_warmup batch sizes that run before the model is ready: all up to the maximum (on a GPU the first run of each
                  size takes up to a second), powers of two, or none
     accelerator  tensorrt (on a GPU), openvino (on a CPU), or none
     precision    that the accelerator computes in: fp32, fp16, bf16; int8 is a property of the file
@@ -71,7 +71,7 @@ class ServeOptions:
     device: str = "auto"
     gpus: tuple[int, ...] = ()
     threads: int = 1
-    warm_up: str = "all"
+    model_warmup: str = "all"
     accelerator: str = ""
     precision: str = "fp32"
 
@@ -79,7 +79,7 @@ class ServeOptions:
         _at_least(max_batch=(self.max_batch, 1), instances=(self.instances, 1), threads=(self.threads, 1))
         for what, value, known in (
             ("device", self.device, tuple(DEVICES)),
-            ("warm_up", self.warm_up, WARM_UPS),
+            ("model_warmup", self.model_warmup, WARM_UPS),
             ("accelerator", self.accelerator, ACCELERATORS),
             ("precision", self.precision, PRECISIONS),
         ):
@@ -99,11 +99,11 @@ class ServeOptions:
             return "KIND_GPU" if self.accelerator == "tensorrt" else "KIND_CPU"
         return DEVICES[self.device]
 
-    def warm_up_sizes(self) -> list[int]:
+    def warmup_sizes(self) -> list[int]:
         """The batch sizes that run before the model is ready."""
-        if self.warm_up == "none":
+        if self.model_warmup == "none":
             return []
-        if self.warm_up == "all":
+        if self.model_warmup == "all":
             return list(range(1, self.max_batch + 1))
         return sorted({min(1 << i, self.max_batch) for i in range(self.max_batch.bit_length() + 1)})
 

@@ -78,7 +78,7 @@ def config_text(model: ModelFile, name: str, how: ServeOptions) -> str:
         labels = ' label_filename: "labels.txt"' if tensor.name == "probabilities" else ""
         lines.append(f"output {{ {_described(tensor)}{labels} }}")
     lines += how.lines()
-    for size in how.warm_up_sizes():
+    for size in how.warmup_sizes():
         inputs = " ".join(_zeros(tensor) for tensor in model.inputs)
         lines.append(f'model_warmup {{ name: "batch_{size}" batch_size: {size} count: 1 {inputs} }}')
     # "1" (heuristic) keeps cuDNN from an exhaustive search, up to a second, at each new batch size; Triton reads it

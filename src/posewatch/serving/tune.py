@@ -240,7 +240,7 @@ class _Server:
 def _measure(place: _Server, trial: Trial, asked: Asked, exact: NDArray[np.float32]) -> dict[str, Any]:
     """One trial; a server that does not answer any more costs this trial, not the run."""
     server, name = place.get(), "trial"
-    write_repository(asked.files[trial.file], server.repository, name=name, warm_up="powers", **trial.options())
+    write_repository(asked.files[trial.file], server.repository, name=name, model_warmup="powers", **trial.options())
     row: dict[str, Any] = {**asdict(trial), "refused": ""}
     try:
         control.load_model(server.grpc, name)

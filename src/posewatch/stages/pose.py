@@ -45,7 +45,7 @@ def _make(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None:
 
 def _stored(masked: Artifact, config: PoseConfig) -> list[Detections] | None:
     """What masking saw in the raw frames, where raw frames are wanted and it was the same network: no second look."""
-    if config.frames != "raw" or masked.lineage().config.get("detector") != config.estimator:
+    if config.source != "raw" or masked.lineage().config.get("detector") != config.estimator:
         return None
     with tempfile.TemporaryDirectory(prefix="posewatch-poses-") as temp:
         return read_detections(masked.fetch(DETECTIONS, Path(temp)))
@@ -57,13 +57,13 @@ def _poses(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str, st
 
     check(config)
     store = masked.store
-    about = {k: getattr(config, k) for k in ("estimator", "weights", "frames")}
+    about = {k: getattr(config, k) for k in ("estimator", "weights", "source")}
     lineage = masked.lineage()
     job = Job("poses", lineage.unit, about, (masked,), weights)
 
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
-            if config.frames == "masked":
+            if config.source == "masked":
                 found = estimate_video(masked.fetch("masked.mp4", Path(temp)), config, workers=workers)
             else:
                 raw = get(store, lineage.parents[0].prefix)

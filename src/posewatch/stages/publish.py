@@ -12,7 +12,7 @@ from posewatch.store import ObjectStore
 
 OPTIONS = (
     "name", "max_batch", "queue_delay_us", "instances", "max_queue", "queue_timeout_us", "device", "threads",
-    "warm_up", "accelerator", "precision",
+    "model_warmup", "accelerator", "precision",
 )  # fmt: skip
 """The values of the configuration that the model repository depends on."""
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from posewatch.config import from_dict
 from posewatch.errors import ConfigError
+from posewatch.sections import from_dict
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,10 @@ def judge(report: Mapping[str, Any], config: RobustnessConfig) -> list[Verdict]:
         raise InputError(f"the robustness report says nothing of {what} (write it again with posewatch robustness)")
 
     for name, kind, level, what in (
-        ("max_loss_10", "joints_dropped", 0.1, "10 % of the joints dropped"),
-        ("max_loss_30", "joints_dropped", 0.3, "30 % of the joints dropped"),
-        ("max_loss_frames_30", "frames_dropped", 0.3, "30 % of the frames dropped"),
-        ("max_loss_jitter_5", "jitter", 0.05, "jitter of 5 % of the body size"),
+        ("max_f1_drop_10", "joints_dropped", 0.1, "10 % of the joints dropped"),
+        ("max_f1_drop_30", "joints_dropped", 0.3, "30 % of the joints dropped"),
+        ("max_f1_drop_frames_30", "frames_dropped", 0.3, "30 % of the frames dropped"),
+        ("max_f1_drop_jitter_5", "jitter", 0.05, "jitter of 5 % of the body size"),
     ):
         allowed = getattr(config, name)
         if allowed < 1:
@@ -56,14 +56,16 @@ def judge(report: Mapping[str, Any], config: RobustnessConfig) -> list[Verdict]:
         left = float(look("joints_dropped", 0.3, "30 % of the joints dropped")["f1"])
         text = f"30 % of the joints dropped leaves an F1 of {left:.3f}, min_f1_30 is {config.min_f1_30:g}"
         verdicts.append(Verdict("min_f1_30", left, config.min_f1_30, left >= config.min_f1_30 - 1e-9, text))
-    if config.max_loss_part < 1:
+    if config.max_f1_drop_part < 1:
         if not report.get("body_part_hidden"):
             raise InputError("the robustness report says nothing of hidden body parts (write it again)")
         worst = max(report["body_part_hidden"], key=lambda row: row["f1_loss"])
         lost = float(worst["f1_loss"])
         text = (
             f"hiding the {worst['part'].replace('_', ' ')} costs {100 * lost:.1f} points of F1, "
-            f"max_loss_part allows {100 * config.max_loss_part:.1f}"
+            f"max_f1_drop_part allows {100 * config.max_f1_drop_part:.1f}"
         )
-        verdicts.append(Verdict("max_loss_part", lost, config.max_loss_part, lost <= config.max_loss_part + 1e-9, text))
+        verdicts.append(
+            Verdict("max_f1_drop_part", lost, config.max_f1_drop_part, lost <= config.max_f1_drop_part + 1e-9, text)
+        )
     return verdicts

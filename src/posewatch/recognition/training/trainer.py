@@ -23,7 +23,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from posewatch.config import TrainConfig
+from posewatch.config import TrainConfig, fingerprinted
 from posewatch.datasets import layouts
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
@@ -316,12 +316,12 @@ class _Run:
                 f"a batch of {len(batch)} clips does not fit into the memory of {self.device}: {n} do; "
                 f"set train.batch={n * parallel.world()}"
             )
-        return f"not even one clip fits into the memory of {self.device}: lower train.width or train.frames"
+        return f"not even one clip fits into the memory of {self.device}: lower train.width or train.clip_frames"
 
     def _rate(self, step: int) -> float:
         """Linear rise, then half a cosine."""
         total = self.steps * self.config.epochs
-        rise = int(self.config.warm_up * total)
+        rise = int(self.config.lr_warmup * total)
         if step < rise:
             return (step + 1) / rise
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
@@ -414,7 +414,13 @@ class _Run:
             for k in clips.keypoints:
                 data.update(np.ascontiguousarray(k).tobytes())
             data.update(clips.labels.tobytes())
-        told = [plain(self.config), self.layout.to_dict(), list(self.train_set.classes), self.positive, self.given]
+        told = [
+            fingerprinted(plain(self.config)),
+            self.layout.to_dict(),
+            list(self.train_set.classes),
+            self.positive,
+            self.given,
+        ]
         return digest([told, data.hexdigest()])
 
     def state(self) -> dict[str, Any]:
