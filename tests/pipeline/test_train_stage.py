@@ -12,8 +12,9 @@ from posewatch.artifact import Job, produce  # noqa: E402
 from posewatch.config import RobustnessConfig, ServingConfig, TrainConfig  # noqa: E402
 from posewatch.digests import canonical  # noqa: E402
 from posewatch.errors import ConfigError, ServingError  # noqa: E402
-from posewatch.stages import train as stage  # noqa: E402
 from posewatch.stages.deploy import deploy  # noqa: E402
+from posewatch.stages.evaluate import evaluate  # noqa: E402
+from posewatch.stages.train import train  # noqa: E402
 from posewatch.store import open_store  # noqa: E402
 
 TINY = TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=1, epochs=1, batch=8, threads=1)
@@ -44,21 +45,21 @@ def dataset(store):
 
 
 def test_training_uses_all_clips_and_leaves_one_checkpoint(store, dataset):
-    made = stage.train(store, dataset, TINY)
+    made = train(store, dataset, TINY)
     assert {"checkpoint.pt", "config.yaml", "history.jsonl"} <= set(made.files)
     assert not any("/" in name for name in made.files), "what led to the threshold stays behind"
     rows = made.lines("history.jsonl")
     assert [row["training"] for row in rows] == ["validation", "final"]
-    members = stage.train(store, dataset, dataclasses.replace(TINY, folds=2))
+    members = train(store, dataset, dataclasses.replace(TINY, folds=2))
     assert [row["training"] for row in members.lines("history.jsonl")] == ["member0", "member1"]
     assert members.uri != made.uri
 
 
 def test_evaluation_with_robustness_and_its_gate(store, dataset):
-    checkpoint = stage.train(store, dataset, TINY)
-    plain = stage.evaluate(store, dataset, checkpoint)
+    checkpoint = train(store, dataset, TINY)
+    plain = evaluate(store, dataset, checkpoint)
     assert "robustness.json" not in plain.files
-    full = stage.evaluate(store, dataset, checkpoint, RobustnessConfig(draws=1))
+    full = evaluate(store, dataset, checkpoint, RobustnessConfig(draws=1))
     assert {"metrics.json", "robustness.json", "robustness.png"} <= set(full.files)
     strict = RobustnessConfig(draws=1, min_f1_30=1.0)
     f1 = next(row["f1"] for row in full.json("robustness.json")["joints_dropped"] if row["level"] == 0.3)

@@ -65,7 +65,6 @@ def judge(report: Mapping[str, Any], config: RobustnessConfig) -> list[Verdict]:
             f"hiding the {worst['part'].replace('_', ' ')} costs {100 * lost:.1f} points of F1, "
             f"max_f1_drop_part allows {100 * config.max_f1_drop_part:.1f}"
         )
-        verdicts.append(
-            Verdict("max_f1_drop_part", lost, config.max_f1_drop_part, lost <= config.max_f1_drop_part + 1e-9, text)
-        )
+        allowed = config.max_f1_drop_part
+        verdicts.append(Verdict("max_f1_drop_part", lost, allowed, lost <= allowed + 1e-9, text))
     return verdicts

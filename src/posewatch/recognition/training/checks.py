@@ -20,12 +20,8 @@ def check(
     train_set: ClipSet, val_set: ClipSet, config: TrainConfig, positive: str, layout: Layout, allow_shared: bool = False
 ) -> None:
     """Raise ConfigError, LabelError or InputError for what cannot be trained on."""
-    if (
-        min(config.epochs, config.batch, config.clip_frames, config.people) < 1
-        or config.clip_frames < 2
-        or config.lr <= 0
-    ):
-        raise ConfigError("train: epochs, batch and people must be at least 1, frames at least 2 and lr above 0")
+    if min(config.epochs, config.batch, config.people) < 1 or config.clip_frames < 2 or config.lr <= 0:
+        raise ConfigError("train: epochs, batch and people must be at least 1, clip_frames at least 2 and lr above 0")
     for key, known in (
         ("optimiser", ("adamw", "sgd")),
         ("balance", ("weights", "sampling", "none")),

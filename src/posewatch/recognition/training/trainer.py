@@ -414,14 +414,9 @@ class _Run:
             for k in clips.keypoints:
                 data.update(np.ascontiguousarray(k).tobytes())
             data.update(clips.labels.tobytes())
-        told = [
-            fingerprinted(plain(self.config)),
-            self.layout.to_dict(),
-            list(self.train_set.classes),
-            self.positive,
-            self.given,
-        ]
-        return digest([told, data.hexdigest()])
+        settings = fingerprinted(plain(self.config))
+        made_from = [settings, self.layout.to_dict(), list(self.train_set.classes), self.positive, self.given]
+        return digest([made_from, data.hexdigest()])
 
     def state(self) -> dict[str, Any]:
         return {
