@@ -6,19 +6,19 @@ import pytest
 
 from posewatch.errors import ConfigError
 from posewatch.recognition.events.alarms import Hysteresis
-from posewatch.watch.alarm import Change, LiveAlarm
+from posewatch.watch.alarm import AlarmEvent, LiveAlarm
 
 
-def _play(alarm: LiveAlarm, probabilities: list[float], step_s: float = 0.5) -> list[Change]:
-    changes = [alarm.update(3 + i * step_s, p) for i, p in enumerate(probabilities)]
-    return [change for change in changes if change]
+def _play(alarm: LiveAlarm, probabilities: list[float], step_s: float = 0.5) -> list[AlarmEvent]:
+    events = [alarm.update(3 + i * step_s, p) for i, p in enumerate(probabilities)]
+    return [event for event in events if event]
 
 
 def test_it_begins_at_on_and_ends_below_off() -> None:
     alarm = LiveAlarm(Hysteresis(0.6, 0.4), window_s=2, smooth=1)
     raised, ended = _play(alarm, [0.1, 0.5, 0.7, 0.5, 0.9, 0.45, 0.3, 0.5])
-    assert (raised.what, raised.at_s, raised.start_s, raised.peak) == ("raised", 4.0, 3.0, 0.7)
-    assert (ended.what, ended.at_s, ended.start_s, ended.end_s, ended.peak) == ("ended", 6.0, 3.0, 4.5, 0.9)
+    assert (raised.kind, raised.at_s, raised.start_s, raised.peak) == ("raised", 4.0, 3.0, 0.7)
+    assert (ended.kind, ended.at_s, ended.start_s, ended.end_s, ended.peak) == ("ended", 6.0, 3.0, 4.5, 0.9)
     assert not alarm.raised
 
 
@@ -39,9 +39,9 @@ def test_it_must_last_and_a_short_calm_does_not_end_it() -> None:
 def test_what_goes_on_at_the_end_is_ended() -> None:
     alarm = LiveAlarm(Hysteresis(0.5, 0.4), 2, 1)
     assert len(_play(alarm, [0.9])) == 1
-    change = alarm.finish(3.2)
-    assert change is not None
-    assert change.what == "ended"
+    event = alarm.finish(3.2)
+    assert event is not None
+    assert event.kind == "ended"
     assert alarm.finish(3.3) is None
     with pytest.raises(ConfigError, match="at least 1 window"):
         LiveAlarm(Hysteresis(), 2, 0)

@@ -1,4 +1,4 @@
-"""Alarms reach a webhook, whatever happens on the way: a real HTTP server that fails, a process that is killed."""
+"""Alarms reach a webhook over a real HTTP server that fails, and after the watching process was killed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from posewatch.errors import InputError
-from posewatch.watch.sinks import outbox
-from posewatch.watch.sinks.outbox import Outbox
-from posewatch.watch.sinks.webhook import SIGNATURE, sign, verify
+from posewatch.watch.sinks import delivery
+from posewatch.watch.sinks.table import open_delivery
+from posewatch.watch.sinks.webhook import SIGNATURE, Webhook, sign, verify
 
 
 class Receiver(ThreadingHTTPServer):
-    """Answers with the codes of ``script``, then 204; keeps (path, headers, body)."""
+    """Answers with the status codes of ``script``, then 204; records (headers, body)."""
 
     def __init__(self) -> None:
         self.script: list[int] = []
@@ -57,10 +57,12 @@ def receiver() -> Iterator[Receiver]:
     server.server_close()
 
 
-def test_a_message_is_tried_again_until_it_is_taken(receiver: Receiver, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(outbox, "FIRST_S", 0.02)
-    receiver.script, said = [503, 500, 429], []
-    with Outbox(tmp_path, receiver.url, "key", say=said.append) as box:
+def test_a_message_is_tried_again_until_it_is_taken(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(delivery, "FIRST_S", 0.02)
+    receiver.script = [503, 500, 429]
+    with open_delivery(tmp_path, receiver.url, "key") as box:
         box.put("a", {"n": 1, "where": "Tür"})
         box.put("b", {"n": 2})
         assert box.drain(20) == 0
@@ -72,20 +74,22 @@ def test_a_message_is_tried_again_until_it_is_taken(receiver: Receiver, tmp_path
     assert verify(body, b"key", headers[SIGNATURE])
     assert not verify(body, b"other", headers[SIGNATURE])
     assert not verify(body + b" ", b"key", headers[SIGNATURE])
-    assert len(said) == 3
-    assert "answered 503" in said[0]
+    assert len(caplog.messages) == 3
+    assert "answered 503" in caplog.messages[0]
 
 
 def test_old_or_broken_signatures_are_not_believed() -> None:
-    made = sign(b"x", b"key", 1000)
-    assert verify(b"x", b"key", made, now=1200)
-    assert not verify(b"x", b"key", made, now=1400)
+    signature = sign(b"x", b"key", 1000)
+    assert verify(b"x", b"key", signature, now=1200)
+    assert not verify(b"x", b"key", signature, now=1400)
     assert not verify(b"x", b"key", "v1=abc", now=1000)
 
 
-def test_what_the_receiver_refuses_holds_up_nothing(receiver: Receiver, tmp_path: Path) -> None:
-    receiver.script, said = [400], []
-    with Outbox(tmp_path, receiver.url, say=said.append) as box:
+def test_what_the_receiver_refuses_holds_up_nothing(
+    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.script = [400]
+    with open_delivery(tmp_path, receiver.url) as box:
         box.put("bad", {"n": 1})
         (tmp_path / "00000000000000000001-broken.json").write_text("not json")
         box.put("good", {"n": 2})
@@ -93,14 +97,14 @@ def test_what_the_receiver_refuses_holds_up_nothing(receiver: Receiver, tmp_path
     assert SIGNATURE not in receiver.got[0][0]
     assert [json.loads(body)["n"] for _, body in receiver.got] == [1, 2]
     assert len(list((tmp_path / "refused").iterdir())) == 2
-    assert any("answered 400" in line for line in said)
+    assert any("answered 400" in line for line in caplog.messages)
 
 
 _PUTS = """
 import sys, time
 from pathlib import Path
-from posewatch.watch.outbox import Outbox
-with Outbox(Path(sys.argv[1]), sys.argv[2], say=lambda line: None) as box:
+from posewatch.watch.sinks.table import open_delivery
+with open_delivery(Path(sys.argv[1]), sys.argv[2]) as box:
     for n in range(3):
         box.put(f"m{n}", {"n": n})
     print("put", flush=True)
@@ -109,26 +113,41 @@ with Outbox(Path(sys.argv[1]), sys.argv[2], say=lambda line: None) as box:
 
 
 def test_a_killed_process_loses_nothing(receiver: Receiver, tmp_path: Path) -> None:
-    away = "http://127.0.0.1:9/nobody"
-    with subprocess.Popen([sys.executable, "-c", _PUTS, str(tmp_path), away], stdout=subprocess.PIPE) as other:
+    unavailable = "http://127.0.0.1:9/nobody"
+    command = [sys.executable, "-c", _PUTS, str(tmp_path), unavailable]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"put\n"
-        with pytest.raises(InputError, match="in use by another watcher"), Outbox(tmp_path, receiver.url):
+        with pytest.raises(InputError, match="in use by another watcher"), open_delivery(tmp_path, receiver.url):
             pass
         other.send_signal(signal.SIGKILL)
-    with Outbox(tmp_path, receiver.url) as box:
+    with open_delivery(tmp_path, receiver.url) as box:
         assert box.drain(20) == 0
     assert [json.loads(body)["n"] for _, body in receiver.got] == [0, 1, 2]
 
 
-def test_an_end_does_not_wait_for_a_receiver_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "FIRST_S", 600)
-    monkeypatch.setattr(outbox, "TIMEOUT_S", 60)
+def test_messages_of_an_older_version_are_delivered(receiver: Receiver, tmp_path: Path) -> None:
+    old = {"key": "1f0a-alarm", "message": {"event": "alarm", "id": "1f0a"}}
+    (tmp_path / "01772356414120000000-1f0a-alarm.json").write_text(json.dumps(old))
+    with open_delivery(tmp_path, receiver.url) as box:
+        assert box.drain(20) == 0
+    ((headers, body),) = receiver.got
+    assert (headers["Idempotency-Key"], json.loads(body)) == (old["key"], old["message"])
+
+
+def test_the_end_does_not_wait_for_an_unavailable_receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "FIRST_S", 600)
+    monkeypatch.setattr(delivery, "MAX_S", 600)
+    monkeypatch.setattr(Webhook, "timeout_s", 60.0)
     began = time.monotonic()
-    with Outbox(tmp_path, "http://127.0.0.1:9/nobody", say=lambda line: None) as box:
+    with open_delivery(tmp_path, "http://127.0.0.1:9/nobody") as box:
         box.put("a", {})
         assert box.drain(0.2) == 1
-    assert time.monotonic() - began < outbox.TIMEOUT_S
+    assert time.monotonic() - began < Webhook.timeout_s
     assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "mailto:x", "https://"])
+def test_an_address_that_no_transport_takes(tmp_path: Path, url: str) -> None:
     with pytest.raises(InputError, match="a webhook is an address"):
-        Outbox(tmp_path, "ftp://x")
+        open_delivery(tmp_path, url)

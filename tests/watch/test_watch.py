@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,36 +25,37 @@ from posewatch.config import PoseConfig
 from posewatch.errors import ConfigError, InputError, ServingError, VideoError
 from posewatch.inference.predictors import load_model, open_predictor
 from posewatch.recognition.events.alarms import Hysteresis
-from posewatch.records import Detections
+from posewatch.records import Detections, Prediction
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.watch import sources
-from posewatch.watch.picture import Painter, State
-from posewatch.watch.scene import Seen
-from posewatch.watch.sinks.fanout import Sinks
-from posewatch.watch.sinks.lines import Lines
-from posewatch.watch.sinks.videos import AlarmVideos, WholeVideo
-from posewatch.watch.sources import CameraSource, Counters, FileSource, Moment
-from posewatch.watch.watcher import WatchConfig, Watcher
+from posewatch.watch.annotator import AlarmState, Annotator
+from posewatch.watch.config import WatchConfig
+from posewatch.watch.sinks.sink import SinkContext
+from posewatch.watch.sinks.table import open_sinks
+from posewatch.watch.sources import CameraSource, Counters, FileSource, Frame
+from posewatch.watch.stats import WatchStats
+from posewatch.watch.tracked_people import Observation
+from posewatch.watch.watcher import Watcher
 
 CONFIG = WatchConfig(window_s=2.0, stride_s=0.5, smooth=2, hysteresis=Hysteresis(0.5, 0.4))
 
 
-def _painter(width: int, height: int) -> Painter:
-    return Painter(width, height, "door", "abnormal", 0.5, 0.4)
-
-
-def _alarms(out: io.StringIO) -> list[dict]:
-    return [json.loads(line) for line in out.getvalue().splitlines()]
+def _watch(
+    source: Any, model: Posture, estimator: Falls, out: Path, stop: threading.Event | None = None, **options: Any
+) -> tuple[WatchStats, list[dict[str, Any]]]:
+    """Watch with all sinks of the table; returns the stats and the alarm messages of the stream."""
+    out.mkdir(exist_ok=True)
+    watcher, stream = Watcher(source, model, estimator, PoseConfig(), CONFIG), io.StringIO()
+    context = SinkContext(source, watcher.stats, watcher.label, CONFIG, out, stream=stream, **options)
+    with open_sinks(context) as sinks:
+        stats = watcher.run(sinks, stop or threading.Event())
+    return stats, [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_a_fall_is_raised_in_time_and_shown(clip: Callable[..., Path], tmp_path: Path) -> None:
-    out, model = io.StringIO(), Posture()
-    shown = WholeVideo(tmp_path / "shown.mp4", 10, _painter)
-    with Sinks(Lines(tmp_path / "alarms.jsonl", out), shown, None, tmp_path / "w.jsonl", None) as sinks:
-        watcher = Watcher(FileSource(clip(), 10, 640), model, Falls(40, 65), PoseConfig(), CONFIG, sinks)
-        done = watcher.run(threading.Event())
-    raised, ended = _alarms(out)
+    out = tmp_path / "out"
+    stats, (raised, ended) = _watch(FileSource(clip(), 10, 640), Posture(), Falls(40, 65), out)
     assert raised["event"] == "alarm"
     assert 4.0 < raised["raised_s"] <= 6.0  # it lies from second 4 on; half a window, and the mean of two
     assert 3.5 <= raised["start_s"] <= 5.0
@@ -61,14 +63,15 @@ def test_a_fall_is_raised_in_time_and_shown(clip: Callable[..., Path], tmp_path:
     assert ended["event"] == "alarm_ended"
     assert ended["id"] == raised["id"]
     assert 6.0 <= ended["end_s"] <= 7.5
-    assert (done.frames, done.alarms, sum(done.histogram)) == (90, 1, done.windows)
-    rows = [json.loads(line) for line in (tmp_path / "w.jsonl").read_text().splitlines()]
+    assert (stats.frames, stats.alarms, sum(stats.histogram)) == (90, 1, stats.windows)
+    rows = [json.loads(line) for line in (out / "door.windows.jsonl").read_text().splitlines()]
     assert [row["end_s"] for row in rows][:3] == [2.0, 2.5, 3.0]
     assert rows[-1]["end_s"] == 9.0
-    assert (tmp_path / "alarms.jsonl").read_text() == out.getvalue()
-    info = video.probe(tmp_path / "shown.mp4")
+    written = (out / "alarms.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in written] == [raised, ended]
+    info = video.probe(out / "door.mp4")
     assert (info.frames, info.width, info.codec) == (90, 960, "h264")
-    red = [_redness(frame.image) for frame in video.read(tmp_path / "shown.mp4")]
+    red = [_redness(frame.image) for frame in video.read(out / "door.mp4")]
     at = round(raised["raised_s"] * 10)
     assert max(red[: at - 2]) < 0.2 < min(red[at : at + 10])
 
@@ -81,88 +84,74 @@ def _redness(image: np.ndarray) -> float:
 
 def test_privacy_shows_no_picture(clip: Callable[..., Path]) -> None:
     frame = next(video.read(clip(), 10)).image
-    seen, state = Seen(Detections.none(17), ()), State(0.0, 0.0, None, (), "")
-    painters = [Painter(160, 120, "", "x", 0.5, 0.4, privacy) for privacy in ("none", "blur", "skeleton")]
-    plain, blurred, bare = (painter.paint(frame, seen, state) for painter in painters)
+    nobody, state = Observation(Detections.none(17), ()), AlarmState(0.0, 0.0, None, (), "")
+    annotators = [Annotator(160, 120, "", "x", 0.5, 0.4, privacy) for privacy in ("none", "blur", "skeleton")]
+    plain, blurred, bare = (annotator.annotate(frame, nobody, state) for annotator in annotators)
     inner = np.s_[60:600]
     assert bare[inner].max() <= 12
     detail = [float(np.abs(np.diff(p[inner].astype(float), axis=1)).max()) for p in (plain, blurred)]
     assert detail[1] < detail[0] / 2
     with pytest.raises(ConfigError, match="privacy is one of none, blur, skeleton"):
-        Painter(160, 120, "", "x", 0.5, 0.4, "half")
+        Annotator(160, 120, "", "x", 0.5, 0.4, "half")
 
 
 def test_a_short_video_is_one_window_and_a_stop_leaves_a_whole_file(clip: Callable[..., Path], tmp_path: Path) -> None:
-    out, stop = io.StringIO(), threading.Event()
-    shown = WholeVideo(tmp_path / "shown.mp4", 10, _painter)
-    with Sinks(Lines(None, out), shown, None, None, None) as sinks:
-        source = FileSource(clip(seconds=1.2), 10, 640)
-        done = Watcher(source, Posture(), Falls(0), PoseConfig(), CONFIG, sinks).run(stop)
-    assert (done.frames, done.windows) == (12, 1)
-    assert [a["probability"] for a in _alarms(out)] == [1.0, 1.0]  # raised and ended: it lies all the time
-
-    class Stopping(Falls):
-        def estimate(self, images):
-            if self.calls == 20:
-                stop.set()
-            return super().estimate(images)
-
-    shown = WholeVideo(tmp_path / "stopped.mp4", 10, _painter)
-    with Sinks(Lines(None, out), shown, None, None, None) as sinks:
-        Watcher(FileSource(clip(), 10, 640), Posture(), Stopping(99), PoseConfig(), CONFIG, sinks).run(stop)
-    assert video.probe(tmp_path / "stopped.mp4").frames == 21
+    stats, alarms = _watch(FileSource(clip(seconds=1.2), 10, 640), Posture(), Falls(0), tmp_path / "short")
+    assert (stats.frames, stats.windows) == (12, 1)
+    assert [a["probability"] for a in alarms] == [1.0, 1.0]  # raised and ended: it lies all the time
+    stop = threading.Event()
+    _watch(FileSource(clip(), 10, 640), Posture(), Stopping(stop, 20, 99), tmp_path / "stopped", stop)
+    assert video.probe(tmp_path / "stopped" / "door.mp4").frames == 21
 
 
-def test_an_alarm_over_midnight_ends_under_its_own_id() -> None:
+class Stopping(Falls):
+    """Sets ``stop`` at frame ``last``."""
+
+    def __init__(self, stop: threading.Event, last: int, at: int, until: int = 10**9) -> None:
+        super().__init__(at, until)
+        self._stop, self._last = stop, last
+
+    def estimate(self, images: Any) -> Any:
+        if self.calls == self._last:
+            self._stop.set()
+        return super().estimate(images)
+
+
+def test_an_alarm_over_midnight_ends_under_its_own_id(tmp_path: Path) -> None:
     class Night:
         name, live, counters = "door", True, Counters()
 
-        def frames(self, stop: threading.Event) -> Iterator[Moment]:
+        def frames(self, stop: threading.Event) -> Iterator[Frame]:
             evening = datetime(2026, 1, 1, 23, 59, 54, tzinfo=UTC)
             for i in range(120):
-                yield Moment(i, i / 10, evening + timedelta(seconds=i / 10), np.zeros((120, 160, 3), np.uint8))
+                yield Frame(i, i / 10, evening + timedelta(seconds=i / 10), np.zeros((120, 160, 3), np.uint8))
 
-    out = io.StringIO()
-    with Sinks(Lines(None, out), None, None, None, None) as sinks:
-        Watcher(Night(), Posture(), Falls(30, 80), PoseConfig(), CONFIG, sinks).run(threading.Event())
-    raised, ended = _alarms(out)
+    _, (raised, ended) = _watch(Night(), Posture(), Falls(30, 80), tmp_path, video=False)
     assert (raised["time"][:10], ended["time"][:10]) == ("2026-01-01", "2026-01-02")
     assert raised["id"] == ended["id"]
 
 
 def test_a_camera_is_watched_over_a_break_and_its_alarm_has_a_video(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sources, "ROOM_S", 100)  # nothing is dropped here, however slow this machine is
+    monkeypatch.setattr(sources, "BUFFER_S", 100)  # nothing is dropped here, however slow this machine is
     camera = Camera(breaks_after=4.0)
-    said: list[str] = []
-    source = CameraSource(camera.url, 10, 640, name="door", patience_s=30, say=said.append)
-    out, stop = io.StringIO(), threading.Event()
-
-    class Stopping(Falls):
-        def estimate(self, images):
-            if self.calls == 150:
-                stop.set()
-            return super().estimate(images)
-
-    videos = AlarmVideos(tmp_path / "alarms", 10, _painter)
-    with Sinks(Lines(None, out), videos, None, None, tmp_path / "status.json") as sinks:
-        watcher = Watcher(source, Posture(), Stopping(60, 90), PoseConfig(), CONFIG, sinks)
-        sinks.source, sinks.progress = source, watcher.progress
-        done = watcher.run(stop)
+    source, stop = CameraSource(camera.url, 10, 640, name="door", timeout_s=30), threading.Event()
+    status = tmp_path / "status.json"
+    stats, alarms = _watch(source, Posture(), Stopping(stop, 150, 60, 90), tmp_path, stop, status=status)
     camera.close()
     assert camera.connections >= 2
-    assert any("connecting again" in line and "secret" not in line for line in said)
-    assert done.alarms >= 1
-    first = _alarms(out)[0]
+    assert any("connecting again" in line and "secret" not in line for line in caplog.messages)
+    assert stats.alarms >= 1
+    first = alarms[0]
     assert first["source"] == "door"
     assert first["time"].endswith("+00:00")
     shown = video.probe(tmp_path / "alarms" / f"{first['id']}.mp4")
     assert shown.frames >= 20
-    status = json.loads((tmp_path / "status.json").read_text())
-    assert status["frames"] == done.frames
-    assert status["camera"]["connects"] >= 2
-    assert sum(status["histogram"]) == status["windows"] > 0
+    figures = json.loads(status.read_text())
+    assert figures["frames"] == stats.frames
+    assert figures["camera"]["connects"] >= 2
+    assert sum(figures["histogram"]) == figures["windows"] > 0
 
 
 def test_a_camera_does_not_wait_and_what_is_dropped_is_counted() -> None:
@@ -170,8 +159,8 @@ def test_a_camera_does_not_wait_and_what_is_dropped_is_counted() -> None:
     source, stop = CameraSource(camera.url, 10, 640), threading.Event()
     frames = source.frames(stop)
     indices = []
-    for moment in frames:
-        indices.append(moment.index)
+    for frame in frames:
+        indices.append(frame.index)
         time.sleep(0.02)  # the camera sends as fast as it can: hundreds of frames per second
         if (len(indices) >= 40 and source.counters.dropped) or len(indices) == 1000:
             break
@@ -183,46 +172,44 @@ def test_a_camera_does_not_wait_and_what_is_dropped_is_counted() -> None:
     assert source.counters.read == len(indices)
 
 
-def test_a_camera_that_is_away_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PAUSES_S", (0.05,))
+def test_an_unavailable_camera_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "BACKOFF_S", (0.05,))
     camera = Camera()
     camera.close()
-    source = CameraSource(camera.url, 10, 640, patience_s=0.3, say=lambda line: None)
-    with pytest.raises(VideoError, match=r"nothing from rtsp://127.0.0.1:\d+/live") as caught:
+    source = CameraSource(camera.url, 10, 640, timeout_s=0.3)
+    with pytest.raises(VideoError, match=r"no frame from rtsp://127.0.0.1:\d+/live") as caught:
         list(source.frames(threading.Event()))
     assert "secret" not in str(caught.value)
 
 
-def test_a_model_that_goes_away_ends_a_file_and_not_a_camera(clip: Callable[..., Path]) -> None:
-    class Away(Posture):
-        def predict(self, keypoints):
+def test_an_unavailable_model_ends_a_file_and_not_a_camera(
+    clip: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unavailable(Posture):
+        def predict(self, keypoints: np.ndarray) -> Prediction:
             raise ServingError("Triton at x: no answer")
 
-    out = io.StringIO()
     source = FileSource(clip(seconds=4), 10, 640)
-    with Sinks(Lines(None, out), None, None, None, None) as sinks:
-        with pytest.raises(ServingError, match="no answer"):
-            Watcher(source, Away(), Falls(5), PoseConfig(), CONFIG, sinks).run(threading.Event())
-        said: list[str] = []
-        source = FileSource(clip(seconds=4), 10, 640)
-        source.live = True
-        done = Watcher(source, Away(), Falls(5), PoseConfig(), CONFIG, sinks, said.append).run(threading.Event())
-    assert done.refused > 2
-    assert done.windows == 0
-    assert said == [f"{source.name}: Triton at x: no answer; watching on"]
+    with pytest.raises(ServingError, match="no answer"):
+        _watch(source, Unavailable(), Falls(5), tmp_path / "out")
+    source.live = True
+    stats, _ = _watch(source, Unavailable(), Falls(5), tmp_path / "out", video=False)
+    assert stats.refused > 2
+    assert stats.windows == 0
+    assert caplog.messages == [f"{source.name}: Triton at x: no answer; watching on"]
 
 
 def test_a_model_that_does_not_fit(clip: Callable[..., Path]) -> None:
     source, model = FileSource(clip(seconds=1), 10, 640), Posture()
 
-    def made(**metadata: str) -> Watcher:
+    def watcher(**metadata: str) -> Watcher:
         model.metadata = metadata
-        return Watcher(source, model, Falls(5), PoseConfig(), CONFIG, Sinks(Lines(None), None, None, None, None))
+        return Watcher(source, model, Falls(5), PoseConfig(), CONFIG)
 
-    with pytest.raises(InputError, match="say which class raises alarms: --label, one of normal, abnormal"):
-        made()
+    with pytest.raises(InputError, match="choose the one that raises alarms, --label, one of normal, abnormal"):
+        watcher()
     with pytest.raises(InputError, match="the model takes ntu25 skeletons, the estimator fixed gives coco17"):
-        made(positive="abnormal", layout="ntu25")
+        watcher(positive="abnormal", layout="ntu25")
     with pytest.raises(ConfigError, match="0 < stride <= window"):
         WatchConfig(window_s=1, stride_s=2)
 
@@ -238,12 +225,11 @@ def test_a_served_model_is_asked(clip: Callable[..., Path], tmp_path: Path) -> N
     rows = {}
     with TritonServer.start(tmp_path / "models", log=tmp_path / "log") as server:
         load_model(server.grpc, "tiny")
-        for where in (str(model), f"grpc://{server.grpc}/tiny", f"http://{server.http}/tiny"):
-            told = tmp_path / "windows.jsonl"
-            with open_predictor(where) as predictor, Sinks(Lines(None, io.StringIO()), None, None, told, None) as sinks:
-                source = FileSource(clip(), 10, 640)
-                Watcher(source, predictor, Falls(40), PoseConfig(), CONFIG, sinks).run(threading.Event())
-            rows[where] = [json.loads(line) for line in told.read_text().splitlines()]
+        for address in (str(model), f"grpc://{server.grpc}/tiny", f"http://{server.http}/tiny"):
+            with open_predictor(address) as predictor:
+                _watch(FileSource(clip(), 10, 640), predictor, Falls(40), tmp_path / "out", video=False)
+            windows = (tmp_path / "out" / "door.windows.jsonl").read_text()
+            rows[address] = [json.loads(line) for line in windows.splitlines()]
     first, *others = rows.values()
     assert len(first) == 15
     assert len({row["p"] for row in first}) > 3
@@ -256,8 +242,8 @@ def test_the_command(clip: Callable[..., Path], tmp_path: Path, capsys: pytest.C
     model = tiny_model(tmp_path / "model.onnx")
     clip("a.mp4", 4.0)
     out = tmp_path / "out"
-    told = ["watch", str(tmp_path / "a.mp4"), "--model", str(model), "--out", str(out), "--on", "0.99", "--no-video"]
-    assert cli.main(told) == 0
+    words = ["watch", str(tmp_path / "a.mp4"), "--model", str(model), "--out", str(out), "--on", "0.99", "--no-video"]
+    assert cli.main(words) == 0
     said = capsys.readouterr()
     assert said.out == ""
     assert "a.mp4: 40 frames, 3 windows, 0 alarms" in said.err
@@ -266,9 +252,9 @@ def test_the_command(clip: Callable[..., Path], tmp_path: Path, capsys: pytest.C
         (["watch", str(tmp_path / "no.mp4"), "--model", str(model), "--out", str(out)], "no such file or folder"),
         (["watch", "env:NOT_THERE", "--model", str(model), "--out", str(out)], "NOT_THERE is empty"),
         (["watch", "rtsp://a/b", "rtsp://a/c", "--model", str(model), "--out", str(out)], "one camera at a time"),
-        ([*told, "--webhook", "mailto:x"], "a webhook is an address"),
-        ([*told, "--label", "fire"], "'fire' is none of the model's classes: normal, abnormal"),
-        ([*told, "--off", "0.995"], "thresholds must hold"),
+        ([*words, "--webhook", "mailto:x"], "a webhook is an address"),
+        ([*words, "--label", "fire"], "'fire' is none of the model's classes: normal, abnormal"),
+        ([*words, "--off", "0.995"], "thresholds must hold"),
     ):
         assert cli.main(wrong) == 2
         assert line in capsys.readouterr().err

@@ -7,11 +7,13 @@ videos, on the others' and on rendered footage; then the watcher watches the per
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -30,7 +32,12 @@ from posewatch.perception.networks import build_estimator
 from posewatch.perception.ports import PoseEstimator
 from posewatch.perception.skeletons import estimate_video, follow, skeleton
 from posewatch.progress import Progress
-from posewatch.watch.watcher import WatchConfig, Watcher
+from posewatch.watch.config import WatchConfig
+from posewatch.watch.sinks.alarm_lines import AlarmLines
+from posewatch.watch.sinks.sink import SinkContext
+from posewatch.watch.sinks.whole_video import WholeVideo
+from posewatch.watch.sources import FileSource
+from posewatch.watch.watcher import Watcher
 
 SETTINGS = (
     "split.length_s=3.0", "pose.source=raw", "train.width=0.17", "train.clip_frames=24", "train.stream=j+b+jm",
@@ -138,7 +145,6 @@ def _fold(
     from posewatch.datasets.split import HoldOut
     from posewatch.inference.predictors import TorchPredictor
     from posewatch.recognition.training.holdout import fit
-    from posewatch.watch.sources import FileSource
 
     known = [clip for clip in clips if not clip[0].startswith(f"{person}_")]
     data = ClipSet(
@@ -152,31 +158,23 @@ def _fold(
         for path in sorted(videos.glob(f"{person}_*.mp4")):
             source = FileSource(path, config.mask.fps, config.mask.max_side)
             began = time.process_time()
-            raised = _watch(Watcher, source, predictor, estimator, config, settings, out / "videos" / path.name)
+            watcher = Watcher(source, predictor, estimator, config.pose, settings)
+            raised = _watch(watcher, SinkContext(source, watcher.stats, watcher.label, settings, out / "videos"))
             cpu, seconds = time.process_time() - began, source.counters.read / config.mask.fps
             starts = [i.start_s for i in intervals.get(path.name, ()) if i.label == "abnormal"]
             outcomes.append(Outcome(path.name, min(starts, default=None), tuple(raised), seconds, cpu))
     return outcomes
 
 
-def _watch(
-    watcher: Any, source: Any, predictor: Any, estimator: Any, config: Experiment, settings: WatchConfig, to: Path
-) -> list[float]:
-    from posewatch.watch.picture import Painter
-    from posewatch.watch.sinks.fanout import Sinks
-    from posewatch.watch.sinks.lines import Lines
-    from posewatch.watch.sinks.videos import WholeVideo
-
-    limits = settings.hysteresis
-    to.parent.mkdir(parents=True, exist_ok=True)
-    alarms = to.with_suffix(".jsonl")
-    alarms.unlink(missing_ok=True)
-    video = WholeVideo(
-        to, settings.fps, lambda w, h: Painter(w, h, source.name, "abnormal", limits.on, limits.off)
-    )  # fmt: skip
-    with alarms.open("a", encoding="utf-8") as file, Sinks(Lines(None, file), video, None, None, None) as sinks:
-        watcher(source, predictor, estimator, config.pose, settings, sinks).run(Event())
-    rows = [json.loads(line) for line in alarms.read_text(encoding="utf-8").splitlines()]
+def _watch(watcher: Watcher, context: SinkContext) -> list[float]:
+    """Watch a video, and write the annotated one; returns when alarms were raised, in seconds."""
+    context.out.mkdir(parents=True, exist_ok=True)
+    path = context.out / f"{Path(context.source.name).stem}.jsonl"
+    path.unlink(missing_ok=True)
+    path.touch()
+    with closing(WholeVideo(context)) as video:
+        watcher.run([AlarmLines(path, io.StringIO()), video], Event())
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [row["raised_s"] for row in rows if row["event"] == "alarm"]
 
 

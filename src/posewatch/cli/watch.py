@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -57,8 +56,8 @@ def watch_sources(args: argparse.Namespace, experiment: Experiment) -> str:
     from posewatch.inference.predictors import open_predictor
     from posewatch.perception.networks import build_estimator
     from posewatch.recognition.events.alarms import Hysteresis
-    from posewatch.watch.sinks.outbox import Outbox
-    from posewatch.watch.watcher import WatchConfig
+    from posewatch.watch.config import WatchConfig
+    from posewatch.watch.sinks.table import open_delivery
 
     sources = list(_sources(args, experiment))
     with ExitStack() as stack, _stopping() as stop:
@@ -76,15 +75,16 @@ def watch_sources(args: argparse.Namespace, experiment: Experiment) -> str:
         )
         estimator = build_estimator(experiment.pose)
         args.out.mkdir(parents=True, exist_ok=True)
-        outbox = None
+        delivery = None
         if args.webhook:
-            outbox = stack.enter_context(Outbox(args.out / "outbox", args.webhook, os.environ.get(SECRET, "")))
+            secret = os.environ.get(SECRET, "")
+            delivery = stack.enter_context(open_delivery(args.out / "outbox", args.webhook, secret))
         lines = []
         for source in sources:
             if stop.is_set():
                 break
-            lines.append(_one(source, predictor, estimator, experiment, config, args, outbox, stop))
-        left = outbox.drain(DRAIN_S) if outbox else 0
+            lines.append(_one(source, predictor, estimator, experiment, config, args, delivery, stop))
+        left = delivery.drain(DRAIN_S) if delivery else 0
     if left:
         lines.append(f"{left} messages wait in {args.out / 'outbox'}: the next watch on this folder delivers them")
     return "\n".join(lines)
@@ -92,34 +92,18 @@ def watch_sources(args: argparse.Namespace, experiment: Experiment) -> str:
 
 def _one(
     source: Source, predictor: Any, estimator: Any, experiment: Experiment, config: Any, args: argparse.Namespace,
-    outbox: Any, stop: threading.Event,
+    delivery: Any, stop: threading.Event,
 ) -> str:  # fmt: skip
-    from posewatch.watch.picture import Painter
-    from posewatch.watch.sinks.fanout import Sinks
-    from posewatch.watch.sinks.lines import Lines
-    from posewatch.watch.sinks.videos import AlarmVideos, WholeVideo
+    from posewatch.watch.sinks.sink import SinkContext
+    from posewatch.watch.sinks.table import open_sinks
     from posewatch.watch.watcher import Watcher
 
-    limits = config.hysteresis
-
-    def painter(width: int, height: int) -> Painter:
-        label = config.label or predictor.metadata.get("positive", "")
-        return Painter(width, height, source.name, label, limits.on, limits.off, args.privacy)
-
-    videos: WholeVideo | AlarmVideos | None = None
-    if not args.no_video:
-        stem = Path(source.name).stem
-        videos = (
-            AlarmVideos(args.out / "alarms", config.fps, painter)
-            if source.live
-            else WholeVideo(args.out / f"{stem}.mp4", config.fps, painter)
-        )
-    windows = None if source.live else args.out / f"{Path(source.name).stem}.windows.jsonl"
-    sinks = Sinks(Lines(args.out / "alarms.jsonl"), videos, outbox, windows, args.status)
-    watcher = Watcher(source, predictor, estimator, experiment.pose, config, sinks, _say)
-    sinks.source, sinks.progress = source, watcher.progress
-    with sinks:
-        done = watcher.run(stop)
+    watcher = Watcher(source, predictor, estimator, experiment.pose, config)
+    context = SinkContext(
+        source, watcher.stats, watcher.label, config, args.out, not args.no_video, args.privacy, args.status, delivery
+    )
+    with open_sinks(context) as sinks:
+        done = watcher.run(sinks, stop)
     counts = source.counters
     lost = f", {counts.dropped} of {counts.read + counts.dropped} frames dropped" if source.live else ""
     return f"{source.name}: {done.frames} frames, {done.windows} windows, {done.alarms} alarms{lost}"
@@ -138,7 +122,7 @@ def _sources(args: argparse.Namespace, experiment: Experiment) -> Iterator[Sourc
             raise InputError(
                 "one camera at a time: several are watched by several processes (python -m posewatch.watch.service)"
             )
-        yield CameraSource(cameras[0], fps, side, patience_s=args.patience_s or None, name=args.name)
+        yield CameraSource(cameras[0], fps, side, timeout_s=args.patience_s or None, name=args.name)
         return
     files = [path for path in files_of(told) if path.suffix.lower() in VIDEOS]
     if not files:
@@ -179,7 +163,3 @@ def _stopping() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,5 +1,5 @@
-"""Cameras watched live: frames → persons → sliding windows → the model → alarms.
+"""Cameras watched live: frames -> tracked people -> sliding windows -> the model -> alarms -> sinks.
 
-sources → scene → alarm → sinks (alarm lines, outbox and webhook, pictures); ``watcher`` is the loop that joins them,
-``verbs`` the command line, ``service`` the container's entry point for many cameras.
+``watcher`` is the loop over the frames of one source; ``sinks`` is where alarms and annotated videos go; ``service``
+runs one watcher process per camera.
 """

@@ -1,4 +1,4 @@
-"""Figures of all cameras for Prometheus, from what their processes last said."""
+"""Prometheus metrics of all cameras, from the status files of their watchers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 FRESH_S = 15.0
-"""A camera whose process has said nothing for longer does not count as watched."""
-Told = tuple[str, bool, int, dict[str, Any] | None]
-"""Name, whether its process runs, its restarts, its last status."""
+"""A camera whose status is older does not count as watched."""
+CameraStatus = tuple[str, bool, int, dict[str, Any] | None]
+"""Name, whether its process runs, restarts of the process, the last status."""
 
 COUNTERS = {
     "frames": ("frames", "Frames that were watched."),
@@ -16,16 +16,22 @@ COUNTERS = {
     "windows_refused": ("refused", "Windows that the model did not answer."),
     "alarms": ("alarms", "Alarms raised."),
 }
+"""Metric -> key of the status, help text."""
+CAMERA_COUNTERS = {
+    "frames_dropped": ("dropped", "Frames of the camera that were dropped because watching was too slow."),
+    "connects": ("connects", "Connections to the camera."),
+}
+"""The same for the keys under ``camera``."""
 GAUGES = {
     "behind_seconds": ("behind_s", "Age of the frame that was watched last."),
     "persons": ("persons", "Persons in that frame."),
-    "alarm": ("raised", "1 while an alarm goes on."),
+    "alarm": ("raised", "1 while there is an alarm."),
     "outbox_messages": ("outbox", "Messages that wait for the webhook."),
 }
 
 
-def text(cameras: Sequence[Told], now: float) -> bytes:
-    """All figures in Prometheus' text format; ``now`` in seconds since 1970."""
+def text(cameras: Sequence[CameraStatus], now: float) -> bytes:
+    """All metrics in Prometheus' text format; ``now`` in seconds since 1970."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
@@ -34,38 +40,35 @@ def text(cameras: Sequence[Told], now: float) -> bytes:
 
 
 class _Collector:
-    def __init__(self, cameras: Sequence[Told], now: float) -> None:
+    def __init__(self, cameras: Sequence[CameraStatus], now: float) -> None:
         self._cameras, self._now = cameras, now
 
     def collect(self) -> Iterable[Any]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         def family(kind: Any, name: str, text: str, values: Iterable[tuple[str, float]]) -> Any:
-            made = kind(f"posewatch_watch_{name}", text, labels=["camera"])
+            metric = kind(f"posewatch_watch_{name}", text, labels=["camera"])
             for camera, value in values:
-                made.add_metric([camera], value)
-            return made
+                metric.add_metric([camera], value)
+            return metric
 
-        told = [(name, status) for name, _, _, status in self._cameras if status is not None]
+        known = [(name, status) for name, _, _, status in self._cameras if status is not None]
         up = [(name, float(self._up(running, status))) for name, running, _, status in self._cameras]
-        yield family(GaugeMetricFamily, "camera_up", "1 while pictures of the camera come in and are watched.", up)
+        yield family(GaugeMetricFamily, "camera_up", "1 while frames of the camera come in and are watched.", up)
         restarts = [(name, float(count)) for name, _, count, _ in self._cameras]
-        yield family(CounterMetricFamily, "restarts", "Times the camera's process was started again.", restarts)
+        yield family(CounterMetricFamily, "restarts", "Restarts of the camera's process.", restarts)
         for name, (key, text) in COUNTERS.items():
-            yield family(CounterMetricFamily, name, text, [(c, s[key]) for c, s in told])
-        for name, key, text in (
-            ("frames_dropped", "dropped", "Frames of the camera that nobody had time for."),
-            ("connects", "connects", "Connections to the camera."),
-        ):
-            yield family(CounterMetricFamily, name, text, [(c, s["camera"][key]) for c, s in told])
+            yield family(CounterMetricFamily, name, text, [(c, s[key]) for c, s in known])
+        for name, (key, text) in CAMERA_COUNTERS.items():
+            yield family(CounterMetricFamily, name, text, [(c, s["camera"][key]) for c, s in known])
         for name, (key, text) in GAUGES.items():
-            yield family(GaugeMetricFamily, name, text, [(c, float(s[key])) for c, s in told if key in s])
-        failures = [(c, s["webhook_failures"]) for c, s in told if "webhook_failures" in s]
+            yield family(GaugeMetricFamily, name, text, [(c, float(s[key])) for c, s in known if key in s])
+        failures = [(c, s["webhook_failures"]) for c, s in known if "webhook_failures" in s]
         yield family(CounterMetricFamily, "webhook_failures", "Deliveries to the webhook that failed.", failures)
         histogram = HistogramMetricFamily(
             "posewatch_watch_probability", "Windows by the probability of the watched class.", labels=["camera"]
         )
-        for camera, status in told:
+        for camera, status in known:
             total, buckets = 0, []
             for i, count in enumerate(status["histogram"]):
                 total += count

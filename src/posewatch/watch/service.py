@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
 import signal
@@ -34,6 +35,7 @@ STOP_S = 20.0
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _ADDRESS = "POSEWATCH_CAMERA_URL"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,9 @@ class Supervised:
         if self.process is not None and self._due == 0.0:
             self._attempt = 0 if now - self._began >= STEADY_S else self._attempt + 1
             pause = PAUSES_S[min(self._attempt, len(PAUSES_S) - 1)]
-            _say(f"camera {self.camera.name}: its process ended with {self.process.returncode}; again in {pause:g} s")
+            _LOG.warning(
+                "camera %s: its process ended with %s; again in %g s", self.camera.name, self.process.returncode, pause
+            )
             self._due = now + pause
             return
         self.restarts += self.process is not None

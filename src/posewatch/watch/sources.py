@@ -1,16 +1,16 @@
-"""Where frames come from: a file, whose every frame counts, or a camera, which does not wait.
+"""Where frames come from: a file, of which every frame is used, or a camera, which does not wait.
 
-Both give ``Moment``s on a grid of ``fps`` frames per second, placed by timestamps. A camera's frames that nobody
-fetched in time are dropped, and counted.
+Both give ``Frame``s on a grid of ``fps`` frames per second, placed by their timestamps. A camera's frames that are not
+taken in time are dropped and counted.
 """
 
 from __future__ import annotations
 
-import sys
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,16 +21,20 @@ from posewatch.errors import VideoError
 from posewatch.video.capture import connect, without_secrets
 from posewatch.video.reading import Image, shown_size, upright, vendor
 
-PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits before the next attempts to connect to a camera; the last is repeated."""
-ROOM_S = 2.0
-"""Seconds of a camera's frames that wait for their turn; beyond it the oldest are dropped."""
+BUFFER_S = 2.0
+"""Seconds of a camera's frames that are buffered; beyond it the oldest are dropped."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Moment:
-    """One frame: ``index`` on the grid (gaps: frames that are missing), ``time_s`` seconds since the source began,
-    ``wall`` when it was taken (UTC; of a file: None), ``image`` uint8 (H, W, 3) RGB."""
+class Frame:
+    """One frame of a source.
+
+    ``index`` is its place on the grid (a gap is a missing frame), ``time_s`` seconds since the source began, ``wall``
+    the time when a camera took it (UTC; None for a file), ``image`` uint8 (H, W, 3) RGB.
+    """
 
     index: int
     time_s: float
@@ -40,7 +44,7 @@ class Moment:
 
 @dataclass
 class Counters:
-    """What happened to a source's frames so far."""
+    """Frames read and dropped so far, connections opened, and whether the source is connected now."""
 
     read: int = 0
     dropped: int = 0
@@ -49,17 +53,17 @@ class Counters:
 
 
 class Source(Protocol):
-    """``name`` is fit for people and files; ``live``: frames are lost when nobody takes them."""
+    """A file or a camera. ``name`` is for messages and file names; ``live`` means that frames not taken are lost."""
 
     name: str
     live: bool
     counters: Counters
 
-    def frames(self, stop: threading.Event) -> Iterator[Moment]: ...
+    def frames(self, stop: threading.Event) -> Iterator[Frame]: ...
 
 
 class FileSource:
-    """A video file; every frame on the grid is given, however long it takes."""
+    """A video file. Every frame on the grid is given, however long it takes."""
 
     live = False
 
@@ -67,114 +71,108 @@ class FileSource:
         self.path, self._fps, self._max_side = path, fps, max_side
         self.name, self.counters = path.name, Counters()
 
-    def frames(self, stop: threading.Event) -> Iterator[Moment]:
-        """Raises VideoError for a file that cannot be read."""
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        """All frames until ``stop`` is set. Raises VideoError for a file that cannot be read."""
         self.counters.connected = True
         for frame in video.read(self.path, self._fps, self._max_side):
             if stop.is_set():
                 break
             self.counters.read += 1
-            yield Moment(frame.index, frame.time_s, None, frame.image)
+            yield Frame(frame.index, frame.time_s, None, frame.image)
         self.counters.connected = False
 
 
 class CameraSource:
-    """A stream by its address. A thread reads all the time, so that what is taken from it is at most ``ROOM_S`` old.
+    """A stream by its address. A thread reads all the time, so that frames are at most ``BUFFER_S`` old.
 
-    A connection that breaks is opened again, with pauses; ``patience_s`` seconds without a picture end it with a
-    VideoError (None: never). ``say`` is told in a line what goes wrong.
+    A broken connection is logged and opened again, with backoff. After ``timeout_s`` seconds without a frame the source
+    ends with a VideoError (None: never).
     """
 
     live = True
 
     def __init__(
-        self,
-        url: str,
-        fps: float,
-        max_side: int,
-        *,
-        patience_s: float | None = None,
-        name: str = "",
-        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
-    ) -> None:
-        self.url, self._fps, self._max_side, self._patience = url, fps, max_side, patience_s
-        self.name, self.counters, self._say = name or without_secrets(url), Counters(), say
-        self._waiting: deque[Moment] = deque()
-        self._news = threading.Condition()
-        self._last = -1
+        self, url: str, fps: float, max_side: int, *, timeout_s: float | None = None, name: str = ""
+    ) -> None:  # fmt: skip
+        self.url, self._fps, self._max_side, self._timeout_s = url, fps, max_side, timeout_s
+        self.name, self.counters = name or without_secrets(url), Counters()
+        self._buffer: deque[Frame] = deque()
+        self._changed = threading.Condition()
+        self._last_index = -1
         self._failure: VideoError | None = None
 
-    def frames(self, stop: threading.Event) -> Iterator[Moment]:
-        """Raises VideoError when the camera has been away for too long."""
-        reader = threading.Thread(target=self._read, args=(stop,), daemon=True)
-        reader.start()
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        """Frames until ``stop`` is set. Raises VideoError when the camera was unavailable for ``timeout_s``."""
+        threading.Thread(target=self._read, args=(stop,), daemon=True).start()
         while True:
-            with self._news:
-                while not self._waiting and self._failure is None and not stop.is_set():
-                    self._news.wait(0.2)
+            with self._changed:
+                while not self._buffer and self._failure is None and not stop.is_set():
+                    self._changed.wait(0.2)
                 if stop.is_set():
                     return
-                if not self._waiting:
+                if not self._buffer:
                     assert self._failure is not None
                     raise self._failure
-                moment = self._waiting.popleft()
+                frame = self._buffer.popleft()
             self.counters.read += 1
-            yield moment
+            yield frame
 
     def _read(self, stop: threading.Event) -> None:
-        begun, began = time.monotonic(), datetime.now(UTC)
-        heard, attempt = begun, 0
+        """Connect and decode, again and again, until ``stop`` is set or the timeout has passed."""
+        start, start_wall = time.monotonic(), datetime.now(UTC)
+        last_frame, attempt = start, 0
         while not stop.is_set():
             reason = "the stream ended"
-            before = self._last
+            before = self._last_index
             try:
                 self.counters.connects += 1
                 with connect(self.url) as container:
-                    self._decode(container, stop, time.monotonic() - begun, began)
+                    self._decode(container, stop, time.monotonic() - start, start_wall)
             except VideoError as error:
                 reason = str(error)
             except (vendor().error.FFmpegError, OSError) as error:
                 reason = str(getattr(error, "strerror", None) or error)
             self.counters.connected = False
-            if self._last > before:
-                heard, attempt = time.monotonic(), 0
-            away = time.monotonic() - heard
-            if self._patience is not None and away >= self._patience:
-                with self._news:
-                    self._failure = VideoError(f"nothing from {self.name} for {away:.0f} s: {reason} (is it on?)")
-                    self._news.notify_all()
+            if self._last_index > before:
+                last_frame, attempt = time.monotonic(), 0
+            silent_s = time.monotonic() - last_frame
+            if self._timeout_s is not None and silent_s >= self._timeout_s:
+                with self._changed:
+                    self._failure = VideoError(f"no frame from {self.name} for {silent_s:.0f} s: {reason} (is it on?)")
+                    self._changed.notify_all()
                 return
-            pause = PAUSES_S[min(attempt, len(PAUSES_S) - 1)]
-            self._say(f"camera {self.name}: {reason}; connecting again in {pause:g} s")
+            backoff = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
+            _LOG.warning("camera %s: %s; connecting again in %g s", self.name, reason, backoff)
             attempt += 1
-            if self._patience is not None:
-                pause = min(pause, max(0.05, self._patience - away))
-            stop.wait(pause)
+            if self._timeout_s is not None:
+                backoff = min(backoff, max(0.05, self._timeout_s - silent_s))
+            stop.wait(backoff)
 
-    def _decode(self, container: Any, stop: threading.Event, offset_s: float, began: datetime) -> None:
+    def _decode(self, container: Any, stop: threading.Event, offset_s: float, start_wall: datetime) -> None:
+        """Buffer the frames of one connection, which began ``offset_s`` seconds after the source."""
         if not container.streams.video:
             raise VideoError("it sends no video (choose another of its streams)")
         stream = container.streams.video[0]
         stream.thread_count = 1
         origin: float | None = None
-        for frame in container.decode(stream):
+        for decoded in container.decode(stream):
             if stop.is_set():
                 return
-            if frame.time is None:
+            if decoded.time is None:
                 continue
             if origin is None:
-                origin = float(frame.time)
+                origin = float(decoded.time)
                 self.counters.connected = True
-            at = offset_s + float(frame.time) - origin
+            at = offset_s + float(decoded.time) - origin
             index = int(at * self._fps + 1e-6)
-            if index <= self._last:
+            if index <= self._last_index:
                 continue
-            self._last = index
-            size = video.fit(*shown_size(frame, stream), self._max_side)
-            moment = Moment(index, index / self._fps, began + timedelta(seconds=at), upright(frame, size))
-            with self._news:
-                if len(self._waiting) >= max(2, ROOM_S * self._fps):
-                    self._waiting.popleft()
+            self._last_index = index
+            size = video.fit(*shown_size(decoded, stream), self._max_side)
+            frame = Frame(index, index / self._fps, start_wall + timedelta(seconds=at), upright(decoded, size))
+            with self._changed:
+                if len(self._buffer) >= max(2, BUFFER_S * self._fps):
+                    self._buffer.popleft()
                     self.counters.dropped += 1
-                self._waiting.append(moment)
-                self._news.notify_all()
+                self._buffer.append(frame)
+                self._changed.notify_all()

@@ -1,17 +1,21 @@
-"""Alarms to a webhook, signed."""
+"""Messages to a webhook by HTTP POST, signed."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
+import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from posewatch.watch.sinks.delivery import Refused, Transport, Unavailable
 
 SIGNATURE = "X-Posewatch-Signature"
-
-
-TIMEOUT_S = 10.0
 
 
 def sign(body: bytes, secret: bytes, at: int) -> str:
@@ -21,7 +25,7 @@ def sign(body: bytes, secret: bytes, at: int) -> str:
 
 
 def verify(body: bytes, secret: bytes, signature: str, *, now: float | None = None, tolerance_s: float = 300.0) -> bool:
-    """Whether a message is signed with ``secret`` and not older than ``tolerance_s``: for receivers."""
+    """For receivers: whether a message is signed with ``secret`` and at most ``tolerance_s`` seconds old."""
     parts = dict(part.partition("=")[::2] for part in signature.split(","))
     if not parts.get("t", "").isdigit():
         return False
@@ -30,7 +34,33 @@ def verify(body: bytes, secret: bytes, signature: str, *, now: float | None = No
     return fresh and hmac.compare_digest(sign(body, secret, at), signature)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.URLError):
-        error = error.reason if isinstance(error.reason, Exception) else error
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+class Webhook(Transport):
+    """Posts messages to an http(s) URL; with a ``secret`` they are signed (``verify`` is the receiver's side).
+
+    A receiver refuses a message by a status of 4xx, except 408 and 429. ``Idempotency-Key`` lets it recognise a message
+    that it has already taken.
+    """
+
+    timeout_s = 10.0
+
+    def __init__(self, url: str, secret: str = "") -> None:
+        self._url, self._secret = url, secret.encode()
+        self.name = f"webhook {urlsplit(url).hostname}"
+
+    def send(self, key: str, message: Mapping[str, Any]) -> None:
+        body = json.dumps(message, ensure_ascii=False, sort_keys=True).encode()
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key, "User-Agent": "posewatch"}
+        if self._secret:
+            headers[SIGNATURE] = sign(body, self._secret, int(time.time()))
+        request = urllib.request.Request(self._url, body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout_s):
+                pass
+        except urllib.error.HTTPError as error:
+            error.close()
+            if 400 <= error.code < 500 and error.code not in (408, 429):
+                raise Refused(f"the receiver answered {error.code}") from None
+            raise Unavailable(f"the receiver answered {error.code}") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise Unavailable(getattr(reason, "strerror", None) or str(reason) or type(error).__name__) from None

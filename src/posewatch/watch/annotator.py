@@ -1,4 +1,4 @@
-"""The annotated video: persons, what the model thinks of the last seconds, and the alarm where nobody misses it."""
+"""Annotated frames: people with skeletons and track ids, the probabilities of the last seconds, and the alarm."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from numpy.typing import NDArray
 from posewatch.errors import ConfigError
 from posewatch.perception.draw import COLOURS, overlay
 from posewatch.perception.ports import Image
-from posewatch.watch.scene import Seen
+from posewatch.watch.tracked_people import Observation
 
 PRIVACY = ("none", "blur", "skeleton")
 WIDTH = 960
-"""Pixels; smaller pictures are enlarged, so that text is sharp."""
+"""Of the annotated frame, in pixels; smaller frames are enlarged, so that text is sharp."""
 STRIP = 112
+"""Height in pixels of the strip of probabilities below the frame."""
 SPAN_S = 20.0
 """Seconds of probabilities that the strip shows."""
-_RED, _CALM, _INK, _DIM, _BACK = (226, 48, 48), (46, 160, 110), (238, 240, 243), (150, 156, 166), (20, 23, 28)
+_RED, _GREEN, _WHITE, _GREY, _BACKGROUND = (226, 48, 48), (46, 160, 110), (238, 240, 243), (150, 156, 166), (20, 23, 28)
 
 
 @dataclass(frozen=True)
-class State:
-    """What is known at ``time_s``: the smoothed ``probability``, the persons ``ids`` it is about; ``since_s`` is when
-    the alarm that goes on began (None: none does), ``clock`` a time for people."""
+class AlarmState:
+    """The state of the alarm at ``time_s`` seconds of the source.
+
+    ``probability`` is smoothed; ``since_s`` is when the current alarm was raised (None: there is none), ``ids`` are the
+    track ids of the group with the highest probability, ``clock`` is the time to show.
+    """
 
     time_s: float
     probability: float
@@ -37,10 +41,11 @@ class State:
     clock: str
 
 
-class Painter:
-    """Paints frames of (width, height) pixels into pictures of ``size``; keeps the probabilities of the last seconds.
+class Annotator:
+    """Draws annotations on frames of (width, height) pixels; the results have ``size`` (width, height).
 
-    ``title`` names the camera, ``label`` the class that raises alarms, ``on`` and ``off`` are the thresholds.
+    ``title`` names the source, ``label`` the class that raises alarms; ``on`` and ``off`` are the thresholds.
+    ``privacy`` is one of ``PRIVACY``: the frame as it is, blurred, or skeletons on black; ConfigError for another one.
     """
 
     def __init__(
@@ -50,34 +55,34 @@ class Painter:
             raise ConfigError(f"privacy is one of {', '.join(PRIVACY)}, not {privacy!r}")
         self._title, self._label, self._on, self._off, self._privacy = title, label, on, off, privacy
         self._scale = WIDTH / width
-        self._picture = (WIDTH, round(height * self._scale) // 2 * 2)
-        self.size = (WIDTH, self._picture[1] + STRIP)
-        self._past: deque[tuple[float, float, bool]] = deque()
+        self._frame = (WIDTH, round(height * self._scale) // 2 * 2)
+        self.size = (WIDTH, self._frame[1] + STRIP)
+        self._history: deque[tuple[float, float, bool]] = deque()
 
-    def paint(self, image: Image, seen: Seen, state: State) -> Image:
-        """The picture, uint8 (size[1], size[0], 3) RGB."""
+    def annotate(self, image: Image, people: Observation, state: AlarmState) -> Image:
+        """The annotated frame, uint8 (size[1], size[0], 3) RGB."""
         import cv2
         from PIL import Image as Pil
         from PIL import ImageDraw
 
-        self._past.append((state.time_s, state.probability, state.since_s is not None))
-        while self._past[0][0] < state.time_s - SPAN_S:
-            self._past.popleft()
-        shown = self._veiled(image)
-        big = cv2.resize(shown, self._picture, interpolation=cv2.INTER_CUBIC)
-        if len(seen.ids) and seen.found.keypoints is not None and seen.found.keypoints.shape[1] == 17:
-            big = overlay(np.asarray(big, np.uint8), self._joints(seen), 0.15)
+        self._history.append((state.time_s, state.probability, state.since_s is not None))
+        while self._history[0][0] < state.time_s - SPAN_S:
+            self._history.popleft()
+        enlarged = cv2.resize(self._anonymised(image), self._frame, interpolation=cv2.INTER_CUBIC)
+        keypoints = people.detections.keypoints
+        if len(people.ids) and keypoints is not None and keypoints.shape[1] == 17:
+            enlarged = overlay(np.asarray(enlarged, np.uint8), self._coloured(people, keypoints), 0.15)
         canvas = np.empty((self.size[1], self.size[0], 3), np.uint8)
-        canvas[: self._picture[1]] = big
-        canvas[self._picture[1] :] = _BACK
-        page = Pil.fromarray(canvas)
-        draw = ImageDraw.Draw(page, "RGBA")
-        self._persons(draw, seen, state)
-        self._strip(draw, state)
-        self._heading(draw, state)
-        return np.asarray(page)
+        canvas[: self._frame[1]] = enlarged
+        canvas[self._frame[1] :] = _BACKGROUND
+        result = Pil.fromarray(canvas)
+        draw = ImageDraw.Draw(result, "RGBA")
+        self._draw_boxes(draw, people, state)
+        self._draw_strip(draw, state)
+        self._draw_heading(draw, state)
+        return np.asarray(result)
 
-    def _veiled(self, image: Image) -> NDArray[Any]:
+    def _anonymised(self, image: Image) -> NDArray[Any]:
         import cv2
 
         if self._privacy == "skeleton":
@@ -87,19 +92,18 @@ class Painter:
             return np.asarray(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
         return image
 
-    def _joints(self, seen: Seen) -> NDArray[np.float32]:
-        """One row per colour: a person keeps the colour of their number."""
-        assert seen.found.keypoints is not None
+    def _coloured(self, people: Observation, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Keypoints with one row per colour, so that a person keeps the colour of their track id."""
         rows = np.zeros((len(COLOURS), 17, 3), np.float32)
-        for i, number in enumerate(seen.ids):
-            rows[number % len(COLOURS)] = seen.found.keypoints[i] * (self._scale, self._scale, 1)
+        for i, number in enumerate(people.ids):
+            rows[number % len(COLOURS)] = keypoints[i] * (self._scale, self._scale, 1)
         return rows
 
-    def _persons(self, draw: Any, seen: Seen, state: State) -> None:
+    def _draw_boxes(self, draw: Any, people: Observation, state: AlarmState) -> None:
         alarm = state.since_s is not None
-        for i, number in enumerate(seen.ids):
+        for i, number in enumerate(people.ids):
             colour = _RED if alarm and number in state.ids else COLOURS[number % len(COLOURS)]
-            x1, y1, x2, y2 = (seen.found.boxes[i] * self._scale).tolist()
+            x1, y1, x2, y2 = (people.detections.boxes[i] * self._scale).tolist()
             arm = max(6.0, min(x2 - x1, y2 - y1) / 5)
             for x, dx in ((x1, arm), (x2, -arm)):
                 for y, dy in ((y1, arm), (y2, -arm)):
@@ -110,14 +114,14 @@ class Painter:
             draw.rounded_rectangle([x1, top, x1 + width, top + 20], 4, fill=(*colour, 210))
             draw.text((x1 + 5, top + 1), tag, fill=(10, 12, 16, 255), font=font)
 
-    def _heading(self, draw: Any, state: State) -> None:
+    def _draw_heading(self, draw: Any, state: AlarmState) -> None:
         font = _font(17)
         text = f"{self._title}   {state.clock}"
         draw.rounded_rectangle([12, 12, 24 + draw.textlength(text, font=font), 38], 6, fill=(10, 12, 16, 170))
-        draw.text((18, 14), text, fill=(*_INK, 255), font=font)
+        draw.text((18, 14), text, fill=(*_WHITE, 255), font=font)
         if state.since_s is None:
             return
-        width, height = self._picture
+        width, height = self._frame
         draw.rectangle([2, 2, width - 3, height - 3], outline=(*_RED, 255), width=5)
         big = _font(30)
         text = f"ALARM: {self._label}"
@@ -128,14 +132,13 @@ class Painter:
         draw.text((width / 2, 19), text, fill=(255, 255, 255, 255), font=big, anchor="ma")
         draw.text((width / 2, 58), small, fill=(255, 226, 226, 255), font=font, anchor="ma")
 
-    def _strip(self, draw: Any, state: State) -> None:
-        top, bottom = self._picture[1] + 12, self.size[1] - 24
+    def _draw_strip(self, draw: Any, state: AlarmState) -> None:
+        top, bottom = self._frame[1] + 12, self.size[1] - 24
         left, right = 150.0, WIDTH - 18.0
         alarm = state.since_s is not None
-        draw.text(
-            (20, top - 4), f"{state.probability:.0%}", fill=(*(_RED if alarm else _INK), 255), font=_font(44)
-        )  # fmt: skip
-        draw.text((22, top + 50), self._label[:16], fill=(*_DIM, 255), font=_font(15))
+        colour = _RED if alarm else _WHITE
+        draw.text((20, top - 4), f"{state.probability:.0%}", fill=(*colour, 255), font=_font(44))
+        draw.text((22, top + 50), self._label[:16], fill=(*_GREY, 255), font=_font(15))
 
         def x(at: float) -> float:
             return right - (state.time_s - at) / SPAN_S * (right - left)
@@ -144,21 +147,21 @@ class Painter:
             return bottom - p * (bottom - top)
 
         draw.rectangle([left, top, right, bottom], fill=(30, 34, 41, 255))
-        for on, run in groupby(self._past, key=lambda past: past[2]):
+        for on, run in groupby(self._history, key=lambda past: past[2]):
             times = [at for at, _, _ in run]
             if on:
                 draw.rectangle([x(times[0]), top, x(times[-1]), bottom], fill=(*_RED, 60))
         for p, strength in ((self._on, 220), (self._off, 110)):
             for at in range(int(left), int(right), 10):
-                draw.line([(at, y(p)), (at + 5, y(p))], fill=(*_DIM, strength), width=1)
-        curve = [(x(at), y(p)) for at, p, _ in self._past]
+                draw.line([(at, y(p)), (at + 5, y(p))], fill=(*_GREY, strength), width=1)
+        curve = [(x(at), y(p)) for at, p, _ in self._history]
         if len(curve) > 1:
-            colour = _RED if alarm else _CALM
+            colour = _RED if alarm else _GREEN
             draw.polygon([(curve[0][0], bottom), *curve, (curve[-1][0], bottom)], fill=(*colour, 70))
             draw.line(curve, fill=(*colour, 255), width=3, joint="curve")
         for back in range(0, int(SPAN_S) + 1, 5):
             draw.text(
-                (x(state.time_s - back), bottom + 4), "now" if not back else f"-{back} s", fill=(*_DIM, 255),
+                (x(state.time_s - back), bottom + 4), "now" if not back else f"-{back} s", fill=(*_GREY, 255),
                 font=_font(13), anchor="ra" if not back else "ma",
             )  # fmt: skip
 
@@ -171,7 +174,7 @@ def _font(size: int) -> Any:
 
 
 def clock(seconds: float) -> str:
-    """``mm:ss.s`` or ``h:mm:ss.s``, for people."""
+    """Seconds as ``mm:ss.s`` or ``h:mm:ss.s``."""
     minutes, rest = divmod(max(0.0, seconds), 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes:02d}:{rest:04.1f}"

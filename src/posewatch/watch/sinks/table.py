@@ -1,0 +1,52 @@
+"""The table of sinks and of transports. A new one is one file and one row here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from posewatch.errors import InputError
+from posewatch.watch.sinks.alarm_lines import AlarmLines
+from posewatch.watch.sinks.alarm_videos import AlarmVideos
+from posewatch.watch.sinks.delivery import Delivery, Transport
+from posewatch.watch.sinks.outbox import Outbox
+from posewatch.watch.sinks.queued_alarms import QueuedAlarms
+from posewatch.watch.sinks.sink import Sink, SinkContext
+from posewatch.watch.sinks.status_file import StatusFile
+from posewatch.watch.sinks.webhook import Webhook
+from posewatch.watch.sinks.whole_video import WholeVideo
+from posewatch.watch.sinks.window_lines import WindowLines
+
+SINKS: tuple[type[Sink], ...] = (
+    QueuedAlarms,  # first: an alarm is on disk before anything else can fail
+    AlarmLines,
+    WindowLines,
+    AlarmVideos,
+    WholeVideo,
+    StatusFile,
+)
+TRANSPORTS: dict[str, type[Transport]] = {"http": Webhook, "https": Webhook}
+"""By the scheme of the receiver's address (``--webhook``)."""
+
+
+@contextmanager
+def open_sinks(context: SinkContext) -> Iterator[list[Sink]]:
+    """The sinks that ``context`` asks for, in the order of the table; closed afterwards."""
+    with ExitStack() as stack:
+        sinks = []
+        for kind in SINKS:
+            if (sink := kind.open(context)) is not None:
+                stack.callback(sink.close)
+                sinks.append(sink)
+        yield sinks
+
+
+def open_delivery(folder: Path, url: str, secret: str = "") -> Delivery:
+    """Delivery of the messages queued in ``folder`` to ``url``; a context manager. Raises InputError for an address
+    that no transport takes."""
+    transport = TRANSPORTS.get(urlsplit(url).scheme)
+    if transport is None or not urlsplit(url).hostname:
+        raise InputError(f"a webhook is an address such as https://host/path, not {url!r}")
+    return Delivery(Outbox(folder), transport(url, secret))

@@ -1,0 +1,28 @@
+"""The probability of every window of a file, for ``posewatch events --windows``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from posewatch.watch.sinks.sink import Sink, SinkContext
+
+
+class WindowLines(Sink):
+    """One JSON line per window, in ``<video>.windows.jsonl``. Not for cameras, which never end."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    @classmethod
+    def open(cls, context: SinkContext) -> WindowLines | None:
+        if context.source.live:
+            return None
+        return cls(context.out / f"{Path(context.source.name).stem}.windows.jsonl")
+
+    def window(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        self._file.close()

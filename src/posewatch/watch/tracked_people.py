@@ -1,0 +1,110 @@
+"""The people of the last seconds, tracked, and the model input made from them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.config import PoseConfig
+from posewatch.perception.ports import Image, PoseEstimator
+from posewatch.perception.tracking.identities import track
+from posewatch.perception.tracking.tracker import Tracker
+from posewatch.records import Detections
+
+MAX_PEOPLE = 12
+"""People of one window that are considered."""
+MIN_PRESENCE = 1 / 3
+"""Somebody beyond the first M people gets a group of their own when seen in at least this share of the window."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The people in one frame: ``detections`` with keypoints, and the track id of each in ``ids``."""
+
+    detections: Detections
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Model input for one moment: ``keypoints`` float32 (G, M, T, V, 3), a group of at most M people each, and the
+    track ids of each group in ``ids``. G is 0 when nobody was seen."""
+
+    keypoints: NDArray[np.float32]
+    ids: tuple[tuple[int, ...], ...]
+
+
+class TrackedPeople:
+    """Finds and tracks the people of one camera, frame by frame; remembers the last ``span`` frames.
+
+    ``people`` is M, the number of people that the model takes. The M people seen most are the first group, as in
+    training. Everybody beyond them forms a group with whoever is closest, so that a crowd hides nobody.
+    """
+
+    def __init__(self, estimator: PoseEstimator, config: PoseConfig, span: int, people: int) -> None:
+        self._estimator, self._config, self._span, self._people = estimator, config, span, people
+        self._tracker = Tracker(config.min_score, config.hold)
+        self._recent: deque[tuple[int, Observation]] = deque(maxlen=span)
+
+    def update(self, index: int, image: Image) -> Observation:
+        """Find and track the people in frame ``index``."""
+        detections = self._estimator.estimate([image])[0]
+        tracks = self._tracker.update(detections)
+        observation = Observation(detections.pick([i for _, i in tracks]), tuple(t.id for t, _ in tracks))
+        self._recent.append((index, observation))
+        return observation
+
+    def window(self, end: int) -> Window:
+        """The ``span`` frames up to frame ``end`` (fewer at the start of the source). A missing frame counts as one
+        without people."""
+        by_index = {index: o for index, o in self._recent if end - self._span < index <= end}
+        nobody = Observation(Detections.none(17), ())
+        frames = [by_index.get(i, nobody) for i in range(max(0, end - self._span + 1), end + 1)]
+        # tracked anew within the window, exactly as a training clip is
+        untracked = [Detections(d.boxes, d.scores, d.keypoints) for d in (o.detections for o in frames)]
+        joints = next((d.keypoints.shape[1] for d in untracked if d.keypoints is not None and len(d)), 17)
+        people = track(untracked, MAX_PEOPLE, self._config.hold, joints)
+        present = np.asarray((people[..., 2] > 0).any(axis=2))
+        count = int(present.any(1).sum())
+        if not count:
+            return Window(np.zeros((0, self._people, len(frames), joints, 3), np.float32), ())
+        groups = [tuple(range(min(self._people, count)))]
+        beyond = [i for i in range(self._people, count) if present[i].mean() >= MIN_PRESENCE]
+        groups += [tuple(sorted([i, *_nearest(people[:count], i, self._people - 1)])) for i in beyond]
+        groups = list(dict.fromkeys(groups))
+        keypoints = np.zeros((len(groups), self._people, *people.shape[1:]), np.float32)
+        for g, group in enumerate(groups):
+            keypoints[g, : len(group)] = people[list(group)]
+        ids = [_track_id(person, frames) for person in people[:count]]
+        return Window(keypoints, tuple(tuple(n for n in (ids[i] for i in group) if n is not None) for group in groups))
+
+
+def _nearest(people: NDArray[np.float32], person: int, count: int) -> list[int]:
+    """The ``count`` people of (P, T, V, 3) whose mean distance to ``person``, while both are seen, is the smallest."""
+    if count < 1:
+        return []
+    seen = people[..., 2] > 0
+    weight = seen[..., None].astype(np.float32)
+    centres = (people[..., :2] * weight).sum(2) / np.maximum(weight.sum(2), 1)
+    both = seen.any(2) & seen[person].any(1)
+    distance = np.linalg.norm(centres - centres[person], axis=-1)
+    mean = np.where(both.any(1), (distance * both).sum(1) / np.maximum(both.sum(1), 1), np.inf)
+    mean[person] = np.inf
+    return [int(i) for i in np.argsort(mean, kind="stable")[:count] if np.isfinite(mean[i])]
+
+
+def _track_id(person: NDArray[np.float32], frames: Sequence[Observation]) -> int | None:
+    """The last track id of somebody of the window (T, V, 3), found by equal keypoints."""
+    for t in range(len(frames) - 1, -1, -1):
+        keypoints = frames[t].detections.keypoints
+        if keypoints is None or not (person[t, :, 2] > 0).any():
+            continue
+        for i, number in enumerate(frames[t].ids):
+            visible = (person[t, :, 2] > 0) & (keypoints[i, :, 2] > 0)
+            if visible.any() and np.allclose(keypoints[i, visible, :2], person[t, visible, :2], atol=1e-3):
+                return number
+    return None

@@ -1,0 +1,64 @@
+"""Windows of tracked people: who forms a group, and what becomes of gaps."""
+
+from __future__ import annotations
+
+import numpy as np
+from watch.conftest import detections, person
+
+from posewatch.config import PoseConfig
+from posewatch.perception.ports import FixedEstimator
+from posewatch.perception.skeletons import skeleton
+from posewatch.watch.tracked_people import TrackedPeople
+
+IMAGE = np.zeros((120, 640, 3), np.uint8)
+
+
+def _tracked(people: int, span: int, where: list[float]) -> TrackedPeople:
+    fixed = detections([person((x, 60), False) for x in where])
+    return TrackedPeople(FixedEstimator(lambda image: fixed), PoseConfig(), span, people)
+
+
+def test_a_window_is_what_training_makes_of_the_same_frames() -> None:
+    rng = np.random.default_rng(0)
+    frames = [detections([person((100 + 3 * t + rng.normal(), 60), t > 5)]) for t in range(12)]
+    at = iter(frames)
+    tracked = TrackedPeople(FixedEstimator(lambda image: next(at)), PoseConfig(), 12, 2)
+    for t in range(12):
+        tracked.update(t, IMAGE)
+    window = tracked.window(11)
+    wanted = skeleton(frames, PoseConfig(), 10, 640, 120).keypoints
+    np.testing.assert_array_equal(window.keypoints[0], wanted)
+    assert window.ids == ((0,),)
+
+
+def test_frames_that_were_dropped_show_nobody_and_short_gaps_are_filled() -> None:
+    tracked = _tracked(1, 10, [100.0])
+    for t in (*range(4), *range(6, 10)):
+        observation = tracked.update(t, IMAGE)
+    assert observation.ids == (0,)
+    gap = tracked.window(9).keypoints[0, 0]
+    assert (gap[..., 2] > 0).all()
+    assert gap[4, 0, 2] < gap[3, 0, 2]  # interpolated joints count less
+    for t in (18, 19, 20):
+        tracked.update(t, IMAGE)
+    late = tracked.window(20).keypoints[0, 0]
+    assert (late[:-3] == 0).all()
+    assert (late[-3:, :, 2] > 0).all()
+
+
+def test_a_crowd_hides_nobody() -> None:
+    tracked = _tracked(2, 6, [60.0, 120.0, 300.0, 380.0, 560.0])
+    for t in range(6):
+        tracked.update(t, IMAGE)
+    window = tracked.window(5)
+    assert {i for group in window.ids for i in group} == {0, 1, 2, 3, 4}
+    assert window.keypoints.shape[1:] == (2, 6, 17, 3)
+    assert window.ids[0] == (0, 1)  # first the most present ones, as in training
+    assert (2, 3) in window.ids  # then everybody else with whoever is closest
+    assert (3, 4) in window.ids
+
+
+def test_nobody() -> None:
+    tracked = TrackedPeople(FixedEstimator(), PoseConfig(), 6, 2)
+    tracked.update(0, IMAGE)
+    assert tracked.window(0).keypoints.shape == (0, 2, 1, 17, 3)
