@@ -104,7 +104,7 @@ def test_a_frozen_batch_is_refused(exported):
     path, onnx_path, _ = exported
     model = onnx.load(onnx_path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
-    with pytest.raises(ServingError, match="frozen at 2"):
+    with pytest.raises(ServingError, match="fixed at 2"):
         verify(model, load_checkpoint(path))
 
 

@@ -16,7 +16,7 @@ from posewatch.datasets import layouts
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.pyskl import write_pyskl
 from posewatch.errors import InputError, ServingError
-from posewatch.export.onnx import export, made_up_clips
+from posewatch.export.onnx import export, synthetic_clips
 from posewatch.export.precision import Judge, convert, front
 from posewatch.inference.predictors import OnnxPredictor
 
@@ -41,7 +41,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.add_(0.1 * torch.randn_like(parameter))
     save(folder / "checkpoint.pt", made, made.state_dict())
     export(folder / "checkpoint.pt", folder / "model.onnx")
-    clips = np.clip(made_up_clips(40, SHAPE), 0, 4000)[1:-1]
+    clips = np.clip(synthetic_clips(40, SHAPE), 0, 4000)[1:-1]
     truth = OnnxPredictor(folder / "model.onnx").predict(clips).probabilities.argmax(1)
     ids = tuple(f"clip{i}" for i in range(len(clips)))
     some = ClipSet(tuple(clips), truth, made.labels, ids, ids)
@@ -50,7 +50,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _judge(exported: Path, limit: float = 10.0) -> tuple[Judge, np.ndarray]:
-    clips = np.clip(made_up_clips(40, SHAPE), 0, 4000)[1:-1]
+    clips = np.clip(synthetic_clips(40, SHAPE), 0, 4000)[1:-1]
     truth = OnnxPredictor(exported / "model.onnx").predict(clips).probabilities.argmax(1)
     return Judge(clips[26:], truth[26:], limit), clips[:26]
 
@@ -66,7 +66,7 @@ def test_a_smaller_precision(exported: Path, tmp_path: Path, precision: str, tol
     assert predictor.metadata["precision"] == precision
     assert predictor.labels == ("normal", "abnormal")
     for n in (1, 3, 8):  # N stays open
-        assert predictor.predict(made_up_clips(n, SHAPE)).probabilities.shape == (n, 2)
+        assert predictor.predict(synthetic_clips(n, SHAPE)).probabilities.shape == (n, 2)
     weights = onnx.load(tmp_path / "m.onnx").graph.initializer
     kinds = {onnx.TensorProto.DataType.Name(i.data_type) for i in weights}
     assert {"fp16": "FLOAT16", "bf16": "BFLOAT16", "int8": "INT8"}[precision] in kinds
@@ -81,7 +81,7 @@ def test_far_pixels_survive_fp16(exported: Path, tmp_path: Path) -> None:
     """The same people in the corner of a wide picture: were pixels halved, they would lose their shape."""
     judge, _ = _judge(exported)
     convert(exported / "model.onnx", tmp_path / "m.onnx", "fp16", judge)
-    clips = made_up_clips(8, SHAPE)[1:7]
+    clips = synthetic_clips(8, SHAPE)[1:7]
     far = clips.copy()
     far[..., :2] += 7000 * (clips[..., 2:] > 0)
     small = OnnxPredictor(tmp_path / "m.onnx")
@@ -101,7 +101,7 @@ def test_what_works_on_pixels(exported: Path) -> None:
 def test_too_dear_is_refused(exported: Path, tmp_path: Path) -> None:
     judge, _ = _judge(exported)
     wrong = Judge(judge.keypoints, judge.truth, limit=0.5)
-    with pytest.raises(ServingError, match=r"bf16 loses 100\.00 points .* more than 0\.5: keep fp32"):
+    with pytest.raises(ServingError, match=r"bf16 loses 100\.00 points .* more than 0\.5: use fp32"):
         convert(
             exported / "model.onnx",
             tmp_path / "m.onnx",
@@ -131,7 +131,7 @@ def test_the_command(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "--annotations FILE.pkl" in capsys.readouterr().err
     assert cli.main([*told, "--annotations", str(exported / "clips.pkl"), "--split", "none"]) == 2
     assert "no split is called 'none': there are test, train" in capsys.readouterr().err
-    assert cli.main([*told, "--annotations", str(exported / "clips.pkl"), "--max-loss", "50"]) == 0
+    assert cli.main([*told, "--annotations", str(exported / "clips.pkl"), "--max-drop", "50"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["precision"], report["clips"], report["labels"]) == ("bf16", 12, ["normal", "abnormal"])
     assert report["max_abs_error"] <= 1e-4

@@ -133,7 +133,7 @@ def test_labels_with_quotes_and_umlauts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"batch": 4}, r"first dimension of 'keypoints' is frozen"),
+        ({"batch": 4}, r"first dimension of 'keypoints' is fixed"),
         ({"labels": None}, "'labels' must be a JSON list"),
         ({"labels": "not json"}, "'labels' must be a JSON list"),
         ({"labels": ["one", "two", "three"]}, "3 labels but"),

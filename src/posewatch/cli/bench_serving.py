@@ -197,9 +197,9 @@ def beside(path: Path, torch: TorchPredictor | None, tuned: dict[str, Any] | Non
 def clips_for(onnx: OnnxPredictor, path: Path | None) -> NDArray[np.float32]:
     """What to send (N, M, T, V, 3): the clips of a file, else made-up ones. Raises InputError."""
     if path is None:
-        from posewatch.export.onnx import made_up_clips
+        from posewatch.export.onnx import synthetic_clips
 
-        return made_up_clips(MADE_UP, onnx.shape)
+        return synthetic_clips(MADE_UP, onnx.shape)
     from posewatch.config import load
     from posewatch.inference.files import read
     from posewatch.recognition.sampling import resample

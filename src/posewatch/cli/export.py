@@ -24,7 +24,7 @@ def export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="others need --annotations to judge by")
     parser.add_argument("--split", default="test", help="the split that says what a precision costs")
     parser.add_argument("--train-split", default="train", help="the split that int8 measures its ranges on")
-    parser.add_argument("--max-loss", type=float, default=0.5, help="points of accuracy that may be lost")
+    parser.add_argument("--max-drop", type=float, default=0.5, help="largest drop of accuracy accepted, in points")
     data_options(parser)
 
 
@@ -61,7 +61,7 @@ def _clips(args: argparse.Namespace, checkpoint: Path) -> tuple[Judge, NDArray[n
     judged = clips.subset(splits[args.split])
     training = clips.subset(splits.get(args.train_split, []))
     shape = (recogniser.frames, recogniser.people)
-    judge = Judge(resample(judged.keypoints, *shape), judged.labels, args.max_loss)
+    judge = Judge(resample(judged.keypoints, *shape), judged.labels, args.max_drop)
     return judge, resample(training.keypoints, *shape)
 
 

@@ -31,7 +31,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tune.md and serving.yaml")
     parser.add_argument("--runtime", default="onnxruntime,openvino", help="onnxruntime, openvino, or both")
     parser.add_argument("--split", default="test", help="the split of --annotations that judges the answers")
-    parser.add_argument("--max-loss", type=float, default=0.5, help="points of accuracy that may be lost")
+    parser.add_argument("--max-drop", type=float, default=0.5, help="largest drop of accuracy accepted, in points")
     parser.add_argument("--at-a-time", type=int, default=8, help="clients")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each trial, after its warm-up")
     data_options(parser)
@@ -99,13 +99,13 @@ def tune_files(args: argparse.Namespace) -> str:
 def judge_for(exact: OnnxPredictor, args: argparse.Namespace) -> Judge:
     """Labelled clips of a file; without one made-up clips, of which the exact answers are the truth."""
     from posewatch.cli.train import read
-    from posewatch.export.onnx import made_up_clips
+    from posewatch.export.onnx import synthetic_clips
     from posewatch.export.precision import Judge
     from posewatch.recognition.sampling import resample
 
     if args.annotations is None:
-        clips = made_up_clips(64, exact.shape)[1:-1]
-        return Judge(clips, exact.predict(clips).probabilities.argmax(1).astype(np.int64), args.max_loss)
+        clips = synthetic_clips(64, exact.shape)[1:-1]
+        return Judge(clips, exact.predict(clips).probabilities.argmax(1).astype(np.int64), args.max_drop)
     args.classes = args.classes or ",".join(exact.labels)
     found, splits, _ = read(args)
     if args.split not in splits:
@@ -113,4 +113,4 @@ def judge_for(exact: OnnxPredictor, args: argparse.Namespace) -> Judge:
     part: Any = found.subset(splits[args.split])
     if part.keypoints[0].shape[2] != exact.shape[2]:
         raise InputError(f"the clips have {part.keypoints[0].shape[2]} joints, the model takes {exact.shape[2]}")
-    return Judge(resample(part.keypoints, exact.frames, exact.people), part.labels, args.max_loss)
+    return Judge(resample(part.keypoints, exact.frames, exact.people), part.labels, args.max_drop)

@@ -1,4 +1,4 @@
-"""What is in an exported file: inputs, outputs, metadata, operators."""
+"""The description of an exported file: inputs, outputs, metadata, operators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def describe(path: Path) -> dict[str, Any]:
 
     from posewatch.export.model_file import read_model
 
-    told = read_model(path)
+    file = read_model(path)
     model = onnx.load(str(path))
     data = path.read_bytes()
 
@@ -24,13 +24,13 @@ def describe(path: Path) -> dict[str, Any]:
         return f"{tensor.name} {tensor.dtype.removeprefix('TYPE_')} (N, {', '.join(map(str, tensor.dims))})"
 
     return {
-        "inputs": [text(t) for t in told.inputs],
-        "outputs": [text(t) for t in told.outputs],
-        "precision": told.metadata.get("precision", "fp32"),
+        "inputs": [text(t) for t in file.inputs],
+        "outputs": [text(t) for t in file.outputs],
+        "precision": file.metadata.get("precision", "fp32"),
         "opset": next((o.version for o in model.opset_import if o.domain == ""), 0),
         "weights": int(sum(np.prod(i.dims, dtype=np.int64) for i in model.graph.initializer)),
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "operators": dict(Counter(n.op_type for n in model.graph.node).most_common()),
-        "metadata": told.metadata,
+        "metadata": file.metadata,
     }

@@ -32,7 +32,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What an exported ONNX file says of itself; ``metadata`` are its metadata_props."""
+    """The tensors, class names and metadata_props of an exported ONNX file."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -43,16 +43,20 @@ class ModelFile:
 def read_model(path: Path) -> ModelFile:
     """Read and check an exported ONNX file.
 
-    Raises InputError when it is no ONNX file, freezes the batch, has another dimension open, or lacks its labels.
+    Raises InputError for another kind of file, a fixed batch size, another dynamic dimension, or missing labels.
     """
     model = _load(path)
     stored = {i.name for i in model.graph.initializer}
     inputs = tuple(_tensor(path, value) for value in model.graph.input if value.name not in stored)
     outputs = tuple(_tensor(path, value) for value in model.graph.output)
     if [t.name for t in inputs] != ["keypoints"]:
-        raise InputError(f"{path} takes {[t.name for t in inputs]}: a posewatch model has one input, 'keypoints'")
+        raise InputError(
+            f"{path} has the inputs {[t.name for t in inputs]}: a posewatch model has one input, 'keypoints'"
+        )
     if not any(t.name == "probabilities" for t in outputs):
-        raise InputError(f"{path} gives {[t.name for t in outputs]}: a posewatch model has an output 'probabilities'")
+        raise InputError(
+            f"{path} has the outputs {[t.name for t in outputs]}: a posewatch model has an output 'probabilities'"
+        )
     metadata = {p.key: p.value for p in model.metadata_props}
     labels = parse_labels(metadata.get("labels", ""), str(path))
     classes = next(t.dims for t in outputs if t.name == "probabilities")
@@ -74,7 +78,7 @@ def _load(path: Path) -> Any:
     if not model.graph.output:
         raise InputError(f"{path} is not an ONNX file: it has no outputs")
     if any(i.data_location == onnx.TensorProto.EXTERNAL for i in model.graph.initializer):
-        raise InputError(f"{path} keeps its weights in another file: export it with external_data=False")
+        raise InputError(f"{path} has its weights in another file: export it with external_data=False")
     return model
 
 
@@ -88,8 +92,8 @@ def _tensor(path: Path, value: Any) -> Tensor:
     shape = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
     if not shape or shape[0] is not None:
         raise InputError(
-            f"{path}: the first dimension of {value.name!r} is frozen to {shape[:1]}: export with a dynamic batch"
+            f"{path}: the first dimension of {value.name!r} is fixed at {shape[0]}: export with a dynamic batch"
         )
     if any(not d for d in shape[1:]):
-        raise InputError(f"{path}: {value.name!r} has the shape {shape}: only the batch may be open")
+        raise InputError(f"{path}: {value.name!r} has the shape {shape}: only the batch may be dynamic")
     return Tensor(value.name, dtype, tuple(int(d) for d in shape[1:] if d))

@@ -1,7 +1,7 @@
-"""Checkpoint → one ONNX file that takes raw keypoints, proven equal to PyTorch before anybody can serve it.
+"""Checkpoint → one ONNX file that takes raw keypoints and whose outputs equal PyTorch's.
 
-Input ``keypoints`` (N, M, T, V, 3) float32, N dynamic; outputs ``probabilities`` (N, K) and ``embedding`` (N, D). What
-a client must know (labels, layout, frames, people, fps, positive, threshold, lineage, version) is in its metadata.
+Input ``keypoints`` (N, M, T, V, 3) float32, N dynamic; outputs ``probabilities`` (N, K) and ``embedding`` (N, D). The
+metadata hold what a client needs: labels, layout, frames, people, fps, positive, threshold, lineage, version.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError, ServingError
+from posewatch.files import write_atomically
 
 TOLERANCE = 1e-4
 BATCHES = (1, 2, 8)
@@ -27,12 +28,12 @@ VERSION = "1"
 def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -> dict[str, Any]:
     """Write ``out`` and return {"max_abs_error", "bytes", "opset", "batches", "labels", ...}.
 
-    Raises InputError for a checkpoint or opset that cannot be exported, ServingError when the file's batch is frozen or
-    its answers differ from PyTorch by more than 1e-4. Nothing is left at ``out`` then.
+    Raises InputError for a checkpoint or opset that cannot be exported, ServingError when the batch size is fixed or an
+    output differs from PyTorch's by more than 1e-4. ``out`` is not written then.
     """
     try:
         import onnx
-        import onnxruntime  # noqa: F401 - to check the result with
+        import onnxruntime  # noqa: F401 - verify needs it
         import onnxscript  # noqa: F401 - the exporter needs it
         import torch
     except ImportError as error:
@@ -42,13 +43,13 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
     if opset < 18:
         raise InputError(f"opset {opset} is too old: the exporter writes 18 or newer")
     recogniser = load_checkpoint(checkpoint)
-    lean = load_checkpoint(checkpoint)
-    lean.arrange_for_inference()
+    arranged = load_checkpoint(checkpoint)
+    arranged.arrange_for_inference()
     shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
-    example = torch.from_numpy(made_up_clips(2, shape))
+    example = torch.from_numpy(synthetic_clips(2, shape))
     with _quiet():
         program = torch.onnx.export(
-            lean,
+            arranged,
             (example,),
             dynamo=True,
             opset_version=opset,
@@ -58,10 +59,10 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
             verbose=False,
         )
     if program is None:
-        raise ServingError("the exporter gave no model")
+        raise ServingError("the exporter returned no model")
     model = program.model_proto
     _strip(model)
-    about = {
+    metadata = {
         "labels": json.dumps(list(recogniser.labels)),
         "layout": recogniser.layout.name,
         "frames": str(recogniser.frames),
@@ -73,21 +74,19 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
         "version": VERSION,
         "recipe": recogniser.recipe(),
     }
-    onnx.helper.set_model_props(model, about)
+    onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
-    worst = verify(model, recogniser)
+    difference = verify(model, recogniser)
     data = model.SerializeToString(deterministic=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.part")
-    partial.write_bytes(data)
-    partial.replace(out)
+    write_atomically(out, data)
     return {
-        "max_abs_error": float(f"{worst:.3g}"),
+        "max_abs_error": float(f"{difference:.3g}"),
         "tolerance": TOLERANCE,
         "batches": list(BATCHES),
         "bytes": len(data),
         "opset": next(o.version for o in model.opset_import if o.domain == ""),
-        "parameters": sum(p.numel() for p in lean.parameters()),
+        "parameters": sum(p.numel() for p in arranged.parameters()),
         "input": ["N", *shape],
         "lineage": lineage,
         **{k: getattr(recogniser, k) for k in ("positive", "threshold", "fps")},
@@ -96,29 +95,29 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
 
 
 def verify(model: Any, recogniser: Any) -> float:
-    """The largest difference between an ONNX model's answers and the recogniser's, at N = 1, 2 and 8.
+    """The largest difference between the outputs of an ONNX model and of the recogniser, at N = 1, 2 and 8.
 
-    Above 1, numbers are compared relative to their size. Raises ServingError when the batch is frozen or the difference
-    is above 1e-4.
+    The difference is absolute for values up to 1 and relative above. Raises ServingError when the batch size is
+    fixed or the difference is above 1e-4.
     """
     import onnxruntime
     import torch
 
     first = model.graph.input[0].type.tensor_type.shape.dim[0]
     if not first.dim_param:
-        raise ServingError(f"the exported batch is frozen at {first.dim_value}: a part of the model depends on N")
+        raise ServingError(f"the exported batch size is fixed at {first.dim_value}: a part of the model depends on N")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     data = model.SerializeToString(deterministic=True)
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
     worst = 0.0
-    for clips in (np.zeros((1, *shape), np.float32), *(made_up_clips(n, shape) for n in BATCHES)):
+    for clips in (np.zeros((1, *shape), np.float32), *(synthetic_clips(n, shape) for n in BATCHES)):
         with torch.no_grad():
             want = [t.numpy() for t in recogniser(torch.from_numpy(clips))]
         got = session.run(["probabilities", "embedding"], {"keypoints": clips})
         if [g.shape for g in got] != [w.shape for w in want]:
-            raise ServingError(f"the exported model answers {len(clips)} clips with shape {got[0].shape}")
+            raise ServingError(f"the exported model returns the shape {got[0].shape} for {len(clips)} clips")
         difference = max(
             float((np.abs(a - b) / np.maximum(1, np.abs(b))).max()) for a, b in zip(got, want, strict=True)
         )
@@ -128,16 +127,19 @@ def verify(model: Any, recogniser: Any) -> float:
     return worst
 
 
-def made_up_clips(n: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """N made-up clips: walking clouds of joints with some missing; the last is empty, in the first a person is."""
+def synthetic_clips(n: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """N random clips of ``shape`` (M, T, V, 3), the same in every run; a tenth of the joints is missing.
+
+    Each person is a cloud of joints that drifts over the picture. The first clip holds one person, the last (of
+    several) none.
+    """
     rng = np.random.default_rng(n)
     people, frames, joints, _ = shape
     clips = np.zeros((n, *shape), np.float32)
     start = rng.uniform(100, 500, (n, people, 1, 1, 2))
-    walk = rng.normal(0, 4, (n, people, frames, 1, 2)).cumsum(2)
-    clips[..., :2] = (
-        start + walk + rng.normal(0, 40, (n, people, 1, joints, 2)) + rng.normal(0, 2, (*clips.shape[:-1], 2))
-    )
+    drift = rng.normal(0, 4, (n, people, frames, 1, 2)).cumsum(2)
+    offsets = rng.normal(0, 40, (n, people, 1, joints, 2))
+    clips[..., :2] = start + drift + offsets + rng.normal(0, 2, (*clips.shape[:-1], 2))
     clips[..., 2] = rng.uniform(0.2, 1, clips.shape[:-1])
     clips[rng.random(clips.shape[:-1]) < 0.1] = 0
     clips[0, 1:] = 0
@@ -147,7 +149,7 @@ def made_up_clips(n: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _strip(model: Any) -> None:
-    """Take out what the exporter notes about the machine: source lines with paths, stack traces, name scopes."""
+    """Remove what the exporter records of this machine: source lines with paths, stack traces, name scopes."""
     model.doc_string = ""
     model.producer_version = ""
     del model.metadata_props[:]
@@ -157,7 +159,7 @@ def _strip(model: Any) -> None:
         for node in graph.node:
             node.doc_string = ""
             del node.metadata_props[:]
-    # Shapes between the nodes stay: where ONNX Runtime knows two to be equal, it adds within the convolution.
+    # The shapes of the nodes' outputs stay: ONNX Runtime fuses an addition into a convolution where shapes are equal.
     between = {name for node in model.graph.node for name in node.output}
     shapes = [value for value in model.graph.value_info if value.name in between]
     del model.graph.value_info[:]
@@ -169,7 +171,7 @@ def _strip(model: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """The exporter talks to stdout, stderr and its loggers; a stage has its own progress line."""
+    """Silence the exporter, which writes to stdout, stderr and its loggers."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,11 +1,11 @@
-"""An exported model in a smaller precision: fp16, bf16 or int8, what that costs in accuracy, and a limit to it.
+"""An exported model in a lower precision (fp16, bf16 or int8), the accuracy that it costs, and a limit to that.
 
 fp16  weights and activations; for GPUs (a CPU computes it in fp32)
-bf16  weights; computed in bf16 where the server's accelerator is told to, in fp32 elsewhere
+bf16  weights; computed in bf16 where the server's accelerator is configured for it, in fp32 elsewhere
 int8  weights and activations of convolutions and matrix products, static: ranges measured on training clips
 
-What works on raw pixels, ahead of the first layer with weights, stays in fp32: fp16 knows a joint at 1,500 px to the
-pixel only.
+The nodes ahead of the first layer with weights work on raw pixels and stay in fp32: in fp16 a joint at 1,500 px has a
+resolution of one pixel.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError, ServingError
+from posewatch.export.model_file import read_model
+from posewatch.files import atomic
+from posewatch.inference.predictors import OnnxPredictor
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 HEAVY = ("Conv", "Gemm", "MatMul")
@@ -36,19 +39,19 @@ DELICATE = (
     "ReduceSum",
     "ReduceSumSquare",
 )
-"""Operators of norms and shares, which stay in fp32 where the rest is fp16: their guards against a division by zero are
-smaller than the smallest number of fp16.
+"""Operators of norms and ratios, which stay in fp32 where the rest is fp16: the constants that guard against a division
+by zero are below the smallest number of fp16.
 """
 CALIBRATION = 64
-"""Clips that the ranges of int8 are measured on; they are spread evenly over those given."""
+"""Clips that the ranges of int8 are measured on, spread evenly over those given."""
 Clips = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Labelled clips that say what a precision costs: ``keypoints`` (N, M, T, V, 3), ``truth`` (N,) class indices.
+    """Labelled clips that a precision is judged on: ``keypoints`` (N, M, T, V, 3), ``truth`` (N,) class indices.
 
-    ``limit`` is how many points of accuracy (0 to 100) may be lost.
+    ``limit`` is the largest drop of accuracy that is accepted, in points (0 to 100).
     """
 
     keypoints: Clips
@@ -59,25 +62,25 @@ class Judge:
         if not len(self.truth) or len(self.truth) != len(self.keypoints):
             raise InputError(f"{len(self.keypoints)} clips with {len(self.truth)} labels cannot judge a precision")
 
-    def cost(self, exact: NDArray[np.float32], given: NDArray[np.float32]) -> dict[str, Any]:
-        """Two sets of probabilities (N, K) for the same clips → accuracies in points, loss, agreement, difference."""
-        right, found = ((p.argmax(1) == self.truth).mean() * 100 for p in (exact, given))
+    def cost(self, exact: NDArray[np.float32], other: NDArray[np.float32]) -> dict[str, Any]:
+        """Probabilities (N, K) in fp32 and in another precision → accuracies, drop (points), agreement, difference."""
+        before, after = (float((p.argmax(1) == self.truth).mean() * 100) for p in (exact, other))
         return {
             "clips": len(self.truth),
-            "accuracy_fp32": round(float(right), 3),
-            "accuracy": round(float(found), 3),
-            "points_lost": round(float(right - found), 3),
-            "agreement": round(float((exact.argmax(1) == given.argmax(1)).mean()), 5),
-            "max_abs_difference": round(float(np.abs(exact - given).max()), 5),
+            "accuracy_fp32": round(before, 3),
+            "accuracy": round(after, 3),
+            "points_lost": round(before - after, 3),
+            "agreement": round(float((exact.argmax(1) == other.argmax(1)).mean()), 5),
+            "max_abs_difference": round(float(np.abs(exact - other).max()), 5),
         }
 
     def require(self, cost: dict[str, Any], what: str) -> None:
-        """Raises ServingError when more is lost than the limit allows."""
+        """Raises ServingError when the drop is above the limit."""
         if cost["points_lost"] > self.limit:
             raise ServingError(
                 f"{what} loses {cost['points_lost']:.2f} points of accuracy ({cost['accuracy_fp32']:.2f} → "
                 f"{cost['accuracy']:.2f} on {cost['clips']} clips), more than {self.limit:g}: "
-                "keep fp32, or raise --max-loss"
+                "use fp32, or raise --max-drop"
             )
 
 
@@ -93,51 +96,40 @@ def convert(
     """Write the fp32 model ``source`` in another precision to ``out``; returns its cost and the bytes of both files.
 
     ``calibration`` (N, M, T, V, 3) are training clips, for int8. ``computed`` maps clips to probabilities as a runtime
-    in that precision would compute them, where the file alone does not show it (bf16). Raises InputError for what
-    cannot be converted, ServingError when it costs more accuracy than ``judge`` allows; nothing is left then.
+    in that precision computes them, where the file alone does not show it (bf16). Raises InputError for what cannot be
+    converted, ServingError when accuracy drops by more than ``judge`` allows; ``out`` is not written then.
     """
     import onnx
 
-    from posewatch.inference.predictors import OnnxPredictor
-
     if precision not in PRECISIONS[1:]:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if precision == "int8" and (calibration is None or not len(calibration)):
+        raise InputError("int8 needs training clips to measure ranges on: --annotations and --train-split")
+    metadata = read_model(source).metadata
+    exact = OnnxPredictor(source).predict(judge.keypoints).probabilities
+    model = {"fp16": _fp16, "bf16": _bf16, "int8": lambda path: _int8(path, calibration)}[precision](source)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {**metadata, "precision": precision})
+    data = model.SerializeToString(deterministic=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="posewatch-precision-") as temp:
-        made = Path(temp) / "model.onnx"
-        if precision == "int8":
-            if calibration is None or not len(calibration):
-                raise InputError("int8 needs training clips to measure ranges on: --annotations and --train-split")
-            _int8(source, made, calibration, Path(temp))
-        else:
-            onnx.save(_fp16(source) if precision == "fp16" else _bf16(source), str(made))
-        model = onnx.load(str(made))
-        told = {p.key: p.value for p in onnx.load(str(source), load_external_data=False).metadata_props}
-        del model.metadata_props[:]
-        onnx.helper.set_model_props(model, {**told, "precision": precision})
-        data = model.SerializeToString(deterministic=True)
-        made.write_bytes(data)
-        exact = OnnxPredictor(source).predict(judge.keypoints).probabilities
-        given = OnnxPredictor(made).predict(judge.keypoints).probabilities
-        cost = judge.cost(exact, given)
+    with atomic(out) as partial:
+        partial.write_bytes(data)
+        cost = judge.cost(exact, OnnxPredictor(partial).predict(judge.keypoints).probabilities)
         if computed is not None:
             other = judge.cost(exact, computed(judge.keypoints))
             cost = max(cost, other, key=lambda c: (c["points_lost"], c["max_abs_difference"]))
         judge.require(cost, precision)
-    partial = out.with_name(f".{out.name}.part")
-    partial.write_bytes(data)
-    partial.replace(out)
     return {"precision": precision, **cost, "bytes": len(data), "bytes_fp32": source.stat().st_size}
 
 
 def front(model: Any) -> set[str]:
     """The names of the nodes that work on raw keypoints: all ahead of the first layers with weights."""
     weights = {i.name for i in model.graph.initializer}
-    # products with constant matrices also make streams and virtual joints out of raw keypoints
+    # Products with constant matrices also compute streams and virtual joints from raw keypoints.
     layers = ("Conv", "Gemm") if any(node.op_type == "Conv" for node in model.graph.node) else HEAVY
     behind: set[str] = set()
     names = set()
-    for node in model.graph.node:  # ONNX keeps them in topological order
+    for node in model.graph.node:  # in topological order
         heavy = node.op_type in layers and any(name in weights for name in node.input)
         if heavy or any(name in behind for name in node.input):
             behind.update(node.output)
@@ -164,8 +156,8 @@ def _fp16(source: Path) -> Any:
 
 
 def _bf16(source: Path) -> Any:
-    """Weights of the layers as bf16, cast to float when a session opens the model: half the file, and exactly what a
-    runtime that computes in bf16 sees.
+    """The weights of the layers as bf16, cast to float when a session opens the model: half the file, and the weights
+    that a runtime in bf16 computes with.
     """
     import ml_dtypes
     import onnx
@@ -178,46 +170,47 @@ def _bf16(source: Path) -> Any:
         if weight.name not in used or weight.data_type != TensorProto.FLOAT:
             continue
         values = numpy_helper.to_array(weight)
-        # raw, as everybody reads it: from the list of numbers that is allowed as well, OpenVINO makes NaN
-        small = numpy_helper.from_array(values.astype(ml_dtypes.bfloat16), f"{weight.name}_bf16")
-        casts.append(onnx.helper.make_node("Cast", [small.name], [weight.name], to=TensorProto.FLOAT, name=f"bf16_{i}"))
-        model.graph.initializer[i].CopyFrom(small)
+        # As raw bytes: OpenVINO reads NaN from the other encoding that ONNX allows, a list of numbers.
+        half = numpy_helper.from_array(values.astype(ml_dtypes.bfloat16), f"{weight.name}_bf16")
+        casts.append(onnx.helper.make_node("Cast", [half.name], [weight.name], to=TensorProto.FLOAT, name=f"bf16_{i}"))
+        model.graph.initializer[i].CopyFrom(half)
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
 
 
-def _int8(source: Path, out: Path, calibration: Clips, folder: Path) -> None:
+def _int8(source: Path, calibration: Any) -> Any:
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    picked = np.linspace(0, len(calibration) - 1, min(CALIBRATION, len(calibration))).round().astype(int)
 
     class Reader(CalibrationDataReader):
         """The calibration clips, eight at a time."""
 
         def __init__(self) -> None:
-            pick = np.linspace(0, len(calibration) - 1, min(CALIBRATION, len(calibration))).round().astype(int)
-            clips = calibration[pick]
-            self._parts = iter([clips[i : i + 8] for i in range(0, len(clips), 8)])
+            self._parts = iter([calibration[picked[i : i + 8]] for i in range(0, len(picked), 8)])
 
         def get_next(self) -> dict[str, Any] | None:
             part = next(self._parts, None)
             return None if part is None else {"keypoints": part}
 
-    import onnx
-
-    named, prepared = folder / "named.onnx", folder / "prepared.onnx"
-    onnx.save(_named(source), str(named))
-    quant_pre_process(str(named), str(prepared), skip_symbolic_shape=True)
-    quantize_static(
-        str(prepared),
-        str(out),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        op_types_to_quantize=list(HEAVY),
-        nodes_to_exclude=sorted(front(onnx.load(str(prepared)))),
-        extra_options={"ActivationSymmetric": False, "DedicatedQDQPair": False},
-    )
+    with tempfile.TemporaryDirectory(prefix="posewatch-precision-") as folder:
+        named, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("named", "prepared", "quantised"))
+        onnx.save(_named(source), str(named))
+        quant_pre_process(str(named), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(quantised),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=list(HEAVY),
+            nodes_to_exclude=sorted(front(onnx.load(str(prepared)))),
+            extra_options={"ActivationSymmetric": False, "DedicatedQDQPair": False},
+        )
+        return onnx.load(str(quantised))
