@@ -94,9 +94,9 @@ def test_the_offline_detector_sees_the_figure(footage: list[FootageVideo]) -> No
         weights.path("movenet")
     except WeightsError as error:
         pytest.skip(f"weights cannot be had here: {error}")
-    from posewatch.perception.networks.movenet import MoveNetDetector
+    from posewatch.perception.networks.movenet import MoveNet
 
-    detector, seen, total = MoveNetDetector(), 0, 0
+    detector, seen, total = MoveNet(), 0, 0
     for video in footage:
         truth = read_truth(video.truth)
         for t, image in enumerate(_pictures(video)[::2]):

@@ -90,9 +90,9 @@ def yolo(path: Path, kind: str = "yolo11n.yaml", confident: bool = True) -> Path
     """A YOLO11 of the vendor's own definition at random weights; ``confident`` lets it report persons everywhere."""
     import torch
 
-    from posewatch.perception.networks import ultralytics as ultra
+    from posewatch.perception.networks.pytorch import need_torchvision
 
-    ultra.need_torchvision()
+    need_torchvision()
     from ultralytics import YOLO
 
     torch.manual_seed(0)
@@ -118,9 +118,9 @@ def sam2(folder: Path, real_size: bool = False) -> Path:
     """A SAM 2 video network at random weights: tiny pictures and few layers, or hiera-tiny as published."""
     import torch
 
-    from posewatch.perception.networks import ultralytics as ultra
+    from posewatch.perception.networks.pytorch import need_torchvision
 
-    ultra.need_torchvision()
+    need_torchvision()
     from transformers import Sam2VideoConfig, Sam2VideoModel
 
     torch.manual_seed(0)
@@ -139,9 +139,9 @@ def edgetam(folder: Path) -> Path:
     """An EdgeTAM video network at random weights: RepViT as published, tiny pictures."""
     import torch
 
-    from posewatch.perception.networks import ultralytics as ultra
+    from posewatch.perception.networks.pytorch import need_torchvision
 
-    ultra.need_torchvision()
+    need_torchvision()
     from transformers import EdgeTamVideoConfig, EdgeTamVisionConfig, TimmWrapperConfig
     from transformers.models.edgetam_video.modeling_edgetam_video import EdgeTamVideoModel
 

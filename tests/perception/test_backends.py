@@ -14,11 +14,12 @@ from perception.pictures import picture, square
 from posewatch import video, weights
 from posewatch.config import MaskConfig, PoseConfig
 from posewatch.errors import ConfigError, PosewatchError, WeightsError
-from posewatch.perception.masking import mask_video, read_detections
-from posewatch.perception.networks import FixedDetector, build_detector, build_estimator, build_segmenter, weights_of
-from posewatch.perception.networks import weights_of as pose_weights
+from posewatch.perception.masking import mask_video
+from posewatch.perception.networks import build_detector, build_estimator, build_segmenter, weights_of
 from posewatch.perception.networks.boxes import BoxSegmenter
+from posewatch.perception.ports import FixedNetwork
 from posewatch.perception.skeletons import estimate_video, pose_video
+from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.matching import iou
 from posewatch.records import Detections
 
@@ -90,7 +91,7 @@ def test_rtmo_on_a_video_and_in_the_lineage(make, rtmo: str) -> None:
     assert [len(f) for f in frames] == [1] * 20
     assert [f.boxes[0, 0] for f in frames] == pytest.approx([10 + 4 * i for i in range(20)], abs=3)
     sum_ = hashlib.sha256(Path(rtmo).read_bytes()).hexdigest()
-    assert pose_weights(config) == {"rtmo.onnx": {"sha256": sum_, "licence": "your own file"}}
+    assert weights_of(config) == {"rtmo.onnx": {"sha256": sum_, "licence": "your own file"}}
 
 
 def test_what_is_not_an_rtmo_network_is_refused(tmp_path: Path, rtmo: str) -> None:
@@ -185,7 +186,7 @@ def test_mmpose_runs_its_own_rtmo_at_random_weights(ultralytics: Path) -> None:
     assert found.keypoints.shape == (len(found), 17, 3)
     assert np.isfinite(found.keypoints).all()
     assert (np.diff(found.scores) <= 0).all()
-    assert pose_weights(config) == {}
+    assert weights_of(config) == {}
     with pytest.raises(WeightsError, match="no such MMPose configuration"):
         build_estimator(PoseConfig(estimator="mmpose", weights=f"{folder}/nothing.py"))
 
@@ -258,7 +259,7 @@ def test_sam2_masks_a_video_the_same_way_twice(make, sam2: str, tmp_path: Path) 
     for name in "ab":
         segmenter = build_segmenter(config)
         report = mask_video(
-            source, tmp_path / name / "m.mp4", config, detector=FixedDetector(square), segmenter=segmenter
+            source, tmp_path / name / "m.mp4", config, detector=FixedNetwork(square), segmenter=segmenter
         )
         outs.append((tmp_path / name / "m.mp4").read_bytes())
     assert report.frames_with_people == 10
@@ -272,7 +273,7 @@ def test_backends_that_take_no_weights_or_do_not_exist_say_so() -> None:
     with pytest.raises(ConfigError, match="movenet takes no weights"):
         weights_of(MaskConfig(detector_weights="yolo11n"))
     with pytest.raises(ConfigError, match=r"config\.py::checkpoint\.pth"):
-        pose_weights(PoseConfig(estimator="mmpose", weights="rtmo-s"))
+        weights_of(PoseConfig(estimator="mmpose", weights="rtmo-s"))
 
 
 def test_black_frames_need_no_network(make, rtmo: str, tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ def test_black_frames_need_no_network(make, rtmo: str, tmp_path: Path) -> None:
             return [square(i) for i in images]
 
     mask_video(
-        make(seconds=1), tmp_path / "m.mp4", MaskConfig(fps=10), detector=FixedDetector(), segmenter=BoxSegmenter()
+        make(seconds=1), tmp_path / "m.mp4", MaskConfig(fps=10), detector=FixedNetwork(), segmenter=BoxSegmenter()
     )
     frames = estimate_video(tmp_path / "m.mp4", PoseConfig(), estimator=Counting())
     assert [len(f) for f in frames] == [0] * 10
@@ -306,6 +307,6 @@ def test_real_sizes_run_on_real_video(ultralytics: Path, tmp_path: Path, walk: P
         segmenter_weights=str(networks.sam2(tmp_path / "hiera-tiny", real_size=True)), fps=5,
     )  # fmt: skip
     detector = build_detector(config)
-    few = FixedDetector(lambda image: detector.detect([image])[0].pick([0]))
+    few = FixedNetwork(lambda image: detector.detect([image])[0].pick([0]))
     report = mask_video(part, tmp_path / "masked.mp4", config, detector=few, segmenter=build_segmenter(config))
     assert (report.frames, report.frames_with_people) == (2, 2)

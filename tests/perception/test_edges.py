@@ -13,10 +13,11 @@ from perception.pictures import square
 from posewatch import video
 from posewatch.config import MaskConfig, PoseConfig
 from posewatch.perception.compose import Composer
-from posewatch.perception.masking import mask_frames, mask_video, read_detections
-from posewatch.perception.networks import FixedDetector
+from posewatch.perception.masking import mask_frames, mask_video
 from posewatch.perception.networks.boxes import BoxSegmenter
+from posewatch.perception.ports import FixedNetwork
 from posewatch.perception.skeletons import estimate_video, skeleton
+from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.identities import track
 from posewatch.perception.tracking.tracker import Tracker
 from posewatch.records import Detections
@@ -43,7 +44,7 @@ def blank(path: Path, frames: int, value: int = 0, size: tuple[int, int] = (160,
 def acted(source: Path, out: Path, script: Callable[[int], Detections], config: MaskConfig = CONFIG):
     """Mask with a detector that finds in frame t what the script says."""
     frames = iter(range(10_000))
-    detector = FixedDetector(lambda image: script(next(frames)))
+    detector = FixedNetwork(lambda image: script(next(frames)))
     return mask_video(source, out, config, detector=detector, segmenter=BoxSegmenter())
 
 
@@ -114,7 +115,7 @@ def test_an_edge_may_fade(tmp_path: Path) -> None:
 def test_each_person_alone_in_a_crop(make, tmp_path: Path) -> None:
     config = MaskConfig(fps=10, dilate=0, crops=True)
     source = make(seconds=2, fps=10, size=(240, 120))
-    mask_video(source, tmp_path / "m.mp4", config, detector=FixedDetector(square), segmenter=BoxSegmenter())
+    mask_video(source, tmp_path / "m.mp4", config, detector=FixedNetwork(square), segmenter=BoxSegmenter())
     crop = tmp_path / "crops" / "person-0000-000000.mp4"
     frames = [f.image for f in video.read(crop)]
     assert len(frames) == 20
@@ -143,7 +144,7 @@ def test_stopping_early_leaves_no_thread_behind(make) -> None:
     import threading
 
     before = threading.active_count()
-    frames = mask_frames(make(seconds=9, fps=10), CONFIG, detector=FixedDetector(square), segmenter=BoxSegmenter())
+    frames = mask_frames(make(seconds=9, fps=10), CONFIG, detector=FixedNetwork(square), segmenter=BoxSegmenter())
     next(frames)
     frames.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
@@ -158,11 +159,9 @@ def test_twenty_minutes_take_no_more_memory_than_one(make, tmp_path: Path) -> No
         for i in range(12_000):
             writer.write(frames[i % 60])
     config = MaskConfig(fps=10)
-    mask_video(short, tmp_path / "s" / "m.mp4", config, detector=FixedDetector(square), segmenter=BoxSegmenter())
+    mask_video(short, tmp_path / "s" / "m.mp4", config, detector=FixedNetwork(square), segmenter=BoxSegmenter())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report = mask_video(
-        long, tmp_path / "l" / "m.mp4", config, detector=FixedDetector(square), segmenter=BoxSegmenter()
-    )
+    report = mask_video(long, tmp_path / "l" / "m.mp4", config, detector=FixedNetwork(square), segmenter=BoxSegmenter())
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert report.frames == 12_000
     assert grown < 120, f"{grown:.0f} MiB more for 20 minutes; all its frames are 2.7 GB"

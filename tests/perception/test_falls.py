@@ -9,7 +9,8 @@ import pytest
 
 from posewatch import video
 from posewatch.config import MaskConfig
-from posewatch.perception.masking import mask_video, read_detections
+from posewatch.perception.masking import mask_video
+from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.tracker import Tracker
 from posewatch.records import Detections
 

@@ -9,11 +9,13 @@ from perception.pictures import square
 from posewatch import video
 from posewatch.config import MaskConfig
 from posewatch.errors import ConfigError, InputError, VideoError, WeightsError
-from posewatch.perception.masking import mask_video, read_detections, write_detections
-from posewatch.perception.networks import FixedDetector, build_detector, build_segmenter, weights_of
+from posewatch.perception.masking import mask_video
+from posewatch.perception.networks import build_detector, build_segmenter, weights_of
 from posewatch.perception.networks.blazepose import crop_of, figure
 from posewatch.perception.networks.boxes import BoxSegmenter
 from posewatch.perception.networks.litert import Network
+from posewatch.perception.ports import FixedNetwork
+from posewatch.perception.storage import read_detections, write_detections
 from posewatch.perception.tracking.matching import distinct, iou, oks, pair
 from posewatch.perception.tracking.tracker import Tracker
 from posewatch.records import Detections
@@ -30,7 +32,7 @@ def person(x: float, score: float = 0.9, size: float = 40) -> Detections:
 
 
 def mask(src: Path, out: Path, find=square, config: MaskConfig = CONFIG):
-    return mask_video(src, out, config, detector=FixedDetector(find), segmenter=BoxSegmenter())
+    return mask_video(src, out, config, detector=FixedNetwork(find), segmenter=BoxSegmenter())
 
 
 def test_only_the_person_stays_visible(make, tmp_path: Path) -> None:
@@ -103,9 +105,9 @@ def test_a_broken_source_leaves_nothing_and_a_cut_one_is_reported(make, tmp_path
 
 def test_bad_settings_and_unknown_names_are_refused(make, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="movenet"):
-        build_detector("yolo")
+        build_detector(MaskConfig(detector="yolo"))
     with pytest.raises(ConfigError, match="bbox, blazepose"):
-        build_segmenter("sam")
+        build_segmenter(MaskConfig(segmenter="sam"))
     with pytest.raises(ConfigError):
         weights_of(MaskConfig(detector="yolo"))
     with pytest.raises(ConfigError, match="fps"):

@@ -10,10 +10,11 @@ from posewatch import video
 from posewatch.config import MaskConfig, PoseConfig
 from posewatch.errors import ConfigError, InputError
 from posewatch.perception.draw import overlay
-from posewatch.perception.masking import mask_video, read_detections
+from posewatch.perception.masking import mask_video
 from posewatch.perception.networks import build_estimator, weights_of
-from posewatch.perception.ports import FixedEstimator
+from posewatch.perception.ports import FixedNetwork
 from posewatch.perception.skeletons import pose_video, skeleton
+from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.identities import track
 from posewatch.records import Detections
 
@@ -79,7 +80,7 @@ def test_nobody_and_odd_values_give_a_clean_array() -> None:
 
 def test_a_video_gives_one_entry_per_frame(make) -> None:
     source = make(seconds=2, fps=10)
-    frames = pose_video(source, PoseConfig(), estimator=FixedEstimator(square))
+    frames = pose_video(source, PoseConfig(), estimator=FixedNetwork(square))
     assert len(frames) == 20
     k = skeleton(frames, PoseConfig(), 10, 160, 120).keypoints
     assert np.diff(k[0, :, 0, 0]) == pytest.approx(4, abs=2)
@@ -90,7 +91,7 @@ def test_a_video_gives_one_entry_per_frame(make) -> None:
     with pytest.raises(ConfigError, match="max_people"):
         skeleton(stored, PoseConfig(max_people=0), 10, 160, 120)
     with pytest.raises(ConfigError, match="movenet"):
-        build_estimator("openpose")
+        build_estimator(PoseConfig(estimator="openpose"))
     assert weights_of(PoseConfig())["movenet"]["licence"] == "Apache-2.0"
 
 

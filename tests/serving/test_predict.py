@@ -122,7 +122,7 @@ def test_what_cannot_be_predicted(tmp_path: Path, tiny: Path, folder: Path, clip
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     for source, message in (
         ("absent.npy", "no such file or folder"),
-        ("bare", "nothing to predict on"),
+        ("bare", "no videos in"),
         ("clips/notes.txt", "neither a video nor a skeleton file"),
         ("broken.npy", "not a numpy file of keypoints"),
         ("flat.npy", "must be (M, T, V, 3) or (N, M, T, V, 3), not (6, 17, 3)"),

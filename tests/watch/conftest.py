@@ -11,7 +11,7 @@ from perception.conftest import real_networks  # noqa: F401 (a fixture)
 from perception.pictures import picture
 
 from posewatch import video
-from posewatch.perception.ports import FixedEstimator
+from posewatch.perception.ports import FixedNetwork
 from posewatch.records import Detections, Prediction
 
 
@@ -30,7 +30,7 @@ def detections(people: list[np.ndarray]) -> Detections:
     return Detections(boxes.astype(np.float32), np.full(len(people), 0.9, np.float32), keypoints)
 
 
-class Falls(FixedEstimator):
+class Falls(FixedNetwork):
     """Sees one person, frame after frame, who lies from frame ``at`` to ``until``."""
 
     def __init__(self, at: int, until: int = 10**9) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from watch.conftest import detections, person
 
 from posewatch.config import PoseConfig
-from posewatch.perception.ports import FixedEstimator
+from posewatch.perception.ports import FixedNetwork
 from posewatch.perception.skeletons import skeleton
 from posewatch.watch.tracked_people import TrackedPeople
 
@@ -15,14 +15,14 @@ IMAGE = np.zeros((120, 640, 3), np.uint8)
 
 def _tracked(people: int, span: int, where: list[float]) -> TrackedPeople:
     fixed = detections([person((x, 60), False) for x in where])
-    return TrackedPeople(FixedEstimator(lambda image: fixed), PoseConfig(), span, people)
+    return TrackedPeople(FixedNetwork(lambda image: fixed), PoseConfig(), span, people)
 
 
 def test_a_window_is_what_training_makes_of_the_same_frames() -> None:
     rng = np.random.default_rng(0)
     frames = [detections([person((100 + 3 * t + rng.normal(), 60), t > 5)]) for t in range(12)]
     at = iter(frames)
-    tracked = TrackedPeople(FixedEstimator(lambda image: next(at)), PoseConfig(), 12, 2)
+    tracked = TrackedPeople(FixedNetwork(lambda image: next(at)), PoseConfig(), 12, 2)
     for t in range(12):
         tracked.update(t, IMAGE)
     window = tracked.window(11)
@@ -59,6 +59,6 @@ def test_a_crowd_hides_nobody() -> None:
 
 
 def test_nobody() -> None:
-    tracked = TrackedPeople(FixedEstimator(), PoseConfig(), 6, 2)
+    tracked = TrackedPeople(FixedNetwork(), PoseConfig(), 6, 2)
     tracked.update(0, IMAGE)
     assert tracked.window(0).keypoints.shape == (0, 2, 1, 17, 3)

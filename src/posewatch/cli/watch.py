@@ -110,8 +110,8 @@ def _one(
 
 
 def _sources(args: argparse.Namespace, experiment: Experiment) -> Iterator[Source]:
-    from posewatch.inference.files import VIDEOS, files_of
     from posewatch.video.capture import is_stream
+    from posewatch.video.files import find_videos
     from posewatch.watch.sources import CameraSource, FileSource
 
     fps, side = experiment.mask.fps, experiment.mask.max_side
@@ -124,9 +124,7 @@ def _sources(args: argparse.Namespace, experiment: Experiment) -> Iterator[Sourc
             )
         yield CameraSource(cameras[0], fps, side, timeout_s=args.patience_s or None, name=args.name)
         return
-    files = [path for path in files_of(told) if path.suffix.lower() in VIDEOS]
-    if not files:
-        raise InputError(f"no video among {', '.join(map(str, args.sources))}: watch takes videos, folders and cameras")
+    files = [path for source in told for _, path in find_videos(Path(source))]
     stems = [path.stem for path in files]
     if double := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise InputError(f"two videos are called {double}: their results would have one name; watch them separately")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from posewatch.errors import LabelError
+from posewatch.video.files import SUFFIXES
 
 COLUMNS = ("file", "start_s", "end_s", "label")
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def read_class_folders(folder: str | Path) -> list[Interval]:
         for kind in sorted(folder.iterdir() if folder.is_dir() else ())
         if kind.is_dir() and not kind.name.startswith(".")
         for video in sorted(kind.rglob("*"))
-        if video.suffix.lower() in VIDEO_SUFFIXES and video.is_file()
+        if video.suffix.lower() in SUFFIXES and video.is_file()
     ]
     if not out:
         raise LabelError(f"no class folders in {folder}: expected <class>/<video>, such as abnormal/a.mp4")

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError
+from posewatch.video.files import SUFFIXES, find_videos
 
 if TYPE_CHECKING:
     from posewatch.config import Experiment
 
 SKELETONS = (".npy", ".npz", ".pkl")
-VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
 BATCH = 32
 
 
@@ -80,31 +80,20 @@ def predict_files(args: argparse.Namespace, experiment: Experiment) -> str:
 
 
 def files_of(sources: Sequence[str | Path]) -> list[Path]:
-    """The files meant, those of a folder in order. Raises InputError for one that is absent, empty or of no use."""
+    """The files to predict on, those of a folder in order. Raises InputError for a missing, empty or unknown one."""
     found: list[Path] = []
     for source in map(Path, sources):
-        if source.is_dir():
-            known = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in (*SKELETONS, *VIDEOS) and p.is_file()]
-            if not known:
-                raise InputError(f"nothing to predict on in {source}: no video and no skeleton file ({_kinds()})")
-            found += known
-        elif not source.is_file():
-            raise InputError(f"no such file or folder: {source}")
-        elif source.suffix.lower() not in (*SKELETONS, *VIDEOS):
-            raise InputError(f"{source} is neither a video nor a skeleton file ({_kinds()})")
-        else:
-            found.append(source)
+        if source.is_file() and source.suffix.lower() not in (*SKELETONS, *SUFFIXES):
+            kinds = ", ".join((*SKELETONS, *SUFFIXES))
+            raise InputError(f"{source} is neither a video nor a skeleton file ({kinds})")
+        found += [path for _, path in find_videos(source, also=SKELETONS)]
     return found
-
-
-def _kinds() -> str:
-    return ", ".join((*SKELETONS, *VIDEOS))
 
 
 def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:
     """The clips of one file. Raises InputError or VideoError naming it."""
     suffix = path.suffix.lower()
-    if suffix in VIDEOS:
+    if suffix in SUFFIXES:
         yield from _video(path, experiment, window_s, stride_s)
     elif suffix == ".pkl":
         from posewatch.datasets.pyskl import read_pyskl
@@ -137,7 +126,6 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:
     """Windows of a video at the pipeline's frame rate; the last one ends with it."""
     from posewatch import video
-    from posewatch.perception.masking import pick
     from posewatch.perception.networks import build_estimator
     from posewatch.perception.skeletons import skeleton
     from posewatch.perception.tracking.tracker import Tracker
@@ -145,11 +133,11 @@ def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float)
     fps, config = experiment.mask.fps, experiment.pose
     info = video.probe(path)
     width, height = video.fit(info.width, info.height, experiment.mask.max_side)
-    estimator, tracker = build_estimator(config.estimator), Tracker(config.min_score, config.hold)
+    estimator, tracker = build_estimator(config), Tracker(config.min_score, config.hold)
     frames = []
     for frame in video.read(path, fps, experiment.mask.max_side):
         found = estimator.estimate([frame.image])[0]
-        frames.append(pick(found, [i for _, i in tracker.update(found)]))
+        frames.append(found.pick([i for _, i in tracker.update(found)]))
     span, step = max(2, round(window_s * fps)), max(1, round(stride_s * fps))
     last = max(0, len(frames) - span)
     for start in sorted({*range(0, last, step), last}):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ from posewatch.config import MaskConfig
 from posewatch.errors import ConfigError
 from posewatch.perception.compose import Composer
 from posewatch.perception.crops import CropWriter
-from posewatch.perception.networks import BYTETRACK, build_detector, build_segmenter
-from posewatch.perception.ports import Detector, Image, Masks, Segmenter, VideoSegmenter
-from posewatch.perception.storage import DETECTIONS, read_detections, write_detections
+from posewatch.perception.networks import NETWORKS, build_detector, build_segmenter
+from posewatch.perception.ports import Detector, Image, Masks, Segmenter
+from posewatch.perception.storage import DETECTIONS, write_detections
 from posewatch.perception.tracking.tracker import Tracker
 from posewatch.perception.workers import Crew, result, shards
 from posewatch.records import Detections
@@ -80,12 +80,10 @@ def _find(tools: Tools, shard: int, images: list[Image]) -> list[Detections]:
 
 def _cut(tools: Tools, shard: int, steps: list[Step]) -> list[Cut]:
     cuts: list[Cut] = []
-    follows = isinstance(tools.segmenter, VideoSegmenter)
-    if follows:
-        tools.segmenter.begin()  # type: ignore[attr-defined]
+    tools.segmenter.begin()
     for image, step in zip(tools.kept.pop(shard), steps, strict=True):
         masks = tools.segmenter.segment(image, step.persons)
-        known = tools.segmenter.recall(list(step.lost)) if follows else {}  # type: ignore[attr-defined]
+        known = tools.segmenter.recall(list(step.lost))
         cuts.append((np.packbits(masks, axis=-1), {i: np.packbits(m, axis=-1) for i, m in known.items()}))
     return cuts
 
@@ -96,7 +94,7 @@ class _Follower:
     def __init__(self, config: MaskConfig) -> None:
         self._tracker = Tracker(config.min_score, config.hold)
         self._numbers = None
-        if config.detector in BYTETRACK:
+        if NETWORKS[config.detector].bytetrack:
             from posewatch.perception.networks.bytetrack import ByteTrack
 
             self._numbers = ByteTrack(config.min_score, config.hold)
@@ -220,16 +218,8 @@ def unpack(packed: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
     return np.unpackbits(packed, axis=-1, count=width).view(bool)
 
 
-def pick(found: Detections, indices: Sequence[int]) -> Detections:
-    """Some of the persons, in the given order."""
-    return found.pick(indices)
-
-
 def _check(config: MaskConfig) -> None:
     if config.fps <= 0 or config.max_side < 32 or config.hold < 0 or config.dilate < 0 or config.feather < 0:
         raise ConfigError("masking needs fps > 0, max_side >= 32, hold >= 0, dilate >= 0 and feather >= 0")
     if config.reprompt < 1:
         raise ConfigError(f"mask.reprompt must be at least 1, not {config.reprompt}")
-
-
-__all__ = ["DETECTIONS", "MaskReport", "mask_video", "pick", "read_detections", "write_detections"]

@@ -1,9 +1,9 @@
-"""The port to whatever finds persons in pictures, and its double for tests."""
+"""What masking and the pose stage ask of a network, and a double of all three for tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,75 +11,68 @@ from numpy.typing import NDArray
 from posewatch.records import Detections
 
 Image = NDArray[np.uint8]
+"""uint8 (H, W, 3), RGB."""
+Mask = NDArray[np.bool_]
+"""bool (H, W), True on the person."""
+Masks = NDArray[np.bool_]
+"""bool (P, H, W), one mask per person."""
+Weights = dict[str, dict[str, str]]
+"""Name of a weights file → {"sha256", "licence"}, for the lineage."""
 
 
 class Detector(Protocol):
-    """Finds persons. ``weights`` maps each weights name to {"sha256", "licence"}, for the lineage."""
+    """Finds persons."""
 
     name: str
-    weights: dict[str, dict[str, str]]
+    weights: Weights
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Persons in each of the pictures, uint8 (H, W, 3) RGB; coordinates in pixels of that picture."""
+        """Persons in each image; coordinates in pixels of that image."""
         ...
 
 
-class FixedDetector:
-    """A double that finds what a function of the picture says; without one it finds nobody."""
+class Segmenter(Protocol):
+    """Cuts persons out. One with a memory of the frames before, such as SAM 2, overrides ``begin`` and ``recall``."""
+
+    name: str
+    weights: Weights
+
+    def segment(self, image: Image, detections: Detections) -> Masks:
+        """One mask (P, H, W) per detected person; ``detections.ids`` are the track ids."""
+        ...
+
+    def begin(self) -> None:
+        """Forget all persons: the next image does not follow the last one."""
+        return None
+
+    def recall(self, track_ids: Sequence[int]) -> dict[int, Mask]:
+        """Track id → mask in the image segmented last, of persons not detected in it, where the memory has one."""
+        return {}
+
+
+class PoseEstimator(Protocol):
+    """Finds skeletons. ``layout`` names the joints."""
+
+    name: str
+    layout: str
+    weights: Weights
+
+    def estimate(self, images: Sequence[Image]) -> list[Detections]:
+        """Persons with keypoints in each image; coordinates in pixels of that image."""
+        ...
+
+
+class FixedNetwork:
+    """A double of the detector and the pose estimator: ``find`` maps an image to its persons, by default to none."""
 
     name = "fixed"
+    layout = "coco17"
 
-    def __init__(self, find: Callable[[Image], Detections] | None = None) -> None:
-        self.weights: dict[str, dict[str, str]] = {}
-        self._find = find or (lambda image: Detections.none(17))
+    def __init__(self, find: Callable[[Image], Detections] = lambda image: Detections.none(17)) -> None:
+        self.weights: Weights = {}
+        self._find = find
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         return [self._find(image) for image in images]
 
-
-Masks = NDArray[np.bool_]
-
-
-class Segmenter(Protocol):
-    """Cuts persons out. ``weights`` maps each weights name to {"sha256", "licence"}, for the lineage."""
-
-    name: str
-    weights: dict[str, dict[str, str]]
-
-    def segment(self, image: Image, detections: Detections) -> Masks:
-        """One mask (P, H, W) for each detected person of a picture, uint8 (H, W, 3) RGB."""
-        ...
-
-
-@runtime_checkable
-class VideoSegmenter(Segmenter, Protocol):
-    """A segmenter that remembers persons from frame to frame; ``detections.ids`` say who is who."""
-
-    def begin(self) -> None:
-        """Forget everybody: a new stretch of video begins."""
-        ...
-
-    def recall(self, persons: Sequence[int]) -> dict[int, NDArray[np.bool_]]:
-        """Masks (H, W) in the frame that was segmented last of persons who were not detected in it, where known."""
-        ...
-
-
-class PoseEstimator(Protocol):
-    """Finds skeletons. ``weights`` maps each weights name to {"sha256", "licence"}, ``layout`` names the joints."""
-
-    name: str
-    layout: str
-    weights: dict[str, dict[str, str]]
-
-    def estimate(self, images: Sequence[Image]) -> list[Detections]:
-        """Persons with keypoints in each of the pictures, uint8 (H, W, 3) RGB; pixels of that picture."""
-        ...
-
-
-class FixedEstimator(FixedDetector):
-    """A double that finds what a function of the picture says; without one it finds nobody."""
-
-    layout = "coco17"
-
-    def estimate(self, images: Sequence[Image]) -> list[Detections]:
-        return self.detect(images)
+    estimate = detect

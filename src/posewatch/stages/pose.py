@@ -77,10 +77,10 @@ def _poses(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str, st
 
 def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
     """Skeletons of every clip of a set; returns the set of skeletons (``skeletons.npz``: clip id → (M, T, V, 3))."""
-    from posewatch.perception.networks import pose_weights_of
+    from posewatch.perception.networks import weights_of
 
     rows = members(clips)
-    weights = pose_weights_of(config)
+    weights = weights_of(config)
     # where it ran changes nothing that the stage promises
     about = {k: v for k, v in dataclasses.asdict(config).items() if k != "device"}
     jobs = []

@@ -1,4 +1,4 @@
-"""Which files are videos, and where they are."""
+"""Which files are videos, and where they are: the one list of formats, for every verb."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ SUFFIXES = (
 )  # fmt: skip
 
 
-def find_videos(root: Path) -> list[tuple[str, Path]]:
-    """(name, path) of every video below a folder, sorted by name; a name is the path within the folder."""
+def find_videos(root: Path, also: tuple[str, ...] = ()) -> list[tuple[str, Path]]:
+    """(name, path) of every video below a folder, sorted by name; a name is the path within the folder.
+
+    ``also`` lists further suffixes. A file is returned whatever its suffix, hidden files of a folder are left out.
+    Raises InputError when nothing is found.
+    """
     if root.is_file():
         return [(root.name, root)]
     if not root.is_dir():
         raise InputError(f"no such file or folder: {root} (give a video, a folder of videos, or an s3:// URI)")
+    suffixes = (*SUFFIXES, *also)
     found = [
         (p.relative_to(root).as_posix(), p)
         for p in sorted(root.rglob("*"))
-        if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
+        if p.suffix.lower() in suffixes and p.is_file() and not p.name.startswith(".")
     ]
     if not found:
-        raise InputError(f"no videos in {root} (looked for {' '.join(SUFFIXES)})")
+        raise InputError(f"no videos in {root} (looked for {' '.join(suffixes)})")
     return found

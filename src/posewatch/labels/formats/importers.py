@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from posewatch.config import LabelConfig
 from posewatch.datasets.gmdcsa24 import PATTERN, read_gmdcsa24
-from posewatch.datasets.intervals import VIDEO_SUFFIXES, Interval, read_class_folders, read_labels_csv
+from posewatch.datasets.intervals import Interval, read_class_folders, read_labels_csv
 from posewatch.errors import LabelError
 from posewatch.labels.entries import ClipEntry
 from posewatch.labels.formats.clip_labels import class_of, read_clip_labels
+from posewatch.video.files import SUFFIXES
 
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
@@ -75,7 +76,7 @@ def find_labels(
 
 
 def _has_videos(folder: Path) -> bool:
-    return folder.is_dir() and any(path.suffix.lower() in VIDEO_SUFFIXES for path in folder.rglob("*"))
+    return folder.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
 
 
 def assign(

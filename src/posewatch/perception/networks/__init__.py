@@ -1,185 +1,131 @@
-"""Masking: people stay, everything else turns black. Detectors and segmenters are built by name."""
+"""The networks of perception, chosen by name: each is one file of this folder and one row of ``NETWORKS``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 from posewatch import weights
 from posewatch.config import MaskConfig, PoseConfig
 from posewatch.errors import ConfigError
-from posewatch.perception.ports import Detector, FixedDetector, PoseEstimator, Segmenter, VideoSegmenter
+from posewatch.perception.ports import Detector, PoseEstimator, Segmenter
 
-T = TypeVar("T")
-
-
-def _movenet(config: MaskConfig) -> Detector:
-    from posewatch.perception.networks.movenet import MoveNetDetector
-
-    return MoveNetDetector()
+DETECTOR, SEGMENTER, ESTIMATOR = "detector", "segmenter", "pose estimator"
 
 
-def _yolo11(config: MaskConfig) -> Detector:
-    from posewatch.perception.networks.yolo import YoloDetector
+@dataclass(frozen=True)
+class Entry:
+    """One row: the roles of a network, and how its class is found and constructed.
 
-    return YoloDetector(config.detector_weights, device=config.device)
+    ``builder`` is "module:Class" in this folder, imported on use. ``weights`` are the default ones, ``licence`` is that
+    of the code and of these weights, and ``extra`` installs the packages. ``takes`` lists the arguments of the class:
+    "weights" (without it the network has one set of weights only) and fields of the configuration section.
+    ``checkpoint`` is "module:function" that returns the weights file, where the configured weights name more than one
+    file. ``bytetrack``: persons found by this detector are tracked by ByteTrack.
+    """
 
+    name: str
+    roles: tuple[str, ...]
+    builder: str
+    weights: str
+    licence: str
+    extra: str
+    takes: tuple[str, ...] = ("weights", "device")
+    checkpoint: str = ""
+    bytetrack: bool = False
 
-def _yolo_seg_detector(config: MaskConfig) -> Detector:
-    from posewatch.perception.networks.yolo import YoloSegmenter
-
-    return YoloSegmenter(config.detector_weights or config.segmenter_weights, device=config.device)
-
-
-def _blazepose(config: MaskConfig, detector: Detector | None) -> Segmenter:
-    from posewatch.perception.networks.blazepose import BlazePoseSegmenter
-
-    return BlazePoseSegmenter()
-
-
-def _bbox(config: MaskConfig, detector: Detector | None) -> Segmenter:
-    from posewatch.perception.networks.boxes import BoxSegmenter
-
-    return BoxSegmenter()
-
-
-def _yolo_seg(config: MaskConfig, detector: Detector | None) -> Segmenter:
-    from posewatch.perception.networks.yolo import YoloSegmenter
-
-    if isinstance(detector, YoloSegmenter) and config.segmenter_weights in ("", config.detector_weights):
-        return detector  # one network for both
-    return YoloSegmenter(config.segmenter_weights, device=config.device)
+    def build(self, config: MaskConfig | PoseConfig, chosen: str) -> Any:
+        """The network with the weights ``chosen``."""
+        arguments = {name: getattr(config, name) for name in self.takes if name != "weights"}
+        return imported(self.builder)(*[chosen] if "weights" in self.takes else [], **arguments)
 
 
-def _sam2(config: MaskConfig, detector: Detector | None) -> Segmenter:
-    from posewatch.perception.networks.sam2 import Sam2Segmenter
-
-    return Sam2Segmenter(config.segmenter_weights or _WEIGHTS[config.segmenter], config.reprompt, config.device)
-
-
-DETECTORS: Mapping[str, Callable[[MaskConfig], Detector]] = {
-    "movenet": _movenet,
-    "yolo11": _yolo11,
-    "yolo-seg": _yolo_seg_detector,
-}
-SEGMENTERS: Mapping[str, Callable[[MaskConfig, Detector | None], Segmenter]] = {
-    "blazepose": _blazepose,
-    "bbox": _bbox,
-    "yolo-seg": _yolo_seg,
-    "sam2": _sam2,
-    "edgetam": _sam2,
-}
-_WEIGHTS: Mapping[str, str] = {
-    "movenet": "movenet", "yolo11": "yolo11n", "yolo-seg": "yolo11n-seg", "blazepose": "blazepose",
-    "sam2": "sam2.1-tiny", "edgetam": "edgetam",
+NETWORKS: Mapping[str, Entry] = {
+    network.name: network
+    for network in (
+        Entry("movenet", (DETECTOR, ESTIMATOR), "movenet:MoveNet", "movenet", "Apache-2.0", "masking", ()),
+        Entry("blazepose", (SEGMENTER,), "blazepose:BlazePoseSegmenter", "blazepose", "Apache-2.0", "masking", ()),
+        Entry("bbox", (SEGMENTER,), "boxes:BoxSegmenter", "", "Apache-2.0", "masking", ()),
+        Entry("yolo11", (DETECTOR,), "yolo:YoloDetector", "yolo11n", "AGPL-3.0", "yolo", bytetrack=True),
+        Entry(
+            "yolo-seg", (DETECTOR, SEGMENTER), "yolo:YoloSegmenter", "yolo11n-seg", "AGPL-3.0", "yolo", bytetrack=True
+        ),
+        Entry("yolo-pose", (ESTIMATOR,), "yolo:YoloPoseEstimator", "yolo11n-pose", "AGPL-3.0", "yolo"),
+        Entry(
+            "sam2", (SEGMENTER,), "sam2:Sam2Segmenter", "sam2.1-tiny", "Apache-2.0", "sam2",
+            ("weights", "device", "reprompt"),
+        ),
+        Entry(
+            "edgetam", (SEGMENTER,), "sam2:Sam2Segmenter", "edgetam", "Apache-2.0", "edgetam",
+            ("weights", "device", "reprompt"),
+        ),
+        Entry("rtmo", (ESTIMATOR,), "rtmo:RtmoEstimator", "rtmo-s", "Apache-2.0", "rtmo"),
+        Entry(
+            "mmpose", (ESTIMATOR,), "mmpose:MMPoseEstimator", "", "Apache-2.0", "", checkpoint="mmpose:checkpoint_of"
+        ),
+    )
 }  # fmt: skip
-_FIXED = ("movenet", "blazepose", "bbox")
-"""Backends with one set of weights."""
-BYTETRACK = ("yolo11", "yolo-seg")
-"""Detectors whose persons are followed by ByteTrack."""
 
 
-def build_detector(config: MaskConfig | str) -> Detector:
-    """The detector that a configuration (or a name) asks for.
-
-    Raises ConfigError for an unknown one, WeightsError when its weights are missing, PosewatchError when its packages
-    are not installed.
-    """
-    config = MaskConfig(detector=config) if isinstance(config, str) else config
-    return _known(DETECTORS, config.detector, "detector")(config)
-
-
-def build_segmenter(config: MaskConfig | str, detector: Detector | None = None) -> Segmenter:
-    """The segmenter that a configuration (or a name) asks for; ``detector`` may be the same network.
-
-    Raises as ``build_detector`` does.
-    """
-    config = MaskConfig(segmenter=config) if isinstance(config, str) else config
-    return _known(SEGMENTERS, config.segmenter, "segmenter")(config, detector)
+def find(name: str, role: str) -> Entry:
+    """The row of a network by its name in the configuration. Raises ConfigError naming the nearest known one."""
+    known = [n.name for n in NETWORKS.values() if role in n.roles]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}? known: " if near else "known: "
+        raise ConfigError(f"unknown {role} {name!r} ({hint}{', '.join(sorted(known))})")
+    return NETWORKS[name]
 
 
-def weights_of(config: MaskConfig) -> dict[str, dict[str, str]]:
-    """Which weights masking uses, for the lineage: name → {"sha256", "licence"}; loads no network."""
-    _known(DETECTORS, config.detector, "detector")
-    _known(SEGMENTERS, config.segmenter, "segmenter")
-    chosen = []
-    for backend, given in ((config.detector, config.detector_weights), (config.segmenter, config.segmenter_weights)):
-        if given and backend in _FIXED:
-            raise ConfigError(f"{backend} takes no weights of its own, but {given!r} were given")
-        if given or backend in _WEIGHTS:
-            chosen.append(given or _WEIGHTS[backend])
-    if config.detector == config.segmenter and not config.segmenter_weights:
-        chosen = chosen[:1]
-    return weights.records(chosen)
+def imported(reference: str) -> Any:
+    """What "module:name" refers to in this folder."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), name)
 
 
-def _known(table: Mapping[str, T], name: str, what: str) -> T:
-    if name not in table:
-        raise ConfigError(f"unknown {what} {name!r} (known: {', '.join(sorted(table))})")
-    return table[name]
-
-
-def _movenet_pose(config: PoseConfig) -> PoseEstimator:
-    from posewatch.perception.networks.movenet import MoveNetEstimator
-
-    return MoveNetEstimator()
-
-
-def _rtmo(config: PoseConfig) -> PoseEstimator:
-    from posewatch.perception.networks.rtmo import RtmoEstimator
-
-    return RtmoEstimator(config.weights, device=config.device)
-
-
-def _yolo_pose(config: PoseConfig) -> PoseEstimator:
-    from posewatch.perception.networks.yolo import YoloPoseEstimator
-
-    return YoloPoseEstimator(config.weights, device=config.device)
-
-
-def _mmpose(config: PoseConfig) -> PoseEstimator:
-    from posewatch.perception.networks.mmpose import MMPoseEstimator
-
-    return MMPoseEstimator(config.weights, device=config.device)
-
-
-ESTIMATORS: Mapping[str, Callable[[PoseConfig], PoseEstimator]] = {
-    "movenet": _movenet_pose,
-    "rtmo": _rtmo,
-    "yolo-pose": _yolo_pose,
-    "mmpose": _mmpose,
-}
-_POSE_WEIGHTS: Mapping[str, str] = {"movenet": "movenet", "rtmo": "rtmo-s", "yolo-pose": "yolo11n-pose"}
-
-
-def build_estimator(config: PoseConfig | str) -> PoseEstimator:
-    """The estimator that a configuration (or a name) asks for.
+def build_detector(config: MaskConfig) -> Detector:
+    """The configured detector.
 
     Raises ConfigError for an unknown one, WeightsError when its weights are missing, PosewatchError when its packages
     are not installed.
     """
-    config = PoseConfig(estimator=config) if isinstance(config, str) else config
-    _known_pose(config)
-    return ESTIMATORS[config.estimator](config)
+    network, chosen = _chosen(config)[0]
+    return network.build(config, chosen)
 
 
-def pose_weights_of(config: PoseConfig) -> dict[str, dict[str, str]]:
-    """Which weights the pose stage uses, for the lineage: name → {"sha256", "licence"}; loads no network."""
-    _known_pose(config)
-    if config.estimator == "mmpose":
-        from posewatch.perception.networks import mmpose
-
-        return mmpose.records(config.weights)
-    if config.estimator == "movenet" and config.weights:
-        raise ConfigError(f"movenet takes no weights of its own, but {config.weights!r} were given")
-    return weights.records([config.weights or _POSE_WEIGHTS[config.estimator]])
+def build_segmenter(config: MaskConfig, detector: Detector | None = None) -> Segmenter:
+    """The configured segmenter: ``detector`` itself, when it is the same network. Raises as ``build_detector`` does."""
+    (_, detector_weights), (network, chosen) = _chosen(config)
+    if chosen == detector_weights and isinstance(detector, imported(network.builder)):
+        return detector  # type: ignore[return-value]
+    return network.build(config, chosen)
 
 
-def _known_pose(config: PoseConfig) -> None:
-    if config.estimator not in ESTIMATORS:
-        raise ConfigError(f"unknown pose estimator {config.estimator!r} (known: {', '.join(sorted(ESTIMATORS))})")
+def build_estimator(config: PoseConfig) -> PoseEstimator:
+    """The configured pose estimator. Raises as ``build_detector`` does."""
+    network, chosen = _chosen(config)[0]
+    return network.build(config, chosen)
 
 
-__all__ = [
-    "Detector", "FixedDetector", "Segmenter", "VideoSegmenter", "build_detector", "build_segmenter", "weights_of",
-]  # fmt: skip
+def weights_of(config: MaskConfig | PoseConfig) -> dict[str, dict[str, str]]:
+    """The weights that a stage uses, for the lineage: name → {"sha256", "licence"}; loads no network."""
+    files = [imported(n.checkpoint)(chosen) if n.checkpoint else chosen for n, chosen in _chosen(config)]
+    return weights.records([file for file in dict.fromkeys(files) if file])
+
+
+def _chosen(config: MaskConfig | PoseConfig) -> list[tuple[Entry, str]]:
+    """The networks of a configuration section, a detector before its segmenter, each with the weights to load."""
+    if isinstance(config, PoseConfig):
+        networks = [(find(config.estimator, ESTIMATOR), config.weights)]
+    else:
+        detector, segmenter = config.detector_weights, config.segmenter_weights
+        if config.detector == config.segmenter:  # one network in both roles: weights given once are for both
+            detector, segmenter = detector or segmenter, segmenter or detector
+        networks = [(find(config.detector, DETECTOR), detector), (find(config.segmenter, SEGMENTER), segmenter)]
+    for network, given in networks:
+        if given and "weights" not in network.takes:
+            raise ConfigError(f"{network.name} takes no weights of its own, but {given!r} were given")
+    return [(network, given or network.weights) for network, given in networks]

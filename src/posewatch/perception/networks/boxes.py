@@ -1,20 +1,20 @@
-"""The cheapest segmenter: the rectangle around each person; needs no network, so it doubles as the test's double."""
+"""The simplest segmenter: the rectangle around each person. It needs no network, so tests use it as well."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from posewatch.perception.ports import Image, Masks
+from posewatch.perception.ports import Image, Masks, Segmenter, Weights
 from posewatch.records import Detections
 
 
-class BoxSegmenter:
+class BoxSegmenter(Segmenter):
     """Everything inside the box belongs to the person."""
 
     name = "bbox"
 
     def __init__(self) -> None:
-        self.weights: dict[str, dict[str, str]] = {}
+        self.weights: Weights = {}
 
     def segment(self, image: Image, detections: Detections) -> Masks:
         height, width = image.shape[:2]

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import PosewatchError
-from posewatch.perception.networks import ultralytics as ultra
+from posewatch.perception.networks.pytorch import need_torchvision
 from posewatch.records import Detections
 
 
 @dataclass
 class _Boxes:
-    """What the tracker reads: boxes as centre and size (N, 4), scores and classes (N,)."""
+    """The tracker's input: boxes as centre and size (N, 4), scores and classes (N,)."""
 
     xywh: NDArray[np.float32]
     conf: NDArray[np.float32]
@@ -29,11 +29,11 @@ class _Boxes:
 
 
 class ByteTrack:
-    """Gives detections of successive frames their persons' numbers; ``start`` is the score that a new person needs,
-    ``hold`` the frames for which a lost one keeps the number."""
+    """Adds track ids to the detections of successive frames. A new person needs the score ``start``; a lost one keeps
+    its id for ``hold`` frames."""
 
     def __init__(self, start: float, hold: int) -> None:
-        ultra.need_torchvision()
+        need_torchvision()
         try:
             from ultralytics.trackers.byte_tracker import BYTETracker
             from ultralytics.utils import IterableSimpleNamespace
@@ -47,13 +47,13 @@ class ByteTrack:
         )  # fmt: skip
 
     def update(self, found: Detections) -> Detections:
-        """The persons of the next frame who are followed, with ``ids``, in the order of these."""
+        """The tracked persons of the next frame, sorted by their ``ids``."""
         boxes = found.boxes.astype(np.float32)
         size = boxes[:, 2:] - boxes[:, :2]
-        given = _Boxes(
+        boxes_xywh = _Boxes(
             np.concatenate([boxes[:, :2] + size / 2, size], 1), found.scores, np.zeros(len(found), np.float32)
         )
-        rows = np.asarray(self._tracker.update(given), np.float64).reshape(-1, 8)  # box, number, score, class, index
+        rows = np.asarray(self._tracker.update(boxes_xywh), np.float64).reshape(-1, 8)  # box, id, score, class, index
         rows = rows[np.argsort(rows[:, 4], kind="stable")]
         chosen = found.pick([int(i) for i in rows[:, 7]])
         return Detections(chosen.boxes, chosen.scores, chosen.keypoints, rows[:, 4].astype(np.int64))

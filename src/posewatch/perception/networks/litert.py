@@ -17,26 +17,26 @@ from posewatch.errors import PosewatchError, WeightsError
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The runtime greets on file descriptor 2, below Python, in the middle of progress bars."""
+    """Silence the runtime, which writes to file descriptor 2, below Python, in the middle of progress bars."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     try:
         with tempfile.TemporaryFile() as sink:
             os.dup2(sink.fileno(), 2)
             yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 class Network:
-    """A network with one input. Raises WeightsError for a file that is not a TensorFlow Lite network."""
+    """A network with one input. Raises WeightsError for a file that is not one."""
 
     def __init__(self, path: Path) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
-            raise PosewatchError("this detector needs LiteRT: pip install 'posewatch[masking]'") from None
+            raise PosewatchError("this network needs LiteRT: pip install 'posewatch[masking]'") from None
         with _quiet():
             try:
                 self._net = Interpreter(model_path=str(path), num_threads=1)

@@ -1,7 +1,7 @@
-"""Any bottom-up or one-stage network of MMPose (such as RTMO from a checkpoint), as an optional extra.
+"""Any bottom-up or one-stage network of MMPose, such as RTMO from a checkpoint.
 
 ``which`` is ``config.py::checkpoint.pth``, files as MMPose publishes them; without a checkpoint the weights are random.
-MMPose stays out of the other extras because it needs old companions; docs/perception.md says how to install it.
+MMPose is in no extra because it pins old versions of other packages; docs/perception.md has the commands to install it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from posewatch import weights
 from posewatch.errors import ConfigError, PosewatchError, WeightsError
-from posewatch.perception.networks import ultralytics as ultra
+from posewatch.perception.networks.pytorch import device_of, need_torchvision
 from posewatch.perception.ports import Image
 from posewatch.records import Detections
 
@@ -29,14 +29,13 @@ def parts(which: str) -> tuple[str, str]:
     return config, checkpoint
 
 
-def records(which: str) -> dict[str, dict[str, str]]:
-    """What the lineage says about the checkpoint."""
-    _, checkpoint = parts(which)
-    return weights.records([checkpoint]) if checkpoint else {}
+def checkpoint_of(which: str) -> str:
+    """The checkpoint alone, for the lineage."""
+    return parts(which)[1]
 
 
 def need_mmcv() -> None:
-    """Let ``mmcv-lite`` do where MMDetection asks for mmcv's compiled operators, of which inference needs none."""
+    """Let MMDetection import ``mmcv-lite``: stubs replace mmcv's compiled operators, which inference never calls."""
     import importlib.util
 
     if importlib.util.find_spec("mmcv") is None or importlib.util.find_spec("mmcv._ext") is not None:
@@ -58,15 +57,15 @@ def need_mmcv() -> None:
 
 
 class MMPoseEstimator:
-    """COCO-17 skeletons by MMPose's inference interface."""
+    """COCO-17 skeletons by MMPose's inference interface, best first. ``floor`` is the lowest score reported."""
 
     name = "mmpose"
     layout = "coco17"
 
-    def __init__(self, which: str, floor: float = 0.1, device: str = "auto") -> None:
+    def __init__(self, which: str, device: str = "auto", floor: float = 0.1) -> None:
         config, checkpoint = parts(which)
-        self.weights = records(which)
-        ultra.need_torchvision()
+        self.weights = weights.records([checkpoint] if checkpoint else [])
+        need_torchvision()
         need_mmcv()
         try:
             from mmpose.apis import inference_bottomup, init_model
@@ -75,11 +74,10 @@ class MMPoseEstimator:
         if not Path(config).is_file():
             raise WeightsError(f"no such MMPose configuration: {config} (give the path of one)")
         self._infer: Any = inference_bottomup
-        self._net = init_model(config, checkpoint or None, device=ultra.device_of(device))
+        self._net = init_model(config, checkpoint or None, device=device_of(device))
         self._floor = floor
 
     def estimate(self, images: Sequence[Image]) -> list[Detections]:
-        """Persons with skeletons in each of the pictures, best first."""
         return [from_mmpose(self._infer(self._net, np.ascontiguousarray(i[..., ::-1]))[0], self._floor) for i in images]
 
 

@@ -16,10 +16,12 @@ _STRIDE = 32
 JOINTS = 17
 
 
-class MoveNetDetector:
-    """``side`` is the longer side of what the network sees in pixels; ``floor`` the lowest score that is reported."""
+class MoveNet:
+    """Detector and pose estimator. ``side`` is the longer side of its input in pixels, ``floor`` the lowest score
+    reported."""
 
     name = "movenet"
+    layout = "coco17"
 
     def __init__(self, side: int = 384, floor: float = 0.08) -> None:
         self.weights = {"movenet": weights.record("movenet")}
@@ -27,8 +29,10 @@ class MoveNetDetector:
         self._side, self._floor = side, floor
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Persons in each picture, best first; the same person is not reported twice."""
+        """Persons in each image, best first; the same person is not reported twice."""
         return [self._one(image) for image in images]
+
+    estimate = detect
 
     def _one(self, image: Image) -> Detections:
         import cv2
@@ -36,7 +40,7 @@ class MoveNetDetector:
         height, width = image.shape[:2]
         scale = self._side / max(height, width)
         inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-        # no bars where the sides allow it: padding costs as much time as picture
+        # padded to the stride only: a padded pixel costs as much time as one of the image
         outer = tuple(-(-n // _STRIDE) * _STRIDE for n in inner)
         canvas = np.zeros((1, outer[1], outer[0], 3), np.uint8)
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -49,20 +53,6 @@ class MoveNetDetector:
         boxes = rows[:, [52, 51, 54, 53]] * np.array([to_x, to_y, to_x, to_y])
         boxes = np.clip(boxes, 0, [width, height, width, height])
         scores = np.clip(rows[:, 55], 0, 1)
-        kept = distinct(boxes, scores, keypoints)
-        boxes, scores, keypoints = (a[kept].astype(np.float32) for a in (boxes, scores, keypoints))
+        selected = distinct(boxes, scores, keypoints)
+        boxes, scores, keypoints = (a[selected].astype(np.float32) for a in (boxes, scores, keypoints))
         return Detections(boxes, scores, keypoints)
-
-
-class MoveNetEstimator:
-    """COCO-17 skeletons of up to six people."""
-
-    name = "movenet"
-    layout = "coco17"
-
-    def __init__(self) -> None:
-        self._detector = MoveNetDetector()
-        self.weights = self._detector.weights
-
-    def estimate(self, images: Sequence[Image]) -> list[Detections]:
-        return self._detector.detect(images)

@@ -1,7 +1,7 @@
 """RTMO (Lu et al., CVPR 2024, arXiv 2312.07526) on ONNX Runtime: skeletons of everybody in one pass.
 
 The contract is that of OpenMMLab's published ONNX files: input ``input`` (N, 3, S, S) float32, BGR from 0 to 255,
-the picture fitted into the top left corner on grey 114; outputs ``dets`` (N, K, 5) corners and score, and
+the image fitted into the top left corner on grey 114; outputs ``dets`` (N, K, 5) corners and score, and
 ``keypoints`` (N, K, 17, 3) x, y and score, in pixels of the input.
 """
 
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from posewatch import weights
 from posewatch.errors import PosewatchError, WeightsError
 from posewatch.perception.ports import Image
-from posewatch.perception.tracking.matching import iou
+from posewatch.perception.tracking.matching import iou, suppress
 from posewatch.records import Detections
 
-DEFAULT = "rtmo-s"
 _GREY = 114
 _BATCH = 8
 _PROVIDERS = {
@@ -31,14 +30,13 @@ _PROVIDERS = {
 
 
 class RtmoEstimator:
-    """COCO-17 skeletons. ``floor`` is the lowest score that is reported, ``overlap`` that of two boxes from which the
-    weaker is the same person."""
+    """COCO-17 skeletons, best first. ``floor`` is the lowest score reported. Of two boxes with an IoU above
+    ``overlap`` the weaker one is a duplicate."""
 
     name = "rtmo"
     layout = "coco17"
 
-    def __init__(self, which: str = "", floor: float = 0.1, overlap: float = 0.45, device: str = "auto") -> None:
-        which = which or DEFAULT
+    def __init__(self, which: str, device: str = "auto", floor: float = 0.1, overlap: float = 0.45) -> None:
         self.weights = weights.records([which])
         path = weights.path(which)
         self._session = _session(path, device)
@@ -55,32 +53,26 @@ class RtmoEstimator:
         self._side = (int(width) if isinstance(width, int) else 640, int(height) if isinstance(height, int) else 640)
 
     def estimate(self, images: Sequence[Image]) -> list[Detections]:
-        """Persons with skeletons in each of the pictures, best first."""
         found: list[Detections] = []
         for i in range(0, len(images), self._batch):
             some = images[i : i + self._batch]
             fitted = [letterbox(image, self._side) for image in some]
-            data = np.stack([picture for picture, _ in fitted])
-            if len(some) < self._batch and self._batch != _BATCH:  # a network of a fixed batch
+            data = np.stack([array for array, _ in fitted])
+            if len(some) < self._batch and self._batch != _BATCH:  # a network with a fixed batch size
                 data = np.concatenate([data, np.repeat(data[-1:], self._batch - len(some), 0)])
             dets, keypoints = self._session.run(["dets", "keypoints"], {self._input: data})
             for k, (image, (_, scale)) in enumerate(zip(some, fitted, strict=True)):
                 found.append(self._persons(dets[k], keypoints[k], scale, image))
         return found
 
-    def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """The same under the detector's name."""
-        return self.estimate(images)
-
     def _persons(
         self, dets: NDArray[np.float32], keypoints: NDArray[np.float32], scale: float, image: Image
     ) -> Detections:
-        """Rows (K, 5) and (K, 17, 3) of the network → persons in pixels of the picture; a NaN is nobody."""
+        """Rows (K, 5) and (K, 17, 3) of the network → persons in pixels of the image; rows with NaN are dropped."""
         fine = np.isfinite(dets).all(1) & np.isfinite(keypoints).all((1, 2)) & (dets[:, 4] >= self._floor)
         dets, keypoints = dets[fine], keypoints[fine]
-        order = np.argsort(-dets[:, 4], kind="stable")
-        kept = suppress(dets[order, :4], self._overlap)
-        dets, keypoints = dets[order][kept], keypoints[order][kept].astype(np.float32)
+        selected = suppress(dets[:, 4], iou(dets[:, :4], dets[:, :4]) > self._overlap)
+        dets, keypoints = dets[selected], keypoints[selected].astype(np.float32)
         height, width = image.shape[:2]
         boxes = np.clip(dets[:, :4] / scale, 0, [width, height, width, height]).astype(np.float32)
         points = np.concatenate([keypoints[..., :2] / scale, np.clip(keypoints[..., 2:], 0, 1)], -1)
@@ -88,7 +80,7 @@ class RtmoEstimator:
 
 
 def letterbox(image: Image, side: tuple[int, int]) -> tuple[NDArray[np.float32], float]:
-    """An RGB picture as (3, H, W) BGR float32 in the top left corner of ``side`` (width, height), and its scale."""
+    """An image as (3, H, W) BGR float32 in the top left corner of ``side`` (width, height), and its scale."""
     import cv2
 
     scale = min(side[0] / image.shape[1], side[1] / image.shape[0])
@@ -98,29 +90,19 @@ def letterbox(image: Image, side: tuple[int, int]) -> tuple[NDArray[np.float32],
     return np.ascontiguousarray(canvas[..., ::-1].transpose(2, 0, 1), np.float32), scale
 
 
-def suppress(boxes: NDArray[np.float32], overlap: float) -> list[int]:
-    """Indices of the boxes (N, 4), best first, that no better one overlaps by more than ``overlap``."""
-    shared = iou(boxes, boxes)
-    kept: list[int] = []
-    for i in range(len(boxes)):
-        if all(shared[i, j] <= overlap for j in kept):
-            kept.append(i)
-    return kept
-
-
 def _session(path: Path, device: str) -> Any:
     try:
         import onnxruntime
     except ImportError:
         raise PosewatchError("rtmo needs ONNX Runtime: pip install 'posewatch[rtmo]'") from None
-    there = onnxruntime.get_available_providers()
+    available = onnxruntime.get_available_providers()
     if device == "auto":
-        device = "cuda" if "CUDAExecutionProvider" in there else "cpu"
+        device = "cuda" if "CUDAExecutionProvider" in available else "cpu"
     if device not in _PROVIDERS:
         raise PosewatchError(f"unknown device {device!r} for rtmo (known: auto, {', '.join(_PROVIDERS)})")
-    if _PROVIDERS[device][0] not in there:
+    if _PROVIDERS[device][0] not in available:
         raise PosewatchError(
-            f"ONNX Runtime here has no {_PROVIDERS[device][0]} (it has {', '.join(there)}; install onnxruntime-gpu)"
+            f"ONNX Runtime here has no {_PROVIDERS[device][0]} (it has {', '.join(available)}; install onnxruntime-gpu)"
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

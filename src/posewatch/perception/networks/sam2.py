@@ -1,9 +1,9 @@
 """SAM 2 (Ravi et al., arXiv 2408.00714) and EdgeTAM (arXiv 2501.07256) through transformers: boxes prompt masks, which
-a memory carries on from frame to frame.
+a memory propagates from frame to frame.
 
-Frames go through a streaming session one at a time. Boxes are shown when a person appears, every ``reprompt`` frames,
-and in a frame whose mask and box disagree. A session is begun anew for every shard of the video and gives its pictures
-back at once, so memory does not grow with the length of the video.
+Frames go through a streaming session one at a time. A person's box is the prompt when the person appears, every
+``reprompt`` frames, and when mask and box disagree. Every shard of the video has a new session, and a frame's image is
+dropped once its features are in the memory, so memory use does not grow with the length of the video.
 """
 
 from __future__ import annotations
@@ -20,85 +20,84 @@ from numpy.typing import NDArray
 from posewatch import weights
 from posewatch.errors import PosewatchError, WeightsError
 from posewatch.perception.networks.boxes import BoxSegmenter
-from posewatch.perception.networks.ultralytics import need_torchvision
-from posewatch.perception.ports import Image, Masks
+from posewatch.perception.networks.pytorch import device_of, need_torchvision
+from posewatch.perception.ports import Image, Mask, Masks, Segmenter
 from posewatch.perception.tracking.matching import iou
 from posewatch.records import Detections
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _AGREE = 0.5
-"""Overlap of the mask's box with the detector's below which the box is shown again."""
+"""IoU of the mask's box and the detector's below which the person is prompted again."""
 _LEAST_FILL = 0.05
-"""A mask that fills less of its box has failed: the box is shown instead, a person half seen is better than none."""
+"""A mask that fills less of its box has failed, and the box takes its place."""
 _ROOM = 0.2
-"""Share of its sides by which a mask may leave its box."""
+"""Share of its sides by which a mask may extend beyond its box."""
 
 
-class Sam2Segmenter:
-    """Masks by SAM 2 or EdgeTAM. ``which`` is a name of the weights' list, or a folder as transformers saves it."""
+class Sam2Segmenter(Segmenter):
+    """Masks by SAM 2 or EdgeTAM. ``which`` is a published name or a folder saved by transformers."""
 
     name = "sam2"
 
-    def __init__(self, which: str = "sam2.1-tiny", reprompt: int = 15, device: str = "auto") -> None:
+    def __init__(self, which: str, device: str = "auto", reprompt: int = 15) -> None:
         self.weights = weights.records([which])
         path = weights.path(which)
         self._net, self._session_class = _load(path if path.is_dir() else path.parent)
         import torch
 
         self._torch = torch
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._device = torch.device(device)
+        self._device = torch.device(device_of(device))
         self._dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
         self._net = self._net.to(self._device, self._dtype).eval()
         self._side = int(np.ravel(self._net.config.image_size)[0])
         self._reprompt = reprompt
         self._session: Any = None
         self._frame = -1
-        self._last: dict[int, NDArray[np.bool_]] = {}
-        self._shown: dict[int, int] = {}
+        self._masks: dict[int, Mask] = {}
+        """Track id → mask in the last frame."""
+        self._prompted: dict[int, int] = {}
+        """Track id → frame of the last prompt."""
         self.prompts = 0
-        """Boxes shown so far."""
+        """Number of prompts so far."""
 
     def begin(self) -> None:
-        """Forget everybody; the next picture begins a new session."""
-        self._session, self._frame, self._last, self._shown = None, -1, {}, {}
+        """Forget all persons; the next image begins a new session."""
+        self._session, self._frame, self._masks, self._prompted = None, -1, {}, {}
 
     def segment(self, image: Image, detections: Detections) -> Masks:
-        """Masks (P, H, W); without ``detections.ids`` every picture stands alone."""
+        """Masks (P, H, W); without ``detections.ids`` each image is segmented by itself."""
         if detections.ids is None:
             self.begin()
         ids = list(range(len(detections))) if detections.ids is None else [int(i) for i in detections.ids]
         self._frame += 1
-        self._last = {}
-        new = [k for k, i in enumerate(ids) if self._frame - self._shown.get(i, -(10**9)) >= self._reprompt]
+        self._masks = {}
+        new = [k for k, i in enumerate(ids) if self._frame - self._prompted.get(i, -(10**9)) >= self._reprompt]
         if new:
-            self._show(image.shape[:2], [ids[k] for k in new], detections.boxes[new])
+            self._prompt(image.shape[:2], [ids[k] for k in new], detections.boxes[new])
         if self._session is None or self._session.get_obj_num() == 0:
             return np.zeros((len(detections), *image.shape[:2]), bool)
         self._run(image)
         if wrong := [k for k, i in enumerate(ids) if k not in new and not self._agrees(i, detections.boxes[k])]:
-            self._show(image.shape[:2], [ids[k] for k in wrong], detections.boxes[wrong])
+            self._prompt(image.shape[:2], [ids[k] for k in wrong], detections.boxes[wrong])
             self._run(image, again=True)
         self._session.processed_frames[self._frame] = self._torch.zeros(0)  # its features are in the memory now
         fallback = BoxSegmenter().segment(image, detections)
         grown = BoxSegmenter().segment(image, Detections(_grow(detections.boxes), detections.scores))
-        masks = np.stack([self._last[i] for i in ids]) & grown if ids else fallback
+        masks = np.stack([self._masks[i] for i in ids]) & grown if ids else fallback
         for k in range(len(ids)):
             if (masks[k] & fallback[k]).sum() < _LEAST_FILL * fallback[k].sum():
                 masks[k] = fallback[k]
         return masks
 
-    def recall(self, persons: Sequence[int]) -> dict[int, NDArray[np.bool_]]:
-        """Masks (H, W) by memory alone of persons who were not detected in the last frame."""
-        return {i: self._last[i] for i in persons if i in self._last}
+    def recall(self, track_ids: Sequence[int]) -> dict[int, Mask]:
+        return {i: self._masks[i] for i in track_ids if i in self._masks}
 
-    def _agrees(self, person: int, box: NDArray[np.float32]) -> bool:
-        seen = _box_of(self._last[person])
-        return seen is not None and float(iou(seen[None], box[None])[0, 0]) >= _AGREE
+    def _agrees(self, track_id: int, box: NDArray[np.float32]) -> bool:
+        around = _box_of(self._masks[track_id])
+        return around is not None and float(iou(around[None], box[None])[0, 0]) >= _AGREE
 
-    def _show(self, shape: tuple[int, ...], ids: list[int], boxes: NDArray[np.float32]) -> None:
-        """Prompt with boxes in pixels of a picture of that (H, W)."""
+    def _prompt(self, shape: tuple[int, ...], ids: list[int], boxes: NDArray[np.float32]) -> None:
+        """Prompt with boxes in pixels of an image of that (H, W)."""
         torch = self._torch
         if self._session is None:
             self._session = self._session_class(
@@ -107,13 +106,13 @@ class Sam2Segmenter:
             )  # fmt: skip
             self._session.processed_frames = {}
         scale = np.array([self._side / shape[1], self._side / shape[0]], np.float32)
-        for person, box in zip(ids, boxes, strict=True):
-            index = self._session.obj_id_to_idx(person)
+        for track_id, box in zip(ids, boxes, strict=True):
+            index = self._session.obj_id_to_idx(track_id)
             corners = torch.from_numpy(box.reshape(1, 1, 2, 2) * scale).to(self._device)
             labels = torch.tensor([[[2, 3]]], dtype=torch.int32, device=self._device)  # top left, bottom right
             self._session.add_point_inputs(index, self._frame, {"point_coords": corners, "point_labels": labels})
             self._session.remove_mask_inputs(index, self._frame)
-            self._shown[person] = self._frame
+            self._prompted[track_id] = self._frame
         self._session.obj_with_new_inputs = list(ids)
         self.prompts += len(ids)
 
@@ -126,12 +125,12 @@ class Sam2Segmenter:
                 pixels = self._pixels(image)
                 out = self._net(inference_session=self._session, frame=pixels, frame_idx=self._frame)
             logits = torch.nn.functional.interpolate(out.pred_masks.float(), image.shape[:2], mode="bilinear")
-            there = out.object_score_logits.float().reshape(-1) > 0
-            masks = ((logits[:, 0] > 0) & there[:, None, None]).cpu().numpy()
-        self._last = {int(i): m for i, m in zip(out.object_ids, masks, strict=True)}
+            visible = out.object_score_logits.float().reshape(-1) > 0
+            masks = ((logits[:, 0] > 0) & visible[:, None, None]).cpu().numpy()
+        self._masks = {int(i): m for i, m in zip(out.object_ids, masks, strict=True)}
 
     def _pixels(self, image: Image) -> Any:
-        """The picture as the network sees it: (1, 3, side, side), normalised as on ImageNet."""
+        """The image as the network's input (1, 3, side, side), normalised as on ImageNet."""
         torch = self._torch
         data = torch.from_numpy(np.ascontiguousarray(image)).to(self._device).permute(2, 0, 1)[None].float()
         data = torch.nn.functional.interpolate(data, (self._side,) * 2, mode="bilinear", antialias=True).round()
@@ -172,7 +171,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
         raise WeightsError(f"{folder} is not a SAM 2 video network ({reason}; fetch it again)") from None
 
 
-def _box_of(mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+def _box_of(mask: Mask) -> NDArray[np.float32] | None:
     """The box (4,) around a mask (H, W), None for an empty one."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
@@ -181,5 +180,6 @@ def _box_of(mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
 
 
 def _grow(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Boxes (P, 4) with ``_ROOM`` added on each side."""
     room = _ROOM * (boxes[:, 2:] - boxes[:, :2])
     return np.concatenate([boxes[:, :2] - room, boxes[:, 2:] + room], 1).astype(np.float32)

@@ -1,104 +1,96 @@
-"""YOLO11 through Ultralytics: persons' boxes, and with the -seg networks their masks from the same pass."""
+"""YOLO11 through Ultralytics, offline: persons' boxes, their masks (-seg networks) or their skeletons (-pose networks).
+
+ByteTrack goes on with weak detections, so the networks report scores from 0.1 on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posewatch import weights
-from posewatch.errors import WeightsError
-from posewatch.perception.networks import ultralytics as ultra
+from posewatch.errors import PosewatchError, WeightsError
 from posewatch.perception.networks.boxes import BoxSegmenter
-from posewatch.perception.ports import Image, Masks
+from posewatch.perception.networks.pytorch import device_of, need_torchvision, numpy
+from posewatch.perception.ports import Image, Masks, Segmenter
 from posewatch.perception.tracking.matching import iou
 from posewatch.records import Detections
 
-DETECTOR, SEGMENTER = "yolo11n", "yolo11n-seg"
-"""Default weights."""
 _BATCH = 16
 _SAME = 0.5
-"""Overlap from which a mask belongs to a box that another network found."""
+"""IoU from which a mask belongs to a box that another network found."""
 
 
-class YoloDetector:
-    """Persons of any YOLO detector. ``side`` is what the network sees in pixels, ``floor`` the lowest score reported;
-    low ones are kept, since ByteTrack goes on with them."""
+class _Yolo:
+    """A YOLO network of one task. ``side`` is the size of its input in pixels, ``floor`` the lowest score reported."""
+
+    task = ""
+
+    def __init__(self, which: str, device: str = "auto", side: int = 640, floor: float = 0.1) -> None:
+        self.weights = weights.records([which])
+        device = device_of(device)
+        self._net = open_network(which, self.task)
+        self._options: dict[str, Any] = {"imgsz": side, "conf": floor, "iou": 0.7, "max_det": 100, "device": device}
+        if device != "cpu":
+            self._options["quantize"] = 16  # half precision
+        # an exported network has a fixed batch size
+        self._batch = _BATCH if str(self._net.ckpt_path or self._net.model_name).endswith((".pt", ".yaml")) else 1
+
+    def _results(self, images: Sequence[Image]) -> Iterator[Any]:
+        """Ultralytics' result for each image."""
+        for i in range(0, len(images), self._batch):
+            bgr = [np.ascontiguousarray(image[..., ::-1]) for image in images[i : i + self._batch]]
+            yield from self._net.predict(bgr, verbose=False, save=False, stream=False, **self._options)
+
+
+class YoloDetector(_Yolo):
+    """Persons by any YOLO detector."""
 
     name = "yolo11"
+    task = "detect"
 
-    def __init__(self, which: str = DETECTOR, side: int = 640, floor: float = 0.1, device: str = "auto") -> None:
-        which = which or DETECTOR
-        self.weights = weights.records([which])
-        self._device = ultra.device_of(device)
-        self._net = ultra.open_network(which, "detect")
-        self._classes = ultra.person_classes(self._net.names)
-        self._options = {
-            "imgsz": side, "conf": floor, "iou": 0.7, "classes": self._classes, "max_det": 100, "agnostic_nms": True,
-            **ultra.placed(self._device),
-        }  # fmt: skip
+    def __init__(self, which: str, device: str = "auto", side: int = 640, floor: float = 0.1) -> None:
+        super().__init__(which, device, side, floor)
+        self._options |= {"classes": person_classes(self._net.names), "agnostic_nms": True}
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        found: list[Detections] = []
-        for i in range(0, len(images), _BATCH):
-            found += [from_ultralytics(r) for r in ultra.predict(self._net, images[i : i + _BATCH], **self._options)]
-        return found
+        return [from_ultralytics(result) for result in self._results(images)]
 
 
-def from_ultralytics(result: Any) -> Detections:
-    """The persons of one of Ultralytics' results, with keypoints where it has some."""
-    boxes = ultra.numpy(result.boxes.xyxy).reshape(-1, 4)
-    scores = np.clip(ultra.numpy(result.boxes.conf).reshape(-1), 0, 1)
-    points = getattr(result, "keypoints", None)
-    if points is None or points.data is None:
-        return Detections(boxes, scores)
-    data = ultra.numpy(points.data)
-    if len(boxes) == 0:
-        return Detections.none(data.shape[1] if data.ndim == 3 and data.shape[1] else 17)
-    if data.shape[2] == 2:  # a network without visibility
-        data = np.concatenate([data, np.repeat(scores[:, None, None], data.shape[1], 1)], -1)
-    return Detections(boxes, scores, np.ascontiguousarray(data, np.float32))
-
-
-class YoloSegmenter:
-    """Masks of a YOLO -seg network. When it is the detector as well, each picture passes the network once."""
+class YoloSegmenter(YoloDetector, Segmenter):
+    """Masks by a YOLO -seg network. When it is the detector as well, each image passes the network once."""
 
     name = "yolo-seg"
+    task = "segment"
 
-    def __init__(self, which: str = SEGMENTER, side: int = 640, floor: float = 0.1, device: str = "auto") -> None:
-        which = which or SEGMENTER
-        self.weights = weights.records([which])
-        self._device = ultra.device_of(device)
-        self._net = ultra.open_network(which, "segment")
-        self._options = {
-            "imgsz": side, "conf": floor, "iou": 0.7, "classes": ultra.person_classes(self._net.names),
-            "max_det": 100, "agnostic_nms": True, "retina_masks": True, **ultra.placed(self._device),
-        }  # fmt: skip
-        self._seen: dict[int, tuple[Image, Detections, NDArray[np.uint8]]] = {}
+    def __init__(self, which: str, device: str = "auto", side: int = 640, floor: float = 0.1) -> None:
+        super().__init__(which, device, side, floor)
+        self._options["retina_masks"] = True
+        self._found: dict[int, tuple[Image, Detections, NDArray[np.uint8]]] = {}
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Persons of the pictures, whose masks are kept until ``segment`` asks for them."""
+        """Persons in each image; their masks are cached until ``segment`` is called with the same image."""
         found: list[Detections] = []
-        for i in range(0, len(images), _BATCH):
-            some = images[i : i + _BATCH]
-            for image, result in zip(some, ultra.predict(self._net, some, **self._options), strict=True):
-                persons = from_ultralytics(result)
-                height, width = image.shape[:2]
-                masks = np.zeros((len(persons), height, width), bool)
-                if result.masks is not None and len(persons):
-                    masks = ultra.numpy(result.masks.data) > 0.5
-                # the picture is kept too: while it lives, its id stands for no other
-                self._seen[id(image)] = (image, persons, np.packbits(masks, axis=-1))
-                found.append(persons)
+        for image, result in zip(images, self._results(images), strict=True):
+            persons = from_ultralytics(result)
+            masks = np.zeros((len(persons), *image.shape[:2]), bool)
+            if result.masks is not None and len(persons):
+                masks = numpy(result.masks.data) > 0.5
+            # holding the image as well keeps its id from being given to another one
+            self._found[id(image)] = (image, persons, np.packbits(masks, axis=-1))
+            found.append(persons)
         return found
 
     def segment(self, image: Image, detections: Detections) -> Masks:
-        """Masks (P, H, W); a person whom this network does not see gets the box."""
-        if id(image) not in self._seen:
+        """Masks (P, H, W); a person whom this network does not find gets the box."""
+        if id(image) not in self._found:
             self.detect([image])
-        _, persons, packed = self._seen.pop(id(image))
+        _, persons, packed = self._found.pop(id(image))
         masks = BoxSegmenter().segment(image, detections)
         if len(detections) and len(persons):
             own = np.unpackbits(packed, axis=-1, count=image.shape[1]).view(bool)
@@ -109,28 +101,64 @@ class YoloSegmenter:
         return masks
 
 
-DEFAULT = "yolo11n-pose"
-
-
-class YoloPoseEstimator:
-    """``side`` is what the network sees in pixels, ``floor`` the lowest score that is reported."""
+class YoloPoseEstimator(_Yolo):
+    """COCO-17 skeletons by a YOLO -pose network, best first."""
 
     name = "yolo-pose"
     layout = "coco17"
+    task = "pose"
 
-    def __init__(self, which: str = "", side: int = 640, floor: float = 0.1, device: str = "auto") -> None:
-        which = which or DEFAULT
-        self.weights = weights.records([which])
-        self._net = ultra.open_network(which, "pose")
-        shape = tuple(getattr(self._net.model, "kpt_shape", (17, 3)))
-        if shape[0] != 17:
-            raise WeightsError(f"{which} gives {shape[0]} joints, not the 17 of COCO (choose other weights)")
-        placed = ultra.placed(ultra.device_of(device))
-        self._options = {"imgsz": side, "conf": floor, "iou": 0.7, "max_det": 100, **placed}
+    def __init__(self, which: str, device: str = "auto", side: int = 640, floor: float = 0.1) -> None:
+        super().__init__(which, device, side, floor)
+        joints, *_ = getattr(self._net.model, "kpt_shape", (17, 3))
+        if joints != 17:
+            raise WeightsError(f"{which} gives {joints} joints, not the 17 of COCO (choose other weights)")
 
     def estimate(self, images: Sequence[Image]) -> list[Detections]:
-        """Persons with skeletons in each of the pictures, best first."""
-        found: list[Detections] = []
-        for i in range(0, len(images), _BATCH):
-            found += [from_ultralytics(r) for r in ultra.predict(self._net, images[i : i + _BATCH], **self._options)]
-        return found
+        return [from_ultralytics(result) for result in self._results(images)]
+
+
+def from_ultralytics(result: Any) -> Detections:
+    """The persons of one of Ultralytics' results, with keypoints where it has some."""
+    boxes = numpy(result.boxes.xyxy).reshape(-1, 4)
+    scores = np.clip(numpy(result.boxes.conf).reshape(-1), 0, 1)
+    points = getattr(result, "keypoints", None)
+    if points is None or points.data is None:
+        return Detections(boxes, scores)
+    data = numpy(points.data)
+    if len(boxes) == 0:
+        return Detections.none(data.shape[1] if data.ndim == 3 and data.shape[1] else 17)
+    if data.shape[2] == 2:  # a network without visibility
+        data = np.concatenate([data, np.repeat(scores[:, None, None], data.shape[1], 1)], -1)
+    return Detections(boxes, scores, np.ascontiguousarray(data, np.float32))
+
+
+def open_network(name: str, task: str) -> Any:
+    """An ``ultralytics.YOLO`` of those weights: a name, or a .pt, .onnx or .yaml file (.yaml has random weights)."""
+    need_torchvision()
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(weights.cache() / "ultralytics"))
+    Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+    try:
+        from ultralytics import YOLO  # type: ignore[attr-defined]
+    except ImportError:
+        raise PosewatchError("this network needs Ultralytics: pip install 'posewatch[yolo]'") from None
+    path = weights.path(name)
+    try:
+        network = YOLO(str(path), task=task, verbose=False)
+    except PosewatchError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(f"{path} is not a YOLO network ({reason}; give a .pt or .onnx of task {task})") from None
+    if network.task != task:
+        raise WeightsError(f"{path} is a YOLO network for {network.task}, not for {task} (choose other weights)")
+    return network
+
+
+def person_classes(names: dict[int, str]) -> list[int]:
+    """The class numbers named like a person; all of them when no name is, as in a network trained on people only."""
+    people = [i for i, n in names.items() if n.lower() in ("person", "people", "pedestrian", "human")]
+    return people or sorted(names)

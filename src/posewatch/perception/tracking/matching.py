@@ -66,17 +66,22 @@ def pair(similarity: Floats, least: float) -> list[tuple[int, int]]:
 def distinct(boxes: Floats, scores: Floats, keypoints: Floats | None) -> list[int]:
     """Indices of the detections that are different persons, best score first.
 
-    A detection goes when its joints lie on those of a better one, or its box nearly is the same; overlapping boxes
-    alone are no reason, since people do stand in front of each other.
+    A detection is a duplicate when its joints lie on those of a better one, or its box is nearly the same. Boxes that
+    merely overlap are not: people do stand in front of each other.
     """
-    order = [int(i) for i in np.argsort(-scores, kind="stable")]
-    areas = area(boxes)
-    overlap = iou(boxes, boxes)
-    alike = np.zeros_like(overlap)
+    clash = iou(boxes, boxes) > 0.8
     if keypoints is not None:
-        alike = oks(keypoints, keypoints, np.maximum(areas[:, None], areas[None]))
-    kept: list[int] = []
+        areas = area(boxes)
+        clash |= oks(keypoints, keypoints, np.maximum(areas[:, None], areas[None])) > 0.5
+    return suppress(scores, clash)
+
+
+def suppress(scores: Floats, clash: NDArray[np.bool_]) -> list[int]:
+    """Non-maximum suppression: indices, best score first, that ``clash`` (N, N; symmetric) with no better one left."""
+    order = np.argsort(-scores, kind="stable")
+    alive = np.ones(len(scores), bool)
     for i in order:
-        if not any(overlap[i, j] > 0.8 or alike[i, j] > 0.5 for j in kept):
-            kept.append(i)
-    return kept
+        if alive[i]:
+            alive &= ~clash[i]
+            alive[i] = True
+    return [int(i) for i in order if alive[i]]
