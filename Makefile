@@ -75,7 +75,7 @@ bench-watch: $(STAMP) ## alarms on people whom the model has not seen, minutes; 
 	@$(BIN)/python -m posewatch.bench.watch --videos "$(or $(DATA),../shared/data/video/gmdcsa24)" --out build/bench-watch $(ARGS)
 
 .PHONY: simulate-scale
-simulate-scale: $(STAMP) ## 1,000 cameras, 10 million clips, 200 labelers: what breaks first, some minutes; ARGS="--clips 10000,100000"
+simulate-scale: $(STAMP) ## the label store, object store and fan-out at growing sizes (docs/scale.md), some minutes; ARGS="--clips 10000,100000"
 	@$(BIN)/posewatch bench scale --out build/scale $(ARGS)
 
 KUBE := build/tools/kube

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posewatch import __version__
-from posewatch.bench.scale.run import options as scale_options
 from posewatch.cli import deploy as kube_verbs
 from posewatch.cli import events as event_verbs
 from posewatch.cli import export as onnx_verbs
 from posewatch.cli import labels as label_verbs
 from posewatch.cli import train as verbs_of
+from posewatch.cli.bench_scale import options as scale_options
 from posewatch.cli.bench_serving import options as bench_options
 from posewatch.cli.bench_serving import soak_options
 from posewatch.cli.tune import options as tune_options
@@ -214,9 +214,9 @@ def _soak(args: argparse.Namespace) -> str:
 
 
 def _scale(args: argparse.Namespace) -> str:
-    from posewatch.bench.scale.run import bench_scale
+    from posewatch.cli.bench_scale import scale
 
-    return bench_scale(args)
+    return scale(args)
 
 
 def _bench(args: argparse.Namespace) -> str:

@@ -1,1 +1,1 @@
-"""Scale on paper, with a small simulation behind it: counts at a size nobody has here, measured with the real code."""
+"""What can be measured about scale on one machine: the label store, the object store, the fan-out of a run."""

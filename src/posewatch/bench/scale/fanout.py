@@ -1,8 +1,8 @@
-"""How large a run of ``prepare`` becomes: shards, pods, and the record that the workflow engine keeps of them.
+"""The size of a run of ``prepare``: shards, pods, and the record that the workflow engine stores of them.
 
-No Kubeflow server is needed: the pipeline is compiled, and a record is built of the fields that Argo keeps of a node,
-filled with what the compiled pipeline says. Argo packs the nodes (gzip, base64) when a workflow exceeds 1 MiB, and
-gives up when that does not fit either (argo-workflows, workflow/packer); etcd's own limit on a request is 1.5 MiB.
+No Kubeflow server is needed: the pipeline is compiled, and a record is built with the fields that Argo stores per node
+and values from the compiled pipeline. Argo packs the nodes (gzip, base64) when a workflow exceeds 1 MiB, and fails the
+run when that does not fit either (argo-workflows, workflow/packer); etcd's own limit on a request is 1.5 MiB.
 """
 
 from __future__ import annotations
@@ -25,15 +25,19 @@ from posewatch.config import load
 from posewatch.errors import InputError
 from posewatch.stages.shards import MOST
 
-LIMIT = 1024 * 1024
-ARGUMENT = 128 * 1024
-"""Bytes of one argument of a process on Linux: the list of all shards goes into one."""
+RECORD_LIMIT = 1024 * 1024
+"""Bytes of a workflow's record."""
+ARGUMENT_LIMIT = 128 * 1024
+"""Bytes of one process argument on Linux: the list of all shards is passed in one."""
 
 
 @dataclass(frozen=True)
 class Fanout:
-    """One run of ``shards`` shards: ``pods`` and ``nodes`` in its record, whose size is ``plain`` and ``packed``
-    bytes; ``argument`` bytes are the list of shards that the last steps get."""
+    """One run of ``shards`` shards: its ``pods`` and the ``nodes`` of its record.
+
+    ``plain`` and ``packed`` are the record's size in bytes; ``argument`` is that of the list of shards, which is passed
+    to the last steps.
+    """
 
     shards: int
     pods: int
@@ -44,31 +48,31 @@ class Fanout:
 
 
 def compiled(folder: Path) -> dict[str, Any] | None:
-    """The specification of ``prepare``, compiled as a user does; None outside a checkout, where no pipelines are.
+    """``prepare`` compiled as a user compiles it: its ``spec`` and size in ``bytes``; None outside a checkout.
 
     Raises InputError when it cannot be compiled.
     """
     if not Path("pipelines/__main__.py").is_file():
         return None
-    names = {"POSEWATCH_IMAGES": "registry.example/posewatch", "POSEWATCH_TAG": "0123456789ab", "POSEWATCH_IMAGE": ""}
+    images = {"POSEWATCH_IMAGES": "registry.example/posewatch", "POSEWATCH_TAG": "0123456789ab", "POSEWATCH_IMAGE": ""}
     command = [sys.executable, "-m", "pipelines", "compile", "--out", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **names})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **images})
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise InputError(f"the pipelines cannot be compiled: {said}")
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(f"the pipelines cannot be compiled: {reason}")
     path = folder / "prepare.yaml"
     return {"bytes": path.stat().st_size, "spec": next(iter(yaml.safe_load_all(path.read_text(encoding="utf-8"))))}
 
 
 def steps(spec: dict[str, Any]) -> tuple[int, int]:
-    """Steps of the pipeline outside the loop over shards, and inside."""
+    """Number of steps outside the loop over shards, and inside."""
     inside = outside = 0
     components = spec["components"]
-    names = {task["componentRef"]["name"] for task in _tasks(spec) if "parameterIterator" in task}
+    loops = {task["componentRef"]["name"] for task in _tasks(spec) if "parameterIterator" in task}
     for name, component in {**components, "": spec["root"]}.items():
         leaves = [t for t in component.get("dag", {}).get("tasks", {}).values()
                   if "executorLabel" in components[t["componentRef"]["name"]]]  # fmt: skip
-        if name in names:
+        if name in loops:
             inside += len(leaves)
         else:
             outside += len(leaves)
@@ -80,23 +84,23 @@ def _tasks(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def record(shards: int, outside: int, inside: int) -> Fanout:
-    """Size a run. Each step is a driver pod, a group and the pod itself; each shard a group with its driver."""
+    """The size of a run. Each step has a driver pod, a group and its own pod; each shard has a group and its driver."""
     config = load().to_json()
     nodes: dict[str, Any] = {}
 
-    def add(kind: str, what: str, told: dict[str, str]) -> None:
-        name = hashlib.sha1(f"{shards}/{len(nodes)}".encode()).hexdigest()
-        where = f"posewatch-prepare-x7k2p-{int(name[:8], 16)}"
-        nodes[where] = {
-            "id": where, "name": f"posewatch-prepare-x7k2p.{what}.{name[:10]}", "displayName": what, "type": kind,
-            "templateName": f"system-{what}", "templateScope": "local/posewatch-prepare-x7k2p", "phase": "Succeeded",
-            "boundaryID": f"posewatch-prepare-x7k2p-{int(name[8:16], 16)}", "progress": "1/1",
+    def add(kind: str, name: str, inputs: dict[str, str]) -> None:
+        key = hashlib.sha1(f"{shards}/{len(nodes)}".encode()).hexdigest()
+        node = f"posewatch-prepare-x7k2p-{int(key[:8], 16)}"
+        nodes[node] = {
+            "id": node, "name": f"posewatch-prepare-x7k2p.{name}.{key[:10]}", "displayName": name, "type": kind,
+            "templateName": f"system-{name}", "templateScope": "local/posewatch-prepare-x7k2p", "phase": "Succeeded",
+            "boundaryID": f"posewatch-prepare-x7k2p-{int(key[8:16], 16)}", "progress": "1/1",
             "startedAt": f"2026-01-01T0{len(nodes) % 10}:{len(nodes) % 60:02}:00Z", "hostNodeName": "gpu-node-1",
             "finishedAt": f"2026-01-01T0{len(nodes) % 10}:{(len(nodes) + 7) % 60:02}:00Z",
-            "resourcesDuration": {"cpu": int(name[:4], 16), "memory": int(name[4:8], 16)},
-            "inputs": {"parameters": [{"name": k, "value": v} for k, v in told.items()]},
-            "outputs": {"parameters": [{"name": "execution-id", "value": str(int(name[:6], 16))}], "exitCode": "0"},
-            "children": [f"posewatch-prepare-x7k2p-{int(name[16:24], 16)}"],
+            "resourcesDuration": {"cpu": int(key[:4], 16), "memory": int(key[4:8], 16)},
+            "inputs": {"parameters": [{"name": k, "value": v} for k, v in inputs.items()]},
+            "outputs": {"parameters": [{"name": "execution-id", "value": str(int(key[:6], 16))}], "exitCode": "0"},
+            "children": [f"posewatch-prepare-x7k2p-{int(key[16:24], 16)}"],
         }  # fmt: skip
 
     def step(part: str) -> None:
@@ -122,20 +126,23 @@ def record(shards: int, outside: int, inside: int) -> Fanout:
 
 
 def measure() -> dict[str, Any]:
-    """The compiled pipeline and runs of several sizes; ``fits`` is the largest number of shards whose record fits."""
+    """The compiled pipeline and runs of several sizes.
+
+    ``fits`` and ``argument_fits`` are the largest numbers of shards within the limits, ``most`` is what a run may have.
+    """
     with tempfile.TemporaryDirectory(prefix="posewatch-scale-") as temp:
-        made = compiled(Path(temp))
-    outside, inside = steps(made["spec"]) if made is not None else (6, 3)
+        pipeline = compiled(Path(temp))
+    outside, inside = steps(pipeline["spec"]) if pipeline is not None else (6, 3)
     runs = [record(n, outside, inside) for n in (50, MOST, 5 * MOST)]
     slope = (runs[-1].packed - runs[0].packed) / (runs[-1].shards - runs[0].shards)
-    fits = round(runs[0].shards + (LIMIT - runs[0].packed) / slope)
+    fits = round(runs[0].shards + (RECORD_LIMIT - runs[0].packed) / slope)
     return {
-        "compiled_bytes": made["bytes"] if made is not None else None,
+        "compiled_bytes": pipeline["bytes"] if pipeline is not None else None,
         "steps_outside": outside,
         "steps_per_shard": inside,
         "runs": [run.__dict__ for run in runs],
         "packed_bytes_per_shard": round(slope, 1),
         "fits": fits,
-        "argument_fits": int(ARGUMENT / (runs[1].argument / MOST)),
+        "argument_fits": int(ARGUMENT_LIMIT / (runs[1].argument / MOST)),
         "most": MOST,
     }

@@ -1,5 +1,7 @@
-"""Clips and labels by the million, put into a label store by statements: registering them one by one measures nothing
-but patience. What is filled in passes every check of the store when it is read."""
+"""Fills a label store with millions of clips and labels by bulk statements.
+
+Registering them one by one would take hours. The rows pass every check of the store when they are read.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ PER_VIDEO = 20
 
 
 def fill(store: LabelStore, first: int, count: int) -> None:
-    """Add the clips ``first`` to ``count``, twenty of three seconds a video, ranked by a model."""
+    """Add the clips numbered ``first`` to ``count - 1``: twenty clips of three seconds per video, ranked by a model."""
     if store.engine.dialect.name == "postgresql":
         _fill_postgresql(store, first, count)
     else:
@@ -25,7 +27,7 @@ def fill(store: LabelStore, first: int, count: int) -> None:
 
 
 def _fill_postgresql(store: LabelStore, first: int, count: int) -> None:
-    # hexadecimal digits of hashes: ids as the stages make them, which the store checks when it reads them
+    # ids from hashes, as the stages derive them: the store checks them when it reads
     clips = f"""
         INSERT INTO clips SELECT c, v, json_build_array('camera ' || mod(n, 1000) || '/' || n || '.mp4'),
             'clips/' || v || '/0123456789ab/' || c || '.mp4', 's3://posewatch', st, 3, 10, 30, 640, 360, 1.2,
@@ -71,13 +73,13 @@ def _fill_rows(store: LabelStore, first: int, count: int) -> None:
 
 
 def label_share(store: LabelStore, share: float) -> int:
-    """Let the first ``share`` of the queue be labelled by 200 people; returns how many clips are labelled then."""
+    """Label clips from the top of the queue, by 200 people, until ``share`` of all is labelled; returns how many."""
 
     def work(connection: sa.Connection) -> int:
         total = int(connection.execute(sa.select(sa.func.count()).select_from(tables.clips)).scalar() or 0)
         waiting, events, status = tables.waiting, tables.events, tables.status
-        have = int(connection.execute(sa.select(sa.func.count()).select_from(status)).scalar() or 0)
-        todo = max(0, round(total * share) - have)
+        before = int(connection.execute(sa.select(sa.func.count()).select_from(status)).scalar() or 0)
+        todo = max(0, round(total * share) - before)
         ids = connection.execute(
             sa.select(waiting.c.clip_id).where(waiting.c.state == 0).order_by(*ORDER).limit(todo)
         ).scalars().all()  # fmt: skip
@@ -86,22 +88,22 @@ def label_share(store: LabelStore, share: float) -> int:
             rows = [
                 {
                     "clip_id": clip, "new": "normal", "who": f"p{i % 200:03}", "source": "human", "act": "key",
-                    "when": "2026-01-01T08:00:00.000+00:00", "batch": f"{start + i:032x}{have:032x}",
+                    "when": "2026-01-01T08:00:00.000+00:00", "batch": f"{start + i:032x}{before:032x}",
                 }
                 for i, clip in enumerate(part)
             ]  # fmt: skip
             connection.execute(events.insert(), rows)
-        known = sa.exists().where(status.c.clip_id == events.c.clip_id)
-        of = [events.c.clip_id, events.c.id, events.c.new, events.c.source]
+        has_status = sa.exists().where(status.c.clip_id == events.c.clip_id)
+        event = [events.c.clip_id, events.c.id, events.c.new, events.c.source]
         flags = [sa.literal(1), sa.false(), sa.false()]
         connection.execute(
-            status.insert().from_select([c.name for c in status.c], sa.select(*of, *flags).where(~known))
+            status.insert().from_select([c.name for c in status.c], sa.select(*event, *flags).where(~has_status))
         )
         votes = tables.votes
-        said = sa.exists().where(votes.c.clip_id == events.c.clip_id)
-        rows_of = sa.select(events.c.clip_id, events.c.who, events.c.new, events.c.source, events.c.id).where(~said)
-        connection.execute(votes.insert().from_select([c.name for c in votes.c], rows_of))
-        return have + len(ids)
+        has_vote = sa.exists().where(votes.c.clip_id == events.c.clip_id)
+        ballots = sa.select(events.c.clip_id, events.c.who, events.c.new, events.c.source, events.c.id).where(~has_vote)
+        connection.execute(votes.insert().from_select([c.name for c in votes.c], ballots))
+        return before + len(ids)
 
     done = store.database.write(work)
     _settle(store)
@@ -109,7 +111,7 @@ def label_share(store: LabelStore, share: float) -> int:
 
 
 def _settle(store: LabelStore) -> None:
-    if store.engine.dialect.name == "postgresql":  # or its indexes would keep the room of the rows from before
+    if store.engine.dialect.name == "postgresql":  # else its indexes keep the space of deleted rows
         store.database.write(lambda connection: connection.exec_driver_sql("TRUNCATE waiting") and None)
     store.database.write(projection.refill)
     with store.engine.connect() as connection:

@@ -1,7 +1,4 @@
-"""The label store at growing sizes: a real database, the real queue and session, and two hundred people at once.
-
-What is timed is what labelers and pipelines call; `filling` puts the clips in.
-"""
+"""Times the label store: what labelers and pipelines call, on a real database, alone and with many people at once."""
 
 from __future__ import annotations
 
@@ -10,13 +7,15 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from posewatch.labels.store import LabelStore  # first, because it says which extra is missing
 
 # isort: split
+import numpy as np
 import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
@@ -26,13 +25,13 @@ from posewatch.labels.session import LabelingSession
 from posewatch.labels.team import roles
 
 TABLES = ("clips", "events", "status", "votes", "predictions", "waiting", "claims")
-WAYS = 8
-"""How often each call is timed; its median counts."""
+REPEATS = 8
+"""Each call is timed this often; the median counts."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows, and bytes of the table and of its indexes; bytes are None where the database does not tell."""
+    """Rows of a table, its bytes and those of its indexes; bytes are None where the database does not report them."""
 
     rows: int
     table: int | None
@@ -41,10 +40,11 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Loop:
-    """What people did in a closed loop: each takes a page, labels it clip by clip, and pauses ``think_s`` in between.
+    """Result of a closed loop: each person takes a page and labels it clip by clip, thinking ``think_s`` before each.
 
-    ``lost`` is the number of acknowledged labels that are not in the store afterwards, ``twice`` that of clips given
-    to two people, ``errors`` that of acts refused. Times in seconds, by the clock.
+    ``acts`` counts labels and ``claims`` pages within ``seconds``; their latencies are in seconds of wall-clock time.
+    ``lost`` counts acknowledged labels that are not in the store afterwards, ``twice`` clips given to two people,
+    ``errors`` refused acts.
     """
 
     people: int
@@ -60,30 +60,26 @@ class Loop:
     twice: int
     errors: int
 
-    @property
-    def acts_per_s(self) -> float:
-        return self.acts / self.seconds
-
 
 def sizes(store: LabelStore) -> dict[str, Sizes]:
     """Rows and bytes of every table."""
 
     def work(connection: sa.Connection) -> dict[str, Sizes]:
-        out = {}
+        result = {}
         for name in TABLES:
             rows = int(connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar() or 0)
             table = indexes = None
             if store.engine.dialect.name == "postgresql":
-                asked = connection.exec_driver_sql(f"SELECT pg_table_size('{name}'), pg_indexes_size('{name}')")
-                table, indexes = (int(value) for value in asked.one())
-            out[name] = Sizes(rows, table, indexes)
-        return out
+                row = connection.exec_driver_sql(f"SELECT pg_table_size('{name}'), pg_indexes_size('{name}')")
+                table, indexes = (int(value) for value in row.one())
+            result[name] = Sizes(rows, table, indexes)
+        return result
 
     return store.database.read(work)
 
 
 def people(store: LabelStore, count: int) -> list[str]:
-    """Names of ``count`` labelers who have their role."""
+    """Names of ``count`` people who have the role of labeler."""
     names = [f"labeler {i:03}" for i in range(count)]
     known = roles.everybody(store)
     for who in names:
@@ -93,7 +89,7 @@ def people(store: LabelStore, count: int) -> list[str]:
 
 
 def calls(store: LabelStore, config: LabelConfig | None = None) -> dict[str, float]:
-    """Median seconds of what one labeler does, by name, with nobody else at work."""
+    """Median seconds of each call of one labeler while nobody else works."""
     config = config or LabelConfig()
     (who,) = people(store, 1)
     session = LabelingSession(store, who, config)
@@ -105,7 +101,7 @@ def calls(store: LabelStore, config: LabelConfig | None = None) -> dict[str, flo
         session.queue.release(who)
         session.claim()
 
-    found = {
+    seconds = {
         "claim a page": _median(claim),
         "page of a video": _median(lambda: session.page(video)),
         "label a clip": _median(lambda: session.label(given.pop(), "normal", "key", queued=True)),
@@ -114,10 +110,10 @@ def calls(store: LabelStore, config: LabelConfig | None = None) -> dict[str, flo
         "count labels (gate)": _median(lambda: store.counts(exclude_sources=("model",)), 3),
     }
     session.queue.release(who)
-    return found
+    return seconds
 
 
-def _median(act: Callable[[], Any], times: int = WAYS) -> float:
+def _median(act: Callable[[], Any], times: int = REPEATS) -> float:
     took = []
     for _ in range(times):
         began = time.perf_counter()
@@ -127,7 +123,7 @@ def _median(act: Callable[[], Any], times: int = WAYS) -> float:
 
 
 def plan(store: LabelStore) -> dict[str, Any]:
-    """Whether the queue is walked along its index, as the database says, and how many rows it touches for a page."""
+    """The index by which the database reads a page of the queue (empty: none), and how many rows it reads for it."""
     from posewatch.labels.queue import WorkQueue
 
     (stage,) = WorkQueue(store)._stages("somebody", time.time())
@@ -136,8 +132,8 @@ def plan(store: LabelStore) -> dict[str, Any]:
     )  # fmt: skip
     with store.engine.connect() as connection:
         if store.engine.dialect.name == "postgresql":
-            found = connection.exec_driver_sql("EXPLAIN (ANALYZE, FORMAT JSON) " + text.replace("%", "%%")).scalar()
-            top = found[0]["Plan"] if isinstance(found, list) else json.loads(str(found))[0]["Plan"]
+            explained = connection.exec_driver_sql("EXPLAIN (ANALYZE, FORMAT JSON) " + text.replace("%", "%%")).scalar()
+            top = explained[0]["Plan"] if isinstance(explained, list) else json.loads(str(explained))[0]["Plan"]
             scan = next((node for node in _nodes(top) if node.get("Relation Name") == "waiting"), {})
             rows = int(scan.get("Actual Rows", 0) + scan.get("Rows Removed by Filter", 0))
             return {"index": str(scan.get("Index Name", "")), "rows_walked": rows}
@@ -153,38 +149,41 @@ def _nodes(node: dict[str, Any]) -> list[dict[str, Any]]:
 def loop(
     store: LabelStore, count: int, seconds: float, think_s: float, config: LabelConfig | None = None, seed: int = 0
 ) -> Loop:
-    """Let ``count`` people work at once for ``seconds``; each thinks ``think_s`` on average before each label.
+    """Let ``count`` people label at once for ``seconds``; each thinks ``think_s`` seconds on average before a label.
 
-    All share this process, as the people of one pod of the labeling page do, and its database connections.
+    All share this process and its database connections, as the people of one pod of the labeling page do.
     """
     config = config or LabelConfig()
     names = people(store, count)
     acts: list[float] = []
     claims: list[float] = []
-    said: dict[str, list[str]] = {who: [] for who in names}
+    acknowledged: dict[str, list[str]] = {who: [] for who in names}
     errors: list[str] = []
-    crashes: list[BaseException] = []
-    ready = threading.Barrier(count + 1)
-    window = [0.0, 0.0]
+    deadline = 0.0
+
+    def start_clock() -> None:
+        nonlocal deadline
+        deadline = time.monotonic() + seconds
+
+    ready = threading.Barrier(count, start_clock)
 
     def work(who: str) -> None:
         chance = random.Random(f"{seed}/{who}")
         try:
             session = LabelingSession(store, who, config)
-            given = list(session.claim())
+            page = list(session.claim())
             ready.wait()
-        except threading.BrokenBarrierError:
+        except threading.BrokenBarrierError:  # somebody else failed
             return
-        except BaseException as error:
-            crashes.append(error)
+        except BaseException:
             ready.abort()
-            return
-        given = given[chance.randrange(len(given)) :] if given else []  # people are not all at the top of their page
+            raise
+        page = page[chance.randrange(len(page)) :] if page else []  # people are not all at the top of their page
         time.sleep(chance.uniform(0, think_s))
-        while time.monotonic() < window[1]:
-            for card in given:
+        while time.monotonic() < deadline:
+            for card in page:
                 time.sleep(chance.expovariate(1 / think_s) if think_s else 0)
-                if time.monotonic() >= window[1]:
+                if time.monotonic() >= deadline:
                     return
                 began = time.perf_counter()
                 try:
@@ -192,47 +191,31 @@ def loop(
                 except PosewatchError as error:
                     errors.append(str(error))
                     continue
-                said[who].append(card.entry.clip.id)
-                if time.monotonic() < window[1]:
+                acknowledged[who].append(card.entry.clip.id)
+                if time.monotonic() < deadline:
                     acts.append(time.perf_counter() - began)
             began = time.perf_counter()
-            given = list(session.claim())
+            page = list(session.claim())
             claims.append(time.perf_counter() - began)
-            if not given:
+            if not page:
                 time.sleep(0.1)
 
-    threads = [threading.Thread(target=work, args=(who,), daemon=True) for who in names]
-    for thread in threads:
-        thread.start()
-    # nobody waits before this thread does, so that all see the same window
-    while ready.n_waiting < count and not ready.broken:
-        time.sleep(0.01)
-    window[:] = [time.monotonic(), time.monotonic() + seconds]
-    if not crashes:
-        ready.wait(60)
-    for thread in threads:
-        thread.join()
-    if crashes:
-        raise crashes[0]
-    acts.sort()
-    claims.sort()
-    lost, twice = _check(store, said)
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(work, names))
+    lost, twice = _check(store, acknowledged)
     for who in names:
         LabelingSession(store, who, config).queue.release(who)
-    act, claim = acts or [0.0], claims or [0.0]
+    act_p50, act_p95 = map(float, np.quantile(acts or [0.0], (0.5, 0.95)))
+    claim_p50, claim_p95 = map(float, np.quantile(claims or [0.0], (0.5, 0.95)))
     return Loop(
-        count, think_s, seconds, len(acts), len(claims),
-        quantile(act, 0.5), quantile(act, 0.95), quantile(claim, 0.5), quantile(claim, 0.95), lost, twice, len(errors),
+        count, think_s, seconds, len(acts), len(claims), act_p50, act_p95, claim_p50, claim_p95,
+        lost, twice, len(errors),
     )  # fmt: skip
 
 
-def _check(store: LabelStore, said: dict[str, list[str]]) -> tuple[int, int]:
-    states = store.states([clip for clips in said.values() for clip in clips])
-    lost = sum(1 for who, clips in said.items() for clip in clips if who not in states[clip].votes)
-    given = [clip for clips in said.values() for clip in set(clips)]
+def _check(store: LabelStore, acknowledged: dict[str, list[str]]) -> tuple[int, int]:
+    """How many acknowledged labels are not in the store, and how many clips were given to two people."""
+    states = store.states([clip for clips in acknowledged.values() for clip in clips])
+    lost = sum(1 for who, clips in acknowledged.items() for clip in clips if who not in states[clip].votes)
+    given = [clip for clips in acknowledged.values() for clip in set(clips)]
     return lost, len(given) - len(set(given))
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The value below which ``share`` of the sorted values lie."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

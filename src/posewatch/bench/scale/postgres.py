@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL of Debian's package, for measurements: on a free port, as durable as a real one."""
+"""A temporary PostgreSQL server from Debian's package, on a free port of this machine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PLACES = Path("/usr/lib/postgresql")
 
 
 class Postgres:
-    """A server in a folder of its own; its settings are PostgreSQL's defaults, so a commit waits for the disk.
+    """A server in a folder of its own, with PostgreSQL's default settings: a commit waits for the disk.
 
-    Raises StackError where there is no server to start.
+    Raises StackError when no server is installed, or it cannot be started.
     """
 
     def __init__(self) -> None:
-        found = sorted(PLACES.glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
-        if not found:
+        installed = sorted(PLACES.glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+        if not installed:
             raise StackError("no PostgreSQL server here: apt-get install postgresql, or give --database sqlite")
         user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name  # it refuses to run as root
         try:
@@ -41,30 +41,19 @@ class Postgres:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        self._bin = found[-1].parent
-        self._how = {"stdout": subprocess.DEVNULL, "cwd": self.folder, **as_user}
-        init: list[str | Path] = [
-            self._bin / "initdb",
-            "-D",
-            self.folder / "data",
-            "-A",
-            "trust",
-            "-U",
-            "posewatch",
-            "-N",
-            "-E",
-            "UTF8",
-        ]
-        self._run([*init, "--no-locale"])
+        self._bin = installed[-1].parent
+        self._popen = {"stdout": subprocess.DEVNULL, "cwd": self.folder, **as_user}
+        init = ("-A", "trust", "-U", "posewatch", "-N", "-E", "UTF8", "--no-locale")
+        self._run([self._bin / "initdb", "-D", self.folder / "data", *init])
         self.url = f"postgresql://posewatch@127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Start the server and wait until it answers."""
         options = f"-h 127.0.0.1 -p {self.port} -k {self.folder}"
         self._control("-o", options, "-l", self.folder / "log", "-w", "start")
 
     def kill(self) -> None:
-        """As a crash does: nothing is written out, connections break."""
+        """Stop the server as a crash does: nothing is flushed, connections break."""
         self._control("-m", "immediate", "stop")
 
     def database(self, name: str) -> str:
@@ -76,22 +65,22 @@ class Postgres:
         return f"{self.url}/{name}"
 
     def remove(self) -> None:
-        """Its files."""
+        """Delete the server's files."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _control(self, *words: str | Path) -> None:
         self._run([self._bin / "pg_ctl", "-D", self.folder / "data", *words])
 
     def _run(self, command: list[str | Path]) -> None:
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **self._how)
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **self._popen)
         if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise StackError(f"PostgreSQL does not start: {said} (log: {self.folder / 'log'})")
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise StackError(f"PostgreSQL does not start: {reason} (log: {self.folder / 'log'})")
 
 
 @contextmanager
 def served() -> Iterator[Postgres]:
-    """A server that runs meanwhile; nothing of it is left afterwards."""
+    """A server that runs inside the ``with`` block; nothing of it is left afterwards."""
     server = Postgres()
     try:
         server.start()
