@@ -117,7 +117,7 @@ def _skeletons(site: Site, kind: str, uri: str) -> str:
 @contextmanager
 def triton(site: Site, model: str) -> Iterator[str]:
     """The published version served by this checkout's Triton on loopback; gives its endpoint."""
-    from posewatch.inference.predictors import load_model
+    from posewatch.inference.triton_admin import load_model
     from posewatch.stack import TritonServer
 
     repository = local(site, model)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from posewatch.errors import PosewatchError
-from posewatch.inference.predictors import TritonPredictor
+from posewatch.inference.triton import TritonPredictor
 
 
 def main(endpoint: str, file: str) -> int:

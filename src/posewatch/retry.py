@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -27,15 +28,43 @@ def retry(
     """
     import tenacity
 
+    return tenacity.Retrying(sleep=sleep, **_policy(passes, attempts, timeout_s, first_s, max_s))(call)
+
+
+async def retry_async(
+    call: Callable[[], Awaitable[T]],
+    passes: Callable[[BaseException], bool],
+    *,
+    attempts: int | None = None,
+    timeout_s: float | None = None,
+    first_s: float = 0.1,
+    max_s: float = 5.0,
+) -> T:
+    """As ``retry``, for asyncio."""
+    import tenacity
+
+    return await tenacity.AsyncRetrying(sleep=asyncio.sleep, **_policy(passes, attempts, timeout_s, first_s, max_s))(
+        call
+    )
+
+
+def _policy(
+    passes: Callable[[BaseException], bool],
+    attempts: int | None,
+    timeout_s: float | None,
+    first_s: float,
+    max_s: float,
+) -> dict[str, Any]:
+    import tenacity
+
     stops: list[tenacity.stop.stop_base] = []
     if attempts is not None:
         stops.append(tenacity.stop_after_attempt(attempts))
     if timeout_s is not None:
         stops.append(tenacity.stop_before_delay(timeout_s))
-    return tenacity.Retrying(
-        stop=tenacity.stop_any(*stops) if stops else tenacity.stop_never,
-        wait=tenacity.wait_random_exponential(multiplier=first_s, max=max_s),
-        retry=tenacity.retry_if_exception(passes),
-        sleep=sleep,
-        reraise=True,
-    )(call)
+    return {
+        "stop": tenacity.stop_any(*stops) if stops else tenacity.stop_never,
+        "wait": tenacity.wait_random_exponential(multiplier=first_s, max=max_s),
+        "retry": tenacity.retry_if_exception(passes),
+        "reraise": True,
+    }

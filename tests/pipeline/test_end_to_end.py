@@ -42,7 +42,8 @@ def store(ran: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_served_model_is_the_exported_one(ran: dict[str, Any], store: Any, tmp_path: Path) -> None:
-    from posewatch.inference.predictors import OnnxPredictor, TritonPredictor
+    from posewatch.inference.onnx_runtime import OnnxPredictor
+    from posewatch.inference.triton import TritonPredictor
 
     model = get(store, ran["model"])
     path = model.fetch(next(n for n in model.files if n.endswith("model.onnx")), tmp_path)

@@ -10,7 +10,7 @@ from typing import Any
 
 from posewatch.artifact import get
 from posewatch.errors import PosewatchError
-from posewatch.inference.predictors import load_model
+from posewatch.inference.triton_admin import load_model
 from posewatch.stack import TritonServer
 from posewatch.store import FolderStore
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from serving.conftest import SHAPE, tiny_model
 
-from posewatch.inference.predictors import open_predictor
+from posewatch.inference.open import open_predictor
 from posewatch.inference.triton_admin import load_model
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer

@@ -15,8 +15,9 @@ from posewatch.config import TrainConfig
 from posewatch.datasets import layouts
 from posewatch.errors import InputError, ServingError
 from posewatch.export.onnx import export
-from posewatch.inference import predictors as client
-from posewatch.inference.predictors import ConstantPredictor, OnnxPredictor
+from posewatch.inference import triton_admin
+from posewatch.inference.onnx_runtime import OnnxPredictor
+from posewatch.inference.predictor import ConstantPredictor
 from posewatch.recognition.recogniser import Recogniser, save
 from posewatch.serving.benchmark import load
 from posewatch.serving.benchmark.benchmark import benchmark
@@ -24,7 +25,7 @@ from posewatch.serving.benchmark.benchmark import steps as count_steps
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 
-from .conftest import LABELS
+from .conftest import LABELS, SHAPE
 
 
 def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:
@@ -180,16 +181,16 @@ def test_beside_the_usual_four(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_given_endpoint(tmp_path: Path, server: TritonServer, tiny: Path, clips) -> None:
     write_repository(tiny, server.repository, name="given")
-    client.load_model(server.grpc, "given")
+    triton_admin.load_model(server.grpc, "given")
     result = benchmark(tiny, clips, tmp_path, concurrency=(2,), seconds=0.3, endpoint=f"grpc://{server.grpc}/given")
     assert [r["system"] for r in result["rows"]] == ["onnxruntime", "onnxruntime", "triton+batching"]
     assert result["rows"][-1]["cpu_ms_per_inference"] is None  # the server may be anywhere
-    client.unload_model(server.grpc, "given")
+    triton_admin.unload_model(server.grpc, "given")
 
 
 def test_systems_that_disagree(tmp_path: Path, tiny: Path, clips) -> None:
     with pytest.raises(ServingError, match="pytorch does not agree with the ONNX file"):
-        benchmark(tiny, clips, tmp_path, torch_predictor=ConstantPredictor(LABELS, [0.01, 0.99]))
+        benchmark(tiny, clips, tmp_path, torch_predictor=ConstantPredictor(LABELS, [0.01, 0.99], SHAPE))
     assert not list(tmp_path.iterdir())
 
 

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 
 from posewatch.errors import InputError, ServingError
-from posewatch.inference import predictors as client
+from posewatch.inference import triton_admin
 from posewatch.inference import triton_client as triton
-from posewatch.inference.predictors import ConstantPredictor, OnnxPredictor, TorchPredictor, TritonPredictor
+from posewatch.inference.onnx_runtime import OnnxPredictor
+from posewatch.inference.open import open_predictor
+from posewatch.inference.predictor import ConstantPredictor
+from posewatch.inference.pytorch import TorchPredictor
+from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.stack.process import wait_until
@@ -28,9 +32,9 @@ PROTOCOLS = ["grpc", "http"]
 def served(server: TritonServer, tiny: Path) -> Iterator[TritonServer]:
     """The model ``tiny``: batches of up to 16 after 20 ms."""
     write_repository(tiny, server.repository, name="tiny", queue_delay_us=20_000)
-    client.load_model(server.grpc, "tiny")
+    triton_admin.load_model(server.grpc, "tiny")
     yield server
-    client.unload_model(server.grpc, "tiny")
+    triton_admin.unload_model(server.grpc, "tiny")
 
 
 def _url(server: TritonServer, protocol: str) -> str:
@@ -43,7 +47,7 @@ def test_equal_to_onnx_runtime(served: TritonServer, tiny: Path, clips, protocol
     wanted = OnnxPredictor(tiny).predict(clips[:count])
     with TritonPredictor(_url(served, protocol), "tiny", protocol) as predictor:
         got = predictor.predict(clips[:count])
-        assert (predictor.people, predictor.frames, predictor.max_batch) == (2, 6, 16)
+        assert (predictor.people, predictor.frames, predictor.joints, predictor.max_batch) == (2, 6, 17, 16)
     assert got.labels == wanted.labels == tuple(LABELS)
     np.testing.assert_allclose(got.probabilities, wanted.probabilities, atol=1e-6)
     if count:
@@ -52,10 +56,10 @@ def test_equal_to_onnx_runtime(served: TritonServer, tiny: Path, clips, protocol
 
 def test_concurrent_requests_share_executions(served: TritonServer, tiny: Path, clips) -> None:
     wanted = OnnxPredictor(tiny).predict(clips).probabilities
-    before = client.statistics(served.grpc, "tiny")
+    before = triton_admin.statistics(served.grpc, "tiny")
     with TritonPredictor(served.grpc, "tiny") as predictor, ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(lambda i: predictor.predict(clips[i : i + 1]).probabilities[0], range(len(clips))))
-    after = client.statistics(served.grpc, "tiny")
+    after = triton_admin.statistics(served.grpc, "tiny")
     assert after["requests"] - before["requests"] == len(clips)
     assert after["inferences"] - before["inferences"] == len(clips)
     assert after["executions"] - before["executions"] < len(clips) / 2
@@ -101,8 +105,8 @@ def test_unknown_model(served: TritonServer, protocol: str) -> None:
     with pytest.raises(ServingError, match=r"serves no model 'nobody'; it serves: tiny"):
         TritonPredictor(_url(served, protocol), "nobody", protocol)
     with pytest.raises(ServingError, match="cannot load 'nobody'"):
-        client.load_model(_url(served, protocol), "nobody", protocol)
-    assert not client.model_ready(_url(served, protocol), "nobody", protocol)
+        triton_admin.load_model(_url(served, protocol), "nobody", protocol)
+    assert not triton_admin.model_ready(_url(served, protocol), "nobody", protocol)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -124,7 +128,7 @@ def test_queue_full_and_too_late(server: TritonServer, tiny: Path, clips, protoc
     write_repository(
         tiny, server.repository, name=name, max_batch=4, queue_delay_us=3_000_000, instances=1, max_queue=1
     )
-    client.load_model(server.grpc, name)
+    triton_admin.load_model(server.grpc, name)
     url = _url(server, protocol)
     with TritonPredictor(url, name, protocol, retries=0) as predictor, ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(predictor.predict, clips[i : i + 1]) for i in range(6)]
@@ -137,7 +141,7 @@ def test_queue_full_and_too_late(server: TritonServer, tiny: Path, clips, protoc
         pytest.raises(ServingError, match=r"did not answer within 0\.3 s"),
     ):
         hasty.predict(clips[:1], timeout_s=0.3)
-    client.unload_model(server.grpc, name)
+    triton_admin.unload_model(server.grpc, name)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -145,7 +149,7 @@ def test_a_broken_model_names_its_reason(server: TritonServer, tiny: Path, proto
     folder = write_repository(tiny, server.repository, name="broken")
     (folder / "1/model.onnx").write_bytes(b"this is no model")
     with pytest.raises(ServingError, match=r"cannot load 'broken'.*not a model that ONNX Runtime can run") as caught:
-        client.load_model(_url(server, protocol), "broken", protocol)
+        triton_admin.load_model(_url(server, protocol), "broken", protocol)
     assert "\n" not in str(caught.value)
     with pytest.raises(ServingError, match=r"serves no model 'broken'"):
         TritonPredictor(_url(server, protocol), "broken", protocol)
@@ -153,24 +157,24 @@ def test_a_broken_model_names_its_reason(server: TritonServer, tiny: Path, proto
 
 def test_a_failed_reload_keeps_the_old_version(server: TritonServer, tiny: Path, clips) -> None:
     folder = write_repository(tiny, server.repository, name="kept")
-    client.load_model(server.grpc, "kept")
+    triton_admin.load_model(server.grpc, "kept")
     (folder / "1/model.onnx").write_bytes(b"this is no model")
     with pytest.raises(ServingError, match="cannot load 'kept'"):
-        client.load_model(server.grpc, "kept")
+        triton_admin.load_model(server.grpc, "kept")
     with TritonPredictor(server.grpc, "kept") as predictor:
         assert len(predictor.predict(clips[:2]).probabilities) == 2
-    client.unload_model(server.grpc, "kept")
+    triton_admin.unload_model(server.grpc, "kept")
 
 
 def test_a_new_file_is_served_after_load(server: TritonServer, tiny: Path, clips, tmp_path: Path) -> None:
     other = tiny_model(tmp_path / "other.onnx", seed=5)
     for path in (tiny, other):
         write_repository(path, server.repository, name="renewed")
-        client.load_model(server.grpc, "renewed")
+        triton_admin.load_model(server.grpc, "renewed")
         with TritonPredictor(server.grpc, "renewed") as predictor:
             got = predictor.predict(clips[:3]).probabilities
         np.testing.assert_allclose(got, OnnxPredictor(path).predict(clips[:3]).probabilities, atol=1e-6)
-    client.unload_model(server.grpc, "renewed")
+    triton_admin.unload_model(server.grpc, "renewed")
 
 
 def _stubs(server: TritonServer) -> list[int]:
@@ -190,9 +194,9 @@ def test_a_killed_model_process_is_noticed_and_repaired(served: TritonServer, cl
     assert stubs
     for pid in stubs:
         os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: not client.model_ready(served.grpc, "tiny"), 20)
-    client.load_model(served.grpc, "tiny")
-    assert client.model_ready(served.grpc, "tiny")
+    assert wait_until(lambda: not triton_admin.model_ready(served.grpc, "tiny"), 20)
+    triton_admin.load_model(served.grpc, "tiny")
+    assert triton_admin.model_ready(served.grpc, "tiny")
     with TritonPredictor(served.grpc, "tiny") as predictor:
         assert len(predictor.predict(clips[:2]).probabilities) == 2
 
@@ -200,7 +204,7 @@ def test_a_killed_model_process_is_noticed_and_repaired(served: TritonServer, cl
 def test_a_server_that_crashed_leaves_no_process(tiny: Path, tmp_path: Path) -> None:
     with TritonServer.start(tmp_path / "models") as mine:
         write_repository(tiny, mine.repository, name="tiny")
-        client.load_model(mine.grpc, "tiny")
+        triton_admin.load_model(mine.grpc, "tiny")
         stubs = _stubs(mine)
         assert stubs
         for pid in stubs:
@@ -227,6 +231,26 @@ def test_onnx_predictor_says_what_is_wrong(tmp_path: Path) -> None:
         OnnxPredictor(tiny_model(tmp_path / "m.onnx", labels=None))
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "torch", "grpc", "http"])
+def test_every_predictor_knows_its_shape(served: TritonServer, tiny: Path, tmp_path: Path, runtime: str) -> None:
+    if runtime == "torch":
+        pytest.importorskip("torch")
+        from posewatch.config import TrainConfig
+        from posewatch.datasets import layouts
+        from posewatch.recognition.recogniser import Recogniser, save
+
+        config = TrainConfig(model="stgcn", width=0.1, frames=6, people=2)
+        network = Recogniser(config, layouts.get("coco17"), tuple(LABELS), "abnormal", 10.0)
+        save(tmp_path / "small.pt", network, network.state_dict())
+        reference = str(tmp_path / "small.pt")
+    else:
+        reference = str(tiny) if runtime == "onnx" else f"{runtime}://{_url(served, runtime)}/tiny"
+    with open_predictor(reference) as predictor:
+        assert predictor.shape == (predictor.people, predictor.frames, predictor.joints, 3) == SHAPE
+        assert (predictor.labels, predictor.layout, predictor.fps) == (tuple(LABELS), "coco17", 10.0)
+        assert (predictor.positive, predictor.threshold) == ("abnormal", 0.5)
+
+
 def test_torch_predictor(clips) -> None:
     torch = pytest.importorskip("torch")
 
@@ -235,16 +259,16 @@ def test_torch_predictor(clips) -> None:
             embedding = keypoints.mean((1, 2, 3))
             return embedding[:, :2].softmax(1), embedding
 
-    predictor = TorchPredictor(Mean(), LABELS)
+    predictor = TorchPredictor(Mean(), LABELS, SHAPE)
     got = predictor.predict(clips)
     embedding = clips.mean((1, 2, 3))
     np.testing.assert_allclose(got.embedding, embedding, atol=1e-6)
     np.testing.assert_allclose(got.probabilities[:, 0] > 0.5, embedding[:, 0] > embedding[:, 1])
-    with pytest.raises(InputError, match=r"\(N, M, T, V, 3\)"):
+    with pytest.raises(InputError, match=r"\(N, 2, 6, 17, 3\)"):
         predictor.predict(clips[0])
 
 
 def test_constant_predictor(clips) -> None:
-    got = ConstantPredictor(LABELS, [0.2, 0.8]).predict(clips)
+    got = ConstantPredictor(LABELS, [0.2, 0.8], SHAPE).predict(clips)
     assert got.probabilities.shape == (40, 2)
     assert got.probabilities[7].tolist() == pytest.approx([0.2, 0.8])

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posewatch.inference import predictors as client
-from posewatch.inference.predictors import OnnxPredictor
+from posewatch.inference import triton_admin
+from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 
@@ -25,7 +25,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_answers(server: TritonServer, tiny: Path, clips, tmp_path: Path, protocol: str) -> None:
     write_repository(tiny, server.repository, name="example")
-    client.load_model(server.grpc, "example")
+    triton_admin.load_model(server.grpc, "example")
     np.save(tmp_path / "clips.npy", clips[:3])
     done = _run(f"{protocol}://{getattr(server, protocol)}/example", str(tmp_path / "clips.npy"))
     assert done.returncode == 0, done.stderr
@@ -36,7 +36,7 @@ def test_answers(server: TritonServer, tiny: Path, clips, tmp_path: Path, protoc
 
 def test_wrong_shape_is_one_line(server: TritonServer, tiny: Path, clips, tmp_path: Path) -> None:
     write_repository(tiny, server.repository, name="example")
-    client.load_model(server.grpc, "example")
+    triton_admin.load_model(server.grpc, "example")
     np.save(tmp_path / "clips.npy", clips[:3, :, :4])
     done = _run(f"grpc://{server.grpc}/example", str(tmp_path / "clips.npy"))
     assert done.returncode == 2

@@ -19,9 +19,10 @@ import pytest
 from support import stop_and_wait
 
 from posewatch.errors import InputError, ServingError
-from posewatch.inference import predictors as client
+from posewatch.inference import triton_admin
 from posewatch.inference import triton_admin as control
-from posewatch.inference.predictors import OnnxPredictor, TritonPredictor
+from posewatch.inference.onnx_runtime import OnnxPredictor
+from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.benchmark import soak
 from posewatch.serving.benchmark.fixed_cost import write_fixed_cost
 from posewatch.serving.repository import write_repository
@@ -42,7 +43,7 @@ def private(tmp_path: Path, tiny: Path) -> Iterator[TritonServer]:
     """A Triton of one test's own, with the model ``tiny``."""
     write_repository(tiny, tmp_path / "models", name="tiny")
     with TritonServer.start(tmp_path / "models", log=tmp_path / "triton.log") as running:
-        client.load_model(running.grpc, "tiny")
+        triton_admin.load_model(running.grpc, "tiny")
         yield running
 
 
@@ -74,27 +75,27 @@ def test_a_new_version_is_published_while_clients_run(
     files = [tiny, tiny_model(tmp_path / "b.onnx", seed=5), tiny_model(tmp_path / "c.onnx", seed=6)]
     known = [OnnxPredictor(path).predict(clips[:1]).probabilities[0] for path in files]
     write_repository(files[0], server.repository, name="renewed")
-    client.load_model(server.grpc, "renewed")
+    triton_admin.load_model(server.grpc, "renewed")
     seen = []
     with _asking(_url(server, protocol), protocol, clips) as answers:
         for path in files[1:]:
             had = len(answers)
             assert wait_until(lambda had=had: len(answers) >= had + 20, 60)
             write_repository(path, server.repository, name="renewed")
-            client.load_model(server.grpc, "renewed")
+            triton_admin.load_model(server.grpc, "renewed")
             seen.append(len(answers))
         assert wait_until(lambda: len(answers) >= seen[-1] + 20, 60)
     versions = np.array([[np.allclose(a, k, atol=1e-6) for k in known] for a in answers])
     assert (versions.sum(1) == 1).all()  # each answer is one version's, none is lost, none is mixed
     assert versions.any(0).all()
     assert versions[-4:, 2].all()
-    client.unload_model(server.grpc, "renewed")
+    triton_admin.unload_model(server.grpc, "renewed")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_what_was_asked_before_sigterm_is_answered(private: TritonServer, protocol: str) -> None:
     write_fixed_cost(private.repository, "slow", cost_s=2.0, batching=True, max_batch=8)
-    client.load_model(private.grpc, "slow")
+    triton_admin.load_model(private.grpc, "slow")
     clip = np.zeros((1, 1, 1, 1, 3), np.float32)
     with ThreadPoolExecutor(4) as pool:
         predictors = [TritonPredictor(_url(private, protocol), "slow", protocol, retries=0) for _ in range(4)]
@@ -119,7 +120,7 @@ def test_a_client_outlives_its_server(private: TritonServer, clips, protocol: st
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(predictor.predict, clips[:2])  # asks while nobody is there
             with TritonServer.start(private.repository, ports=private.ports, log=private.log) as again:
-                client.load_model(again.grpc, "tiny")
+                triton_admin.load_model(again.grpc, "tiny")
                 try:
                     got = asked.result(60)
                 except ServingError:  # it asked between the start and the load, and was told that there is no model
@@ -143,7 +144,7 @@ def test_a_server_that_hangs_costs_a_deadline_and_no_more(private: TritonServer,
 def test_a_client_that_is_killed_leaves_the_server_to_the_others(private: TritonServer, clips) -> None:
     program = (
         "import sys, numpy as np\n"
-        "from posewatch.inference.predictors import TritonPredictor\n"
+        "from posewatch.inference.triton import TritonPredictor\n"
         f"p = TritonPredictor(sys.argv[1], 'tiny'); c = np.zeros({clips[:4].shape}, np.float32)\n"
         "p.predict(c); print('up', flush=True)\n"
         "while True: p.predict(c)\n"

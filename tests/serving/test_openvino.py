@@ -9,9 +9,10 @@ import pytest
 
 from posewatch.errors import InputError, ServingError
 from posewatch.export.precision import Judge, convert
-from posewatch.inference import predictors as client
+from posewatch.inference import triton_admin
+from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.openvino import OpenVinoPredictor
-from posewatch.inference.predictors import OnnxPredictor, TritonPredictor
+from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.benchmark import load
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
@@ -23,13 +24,13 @@ from posewatch.stack.triton_install import openvino_folder
 def test_answers(server: TritonServer, tiny: Path, clips, precision: str, tolerance: float) -> None:
     name = f"openvino_{precision}"
     write_repository(tiny, server.repository, name=name, accelerator="openvino", precision=precision, max_batch=4)
-    client.load_model(server.grpc, name)
+    triton_admin.load_model(server.grpc, name)
     with TritonPredictor(server.grpc, name) as predictor:
         got = predictor.predict(clips)
     wanted = OnnxPredictor(tiny).predict(clips)
     np.testing.assert_allclose(got.probabilities, wanted.probabilities, atol=tolerance)
     np.testing.assert_allclose(got.embedding, wanted.embedding, atol=tolerance)
-    client.unload_model(server.grpc, name)
+    triton_admin.unload_model(server.grpc, name)
 
 
 @pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: python -m posewatch.stack install openvino")
@@ -60,4 +61,4 @@ def test_where_it_is_absent(tmp_path: Path, tiny: Path, monkeypatch: pytest.Monk
         TritonServer.start(tmp_path / "models", log=tmp_path / "log") as server,
         pytest.raises(ServingError, match=r"posewatch\.stack install openvino"),
     ):
-        client.load_model(server.grpc, "m")
+        triton_admin.load_model(server.grpc, "m")

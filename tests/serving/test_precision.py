@@ -18,7 +18,7 @@ from posewatch.datasets.pyskl import write_pyskl
 from posewatch.errors import InputError, ServingError
 from posewatch.export.onnx import export, synthetic_clips
 from posewatch.export.precision import Judge, convert, front
-from posewatch.inference.predictors import OnnxPredictor
+from posewatch.inference.onnx_runtime import OnnxPredictor
 
 from .conftest import tiny_model
 

@@ -13,8 +13,8 @@ import pytest
 from support import SHARED
 
 from posewatch.cli import main as cli
-from posewatch.inference import predictors as client
-from posewatch.inference.predictors import OnnxPredictor
+from posewatch.inference import triton_admin
+from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 
@@ -60,9 +60,9 @@ def test_a_folder(tiny: Path, clips, folder: Path, tmp_path: Path, capsys) -> No
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_a_served_model_says_the_same(server: TritonServer, tiny: Path, folder: Path, capsys, protocol: str) -> None:
     write_repository(tiny, server.repository, name="asked")
-    client.load_model(server.grpc, "asked")
+    triton_admin.load_model(server.grpc, "asked")
     assert _rows(capsys, f"{protocol}://{getattr(server, protocol)}/asked", folder) == _rows(capsys, tiny, folder)
-    client.unload_model(server.grpc, "asked")
+    triton_admin.unload_model(server.grpc, "asked")
 
 
 def test_the_positive_class_is_called_from_the_models_threshold_on(tmp_path: Path, clips, capsys) -> None:
@@ -84,7 +84,7 @@ def test_without_torch(tiny: Path, server: TritonServer, clips, tmp_path: Path, 
     model = str(tiny)
     if protocol:
         write_repository(tiny, server.repository, name="light")
-        client.load_model(server.grpc, "light")
+        triton_admin.load_model(server.grpc, "light")
         model = f"{protocol}://{getattr(server, protocol)}/light"
     code = "import sys; sys.modules['torch'] = None; from posewatch.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "predict", model, str(tmp_path / "clips.npy")]

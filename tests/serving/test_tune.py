@@ -15,7 +15,7 @@ from posewatch.cli import main as cli
 from posewatch.config import load as load_config
 from posewatch.errors import InputError, ServingError
 from posewatch.export.precision import Judge
-from posewatch.inference.predictors import OnnxPredictor
+from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.serving import tune as tuning
 from posewatch.serving.benchmark import load
 from posewatch.serving.model_config import check_config

@@ -11,6 +11,7 @@ from perception.conftest import real_networks  # noqa: F401 (a fixture)
 from perception.pictures import picture
 
 from posewatch import video
+from posewatch.inference.predictor import Predictor
 from posewatch.perception.ports import FixedNetwork
 from posewatch.records import Detections, Prediction
 
@@ -44,7 +45,7 @@ class Falls(FixedNetwork):
         super().__init__(find)
 
 
-class Posture:
+class Posture(Predictor):
     """A predictor: the share of a clip's frames in which the widest person is wider than tall."""
 
     labels = ("normal", "abnormal")

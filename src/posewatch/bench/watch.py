@@ -143,7 +143,7 @@ def _fold(
 ) -> list[Outcome]:  # fmt: skip
     """Train without a person, watch that person's videos."""
     from posewatch.datasets.split import HoldOut
-    from posewatch.inference.predictors import TorchPredictor
+    from posewatch.inference.pytorch import TorchPredictor
     from posewatch.recognition.training.holdout import fit
 
     known = [clip for clip in clips if not clip[0].startswith(f"{person}_")]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
-    from posewatch.inference.predictors import OnnxPredictor, TorchPredictor
+    from posewatch.inference.onnx_runtime import OnnxPredictor
+    from posewatch.inference.pytorch import TorchPredictor
 
 MADE_UP = 64
 FULL_SIZE = {"width": 1.0, "clip_frames": 100, "people": 2, "stream": "j"}
@@ -58,7 +59,7 @@ def _shares(text: str) -> tuple[float, ...]:
 
 def bench_files(args: argparse.Namespace) -> str:
     """Measure; returns the Markdown table. Raises InputError, ServingError or StackError."""
-    from posewatch.inference.predictors import OnnxPredictor
+    from posewatch.inference.onnx_runtime import OnnxPredictor
     from posewatch.progress import Progress
     from posewatch.serving.benchmark import perf_analyzer
     from posewatch.serving.benchmark.benchmark import benchmark, steps
@@ -111,7 +112,7 @@ def soak_options(parser: argparse.ArgumentParser) -> None:
 
 def soak_files(args: argparse.Namespace) -> str:
     """Measure; returns a summary. Raises InputError, ServingError or StackError."""
-    from posewatch.inference.predictors import OnnxPredictor
+    from posewatch.inference.onnx_runtime import OnnxPredictor
     from posewatch.progress import Progress
     from posewatch.serving.benchmark.soak import soak, summary
 
@@ -150,7 +151,7 @@ def torch_predictor(onnx: OnnxPredictor, checkpoint: Path | None) -> TorchPredic
 
     None for a file that does not say what it was built from.
     """
-    from posewatch.inference.predictors import TorchPredictor
+    from posewatch.inference.pytorch import TorchPredictor
 
     if checkpoint is not None:
         return TorchPredictor.from_checkpoint(checkpoint)
@@ -180,7 +181,7 @@ def beside(path: Path, torch: TorchPredictor | None, tuned: dict[str, Any] | Non
 
         plain = published(torch.module)
         if plain is not None:
-            from posewatch.inference.predictors import TorchPredictor
+            from posewatch.inference.pytorch import TorchPredictor
 
             found.append(
                 ("pytorch-published", TorchPredictor(plain, torch.labels, shape=torch.shape, trained=torch.trained), 1)

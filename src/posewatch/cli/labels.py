@@ -13,6 +13,7 @@ from posewatch.errors import InputError
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
+    from posewatch.inference.predictor import Predictor
     from posewatch.labels.store import LabelStore
     from posewatch.records import Skeleton
 
@@ -79,26 +80,21 @@ def _refresh(args: argparse.Namespace) -> dict[str, int]:
 
     if (args.endpoint is None) == (args.checkpoint is None):
         raise InputError("say which model to ask: --endpoint grpc://host:port/model, or --checkpoint FILE")
-    predictor: Any
+    predictor: Predictor
     if args.endpoint is not None:
-        from posewatch.inference.predictors import connect
+        from posewatch.inference.open import open_predictor
 
-        predictor, version = connect(args.endpoint), args.version or args.endpoint.rsplit("/", 1)[-1]
+        predictor, version = open_predictor(args.endpoint), args.version or args.endpoint.rsplit("/", 1)[-1]
     else:
         import hashlib
 
-        from posewatch.inference.predictors import TorchPredictor
-        from posewatch.recognition.recogniser import load_checkpoint
+        from posewatch.inference.pytorch import TorchPredictor
 
-        recogniser = load_checkpoint(args.checkpoint)
-        predictor = TorchPredictor(recogniser, recogniser.labels)
-        predictor.frames, predictor.people = recogniser.frames, recogniser.people
-        version = args.version or hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()[:12]
+        predictor = TorchPredictor.from_checkpoint(args.checkpoint)
+        version = args.version or hashlib.sha256(args.checkpoint.read_bytes()).hexdigest()[:12]
     config = load(args.config, args.set).labels
-    try:
+    with predictor:
         return refresh(_get(args, args.clips), _get(args, args.skeletons), _store(args), predictor, version, config)
-    finally:
-        predictor.close()
 
 
 def add(verb: Callable[..., Any]) -> None:

@@ -12,7 +12,8 @@ from posewatch.errors import InputError
 
 if TYPE_CHECKING:
     from posewatch.export.precision import Judge
-    from posewatch.inference.predictors import OnnxPredictor, TorchPredictor
+    from posewatch.inference.onnx_runtime import OnnxPredictor
+    from posewatch.inference.pytorch import TorchPredictor
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,7 @@ def tune_files(args: argparse.Namespace) -> str:
 
     from posewatch.cli.bench_serving import torch_predictor
     from posewatch.files import write_atomically
-    from posewatch.inference.predictors import OnnxPredictor
+    from posewatch.inference.onnx_runtime import OnnxPredictor
     from posewatch.progress import Progress
     from posewatch.serving.benchmark import load
     from posewatch.serving.benchmark.benchmark import torch_threads

@@ -53,7 +53,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def watch_sources(args: argparse.Namespace, experiment: Experiment) -> str:
     """Watch all sources; returns a summary. Raises InputError, VideoError, ServingError."""
-    from posewatch.inference.predictors import open_predictor
+    from posewatch.inference.open import open_predictor
     from posewatch.perception.networks import build_estimator
     from posewatch.recognition.events.alarms import Hysteresis
     from posewatch.watch.config import WatchConfig
@@ -63,7 +63,7 @@ def watch_sources(args: argparse.Namespace, experiment: Experiment) -> str:
     with ExitStack() as stack, _stopping() as stop:
         predictor = open_predictor(args.model)
         stack.callback(predictor.close)
-        on = args.on or float(predictor.metadata.get("threshold") or 0.5)
+        on = args.on or predictor.threshold
         limits = Hysteresis(on, args.off or 0.8 * on, args.min_s, args.merge_s)
         config = WatchConfig(
             experiment.mask.fps,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from posewatch.errors import InputError
-from posewatch.inference.model_info import parse_labels
+from posewatch.inference.predictor import parse_labels
 
 _TYPES = {
     "FLOAT": "TYPE_FP32",

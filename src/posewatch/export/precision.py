@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from posewatch.errors import InputError, ServingError
 from posewatch.export.model_file import read_model
 from posewatch.files import atomic
-from posewatch.inference.predictors import OnnxPredictor
+from posewatch.inference.onnx_runtime import OnnxPredictor
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 HEAVY = ("Conv", "Gemm", "MatMul")

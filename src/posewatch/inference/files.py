@@ -25,6 +25,7 @@ from posewatch.video.files import SUFFIXES, find_videos
 
 if TYPE_CHECKING:
     from posewatch.config import Experiment
+    from posewatch.inference.predictor import Predictor
 
 SKELETONS = (".npy", ".npz", ".pkl")
 BATCH = 32
@@ -59,7 +60,7 @@ def predict_files(args: argparse.Namespace, experiment: Experiment) -> str:
     """One JSON line per clip: file, clip, people, label, probabilities. Raises InputError, VideoError, ServingError."""
     from posewatch.digests import canonical
     from posewatch.files import write_atomically
-    from posewatch.inference.predictors import open_predictor
+    from posewatch.inference.open import open_predictor
 
     window = args.window_s or experiment.split.length_s
     stride = args.stride_s or window
@@ -68,7 +69,7 @@ def predict_files(args: argparse.Namespace, experiment: Experiment) -> str:
     files = files_of(args.sources)
     predictor = open_predictor(args.model, timeout_s=args.timeout_s, retries=args.retries, threads=args.threads)
     try:
-        rows = [row for path in files for row in ask(predictor, list(read(path, experiment, window, stride)))]
+        rows = [row for path in files for row in predicted(predictor, list(read(path, experiment, window, stride)))]
     finally:
         predictor.close()
     text = "".join(canonical(row) + "\n" for row in rows)
@@ -147,39 +148,35 @@ def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float)
         yield Item(str(path), f"{path.stem}@{begin:g}", found_here.keypoints, begin, end)
 
 
-def ask(predictor: Any, items: Sequence[Item]) -> list[dict[str, Any]]:
-    """The rows for these clips. A clip in which nobody is seen has people 0, no label and no probabilities."""
+def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any]]:
+    """One row per clip. A clip without people has people 0, no label and no probabilities."""
     from posewatch.recognition.sampling import resample
     from posewatch.recognition.threshold import decide
 
-    joints = predictor.shape[2]
     for item in items:
-        if item.keypoints.shape[2] != joints:
+        if item.keypoints.shape[2] != predictor.joints:
             raise InputError(
-                f"{item.file}: {item.clip} has {item.keypoints.shape[2]} joints, the model takes {joints} "
-                f"({predictor.metadata.get('layout', 'its own layout')})"
+                f"{item.file}: {item.clip} has {item.keypoints.shape[2]} joints, the model takes {predictor.joints} "
+                f"({predictor.layout or 'its own layout'})"
             )
     people = [int((item.keypoints[..., 2] > 0).any(axis=(1, 2)).sum()) for item in items]
-    seen = [i for i, count in enumerate(people) if count]
-    positive = predictor.metadata.get("positive", "")
-    threshold = float(predictor.metadata.get("threshold") or 0.5)
-    told: dict[int, tuple[str, list[float]]] = {}
-    for at in range(0, len(seen), BATCH):
-        part = seen[at : at + BATCH]
+    rows: list[dict[str, Any]] = [
+        {"file": item.file, "clip": item.clip, "people": count, "label": None, "probabilities": {}}
+        for item, count in zip(items, people, strict=True)
+    ]
+    occupied = [i for i, count in enumerate(people) if count]
+    for at in range(0, len(occupied), BATCH):
+        part = occupied[at : at + BATCH]
         keypoints = resample([items[i].keypoints for i in part], predictor.frames, predictor.people)
         probabilities = predictor.predict(keypoints).probabilities
-        if positive in predictor.labels:
-            chosen = decide(probabilities, predictor.labels.index(positive), threshold)
+        if predictor.positive in predictor.labels:
+            chosen = decide(probabilities, predictor.labels.index(predictor.positive), predictor.threshold)
         else:
             chosen = probabilities.argmax(1)
-        for i, row, k in zip(part, probabilities.tolist(), chosen.tolist(), strict=True):
-            told[i] = (predictor.labels[k], row)
-    rows: list[dict[str, Any]] = []
-    for i, item in enumerate(items):
-        label, shares = told.get(i, (None, []))
-        made: dict[str, Any] = {"file": item.file, "clip": item.clip, "people": people[i], "label": label}
-        made["probabilities"] = {name: round(p, 5) for name, p in zip(predictor.labels, shares, strict=False)}
+        for i, values, k in zip(part, probabilities.tolist(), chosen.tolist(), strict=True):
+            rows[i]["label"] = predictor.labels[k]
+            rows[i]["probabilities"] = {name: round(p, 5) for name, p in zip(predictor.labels, values, strict=True)}
+    for item, row in zip(items, rows, strict=True):
         if item.start_s is not None:
-            made |= {"start_s": item.start_s, "end_s": item.end_s}
-        rows.append(made)
+            row |= {"start_s": item.start_s, "end_s": item.end_s}
     return rows

@@ -14,7 +14,7 @@ from typing import Any
 
 from posewatch.errors import InputError
 from posewatch.export.model_file import ModelFile, Tensor, read_model
-from posewatch.inference.model_info import KEPT
+from posewatch.inference.predictor import METADATA
 from posewatch.serving.model_config import MAX_QUEUE, Batching, ServeOptions, check_config, quoted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -89,7 +89,7 @@ def config_text(model: ModelFile, name: str, how: ServeOptions) -> str:
         "cudnn_conv_algo_search": "1",
         "labels": json.dumps(list(model.labels), ensure_ascii=False),
     }
-    settings |= {k: model.metadata[k] for k in KEPT if k in model.metadata}
+    settings |= {k: model.metadata[k] for k in METADATA if k in model.metadata}
     lines += [f"parameters {{ key: {quoted(k)} value {{ string_value: {quoted(v)} }} }}" for k, v in settings.items()]
     return "\n".join(lines) + "\n"
 

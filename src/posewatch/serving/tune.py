@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from posewatch.digests import canonical, digest
 from posewatch.errors import InputError, PosewatchError, ServingError
 from posewatch.export.precision import Judge
-from posewatch.inference import triton_admin as control
-from posewatch.inference.predictors import OnnxPredictor, TritonPredictor
-from posewatch.inference.predictors_async import AsyncTritonPredictor
+from posewatch.inference import triton_admin
+from posewatch.inference.asynchronous import open_async
+from posewatch.inference.onnx_runtime import OnnxPredictor
+from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.benchmark import load
 from posewatch.serving.repository import write_repository
 from posewatch.stack.triton import TritonServer
@@ -243,15 +244,15 @@ def _measure(place: _Server, trial: Trial, asked: Asked, exact: NDArray[np.float
     write_repository(asked.files[trial.file], server.repository, name=name, model_warmup="powers", **trial.options())
     row: dict[str, Any] = {**asdict(trial), "refused": ""}
     try:
-        control.load_model(server.grpc, name)
+        triton_admin.load_model(server.grpc, name)
         with TritonPredictor(server.grpc, name, timeout_s=120) as predictor:
             cost = asked.judge.cost(exact, predictor.predict(asked.judge.keypoints).probabilities)
         row |= cost
         asked.judge.require(cost, f"{trial.runtime} {trial.precision} of {trial.file}")
-        before = control.statistics(server.grpc, name)
+        before = triton_admin.statistics(server.grpc, name)
         found = asyncio.run(_load(server.grpc, name, asked))
-        after = control.statistics(server.grpc, name)
-        control.unload_model(server.grpc, name)
+        after = triton_admin.statistics(server.grpc, name)
+        triton_admin.unload_model(server.grpc, name)
     except PosewatchError as error:
         place.drop()
         return {**row, "refused": str(error)}
@@ -264,7 +265,7 @@ def _measure(place: _Server, trial: Trial, asked: Asked, exact: NDArray[np.float
 
 
 async def _load(url: str, name: str, asked: Asked) -> load.Measured:
-    async with await AsyncTritonPredictor.connect(url, name, retries=0) as predictor:
+    async with await open_async(f"grpc://{url}/{name}", retries=0) as predictor:
         return await load.closed(predictor, asked.judge.keypoints, asked.concurrency, asked.seconds)
 
 

@@ -29,7 +29,7 @@ grow under load, and a model's process that reads while it grows is killed, and 
 class TritonServer:
     """A running Triton; ``http``, ``grpc`` and ``metrics`` are its addresses as ``127.0.0.1:port``.
 
-    Models are loaded explicitly (``posewatch.inference.predictors.load_model``). Use it as a context
+    Models are loaded explicitly (``posewatch.inference.triton_admin.load_model``). Use it as a context
     manager, or ``stop`` it.
     """
 

@@ -25,7 +25,7 @@ def benchmark(
     job = Job("benchmarks", "", told, (onnx, checkpoint, dataset))
 
     def make(folder: Path) -> None:
-        from posewatch.inference.predictors import TorchPredictor
+        from posewatch.inference.pytorch import TorchPredictor
         from posewatch.recognition.training.trainer import load_checkpoint
         from posewatch.serving.benchmark.benchmark import benchmark as measure
         from posewatch.serving.benchmark.benchmark import steps
@@ -38,7 +38,7 @@ def benchmark(
                     onnx.fetch("model.onnx", Path(temp)),
                     clips,
                     folder,
-                    torch_predictor=TorchPredictor(recogniser, recogniser.labels),
+                    torch_predictor=TorchPredictor.from_recogniser(recogniser),
                     concurrency=config.concurrency,
                     seconds=config.bench_seconds,
                     max_batch=config.max_batch,

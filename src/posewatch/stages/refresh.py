@@ -9,14 +9,14 @@ import numpy as np
 
 from posewatch.artifact import Artifact, members
 from posewatch.config import LabelConfig
-from posewatch.inference.predictors import connect
+from posewatch.inference.open import open_predictor
 from posewatch.labels.store import LabelStore
 from posewatch.progress import Progress
 from posewatch.recognition.sampling import resample
 from posewatch.stages.contents import clips_of, skeletons_of
 
 if TYPE_CHECKING:
-    from posewatch.inference.predictors import Predictor
+    from posewatch.inference.predictor import Predictor
 
 
 def refresh(
@@ -24,14 +24,13 @@ def refresh(
 ) -> dict[str, int]:
     """Score the clips of a set that nobody has labelled with a model, and order the queue by what it says.
 
-    ``predictor`` has ``frames`` and ``people``, as served and exported models do. Clips in which nobody was seen keep
-    their place at the end of the queue. Raises LabelError for a model of other classes.
+    Clips in which nobody was seen keep their place at the end of the queue. Raises LabelError for a
+    model of other classes.
     """
 
     from posewatch.labels import active
     from posewatch.records import Prediction
 
-    frames, people = int(predictor.frames), int(predictor.people)  # type: ignore[attr-defined]
     poses = {row["video"]: artifact for row, artifact in members(skeletons)}
     done = {clip for clip, event in labels.current().items() if event.source != "model"}
     ids: list[str] = []
@@ -42,7 +41,8 @@ def refresh(
             found = skeletons_of(poses[row["video"]])
             waiting = [c.id for c in clips_of(artifact) if c.id not in done and c.id in found and found[c.id].persons]
             if waiting:
-                parts.append(predictor.predict(resample([found[c].keypoints for c in waiting], frames, people)))
+                keypoints = resample([found[c].keypoints for c in waiting], predictor.frames, predictor.people)
+                parts.append(predictor.predict(keypoints))
                 ids += waiting
             progress.advance()
     if not ids:
@@ -64,9 +64,5 @@ def ask_again(
     ``version`` is what the labeling page calls the model (empty: the endpoint's last part). Returns the numbers of
     clips scored, ordered and left to chance.
     """
-
-    predictor = connect(endpoint)
-    try:
+    with open_predictor(endpoint) as predictor:
         return refresh(clips, skeletons, labels, predictor, version or endpoint.rsplit("/", 1)[-1], config)
-    finally:
-        predictor.close()

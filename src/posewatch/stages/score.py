@@ -8,7 +8,7 @@ from typing import Any
 
 from posewatch.artifact import Artifact, Job, members, produce
 from posewatch.digests import canonical
-from posewatch.inference.predictors import connect
+from posewatch.inference.open import open_predictor
 from posewatch.progress import Progress
 from posewatch.recognition.sampling import resample
 from posewatch.stages.contents import clips_of, labels_of, skeletons_of
@@ -29,7 +29,7 @@ def score(
             labelled = {row["clip_id"] for row in labels_of(snapshot, Path(temp))}
         rows: list[dict[str, Any]] = []
         found = dict(zip((r["video"] for r, _ in members(skeletons)), (a for _, a in members(skeletons)), strict=True))
-        served = connect(endpoint)
+        served = open_predictor(endpoint)
         try:
             with Progress("score", len(found)) as progress:
                 for member, artifact in members(clips):

@@ -11,7 +11,7 @@ import numpy as np
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.digests import canonical
 from posewatch.errors import ServingError
-from posewatch.inference.predictors import connect
+from posewatch.inference.open import open_predictor
 from posewatch.progress import Progress
 from posewatch.stages.contents import inputs, read
 from posewatch.store import ObjectStore
@@ -25,7 +25,7 @@ def compare(endpoint: str, dataset: Artifact, onnx: Artifact, limit: int = 0) ->
     Returns {"endpoint", "clips", "max_abs_difference"}; raises ServingError when any probability differs by more than
     1e-3, or the endpoint has other classes.
     """
-    from posewatch.inference.predictors import OnnxPredictor
+    from posewatch.inference.onnx_runtime import OnnxPredictor
 
     with tempfile.TemporaryDirectory() as temp:
         expected = OnnxPredictor(onnx.fetch("model.onnx", Path(temp)))
@@ -33,11 +33,8 @@ def compare(endpoint: str, dataset: Artifact, onnx: Artifact, limit: int = 0) ->
         if 0 < limit < len(held_out):
             held_out = held_out.subset(np.linspace(0, len(held_out) - 1, limit).astype(np.int64))
         clips = inputs(held_out, expected.frames, expected.people)
-        served = connect(endpoint)
-        try:
+        with open_predictor(endpoint) as served:
             got = served.predict(clips)
-        finally:
-            served.close()
         want = expected.predict(clips)
     if got.labels != want.labels:
         raise ServingError(

@@ -8,12 +8,12 @@ import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
 from posewatch.config import PoseConfig
 from posewatch.errors import InputError, ServingError
+from posewatch.inference.predictor import Predictor
 from posewatch.perception.ports import PoseEstimator
 from posewatch.recognition.sampling import resample
 from posewatch.watch.alarm import AlarmEvent, LiveAlarm
@@ -30,24 +30,24 @@ _LOG = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Watches one source with a model (a ``Predictor`` that knows its shape).
+    """Watches one source with a model.
 
     ``label`` is the class that raises alarms, ``stats`` what was done so far. Raises InputError for a model that does
     not fit the options or the estimator.
     """
 
     def __init__(
-        self, source: Source, predictor: Any, estimator: PoseEstimator, pose: PoseConfig, config: WatchConfig
+        self, source: Source, predictor: Predictor, estimator: PoseEstimator, pose: PoseConfig, config: WatchConfig
     ) -> None:  # fmt: skip
         self.label, self.stats = _alarm_label(predictor, config.label), WatchStats()
-        layout = predictor.metadata.get("layout", estimator.layout)
+        layout = predictor.layout or estimator.layout
         if layout != estimator.layout:
             raise InputError(
                 f"the model takes {layout} skeletons, the estimator {estimator.name} gives {estimator.layout}"
             )
         self._source, self._predictor, self._config = source, predictor, config
         self._column = predictor.labels.index(self.label)
-        self._model_people, self._model_frames = int(predictor.shape[0]), int(predictor.shape[1])
+        self._model_people, self._model_frames = predictor.people, predictor.frames
         self._people = TrackedPeople(estimator, pose, config.window_frames, self._model_people)
         self._alarm = LiveAlarm(config.hysteresis, config.window_s, config.smooth)
         self._raised: AlarmEvent | None = None
@@ -158,9 +158,9 @@ class Watcher:
             sink.frame(frame, people, state)
 
 
-def _alarm_label(predictor: Any, label: str) -> str:
+def _alarm_label(predictor: Predictor, label: str) -> str:
     """The class that raises alarms: ``label``, else the model's positive class. Raises InputError."""
-    label = label or predictor.metadata.get("positive", "")
+    label = label or predictor.positive
     known = ", ".join(predictor.labels)
     if not label:
         raise InputError(

@@ -19,9 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError, ServingError
-from posewatch.inference import predictors as client
-from posewatch.inference.predictors import OnnxPredictor, Predictor, TorchPredictor, TritonPredictor
-from posewatch.inference.predictors_async import AsyncTritonPredictor
+from posewatch.inference import triton_admin
+from posewatch.inference.asynchronous import open_async
+from posewatch.inference.onnx_runtime import OnnxPredictor
+from posewatch.inference.open import parse_endpoint
+from posewatch.inference.predictor import Predictor
+from posewatch.inference.pytorch import TorchPredictor
+from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.benchmark import load
 from posewatch.serving.benchmark.report import caveats, environment, write_markdown, write_plots
 from posewatch.serving.benchmark.rows import Row, ServerMeter, row_of
@@ -79,7 +83,7 @@ def benchmark(
         raise InputError("seconds must be above 0, and every concurrency at least 1")
     if any(share <= 0 for share in open_loop):
         raise InputError("the rates of the open loop are shares of the peak, above 0, as in 0.5,0.8,1.1")
-    given = client.parse_endpoint(endpoint) if endpoint else None
+    given = parse_endpoint(endpoint) if endpoint else None
     onnx = OnnxPredictor(onnx_path)
     sample = clips[:8]
     wanted = onnx.predict(sample).probabilities
@@ -189,14 +193,14 @@ def torch_threads(predictor: Predictor, clips: NDArray[np.float32]) -> int:
 async def _closed(
     protocol: str, url: str, model: str, clips: NDArray[np.float32], clients: int, seconds: float, meter: load.Meter
 ) -> load.Measured:
-    async with await AsyncTritonPredictor.connect(url, model, protocol, retries=0) as predictor:
+    async with await open_async(f"{protocol}://{url}/{model}", retries=0) as predictor:
         return await load.closed(predictor, clips, clients, seconds, meter)
 
 
 async def _open(
     protocol: str, url: str, model: str, clips: NDArray[np.float32], rate: float, seconds: float, meter: load.Meter
 ) -> load.Measured:
-    async with await AsyncTritonPredictor.connect(url, model, protocol, retries=0) as predictor:
+    async with await open_async(f"{protocol}://{url}/{model}", retries=0) as predictor:
         return await load.opened(predictor, clips, rate, seconds, meter)
 
 
@@ -233,10 +237,10 @@ def _served(
 def _loaded(url: str, model: str, protocol: str, *, private: bool) -> Iterator[None]:
     """Of a private server's models one is loaded at a time, so that none costs another memory."""
     if private:
-        client.load_model(url, model, protocol)
+        triton_admin.load_model(url, model, protocol)
     yield
     if private:
-        client.unload_model(url, model, protocol)
+        triton_admin.unload_model(url, model, protocol)
 
 
 def _fixed_cost(url: str, seconds: float) -> dict[str, Any]:

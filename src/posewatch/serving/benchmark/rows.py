@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from posewatch.errors import ServingError
-from posewatch.inference import triton_admin as control
+from posewatch.inference import triton_admin
 from posewatch.serving.benchmark import load
 
 
@@ -53,7 +53,7 @@ class ServerMeter:
         self._snapshots.append(self._snap())
 
     def _snap(self) -> tuple[dict[str, int], dict[int, float]]:
-        return control.statistics(*self._place), load.cpu_seconds(self._process) if self._process else {}
+        return triton_admin.statistics(*self._place), load.cpu_seconds(self._process) if self._process else {}
 
     def told(self) -> dict[str, float | None]:
         """Mean batch, shares and processor time of the load that was measured last."""

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError
-from posewatch.inference import predictors as client
-from posewatch.inference.predictors_async import AsyncTritonPredictor
+from posewatch.inference import triton_admin
+from posewatch.inference.asynchronous import open_async
 from posewatch.serving.benchmark import load
 from posewatch.serving.repository import write_repository
 from posewatch.stack.triton import TritonServer
@@ -61,20 +61,17 @@ def soak(
     if minutes <= 0 or every_s <= 0 or not share > 0:
         raise InputError("minutes, the seconds of a stretch and the share of the peak must be above 0")
     with ExitStack() as stack:
-        process = None
-        if endpoint:
-            protocol, url, model = client.parse_endpoint(endpoint)
-        else:
-            protocol, model = "grpc", "soak"
+        process, address = None, endpoint or ""
+        if not endpoint:
             temp = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posewatch-soak-")))
-            write_repository(onnx, temp / "models", name=model)
+            write_repository(onnx, temp / "models", name="soak")
             server = stack.enter_context(TritonServer.start(temp / "models", log=temp / "triton.log"))
-            url, process = server.grpc, server.process.pid
-            client.load_model(url, model, protocol)
+            triton_admin.load_model(server.grpc, "soak")
+            process, address = server.process.pid, f"grpc://{server.grpc}/soak"
         found: dict[str, Any] = {"share": share, "every_s": every_s, "endpoint": endpoint or "private", "stretches": []}
 
         async def run() -> None:
-            async with await AsyncTritonPredictor.connect(url, model, protocol) as predictor:
+            async with await open_async(address) as predictor:
                 found["peak_ips"] = round(await _peak(predictor, clips, min(5.0, every_s)), 2)
                 begun = time.monotonic()
                 while (at := time.monotonic() - begun) < minutes * 60:

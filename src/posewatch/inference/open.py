@@ -1,0 +1,39 @@
+"""Opens the predictor that a reference names: a served model, an ONNX file or a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posewatch.errors import InputError
+from posewatch.inference.predictor import Predictor
+
+
+def parse_endpoint(endpoint: str) -> tuple[str, str, str]:
+    """``grpc://host:port/model`` → (protocol, host:port, model). Raises InputError."""
+    protocol, _, rest = endpoint.partition("://")
+    url, _, model = rest.partition("/")
+    if protocol not in ("grpc", "http") or not url or not model or "/" in model:
+        raise InputError(f"bad endpoint {endpoint!r}: write grpc://host:port/model or http://host:port/model")
+    return protocol, url, model
+
+
+def open_predictor(reference: str, *, timeout_s: float = 30.0, retries: int = 3, threads: int = 1) -> Predictor:
+    """The predictor of an endpoint (grpc:// or http://host:port/model), an ONNX file or a checkpoint (.pt, .pth).
+
+    ``timeout_s`` and ``retries`` are for an endpoint, ``threads`` for an ONNX file. Raises InputError or ServingError.
+    """
+    if "://" in reference:
+        from posewatch.inference.triton import TritonPredictor
+
+        protocol, url, model = parse_endpoint(reference)
+        return TritonPredictor(url, model, protocol, timeout_s=timeout_s, retries=retries)
+    path = Path(reference)
+    if path.suffix == ".onnx":
+        from posewatch.inference.onnx_runtime import OnnxPredictor
+
+        return OnnxPredictor(path, threads)
+    if path.suffix in (".pt", ".pth"):
+        from posewatch.inference.pytorch import TorchPredictor
+
+        return TorchPredictor.from_checkpoint(path)
+    raise InputError(f"{reference!r} is no model: give grpc://host:port/model, http://..., a .onnx file or a .pt file")

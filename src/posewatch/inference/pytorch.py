@@ -1,0 +1,65 @@
+"""A trained network, run by PyTorch in this process. No other module of this room imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.inference.predictor import Arrays, Predictor, Shape, batches, check_clips, prediction
+from posewatch.records import Prediction
+
+if TYPE_CHECKING:
+    from posewatch.recognition.recogniser import Recogniser
+
+
+class TorchPredictor(Predictor):
+    """A torch ``module`` that maps keypoints (N, M, T, V, 3) to (probabilities (N, K), embedding (N, D)), run eagerly.
+
+    ``trained`` is False for random weights, which are of use for measuring speed only.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        labels: Sequence[str],
+        shape: Shape,
+        *,
+        metadata: dict[str, str] | None = None,
+        trained: bool = True,
+    ) -> None:
+        self.labels, self.shape, self.metadata, self.trained = tuple(labels), shape, metadata or {}, trained
+        self.module = module.eval()
+
+    @classmethod
+    def from_recogniser(cls, recogniser: Recogniser, *, trained: bool = True) -> TorchPredictor:
+        metadata = {
+            "layout": recogniser.layout.name,
+            "fps": f"{recogniser.fps:g}",
+            "positive": recogniser.positive,
+            "threshold": f"{recogniser.threshold:g}",
+        }
+        shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
+        return cls(recogniser, recogniser.labels, shape, metadata=metadata, trained=trained)
+
+    @classmethod
+    def from_checkpoint(cls, path: Path) -> TorchPredictor:
+        """The recogniser of a checkpoint file. Raises InputError for another file."""
+        from posewatch.recognition.recogniser import load_checkpoint
+
+        return cls.from_recogniser(load_checkpoint(path))
+
+    def predict(self, keypoints: NDArray[np.float32]) -> Prediction:
+        check_clips(keypoints, self.shape, "this model")
+        outputs = [self._run(batch) for batch in batches(keypoints)]
+        return prediction(outputs, len(keypoints), self.labels, "the PyTorch model")
+
+    def _run(self, batch: NDArray[np.float32]) -> Arrays:
+        import torch
+
+        with torch.inference_mode():
+            probabilities, embedding = self.module(torch.from_numpy(np.ascontiguousarray(batch)))
+        return {"probabilities": probabilities.numpy(), "embedding": embedding.numpy()}

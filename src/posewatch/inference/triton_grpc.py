@@ -1,0 +1,123 @@
+"""Triton over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from posewatch.inference import wire
+from posewatch.inference.predictor import Arrays
+from posewatch.inference.wire import Deadline
+
+T = TypeVar("T")
+CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # gRPC waits 1 s and then ever longer, up to 2 minutes, before it reconnects, and fails every request meanwhile:
+    # all retries would meet the same refusal although the server is back.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # in spite of its name, how long connecting may take; a busy server is slow
+    ("grpc.min_reconnect_backoff_ms", 5000),
+    # do not share the backoff of another client in this process
+    ("grpc.use_local_subchannel_pool", 1),
+]
+"""Options of every gRPC connection."""
+
+
+class GrpcConnection:
+    """See ``Connection``; its calls share one connection and may come from several threads."""
+
+    def __init__(self, url: str, timeout_s: float, retries: int) -> None:
+        import tritonclient.grpc as grpc
+
+        self.url, self._timeout_s, self._retries = url, timeout_s, retries
+        self._client = grpc.InferenceServerClient(url, channel_args=CHANNEL)
+
+    def _call(self, what: str, send: Callable[[float], T], deadline: Deadline | None = None) -> T:
+        from tritonclient.utils import InferenceServerException
+
+        until = deadline or Deadline(self._timeout_s)
+
+        def once(left_s: float) -> T:
+            try:
+                return send(left_s)
+            except InferenceServerException as error:
+                raise grpc_error(self.url, what, error, until) from None
+
+        return wire.call(once, self.url, what, self._retries, until)
+
+    def version(self) -> str:
+        return str(self._call("health", lambda s: self._client.get_server_metadata(client_timeout=s)).version)
+
+    def ready(self, model: str) -> bool:
+        return bool(self._call(model, lambda s: self._client.is_model_ready(model, client_timeout=s)))
+
+    def index(self) -> list[dict[str, Any]]:
+        def send(left_s: float) -> Any:
+            return self._client.get_model_repository_index(as_json=True, client_timeout=left_s)
+
+        return list(self._call("index", send).get("models", []))
+
+    def config(self, model: str) -> dict[str, Any]:
+        answer = self._call(model, lambda s: self._client.get_model_config(model, as_json=True, client_timeout=s))
+        return dict(answer["config"])
+
+    def statistics(self, model: str) -> dict[str, Any]:
+        def send(left_s: float) -> Any:
+            return self._client.get_inference_statistics(model, as_json=True, client_timeout=left_s)
+
+        return dict(self._call(model, send)["model_stats"][0])
+
+    def load(self, model: str) -> None:
+        self._call(
+            f"cannot load {model!r}",
+            lambda s: self._client.load_model(model, client_timeout=s),
+            Deadline(wire.LOAD_S),
+        )
+
+    def unload(self, model: str) -> None:
+        self._call(
+            f"cannot unload {model!r}",
+            lambda s: self._client.unload_model(model, client_timeout=s),
+            Deadline(wire.LOAD_S),
+        )
+
+    def infer(self, model: str, inputs: Arrays, deadline: Deadline | None = None) -> Arrays:
+        tensors = grpc_inputs(inputs)
+
+        def send(left_s: float) -> Any:
+            return self._client.infer(model, tensors, client_timeout=left_s, timeout=wire.microseconds(left_s))
+
+        return grpc_outputs(self._call(model, send, deadline))
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def grpc_inputs(arrays: Arrays) -> list[Any]:
+    """Arrays by name as ``tritonclient`` sends them."""
+    from tritonclient.grpc import InferInput
+    from tritonclient.utils import np_to_triton_dtype
+
+    tensors = []
+    for name, array in arrays.items():
+        tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(np.ascontiguousarray(array))
+        tensors.append(tensor)
+    return tensors
+
+
+def grpc_outputs(answer: Any) -> Arrays:
+    """All output arrays of an answer, as copies that outlive it."""
+    return {o.name: np.array(answer.as_numpy(o.name)) for o in answer.get_response().outputs}
+
+
+def grpc_error(url: str, what: str, error: Any, deadline: Deadline) -> Exception:
+    """Our error for an InferenceServerException."""
+    status = str(error.status() or "")
+    if "DEADLINE_EXCEEDED" in status:
+        return wire.too_late(url, what, deadline)
+    return wire.refusal(url, what, str(error.message()), deadline, retryable="UNAVAILABLE" in status)

@@ -1,0 +1,134 @@
+"""Triton over HTTP, with the binary tensor extension of the KServe v2 protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from posewatch.inference import wire
+from posewatch.inference.predictor import Arrays
+from posewatch.inference.wire import Deadline
+
+DTYPES = {"FP32": np.float32, "FP16": np.float16, "FP64": np.float64, "INT64": np.int64, "INT32": np.int32}
+NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
+RETRYABLE = (429, 502, 503)
+HEADER_SIZE = "Inference-Header-Content-Length"
+
+
+class HttpConnection:
+    """See ``Connection``; its calls share a pool of connections and may come from several threads."""
+
+    def __init__(self, url: str, timeout_s: float, retries: int) -> None:
+        import urllib3
+
+        self.url, self._timeout_s, self._retries = url, timeout_s, retries
+        self._pool = urllib3.PoolManager(retries=False, maxsize=64)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        deadline: Deadline | None = None,
+        accept: tuple[int, ...] = (200,),
+    ) -> Any:
+        import urllib3
+
+        until = deadline or Deadline(self._timeout_s)
+
+        def once(left_s: float) -> Any:
+            timeout = urllib3.Timeout(connect=min(5.0, left_s), read=left_s)
+            address = f"http://{self.url}{path}"
+            try:
+                answer = self._pool.request(method, address, body=body, headers=headers, timeout=timeout)
+            except urllib3.exceptions.ReadTimeoutError:
+                raise wire.too_late(self.url, what, until) from None
+            except urllib3.exceptions.HTTPError as error:
+                raise wire.unavailable(str(error)) from None
+            if answer.status in accept:
+                return answer
+            text = _message(answer.status, answer.data)
+            raise wire.refusal(self.url, what, text, until, retryable=answer.status in RETRYABLE)
+
+        return wire.call(once, self.url, what, self._retries, until)
+
+    def version(self) -> str:
+        return str(self._call("GET", "/v2", "health").json()["version"])
+
+    def ready(self, model: str) -> bool:
+        return bool(self._call("GET", f"/v2/models/{model}/ready", model, accept=(200, 400, 404)).status == 200)
+
+    def index(self) -> list[dict[str, Any]]:
+        return list(self._call("POST", "/v2/repository/index", "index", b"{}").json())
+
+    def config(self, model: str) -> dict[str, Any]:
+        return dict(self._call("GET", f"/v2/models/{model}/config", model).json())
+
+    def statistics(self, model: str) -> dict[str, Any]:
+        return dict(self._call("GET", f"/v2/models/{model}/stats", model).json()["model_stats"][0])
+
+    def load(self, model: str) -> None:
+        self._repository(model, "load")
+
+    def unload(self, model: str) -> None:
+        self._repository(model, "unload")
+
+    def _repository(self, model: str, verb: str) -> None:
+        path = f"/v2/repository/models/{model}/{verb}"
+        self._call("POST", path, f"cannot {verb} {model!r}", b"{}", deadline=Deadline(wire.LOAD_S))
+
+    def infer(self, model: str, inputs: Arrays, deadline: Deadline | None = None) -> Arrays:
+        until = deadline or Deadline(self._timeout_s)
+        body, headers = _request(inputs, until.require(self.url, model))
+        answer = self._call("POST", f"/v2/models/{model}/infer", model, body, headers, deadline=until)
+        return _outputs(answer.headers, answer.data)
+
+    def close(self) -> None:
+        self._pool.clear()
+
+
+def _message(status: int, body: bytes) -> str:
+    """The server's own message in an error answer, else the status."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {status}"
+
+
+def _request(inputs: Arrays, left_s: float) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of an inference request with binary tensors; the server drops it after ``left_s`` seconds."""
+    raw = [np.ascontiguousarray(array).tobytes() for array in inputs.values()]
+    tensors = [
+        {
+            "name": name,
+            "shape": array.shape,
+            "datatype": NAMES[array.dtype],
+            "parameters": {"binary_data_size": len(data)},
+        }
+        for (name, array), data in zip(inputs.items(), raw, strict=True)
+    ]
+    parameters = {"binary_data_output": True, "timeout": wire.microseconds(left_s)}
+    head = json.dumps({"inputs": tensors, "parameters": parameters}).encode()
+    headers = {"Content-Type": "application/octet-stream", HEADER_SIZE: str(len(head))}
+    return b"".join((head, *raw)), headers
+
+
+def _outputs(headers: Mapping[str, str], body: bytes) -> Arrays:
+    """The output arrays of an inference answer; a server without the binary extension answers in JSON."""
+    start = int(headers.get(HEADER_SIZE, len(body)))
+    outputs: Arrays = {}
+    for output in json.loads(body[:start])["outputs"]:
+        kind, shape = DTYPES[output["datatype"]], output["shape"]
+        size = output.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            outputs[output["name"]] = np.array(output["data"], kind).reshape(shape)
+            continue
+        outputs[output["name"]] = np.frombuffer(body[start : start + size], kind).reshape(shape).copy()
+        start += size
+    return outputs
