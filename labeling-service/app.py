@@ -1,5 +1,6 @@
-"""The labeling server: Streamlit's page with what stands around it: who may connect at all, clips by signed URLs,
-readiness and metrics. Start it with ``streamlit run app.py``; the page itself is ``page.py``.
+"""The labeling server: Streamlit's page (``page.py``) with access control, signed clip URLs, readiness and metrics.
+
+Start it with ``streamlit run app.py``.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from posewatch import video
-from posewatch.labels.store import ClipEntry, LabelStore
+from posewatch.labels.entries import ClipEntry
+from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
 from posewatch.records import Clip, clip_id, video_id
 
@@ -64,7 +65,7 @@ def fill(folder: Path, count: int) -> LabelStore:
     store = LabelStore(f"sqlite:///{folder / 'labels.db'}")
     store.register(entries)
     for who in PEOPLE:
-        roles.appoint(store, who, "labeler", "bench")
+        roles.set_role(store, who, "labeler", "bench")
     return store
 
 

@@ -1,1 +1,1 @@
-"""The labeling page: wiring only. What a labeler does is ``posewatch.labels.session``."""
+"""The labeling page: wiring only. The logic is in ``posewatch.labels.session``."""

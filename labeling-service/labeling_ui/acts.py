@@ -1,4 +1,4 @@
-"""From the browser's acts to the session's, and from the session's cards to what the browser draws."""
+"""Passes the browser's acts to the session, and the session's cards to the browser."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from posewatch.errors import PosewatchError
 from posewatch.labels.cards import Card
 from posewatch.labels.session import LabelingSession
 
-MOST = 500
+MAX_CLIPS = 500
 """Clips that one act may name."""
+KINDS = ("label", "adjudicate", "rest", "undo", "redo")
+_SAME = ("label", "who", "mine", "source", "suggestion", "confidence", "second", "held", "settled")
+"""Attributes of a card that the browser gets unchanged."""
 
 
 @dataclasses.dataclass
 class Answers:
-    """What the server has to say of the acts in the outbox: saved, or refused with a reason."""
+    """The server's answers to the acts in the outbox: saved, or refused with a reason."""
 
     saved: list[str] = dataclasses.field(default_factory=list)
     refused: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
-    def known(self) -> set[str]:
+    def ids(self) -> set[str]:
+        """The ids of the answered acts."""
         return {*self.saved, *(row["id"] for row in self.refused)}
 
-    def keep(self, ids: set[str]) -> None:
-        """Forget the answers to acts that have left the outbox."""
+    def retain(self, ids: set[str]) -> None:
+        """Delete the answers to acts that have left the outbox."""
         self.saved = [one for one in self.saved if one in ids]
         self.refused = [row for row in self.refused if row["id"] in ids]
 
@@ -35,34 +39,34 @@ def handle(
     session: Callable[[], LabelingSession],
     acts: list[dict[str, Any]],
     answers: Answers,
-    turn: Callable[[dict[str, Any]], None],
+    navigate: Callable[[dict[str, Any]], None],
     queued: bool,
 ) -> None:
-    """Do every act that has no answer yet, in order; ``turn`` does those that only change what the page shows.
+    """Execute every act that has no answer yet, in order; ``navigate`` handles those that only change the view.
 
-    ``session`` gives a session made anew, which knows the role and the label set of this moment.
+    ``session`` returns a new session, which has the current role and label set.
     """
-    known = answers.known()
+    answered = answers.ids()
     for act in acts:
-        if act["id"] in known:
+        if act["id"] in answered:
             continue
-        watch, outcome = metrics.Watch(), "saved"
-        try:
-            _do(session(), act, turn, queued)
-            answers.saved.append(act["id"])
-        except PosewatchError as error:
-            outcome = "refused"
-            answers.refused.append({"id": act["id"], "message": str(error)})
+        with metrics.timed("act"):
+            outcome = "saved"
+            try:
+                _execute(session(), act, navigate, queued)
+                answers.saved.append(act["id"])
+            except PosewatchError as error:
+                outcome = "refused"
+                answers.refused.append({"id": act["id"], "message": str(error)})
         kind = act.get("kind")
-        metrics.saved(kind if kind in KINDS else "other", outcome, watch)
-    answers.keep({act["id"] for act in acts})
+        metrics.ACTS.labels(kind if kind in KINDS else "other", outcome).inc()
+    answers.retain({act["id"] for act in acts})
 
 
-KINDS = ("label", "adjudicate", "rest", "undo", "redo")
-
-
-def _do(session: LabelingSession, act: Mapping[str, Any], turn: Callable[[dict[str, Any]], None], queued: bool) -> None:
-    # nothing here is believed: the session checks the role, the classes and the clips
+def _execute(
+    session: LabelingSession, act: Mapping[str, Any], navigate: Callable[[dict[str, Any]], None], queued: bool
+) -> None:
+    # the act is untrusted: the session checks the role, the classes and the clips
     kind, batch = act.get("kind"), str(act["id"])[:64]
     clip, label = str(act.get("clip"))[:64], act.get("label")
     label = None if label is None else str(label)[:200]
@@ -73,17 +77,24 @@ def _do(session: LabelingSession, act: Mapping[str, Any], turn: Callable[[dict[s
             session.adjudicate(clip, label, batch)
     elif kind == "rest":
         clips = act.get("clips")
-        session.rest([str(one) for one in clips[:MOST]] if isinstance(clips, list) else [], batch)
+        session.label_remaining([str(one) for one in clips[:MAX_CLIPS]] if isinstance(clips, list) else [], batch)
     elif kind == "undo":
         session.step("undo", batch)
     elif kind == "redo":
         session.step("redo", batch)
     else:
-        turn(dict(act))
+        navigate(dict(act))
 
 
-def shown(card: Card, base: str) -> dict[str, Any]:
-    """A card as the browser gets it: no keys of the object store, only URLs that end."""
+def context(session: LabelingSession, clip: Any, base: str) -> dict[str, Any] | None:
+    """A clip with those before and after it, as the browser shows them; None without a clip."""
+    if not clip:
+        return None
+    return {"clip": clip, "cards": [payload(card, base) for card in session.neighbours(str(clip))]}
+
+
+def payload(card: Card, base: str) -> dict[str, Any]:
+    """A card as the browser gets it: no keys of the object store, only URLs that expire."""
     entry, clip = card.entry, card.entry.clip
     skeleton = media.signed(entry.store, entry.skeleton, base) if entry.skeleton else None
     return {
@@ -95,14 +106,6 @@ def shown(card: Card, base: str) -> dict[str, Any]:
         "people": clip.people,
         "url": media.clip_url(entry.store, entry.preview or entry.key, base),
         "skeleton": skeleton,
-        "label": card.label,
-        "who": card.who,
-        "mine": card.mine,
-        "source": card.source,
-        "suggestion": card.suggestion,
-        "confidence": card.confidence,
-        "second": card.second,
-        "held": card.held,
-        "settled": card.settled,
         "votes": [list(vote) for vote in card.votes],
+        **{name: getattr(card, name) for name in _SAME},
     }

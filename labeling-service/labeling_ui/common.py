@@ -1,4 +1,4 @@
-"""What the views share."""
+"""Shared by the views: the person at the page, and errors as one line."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from posewatch.labels.team import roles
 
 
 @dataclass(frozen=True)
-class Here:
-    """Who is at the page, and what it says to them."""
+class Viewer:
+    """The person at the page, and the page's texts in their language."""
 
     who: str
-    say: dict[str, Any]
+    texts: dict[str, Any]
 
     @property
     def session(self) -> LabelingSession:
-        """A session of the logic, made anew: a role or a label set that has changed meanwhile counts."""
+        """A new session, so that a changed role or label set takes effect."""
         return LabelingSession(wiring.label_store(), self.who, wiring.label_config())
 
     @property
     def role(self) -> roles.Role:
         return roles.role_of(wiring.label_store(), self.who)
 
-    def data(self, mode: str, page: str) -> dict[str, Any]:
-        """What every grid is told; the clips are added."""
+    def grid_data(self, mode: str, page: str) -> dict[str, Any]:
+        """The data that every grid gets; the caller adds the clips."""
         config = wiring.label_config()
         return {
             "mode": mode,
@@ -42,31 +42,31 @@ class Here:
             "who": self.who,
             "classes": list(config.classes),
             "marks": [
-                {"label": UNSURE, "text": self.say["unsure"], "key": "u"},
-                {"label": BAD, "text": self.say["bad"], "key": "b"},
+                {"label": UNSURE, "text": self.texts["unsure"], "key": "u"},
+                {"label": BAD, "text": self.texts["bad"], "key": "b"},
             ],
             "default": config.default,
             "sensitive": list(config.sensitive),
             "welfare": bool(config.sensitive),
-            "words": self.say,
+            "words": self.texts,
             "turns": [],
             "context": None,
         }
 
 
 def plain(text: str) -> str:
-    """Text of unknown origin, such as a file name, with its Markdown switched off."""
+    """Text of unknown origin, such as a file name, with its Markdown escaped."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:$<>&@])", r"\\\1", text)
 
 
-def told(view: Callable[..., None]) -> Callable[..., None]:
-    """A view whose errors are one line on the page."""
+def errors_shown(view: Callable[..., None]) -> Callable[..., None]:
+    """A view that shows its errors as one line on the page."""
 
     @wraps(view)
-    def shown(*args: Any) -> None:
+    def wrapped(*args: Any) -> None:
         try:
             view(*args)
         except PosewatchError as error:
             st.error(plain(str(error)), icon=":material/error:")
 
-    return shown
+    return wrapped

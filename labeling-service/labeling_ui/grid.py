@@ -1,6 +1,6 @@
-"""The grid of looping clips: a Streamlit component whose keys, focus, speed and loading live in the browser.
+"""The grid of looping clips: a Streamlit component that handles keys, focus, speed and loading in the browser.
 
-The browser sends acts with an id each, until they are answered; the answer is part of the next set of data.
+The browser sends acts, each with an id, until they are answered; the answers are part of the next data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PARTS = ("media.js", "outbox.js", "welfare.js", "card.js", "grid.js")
 
 @cache
 def sources() -> tuple[str, str]:
-    """(javascript, css) of the component."""
+    """(JavaScript, CSS) of the component."""
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in PARTS)
     return script, (FOLDER / "grid.css").read_text(encoding="utf-8")
 
@@ -30,9 +30,9 @@ def _component() -> Any:
 
 
 def outbox(key: str) -> list[dict[str, Any]]:
-    """The acts that the browser has sent and not yet seen answered, oldest first."""
-    found = st.session_state.get(key)
-    sent = found.get("outbox") if isinstance(found, Mapping) else None
+    """The acts that the browser has sent and whose answer it has not seen yet, oldest first."""
+    state = st.session_state.get(key)
+    sent = state.get("outbox") if isinstance(state, Mapping) else None
     acts = sent.get("acts") if isinstance(sent, Mapping) else None
     if not isinstance(acts, list):  # a browser can send anything
         return []
@@ -40,5 +40,5 @@ def outbox(key: str) -> list[dict[str, Any]]:
 
 
 def grid(data: dict[str, Any], key: str, on_acts: Callable[[], None]) -> None:
-    """Show the grid; ``on_acts`` is called, before the page is drawn again, when acts have come in."""
+    """Show the grid; ``on_acts`` is called when acts have arrived, before the page is drawn again."""
     _component()(data=data, key=key, default={"outbox": None}, on_outbox_change=on_acts)

@@ -1,8 +1,8 @@
-"""Where the browser gets a clip from: presigned URLs of the object store, or this server, by URLs that it has signed.
+"""URLs of clips for the browser: presigned URLs of the object store, or URLs of this server that it has signed itself.
 
-A labeler never sees the object store's credentials, and every URL ends. This server hands out skeletons, which a page
-of another origin could not read from an S3 server, the clips of a store that is a folder on this machine, and with
-POSEWATCH_MEDIA=server all clips: an object store inside a cluster has no address that browsers reach.
+A labeler never sees the object store's credentials, and every URL expires. This server delivers skeletons (a browser
+may not read them from an S3 server of another origin), the clips of a store that is a local folder, and with
+POSEWATCH_MEDIA=server all clips, for an object store that browsers cannot reach.
 """
 
 from __future__ import annotations
@@ -36,39 +36,41 @@ def _token(store: str, key: str, until: int) -> str:
 
 
 def signed(store: str, key: str, base: str = "", now: float | None = None) -> str:
-    """A URL of this server that gives the object until between ``URL_S`` and one and a half times as long from now."""
+    """A URL of this server for the object, valid for ``URL_S`` to 1.5 ``URL_S`` seconds."""
     half = URL_S // 2
-    until = (int(time.time() if now is None else now) // half + 3) * half  # the same for a while: browsers cache by URL
+    until = (
+        int(time.time() if now is None else now) // half + 3
+    ) * half  # constant for half an hour, for caches
     query = f"store={quote(store, safe='')}&until={until}&token={_token(store, key, until)}"
     return f"{base}{ROUTE}/{quote(key)}?{query}"
 
 
 def check(store: str, key: str, until: str, token: str, now: float | None = None) -> bool:
-    """Whether a URL of `signed` still holds."""
+    """Whether the query of a URL from `signed` is authentic and has not expired."""
     if not until.isdigit() or int(until) < (time.time() if now is None else now):
         return False
     return hmac.compare_digest(_token(store, key, int(until)), token)
 
 
 def clip_url(store: str, key: str, base: str = "") -> str:
-    """A URL from which a browser can play the clip, with range requests; "" when there is no such clip."""
+    """A URL from which a browser can play the clip, with range requests; "" when the clip is missing."""
     try:
-        found = object_store(store)
-        if isinstance(found, FolderStore) or os.environ.get("POSEWATCH_MEDIA") == "server":
-            return signed(store, key, base) if found.exists(key) else ""
-        return found.url(key, URL_S)
+        objects = object_store(store)
+        if isinstance(objects, FolderStore) or os.environ.get("POSEWATCH_MEDIA") == "server":
+            return signed(store, key, base) if objects.exists(key) else ""
+        return objects.url(key, URL_S)
     except PosewatchError:
         return ""
 
 
 def file_of(store: str, key: str) -> Path | bytes:
-    """What `signed` gives access to: a local file, or the bytes of an object. Raises NotFound."""
+    """The content behind a URL of `signed`: a local file, or the bytes of an object. Raises NotFound."""
     if Path(key).suffix not in TYPES:
         raise NotFound(f"no clip: {key}")
-    found = object_store(store)
-    if isinstance(found, FolderStore):
-        path = Path(found.url(key))
+    objects = object_store(store)
+    if isinstance(objects, FolderStore):
+        path = Path(objects.url(key))
         if not path.is_file():
             raise NotFound(f"no such object: {key}")
         return path
-    return found.get(key)
+    return objects.get(key)

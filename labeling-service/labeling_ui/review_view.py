@@ -1,4 +1,4 @@
-"""For a reviewer: the clips on which people disagree, and nothing else; and what the model is sure of, in bulk."""
+"""For a reviewer: the clips on which people disagree, and bulk acceptance of confident predictions."""
 
 from __future__ import annotations
 
@@ -7,53 +7,51 @@ from typing import Any
 import streamlit as st
 
 from labeling_ui import acts
-from labeling_ui.common import Here, told
+from labeling_ui.common import Viewer, errors_shown
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
 from posewatch.labels.entries import BAD
 from posewatch.labels.store import new_batch
 
 
-def show(here: Here) -> None:
-    _decide(here)
-    with st.expander(here.say["accept_title"], icon=":material/smart_toy:"):
-        _accept(here)
+def show(viewer: Viewer) -> None:
+    _decide(viewer)
+    with st.expander(viewer.texts["accept_title"], icon=":material/smart_toy:"):
+        _accept(viewer)
 
 
 @st.fragment
-@told
-def _decide(here: Here) -> None:
-    session, say, key = here.session, here.say, "review"
+@errors_shown
+def _decide(viewer: Viewer) -> None:
+    session, texts, key = viewer.session, viewer.texts, "review"
     answers = st.session_state.setdefault("answers", acts.Answers())
-    turned = st.session_state.setdefault("turned review", {"context": None})
+    view = st.session_state.setdefault("view review", {"context": None})
 
-    def turn(act: dict[str, Any]) -> None:
+    def navigate(act: dict[str, Any]) -> None:
         if act.get("kind") == "context":
-            turned["context"] = act.get("clip")
+            view["context"] = act.get("clip")
 
-    st.subheader(say["review"], anchor=False)
+    st.subheader(texts["review"], anchor=False)
     cards = session.disagreements()
     if not cards:
-        st.success(say["nothing_to_review"], icon=":material/handshake:")
+        st.success(texts["nothing_to_review"], icon=":material/handshake:")
     else:
-        st.caption(say["to_review"].format(count=len(cards)))
-    data = here.data("review", "review")
-    data["marks"] = [mark for mark in data["marks"] if mark["label"] == BAD]  # a reviewer decides
-    # nothing is decided yet, whatever most people say: the dropdown begins empty, and the number keys take any class
-    shown = [{**acts.shown(card, base()), "label": None} for card in cards[: session.page_size]]
-    data.update(cards=shown, saved=answers.saved, refused=answers.refused)
-    if turned["context"]:
-        around = session.around(str(turned["context"]))
-        data["context"] = {"clip": turned["context"], "cards": [acts.shown(card, base()) for card in around]}
-    grid(data, key, lambda: acts.handle(lambda: here.session, outbox(key), answers, turn, False))
+        st.caption(texts["to_review"].format(count=len(cards)))
+    data = viewer.grid_data("review", "review")
+    data["marks"] = [mark for mark in data["marks"] if mark["label"] == BAD]
+    # no majority label: the dropdown starts empty, so that the reviewer decides
+    payloads = [{**acts.payload(card, base()), "label": None} for card in cards[: session.page_size]]
+    data.update(cards=payloads, saved=answers.saved, refused=answers.refused)
+    data["context"] = acts.context(session, view["context"], base())
+    grid(data, key, lambda: acts.handle(lambda: viewer.session, outbox(key), answers, navigate, False))
 
 
-def _accept(here: Here) -> None:
-    say = here.say
-    st.caption(say["accept_help"])
-    threshold = st.slider(say["accept_threshold"], 0.5, 1.0, here.session.config.accept, 0.01, key="accept at")
+def _accept(viewer: Viewer) -> None:
+    texts = viewer.texts
+    st.caption(texts["accept_help"])
+    threshold = st.slider(texts["accept_threshold"], 0.5, 1.0, viewer.session.config.accept, 0.01, key="accept at")
     batch = st.session_state.setdefault("accept batch", new_batch())
-    if st.button(say["accept_do"], icon=":material/done_all:"):
-        made = here.session.accept(threshold, batch=batch)
+    if st.button(texts["accept_do"], icon=":material/done_all:"):
+        events = viewer.session.accept(threshold, batch=batch)
         st.session_state["accept batch"] = new_batch()
-        st.success(say["accepted"].format(count=len(made)))
+        st.success(texts["accepted"].format(count=len(events)))

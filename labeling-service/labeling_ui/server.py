@@ -1,4 +1,4 @@
-"""What stands around the page: the gate that lets nobody in without identity, signed clips, readiness, metrics."""
+"""The server around the page: the gate that refuses requests without identity, signed clips, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labeling_ui import media, metrics, wiring
 from posewatch.errors import NotAllowed, PosewatchError
-from posewatch.labels.team.identity import by_proxy, is_local
+from posewatch.labels.team.identity import is_local, proxy_user
 
 OPEN = ("/_stcore/health", "/_stcore/script-health-check", "/_stcore/metrics", "/ready", "/metrics")
-"""What probes ask, without identity; nothing in it names a person or a clip."""
+"""Paths of probes, without identity; no answer names a person or a clip."""
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -32,7 +32,7 @@ def base() -> str:
 
 
 class Gate:
-    """Refuses every request without identity, before Streamlit sees it; ``oidc`` is asked for by the page itself."""
+    """Refuses every request without identity, before Streamlit sees it; with ``oidc`` the page itself asks for it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app, self.config = app, wiring.identity_config()
@@ -53,18 +53,18 @@ class Gate:
                 await PlainTextResponse(f"{error}\n", 403)(scope, receive, send)
             return
 
-        async def dressed(message: Any) -> None:
+        async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *HEADERS]
             await send(message)
 
-        await self.app(scope, receive, dressed)
+        await self.app(scope, receive, send_with_headers)
 
     def _admit(self, scope: Scope) -> None:
         peer = scope["client"][0] if scope.get("client") else None
         if self.config.mode == "proxy":
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-            by_proxy(self.config, headers, peer)
+            proxy_user(self.config, headers, peer)
         elif self.config.mode == "dev" and not is_local(peer):
             raise NotAllowed(
                 "this page runs for a development user on its own machine only: set POSEWATCH_AUTH to oidc or proxy"
@@ -72,25 +72,25 @@ class Gate:
 
 
 async def _clip(request: Request) -> Response:
-    key, told = request.path_params["key"], request.query_params
-    store = told.get("store", "")
-    if not media.check(store, key, told.get("until", ""), told.get("token", "")):
+    key, query = request.path_params["key"], request.query_params
+    store = query.get("store", "")
+    if not media.check(store, key, query.get("until", ""), query.get("token", "")):
         return PlainTextResponse("this address has expired: reload the page\n", 403)
     try:
-        found = await asyncio.to_thread(media.file_of, store, key)
+        content = await asyncio.to_thread(media.file_of, store, key)
     except PosewatchError:
         return PlainTextResponse("no such clip\n", 404)
     kind = media.TYPES[f".{key.rsplit('.', 1)[-1]}"]
-    keep = {"Cache-Control": "private, max-age=1800"}
-    if isinstance(found, bytes):
-        return _part(found, request.headers.get("range", ""), kind, keep)
-    return FileResponse(found, media_type=kind, headers=keep)
+    headers = {"Cache-Control": "private, max-age=1800"}
+    if isinstance(content, bytes):
+        return _part(content, request.headers.get("range", ""), kind, headers)
+    return FileResponse(content, media_type=kind, headers=headers)
 
 
-def _part(data: bytes, asked: str, kind: str, headers: dict[str, str]) -> Response:
-    """What one range asks for, or all of it: Safari plays no video whose server knows no ranges."""
+def _part(data: bytes, requested: str, kind: str, headers: dict[str, str]) -> Response:
+    """The requested range, or everything: Safari plays videos only from servers that support ranges."""
     headers = {**headers, "Accept-Ranges": "bytes"}
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", asked.strip())
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", requested.strip())
     if match is None or match[0] == "bytes=-":
         return Response(data, media_type=kind, headers=headers)
     size = len(data)
@@ -103,7 +103,7 @@ def _part(data: bytes, asked: str, kind: str, headers: dict[str, str]) -> Respon
 
 
 async def _ready(_: Request) -> Response:
-    """Whether the database answers: a pod that cannot save must get no labelers."""
+    """Whether the database answers: a pod that cannot save labels must not get requests."""
     try:
         await asyncio.to_thread(wiring.ping)
     except PosewatchError as error:
@@ -112,12 +112,11 @@ async def _ready(_: Request) -> Response:
 
 
 async def _metrics(_: Request) -> Response:
-    text = await asyncio.to_thread(metrics.text)
-    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+    return PlainTextResponse(await asyncio.to_thread(metrics.text), media_type="text/plain; version=0.0.4")
 
 
 def routes() -> list[Route]:
-    """Everything that this server answers besides Streamlit's own paths."""
+    """The paths of this server besides Streamlit's own."""
     return [
         Route(f"{base()}{media.ROUTE}/{{key:path}}", _clip),
         Route(f"{base()}/ready", _ready),

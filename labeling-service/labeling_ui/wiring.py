@@ -1,7 +1,7 @@
-"""What the page is made of, once per process: the label store, the experiment, how people are told apart.
+"""The label store, the experiment and the identity settings of the page, opened once per process.
 
 Read from the environment: POSEWATCH_LABELS_URL, POSEWATCH_CONFIG, POSEWATCH_AUTH and its companions
-(``posewatch.labels.team.identity``), and what the object store needs.
+(``posewatch.labels.team.identity``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _lock = threading.Lock()
 
 
 def label_store() -> LabelStore:
-    """The label store that the environment names, opened once; a database that is away is tried again next time."""
+    """The configured label store, opened once; after an error the next call opens it again."""
     url = os.environ.get("POSEWATCH_LABELS_URL") or default_url()
     with _lock:
         if url not in _stores:
@@ -39,7 +39,7 @@ def _config(source: str, changed: float) -> LabelConfig:
 
 
 def label_config() -> LabelConfig:
-    """The labels section of the experiment; a file that changes counts from the next act on."""
+    """The labels section of the experiment; a changed file takes effect with the next act."""
     source = os.environ.get("POSEWATCH_CONFIG") or "default"
     path = Path(source)
     return _config(source, path.stat().st_mtime if source.endswith((".yaml", ".yml")) and path.is_file() else 0.0)
@@ -52,25 +52,18 @@ def identity_config() -> IdentityConfig:
 
 def ping() -> None:
     """Raises LabelError when the database does not answer."""
-    label_store().database.read(lambda connection: connection.execute(sa.text("SELECT 1")).scalar())
+    label_store().database.rows(sa.select(sa.literal(1)))
 
 
-def totals() -> tuple[int, int, int]:
-    """(clips, labelled clips, disagreements)."""
-    clips, status = tables.clips, tables.status
-    done = sa.and_(status.c.source != "model", status.c.label != UNSURE)
-
-    def work(connection: sa.Connection) -> tuple[int, int, int]:
-        count = sa.select(sa.func.count())
-        numbers = [
-            connection.execute(query).scalar() or 0
-            for query in (
-                count.select_from(clips),
-                count.select_from(status).where(done),
-                count.select_from(status).where(status.c.differ),
-            )
-        ]
-        return numbers[0], numbers[1], numbers[2]
-
+def totals() -> dict[str, int]:
+    """The numbers of clips, of labelled clips and of disagreements; slow counts are cached."""
+    count, status = sa.select(sa.func.count()), tables.status
+    labelled = sa.and_(status.c.source != "model", status.c.label != UNSURE)
+    queries = {
+        "all": count.select_from(tables.clips),
+        "labelled": count.select_from(status).where(labelled),
+        "disagreement": count.select_from(status).where(status.c.differ),
+    }
     store = label_store()
-    return store.slow.get("totals", lambda: store.database.read(work))  # asked for with every scrape
+    rows = store.slow_counts.get("totals", lambda: store.database.rows(*queries.values()))
+    return {state: number for state, (number,) in zip(queries, rows, strict=True)}

@@ -20,7 +20,8 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the labeling extra is not installed")
 
-from posewatch.labels.store import ClipEntry, LabelStore
+from posewatch.labels.entries import ClipEntry
+from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
 from posewatch.records import Clip, clip_id, video_id
 
@@ -122,7 +123,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         store = LabelStore(url)
         store.register(clips)
         for who, role in (people or {}).items():
-            roles.appoint(store, who, role, "operator")
+            roles.set_role(store, who, role, "operator")
         told = {"POSEWATCH_LABELS_URL": url, "POSEWATCH_USER": "ann", "HOME": str(tmp_path), **env}
         address, process = serve(told, tmp_path / "server.log")
         made.append(Server(address, store, clips, process, tmp_path / "server.log"))

@@ -219,7 +219,7 @@ def test_nobody_gets_in_without_identity_or_role(start, browse, chromium):
     assert zoe.locator(CARDS).count() == 0
     ann = browse(server.url, extra_http_headers={"kubeflow-userid": "ann", "x-posewatch-proxy-secret": "s3cret"})
     ready(ann, 1)
-    roles.appoint(server.store, "ann", "none", "operator")
+    roles.set_role(server.store, "ann", "none", "operator")
     ann.keyboard.press("1")
     ann.get_by_text("ann has no role here").first.wait_for()
     assert server.store.current() == {}

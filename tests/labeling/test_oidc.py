@@ -44,7 +44,7 @@ def test_who_signs_in_labels_under_their_address(provider: Provider, browse: Any
     url = f"sqlite:///{tmp_path / 'labels.db'}"
     store = LabelStore(url)
     store.register(make_clips(tmp_path / "objects", {"yard.mp4": 2}))
-    roles.appoint(store, "ann@x.org", "labeler", "operator")
+    roles.set_role(store, "ann@x.org", "labeler", "operator")
     env = {"POSEWATCH_LABELS_URL": url, "POSEWATCH_AUTH": "oidc", "HOME": str(tmp_path)}
     address, process = serve(env, tmp_path / "log", port=port, cwd=tmp_path)
 

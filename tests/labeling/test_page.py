@@ -57,7 +57,7 @@ def test_the_list_of_videos_shows_their_progress_and_hostile_names_as_text(store
     clips = store.clips()
     store.set_label(clips[14].clip.id, "normal", "cat", "human")
     page = run()
-    assert roles.everybody(store) == {"ann": "admin"}, "the first user of a laptop runs it"
+    assert roles.all_roles(store) == {"ann": "admin"}, "the first user of a laptop runs it"
     assert "1 of 15 clips" in page.sidebar.get("progress")[0].proto.text
     captions = list(page.radio(key="video").proto.captions)
     assert captions[0] == "14 clips wait for you"
@@ -71,7 +71,7 @@ def test_the_list_of_videos_shows_their_progress_and_hostile_names_as_text(store
 def test_nobody_labels_without_a_name_or_a_role(store, local):
     page = run()
     page.text_input(key="who").set_value(" ").run()
-    assert page.error[0].value.startswith("say who you are first")
+    assert page.error[0].value.startswith("enter your name first")
     page.text_input(key="who").set_value("bob").run()
     assert page.error[0].value.startswith("bob has no role here")
     assert not page.exception
@@ -98,7 +98,7 @@ def test_a_database_that_is_away_is_one_line_on_the_page(monkeypatch, local):
 def test_acts_are_done_once_and_refusals_say_why(store):
     from labeling_ui import acts
 
-    roles.appoint(store, "ann", "labeler", "operator")
+    roles.set_role(store, "ann", "labeler", "operator")
     clips = [e.clip.id for e in store.clips()]
     answers, turned = acts.Answers(), []
     sent = [
@@ -128,7 +128,7 @@ def test_acts_are_done_once_and_refusals_say_why(store):
     assert {c: e.new for c, e in store.current().items()} == {clips[0]: "abnormal", clips[3]: "normal"}
     assert len(store.history(clips[0])) == 1
     handle(sent[7:8])
-    assert answers.known() == {"h"}, "answers that the browser has seen are forgotten"
+    assert answers.ids() == {"h"}, "answers that the browser has seen are forgotten"
     answers = acts.Answers()
     handle(sent[:1])  # the page was reloaded, and sends what it had kept: the store knows the act
     assert answers.saved == ["a"]
@@ -138,20 +138,20 @@ def test_acts_are_done_once_and_refusals_say_why(store):
 def test_a_card_holds_no_key_and_no_credential(store):
     from labeling_ui import acts
 
-    roles.appoint(store, "ann", "labeler", "operator")
+    roles.set_role(store, "ann", "labeler", "operator")
     session = LabelingSession(store, "ann")
-    told = acts.shown(session.cards([store.clips()[0].clip.id])[0], "")
+    told = acts.payload(session.cards([store.clips()[0].clip.id])[0], "")
     assert "key" not in told
     assert "store" not in told
     assert told["url"] == "", "there is no such file"
 
 
 def test_every_language_says_everything():
-    from labeling_ui.texts import LANGUAGES, language_of, words
+    from labeling_ui.texts import LANGUAGES, catalogue, language_of
 
-    known = words("en")
+    known = catalogue("en")
     for language in LANGUAGES:
-        told = words(language)
+        told = catalogue(language)
         assert told.keys() == known.keys()
         assert [keys for keys, _ in told["keys"]] == [keys for keys, _ in known["keys"]]
         for name, text in known.items():

@@ -10,7 +10,8 @@ import pytest
 
 from posewatch.bench.scale.postgres import Postgres
 from posewatch.errors import StackError
-from posewatch.labels.store import ClipEntry, LabelStore
+from posewatch.labels.entries import ClipEntry
+from posewatch.labels.store import LabelStore
 from posewatch.records import Clip, clip_id, video_id
 
 Make = Callable[..., list[ClipEntry]]

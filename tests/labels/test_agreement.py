@@ -41,7 +41,7 @@ def test_agreement_counts_what_people_said_by_themselves(store, make_clips):
     store.register(clips)
     ids = [e.clip.id for e in clips]
     for who, role in {"ann": "labeler", "bob": "labeler", "cat": "labeler", "rev": "reviewer"}.items():
-        roles.appoint(store, who, role, "operator")
+        roles.set_role(store, who, role, "operator")
     said = {"ann": "nnaan", "bob": "nnann", "cat": "n"}
     names = {"n": "normal", "a": "abnormal"}
     for who, letters in said.items():

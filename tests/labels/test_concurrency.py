@@ -12,7 +12,7 @@ import pytest
 
 from posewatch.config import LabelConfig
 from posewatch.labels.db.projection import stale
-from posewatch.labels.entries import draw
+from posewatch.labels.entries import hash_fraction
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
@@ -37,7 +37,7 @@ def work(store: LabelStore, who: str, config: LabelConfig, pause: float = 0.0) -
 def start(store: LabelStore, clips: list) -> None:
     store.register(clips)
     for who in PEOPLE:
-        roles.appoint(store, who, "labeler", "operator")
+        roles.set_role(store, who, "labeler", "operator")
 
 
 @pytest.mark.parametrize("double", [0.0, 0.3])
@@ -51,7 +51,7 @@ def test_twenty_labelers_lose_nothing_and_never_get_the_same_clip(url, make_clip
     given = Counter(clip for acts in said.values() for clip, _ in acts)
     states = store.states(given)
     assert set(given) == {e.clip.id for e in clips}
-    assert given == Counter({e.clip.id: 1 + (draw(e.clip.id, "double") < double) for e in clips})
+    assert given == Counter({e.clip.id: 1 + (hash_fraction(e.clip.id, "double") < double) for e in clips})
     for who, acts in said.items():
         assert {clip: label for clip, label in acts} == {
             clip: state.votes[who].new for clip, state in states.items() if who in state.votes

@@ -4,7 +4,7 @@ import pytest
 
 from posewatch.errors import ConfigError, NotAllowed
 from posewatch.labels.team import identity, roles
-from posewatch.labels.team.identity import IdentityConfig, by_oidc, by_proxy, is_local
+from posewatch.labels.team.identity import IdentityConfig, is_local, oidc_user, proxy_user
 
 
 def test_the_configuration_comes_from_the_environment_and_is_checked():
@@ -18,8 +18,8 @@ def test_the_configuration_comes_from_the_environment_and_is_checked():
     assert IdentityConfig.from_env({}).mode == "dev"
     for wrong, message in (
         ({"POSEWATCH_AUTH": "none"}, "POSEWATCH_AUTH must be dev, oidc or proxy, not 'none'"),
-        ({"POSEWATCH_AUTH": "proxy"}, "say which proxies may set it"),
-        ({"POSEWATCH_AUTH": "proxy", "POSEWATCH_TRUSTED_PROXIES": "gateway"}, "'gateway' is no network"),
+        ({"POSEWATCH_AUTH": "proxy"}, "name the proxies that may set it"),
+        ({"POSEWATCH_AUTH": "proxy", "POSEWATCH_TRUSTED_PROXIES": "gateway"}, "'gateway' is not a network"),
     ):
         with pytest.raises(ConfigError, match=message):
             IdentityConfig.from_env(wrong)
@@ -50,37 +50,37 @@ def test_a_header_is_believed_from_a_trusted_proxy_only(trusted, secret, headers
     config = IdentityConfig("proxy", trusted=trusted, secret=secret)
     if who is None:
         with pytest.raises(NotAllowed):
-            by_proxy(config, headers, peer)
+            proxy_user(config, headers, peer)
     else:
-        assert by_proxy(config, headers, peer) == who
+        assert proxy_user(config, headers, peer) == who
 
 
 def test_a_prefix_of_the_proxy_is_taken_off():
     config = IdentityConfig("proxy", prefix="accounts.google.com:", secret="s")
-    assert by_proxy(config, {"kubeflow-userid": "accounts.google.com:ann@x", **SECRET}, None) == "ann@x"
+    assert proxy_user(config, {"kubeflow-userid": "accounts.google.com:ann@x", **SECRET}, None) == "ann@x"
 
 
 def test_an_oidc_account_needs_a_verified_address_or_a_name():
-    assert by_oidc({"email": "ann@x", "email_verified": True, "sub": "1"}) == "ann@x"
-    assert by_oidc({"sub": "1"}) == "1"
+    assert oidc_user({"email": "ann@x", "email_verified": True, "sub": "1"}) == "ann@x"
+    assert oidc_user({"sub": "1"}) == "1"
     with pytest.raises(NotAllowed, match="ann@x is not verified"):
-        by_oidc({"email": "ann@x", "email_verified": False})
-    with pytest.raises(NotAllowed, match="neither an address nor an account"):
-        by_oidc({})
+        oidc_user({"email": "ann@x", "email_verified": False})
+    with pytest.raises(NotAllowed, match="neither an address nor an account name"):
+        oidc_user({})
 
 
 def test_the_development_user_sits_at_this_machine(monkeypatch):
     assert [is_local(peer) for peer in (None, "127.0.0.1", "::1", "10.0.0.1", "x")] == [True, True, True, False, False]
-    assert identity.dev_name({"POSEWATCH_USER": "ann"}) == "ann"
+    assert identity.dev_user({"POSEWATCH_USER": "ann"}) == "ann"
 
 
 def test_the_first_admins(sqlite_store):
     config = IdentityConfig("proxy", secret="s", admins=("boss@x",))
-    identity.welcome(sqlite_store, config, "ann@x")
-    identity.welcome(sqlite_store, config, "boss@x")
-    assert roles.everybody(sqlite_store) == {"boss@x": "admin"}
-    roles.appoint(sqlite_store, "boss@x", "labeler", "operator")
-    identity.welcome(sqlite_store, config, "boss@x")
+    identity.grant_first_roles(sqlite_store, config, "ann@x")
+    identity.grant_first_roles(sqlite_store, config, "boss@x")
+    assert roles.all_roles(sqlite_store) == {"boss@x": "admin"}
+    roles.set_role(sqlite_store, "boss@x", "labeler", "operator")
+    identity.grant_first_roles(sqlite_store, config, "boss@x")
     assert roles.role_of(sqlite_store, "boss@x") == "labeler", "what an operator changed stays"
-    identity.welcome(sqlite_store, IdentityConfig("dev"), "eve")
+    identity.grant_first_roles(sqlite_store, IdentityConfig("dev"), "eve")
     assert roles.role_of(sqlite_store, "eve") == "none", "only the first user of a fresh store is its admin"

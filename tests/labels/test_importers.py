@@ -6,18 +6,15 @@ from pathlib import Path
 import pytest
 
 from posewatch.config import LabelConfig
-from posewatch.datasets.gmdcsa24 import parse_classes
+from posewatch.datasets.gmdcsa24 import parse_classes, read_gmdcsa24
+from posewatch.datasets.intervals import Interval, read_class_folders, read_labels_csv
 from posewatch.errors import LabelError
 from posewatch.labels.formats.importers import (
     ImportReport,
-    Interval,
     assign,
     find_labels,
     import_clip_labels,
     import_labels,
-    read_class_folders,
-    read_gmdcsa24,
-    read_labels_csv,
 )
 
 CONFIG = LabelConfig()

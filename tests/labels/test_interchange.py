@@ -12,7 +12,7 @@ import pytest
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels.entries import BAD
-from posewatch.labels.formats.clip_labels import names_clips, read_clip_labels
+from posewatch.labels.formats.clip_labels import has_clip_ids, read_clip_labels
 from posewatch.labels.formats.exporters import export
 from posewatch.labels.formats.importers import import_clip_labels
 from posewatch.labels.formats.snapshot import snapshot
@@ -56,7 +56,7 @@ def test_every_format_comes_back_as_the_same_labels(form, labelled, sqlite_store
     first = {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()}
     export(sqlite_store, frozen, form, path, CONFIG, poses(labelled))
     assert {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()} == first, "the same bytes each time"
-    assert names_clips(path)
+    assert has_clip_ids(path)
     wanted = {row["clip_id"]: row["label"] for row in frozen.rows}
     assert read_clip_labels(path, CONFIG) == wanted
     other = LabelStore(f"sqlite:///{tmp_path / 'other.db'}")
@@ -141,7 +141,7 @@ def test_label_studio_exports_with_several_annotators(sqlite_store, make_clips, 
         ("a.json", "[]", "a.json has no labels"),
         ("a.csv", "clip_id,label\nc-1,dance\n", "a.csv row 2: unknown class 'dance'"),
         ("a.parquet", "no", "is not a readable Parquet file"),
-        ("a.txt", "", "a.txt is no label file"),
+        ("a.txt", "", "a.txt is not a label file"),
     ],
 )
 def test_files_that_are_wrong_are_refused_in_one_line(tmp_path, name, text, message):
@@ -170,10 +170,10 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 def test_the_audit_trail_holds_every_act_and_every_role(store, make_clips, tmp_path, suffix):
     clips = make_clips(count=2)
     store.register(clips)
-    roles.appoint(store, "=cmd|' /C calc'!A0", "labeler", "operator")
+    roles.set_role(store, "=cmd|' /C calc'!A0", "labeler", "operator")
     ann = LabelingSession(store, "=cmd|' /C calc'!A0")
     ann.label(clips[0].clip.id, "abnormal", "key")
-    ann.rest([e.clip.id for e in clips])
+    ann.label_remaining([e.clip.id for e in clips])
     ann.step("undo")
     path = tmp_path / f"audit{suffix}"
     assert audit.export(store, path) == 4

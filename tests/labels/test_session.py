@@ -4,13 +4,13 @@ import pytest
 
 from posewatch.errors import NotAllowed
 from posewatch.labels.session import LabelingSession
-from posewatch.labels.team.roles import appoint
+from posewatch.labels.team.roles import set_role
 
 
 def test_pages_show_the_clips_in_order_and_open_where_work_is_left(sqlite_store, make_clips):
     clips = make_clips(count=7)
     sqlite_store.register(clips)
-    appoint(sqlite_store, "ann", "labeler", "test")
+    set_role(sqlite_store, "ann", "labeler", "test")
     session = LabelingSession(sqlite_store, " ann ", page_size=3)
     video = clips[0].clip.video_id
     page = session.page(video)
@@ -30,7 +30,7 @@ def test_a_models_suggestion_is_no_label_until_a_person_says_so(sqlite_store, ma
     entry = make_clips(count=1)[0]
     sqlite_store.register([entry])
     sqlite_store.set_label(entry.clip.id, "abnormal", "net", "model", "m/1")
-    appoint(sqlite_store, "ann", "labeler", "test")
+    set_role(sqlite_store, "ann", "labeler", "test")
     session = LabelingSession(sqlite_store, "ann")
     card = session.page(entry.clip.video_id).cards[0]
     assert (card.label, card.suggestion) == (None, "abnormal")
@@ -43,5 +43,5 @@ def test_a_models_suggestion_is_no_label_until_a_person_says_so(sqlite_store, ma
 
 
 def test_nobody_labels_without_a_name(sqlite_store):
-    with pytest.raises(NotAllowed, match="say who you are"):
+    with pytest.raises(NotAllowed, match="enter your name first"):
         LabelingSession(sqlite_store, "  ")

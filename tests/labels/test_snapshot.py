@@ -93,7 +93,7 @@ def test_a_snapshot_that_is_missing_foreign_or_changed_is_refused(tmp_path, sqli
     table = pq.read_table(path)
     changed = table.set_column(2, "label", [["abnormal"]]).replace_schema_metadata(table.schema.metadata)
     pq.write_table(changed, path)
-    with pytest.raises(LabelError, match="was changed after it was made"):
+    with pytest.raises(LabelError, match="was changed after it was written"):
         read_parquet(path)
     pq.write_table(table.select(["clip_id"]), path)
     with pytest.raises(LabelError, match="is not a label snapshot"):

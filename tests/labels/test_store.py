@@ -94,7 +94,7 @@ def test_who_may_overrule_whom(sqlite_store, make_clips, before, after, wins):
     # the fold holds the rule too, should such an event ever get into the database
     events = [LabelEvent("c", None, "normal", "x", "", before, version.get(before))]
     events.append(LabelEvent("c", "normal", "abnormal", "y", "", after, version.get(after)))
-    assert fold(events).new == ("abnormal" if wins else "normal")
+    assert fold(events).label_name == ("abnormal" if wins else "normal")
 
 
 def test_a_person_who_confirms_a_model_makes_it_a_human_label(sqlite_store, make_clips):
@@ -231,7 +231,7 @@ def test_a_database_that_cannot_be_used_is_one_clear_line(tmp_path: Path):
     connection.close()
     expected = {
         f"sqlite:///{text}": "text.db: file is not a database",
-        f"sqlite:///{foreign}": "holds tables of something else",
+        f"sqlite:///{foreign}": "holds tables of another application",
         f"sqlite:///{newer}": "has schema 99, this posewatch writes schema 3",
         f"sqlite:///{blocked}/labels.db": "cannot open the label store at",
         "sqlite://": "needs a file",

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError, NotAllowed
 from posewatch.labels.db import projection, tables
-from posewatch.labels.entries import BAD, UNSURE, draw
+from posewatch.labels.entries import BAD, UNSURE, hash_fraction
 from posewatch.labels.queue import ORDER, WorkQueue
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.team import roles
@@ -27,7 +27,7 @@ def team(store, make_clips):
     clips = make_clips(count=12)
     store.register(clips)
     for who, role in {"ann": "labeler", "bob": "labeler", "cat": "labeler", "rev": "reviewer", "boss": "admin"}.items():
-        roles.appoint(store, who, role, "operator")
+        roles.set_role(store, who, role, "operator")
 
     def session(who: str, **config) -> LabelingSession:
         return LabelingSession(store, who, LabelConfig(**{"page_size": 4, **config}))
@@ -45,9 +45,9 @@ def test_the_queue_gives_each_clip_to_one_person(team, store):
     ann.label(hers[0], "normal", "key", queued=True)
     assert [card.entry.clip.id for card in ann.claim()] == [*hers[1:], ids[8]]
     assert [card.entry.clip.id for card in ann.claim(keep=hers[:1])] == [hers[0], *hers[1:]]
-    assert bob.queue.left("bob") == 7  # his four, and what nobody has in hand
+    assert bob.queue.remaining("bob") == 7  # his four, and what nobody has in hand
     ann.queue.release("ann")
-    assert bob.queue.left("bob") == 11
+    assert bob.queue.remaining("bob") == 11
 
 
 def test_a_claim_that_ran_out_goes_to_the_next(team, store):
@@ -61,7 +61,7 @@ def test_a_claim_that_ran_out_goes_to_the_next(team, store):
     with pytest.raises(LabelError, match="bob is labelling clip"):
         ann.label(hers[0], "abnormal", queued=True)
     bob.label(hers[0], "normal", queued=True)
-    with pytest.raises(LabelError, match=r"your claim on clip .* ran out, and bob labelled it"):
+    with pytest.raises(LabelError, match=r"your claim on clip .* expired, and bob labelled it"):
         ann.label(hers[0], "abnormal", queued=True)
     assert ann.label(hers[1], "abnormal", queued=True).new == "abnormal", "nobody else took it: the work is kept"
     assert store.current([hers[0]])[hers[0]].who == "bob"
@@ -106,7 +106,7 @@ def test_the_share_of_double_labels_is_what_was_asked_for(store, make_clips):
     first = queue.claim("ann", 1000)
     second = queue.claim("bob", 1000)
     assert len(first) == 1000
-    assert set(second) == {clip for clip in first if draw(clip, "double") < 0.2}
+    assert set(second) == {clip for clip in first if hash_fraction(clip, "double") < 0.2}
     assert 150 < len(second) < 250
 
 
@@ -118,14 +118,14 @@ def test_the_rest_of_the_page_is_one_act_and_one_undo(team, store):
     ann.label(shown[0], "abnormal", "key")
     bob.label(shown[1], "abnormal", "key")
     bob.queue.claim("bob", 1)  # takes shown[2]
-    made = ann.rest(shown, batch="b-1")
+    made = ann.label_remaining(shown, batch="b-1")
     assert [(e.clip_id, e.new, e.source, e.act) for e in made] == [(shown[3], "normal", "bulk", "rest")]
-    assert ann.rest(shown, batch="b-1") == made, "sent twice, done once"
+    assert ann.label_remaining(shown, batch="b-1") == made, "sent twice, done once"
     bob.queue.release("bob")
-    assert [e.clip_id for e in ann.rest(shown)] == [shown[2]]
+    assert [e.clip_id for e in ann.label_remaining(shown)] == [shown[2]]
     assert [e.clip_id for e in ann.step("undo")] == [shown[2]]
     assert set(store.current()) == {shown[0], shown[1], shown[3]}
-    everything = ann.rest(ids)
+    everything = ann.label_remaining(ids)
     assert len(everything) == 9
     assert len(ann.step("undo")) == 9
     assert len(ann.step("redo", batch="r")) == 9
@@ -140,9 +140,9 @@ def test_the_rest_of_the_page_is_a_second_opinion_too_where_one_is_wanted(team, 
     ann, bob, cat = (session(who, double=1.0) for who in ("ann", "bob", "cat"))
     ann.label(ids[0], "abnormal")
     store.set_label(ids[1], "abnormal", "file", "import")
-    assert {e.clip_id for e in bob.rest(ids)} == {*ids} - {ids[1]}, "what a file says needs nobody"
-    assert {e.clip_id for e in cat.rest(ids)} == {*ids} - {ids[0], ids[1]}
-    assert store.differing(ids) == [ids[0]]
+    assert {e.clip_id for e in bob.label_remaining(ids)} == {*ids} - {ids[1]}, "what a file says needs nobody"
+    assert {e.clip_id for e in cat.label_remaining(ids)} == {*ids} - {ids[0], ids[1]}
+    assert store.disagreements(ids) == [ids[0]]
 
 
 def test_undo_and_redo_go_back_and_forth_and_leave_others_alone(team, store):
@@ -199,19 +199,19 @@ def test_roles_are_looked_up_each_time(team, store):
         session("zoe")
     boss, ann = session("boss"), session("ann")
     with pytest.raises(NotAllowed, match="needs the role admin"):
-        ann.appoint("zoe", "labeler")
-    boss.appoint("zoe", "labeler")
-    boss.appoint("zoe", "labeler")
+        ann.set_role("zoe", "labeler")
+    boss.set_role("zoe", "labeler")
+    boss.set_role("zoe", "labeler")
     zoe = session("zoe")
     zoe.label(ids[0], "normal")
-    boss.appoint("zoe", "none")
+    boss.set_role("zoe", "none")
     with pytest.raises(NotAllowed, match="zoe has no role"):
         zoe.label(ids[1], "normal")
     with pytest.raises(NotAllowed, match="nobody changes their own role"):
-        boss.appoint("boss", "labeler")
+        boss.set_role("boss", "labeler")
     with pytest.raises(LabelError, match="unknown role 'king'"):
-        boss.appoint("zoe", "king")
-    assert roles.everybody(store)["zoe"] == "none"
+        boss.set_role("zoe", "king")
+    assert roles.all_roles(store)["zoe"] == "none"
 
 
 def test_a_label_set_that_changed_is_refused_and_the_old_labels_stay(team, store):
@@ -227,10 +227,10 @@ def test_a_label_set_that_changed_is_refused_and_the_old_labels_stay(team, store
 
 def test_neighbours_are_in_the_order_of_time(team, store):
     session, ids = team
-    assert [card.entry.clip.id for card in session("ann").around(ids[0])] == ids[:3]
-    assert [card.entry.clip.id for card in session("ann").around(ids[5], 1)] == ids[4:7]
+    assert [card.entry.clip.id for card in session("ann").neighbours(ids[0])] == ids[:3]
+    assert [card.entry.clip.id for card in session("ann").neighbours(ids[5], 1)] == ids[4:7]
     with pytest.raises(LabelError, match="no such clip: c-x"):
-        session("ann").around("c-x")
+        session("ann").neighbours("c-x")
 
 
 def ranked(store, ranks):
@@ -242,7 +242,7 @@ def ranked(store, ranks):
 
     def work(connection):
         connection.execute(tables.predictions.insert(), rows)
-        projection.place(connection, ranks)
+        projection.update_ranks(connection, ranks)
 
     store.database.write(work)
 
@@ -281,14 +281,14 @@ def test_what_is_left_is_what_the_queue_still_gives(store, make_clips, double):
     store.register(clips)
     ids = [e.clip.id for e in clips]
     for who in ("ann", "bob"):
-        roles.appoint(store, who, "labeler", "operator")
+        roles.set_role(store, who, "labeler", "operator")
     ann, bob = (LabelingSession(store, who, LabelConfig(double=double)) for who in ("ann", "bob"))
     for clip, label in ((ids[0], "normal"), (ids[1], UNSURE), (ids[2], BAD), (ids[3], "abnormal")):
         ann.label(clip, label)
     bob.label(ids[4], UNSURE)
     bob.queue.claim("bob", 6)
     for session in (ann, bob):
-        left = session.queue.left(session.who)  # session.left() may be the other's, where counting took long
+        left = session.queue.remaining(session.who)  # session.remaining() may be the other's, where counting took long
         assert left == len(session.queue.claim(session.who, 100))
         session.queue.release(session.who)
 
@@ -302,7 +302,7 @@ def test_what_is_done_is_not_in_the_way_of_the_queue(store, make_clips):
     for clip in ids[:30]:
         store.set_label(clip, "normal", "cat", "human")
     queue = WorkQueue(store, LabelConfig(double=0.5))
-    twice = [e.clip.id for e in clips[:30] if draw(e.clip.id, "double") < 0.5]
+    twice = [e.clip.id for e in clips[:30] if hash_fraction(e.clip.id, "double") < 0.5]
     assert 0 < len(twice) < 30
     assert queue.claim("ann", len(twice)) == twice, "second opinions come first where their ranks do"
     queue.release("ann")

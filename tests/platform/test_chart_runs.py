@@ -128,7 +128,7 @@ def test_the_backup_is_restored_to_the_same_labels(database: PostgresServer, tmp
 
 @pytest.fixture
 def make_entries() -> Callable[[int], list[Any]]:
-    from posewatch.labels.store import ClipEntry
+    from posewatch.labels.entries import ClipEntry
     from posewatch.records import Clip, clip_id, video_id
 
     def make(count: int) -> list[Any]:

@@ -15,7 +15,8 @@ import pytest
 from labels.conftest import PostgresServer
 
 from posewatch.cli.main import build_parser
-from posewatch.labels.store import ClipEntry, LabelStore
+from posewatch.labels.entries import ClipEntry
+from posewatch.labels.store import LabelStore
 from posewatch.records import Clip, clip_id, video_id
 
 from .chart import CHART, EXAMPLES, ROOT, render, tool

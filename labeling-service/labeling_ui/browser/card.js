@@ -1,11 +1,11 @@
-// One clip of the grid: its player, what is said of it, and its dropdown.
+// One clip of the grid: its player, its labels and its dropdown.
 
 const COLOURS = ["#2a9d5c", "#d6404f", "#3273dc", "#d98a12", "#8456d6", "#12979c", "#b8477f", "#64748b", "#8a8f12"];
 
-const make = (tag, name, text) => {
+const create = (tag, name, text) => {
   const element = document.createElement(tag);
   if (name) element.className = name;
-  if (text !== undefined) element.textContent = text; // never innerHTML: names come from people
+  if (text !== undefined) element.textContent = text; // never innerHTML: names are untrusted
   return element;
 };
 
@@ -13,13 +13,13 @@ class CardView {
   constructor(grid, id) {
     this.grid = grid;
     this.id = id;
-    this.root = make("article", "card");
+    this.root = create("article", "card");
     this.root.dataset.clip = id;
     this.root.tabIndex = -1;
     this.player = new Player(grid.settings);
-    this.badge = make("div", "badge");
-    this.about = make("div", "about");
-    this.select = make("select");
+    this.badge = create("div", "badge");
+    this.about = create("div", "about");
+    this.select = create("select");
     this.player.box.append(this.badge);
     this.root.append(this.player.box, this.select, this.about);
     this.player.box.addEventListener("click", () => grid.clicked(this));
@@ -36,8 +36,8 @@ class CardView {
   show(card, data) {
     this.card = card;
     const { words } = data;
-    const waiting = this.grid.outbox.pending(this.id, card.label);
-    const label = waiting === undefined ? card.label : waiting;
+    const pending = this.grid.outbox.pending(this.id, card.label);
+    const label = pending === undefined ? card.label : pending;
     this.label = label;
     this.player.show(card, words);
     this.options(data);
@@ -46,29 +46,29 @@ class CardView {
     this.select.disabled = Boolean(card.settled && data.mode !== "review");
     const suggested = !label && card.suggestion;
     this.root.classList.toggle("model", Boolean(suggested));
-    this.root.classList.toggle("file", Boolean(label) && card.source === "import" && waiting === undefined);
-    this.root.classList.toggle("person", Boolean(label) && (card.source !== "import" || waiting !== undefined));
-    this.root.classList.toggle("waiting", waiting !== undefined);
+    this.root.classList.toggle("file", Boolean(label) && card.source === "import" && pending === undefined);
+    this.root.classList.toggle("person", Boolean(label) && (card.source !== "import" || pending !== undefined));
+    this.root.classList.toggle("waiting", pending !== undefined);
     this.root.classList.toggle("sensitive", data.sensitive.includes(label || card.suggestion || ""));
     this.root.style.setProperty("--mark", this.grid.colour(label || card.suggestion));
-    this.badge.replaceChildren(...this.says(card, label, suggested, waiting, words));
-    const place = `${card.start.toFixed(1)}–${card.end.toFixed(1)} s`;
-    this.about.textContent = [place, card.video, card.people === 0 ? words.nobody : "", card.held ? `${words.held} ${card.held}` : ""]
+    this.badge.replaceChildren(...this.badges(card, label, suggested, pending, words));
+    const interval = `${card.start.toFixed(1)}–${card.end.toFixed(1)} s`;
+    this.about.textContent = [interval, card.video, card.people === 0 ? words.nobody : "", card.held ? `${words.held} ${card.held}` : ""]
       .filter(Boolean).join(" · ");
     this.about.title = card.video;
   }
 
-  says(card, label, suggested, waiting, words) {
+  badges(card, label, suggested, pending, words) {
     if (card.votes.length && this.grid.data.mode === "review") {
-      return card.votes.map(([who, said]) => make("span", "vote", `${who}: ${this.grid.name(said)}`));
+      return card.votes.map(([who, vote]) => create("span", "vote", `${who}: ${this.grid.name(vote)}`));
     }
     if (suggested) {
-      const sure = card.confidence == null ? "" : ` ${Math.round(card.confidence * 100)} %`;
-      return [make("span", "robot", `⌁ ${words.model_says} ${this.grid.name(card.suggestion)}${sure}`)];
+      const confidence = card.confidence == null ? "" : ` ${Math.round(card.confidence * 100)} %`;
+      return [create("span", "robot", `⌁ ${words.model_says} ${this.grid.name(card.suggestion)}${confidence}`)];
     }
-    if (!label) return card.second ? [make("span", "empty", words.second)] : [];
-    const from = waiting !== undefined ? words.saving : card.mine ? words.you : card.source === "import" ? words.from_file : card.who;
-    return [make("span", "chip", this.grid.name(label)), make("span", "who", card.settled ? `${from} ✓` : from)];
+    if (!label) return card.second ? [create("span", "empty", words.second)] : [];
+    const from = pending !== undefined ? words.saving : card.mine ? words.you : card.source === "import" ? words.from_file : card.who;
+    return [create("span", "chip", this.grid.name(label)), create("span", "who", card.settled ? `${from} ✓` : from)];
   }
 
   options(data) {
@@ -77,8 +77,8 @@ class CardView {
     this.drawn = key;
     const values = [["", data.words.choose], ...data.classes.map((name) => [name, name]), ...data.marks.map((mark) => [mark.label, mark.text])];
     if (this.label && !values.some(([value]) => value === this.label)) values.push([this.label, `${this.grid.name(this.label)} (${data.words.gone_class})`]);
-    this.select.replaceChildren(...values.map(([value, text]) => Object.assign(make("option", "", text), { value })));
+    this.select.replaceChildren(...values.map(([value, text]) => Object.assign(create("option", "", text), { value })));
   }
 
-  remove() { this.grid.observer.unobserve(this.root); this.player.drop(); this.root.remove(); }
+  remove() { this.grid.observer.unobserve(this.root); this.player.unload(); this.root.remove(); }
 }

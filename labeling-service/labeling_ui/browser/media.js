@@ -1,10 +1,10 @@
-// Looping previews: loaded when they come into view, paused when they leave it; skeletons drawn over them or alone.
+// Looping previews: loaded when they come into view, paused when they leave it; with skeletons as overlay or alone.
 
 const LIMBS = [[0, 1], [0, 2], [1, 3], [2, 4], [5, 6], [5, 7], [7, 9], [6, 8], [8, 10], [5, 11], [6, 12], [11, 12],
   [11, 13], [13, 15], [12, 14], [14, 16]];
 const PEOPLE = ["#2ecc71", "#ff9f1c", "#3498db", "#e74ca0", "#f1dd3c", "#9b59e8"];
 
-const samePlace = (a, b) => (a || "").split("?")[0] === (b || "").split("?")[0];
+const sameObject = (a, b) => (a || "").split("?")[0] === (b || "").split("?")[0];
 
 class Player {
   constructor(settings) {
@@ -27,22 +27,22 @@ class Player {
     this.video.addEventListener("loadeddata", () => { this.retried = 0; });
   }
 
-  // A presigned URL of the same object does not start the clip anew; it is kept for when the old one has expired.
+  // A new presigned URL of the same object does not restart the clip; it is used when the old one has expired.
   show(card, words) {
     this.words = words;
     this.latest = card.url;
     this.fps = card.fps;
     if (this.skeletonUrl !== card.skeleton) {
-      if (!samePlace(this.skeletonUrl, card.skeleton)) this.skeleton = null;
+      if (!sameObject(this.skeletonUrl, card.skeleton)) this.skeleton = null;
       this.skeletonUrl = card.skeleton;
     }
     if (!card.url) this.note.textContent = words.clip_gone;
-    if (this.loaded && !samePlace(this.loaded, card.url)) { this.loaded = null; this.video.removeAttribute("src"); }
+    if (this.loaded && !sameObject(this.loaded, card.url)) { this.loaded = null; this.video.removeAttribute("src"); }
     this.refresh();
   }
 
   failed() {
-    if (this.latest && this.loaded !== this.latest && this.retried < 2) { // the URL had expired: take the new one
+    if (this.latest && this.loaded !== this.latest && this.retried < 2) { // the URL has expired: use the new one
       this.retried += 1;
       this.loaded = null;
       this.refresh();
@@ -61,19 +61,19 @@ class Player {
     this.video.defaultPlaybackRate = s.speed;
     if (wanted && !this.held && !s.paused) this.video.play().catch(() => {});
     else this.video.pause();
-    if (this.visible && this.drawn && !this.skeleton && this.skeletonUrl && !this.asked) this.load();
+    if (this.visible && this.drawn && !this.skeleton && this.skeletonUrl && !this.loading) this.load();
     this.canvas.hidden = !this.drawn;
   }
 
   get drawn() { return this.settings.overlay || this.settings.view === "skeleton"; }
 
   async load() {
-    this.asked = true;
+    this.loading = true;
     try {
       const answer = await fetch(this.skeletonUrl);
       if (answer.ok) this.skeleton = await answer.json();
-    } catch { /* drawn without */ }
-    this.asked = false;
+    } catch { /* drawn without a skeleton */ }
+    this.loading = false;
     if (!this.skeleton) this.skeletonUrl = null;
   }
 
@@ -82,11 +82,11 @@ class Player {
     const { w, h, fps, frames } = this.skeleton;
     const { canvas } = this;
     if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
-    const alone = this.settings.view === "skeleton";
-    if (!alone && this.video.videoWidth) canvas.style.aspectRatio = `${w} / ${h}`;
-    const clock = alone ? (this.held || this.settings.paused ? this.stopped || 0 : ((now - this.born) / 1000) * this.settings.speed)
+    const skeletonOnly = this.settings.view === "skeleton";
+    if (!skeletonOnly && this.video.videoWidth) canvas.style.aspectRatio = `${w} / ${h}`;
+    const clock = skeletonOnly ? (this.held || this.settings.paused ? this.stopped || 0 : ((now - this.born) / 1000) * this.settings.speed)
       : this.video.currentTime;
-    if (alone) this.stopped = clock;
+    if (skeletonOnly) this.stopped = clock;
     const frame = frames[Math.floor(clock * fps) % frames.length] || [];
     const pen = canvas.getContext("2d");
     pen.clearRect(0, 0, w, h);
@@ -108,5 +108,5 @@ class Player {
 
   toggle() { this.held = !this.held; this.refresh(); }
 
-  drop() { this.video.pause(); this.video.removeAttribute("src"); this.video.load(); }
+  unload() { this.video.pause(); this.video.removeAttribute("src"); this.video.load(); }
 }

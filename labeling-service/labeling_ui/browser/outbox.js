@@ -1,5 +1,5 @@
 // Acts on their way to the server. Each has an id, so it can be sent again after a lost connection, a reload or a
-// crash of the page without being done twice; it leaves the outbox when the server says that it is saved.
+// crash of the page without being executed twice. It leaves the outbox when the server has answered it.
 
 const RESEND_MS = 6000;
 
@@ -7,18 +7,18 @@ class Outbox {
   constructor(who) {
     this.name = `posewatch outbox ${who}`;
     this.acts = [];
-    try { this.acts = JSON.parse(sessionStorage.getItem(this.name)) || []; } catch { /* nothing was left */ }
+    try { this.acts = JSON.parse(sessionStorage.getItem(this.name)) || []; } catch { /* empty */ }
     this.sent = 0;
     this.number = 0;
   }
 
   add(act) {
     this.acts.push({ id: crypto.randomUUID ? crypto.randomUUID() : `${Date.now()}-${Math.random()}`, ...act });
-    this.keep();
+    this.store();
     this.send();
   }
 
-  keep() {
+  store() {
     try { sessionStorage.setItem(this.name, JSON.stringify(this.acts)); } catch { /* private mode */ }
   }
 
@@ -29,19 +29,19 @@ class Outbox {
     this.post({ acts: this.acts, number: this.number });
   }
 
-  // What is still there after a while was lost on the way.
+  // An act without an answer after a while was lost on the way.
   tick() {
     if (this.acts.length && performance.now() - this.sent > RESEND_MS) this.send();
   }
 
   done(ids) {
-    const gone = new Set(ids);
+    const answered = new Set(ids);
     const before = this.acts.length;
-    this.acts = this.acts.filter((act) => !gone.has(act.id));
-    if (before !== this.acts.length) this.keep();
+    this.acts = this.acts.filter((act) => !answered.has(act.id));
+    if (before !== this.acts.length) this.store();
   }
 
-  // What a clip's label will be once everything is saved; undefined where nothing is on its way.
+  // A clip's label once all acts are saved; undefined when no act concerns it.
   pending(clip, shown) {
     let label;
     for (const act of this.acts) {

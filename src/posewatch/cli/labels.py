@@ -38,10 +38,10 @@ def _role(args: argparse.Namespace) -> str:
 
     store = _store(args)
     if args.who is None:
-        return "\n".join(f"{who:30} {role}" for who, role in roles.everybody(store).items()) or "nobody has a role yet"
+        return "\n".join(f"{who:30} {role}" for who, role in roles.all_roles(store).items()) or "nobody has a role yet"
     if args.role is None:
         return roles.role_of(store, args.who)
-    roles.appoint(store, args.who, args.role, f"operator {os.environ.get('USER', '')}".strip())
+    roles.set_role(store, args.who, args.role, f"operator {os.environ.get('USER', '')}".strip())
     return f"{args.who}: {args.role}"
 
 

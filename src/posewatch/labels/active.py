@@ -1,11 +1,12 @@
-"""Which clip to label next: where the model is least sure, and not twice what looks alike.
+"""Active learning: which clips to label next. First those that the model is least certain of and that look different.
 
-A fixed random share of the clips is never ordered by the model. What is labelled there is a random sample of all
-clips, so that a model can be judged on it without bias.
+A fixed random share of the clips is never ordered by the model. The labels of that share are a random sample of all
+clips, so a model can be evaluated on them without bias.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels.db import tables
-from posewatch.labels.db.projection import chunks, place
-from posewatch.labels.entries import draw
+from posewatch.labels.db.database import chunks
+from posewatch.labels.db.projection import update_ranks
+from posewatch.labels.entries import hash_fraction
 from posewatch.records import Prediction
 
 if TYPE_CHECKING:
@@ -25,14 +27,14 @@ if TYPE_CHECKING:
 
 Measure = Literal["entropy", "margin"]
 BATCH = 24
-"""Clips that are chosen together, so as not to look alike: a page."""
+"""Clips that are selected together, so as not to look alike: a page."""
 POOL = 4
-"""Out of how many times as many of the least sure they are chosen."""
+"""Each batch is selected from this many times as many of the most uncertain clips."""
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What a refresh of the queue did: clips ``scored``, ``ordered`` by the model, and left to chance (``random``)."""
+    """The result of a refresh: clips ``scored``, ``ordered`` by the model, and in random order (``random``)."""
 
     scored: int
     ordered: int
@@ -40,7 +42,7 @@ class Refreshed:
 
 
 def uncertainty(probabilities: NDArray[Any], measure: Measure = "entropy") -> NDArray[np.float64]:
-    """Probabilities (N, K) → (N,) in [0, 1]: 0 where the model is sure, 1 where all classes are equally likely.
+    """Probabilities (N, K) → (N,) in [0, 1]: 0 where the model is certain, 1 where all classes are equally likely.
 
     ``entropy`` of all classes, or ``margin`` between the two likeliest. Raises LabelError for another measure.
     """
@@ -48,57 +50,43 @@ def uncertainty(probabilities: NDArray[Any], measure: Measure = "entropy") -> ND
     if measure == "entropy":
         return np.asarray(-(p * np.log(np.clip(p, 1e-12, 1))).sum(1) / np.log(p.shape[1]))
     if measure == "margin":
-        best = np.sort(p, 1)
-        return np.asarray(1 - (best[:, -1] - best[:, -2]))
+        ordered = np.sort(p, 1)
+        return np.asarray(1 - (ordered[:, -1] - ordered[:, -2]))
     raise LabelError(f"unknown measure of uncertainty {measure!r} (known: entropy, margin)")
 
 
 def order(
-    uncertain: NDArray[Any],
-    embeddings: NDArray[Any] | None = None,
-    seen: NDArray[Any] | None = None,
-    batch: int = BATCH,
-    pool: int = POOL,
+    uncertainties: NDArray[Any], embeddings: NDArray[Any] | None = None, batch: int = BATCH, pool: int = POOL
 ) -> NDArray[np.int64]:
     """The indices of N clips in the order in which to label them.
 
-    ``uncertain`` (N,) orders them; with ``embeddings`` (N, D) each batch is chosen from the ``pool * batch`` least
-    sure that are left so that its clips lie far from each other and from those labelled before (``seen``, (S, D)):
-    farthest first, the distance weighted by the uncertainty. Equal input gives an equal order.
+    ``uncertainties`` (N,) order them. With ``embeddings`` (N, D) each batch is selected from the ``pool * batch`` most
+    uncertain clips that are left so that its clips are far from each other: farthest first, the distance weighted by
+    the uncertainty. Equal input gives an equal order.
     """
-    by_doubt = np.argsort(-np.asarray(uncertain, np.float64), kind="stable")
-    if embeddings is None or not len(by_doubt):
-        return by_doubt
+    uncertainties = np.asarray(uncertainties, np.float64)
+    by_uncertainty = np.argsort(-uncertainties, kind="stable")
+    if embeddings is None or not len(by_uncertainty):
+        return by_uncertainty
     points = np.asarray(embeddings, np.float64)
-    middle, scale = points.mean(0), np.where(points.std(0) > 1e-9, points.std(0), 1)
-    points = (points - middle) / scale
-    known = (np.asarray(seen, np.float64) - middle) / scale if seen is not None and len(seen) else None
-    # Only the least sure are looked at, so that millions of clips take time in proportion.
-    near, next_ = by_doubt[: pool * batch], pool * batch
-    out: list[int] = []
-    while len(near):
-        near_points = points[near]
-        distance = np.full(len(near), np.inf)
-        if known is not None:
-            distance = _nearest(near_points, known)
-        taken: list[int] = []
-        for _ in range(min(batch, len(near))):
-            weight = uncertain[near] + 1e-9
-            score = weight if np.isinf(distance).all() else weight * distance
-            score = np.asarray(score, np.float64).copy()
-            score[taken] = -1
-            best = int(score.argmax())
-            taken.append(best)
-            distance = np.minimum(distance, np.linalg.norm(near_points - near_points[best], axis=1))
-        out += [int(near[i]) for i in taken]
-        more = by_doubt[next_ : next_ + len(taken)]
-        near, next_ = np.concatenate([np.delete(near, taken), more]), next_ + len(taken)
-    return np.array(out, np.int64)
-
-
-def _nearest(points: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
-    squares = (points**2).sum(1)[:, None] + (others**2).sum(1)[None] - 2 * points @ others.T
-    return np.sqrt(np.maximum(squares, 0)).min(1)
+    points = (points - points.mean(0)) / np.where(points.std(0) > 1e-9, points.std(0), 1)
+    # Only the most uncertain are compared, so that the time grows in proportion to the number of clips.
+    candidates, next_ = by_uncertainty[: pool * batch], pool * batch
+    result: list[int] = []
+    while len(candidates):
+        near, weights = points[candidates], uncertainties[candidates] + 1e-9
+        scores = weights.copy()
+        distances = np.full(len(candidates), np.inf)
+        selected: list[int] = []
+        for _ in range(min(batch, len(candidates))):
+            scores[selected] = -1
+            selected.append(int(scores.argmax()))
+            distances = np.minimum(distances, np.linalg.norm(near - near[selected[-1]], axis=1))
+            scores = weights * distances
+        result += candidates[selected].tolist()
+        more = by_uncertainty[next_ : next_ + len(selected)]
+        candidates, next_ = np.concatenate([np.delete(candidates, selected), more]), next_ + len(selected)
+    return np.array(result, np.int64)
 
 
 def refresh(
@@ -109,29 +97,28 @@ def refresh(
     config: LabelConfig | None = None,
     measure: Measure = "entropy",
 ) -> Refreshed:
-    """Show what a model says of clips, and order the queue by it.
+    """Store a model's predictions of clips, and order the queue by their uncertainty.
 
-    ``prediction`` of the clips ``clip_ids``, in that order. What an earlier model said of them is replaced; no label
-    event is made, so no training ever takes a model's opinion for a label. Raises LabelError for clips that are not
-    registered, and for a model of other classes than the experiment's.
+    ``prediction`` of the clips ``clip_ids``, in that order, replaces that of an earlier model. No label event is
+    created, so no training takes a prediction for a label. Raises LabelError for clips that are not registered, and
+    for a model whose classes are not the experiment's.
     """
     config = config or LabelConfig()
     if set(prediction.labels) != set(config.classes):
         raise LabelError(
-            f"the model knows the classes {', '.join(prediction.labels)}, the experiment {', '.join(config.classes)}: "
+            f"the model has the classes {', '.join(prediction.labels)}, the experiment {', '.join(config.classes)}: "
             "give the model's experiment with --config"
         )
     known = set(store.video_ids(clip_ids))
     missing = [clip for clip in clip_ids if clip not in known]
     if missing:
         raise LabelError(f"no such clip: {missing[0]} (run `posewatch labels queue` first)")
-    doubt = uncertainty(prediction.probabilities, measure)
-    chance = [i for i, clip in enumerate(clip_ids) if draw(clip, "random") < config.random]
-    chance.sort(key=lambda i: draw(clip_ids[i], "random"))
-    lane = np.array([i for i in range(len(clip_ids)) if draw(clip_ids[i], "random") >= config.random], np.int64)
-    embeddings = None if prediction.embedding is None else prediction.embedding[lane]
-    ranked = [int(lane[i]) for i in order(doubt[lane], embeddings)]
-    merged = interleave(ranked, chance, config.random)
+    uncertain = uncertainty(prediction.probabilities, measure)
+    draws = np.array([hash_fraction(clip, "random") for clip in clip_ids])
+    is_random = draws < config.random
+    random, rest = np.flatnonzero(is_random), np.flatnonzero(~is_random)
+    random = random[np.argsort(draws[random], kind="stable")]
+    ordered = rest[order(uncertain[rest], None if prediction.embedding is None else prediction.embedding[rest])]
     rows = [
         {
             "clip_id": clip_ids[i],
@@ -139,35 +126,35 @@ def refresh(
             "probabilities": {
                 name: round(float(p), 5) for name, p in zip(prediction.labels, prediction.probabilities[i], strict=True)
             },
-            "uncertainty": round(float(doubt[i]), 6),
+            "uncertainty": round(float(uncertain[i]), 6),
             "rank": rank,
-            "random": draw(clip_ids[i], "random") < config.random,
+            "random": bool(is_random[i]),
         }
-        for rank, i in enumerate(merged)
+        for rank, i in enumerate(interleave(ordered.tolist(), random.tolist(), config.random))
     ]
 
     def work(connection: sa.Connection) -> None:
         table = tables.predictions
-        for part in chunks(sorted(known)):
-            connection.execute(table.delete().where(table.c.clip_id.in_(part)))
+        for chunk in chunks(known):
+            connection.execute(table.delete().where(table.c.clip_id.in_(chunk)))
         if rows:
             connection.execute(table.insert(), rows)
-        place(connection, known)
+        update_ranks(connection, known)
 
     store.database.write(work)
-    return Refreshed(len(rows), len(ranked), len(chance))
+    return Refreshed(len(rows), len(ordered), len(random))
 
 
-def interleave(ranked: list[int], chance: list[int], share: float) -> list[int]:
-    """One list in which about ``share`` of every stretch comes from ``chance``, until either runs out."""
-    out: list[int] = []
-    taken = used = 0
-    while taken < len(ranked) or used < len(chance):
-        due = (len(out) + 1) * share - used >= 1
-        if taken == len(ranked) or (due and used < len(chance)):
-            out.append(chance[used])
-            used += 1
+def interleave(ordered: Sequence[int], random: Sequence[int], share: float) -> list[int]:
+    """One list in which about ``share`` of every stretch comes from ``random``, until one of the two ends."""
+    result: list[int] = []
+    i = j = 0
+    while i < len(ordered) or j < len(random):
+        due = (len(result) + 1) * share - j >= 1
+        if i == len(ordered) or (due and j < len(random)):
+            result.append(random[j])
+            j += 1
         else:
-            out.append(ranked[taken])
-            taken += 1
-    return out
+            result.append(ordered[i])
+            i += 1
+    return result

@@ -1,15 +1,15 @@
-"""A clip as one person sees it: who may see whose label, and what a model thinks."""
+"""A clip as one person sees it: whose labels they may see, and what the model predicts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
 from posewatch.labels.db import tables
-from posewatch.labels.entries import ClipEntry, State, draw
+from posewatch.labels.entries import ClipEntry, ClipState, hash_fraction
 from posewatch.labels.queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Card:
-    """A clip as a person sees it: ``label`` counts, ``suggestion`` is only what a model says of it.
+    """A clip as a person sees it. ``label`` is the clip's label, ``suggestion`` only a model's prediction.
 
-    ``mine`` tells one's own label from another's. ``second`` says that a second opinion is wanted, ``held`` who else
-    has the clip in hand. ``votes`` is what each person says, for a reviewer only.
+    ``mine``: the label is this person's own. ``second``: a second opinion is wanted. ``held``: who else has a claim on
+    the clip. ``votes``: each person's label, for a reviewer only.
     """
 
     entry: ClipEntry
@@ -41,46 +41,42 @@ class Card:
 
 
 def cards(
-    store: LabelStore, queue: WorkQueue, clip_ids: list[str], who: str, config: LabelConfig, everything: bool
+    store: LabelStore, queue: WorkQueue, clip_ids: list[str], who: str, config: LabelConfig, reviewer: bool
 ) -> tuple[Card, ...]:
-    """The clips as ``who`` sees them, in order. ``everything``: a reviewer, who sees what everybody said.
+    """The clips as ``who`` sees them, in order. A ``reviewer`` sees everybody's labels.
 
-    Of a clip that two people label, a labeler sees no other label than their own: the second opinion is worth
-    something because it does not know the first.
+    A labeler sees only their own label of a clip that two people label: the second opinion must not depend on the
+    first.
     """
     entries = {entry.clip.id: entry for entry in store.clips(clip_ids=clip_ids)}
     states = store.states(clip_ids)
     holders = queue.holders(clip_ids)
-    table = tables.predictions
-    query = sa.select(table).where(table.c.clip_id.in_(clip_ids))
-    said = {row["clip_id"]: row for row in store.database.read(lambda c: c.execute(query).mappings().all())}
-    out = []
+    query = sa.select(tables.predictions).where(tables.predictions.c.clip_id.in_(clip_ids))
+    predictions = {row.clip_id: row for row in store.database.rows(query)}
+    result = []
     for clip in clip_ids:
         if clip not in entries:
             continue
-        found, more = states.get(clip, State()), {}
-        twice = draw(clip, "double") < config.double
-        if clip in said:
-            probabilities = said[clip]["probabilities"]
-            best = max(probabilities, key=lambda name: probabilities[name])
-            version, random = said[clip]["model_version"], bool(said[clip]["random"])
-            # a suggestion would lead the people whose labels are to judge the model, or each other
-            if not random and not twice:
-                more = {"suggestion": best, "confidence": probabilities[best], "model": version}
-            more["random"] = random
-        other = next((name for name in holders.get(clip, ()) if name != who), "")
-        if everything:
-            more["votes"] = tuple((name, event.new or "") for name, event in sorted(found.votes.items()))
-        event = found.label
-        blind = twice and not everything and not found.settled
-        if blind or (event is not None and who in found.votes and not found.settled and not everything):
-            event = found.votes.get(who) or (None if blind else event)
+        state, more = states.get(clip, ClipState()), dict[str, Any]()
+        twice = hash_fraction(clip, "double") < config.double
+        prediction = predictions.get(clip)
+        if prediction is not None:
+            more["random"] = bool(prediction.random)
+            # a suggestion would bias the labels that evaluate the model or other people
+            if not prediction.random and not twice:
+                best, confidence = max(prediction.probabilities.items(), key=lambda item: item[1])
+                more.update(suggestion=best, confidence=confidence, model=prediction.model_version)
+        if reviewer:
+            more["votes"] = tuple((name, event.new or "") for name, event in sorted(state.votes.items()))
+        event = state.label
+        if not reviewer and not state.settled:  # one's own label first; another's only of clips that one person labels
+            event = state.votes.get(who) or (None if twice else event)
         if event is not None and event.source == "model":
             if not twice:
                 more.setdefault("suggestion", event.new)
                 more.setdefault("model", event.model_version or event.who)
             event = None
-        out.append(
+        result.append(
             Card(
                 entries[clip],
                 label=event.new if event else None,
@@ -88,10 +84,10 @@ def cards(
                 source=event.source if event else "",
                 act=event.act if event else "",
                 mine=event is not None and event.who == who,
-                second=twice and who not in found.votes and bool(found.opinions),
-                held=other,
-                settled=found.settled,
+                second=twice and who not in state.votes and bool(state.opinions),
+                held=next((name for name in holders.get(clip, ()) if name != who), ""),
+                settled=state.settled,
                 **more,
             )
         )
-    return tuple(out)
+    return tuple(result)

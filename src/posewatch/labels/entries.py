@@ -1,37 +1,39 @@
 """What the label store holds, as plain records, and the fold that turns label events into current labels.
 
-Nothing here needs a database, so that importers and tests can do without one.
+Nothing here needs a database, so importers and tests work without one.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from posewatch.errors import LabelError
 from posewatch.records import Clip, LabelEvent, Source
 
 RANK: dict[Source, int] = {"model": 0, "import": 1, "bulk": 2, "human": 2}
-"""Who may overrule whom: a label of a lower rank never replaces one of a higher rank. A person's label outlives a
-repeated import, and a model's pre-label never touches what a person or a label file said."""
+"""Precedence of label sources: a label never replaces one of a higher rank. A person's label survives a repeated
+import, and a model's pre-label never replaces the label of a person or a label file."""
 
 UNSURE, BAD = "(unsure)", "(bad clip)"
 MARKS = (UNSURE, BAD)
-"""What a person may say instead of a class: somebody else should look, or the clip shows nothing to label. Marks never
-reach a snapshot."""
+"""What a person may record instead of a class: somebody else should look, or the clip shows nothing to label. Marks
+never reach a snapshot."""
 
 ADJUDICATE = "adjudicate"
-"""The act of a reviewer that settles a clip: it stands above everybody's labels."""
+"""The act with which a reviewer settles a clip. It takes precedence over all other labels."""
 
 
 @dataclass(frozen=True)
 class ClipEntry:
-    """A clip that can be labelled, and where its video file lies.
+    """A clip that can be labelled, and where its video file is stored.
 
-    ``names`` are the names that the user knows the source video by (files of the same content are one video),
-    ``key`` is the object key of the clip's mp4 and ``store`` the URI of the object store that holds it. ``preview`` is
-    the key of a smaller mp4 and ``skeleton`` that of its joints as JSON, where there are any.
+    ``names`` are the names of the source video (files with the same content are one video), ``key`` is the object key
+    of the clip's mp4 and ``store`` the URI of its object store. ``preview`` is the key of a smaller mp4 and
+    ``skeleton`` the key of its joints as JSON; both are optional.
     """
 
     clip: Clip
@@ -47,13 +49,13 @@ class ClipEntry:
 
     @property
     def video(self) -> str:
-        """The first of ``names``, which is shown to people."""
+        """The name of the video that people see: the first of ``names``."""
         return self.names[0]
 
 
 @dataclass(frozen=True)
 class VideoProgress:
-    """How far the labelling of one video is; a model's pre-label and "unsure" do not count as labelled."""
+    """How many clips of one video are labelled. A model's pre-label and "unsure" do not count."""
 
     video_id: str
     name: str
@@ -62,11 +64,12 @@ class VideoProgress:
 
 
 @dataclass(frozen=True)
-class State:
-    """What the events of one clip amount to.
+class ClipState:
+    """The result of folding the events of one clip.
 
-    ``label`` is the event that gives the clip its label: a reviewer's decision, else what most people say (the latest
-    of a tie), else the last import, else the last model. ``votes`` is what each person says now.
+    ``label`` is the event that gives the clip its label: a reviewer's decision, else the majority of people's votes
+    (the latest of a tie), else the last import, else the last model. ``votes`` holds each person's current label
+    event, by name.
     """
 
     label: LabelEvent | None = None
@@ -74,61 +77,65 @@ class State:
     settled: bool = False
 
     @property
+    def label_name(self) -> str | None:
+        """The class or mark of ``label``."""
+        return self.label.new if self.label else None
+
+    @property
     def opinions(self) -> dict[str, LabelEvent]:
-        """The votes of those who were sure."""
+        """The votes without those for "unsure"."""
         return {who: event for who, event in self.votes.items() if event.new != UNSURE}
 
     @property
     def differ(self) -> bool:
-        """People disagree, and nobody has settled it."""
+        """Whether people disagree and no reviewer has settled the clip."""
         return not self.settled and len({event.new for event in self.opinions.values()}) > 1
 
 
-def draw(clip_id: str, purpose: str) -> float:
-    """A number in [0, 1) that is fixed for a clip and independent between purposes: who falls into a share of clips."""
+def hash_fraction(clip_id: str, purpose: str) -> float:
+    """A fixed number of a clip, uniform in [0, 1) and independent between purposes, that selects shares of clips."""
     return int(hashlib.sha256(f"{purpose}/{clip_id}".encode()).hexdigest()[:13], 16) / 16**13
 
 
-def state(events: Iterable[LabelEvent]) -> State:
+def timestamp() -> str:
+    """The current time in UTC as ISO 8601 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def fold(events: Iterable[LabelEvent]) -> ClipState:
     """Fold the events of one clip, oldest first.
 
-    An undo names the event that it takes back, a redo the one that it brings back. An undo that names none (as written
-    by the first version of the store) takes back the label that was current then.
+    An undo names the event that it reverts, a redo the one that it restores. An undo that names none (written by the
+    first version of the store) reverts the label that was current then.
     """
-    made: list[tuple[int, LabelEvent]] = []
-    gone: set[int] = set()
+    labels: list[tuple[int, LabelEvent]] = []
+    undone: set[int] = set()
     for number, event in enumerate(events):
         if event.undoes is not None:
-            (gone.add if event.new is None else gone.discard)(event.undoes)
+            (undone.add if event.new is None else undone.discard)(event.undoes)
         elif event.new is None:
-            top = _winner([e for n, e in made if _key(n, e) not in gone]).label
-            gone |= {_key(n, e) for n, e in made if e is top}
+            current = _resolve([e for n, e in labels if _key(n, e) not in undone]).label
+            undone |= {_key(n, e) for n, e in labels if e is current}
         else:
-            made.append((number, event))
-    return _winner([event for n, event in made if _key(n, event) not in gone])
+            labels.append((number, event))
+    return _resolve([event for n, event in labels if _key(n, event) not in undone])
 
 
 def _key(number: int, event: LabelEvent) -> int:
-    return event.id or -1 - number  # events that never were in a store have no id
+    return event.id or -1 - number  # events that were never stored have no id
 
 
-def _winner(live: list[LabelEvent]) -> State:
+def _resolve(live: list[LabelEvent]) -> ClipState:
+    """The state that follows from the events that are not undone."""
     people = [e for e in live if e.source in ("human", "bulk")]
     votes = {e.who: e for e in people}
-    settled = next((e for e in reversed(people) if e.act == ADJUDICATE), None)
-    if settled is not None:
-        return State(settled, votes, True)
-    sure = [e for e in people if votes[e.who] is e and e.new != UNSURE]
-    unsure = [e for e in people if votes[e.who] is e and e.new == UNSURE]
+    decisions = [e for e in people if e.act == ADJUDICATE]
+    if decisions:
+        return ClipState(decisions[-1], votes, True)
+    latest = [e for e in people if votes[e.who] is e]
+    sure = [e for e in latest if e.new != UNSURE]
     if sure:
-        said = [e.new for e in sure]
-        most = max(said.count(label) for label in said)
-        return State([e for e in sure if said.count(e.new) == most][-1], votes)
-    files = [e for e in live if e.source == "import"]
-    found = files or unsure or live
-    return State(found[-1] if found else None, votes)
-
-
-def fold(events: Iterable[LabelEvent]) -> LabelEvent | None:
-    """The event that gives one clip its current label, or None; ``events`` of that clip, oldest first."""
-    return state(events).label
+        counts = Counter(e.new for e in sure)
+        return ClipState([e for e in sure if counts[e.new] == max(counts.values())][-1], votes)
+    candidates = [e for e in live if e.source == "import"] or latest or live
+    return ClipState(candidates[-1] if candidates else None, votes)

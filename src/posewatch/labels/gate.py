@@ -1,4 +1,4 @@
-"""The gate between preparing and training: it waits until people have labelled enough clips of every class."""
+"""The gate between preparation and training: waits until enough clips of every class are labelled."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def wait_for_labels(
 ) -> dict[str, int]:
     """Labelled clips per class (of ``clip_ids``, or of all) as soon as every class has ``config.min_per_class``.
 
-    Asks the store every ``poll_s`` seconds for ``config.timeout_s`` seconds, at least once. A model's pre-label does
-    not count. ``progress`` counts the labels that were needed and is told whenever a count changes. Raises
+    Polls the store every ``poll_s`` seconds for ``config.timeout_s`` seconds, at least once. A model's pre-label does
+    not count. ``progress`` advances with the needed labels and gets a message whenever a count changes. Raises
     LabelError, naming the classes, on timeout.
     """
     deadline = time.monotonic() + config.timeout_s
     before: dict[str, int] | None = None
     while True:
         began = time.monotonic()
-        found = store.counts(clip_ids, exclude_sources=("model",))
+        labels = store.counts(clip_ids, exclude_sources=("model",))
         took = time.monotonic() - began
-        counts = {name: found.get(name, 0) for name in config.classes}
-        if progress is not None and counts != before:
-            progress.say("labelled: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        counts = {name: labels.get(name, 0) for name in config.classes}
         if progress is not None:
+            if counts != before:
+                progress.say("labelled: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
             have = sum(min(count, config.min_per_class) for count in counts.values())
-            progress.advance(max(0, have - progress.done))  # a label that is taken back does not turn the bar back
+            progress.advance(max(0, have - progress.done))  # an undone label does not move the bar back
         before = counts
         short = {name: count for name, count in counts.items() if count < config.min_per_class}
         if not short:
@@ -46,7 +46,7 @@ def wait_for_labels(
         left = deadline - time.monotonic()
         if left <= 0:
             raise LabelError(_message(short, config))
-        # millions of clips take seconds to count: the gate counts for a tenth of the time at most
+        # millions of clips take seconds to count: counting takes at most a tenth of the time
         time.sleep(min(max(poll_s, 9 * took), left))
 
 

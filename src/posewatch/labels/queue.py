@@ -1,5 +1,8 @@
-"""The work queue: who gets which clip next. A clip is given to one person (two, of the share that is labelled twice),
-as a claim that expires, so that nobody waits for somebody who went home."""
+"""The work queue: who gets which clip next.
+
+A clip goes to one person (two, of the share that is labelled twice) as a claim that expires, so that nobody waits for
+somebody who has left.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ import sqlalchemy as sa
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels.db import projection, tables
-from posewatch.labels.entries import UNSURE, State
+from posewatch.labels.entries import UNSURE, ClipState
 
 if TYPE_CHECKING:
     from posewatch.labels.store import Guard, LabelStore
 
 _waiting = tables.waiting.c
 ORDER = (_waiting.rank, _waiting.video_id, _waiting.start_s, _waiting.clip_id)
-"""The order of the queue, which is that of the index ix_waiting_order within a state."""
+"""The order of the queue: that of the index ix_waiting_order within a state."""
 
 
 class WorkQueue:
-    """Claims on the clips of a store. ``clock`` gives seconds since the epoch."""
+    """Claims on the clips of a store. ``clock`` returns seconds since the epoch."""
 
     def __init__(
         self, store: LabelStore, config: LabelConfig | None = None, clock: Callable[[], float] = time.time
@@ -31,10 +34,10 @@ class WorkQueue:
         self.store, self.config, self.clock = store, config or LabelConfig(), clock
 
     def claim(self, who: str, count: int) -> list[str]:
-        """Give ``who`` up to ``count`` clips for ``config.claim_s`` seconds: those still in hand, then new ones.
+        """Claim up to ``count`` clips for ``who`` and ``config.claim_s`` seconds: those already claimed, then new ones.
 
         In the order of the model's ranking where there is one (`active.refresh`), else by video and time. Nobody gets
-        a clip that they have labelled, or of which enough others have a claim or a label.
+        a clip that they have labelled, or that enough others have claimed or labelled.
         """
 
         def work(connection: sa.Connection) -> list[str]:
@@ -46,69 +49,60 @@ class WorkQueue:
             mine = mine.where(claims.c.who == who, claims.c.until > now, ~_voted(who))
             held = list(connection.execute(mine.order_by(*ORDER)).scalars())[:count]
             new = self._next(connection, who, now, held, count - len(held))
-            while projection.settle(connection, new):
+            while projection.catch_up(connection, new):
                 new = self._next(connection, who, now, held, count - len(held))
-            gone = sa.or_(claims.c.until <= now, sa.and_(claims.c.who == who, claims.c.clip_id.in_([*held, *new])))
-            connection.execute(claims.delete().where(gone))
-            rows = [{"clip_id": clip, "who": who, "until": now + self.config.claim_s} for clip in (*held, *new)]
+            ids = [*held, *new]
+            replaced = sa.or_(claims.c.until <= now, sa.and_(claims.c.who == who, claims.c.clip_id.in_(ids)))
+            connection.execute(claims.delete().where(replaced))
+            rows = [{"clip_id": clip, "who": who, "until": now + self.config.claim_s} for clip in ids]
             if rows:
                 connection.execute(claims.insert(), rows)
-            return [*held, *new]
+            return ids
 
         return self.store.database.write(work)
 
     def renew(self, who: str, clip_ids: list[str]) -> None:
-        """Keep for ``who`` what they have in hand of these clips, for the whole time again."""
-        table = tables.claims
-        mine = sa.and_(table.c.who == who, table.c.clip_id.in_(clip_ids), table.c.until > self.clock())
-        longer = table.update().where(mine).values(until=self.clock() + self.config.claim_s)
-        self.store.database.write(lambda connection: connection.execute(longer) and None)
+        """Restart the time of the claims that ``who`` holds on these clips."""
+        claims, now = tables.claims, self.clock()
+        mine = sa.and_(claims.c.who == who, claims.c.clip_id.in_(clip_ids), claims.c.until > now)
+        self.store.database.execute(claims.update().where(mine).values(until=now + self.config.claim_s))
 
     def release(self, who: str) -> None:
-        """Give back what ``who`` has in hand."""
-        table = tables.claims
-        self.store.database.write(
-            lambda connection: connection.execute(table.delete().where(table.c.who == who)) and None
-        )
+        """Delete all claims of ``who``."""
+        self.store.database.execute(tables.claims.delete().where(tables.claims.c.who == who))
 
-    def left(self, who: str) -> int:
-        """How many clips the queue could still give to ``who``."""
+    def remaining(self, who: str) -> int:
+        """The number of clips that the queue could still give to ``who``."""
         now = self.clock()
         count = sa.select(sa.func.count())
         if self.config.double:
-            parts = [count.select_from(stage.subquery()) for stage in self._stages(who, now)]
-            return self.store.database.read(lambda connection: sum(connection.execute(p).scalar() or 0 for p in parts))
-        # all that wait, without the few that others hold or who is unsure of: nothing is asked of each single clip
+            stages = [count.select_from(stage.subquery()) for stage in self._stages(who, now)]
+            return sum(number for (number,) in self.store.database.rows(*stages))
+        # All that wait, minus the few that others have claimed or that ``who`` is unsure of: no lookup per clip.
         waiting, claims, votes = tables.waiting, tables.claims, tables.votes
         held = sa.select(claims.c.clip_id).where(claims.c.until > now, claims.c.who != who)
         unsure = sa.select(votes.c.clip_id).where(votes.c.who == who, votes.c.label == UNSURE)
         taken = sa.union(held, unsure).subquery()
         every = count.select_from(waiting).where(waiting.c.state == 0)
-        others = count.select_from(taken.join(waiting, waiting.c.clip_id == taken.c.clip_id)).where(
-            waiting.c.state == 0
-        )
-
-        def work(connection: sa.Connection) -> int:
-            return int((connection.execute(every).scalar() or 0) - (connection.execute(others).scalar() or 0))
-
-        return self.store.database.read(work)
+        unavailable = count.select_from(taken.join(waiting, waiting.c.clip_id == taken.c.clip_id))
+        (total,), (minus,) = self.store.database.rows(every, unavailable.where(waiting.c.state == 0))
+        return int(total - minus)
 
     def holders(self, clip_ids: list[str]) -> dict[str, list[str]]:
-        """Who has a claim on each of these clips now, by clip id."""
-        table = tables.claims
-        query = sa.select(table.c.clip_id, table.c.who).where(
-            table.c.clip_id.in_(clip_ids), table.c.until > self.clock()
-        )
-        out: dict[str, list[str]] = {}
-        for clip, who in self.store.database.read(lambda connection: connection.execute(query).all()):
-            out.setdefault(clip, []).append(who)
-        return out
+        """The people who have a claim on each of these clips now, by clip id."""
+        claims = tables.claims.c
+        query = sa.select(claims.clip_id, claims.who).where(claims.clip_id.in_(clip_ids), claims.until > self.clock())
+        holders: dict[str, list[str]] = {}
+        for clip, who in self.store.database.rows(query):
+            holders.setdefault(clip, []).append(who)
+        return holders
 
     def _next(self, connection: sa.Connection, who: str, now: float, held: list[str], count: int) -> list[str]:
-        """The first clips of the queue for ``who``, without what they hold: each stage walks an index and stops.
+        """The first clips of the queue for ``who``, without those they hold.
 
-        So it takes no longer when millions are done. What waits for a second opinion is taken by its draw, which is
-        the only way to it that does not pass by all that was labelled once.
+        Each stage walks an index and stops early, so it takes no longer when millions of clips are done. Clips that
+        wait for a second opinion are taken in the order of ``double_draw``: any other order would read all clips that
+        were labelled once.
         """
         if count < 1:
             return []
@@ -120,15 +114,15 @@ class WorkQueue:
             query = stage.join(clips, clips.c.id == waiting.c.clip_id).where(waiting.c.clip_id.not_in(held))
             query = query.order_by(*order).limit(count)
             if connection.dialect.name == "postgresql":
-                query = query.with_for_update(of=clips, skip_locked=True)  # not what is being labelled right now
+                query = query.with_for_update(of=clips, skip_locked=True)  # skips clips that are being labelled now
             found += [tuple(row) for row in connection.execute(query)]
         return [clip for *_, clip in sorted(found)[:count]]
 
     def _stages(self, who: str, now: float) -> list[sa.Select[Any]]:
-        """The clips that may be given to ``who``: without an opinion, and (where some are labelled twice) with one."""
+        """The clips that ``who`` may get: those without an opinion and, where some are labelled twice, with one."""
         waiting, claims, double = tables.waiting, tables.claims, self.config.double
-        # Written as NOT IN, which databases answer by a hash table. As a join, a planner that thinks the claims are
-        # few, because they were when it last looked, compares each waiting clip with each claim.
+        # NOT IN uses a hash table. With a join, a planner whose statistics say that claims are few compares each
+        # waiting clip with each claim.
         others = sa.select(claims.c.clip_id).where(claims.c.until > now, claims.c.who != who)
         free = waiting.c.clip_id.not_in(others)
         given = sa.select(*ORDER).where(~_voted(who))
@@ -139,63 +133,60 @@ class WorkQueue:
         first = given.where(waiting.c.state == 0, sa.or_(free, sa.and_(twice, waiting.c.clip_id.not_in(pairs))))
         return [first, given.where(waiting.c.state == 1, twice, free)]
 
-    # what is asked inside the transaction that labels
+    # guards: called inside the transaction that labels
 
     def guard(self, who: str, *, strict: bool = True) -> Guard:
-        """Keeps ``who`` from labelling what belongs to others.
+        """Prevents ``who`` from labelling clips of others.
 
-        A clip that others have a claim on, or (``strict``: it came from the queue) that enough others have labelled
-        while the claim of ``who`` ran out, raises LabelError.
+        Raises LabelError for a clip that others have claimed, and (``strict``: it came from the queue) for a clip that
+        enough others have labelled since the claim of ``who`` expired.
         """
 
-        def check(connection: sa.Connection, clip: str, found: State) -> bool:
-            others = [name for name in found.opinions if name != who]
+        def check(connection: sa.Connection, clip: str, state: ClipState) -> bool:
+            others = [name for name in state.opinions if name != who]
             holders = self._holders(connection, clip, who)
-            if who not in found.votes and (holders or others):
-                wanted = self._wanted(connection, clip)
-                if len({*others, *holders}) >= wanted:
-                    if holders:
-                        raise LabelError(f"{holders[0]} is labelling clip {clip} now: take another")
-                    if strict:
-                        raise LabelError(
-                            f"your claim on clip {clip} ran out, and {others[-1]} labelled it: take another"
-                        )
-            self.done(connection, clip, who)
+            people = {*others, *holders}
+            if who not in state.votes and people and len(people) >= self._wanted(connection, clip):
+                if holders:
+                    raise LabelError(f"{holders[0]} is labelling clip {clip} now: take another")
+                if strict:
+                    raise LabelError(f"your claim on clip {clip} expired, and {others[-1]} labelled it: take another")
+            self._drop_claim(connection, clip, who)
             return True
 
         return check
 
-    def spare(self, who: str) -> Guard:
-        """Leaves out of an act in bulk what needs no label of ``who``: enough others have labelled it or hold it."""
+    def bulk_guard(self, who: str) -> Guard:
+        """Skips clips that need no label of ``who``: enough others have labelled or claimed them."""
 
-        def check(connection: sa.Connection, clip: str, found: State) -> bool:
-            if who in found.votes or found.settled or (found.label is not None and found.label.source == "import"):
+        def check(connection: sa.Connection, clip: str, state: ClipState) -> bool:
+            if who in state.votes or state.settled or (state.label is not None and state.label.source == "import"):
                 return False
-            others = {*found.votes, *self._holders(connection, clip, who)}
+            others = {*state.votes, *self._holders(connection, clip, who)}
             if others and len(others) >= self._wanted(connection, clip):
                 return False
-            self.done(connection, clip, who)
+            self._drop_claim(connection, clip, who)
             return True
 
         return check
 
-    def done(self, connection: sa.Connection, clip: str, who: str) -> None:
-        """``who`` needs no claim on the clip any more."""
-        table = tables.claims
-        connection.execute(table.delete().where(table.c.clip_id == clip, table.c.who == who))
+    def _drop_claim(self, connection: sa.Connection, clip: str, who: str) -> None:
+        claims = tables.claims
+        connection.execute(claims.delete().where(claims.c.clip_id == clip, claims.c.who == who))
 
     def _holders(self, connection: sa.Connection, clip: str, who: str) -> list[str]:
-        table = tables.claims
-        query = sa.select(table.c.who).where(table.c.clip_id == clip, table.c.who != who, table.c.until > self.clock())
-        return list(connection.execute(query.order_by(table.c.who)).scalars())
+        claims = tables.claims.c
+        query = sa.select(claims.who).where(claims.clip_id == clip, claims.who != who, claims.until > self.clock())
+        return list(connection.execute(query.order_by(claims.who)).scalars())
 
     def _wanted(self, connection: sa.Connection, clip: str) -> int:
+        """How many people should label the clip."""
         draw = connection.execute(sa.select(tables.clips.c.double_draw).where(tables.clips.c.id == clip)).scalar()
         return 2 if draw is not None and draw < self.config.double else 1
 
 
 def _voted(who: str) -> sa.ColumnElement[bool]:
     votes = tables.votes
-    # a value and no EXISTS, so that it is looked up by its key for the clips that come so far, and never joined
+    # A scalar and not EXISTS: looked up by primary key for the clips that get this far, and never joined.
     mine = sa.select(sa.literal(1)).where(votes.c.clip_id == tables.waiting.c.clip_id, votes.c.who == who)
     return mine.scalar_subquery().is_not(None)

@@ -1,4 +1,4 @@
-"""Figures that are cheap to count for thousands of clips and not for millions: counted by one, used by all."""
+"""Caches counts that take long over millions of clips: one thread counts, all threads use the result."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 SLOW_S = 0.25
-"""What is counted faster than this is counted each time, and always exact."""
+"""A count that is faster than this is repeated each time, so that it is exact."""
 SHARE = 20
-"""What is slower is counted for one part in so many of the time at most."""
+"""A slower count takes at most one part in so many of the time."""
 
 
 @dataclass
-class _Figure:
+class _Count:
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: Any = None
     took: float = 0.0
-    at: float = 0.0
+    at: float | None = None
 
 
-class Reused:
-    """The last value of each figure, by name, for all threads of a process.
+class SlowCounts:
+    """The last value of each count, by name, for all threads of a process.
 
-    A slow figure is up to ``SHARE`` times as old as it takes to count it. While one thread counts, the others get the
-    value from before. ``clock`` gives seconds.
+    The value of a slow count is up to ``SHARE`` times as old as the count takes. While one thread counts, the others
+    get the value from before. ``clock`` returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._figures, self._lock = clock, dict[str, _Figure](), threading.Lock()
+        self._clock, self._counts, self._lock = clock, dict[str, _Count](), threading.Lock()
 
     def get(self, name: str, count: Callable[[], T]) -> T:
-        """The figure ``name``: what ``count()`` returns, or returned a moment ago where that takes long."""
+        """The value of ``count()``, or a recent value with this ``name`` where counting takes long."""
         with self._lock:
-            figure = self._figures.setdefault(name, _Figure())
-        if figure.took < SLOW_S and figure.at:
-            return self._count(figure, count)
-        fresh = self._clock() - figure.at < SHARE * figure.took
-        if figure.at and (fresh or not figure.lock.acquire(blocking=False)):
-            return figure.value  # type: ignore[no-any-return]
-        if not figure.at:
-            figure.lock.acquire()
+            entry = self._counts.setdefault(name, _Count())
+        if entry.at is not None and entry.took < SLOW_S:
+            return self._count(entry, count)
+        if self._fresh(entry) or not entry.lock.acquire(blocking=entry.at is None):
+            return entry.value  # type: ignore[no-any-return]
         try:
-            if figure.at and self._clock() - figure.at < SHARE * figure.took:  # counted while we waited
-                return figure.value  # type: ignore[no-any-return]
-            return self._count(figure, count)
+            # another thread may have counted while this one waited for the lock
+            return entry.value if self._fresh(entry) else self._count(entry, count)
         finally:
-            figure.lock.release()
+            entry.lock.release()
 
-    def _count(self, figure: _Figure, count: Callable[[], T]) -> T:
+    def _fresh(self, entry: _Count) -> bool:
+        return entry.at is not None and self._clock() - entry.at < SHARE * entry.took
+
+    def _count(self, entry: _Count, count: Callable[[], T]) -> T:
         began = self._clock()
         value = count()
-        figure.value, figure.took, figure.at = value, self._clock() - began, self._clock() or 1e-9
+        now = self._clock()
+        entry.value, entry.took, entry.at = value, now - began, now
         return value

@@ -7,7 +7,7 @@ from typing import Any
 
 from posewatch.artifact import Artifact, members
 from posewatch.config import LabelConfig
-from posewatch.labels.formats.clip_labels import names_clips
+from posewatch.labels.formats.clip_labels import has_clip_ids
 from posewatch.labels.formats.importers import find_labels, import_clip_labels, import_labels
 from posewatch.labels.store import LabelStore
 from posewatch.progress import Progress
@@ -23,7 +23,7 @@ def bring(clips: Artifact, source: str, labels: LabelStore, config: LabelConfig)
     """
     names = [name for row, _ in members(clips) for name in row["names"]]
     with local(source) as path, Progress("labels", 1, "import") as progress:
-        if names_clips(path):
+        if has_clip_ids(path):
             report = import_clip_labels(labels, path, config)
         else:
             intervals = find_labels(path, config, warn=progress.say)

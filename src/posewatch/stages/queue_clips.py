@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator
 
 from posewatch.artifact import MEMBERS, Artifact, get, walk
-from posewatch.labels.store import ClipEntry, LabelStore
+from posewatch.labels.entries import ClipEntry
+from posewatch.labels.store import LabelStore
 from posewatch.stages.contents import clips_of
 
 REGISTERED = 20_000

@@ -81,10 +81,10 @@ def sizes(store: LabelStore) -> dict[str, Sizes]:
 def people(store: LabelStore, count: int) -> list[str]:
     """Names of ``count`` people who have the role of labeler."""
     names = [f"labeler {i:03}" for i in range(count)]
-    known = roles.everybody(store)
+    known = roles.all_roles(store)
     for who in names:
         if known.get(who) != "labeler":
-            roles.appoint(store, who, "labeler", "operator")
+            roles.set_role(store, who, "labeler", "operator")
     return names
 
 
@@ -105,7 +105,7 @@ def calls(store: LabelStore, config: LabelConfig | None = None) -> dict[str, flo
         "claim a page": _median(claim),
         "page of a video": _median(lambda: session.page(video)),
         "label a clip": _median(lambda: session.label(given.pop(), "normal", "key", queued=True)),
-        "count what is left": _median(lambda: session.queue.left(who), 3),
+        "count what is left": _median(lambda: session.queue.remaining(who), 3),
         "list all videos": _median(store.videos, 2),
         "count labels (gate)": _median(lambda: store.counts(exclude_sources=("model",)), 3),
     }

@@ -1,44 +1,64 @@
-"""Transactions on the label store's database that outlive a restart of the database server."""
+"""Transactions on the label store's database, repeated while the database server restarts."""
 
 from __future__ import annotations
 
-import random
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from posewatch.labels.db import schema  # first, because it says which extra is missing
+from posewatch.labels.db import schema  # first, because its error names the missing extra
 
 # isort: split
 import sqlalchemy as sa
 
 from posewatch.errors import LabelError
+from posewatch.retry import retry
 
 T = TypeVar("T")
-PATIENCE_S = 30.0
-"""How long a database server that went away is waited for."""
+TIMEOUT_S = 30.0
+"""How long a transaction is repeated while the database server is unavailable."""
+CHUNK = 500
+"""Ids per statement: below every database's limit on parameters."""
 _PERMANENT = ("28", "3D", "42")
-"""SQLSTATE classes that no second try mends: wrong credentials, no such database, wrong statement."""
+"""SQLSTATE classes that a retry does not resolve: wrong credentials, no such database, invalid statement."""
+
+
+def select_ids(query: sa.Select[Any], column: sa.ColumnElement[Any], ids: Iterable[str] | None) -> list[sa.Select[Any]]:
+    """``query`` restricted to rows whose ``column`` is one of ``ids``, as statements of at most ``CHUNK`` ids each.
+
+    None selects all rows, with one statement.
+    """
+    return [query] if ids is None else [query.where(column.in_(chunk)) for chunk in chunks(ids)]
+
+
+def chunks(ids: Iterable[str]) -> list[list[str]]:
+    """The distinct ``ids`` in alphabetical order, in lists of at most ``CHUNK``."""
+    ordered = sorted(set(ids))
+    return [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]
 
 
 class Database:
-    """Runs whole transactions, again when the server went away in between.
+    """Runs whole transactions, and repeats them when the connection to the server was lost.
 
-    Whether a transaction was committed is not always known then: what is run must do nothing the second time. Every
-    method raises LabelError, in one line, when the database refuses or stays away.
+    After a lost connection it is not always known whether the transaction was committed, so a transaction that runs
+    twice must have the effect of one. Every method raises LabelError, in one line, when the database refuses or stays
+    unavailable.
     """
 
     def __init__(self, url: str | None = None) -> None:
         self.url = url or schema.default_url()
         self.engine = schema.connect(self.url)
-        # SQLite lets one write at a time, and its waiters poll: threads of one process rather queue up here
-        self._turn = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+        # SQLite allows one writer at a time and its waiters poll: threads of one process queue up here instead
+        self._writer = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
 
     def close(self) -> None:
-        """Give the connections back; the database can be used again afterwards."""
+        """Close the connections; the database can be used again afterwards."""
         self.engine.dispose()
+
+    def rows(self, *queries: sa.Select[Any]) -> list[Any]:
+        """The rows of all ``queries`` (tuples with columns as attributes), in one reading transaction."""
+        return self.read(lambda connection: [row for query in queries for row in connection.execute(query)])
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """What ``work(connection)`` returns, in one reading transaction."""
@@ -48,26 +68,31 @@ class Database:
         """What ``work(connection)`` returns, in one transaction that is durable when this returns."""
         return self._run(work, True)
 
-    def _run(self, work: Callable[[sa.Connection], T], write: bool) -> T:
-        deadline = time.monotonic() + PATIENCE_S
-        pause = 0.05
-        while True:
-            turn = self._turn if write and self._turn is not None else nullcontext()
-            try:
-                with turn, self.engine.connect().execution_options(write=write) as connection, connection.begin():
-                    return work(connection)
-            except sa.exc.DBAPIError as error:
-                if not self._passes(error) or time.monotonic() + pause > deadline:
-                    name = self.engine.url.render_as_string(hide_password=True)
-                    raise LabelError(f"the label store at {name} failed: {schema.reason(error)}") from error
-                time.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(1.0, pause * 2)
+    def execute(self, statement: sa.Executable, *parameters: Any) -> None:
+        """Run one writing statement in a transaction of its own."""
+        self.write(lambda connection: connection.execute(statement, *parameters) and None)
 
-    def _passes(self, error: sa.exc.DBAPIError) -> bool:
-        if self.engine.dialect.name == "sqlite":
-            return False  # a lock was already waited for
+    def _run(self, work: Callable[[sa.Connection], T], write: bool) -> T:
+        def transaction() -> T:
+            options = {"write": write}
+            with (
+                self._writer if write else nullcontext(),
+                self.engine.connect().execution_options(**options) as connection,
+                connection.begin(),
+            ):
+                return work(connection)
+
+        try:
+            return retry(transaction, self._is_transient, timeout_s=TIMEOUT_S, first_s=0.05, max_s=1.0)
+        except sa.exc.DBAPIError as error:
+            name = self.engine.url.render_as_string(hide_password=True)
+            raise LabelError(f"the label store at {name} failed: {schema.reason(error)}") from error
+
+    def _is_transient(self, error: BaseException) -> bool:
+        if self.engine.dialect.name == "sqlite" or not isinstance(error, sa.exc.DBAPIError):
+            return False  # SQLite has already waited for a lock, see schema.BUSY_S
         state = getattr(error.orig, "sqlstate", None) or ""
         if state.startswith(_PERMANENT):
             return False
-        # 40: a deadlock or a serialisation failure; 23505: two tries of one act met
-        return error.connection_invalidated or isinstance(error, sa.exc.OperationalError) or state[:2] == "40"
+        # class 40: a deadlock or a serialisation failure
+        return error.connection_invalidated or isinstance(error, sa.exc.OperationalError) or state.startswith("40")

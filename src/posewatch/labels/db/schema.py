@@ -1,11 +1,10 @@
-"""How the label store's database is opened and brought up to date: SQLite on one machine, PostgreSQL in a cluster."""
+"""Opens and migrates the label store's database: SQLite on one machine, PostgreSQL in a cluster."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sqlite3
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +16,30 @@ except ImportError:
     raise LabelError("labels need SQLAlchemy: pip install 'posewatch[labeling]'") from None
 
 from posewatch.labels.db import tables
+from posewatch.retry import retry
 
 HEAD = "3"
 """The revision of the tables that this posewatch reads and writes."""
 BUSY_S = 30.0
-"""How long a writer waits for another one before it gives up."""
+"""How long SQLite waits for another writer."""
 VERSIONS = "alembic_version"
-_FIRST = "schema_version"  # the table in which the first version of the store noted its version, before alembic
+_FIRST = "schema_version"  # the version table of the first version of the store, which did not use alembic
 
 
 def default_url() -> str:
-    """Where labels live when nobody says: POSEWATCH_LABELS_URL, else SQLite in POSEWATCH_HOME or ./.posewatch."""
+    """The default label store: POSEWATCH_LABELS_URL, else SQLite in POSEWATCH_HOME or ./.posewatch."""
     home = Path(os.environ.get("POSEWATCH_HOME") or ".posewatch")
     return os.environ.get("POSEWATCH_LABELS_URL") or f"sqlite:///{(home / 'labels.db').absolute()}"
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what the database driver said, without SQLAlchemy's decoration."""
+    """The first line of the database driver's error message, without SQLAlchemy's decoration."""
     text = str(getattr(error, "orig", None) or error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 
 def connect(url: str) -> sa.Engine:
-    """Open the database at ``url``, create the tables if there are none, and migrate older ones.
+    """Open the database at ``url``; create the tables if they are missing, migrate them if they are older.
 
     Raises LabelError when the URL is malformed, its driver is missing, the database cannot be reached, is not a
     label store, or was written by a newer posewatch.
@@ -53,11 +53,11 @@ def connect(url: str) -> sa.Engine:
     name = parsed.render_as_string(hide_password=True)
     backend = parsed.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
-        raise LabelError(f"labels are kept in SQLite or PostgreSQL, not {backend!r}: {name}")
+        raise LabelError(f"labels are stored in SQLite or PostgreSQL, not {backend!r}: {name}")
     try:
         if backend == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
-                raise LabelError("the label store needs a file, such as sqlite:///labels.db: memory keeps no labels")
+                raise LabelError("the label store needs a file, such as sqlite:///labels.db: memory is lost at exit")
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_S}, pool_size=20)
             sa.event.listen(engine, "connect", _pragmas)
@@ -73,25 +73,23 @@ def connect(url: str) -> sa.Engine:
 
 
 def _pragmas(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, see _begin
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged label survives a power cut
-    deadline = time.monotonic() + BUSY_S
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")  # readers never wait for the writer
-            break
-        except sqlite3.OperationalError as error:
-            # SQLite does not apply its busy timeout to this switch, so two first openers may collide
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-    cursor.close()
+    connection.isolation_level = None  # _begin starts transactions
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")  # an acknowledged label survives a power cut
+    # Readers never wait for the writer in WAL mode. SQLite does not apply its busy timeout to this switch, so two
+    # processes that open a new database at the same time may collide.
+    retry(
+        lambda: connection.execute("PRAGMA journal_mode = WAL"), _is_locked, timeout_s=BUSY_S, first_s=0.02, max_s=0.2
+    )
+
+
+def _is_locked(error: BaseException) -> bool:
+    codes = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in codes
 
 
 def _begin(connection: sa.Connection) -> None:
-    # IMMEDIATE takes the write lock at once: two writers queue up instead of failing half-way with "locked"
+    # IMMEDIATE takes the write lock at once: a second writer waits instead of failing half-way
     write = connection.get_execution_options().get("write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
@@ -131,16 +129,16 @@ def _upgrade(connection: sa.Connection, found: str | None) -> None:
 def _revision(connection: sa.Connection, name: str) -> str | None:
     """The revision of the database's tables, None for an empty database."""
     found = set(sa.inspect(connection).get_table_names())
-    noted = VERSIONS if VERSIONS in found else _FIRST if _FIRST in found else None
-    if noted is None or not {"clips", "events"} <= found:
+    table = VERSIONS if VERSIONS in found else _FIRST if _FIRST in found else None
+    if table is None or not {"clips", "events"} <= found:
         if found & set(tables.metadata.tables):
-            raise LabelError(f"{name} holds tables of something else, not a label store: give another database")
+            raise LabelError(f"{name} holds tables of another application, not a label store: give another database")
         return None
-    column = "version_num" if noted == VERSIONS else "version"
-    revision = str(connection.execute(sa.text(f"SELECT {column} FROM {noted}")).scalar())
+    column = "version_num" if table == VERSIONS else "version"
+    revision = str(connection.execute(sa.text(f"SELECT {column} FROM {table}")).scalar())
     if revision not in map(str, range(1, int(HEAD) + 1)):
         raise LabelError(
             f"the label store at {name} has schema {revision}, this posewatch writes schema {HEAD}: "
-            "use the posewatch that made it, or another database"
+            "use the posewatch version that wrote it, or another database"
         )
     return revision

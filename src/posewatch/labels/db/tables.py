@@ -1,8 +1,8 @@
-"""The tables of the label store. ``migrations`` brings a database here from wherever it is.
+"""The tables of the label store; ``migrations`` updates older databases to them.
 
-``clips`` and ``events`` are the truth, and events are append-only: the database itself refuses to change or delete
-one. ``status``, ``votes`` and ``waiting`` follow from the events; they exist so that a page of ten thousand clips is
-one query, and so that the queue finds the next clip without looking at those that are done.
+``clips`` and ``events`` are the source of truth. Events are append-only: the database itself refuses to change or
+delete one. ``status``, ``votes`` and ``waiting`` are derived from the events, so that a page of ten thousand clips is
+one query and the queue finds the next clip without reading those that are done.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ waiting = sa.Table(
     sa.Index("ix_waiting_order", "state", "rank", "video_id", "start_s", "clip_id"),
     sa.Index("ix_waiting_second", "state", "double_draw", "clip_id"),
 )
-"""The queue, a row per clip. ``state``: 0 nobody has an opinion, 1 one person has, 2 it needs nobody any more."""
+"""The queue, one row per clip. ``state``: 0 nobody has labelled it, 1 one person has, 2 done."""
 
 claims = sa.Table(
     "claims",

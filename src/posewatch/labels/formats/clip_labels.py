@@ -1,4 +1,4 @@
-"""Labels of clips by their ids, as this store and others write them: CSV, Parquet, pyskl, folders, Label Studio."""
+"""Readers of labels by clip id, from this store and other tools: CSV, Parquet, pyskl, class folders, Label Studio."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from posewatch.labels.entries import MARKS
 
 
 def class_of(name: str, config: LabelConfig, where: str) -> str:
-    """The class that a label file means, whatever its case. Raises LabelError, which begins with ``where``."""
+    """The configured class ``name``, whatever its case. Raises LabelError, which begins with ``where``."""
     known = {c.casefold(): c for c in config.classes}
     if name.casefold() not in known:
         raise LabelError(f"{where}unknown class {name!r} (known: {', '.join(config.classes)})")
     return known[name.casefold()]
 
 
-def names_clips(path: str | Path) -> bool:
-    """Whether a file or folder gives labels by clip ids, which `read_clip_labels` reads, and not by times."""
+def has_clip_ids(path: str | Path) -> bool:
+    """Whether a file or folder has labels by clip id, which `read_clip_labels` reads, and not timed intervals."""
     path = Path(path)
     if path.is_dir():
         return next(path.glob("*/c-*.mp4"), None) is not None
@@ -37,8 +37,8 @@ def read_clip_labels(path: str | Path, config: LabelConfig) -> dict[str, str]:
     """Clip id → class, from a csv (clip_id, label), a snapshot (.parquet), pyskl annotations (.pkl), Label Studio's
     export (.json), or a folder ``<class>/<clip id>.mp4``.
 
-    Raises LabelError for an unknown class, a clip with two different labels, and a file without labels or that cannot
-    be read. What another tool's people disagree on takes the annotation that is marked as ground truth, or has to.
+    Raises LabelError for an unknown class, a clip with two different labels, and a file that has no labels or cannot
+    be read. Where the annotators of another tool disagree, the annotation that is marked as ground truth counts.
     """
     path = Path(path)
     if not path.exists():
@@ -46,7 +46,7 @@ def read_clip_labels(path: str | Path, config: LabelConfig) -> dict[str, str]:
     suffix = "/" if path.is_dir() else path.suffix.lower()
     readers = {"/": _folders, ".csv": _csv, ".parquet": _parquet, ".pkl": _pyskl, ".pickle": _pyskl, ".json": _studio}
     if suffix not in readers:
-        raise LabelError(f"{path.name} is no label file: give csv, parquet, pkl, json or a folder of classes")
+        raise LabelError(f"{path.name} is not a label file: give csv, parquet, pkl, json or a folder of classes")
     labels: dict[str, str] = {}
     for where, clip, name in readers[suffix](path):
         label = class_of(name, config, where)
@@ -96,22 +96,22 @@ def _studio(path: Path) -> Rows:
         where = f"{path.name} task {number}: "
         try:
             clip = _clip(task["data"])
-            made = [one for one in task.get("annotations", ()) if not one.get("was_cancelled")]
-            truth = [one for one in made if one.get("ground_truth")]
-            for one in truth or made:
-                for label in _choices(one):
+            annotations = [one for one in task.get("annotations", ()) if not one.get("was_cancelled")]
+            truth = [one for one in annotations if one.get("ground_truth")]
+            for annotation in truth or annotations:
+                for label in _choices(annotation):
                     yield where, clip, label
         except (KeyError, TypeError, AttributeError) as error:
-            raise LabelError(f"{where}not a task of a choice of classes ({error})") from None
+            raise LabelError(f"{where}not a task with a choice of classes ({error})") from None
 
 
 def _choices(annotation: dict[str, Any]) -> list[str]:
-    found = [str(c) for r in annotation["result"] if r["type"] == "choices" for c in r["value"]["choices"]]
-    return [label for label in found if label not in MARKS]
+    labels = [str(c) for r in annotation["result"] if r["type"] == "choices" for c in r["value"]["choices"]]
+    return [label for label in labels if label not in MARKS]
 
 
 def _clip(data: dict[str, Any]) -> str:
     if "clip_id" in data:
         return str(data["clip_id"])
     video = next(str(value) for name, value in data.items() if name in ("video", "url", "file"))
-    return Path(video.split("?")[0]).stem  # tasks that were made from the clips' own addresses
+    return Path(video.split("?")[0]).stem  # a task whose video is the clip itself

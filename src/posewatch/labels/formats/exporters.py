@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError, NotFound
+from posewatch.files import atomic, write_atomically
 from posewatch.labels.entries import ClipEntry
+from posewatch.labels.formats.rows import csv_text
 from posewatch.labels.formats.snapshot import Snapshot, write_parquet
+from posewatch.store import open_store
 
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
@@ -28,28 +28,21 @@ FORMATS = ("csv", "parquet", "pyskl", "folders", "labelstudio")
 
 
 def to_csv(snapshot: Snapshot, entries: Mapping[str, ClipEntry], path: Path) -> int:
-    """One row per labelled clip, with where it lies in its video; returns the number of rows."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    """One row per labelled clip, with its position in its video; returns the number of rows."""
+    rows = []
     for row in snapshot.rows:
         entry = entries[row["clip_id"]]
-        place = [entry.video, f"{entry.clip.start_s:g}", f"{entry.clip.length_s:g}", entry.key]
-        writer.writerow([*(row[name] or "" for name in COLUMNS[:5]), *place])
-    _write(path, out.getvalue().encode())
-    return len(snapshot.rows)
-
-
-def to_parquet(snapshot: Snapshot, path: Path) -> int:
-    """The snapshot itself, as training takes it."""
-    write_parquet(snapshot, path)
-    return len(snapshot.rows)
+        start, length = f"{entry.clip.start_s:g}", f"{entry.clip.length_s:g}"
+        position = {"video": entry.video, "start_s": start, "length_s": length, "key": entry.key}
+        rows.append({**{name: row[name] for name in COLUMNS[:5]}, **position})
+    write_atomically(path, csv_text(COLUMNS, rows))
+    return len(rows)
 
 
 def to_pyskl(snapshot: Snapshot, skeletons: Mapping[str, Skeleton], config: LabelConfig, path: Path) -> int:
-    """pyskl annotations of the labelled clips that have a skeleton, all in one split "all"; source videos are groups.
+    """pyskl annotations of the labelled clips that have a skeleton, in one split "all"; source videos are the groups.
 
-    Raises LabelError when a clip's class is none of ``config.classes``, or no clip has a skeleton.
+    Raises LabelError when a clip's class is not in ``config.classes``, or no clip has a skeleton.
     """
     import numpy as np
 
@@ -73,18 +66,15 @@ def to_pyskl(snapshot: Snapshot, skeletons: Mapping[str, Skeleton], config: Labe
         first.layout,
         certain=True,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_pyskl(path, clips, {"all": range(len(rows))}, (first.height, first.width))
     return len(rows)
 
 
-def to_folders(
-    snapshot: Snapshot, entries: Mapping[str, ClipEntry], open_store: Callable[[str], ObjectStore], folder: Path
-) -> int:
-    """``<class>/<clip id>.mp4`` of every labelled clip; clips that are there already are not fetched again.
+def to_folders(snapshot: Snapshot, entries: Mapping[str, ClipEntry], folder: Path) -> int:
+    """``<class>/<clip id>.mp4`` of every labelled clip; files that exist are not fetched again, obsolete ones deleted.
 
-    Returns the number of clips. Raises LabelError for a class that is no folder's name, and for a clip that is gone
-    from the object store.
+    Returns the number of clips. Raises LabelError for a class that cannot name a folder, and for a clip that was
+    deleted from the object store.
     """
     stores: dict[str, ObjectStore] = {}
     for row in snapshot.rows:
@@ -96,23 +86,20 @@ def to_folders(
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         store = stores.setdefault(entry.store, open_store(entry.store))
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            store.fetch(entry.key, temporary)
-            temporary.replace(target)
+            with atomic(target) as partial:
+                store.fetch(entry.key, partial)
         except NotFound:
             raise LabelError(f"clip {entry.clip.id} is not in {entry.store} any more: it cannot be exported") from None
-        finally:
-            temporary.unlink(missing_ok=True)
-    kept = {(row["label"], f"{row['clip_id']}.mp4") for row in snapshot.rows}
+    current = {(row["label"], f"{row['clip_id']}.mp4") for row in snapshot.rows}
     for path in folder.glob("*/c-*.mp4"):  # of an export before a label changed
-        if (path.parent.name, path.name) not in kept:
+        if (path.parent.name, path.name) not in current:
             path.unlink()
     return len(snapshot.rows)
 
 
 def to_labelstudio(store: LabelStore, snapshot: Snapshot, entries: Mapping[str, ClipEntry], path: Path) -> int:
-    """Label Studio tasks: one annotation per person (the label that counts first), ``data.clip_id`` names the clip.
+    """Label Studio tasks: one annotation per person (the current label first); ``data.clip_id`` names the clip.
 
     The matching labelling interface is ``<Video name="video" value="$video"/><Choices name="label" toName="video">``.
     """
@@ -120,12 +107,9 @@ def to_labelstudio(store: LabelStore, snapshot: Snapshot, entries: Mapping[str, 
     tasks: list[dict[str, Any]] = []
     for number, row in enumerate(snapshot.rows, 1):
         entry = entries[row["clip_id"]]
-        said = [(row["who"], row["label"], True)]
-        said += [
-            (who, event.new or "", False)
-            for who, event in sorted(states[row["clip_id"]].votes.items())
-            if who != row["who"]
-        ]
+        votes = sorted(states[row["clip_id"]].votes.items())
+        labels = [(row["who"], row["label"], True)]
+        labels += [(who, event.new or "", False) for who, event in votes if who != row["who"]]
         tasks.append(
             {
                 "id": number,
@@ -140,7 +124,7 @@ def to_labelstudio(store: LabelStore, snapshot: Snapshot, entries: Mapping[str, 
                 "annotations": [
                     {
                         "completed_by": {"email": who},
-                        "ground_truth": counts,
+                        "ground_truth": current,
                         "result": [
                             {
                                 "from_name": "label",
@@ -150,11 +134,11 @@ def to_labelstudio(store: LabelStore, snapshot: Snapshot, entries: Mapping[str, 
                             }
                         ],
                     }
-                    for who, label, counts in said
+                    for who, label, current in labels
                 ],
             }
         )
-    _write(path, (json.dumps(tasks, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(path, json.dumps(tasks, indent=1, ensure_ascii=False) + "\n")
     return len(tasks)
 
 
@@ -165,38 +149,25 @@ def export(
     path: str | Path,
     config: LabelConfig,
     skeletons: Mapping[str, Skeleton] | None = None,
-    open_store: Callable[[str], ObjectStore] | None = None,
 ) -> int:
-    """Write a snapshot of ``store`` in one of ``FORMATS`` to a file (a folder for "folders"); returns how many clips.
+    """Write a snapshot of ``store`` in one of ``FORMATS`` to a file or (format "folders") a folder.
 
-    ``skeletons`` by clip id are needed for "pyskl", ``open_store`` for "folders". Files are whole or absent.
+    ``skeletons`` by clip id are needed for "pyskl". Files are whole or absent. Returns the number of clips.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     entries = {e.clip.id: e for e in store.clips(clip_ids=[row["clip_id"] for row in snapshot.rows])}
     if form == "csv":
         return to_csv(snapshot, entries, path)
     if form == "parquet":
-        return to_parquet(snapshot, path)
+        write_parquet(snapshot, path)
+        return len(snapshot.rows)
     if form == "labelstudio":
         return to_labelstudio(store, snapshot, entries, path)
     if form == "pyskl":
         if skeletons is None:
-            raise LabelError("pyskl annotations hold skeletons: give the set of skeletons of these clips")
+            raise LabelError("pyskl annotations need skeletons: give the set of skeletons of these clips")
         return to_pyskl(snapshot, skeletons, config, path)
     if form == "folders":
-        if open_store is None:
-            from posewatch.store import open_store as opener
-
-            open_store = opener
-        return to_folders(snapshot, entries, open_store, path)
+        return to_folders(snapshot, entries, path)
     raise LabelError(f"unknown format {form!r} (known: {', '.join(FORMATS)})")
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

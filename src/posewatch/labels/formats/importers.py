@@ -1,6 +1,6 @@
-"""Labels made elsewhere: find them in a folder, turn timed intervals into one label per clip, record events.
+"""Imports label files: finds them in a folder, turns timed intervals into one label per clip, records label events.
 
-An import enters the label store like any other act of labelling, with the source "import".
+An import is recorded like any other act of labelling, with the source "import".
 """
 
 from __future__ import annotations
@@ -23,18 +23,6 @@ from posewatch.video.files import SUFFIXES
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
 
-__all__ = [
-    "ImportReport",
-    "Interval",
-    "assign",
-    "find_labels",
-    "import_clip_labels",
-    "import_labels",
-    "read_class_folders",
-    "read_gmdcsa24",
-    "read_labels_csv",
-]
-
 log = logging.getLogger(__name__)
 
 FORMATS = "labels.csv (file, start_s, end_s, label), class folders (<class>/<video>), GMDCSA-24 (Subject_1_Fall.csv)"
@@ -43,8 +31,8 @@ _EPS = 1e-9
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did, in clips: newly ``set``, ``unchanged`` (as before), ``kept`` (a person's other label stands),
-    ``unlabelled`` (no interval says anything)."""
+    """The result of an import, in clips: newly ``set``, ``unchanged``, ``kept`` (a person's other label has
+    precedence), ``unlabelled`` (no interval covers them)."""
 
     set: int
     unchanged: int
@@ -57,9 +45,9 @@ def find_labels(
     config: LabelConfig | None = None,
     warn: Callable[[str], None] = log.warning,
 ) -> list[Interval]:
-    """Read the labels that lie in ``folder`` (or are the csv file): labels.csv, else GMDCSA-24, else class folders.
+    """Read the labels in ``folder`` (or a csv file): labels.csv, else GMDCSA-24, else class folders.
 
-    ``warn`` gets one line for each thing that was left out. Raises LabelError when there are none.
+    ``warn`` gets one line for each entry that was left out. Raises LabelError when there are no labels.
     """
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() == ".csv":
@@ -82,18 +70,18 @@ def _has_videos(folder: Path) -> bool:
 def assign(
     clips: Sequence[ClipEntry], intervals: Iterable[Interval], config: LabelConfig, videos: Collection[str] = ()
 ) -> dict[str, str]:
-    """One class per clip id, in the order of ``clips``; a clip that no interval says enough about is not in it.
+    """One class per clip id, in the order of ``clips``; clips that no interval covers enough are left out.
 
     A clip has a class other than the default one when an interval of that class covers at least ``min_overlap_s``
-    of it, or half of the interval, or half of the clip, whichever is least: so even the shortest event labels the
-    clip that holds most of it, and a clip that only touches one does not become abnormal. Of several such classes
-    the one that covers most wins (a tie goes to the first of ``config.classes``). Any other clip that overlaps an
-    interval of the default class has the default class.
+    of it, or half of the interval, or half of the clip, whichever is least. So even the shortest event labels the
+    clip that contains most of it, and a clip that only touches an event does not become abnormal. Of several such
+    classes the one that covers most wins (a tie goes to the first of ``config.classes``). Any other clip that overlaps
+    an interval of the default class has the default class.
 
     Files match videos by path, or by the end of a path when only one video has it; ``videos`` names ingested videos
-    that gave no clip. Raises LabelError for an interval whose class or video is unknown, or that begins after its end.
+    without clips. Raises LabelError for an interval whose class or video is unknown, or that starts after the video.
     """
-    found: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    stretches: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
     matcher = _Matcher({**{name: "" for name in videos}, **{n: e.clip.video_id for e in clips for n in e.names}})
     ends: dict[str, float] = {}
     for entry in clips:
@@ -107,13 +95,13 @@ def assign(
             raise LabelError(
                 f"{where}starts at {interval.start_s:g} s, but the clips of {interval.file!r} end at {ends[video]:g} s"
             )
-        found[video].append((interval.start_s, interval.end_s, label))
-    out = {}
+        stretches[video].append((interval.start_s, interval.end_s, label))
+    labels = {}
     for entry in clips:
-        chosen = _choose(entry.clip.start_s, entry.clip.end_s, found.get(entry.clip.video_id, ()), config)
+        chosen = _choose(entry.clip.start_s, entry.clip.end_s, stretches.get(entry.clip.video_id, ()), config)
         if chosen is not None:
-            out[entry.clip.id] = chosen
-    return out
+            labels[entry.clip.id] = chosen
+    return labels
 
 
 def _choose(start: float, end: float, intervals: Iterable[tuple[float, float, str]], config: LabelConfig) -> str | None:
@@ -132,7 +120,7 @@ def _choose(start: float, end: float, intervals: Iterable[tuple[float, float, st
 
 
 class _Matcher:
-    # finds the video that a label file means, and refuses to guess; ``videos`` maps names to video ids
+    """Finds the video of a file name in a label file; an ambiguous name is an error. ``videos`` maps names to ids."""
 
     def __init__(self, videos: Mapping[str, str]) -> None:
         self._videos = {name: (_parts(name), video) for name, video in sorted(videos.items())}
@@ -175,7 +163,7 @@ def import_labels(
 
 
 def import_clip_labels(store: LabelStore, path: str | Path, config: LabelConfig, who: str = "import") -> ImportReport:
-    """Label registered clips by what another tool (or `exporters`) says of them by their ids, all or none.
+    """Label registered clips by a file of another tool (or `exporters`) with labels by clip id, all or none.
 
     Raises LabelError for a clip that does not exist, an unknown class, and a clip with two different labels.
     """
@@ -184,7 +172,7 @@ def import_clip_labels(store: LabelStore, path: str | Path, config: LabelConfig,
 
 
 def _record(store: LabelStore, labels: Mapping[str, str], config: LabelConfig, who: str, clips: int) -> ImportReport:
-    made = store.set_labels(labels, who, "import", classes=config.classes)
-    now = store.current(labels)
-    kept = sum(now[clip].new != label for clip, label in labels.items())
-    return ImportReport(len(made), len(labels) - len(made) - kept, clips - len(labels), kept)
+    events = store.set_labels(labels, who, "import", classes=config.classes)
+    current = store.current(labels)
+    kept = sum(current[clip].new != label for clip, label in labels.items())
+    return ImportReport(len(events), len(labels) - len(events) - kept, clips - len(labels), kept)

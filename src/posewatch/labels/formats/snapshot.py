@@ -1,11 +1,11 @@
-"""A label snapshot: the labels of one moment, frozen as a Parquet file, which is what training takes.
+"""A label snapshot: the current labels as an immutable Parquet file, the input of training.
 
-The same labels give the same digest and the same bytes, whenever and wherever the snapshot is taken.
+Equal labels give an equal digest and equal bytes, whenever and wherever the snapshot is taken.
 """
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from posewatch.digests import digest
 from posewatch.errors import LabelError
 from posewatch.labels.entries import MARKS
+from posewatch.labels.formats import rows as tables
 from posewatch.records import Source
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _DIGEST = b"posewatch.digest"
 class Snapshot:
     """Labelled clips as rows {clip_id, video_id, label, source, who, model_version}, by clip id.
 
-    ``digest`` (64 hex digits) depends on nothing but the rows.
+    ``digest`` (64 hex digits) depends only on the rows.
     """
 
     rows: tuple[dict[str, Any], ...]
@@ -40,9 +41,8 @@ class Snapshot:
         return digest([[row[name] for name in COLUMNS] for row in self.rows])
 
     def counts(self) -> dict[str, int]:
-        """How many clips have each label, by label in alphabetical order."""
-        labels = [row["label"] for row in self.rows]
-        return {label: labels.count(label) for label in sorted(set(labels))}
+        """The number of clips per label, in alphabetical order."""
+        return dict(sorted(Counter(row["label"] for row in self.rows).items()))
 
 
 def snapshot(
@@ -54,9 +54,9 @@ def snapshot(
 ) -> Snapshot:
     """The current labels of all clips, or of ``clip_ids``; clips without a label are left out.
 
-    So are those that people could not decide on or called bad. ``exclude_sources`` leaves labels out by their source,
-    such as ("model",). Raises LabelError for a clip that is not registered, when nothing is left, and while people
-    disagree on a clip, unless ``allow_disagreement``: then the label of most of them counts, the latest of a tie.
+    Clips that are marked as unsure or bad are left out too. ``exclude_sources`` leaves labels out by their source, such
+    as ("model",). Raises LabelError for a clip that is not registered, when no clip is left, and while people disagree
+    on a clip, unless ``allow_disagreement``: then the majority label counts, the latest of a tie.
     """
     wanted = None if clip_ids is None else sorted(set(clip_ids))
     videos = store.video_ids(wanted)
@@ -67,15 +67,16 @@ def snapshot(
             )
     events = store.current(wanted)
     if not allow_disagreement:
-        _agreed(store, events)
+        _require_agreement(store, events)
     rows = [
-        dict(
-            zip(
-                COLUMNS,
-                (clip, videos[clip], event.new, event.source, event.who, event.model_version),
-                strict=True,
-            )
-        )
+        {
+            "clip_id": clip,
+            "video_id": videos[clip],
+            "label": event.new,
+            "source": event.source,
+            "who": event.who,
+            "model_version": event.model_version,
+        }
         for clip, event in sorted(events.items())
         if event.new is not None and event.new not in MARKS and event.source not in exclude_sources
     ]
@@ -85,48 +86,39 @@ def snapshot(
     return Snapshot(tuple(rows))
 
 
-def _agreed(store: LabelStore, clips: Collection[str]) -> None:
-    differ = store.differing(clips)
+def _require_agreement(store: LabelStore, clips: Collection[str]) -> None:
+    differ = store.disagreements(clips)
     if differ:
         count = "1 clip" if len(differ) == 1 else f"{len(differ)} clips"
         raise LabelError(
             f"people disagree on {count}, the first is {differ[0]}: let a reviewer decide on the page, "
-            "or freeze what most people say with --allow-disagreement"
+            "or take the majority label with --allow-disagreement"
         )
 
 
 def write_parquet(snapshot: Snapshot, path: str | Path) -> None:
     """Write a snapshot to ``path``: complete or not at all. Equal snapshots give equal bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {name: pa.array([row[name] for row in snapshot.rows], pa.string()) for name in COLUMNS}
-    table = pa.table(columns).replace_schema_metadata({_FORMAT: b"1", _DIGEST: snapshot.digest.encode()})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    metadata = {_FORMAT: b"1", _DIGEST: snapshot.digest.encode()}
+    tables.write_parquet(Path(path), COLUMNS, snapshot.rows, metadata=metadata)
 
 
 def read_parquet(path: str | Path) -> Snapshot:
-    """Read a snapshot back. Raises LabelError when ``path`` is missing, not a snapshot, or not what was written."""
+    """Read a snapshot. Raises LabelError when ``path`` is missing, is not a snapshot, or was changed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(Path(path))
     except FileNotFoundError:
-        raise LabelError(f"no such label snapshot: {path} (make one with `posewatch labels snapshot`)") from None
+        raise LabelError(f"no such label snapshot: {path} (create one with `posewatch labels snapshot`)") from None
     except (pa.ArrowException, OSError) as error:
         raise LabelError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    known = (table.schema.metadata or {}).get(_DIGEST, b"").decode()
-    if not known or table.column_names != list(COLUMNS):
+    expected = (table.schema.metadata or {}).get(_DIGEST, b"").decode()
+    if not expected or table.column_names != list(COLUMNS):
         raise LabelError(f"{path} is not a label snapshot: it has the columns {', '.join(table.column_names)}")
-    made = Snapshot(tuple(table.to_pylist()))
-    if made.digest != known:
-        raise LabelError(f"the label snapshot {path} was changed after it was made: its digest is not {known[:12]}…")
-    return made
+    found = Snapshot(tuple(table.to_pylist()))
+    if found.digest != expected:
+        raise LabelError(
+            f"the label snapshot {path} was changed after it was written: its digest is not {expected[:12]}"
+        )
+    return found

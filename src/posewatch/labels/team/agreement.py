@@ -1,4 +1,7 @@
-"""How well people agree on what they labelled both: Cohen's kappa of two, Fleiss' kappa of many, per class too."""
+"""Agreement between people on the clips that several labelled: Cohen's kappa per pair, Fleiss' kappa, per class too.
+
+scikit-learn has only Cohen's kappa, and the labeling page does not install it for that.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from posewatch.labels.db import tables
-from posewatch.labels.entries import UNSURE
+from posewatch.labels.entries import ADJUDICATE, UNSURE
 
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
@@ -22,9 +25,9 @@ Opinions = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two people: on how many clips both were sure, and Cohen's kappa (None where it is not defined).
+    """Two people: the number of clips that both labelled as sure, and Cohen's kappa (None where it is undefined).
 
-    ``per_class`` is that of each class against all others.
+    ``per_class`` is the kappa of each class against all others.
     """
 
     one: str
@@ -36,7 +39,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """``clips`` were labelled by two people or more, who disagree on ``differ`` of them.
+    """Of ``clips`` labelled by two or more people, they disagree on ``differ``.
 
     ``per_class`` is Fleiss' kappa of each class against all others.
     """
@@ -49,36 +52,34 @@ class Agreement:
 
 
 def opinions(store: LabelStore) -> dict[str, dict[str, str]]:
-    """Who says what, of the clips that two people or more were sure of; the decisions of reviewers are no opinions."""
+    """The labels of the clips that two or more people labelled as sure, without the decisions of reviewers."""
     votes, events = tables.votes, tables.events
     query = sa.select(votes.c.clip_id, votes.c.who, votes.c.label).join(events, events.c.id == votes.c.event_id)
-    query = query.where(votes.c.label != UNSURE, events.c.act != "adjudicate").order_by(votes.c.clip_id, votes.c.who)
-    out: dict[str, dict[str, str]] = {}
-    for clip, who, label in store.database.read(lambda connection: connection.execute(query).all()):
-        out.setdefault(clip, {})[who] = label
-    return {clip: said for clip, said in out.items() if len(said) > 1}
+    query = query.where(votes.c.label != UNSURE, events.c.act != ADJUDICATE).order_by(votes.c.clip_id, votes.c.who)
+    labels: dict[str, dict[str, str]] = {}
+    for clip, who, label in store.database.rows(query):
+        labels.setdefault(clip, {})[who] = label
+    return {clip: by_person for clip, by_person in labels.items() if len(by_person) > 1}
 
 
 def cohen(one: Sequence[str], other: Sequence[str]) -> float | None:
     """Cohen's kappa (Educ. Psychol. Meas. 20, 1960) of two people's labels of the same clips.
 
-    None without clips, and where chance alone would agree always (both used one and the same label only).
+    None without clips, and where chance agreement is 1 (both used one and the same label only).
     """
     if not one:
         return None
-    names = sorted({*one, *other})
-    a = np.array([names.index(label) for label in one])
-    b = np.array([names.index(label) for label in other])
+    a, b = np.array(one), np.array(other)
     observed = float((a == b).mean())
-    chance = float(sum((a == k).mean() * (b == k).mean() for k in range(len(names))))
+    chance = float(sum((a == label).mean() * (b == label).mean() for label in {*one, *other}))
     return None if chance >= 1 else (observed - chance) / (1 - chance)
 
 
 def fleiss(counts: np.ndarray) -> float | None:
     """Fleiss' kappa (Psychol. Bull. 76, 1971) of ``counts`` (N, K): how many people gave clip n the label k.
 
-    The number of people may differ between clips, two at least; chance is then taken over all labels given. None
-    where it is not defined.
+    The number of people, at least two, may differ between clips; chance agreement follows from all labels given. None
+    where it is undefined.
     """
     people = counts.sum(1)
     counts = counts[people >= 2].astype(float)
@@ -91,22 +92,21 @@ def fleiss(counts: np.ndarray) -> float | None:
     return None if chance >= 1 - 1e-12 else (float(observed.mean()) - chance) / (1 - chance)
 
 
-def agreement(said: Opinions) -> Agreement:
-    """Everything of `Agreement`, from who said what."""
-    names = sorted({label for row in said.values() for label in row.values()})
-    counts = np.array([[list(row.values()).count(name) for name in names] for row in said.values()]).reshape(
-        len(said), len(names)
-    )
-    people = sorted({who for row in said.values() for who in row})
+def agreement(labels: Opinions) -> Agreement:
+    """The agreement on ``labels``, as `opinions` returns them."""
+    rows = [list(row.values()) for row in labels.values()]
+    names = sorted({label for row in rows for label in row})
+    counts = np.array([[row.count(name) for name in names] for row in rows]).reshape(len(rows), len(names))
+    people = sorted({who for row in labels.values() for who in row})
     pairs = []
     for one, other in combinations(people, 2):
-        both = [(row[one], row[other]) for row in said.values() if one in row and other in row]
+        both = [(row[one], row[other]) for row in labels.values() if one in row and other in row]
         if both:
-            a, b = [said for said, _ in both], [said for _, said in both]
+            a, b = zip(*both, strict=True)
             each = {name: cohen([str(x == name) for x in a], [str(x == name) for x in b]) for name in names}
             pairs.append(Pair(one, other, len(both), cohen(a, b), each))
     per_class = {
         name: fleiss(np.stack([counts[:, k], counts.sum(1) - counts[:, k]], 1)) for k, name in enumerate(names)
     }
-    differ = sum(len(set(row.values())) > 1 for row in said.values())
-    return Agreement(len(said), differ, fleiss(counts) if len(said) else None, per_class, tuple(pairs))
+    differ = sum(len(set(row)) > 1 for row in rows)
+    return Agreement(len(rows), differ, fleiss(counts) if rows else None, per_class, tuple(pairs))

@@ -1,19 +1,18 @@
-"""The audit trail: every act of labelling and every role that was given, as it happened, exported whole."""
+"""The audit trail: every act of labelling and every grant of a role since the beginning, as a table."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from posewatch.errors import LabelError
+from posewatch.files import write_atomically
 from posewatch.labels.db import projection, tables
+from posewatch.labels.formats.rows import csv_text, write_parquet
 from posewatch.records import LabelEvent
 
 if TYPE_CHECKING:
@@ -25,44 +24,32 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 def events(store: LabelStore) -> list[LabelEvent]:
     """All label events, oldest first."""
-    query = sa.select(tables.events).order_by(tables.events.c.id)
-    rows = store.database.read(lambda connection: connection.execute(query).mappings().all())
-    return [projection.event_of(row) for row in rows]
+    return [
+        projection.event_of(row) for row in store.database.rows(sa.select(tables.events).order_by(tables.events.c.id))
+    ]
 
 
 def trail(store: LabelStore) -> list[dict[str, Any]]:
-    """Rows with the columns ``COLUMNS``, by time: label events, and roles given (act "grant", new is the role).
+    """Rows with the columns ``COLUMNS``, by time: label events and grants of roles (act "grant", new is the role).
 
-    In the row of a grant ``clip_id`` is empty, ``who`` gave the role and ``batch`` names who got it.
+    In the row of a grant ``clip_id`` is empty, ``who`` granted the role and ``batch`` names the person who got it.
     """
-    rows: list[dict[str, Any]] = []
-    for event in events(store):
-        told = dataclasses.asdict(event)
-        rows.append({name: told[name] for name in COLUMNS})
-    query = sa.select(tables.grants).order_by(tables.grants.c.id)
-    for row in store.database.read(lambda connection: connection.execute(query).mappings().all()):
-        found: dict[str, Any] = dict.fromkeys(COLUMNS)
-        found.update(
-            {"id": row["id"], "when": row["when"], "who": row["by"], "act": "grant", "new": row["role"]},
-            source="human",
-            batch=row["who"],
-        )
-        rows.append(found)
-    return sorted(rows, key=lambda row: (row["when"], row["act"] == "grant", row["id"]))
+    rows = [dataclasses.asdict(event) for event in events(store)]
+    for grant in store.database.rows(sa.select(tables.grants).order_by(tables.grants.c.id)):
+        row = {"id": grant.id, "when": grant.when, "who": grant.by, "act": "grant", "new": grant.role}
+        rows.append({**row, "source": "human", "batch": grant.who})
+    rows.sort(key=lambda row: (row["when"], row["act"] == "grant", row["id"]))
+    return [{name: row.get(name) for name in COLUMNS} for row in rows]
 
 
-def text(rows: list[dict[str, Any]], suffix: str) -> bytes:
-    """Rows as the bytes of a .csv or .jsonl file. In a csv, text that a spreadsheet would run gets a leading quote."""
+def as_bytes(rows: list[dict[str, Any]], suffix: str) -> bytes:
+    """The content of a .csv or .jsonl file. In a csv, text that a spreadsheet would execute gets a leading quote."""
     if suffix == ".jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _tame(value) for name, value in row.items()} for row in rows)
-    return out.getvalue().encode()
+    return csv_text(COLUMNS, [{name: _escape(value) for name, value in row.items()} for row in rows]).encode()
 
 
-def _tame(value: Any) -> Any:
+def _escape(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
 
 
@@ -73,19 +60,9 @@ def export(store: LabelStore, path: str | Path) -> int:
     if suffix not in SUFFIXES:
         raise LabelError(f"the audit trail is written as {', '.join(SUFFIXES)}, not {path.name!r}")
     rows = trail(store)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        if suffix == ".parquet":
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            kinds = {name: pa.int64() if name in ("id", "undoes") else pa.string() for name in COLUMNS}
-            columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
-            pq.write_table(pa.table(columns), temporary, compression="zstd")
-        else:
-            temporary.write_bytes(text(rows, suffix))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if suffix == ".parquet":
+        write_parquet(path, COLUMNS, rows, integers=("id", "undoes"))
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, as_bytes(rows, suffix))
     return len(rows)

@@ -1,6 +1,6 @@
-"""Who is at the page: a development user on a laptop, an OIDC account, or what an identity proxy says.
+"""Who uses the page: a development user on a laptop, an OIDC account, or the user that an identity proxy names.
 
-Identity only; what somebody may do is ``posewatch.labels.team.roles``.
+Identity only; permissions are in ``posewatch.labels.team.roles``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SECRET_HEADER = "x-posewatch-proxy-secret"
 
 @dataclass(frozen=True)
 class IdentityConfig:
-    """How people are told apart.
+    """How people are identified.
 
-    ``mode``: ``dev`` (whoever sits at this machine, by the name they give), ``oidc`` (an account of st.login's
-    provider) or ``proxy`` (Kubeflow's and others' identity header, from a trusted proxy only: one of ``trusted``
-    networks, or one that knows ``secret``). ``admins`` are admins from the start.
+    ``mode``: ``dev`` (the user of this machine, by the name they enter), ``oidc`` (an account of st.login's provider)
+    or ``proxy`` (the identity header of Kubeflow or another proxy, from a trusted proxy only: one in the ``trusted``
+    networks, or one that sends ``secret``). ``admins`` are admins from the start.
     """
 
     mode: Mode = "dev"
@@ -46,10 +46,10 @@ class IdentityConfig:
             try:
                 ipaddress.ip_network(network)
             except ValueError:
-                raise ConfigError(f"POSEWATCH_TRUSTED_PROXIES: {network!r} is no network such as 10.0.0.0/8") from None
+                raise ConfigError(f"POSEWATCH_TRUSTED_PROXIES: {network!r} is not a network like 10.0.0.0/8") from None
         if self.mode == "proxy" and not self.trusted and not self.secret:
             raise ConfigError(
-                "POSEWATCH_AUTH=proxy believes a header: say which proxies may set it, with "
+                "POSEWATCH_AUTH=proxy trusts a header: name the proxies that may set it, with "
                 "POSEWATCH_TRUSTED_PROXIES (networks) or POSEWATCH_PROXY_SECRET"
             )
 
@@ -58,21 +58,21 @@ class IdentityConfig:
         """From POSEWATCH_AUTH, _USER_HEADER, _USER_PREFIX, _TRUSTED_PROXIES, _PROXY_SECRET and _ADMINS."""
         env = os.environ if env is None else env
 
-        def several(name: str) -> tuple[str, ...]:
+        def names(name: str) -> tuple[str, ...]:
             return tuple(part.strip() for part in env.get(name, "").split(",") if part.strip())
 
         return cls(
             mode=env.get("POSEWATCH_AUTH") or "dev",  # type: ignore[arg-type]
             header=(env.get("POSEWATCH_USER_HEADER") or "kubeflow-userid").lower(),
             prefix=env.get("POSEWATCH_USER_PREFIX", ""),
-            trusted=several("POSEWATCH_TRUSTED_PROXIES"),
+            trusted=names("POSEWATCH_TRUSTED_PROXIES"),
             secret=env.get("POSEWATCH_PROXY_SECRET", ""),
-            admins=several("POSEWATCH_ADMINS"),
+            admins=names("POSEWATCH_ADMINS"),
         )
 
 
-def dev_name(env: Mapping[str, str] | None = None) -> str:
-    """The name that is filled in for the development user; "" when the system knows none."""
+def dev_user(env: Mapping[str, str] | None = None) -> str:
+    """The default name of the development user; "" when the system has none."""
     try:
         return (os.environ if env is None else env).get("POSEWATCH_USER") or getpass.getuser()
     except (KeyError, OSError):
@@ -80,41 +80,40 @@ def dev_name(env: Mapping[str, str] | None = None) -> str:
 
 
 def is_local(peer: str | None) -> bool:
-    """Whether a connection comes from this machine; None is what Streamlit says of one."""
+    """Whether a connection comes from this machine; Streamlit reports such a peer as None."""
     return peer is None or (_address(peer) is not None and ipaddress.ip_address(peer).is_loopback)
 
 
-def by_proxy(config: IdentityConfig, headers: Mapping[str, str], peer: str | None) -> str:
-    """Who a trusted proxy says is there; ``headers`` with lower-case names. Raises NotAllowed."""
-    given = headers.get(SECRET_HEADER, "")
-    knows = bool(config.secret) and hmac.compare_digest(given.encode(), config.secret.encode())
+def proxy_user(config: IdentityConfig, headers: Mapping[str, str], peer: str | None) -> str:
+    """The user that a trusted proxy names; ``headers`` with lower-case names. Raises NotAllowed."""
+    secret = headers.get(SECRET_HEADER, "")
+    authentic = bool(config.secret) and hmac.compare_digest(secret.encode(), config.secret.encode())
     address = _address(peer or "127.0.0.1")
     listed = address is not None and any(address in ipaddress.ip_network(network) for network in config.trusted)
-    # with both configured both must hold: a secret that leaked is no use from elsewhere
-    trusted = (knows or not config.secret) and (listed or not config.trusted)
-    if not trusted:
-        raise NotAllowed("this page is reached through its identity proxy only: the request did not come from there")
+    # with both configured both must hold: a leaked secret is useless from another network
+    if not ((authentic or not config.secret) and (listed or not config.trusted)):
+        raise NotAllowed("this page accepts requests through its identity proxy only, not directly")
     who = headers.get(config.header, "").strip().removeprefix(config.prefix).strip()
     if not who:
-        raise NotAllowed(f"the proxy did not say who you are (header {config.header}): sign in there first")
+        raise NotAllowed(f"the proxy sent no user name (header {config.header}): sign in there first")
     return who
 
 
-def by_oidc(user: Mapping[str, Any]) -> str:
-    """Who an OIDC provider says is there. Raises NotAllowed for an account without a verified address."""
+def oidc_user(user: Mapping[str, Any]) -> str:
+    """The user name of an OIDC account. Raises NotAllowed for one without a verified address."""
     if user.get("email_verified") is False:
         raise NotAllowed(f"the address {user.get('email')} is not verified: verify it with your identity provider")
     who = str(user.get("email") or user.get("preferred_username") or user.get("sub") or "").strip()
     if not who:
-        raise NotAllowed("the identity provider names neither an address nor an account")
+        raise NotAllowed("the identity provider sent neither an address nor an account name")
     return who
 
 
-def welcome(store: LabelStore, config: IdentityConfig, who: str) -> None:
-    """Make the configured admins admins, and on a laptop whose store knows no role yet its first user too."""
-    first = config.mode == "dev" and not roles.everybody(store)
+def grant_first_roles(store: LabelStore, config: IdentityConfig, who: str) -> None:
+    """Grant the role admin to a configured admin and, on a laptop whose store has no roles yet, to its first user."""
+    first = config.mode == "dev" and not roles.all_roles(store)
     if who and (who in config.admins or first) and roles.role_of(store, who) == "none":
-        roles.appoint(store, who, "admin", "configuration" if who in config.admins else "laptop")
+        roles.set_role(store, who, "admin", "configuration" if who in config.admins else "laptop")
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

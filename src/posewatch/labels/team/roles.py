@@ -1,14 +1,14 @@
-"""Who may do what. Roles are granted by events of their own, in the label store, and the last one counts."""
+"""Roles and their permissions. Each grant of a role is an event in the label store; a person's last grant counts."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
 
 from posewatch.errors import LabelError, NotAllowed
 from posewatch.labels.db import tables
+from posewatch.labels.entries import timestamp
 
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
@@ -23,42 +23,41 @@ _NEEDED: dict[str, Role] = {
     "audit": "reviewer",
     "grant": "admin",
 }
-"""The least role that may do each thing; every role may do what those below it may."""
+"""The lowest role with each permission; every role has the permissions of those below it."""
 
 
 def role_of(store: LabelStore, who: str) -> Role:
-    """The role of a person, "none" when nobody gave them one."""
+    """The role of a person, "none" without a grant."""
     table = tables.grants
     query = sa.select(table.c.role).where(table.c.who == who).order_by(table.c.id.desc()).limit(1)
-    return store.database.read(lambda connection: connection.execute(query).scalar()) or "none"
+    return next((role for (role,) in store.database.rows(query)), "none")
 
 
-def everybody(store: LabelStore) -> dict[str, Role]:
-    """The role of everybody who ever got one, by name."""
+def all_roles(store: LabelStore) -> dict[str, Role]:
+    """The role of everybody who was ever granted one, by name."""
     table = tables.grants
-    query = sa.select(table.c.who, table.c.role).order_by(table.c.id)
-    rows = store.database.read(lambda connection: connection.execute(query).all())
-    return dict(sorted((str(who), role) for who, role in {row[0]: row[1] for row in rows}.items()))
+    rows = store.database.rows(sa.select(table.c.who, table.c.role).order_by(table.c.id))
+    return dict(sorted({who: role for who, role in rows}.items()))
 
 
-def appoint(store: LabelStore, who: str, role: str, by: str) -> None:
-    """Give ``who`` a role. Whoever reaches the database may: a page asks `require` first. Raises LabelError."""
+def set_role(store: LabelStore, who: str, role: str, by: str) -> None:
+    """Grant ``who`` a role, without checking permissions: a page calls `require` first. Raises LabelError."""
     if role not in ROLES:
         raise LabelError(f"unknown role {role!r} (known: {', '.join(ROLES)})")
     if not who.strip():
-        raise LabelError("say who gets the role")
-    row = {"who": who.strip(), "role": role, "by": by, "when": datetime.now(UTC).isoformat(timespec="milliseconds")}
-    if role_of(store, row["who"]) != role:  # so that a second try writes nothing
-        store.database.write(lambda connection: connection.execute(tables.grants.insert(), row) and None)
+        raise LabelError("enter the name of the person who gets the role")
+    row = {"who": who.strip(), "role": role, "by": by, "when": timestamp()}
+    if role_of(store, row["who"]) != role:  # so that a repeated call writes nothing
+        store.database.execute(tables.grants.insert(), row)
 
 
 def may(role: Role, what: str) -> bool:
-    """Whether a role may do ``what`` (label, see others, adjudicate, accept, audit, grant)."""
+    """Whether a role has the permission ``what`` (label, see others, adjudicate, accept, audit, grant)."""
     return ROLES.index(role) >= ROLES.index(_NEEDED[what])
 
 
 def require(role: Role, who: str, what: str) -> None:
-    """Raises NotAllowed when the role of ``who`` does not reach."""
+    """Raises NotAllowed when ``role``, the role of ``who``, lacks the permission ``what``."""
     if may(role, what):
         return
     if role == "none":

@@ -1,4 +1,4 @@
-"""How far the work is, and how fast it goes: per class and per person."""
+"""Progress and speed of labelling: per class and per person."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
 
 IDLE_S = 60.0
-"""A longer pause between two acts of a person is not time at work."""
+"""A longer pause between two acts of a person does not count as working time."""
 
 
 @dataclass(frozen=True)
 class Labeler:
-    """What one person did: clips that carry their label now, acts, and labels per minute at work (None: too few)."""
+    """One person's work: clips that they label now, acts, and labels per minute of working time (None: too few)."""
 
     who: str
     clips: int
@@ -30,17 +30,17 @@ class Labeler:
 
 
 def per_class(store: LabelStore) -> dict[str, dict[str, int]]:
-    """Class (or mark) → source (human, bulk, import, model) → clips that have this label now."""
+    """Class (or mark) → source (human, bulk, import, model) → number of clips with this label now."""
     status = tables.status
     query = sa.select(status.c.label, status.c.source, sa.func.count()).group_by(status.c.label, status.c.source)
-    out: dict[str, dict[str, int]] = {}
-    for label, source, count in store.database.read(lambda connection: connection.execute(query).all()):
-        out.setdefault(label, {})[source] = count
-    return dict(sorted(out.items(), key=lambda row: (row[0] in MARKS, row[0])))
+    counts: dict[str, dict[str, int]] = {}
+    for label, source, count in store.database.rows(query):
+        counts.setdefault(label, {})[source] = count
+    return dict(sorted(counts.items(), key=lambda row: (row[0] in MARKS, row[0])))
 
 
 def per_labeler(store: LabelStore) -> list[Labeler]:
-    """Everybody who ever labelled, by name."""
+    """Everybody who has ever labelled, by name."""
     votes, events = tables.votes, tables.events
     mine = sa.select(votes.c.who, sa.func.count()).group_by(votes.c.who)
     done = (
@@ -55,15 +55,15 @@ def per_labeler(store: LabelStore) -> list[Labeler]:
         for who, when, batch, number in connection.execute(done):
             acts.setdefault(who, []).append((datetime.fromisoformat(when).timestamp(), batch or str(number)))
         return [
-            Labeler(who, clips.get(who, 0), len({batch for _, batch in found}), _speed(found))
-            for who, found in sorted(acts.items())
+            Labeler(who, clips.get(who, 0), len({batch for _, batch in times}), _speed(times))
+            for who, times in sorted(acts.items())
         ]
 
     return store.database.read(work)
 
 
 def _speed(acts: list[tuple[float, str]]) -> float | None:
-    """Labels per minute; an act in bulk counts as many labels as it gave."""
+    """Labels per minute; a bulk act counts as many labels as it gave."""
     gaps = [b[0] - a[0] for a, b in itertools.pairwise(acts)]
     work = sum(gap for gap in gaps if gap <= IDLE_S)
     labels = sum(gap <= IDLE_S for gap in gaps)

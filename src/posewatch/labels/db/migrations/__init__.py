@@ -1,1 +1,1 @@
-"""Brings the tables of a label store up to date with alembic; see ``posewatch.labels.db.schema``."""
+"""Alembic migrations of the label store's tables, run by ``posewatch.labels.db.schema``."""

@@ -1,4 +1,4 @@
-"""What alembic runs: the migrations on the connection that ``schema`` hands over, inside its transaction."""
+"""Alembic's entry: runs the migrations on the connection of ``schema``, inside its transaction."""
 
 from alembic import context
 

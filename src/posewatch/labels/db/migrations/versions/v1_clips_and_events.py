@@ -1,4 +1,4 @@
-"""Clips and append-only events, as the first version of the store made them."""
+"""Clips and append-only events: the tables of the first version of the store."""
 
 import sqlalchemy as sa
 from alembic import op

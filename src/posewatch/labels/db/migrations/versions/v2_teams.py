@@ -1,9 +1,9 @@
-"""Many labelers: who said what, claims, roles, predictions, acts that can be undone as a whole."""
+"""Several labelers: votes, claims, roles, predictions, and acts that can be undone as a whole."""
 
 import sqlalchemy as sa
 from alembic import op
 
-from posewatch.labels.entries import draw
+from posewatch.labels.entries import hash_fraction
 
 revision = "2"
 down_revision = "1"
@@ -74,13 +74,13 @@ def upgrade() -> None:
 def _fill(connection: sa.Connection) -> None:
     clips = sa.table("clips", sa.column("id"), sa.column("double_draw"), sa.column("random_draw"))
     rows = [
-        {"c": clip, "d": draw(clip, "double"), "r": draw(clip, "random")}
+        {"c": clip, "d": hash_fraction(clip, "double"), "r": hash_fraction(clip, "random")}
         for clip in connection.execute(sa.select(clips.c.id)).scalars()
     ]
     if rows:
         change = clips.update().where(clips.c.id == sa.bindparam("c"))
         connection.execute(change.values(double_draw=sa.bindparam("d"), random_draw=sa.bindparam("r")), rows)
-    # what the first version of the store knows of each clip follows from its events
+    # the first version of the store had only events: derive the state of each clip
     from posewatch.labels.db.projection import rebuild
 
     rebuild(connection, waiting=False)

@@ -1,4 +1,4 @@
-"""The queue as a table of its own, in the order in which clips are given out: what is done is not in its way."""
+"""The queue as a table of its own, in the order of the work, so that finished clips cost no time."""
 
 import sqlalchemy as sa
 from alembic import op

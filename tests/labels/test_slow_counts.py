@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from posewatch.labels.slow_counts import SHARE, Reused
+from posewatch.labels.slow_counts import SHARE, SlowCounts
 
 
 class Clock:
@@ -27,13 +27,13 @@ def counter(clock: Clock, seconds: float):
 
 def test_a_quick_figure_is_exact_each_time():
     clock = Clock()
-    figures, count = Reused(clock), counter(clock, 0.01)
+    figures, count = SlowCounts(clock), counter(clock, 0.01)
     assert [figures.get("a", count) for _ in range(4)] == [1, 2, 3, 4]
 
 
 def test_a_slow_figure_is_counted_for_a_twentieth_of_the_time():
     clock = Clock()
-    figures, count = Reused(clock), counter(clock, 2.0)
+    figures, count = SlowCounts(clock), counter(clock, 2.0)
     assert [figures.get("a", count) for _ in range(3)] == [1, 1, 1]
     clock.now += SHARE * 2.0 - 0.1
     assert figures.get("a", count) == 1
@@ -44,7 +44,7 @@ def test_a_slow_figure_is_counted_for_a_twentieth_of_the_time():
 
 def test_one_counts_and_the_others_have_what_was_there():
     clock = Clock()
-    figures = Reused(clock)
+    figures = SlowCounts(clock)
     assert figures.get("a", counter(clock, 2.0)) == 1
     clock.now += SHARE * 2.0 + 1
     began, go, out = threading.Event(), threading.Event(), []
@@ -67,7 +67,7 @@ def test_one_counts_and_the_others_have_what_was_there():
 
 def test_a_count_that_fails_is_tried_again():
     clock = Clock()
-    figures = Reused(clock)
+    figures = SlowCounts(clock)
 
     def broken() -> int:
         raise ValueError("away")
