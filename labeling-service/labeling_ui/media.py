@@ -38,9 +38,7 @@ def _token(store: str, key: str, until: int) -> str:
 def signed(store: str, key: str, base: str = "", now: float | None = None) -> str:
     """A URL of this server for the object, valid for ``URL_S`` to 1.5 ``URL_S`` seconds."""
     half = URL_S // 2
-    until = (
-        int(time.time() if now is None else now) // half + 3
-    ) * half  # constant for half an hour, for caches
+    until = (int(time.time() if now is None else now) // half + 3) * half  # constant for half an hour, for caches
     query = f"store={quote(store, safe='')}&until={until}&token={_token(store, key, until)}"
     return f"{base}{ROUTE}/{quote(key)}?{query}"
 
