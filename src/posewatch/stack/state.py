@@ -1,4 +1,4 @@
-"""What the embedded stack remembers between commands, and what it tells: ports, processes, credentials."""
+"""The state of the embedded stack between commands: ports, processes, credentials."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from posewatch.errors import StackError
+from posewatch.files import atomic
 from posewatch.stack import seaweed
 from posewatch.stack.process import Process
 from posewatch.stack.triton import Ports
@@ -20,7 +21,7 @@ from posewatch.stack.triton import Ports
 
 @dataclass(frozen=True)
 class StackInfo:
-    """Where the servers are. Ports are TCP ports of 127.0.0.1; Triton's are HTTP, gRPC, metrics."""
+    """Addresses and credentials of the servers. Ports are of 127.0.0.1; Triton's are HTTP, gRPC, metrics."""
 
     home: Path
     s3_ports: tuple[int, ...]
@@ -59,7 +60,7 @@ class StackInfo:
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """One server: ``state`` is ``up``, ``not answering``, ``dead`` (it should run and does not) or ``down``."""
+    """One server. ``state`` is ``up``, ``not answering``, ``dead`` (it should run but does not) or ``down``."""
 
     name: str
     state: str
@@ -78,7 +79,7 @@ class ServerStatus:
 
 @dataclass(frozen=True)
 class StackStatus:
-    """Both servers; ``str`` of it is what ``posewatch status`` prints."""
+    """Both servers, as ``posewatch status`` prints them."""
 
     home: Path
     servers: tuple[ServerStatus, ...]
@@ -93,7 +94,7 @@ class StackStatus:
 
 
 class State:
-    """What ``stack.json`` and ``credentials.json`` hold; written after every change, so that no server is forgotten."""
+    """Content of ``stack.json`` and ``credentials.json``, written after every change so that no server is lost."""
 
     def __init__(self, home: Path, keys: dict[str, str]) -> None:
         self.home, self.keys = home, keys
@@ -118,7 +119,7 @@ class State:
         data = _read(home / "stack.json")
         try:
             state.s3_ports, state.triton_ports = tuple(data["s3_ports"]), tuple(data["triton_ports"])
-            state.processes = {name: Process(**found) for name, found in data["processes"].items()}
+            state.processes = {name: Process(**process) for name, process in data["processes"].items()}
         except (KeyError, TypeError, AttributeError):
             raise StackError(f"{home / 'stack.json'} is damaged: stop its servers by hand and delete it") from None
         return state
@@ -154,17 +155,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, data: dict[str, Any], mode: int) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as out:
-        os.fchmod(out.fileno(), mode)
-        json.dump(data, out, indent=1)
-        out.write("\n")
-    part.replace(path)
+    with atomic(path) as partial:
+        partial.touch(mode)  # the permissions first, then the content
+        partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
 def locked(home: Path) -> Iterator[None]:
-    """One ``up`` or ``down`` of a home at a time."""
+    """Hold the lock of a home: one ``up`` or ``down`` at a time."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         handle = (home / "lock").open("w")

@@ -1,9 +1,8 @@
-"""A real Triton server on the loopback interface: started on a folder of models, which are loaded on demand."""
+"""A real Triton server on the loopback interface, on a folder of models that are loaded on demand."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import os
 import shutil
@@ -12,8 +11,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from posewatch.errors import StackError
-from posewatch.stack.process import Process, is_free, last_words, pick_ports, spawn, wait_until
+from posewatch.stack.process import PortInUse, Process, is_free, pick_ports, port_seed, spawn, start_error, wait_until
 from posewatch.stack.triton_install import ensure_triton
 
 Ports = tuple[int, int, int]
@@ -22,15 +20,15 @@ START_S = 60.0
 _EXIT_S = 5
 _SHM = Path("/dev/shm")
 _SHM_BYTES = 64 << 20
-"""Memory that an instance of a model shares with the server, used as far as it is needed. The default of 1 MB has to
-grow under load, and a model's process that reads while it grows is killed, and with it, at times, the server."""
+"""Memory that a model instance shares with the server; pages are used when needed. The default of 1 MB grows under
+load, and a model process that reads while it grows is killed, sometimes together with the server."""
 
 
 class TritonServer:
     """A running Triton; ``http``, ``grpc`` and ``metrics`` are its addresses as ``127.0.0.1:port``.
 
-    Models are loaded explicitly (``posewatch.inference.triton_admin.load_model``). Use it as a context
-    manager, or ``stop`` it.
+    Models are loaded explicitly (``posewatch.inference.triton_admin.load_model``). Use it as a context manager, or call
+    ``stop``.
     """
 
     def __init__(
@@ -44,11 +42,11 @@ class TritonServer:
     def start(
         cls, repository: Path, *, ports: Ports | None = None, log: Path | None = None, detached: bool = False
     ) -> TritonServer:
-        """Start the server on ``repository`` (made when absent) and wait until it answers.
+        """Start the server on ``repository`` (created when missing) and wait until it answers.
 
         A server that is not ``detached`` ends with the thread that started it, so with this process at the latest.
-        ``ports`` are free ones, ``log`` a temporary file, unless given.
-        Raises StackError naming a port that is taken, or the last words of a server that died.
+        Without ``ports`` free ones are chosen; without ``log`` it is a temporary file. Raises PortInUse naming a taken
+        port, or StackError with the last line of the log of a server that died.
         """
         server = cls.launch(repository, ports=ports, log=log, detached=detached)
         try:
@@ -68,11 +66,11 @@ class TritonServer:
         repository.mkdir(parents=True, exist_ok=True)
         given = ports is not None
         if ports is None:
-            http_port, grpc_port, metrics_port = pick_ports(3, _place(repository))
+            http_port, grpc_port, metrics_port = pick_ports(3, port_seed(repository))
             ports = (http_port, grpc_port, metrics_port)
         for name, port in zip(("HTTP", "gRPC", "metrics"), ports, strict=True):
             if given and not is_free(port):
-                raise StackError(
+                raise PortInUse(
                     f"port {port} (Triton {name}) is taken: stop what listens there, or choose another port"
                 )
         scratch = None if log else Path(tempfile.mkdtemp(prefix="posewatch-triton-"))
@@ -82,9 +80,9 @@ class TritonServer:
             command += [f"--{name}-address=127.0.0.1", f"--{name}-port={port}"]
         command += [
             "--model-control-mode=explicit",
-            # config.pbtxt is written out in full; what Triton would guess must not hide a mistake
+            # config.pbtxt is complete; a guess by Triton could hide a mistake in it
             "--disable-auto-complete-config",
-            # a model that failed to load must not make the whole server unready
+            # else one model that fails to load makes the whole server unready
             "--strict-readiness=false",
             "--allow-gpu-metrics=false",
             "--metrics-config=summary_latencies=true",
@@ -96,18 +94,16 @@ class TritonServer:
         return cls(process, ports, repository, log, scratch)
 
     def wait_ready(self, timeout_s: float = START_S) -> None:
-        """Wait until the server answers. Raises StackError with its last words when it dies, or after ``timeout_s``."""
-        if wait_until(lambda: self.answers() or not self.process.alive, timeout_s) and self.process.alive:
-            return
-        what = "did not answer in time" if self.process.alive else "died at its start"
-        raise StackError(f"Triton {what}: {last_words(self.log)} (log: {self.log})")
+        """Wait until the server answers. Raises StackError with the last line of its log when it dies or times out."""
+        if not (wait_until(lambda: self.answers() or not self.process.alive, timeout_s) and self.process.alive):
+            raise start_error("Triton", self.process, self.log)
 
     def answers(self) -> bool:
-        """Whether the server says that it is live."""
+        """Whether the server reports that it is live."""
         return answers(self.http)
 
     def stop(self) -> None:
-        """Stop the server; nothing of it is left."""
+        """Stop the server and delete its temporary files."""
         stop(self.process, self.ports)
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -122,7 +118,7 @@ class TritonServer:
 
 
 def answers(address: str) -> bool:
-    """Whether a Triton at this HTTP address (host:port) says that it is live."""
+    """Whether the Triton at this HTTP address (host:port) reports that it is live."""
     connection = http.client.HTTPConnection(address, timeout=2)
     try:
         connection.request("GET", "/v2/health/live", headers={"Connection": "close"})
@@ -134,9 +130,9 @@ def answers(address: str) -> bool:
 
 
 def stop(process: Process, ports: Ports) -> None:
-    """Stop a Triton by its process; a client that keeps a connection open delays it by the exit timeout."""
+    """Stop a Triton process. A client with an open connection delays it by the exit timeout."""
     process.stop(signal.SIGTERM, _EXIT_S + 5.0)
-    # A server that was killed, or crashed, leaves the processes of Python models behind, and their shared memory.
+    # A server that was killed or crashed leaves the processes of Python models and their shared memory behind.
     for command in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             if f"\0{_shm_prefix(ports)}".encode() in command.read_bytes():
@@ -148,7 +144,3 @@ def stop(process: Process, ports: Ports) -> None:
 
 def _shm_prefix(ports: Ports) -> str:
     return f"posewatch_{ports[0]}_"
-
-
-def _place(folder: Path) -> int:
-    return int(hashlib.sha256(str(folder).encode()).hexdigest()[:8], 16)

@@ -1,7 +1,7 @@
 """Installs the real Triton server, once, from the ``nvidia-pytriton`` wheel into a virtual environment of its own.
 
-The server runs models through Python stubs that need numpy < 2, which the rest of posewatch must not be held to.
-An install is whole or absent: it is made under a temporary name and renamed.
+The server runs models through Python stubs that need numpy < 2, which must not bind the rest of posewatch. An install
+is complete or absent: it is built under a temporary name and renamed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from posewatch.stack.process import terminable
 TRITON_VERSION = "2.51.0"
 PYTRITON = "nvidia-pytriton==0.7.0"
 RUNTIME = ("numpy==1.26.4", "onnxruntime==1.32.0")
-"""numpy 2 makes the stubs answer with empty outputs and misread inputs without an error."""
+"""With numpy 2 the stubs return empty outputs and misread inputs, without an error."""
 OPENVINO = "openvino==2026.4.1"
 """Optional: runs models on a CPU in bf16 and int8."""
 _PIP = ("install", "--quiet", "--disable-pip-version-check", "--no-input")
@@ -41,7 +41,7 @@ ctypes.CDLL("libpython3.11.so.1.0")
 
 @dataclass(frozen=True)
 class TritonInstall:
-    """Where the server's parts are: its virtual environment and the folder of backends."""
+    """The installed server: its virtual environment and the folder of backends."""
 
     venv: Path
     backends: Path
@@ -63,9 +63,9 @@ class TritonInstall:
         """The server's environment: the stubs find their Python through PATH, its libraries through LD_LIBRARY_PATH."""
         python = (self.venv / "bin" / "python").resolve()
         libraries = [str(python.parent.parent / "lib"), str(self._site / "nvidia_pytriton.libs")]
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"}
         return {
-            **kept,
+            **inherited,
             "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
             "POSEWATCH_OPENVINO": str(openvino_folder()),
@@ -73,14 +73,14 @@ class TritonInstall:
 
 
 def cache() -> Path:
-    """Where downloads and installs are kept: POSEWATCH_CACHE, else ``~/.cache/posewatch``."""
+    """The folder of downloads and installs: POSEWATCH_CACHE, else ``~/.cache/posewatch``."""
     return Path(os.environ.get("POSEWATCH_CACHE") or Path.home() / ".cache" / "posewatch").expanduser().absolute()
 
 
 def ensure_triton() -> TritonInstall:
-    """The installed server; installs it when it is not there yet (some 300 MB, one line on stderr).
+    """The installed server; installs it when it is missing (about 300 MB, one line on stderr).
 
-    Raises StackError when this machine cannot run it or the download fails; then nothing is left behind.
+    Raises StackError when this machine cannot run it or the download fails; then no files are left.
     """
     root = cache()
     key = hashlib.sha256(" ".join((PYTRITON, *RUNTIME)).encode()).hexdigest()[:8]
@@ -90,17 +90,17 @@ def ensure_triton() -> TritonInstall:
     install = TritonInstall(root / name, root / f"{name}-backends-{hashlib.sha256(source).hexdigest()[:8]}")
     if install.binary.is_file() and install.backends.is_dir():
         return install
-    python = _fitting_python()
+    python = _compatible_python()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with terminable(), _lock(root / "triton.lock"):
-            for stale in root.glob(".triton-*.part"):  # only an install that was killed leaves one: we hold the lock
+            for stale in root.glob(".triton-*.part"):  # left by an install that was killed: we hold the lock
                 shutil.rmtree(stale, ignore_errors=True)
             if not install.binary.is_file():
-                with _whole(install.venv) as folder:
+                with _atomic_folder(install.venv) as folder:
                     _make_venv(python, folder)
             if not install.backends.is_dir():
-                with _whole(install.backends) as folder:
+                with _atomic_folder(install.backends) as folder:
                     _make_backends(install.parts, source, folder)
     except OSError as error:
         raise StackError(
@@ -110,16 +110,16 @@ def ensure_triton() -> TritonInstall:
 
 
 def openvino_folder() -> Path:
-    """Where OpenVINO lies, if it is installed."""
+    """The folder where OpenVINO is, or would be, installed."""
     return cache() / OPENVINO.replace("==", "-")
 
 
 def ensure_openvino() -> Path:
-    """The folder with OpenVINO for models that ask for this accelerator; installs it when it is not there yet.
+    """The folder with OpenVINO, for models that use this accelerator; installs it when it is missing.
 
-    It lies beside the server's environment, which stays as it is. Raises StackError when the download fails.
+    It is apart from the server's environment, which does not change. Raises StackError when the download fails.
     """
-    folder, python = openvino_folder(), _fitting_python()
+    folder, python = openvino_folder(), _compatible_python()
     if folder.is_dir():
         return folder
     try:
@@ -127,7 +127,7 @@ def ensure_openvino() -> Path:
         with terminable(), _lock(folder.parent / "triton.lock"):
             if not folder.is_dir():
                 print(f"posewatch: installing {OPENVINO} (once, about 160 MB)", file=sys.stderr, flush=True)
-                with _whole(folder) as part:
+                with _atomic_folder(folder) as part:
                     _run(
                         sys.executable, "-m", "pip", "--python", python, *_PIP,
                         "--no-deps", "--target", str(part), OPENVINO,
@@ -140,8 +140,8 @@ def ensure_openvino() -> Path:
     return folder
 
 
-def _fitting_python() -> str:
-    """A Python 3.11 on a machine that can run the server's binary."""
+def _compatible_python() -> str:
+    """The path of a Python 3.11. Raises StackError when there is none, or this machine cannot run the server."""
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
         raise StackError(
@@ -156,12 +156,12 @@ def _fitting_python() -> str:
         )
     if sys.version_info[:2] == _PYTHON:
         return sys.executable
-    found = shutil.which("python3.11")
-    if not found:
+    python = shutil.which("python3.11")
+    if not python:
         raise StackError(
             f"the embedded Triton needs Python 3.11, this is {platform.python_version()} and PATH has no python3.11"
         )
-    return found
+    return python
 
 
 @contextlib.contextmanager
@@ -172,8 +172,8 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``target`` at the end, or vanishes when filling it fails."""
+def _atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder; it becomes ``target`` at the end, or is deleted when the block fails."""
     part = Path(tempfile.mkdtemp(prefix=".triton-", suffix=".part", dir=target.parent))
     part.chmod(0o755)
     try:
@@ -211,10 +211,10 @@ def _make_venv(python: str, folder: Path) -> None:
 
 
 def _make_backends(parts: Path, source: bytes, folder: Path) -> None:
-    """Real copies, for the server refuses links: the Python backend, its stub, and our ``onnxruntime`` on top."""
+    """Copy the Python backend and its stub (the server refuses links), and add our backend ``onnxruntime``."""
     python, ours = folder / "python", folder / "onnxruntime"
-    for made in (python, ours):
-        made.mkdir()
+    for backend in (python, ours):
+        backend.mkdir()
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
         shutil.copy(parts / "backends" / "python" / name, python / name)
     stub = "triton_python_backend_stub"

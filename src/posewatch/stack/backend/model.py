@@ -1,7 +1,7 @@
-"""Triton backend ``onnxruntime`` in Python: serves ``<version>/model.onnx`` where the native backend is not at hand.
+"""Triton backend ``onnxruntime`` in Python: serves ``<version>/model.onnx`` where the native backend is not installed.
 
-Runs inside Triton's Python stub. The requests of one execution are run as one batch, as the native backend does; the
-same ``config.pbtxt`` therefore works here and in the Triton container.
+Runs inside Triton's Python stub. Like the native backend it runs the requests of one execution as one batch, so the
+same ``config.pbtxt`` works here and in the Triton container.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
-# the meaning of `optimization { graph { level } }` in the native backend
+# `optimization { graph { level } }` as the native backend reads it
 _LEVELS = {
     0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -29,35 +29,35 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _told(config: dict[str, Any]) -> dict[str, str]:
+def _parameters(config: dict[str, Any]) -> dict[str, str]:
     """The model's parameters."""
     return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
 
 
 def _openvino(config: dict[str, Any]) -> dict[str, Any] | None:
-    """The accelerator ``openvino`` of the config, if it asks for it."""
+    """The accelerator ``openvino`` of the config; None when it is not used."""
     accelerators = (config.get("optimization") or {}).get("execution_accelerators") or {}
     rows = accelerators.get("cpu_execution_accelerator") or []
     return next((row for row in rows if row.get("name") == "openvino"), None)
 
 
 class OpenVino:
-    """A model run by OpenVINO, with what we use of ONNX Runtime's session.
+    """A model run by OpenVINO, behind the part of ONNX Runtime's session that we use.
 
-    Each instance keeps to its own threads. Pinned to cores, two instances would share the first one.
+    Each instance has its own threads. They are not pinned to cores: two instances would share the first core.
     """
 
     def __init__(self, path: str, config: dict[str, Any]) -> None:
-        place = os.environ.get("POSEWATCH_OPENVINO", "")
-        if place and place not in sys.path:
-            sys.path.append(place)
+        folder = os.environ.get("POSEWATCH_OPENVINO", "")
+        if folder and folder not in sys.path:
+            sys.path.append(folder)
         try:
             import openvino as ov
         except ImportError:
             raise RuntimeError("it is not installed (python -m posewatch.stack install openvino)") from None
         wanted = (_openvino(config) or {}).get("parameters", {}).get("precision_mode", "FP32")
         settings = {
-            "INFERENCE_NUM_THREADS": int(_told(config).get("intra_op_thread_count", 1)) or 1,
+            "INFERENCE_NUM_THREADS": int(_parameters(config).get("intra_op_thread_count", 1)) or 1,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": {"BF16": "bf16", "FP16": "f16"}.get(wanted, "f32"),
@@ -79,10 +79,10 @@ class OpenVino:
 
 
 class TritonPythonModel:
-    """One instance of one model; Triton calls the three methods below."""
+    """One instance of one model; Triton calls ``initialize``, ``execute`` and ``finalize``."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the ONNX file; an error here fails the load with its text."""
+        """Open the ONNX file. An error here fails the load, and its text is the reason."""
         config = json.loads(args["model_config"])
         file = config.get("default_model_filename") or "model.onnx"
         path = os.path.join(args["model_repository"], args["model_version"], file)
@@ -102,11 +102,11 @@ class TritonPythonModel:
         self._inputs = [i["name"] for i in config["input"]]
         self._outputs = [o["name"] for o in config["output"]]
         self._batched = config.get("max_batch_size", 0) > 0
-        for kind, named, known in (
+        for kind, configured, known in (
             ("input", self._inputs, [i.name for i in self._session.get_inputs()]),
             ("output", self._outputs, [o.name for o in self._session.get_outputs()]),
         ):
-            unknown = sorted(set(named) - set(known))
+            unknown = sorted(set(configured) - set(known))
             if unknown:
                 raise pb_utils.TritonModelException(
                     f"{kind} {unknown[0]!r} of config.pbtxt is not in {file}: it has {known}"
@@ -114,11 +114,11 @@ class TritonPythonModel:
 
     @staticmethod
     def _options(config: dict[str, Any]) -> ort.SessionOptions:
-        told = _told(config)
+        parameters = _parameters(config)
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = int(told.get("intra_op_thread_count", 0))
-        options.inter_op_num_threads = int(told.get("inter_op_thread_count", 0))
+        options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", 0))
+        options.inter_op_num_threads = int(parameters.get("inter_op_thread_count", 0))
         level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
         options.graph_optimization_level = _LEVELS[level]
         return options
@@ -136,7 +136,7 @@ class TritonPythonModel:
             merged = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
             results = self._session.run(self._outputs, merged)
         except Exception:
-            # One bad request must not spoil its neighbours: find out which by running each by itself.
+            # One bad request must not fail the others: run each alone.
             return [self._alone(feed) for feed in feeds]
         cuts = np.cumsum(counts)[:-1]
         parts = zip(*(np.split(result, cuts) for result in results), strict=True)
@@ -153,5 +153,5 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
     def finalize(self) -> None:
-        """The session goes with the stub's process."""
+        """Drop the session."""
         self._session = None
