@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,18 @@ def test_a_new_store_opened_at_once_by_several_processes(url):
         process.stdin.write("go\n")
         process.stdin.flush()
     assert [process.communicate(timeout=60)[0] for process in several] == ["[]\n"] * 4
+
+
+def test_opening_a_locked_sqlite_file_waits_for_the_lock(tmp_path):
+    path, released = tmp_path / "labels.db", []
+    lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    lock.execute("BEGIN IMMEDIATE")  # SQLite refuses to switch to WAL mode at once, without its busy timeout
+    release = threading.Timer(0.5, lambda: (released.append(True), lock.execute("COMMIT")))
+    release.start()
+    LabelStore(f"sqlite:///{path}").close()
+    assert released
+    release.join()
+    lock.close()
 
 
 def test_acknowledged_labels_outlive_a_killed_writer(url, make_clips):
