@@ -24,7 +24,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@touch $@
 
 setup: $(STAMP) ## the environment, the embedded servers and the default weights
-	@$(BIN)/python -m posewatch.stack install
+	@$(BIN)/posewatch install
 	@$(BIN)/posewatch weights fetch > /dev/null
 
 demo: setup ## raw video to a served recogniser and a report; DATA=folder takes your own videos
@@ -53,26 +53,26 @@ up down status label: $(STAMP) ## the embedded servers; the labeling page
 	@$(BIN)/posewatch $@
 
 bench-train: $(STAMP) ## ProtoGCN's training against its published arrangement: minutes, 5 GB; ARGS="--width 24 --frames 30" is quick
-	@$(BIN)/python -m posewatch.bench.training --out build/bench-train $(ARGS)
+	@$(BIN)/posewatch bench training --out build/bench-train $(ARGS)
 
 bench-perception: $(STAMP) ## what decoding, networks and encoding cost, and what two workers bring; DATA=video takes yours
-	@$(BIN)/python -m posewatch.bench.perception.speed --out build/bench-perception $(if $(DATA),"$(DATA)") $(ARGS)
+	@$(BIN)/posewatch bench perception --out build/bench-perception $(if $(DATA),"$(DATA)") $(ARGS)
 
 bench-quality: $(STAMP) ## masks, skeletons and detections against exact truth, about 5 minutes; DATA=folder adds real videos
-	@$(BIN)/python -m posewatch.bench.perception.quality --out build/bench-quality --real "$(or $(DATA),../shared/data/video/gmdcsa24)" $(ARGS)
+	@$(BIN)/posewatch bench quality --out build/bench-quality --real "$(or $(DATA),../shared/data/video/gmdcsa24)" $(ARGS)
 
 bench-serving: $(STAMP) ## PyTorch, ONNX Runtime, Triton and Triton + batching in one run; ARGS="--model model.onnx"
 	@$(BIN)/posewatch bench serving --out build/bench-serving $(ARGS)
 
 LABELLED ?= ../shared/data/skeletons/sbu_violence_coco17.pkl
 bench-labeling: $(STAMP) ## labels that the uncertain-first queue saves, with a plot; LABELLED=FILE.pkl takes your own
-	@$(BIN)/python -m posewatch.bench.active_learning --annotations "$(LABELLED)" --out build/bench-labeling $(ARGS)
+	@$(BIN)/posewatch bench active-learning --annotations "$(LABELLED)" --out build/bench-labeling $(ARGS)
 
 bench-labeling-ui: $(STAMP) ## the labeling page with 10,000 clips and five people, in a real browser
-	@$(BIN)/python labeling-service/bench.py --out build/bench-labeling-ui $(ARGS)
+	@$(BIN)/posewatch bench labeling-ui --out build/bench-labeling-ui $(ARGS)
 
 bench-watch: $(STAMP) ## alarms on people whom the model has not seen, minutes; DATA=folder of GMDCSA-24 videos
-	@$(BIN)/python -m posewatch.bench.watch --videos "$(or $(DATA),../shared/data/video/gmdcsa24)" --out build/bench-watch $(ARGS)
+	@$(BIN)/posewatch bench watch --videos "$(or $(DATA),../shared/data/video/gmdcsa24)" --out build/bench-watch $(ARGS)
 
 .PHONY: simulate-scale
 simulate-scale: $(STAMP) ## the label store, object store and fan-out at growing sizes (docs/scale.md), some minutes; ARGS="--clips 10000,100000"

@@ -82,7 +82,7 @@ FROM stage AS watcher
 EXPOSE 9100
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9100/healthz', timeout=4)"]
-CMD ["python3", "-m", "posewatch.watch.service", "--config", "/etc/posewatch/cameras.yaml", "--port", "9100"]
+CMD ["posewatch", "watch-service", "--config", "/etc/posewatch/cameras.yaml", "--port", "9100"]
 
 # The last target is what a build without --target makes.
 FROM stage

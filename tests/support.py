@@ -6,8 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import typer
+from typer.core import TyperGroup
+
+from posewatch.cli import main as cli
 from posewatch.stack.process import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,3 +62,13 @@ def _stopped(task: Path) -> bool:
 def heeds_ctrl_c() -> None:
     """For ``preexec_fn``: a shell starts background jobs with SIGINT ignored, and children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def parsed(words: Sequence[str]) -> dict[str, Any]:
+    """The options of a command line, without running its verb. Raises TyperException for what it does not know."""
+    command: Any = typer.main.get_command(cli.app)
+    context, args = None, list(words)
+    while isinstance(command, TyperGroup):
+        context = command.make_context(command.name, args, parent=context)
+        name, command, args = command.resolve_command(context, [*context._protected_args, *context.args])
+    return dict(command.make_context(name, args, parent=context).params)

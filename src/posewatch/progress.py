@@ -15,6 +15,11 @@ from types import TracebackType
 from tqdm import tqdm
 
 
+def say(line: str) -> None:
+    """A line for people, on stderr; it does not tear a bar."""
+    tqdm.write(line, file=sys.stderr)
+
+
 class Progress:
     """Counts ``total`` units of one stage. Use as a context manager; ``advance`` after each unit."""
 
@@ -52,7 +57,7 @@ class Progress:
         if self._lines or self._file:
             print(json.dumps({"stage": self.stage, "message": message}), file=sys.stderr, flush=True)
         elif not self._quiet:
-            tqdm.write(message, file=sys.stderr)
+            say(message)
         self._write({"stage": self.stage, "message": message})
 
     def _write(self, row: dict[str, object]) -> None:

@@ -129,9 +129,9 @@ SBU = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "skeleton
 @pytest.mark.skipif(not SBU.is_file(), reason=f"the labelled skeletons {SBU} are not here")
 def test_half_of_the_labels_are_enough_when_the_queue_goes_by_doubt(tmp_path, capsys):
     pytest.importorskip("sklearn")
-    from posewatch.bench.active_learning import main
+    from posewatch.cli.main import main
 
-    assert main(["--annotations", str(SBU), "--out", str(tmp_path)]) == 0
+    assert main(["bench", "active-learning", "--annotations", str(SBU), "--out", str(tmp_path)]) == 0
     told = json.loads((tmp_path / "bench.json").read_text())
     assert told["uncertain"]["share_needed"] <= 0.5
     assert told["uncertain"]["f1_at_half"] >= told["full_f1"] - 0.01
@@ -141,9 +141,9 @@ def test_half_of_the_labels_are_enough_when_the_queue_goes_by_doubt(tmp_path, ca
 
 
 def test_the_benchmark_says_what_is_wrong_in_one_line(tmp_path, capsys):
-    from posewatch.bench.active_learning import main
+    from posewatch.cli.main import main
 
-    assert main(["--annotations", str(tmp_path / "none.pkl"), "--out", str(tmp_path)]) == 2
+    assert main(["bench", "active-learning", "--annotations", str(tmp_path / "none.pkl"), "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -56,7 +56,7 @@ def test_a_refresh_needs_one_model(run):
     for words in ((), ("--endpoint", "grpc://x:1/m", "--checkpoint", "a.pt")):
         code, _, err = run("refresh", "clips/x", "skeletons/x", *words)
         assert code == 2
-        assert err.startswith("posewatch: say which model to ask: --endpoint")
+        assert err.startswith("posewatch: choose one model: --endpoint")
         assert err.count("\n") == 1
 
 

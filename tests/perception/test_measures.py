@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posewatch.bench.perception import quality, speed
 from posewatch.bench.perception.accuracy import compare, rates, summary, switches
+from posewatch.cli.main import main
 from posewatch.footage.truth import Truth
 from posewatch.records import Detections
 
@@ -74,7 +74,10 @@ def test_a_number_that_changes_is_a_switch(truth: Truth) -> None:
 @pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
 def test_the_quality_report_is_written_whole(real_networks: None, tmp_path: Path) -> None:
     pytest.importorskip("pybullet", reason="needs the extra footage")
-    assert quality.main(["--out", str(tmp_path), "--videos", "1", "--seconds", "2", "--set", "mask.fps=5"]) == 0
+    assert (
+        main(["bench", "quality", "--out", str(tmp_path), "--videos", "1", "--seconds", "2", "--set", "mask.fps=5"])
+        == 0
+    )
     report = json.loads((tmp_path / "quality.json").read_text())
     assert report["figures"]["mask_iou"] > 0.75
     assert report["goals"]["mask_iou"]["goal"] == 0.80
@@ -85,11 +88,11 @@ def test_the_quality_report_is_written_whole(real_networks: None, tmp_path: Path
 
 def test_the_speed_report_adds_up(real_networks: None, make, tmp_path: Path) -> None:
     source = make(seconds=2, fps=10)
-    assert speed.main([str(source), "--out", str(tmp_path), "--loops", "0"]) == 0
+    assert main(["bench", "perception", str(source), "--out", str(tmp_path), "--loops", "0"]) == 0
     report = json.loads((tmp_path / "speed.json").read_text())
     assert report["frames"] == 20
     parts = report["cpu_ms_per_frame"]
     assert sum(parts.values()) == pytest.approx(report["total_cpu_ms_per_frame"], abs=0.1)
     networks = parts["networks of masking"] + parts["networks of skeletons"]
     assert report["beside_networks"] == pytest.approx(1 - networks / report["total_cpu_ms_per_frame"], abs=0.01)
-    assert speed.main([str(tmp_path / "none.mp4"), "--out", str(tmp_path)]) == 2
+    assert main(["bench", "perception", str(tmp_path / "none.mp4"), "--out", str(tmp_path)]) == 2

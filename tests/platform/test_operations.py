@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from labels.conftest import PostgresServer
+from support import parsed
 
-from posewatch.cli.main import build_parser
 from posewatch.labels.entries import ClipEntry
 from posewatch.labels.store import LabelStore
 from posewatch.records import Clip, clip_id, video_id
@@ -128,11 +128,10 @@ def _serving() -> object:
 
 
 def test_commands_of_posewatch_are_understood() -> None:
-    parser = build_parser()
     found = [c for c in commands(True) + commands(False) if c.startswith("posewatch ")]
     assert len(found) >= 6
     for command in found:
-        parser.parse_args(shlex.split(command)[1:])  # SystemExit for what the command line does not know
+        parsed(shlex.split(command)[1:])  # raises for what the command line does not know
 
 
 def test_helm_knows_its_options() -> None:

@@ -112,7 +112,7 @@ torch.set_default_dtype(torch.float64)
 torch.Tensor.float = torch.Tensor.double
 torch.from_numpy = lambda x: from_numpy(x.astype(np.float64) if x.dtype == np.float32 else x)
 
-from posewatch.cli import main
+from posewatch.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 """In single precision the order in which processes sum up moves a fresh network's loss by 1 to 5 %."""

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402
 
 from posewatch.bench import training as bench_train  # noqa: E402
+from posewatch.cli.main import main  # noqa: E402
 from posewatch.errors import InputError  # noqa: E402
 from posewatch.recognition.models.protogcn import activation_cache as kept  # noqa: E402
 from posewatch.recognition.models.protogcn import fused_ops as fused  # noqa: E402
@@ -164,7 +165,7 @@ def test_recomputing_needs_less_memory_per_block():
 
 def test_the_benchmark_writes_json_and_a_table(tmp_path, capsys):
     words = ["--width", "8", "--batch", "2", "--frames", "6", "--steps", "1", "--out", str(tmp_path / "bench")]
-    assert bench_train.main(words) == 0
+    assert main(["bench", "training", *words]) == 0
     result = json.loads((tmp_path / "bench/bench_train.json").read_text())
     assert [row["arrangement"] for row in result["rows"]] == list(bench_train.ARRANGEMENTS)
     assert result["rows"][0]["ratios"] == dict.fromkeys(result["rows"][0]["ratios"], 1.0)
@@ -178,7 +179,7 @@ def test_the_benchmark_writes_json_and_a_table(tmp_path, capsys):
 
 
 def test_refusals(tmp_path, capsys):
-    assert bench_train.main(["--width", "2", "--out", str(tmp_path / "none")]) == 1
+    assert main(["bench", "training", "--width", "2", "--out", str(tmp_path / "none")]) == 2
     assert "--width must be at least 8" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
     with pytest.raises(InputError, match="measuring 'published' failed"):

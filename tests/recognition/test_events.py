@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posewatch.cli import events as event_verbs
-from posewatch.cli.main import build_parser, main
+from posewatch.cli.main import main
 from posewatch.errors import ConfigError, InputError, LabelError
 from posewatch.recognition.events.alarms import Event, Hysteresis, detect, ious, match
 from posewatch.recognition.events.files import read_intervals, read_windows, write_windows
@@ -270,28 +269,29 @@ def test_annotations_of_real_falls():
     assert (found["events"], found["missed"]) == (len(falls), 0)
 
 
-def parsed(*words):
-    return build_parser().parse_args(["events", *(str(word) for word in words)])
+def test_from_files_to_report_and_picture(tmp_path, capsys):
+    def events(*words):
+        code = main(["events", *map(str, words)])
+        said = capsys.readouterr()
+        return code, said.out + said.err
 
-
-def test_from_files_to_report_and_picture(tmp_path):
     (tmp_path / "truth.csv").write_text("video,start_s,end_s,label\na,5,10,fall\nb,2,6,fall\n")
     windows = [*ones([(6, 10), (15, 16)], high=0.45), *ones([(3, 6)], video="b", high=0.45)]
     write_windows(tmp_path / "w.jsonl", windows)
     common = ("--intervals", tmp_path / "truth.csv", "--windows", tmp_path / "w.jsonl", "--label", "fall")
-    said = event_verbs.events_files(parsed(*common, "--out", tmp_path / "a"))
-    assert "0 of 2 events found" in said
+    code, said = events(*common, "--out", tmp_path / "a")
+    assert (code, "0 of 2 events found" in said) == (0, True)
     tuned = ("--tune-intervals", tmp_path / "truth.csv", "--tune-windows", tmp_path / "w.jsonl")
     for folder in ("b", "c"):
-        said = event_verbs.events_files(parsed(*common, *tuned, "--out", tmp_path / folder))
+        _, said = events(*common, *tuned, "--out", tmp_path / folder)
     assert "2 of 2 events found, 1.0 s after their start" in said
     assert "0 false alarms in 0.01 camera-hours" in said
     assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["events.json", "events.png"]
     for name in ("events.json", "events.png"):
         assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
     assert (tmp_path / "b/events.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="say what the model says"):
-        event_verbs.events_files(parsed("--intervals", tmp_path / "truth.csv", "--out", tmp_path))
+    code, said = events("--intervals", tmp_path / "truth.csv", "--out", tmp_path)
+    assert (code, "choose where the scores come from" in said) == (2, True)
 
 
 def test_a_checkpoint_scores_whole_videos(tmp_path, capsys):

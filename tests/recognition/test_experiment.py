@@ -82,7 +82,7 @@ def test_a_killed_experiment_ends_like_one_that_was_not(annotations, tmp_path):
     script = """
 import os, signal, sys
 from posewatch.recognition import training
-from posewatch.cli import main
+from posewatch.cli.main import main
 one, count = training._Run.one_epoch, [0]
 def epoch(self):
     row = one(self)

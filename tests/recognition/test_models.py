@@ -231,7 +231,7 @@ def test_table_of_the_docs_is_the_code_s():
     text = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
     found = re.search(r"<!-- sizes -->\n(.*?)\n<!-- /sizes -->", text, re.DOTALL)
     assert found is not None
-    assert found[1] == "\n".join(macs.table()), "run python -m posewatch.bench.model_sizes and put its output there"
+    assert found[1] == "\n".join(macs.table()), "run posewatch bench model-sizes and put its output there"
     for name in (*MODELS, *ALIASES):
         assert f"`{name}`" in text
 

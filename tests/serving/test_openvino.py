@@ -19,7 +19,7 @@ from posewatch.stack import TritonServer
 from posewatch.stack.triton_install import openvino_folder
 
 
-@pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: python -m posewatch.stack install openvino")
+@pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: posewatch install openvino")
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-2)])
 def test_answers(server: TritonServer, tiny: Path, clips, precision: str, tolerance: float) -> None:
     name = f"openvino_{precision}"
@@ -33,7 +33,7 @@ def test_answers(server: TritonServer, tiny: Path, clips, precision: str, tolera
     triton_admin.unload_model(server.grpc, name)
 
 
-@pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: python -m posewatch.stack install openvino")
+@pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: posewatch install openvino")
 def test_in_this_process(tiny: Path, clips) -> None:
     predictor = OpenVinoPredictor(tiny, openvino_folder())
     wanted = OnnxPredictor(tiny).predict(clips)
@@ -44,7 +44,7 @@ def test_in_this_process(tiny: Path, clips) -> None:
         predictor.predict(clips[:, :1])
 
 
-@pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: python -m posewatch.stack install openvino")
+@pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: posewatch install openvino")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_file_with_weights_in_bf16(tmp_path: Path, tiny: Path, clips, precision: str) -> None:
     exact = OnnxPredictor(tiny).predict(clips).probabilities
@@ -59,6 +59,6 @@ def test_where_it_is_absent(tmp_path: Path, tiny: Path, monkeypatch: pytest.Monk
     write_repository(tiny, tmp_path / "models", name="m", accelerator="openvino")
     with (
         TritonServer.start(tmp_path / "models", log=tmp_path / "log") as server,
-        pytest.raises(ServingError, match=r"posewatch\.stack install openvino"),
+        pytest.raises(ServingError, match=r"posewatch install openvino"),
     ):
         triton_admin.load_model(server.grpc, "m")

@@ -15,10 +15,11 @@ from perception.camera import Camera
 from prometheus_client.parser import text_string_to_metric_families
 from serving.conftest import tiny_model
 
+from posewatch.cli.main import main
 from posewatch.errors import ConfigError
 from posewatch.stack.process import pick_ports, wait_until
 from posewatch.watch import metrics
-from posewatch.watch.service import main, read_config
+from posewatch.watch.service import read_config
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
@@ -55,7 +56,7 @@ def test_cameras_are_watched_started_again_and_ended(tmp_path: Path) -> None:
         "cameras:\n  - {name: door, url: '${DOOR}'}\n  - {name: gone, url: 'rtsp://127.0.0.1:9/x'}\n"
     )
     (port,) = pick_ports(1, 4711)
-    command = [sys.executable, "-m", "posewatch.watch.service", "--config", str(config), "--port", str(port)]
+    command = [sys.executable, "-m", "posewatch.cli", "watch-service", "--config", str(config), "--port", str(port)]
     process = subprocess.Popen(command, env={**os.environ, "DOOR": camera.url}, stderr=subprocess.PIPE, text=True)
     try:
         assert wait_until(lambda: _get(port, "/readyz")[0] == 200, 60)
@@ -142,7 +143,7 @@ def test_a_wrong_configuration_is_one_line(
 ) -> None:
     path = tmp_path / "cameras.yaml"
     path.write_text(text)
-    assert main(["--config", str(path), "--port", "0"]) == 2
+    assert main(["watch-service", "--config", str(path), "--port", "0"]) == 2
     said = capsys.readouterr().err
     assert line in said
     assert said.count("\n") == 1

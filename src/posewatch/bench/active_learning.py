@@ -1,7 +1,5 @@
 """How many labels the uncertain-first queue saves: a simulated labeler on a labelled file of skeletons.
 
-    python -m posewatch.bench.active_learning --annotations FILE.pkl --out build/bench-labeling
-
 Each seed holds out a quarter of the groups of people. From ten labelled clips on, a classifier (logistic regression on
 statistics of the poses, see ``recognition.baselines``) is fitted anew after every page of ten labels; the next ten come
 by chance, or by ``active.order``. The labeler answers with the truth. Both queues begin with the same ten clips.
@@ -9,9 +7,7 @@ by chance, or by ``active.order``. The labeler answers with the truth. Both queu
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.datasets import layouts
-from posewatch.errors import InputError, PosewatchError
+from posewatch.errors import InputError
+from posewatch.files import write_atomically
 from posewatch.labels.active import order, uncertainty
 
 FIRST, STEP, POOL = 10, 10, 3
@@ -145,7 +142,7 @@ def plot(told: dict[str, Any], path: Path) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
-def run(annotations: Path, out: Path, seeds: int = 5, frames: int = 20) -> dict[str, Any]:
+def bench_active_learning(annotations: Path, out: Path, seeds: int = 5, frames: int = 20) -> dict[str, Any]:
     """Simulate, write ``bench.json`` and ``bench.png`` to ``out``, and return what the former holds."""
     from posewatch.datasets.pyskl import read_pyskl
     from posewatch.recognition.evaluation.baselines import pose_statistics
@@ -161,9 +158,7 @@ def run(annotations: Path, out: Path, seeds: int = 5, frames: int = 20) -> dict[
     told["annotations"] = annotations.name
     out.mkdir(parents=True, exist_ok=True)
     plot(told, out / "bench.png")
-    partial = out / ".bench.json.part"
-    partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    partial.replace(out / "bench.json")
+    write_atomically(out / "bench.json", (json.dumps(told, indent=1) + "\n").encode())
     return told
 
 
@@ -175,25 +170,3 @@ def table(told: dict[str, Any]) -> str:
         share = told[queue]["share_needed"]
         lines.append(f"{name:<18}{told[queue]['f1_at_half']:>12.3f}{'-' if share is None else f'{share:.0%}':>52}")
     return "\n".join(lines)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The benchmark as a command; returns 1 when the queue needs more than half of the labels."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--annotations", type=Path, required=True, help="labelled skeletons, as pyskl writes them")
-    parser.add_argument("--out", type=Path, default=Path("build/bench-labeling"))
-    parser.add_argument("--seeds", type=int, default=5)
-    args = parser.parse_args(argv)
-    try:
-        told = run(args.annotations, args.out, args.seeds)
-    except PosewatchError as error:
-        print(f"bench-labeling: {error}", file=sys.stderr)
-        return error.exit_code
-    print(table(told))
-    print(f"written to {args.out}/bench.json and bench.png")
-    needed = told["uncertain"]["share_needed"]
-    return 0 if needed is not None and needed <= 0.5 else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

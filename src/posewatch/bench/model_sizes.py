@@ -1,6 +1,6 @@
 """How large the networks are: parameters, and multiply-accumulates of one clip.
 
-``python -m posewatch.bench.model_sizes`` prints the table of docs/models.md.
+``posewatch bench model-sizes`` prints the table of docs/models.md.
 """
 
 from __future__ import annotations
@@ -94,7 +94,3 @@ def table(layout: Layout | None = None) -> list[str]:
             f"| {size.macs / 1e9:.2f} | {size.published_macs / 1e9:.2f} |"
         )
     return lines
-
-
-if __name__ == "__main__":
-    print("\n".join(table()))

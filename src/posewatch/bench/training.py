@@ -1,11 +1,10 @@
-"""How much faster and smaller ProtoGCN's training is here than in its published arrangement: ``bench train``.
+"""How much faster and smaller ProtoGCN's training is here than in its published arrangement.
 
 Each arrangement runs in a process of its own, one after the other, so that its peak of memory is its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -22,7 +21,9 @@ from torch import Tensor
 
 from posewatch.bench.protogcn_published import Published
 from posewatch.datasets.layouts import get as get_layout
-from posewatch.errors import InputError, PosewatchError
+from posewatch.errors import InputError
+from posewatch.files import write_atomically
+from posewatch.progress import say
 from posewatch.recognition.models.protogcn.activation_cache import place_gradients
 from posewatch.recognition.models.protogcn.network import ProtoGCN
 
@@ -116,12 +117,12 @@ def _peak() -> int:
     raise InputError("peak memory is read from /proc/self/status, which this system has not: run it on Linux")
 
 
-def compare(size: Size, threads: Sequence[int], say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def compare(size: Size, threads: Sequence[int], note: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Measure all arrangements, each in its own process; ratios are published / ours. Raises InputError."""
     rows = []
     for count in threads:
         for arrangement in ARRANGEMENTS:
-            say(f"{arrangement}, threads {count}")
+            note(f"{arrangement}, threads {count}")
             rows.append(_in_process(arrangement, size, count))
     for row in rows:
         base = next(r for r in rows if r["threads"] == row["threads"] and r["arrangement"] == "published")
@@ -135,10 +136,18 @@ def compare(size: Size, threads: Sequence[int], say: Callable[[str], None] = lam
     return {"size": asdict(size), "torch": torch.__version__, "rows": rows}
 
 
+_MEASURE = """
+import json, sys
+from posewatch.bench.training import Size, measure
+task = json.loads(sys.argv[1])
+sys.stdout.write(json.dumps(measure(task["arrangement"], Size(**task["size"]), task["threads"])))
+"""
+
+
 def _in_process(arrangement: str, size: Size, threads: int) -> dict[str, Any]:
     task = json.dumps({"arrangement": arrangement, "size": asdict(size), "threads": threads})
     done = subprocess.run(
-        [sys.executable, "-m", __spec__.name if __spec__ else __name__, "--measure", task],
+        [sys.executable, "-c", _MEASURE, task],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
@@ -172,57 +181,16 @@ def markdown(result: dict[str, Any]) -> str:
 def write(result: dict[str, Any], folder: Path) -> None:
     """``bench_train.json`` and ``bench_train.md`` in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("bench_train.json", json.dumps(result, indent=2) + "\n"),
-        ("bench_train.md", markdown(result)),
-    ):
-        partial = folder / f".{name}.part"
-        partial.write_text(text)
-        partial.replace(folder / name)
+    write_atomically(folder / "bench_train.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_atomically(folder / "bench_train.md", markdown(result).encode())
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``bench train``."""
-    parser.add_argument("--out", type=Path, required=True, help="folder for bench_train.json and bench_train.md")
-    parser.add_argument("--width", type=int, default=96, help="channels of the first block (published: 96)")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--people", type=int, default=2)
-    parser.add_argument("--layout", default="coco17")
-    parser.add_argument("--steps", type=int, default=3, help="of which the fastest counts")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="numbers of threads to measure with")
-
-
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """``bench train``: measure, write, print the table. Raises InputError."""
-    size = Size(
-        **{name: getattr(arguments, name) for name in ("layout", "width", "batch", "frames", "people", "steps")}
-    )
-    numbers = [size.width, size.batch, size.frames, size.people, size.steps, *arguments.threads]
+def bench_training(out: Path, size: Size, threads: Sequence[int] = (1,)) -> str:
+    """Measure, and write bench_train.json and bench_train.md to ``out``; returns the Markdown. Raises InputError."""
+    numbers = [size.width, size.batch, size.frames, size.people, size.steps, *threads]
     if min(numbers) < 1 or size.width < 8:
-        raise InputError("bench train: --width must be at least 8, all other numbers at least 1")
+        raise InputError("--width must be at least 8, all other numbers at least 1")
     get_layout(size.layout)
-    result = compare(size, arguments.threads, lambda text: print(text, file=sys.stderr))
-    write(result, arguments.out)
-    print(markdown(result), end="")
-    return result
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    words = sys.argv[1:] if words is None else words
-    if len(words) == 2 and words[0] == "--measure":
-        task = json.loads(words[1])
-        print(json.dumps(measure(task["arrangement"], Size(**task["size"]), task["threads"])))
-        return 0
-    parser = argparse.ArgumentParser(prog="bench train", description=__doc__.splitlines()[0] if __doc__ else None)
-    add_arguments(parser)
-    try:
-        run(parser.parse_args(words))
-    except PosewatchError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    result = compare(size, threads, say)
+    write(result, out)
+    return markdown(result)

@@ -1,4 +1,4 @@
-"""Does the watcher raise alarms at the right second? ``python -m posewatch.bench.watch --videos FOLDER --out DIR``.
+"""Does the watcher raise alarms at the right second?
 
 For each person of a folder of real videos (GMDCSA-24's names and annotations) a model is trained without that person's
 videos, on the others' and on rendered footage; then the watcher watches the person's videos as it would a camera's.
@@ -6,11 +6,9 @@ videos, on the others' and on rendered footage; then the watcher watches the per
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import re
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -27,7 +25,7 @@ from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.gmdcsa24 import read_gmdcsa24
 from posewatch.datasets.intervals import Interval, read_labels_csv
 from posewatch.digests import canonical
-from posewatch.errors import InputError, PosewatchError
+from posewatch.errors import InputError
 from posewatch.perception.networks import build_estimator
 from posewatch.perception.ports import PoseEstimator
 from posewatch.perception.skeletons import estimate_video, follow, skeleton
@@ -101,7 +99,7 @@ def windows_of(
     return made
 
 
-def bench(videos: Path, out: Path, *, rendered: int = 40, seed: int = 0) -> dict[str, Any]:
+def bench_watch(videos: Path, out: Path, *, rendered: int = 40, seed: int = 0) -> dict[str, Any]:
     """Measure, and write ``watch.json``, ``watch.md`` and the annotated videos to ``out``.
 
     Raises InputError for a folder without videos of at least two persons.
@@ -207,24 +205,3 @@ def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, out:
     (out / "watch.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (out / "watch.json").write_text(canonical(found) + "\n", encoding="utf-8")
     return found
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="posewatch.bench.watch", description=__doc__.split("\n")[0])
-    parser.add_argument("--videos", type=Path, required=True, help="a folder of GMDCSA-24 videos with their csv files")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rendered", type=int, default=40, help="rendered videos of 9 s in the training set")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
-    try:
-        bench(args.videos, args.out, rendered=args.rendered, seed=args.seed)
-    except PosewatchError as error:
-        print(f"posewatch: {error}", file=sys.stderr)
-        return error.exit_code
-    print((args.out / "watch.md").read_text(encoding="utf-8"))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,95 +1,123 @@
-"""The verbs of a deployment on a cluster: deploy's options, ``promote``, ``rollback``, ``history``."""
+"""Serve a published version: deploy, smoke-test, promote, rollback, history."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-from posewatch.config import ServingConfig, load
+from typer import Argument, Option
+
+from posewatch.cli.context import Context, topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
     from posewatch.deploy.rollout import Rollout
-    from posewatch.store import ObjectStore
+
+app = topic()
 
 
-def deploy_options(parser: argparse.ArgumentParser) -> None:
-    """What ``posewatch deploy`` takes besides the model."""
-    parser.add_argument("--evaluation", help="evaluation of this model: its F1 and robustness must pass the gates")
-    parser.add_argument(
-        "--canary-percent", type=int, metavar="N", help="give it N %% of the traffic, until `promote` (default: all)"
+@dataclass(frozen=True)
+class RolloutOptions:
+    """How a version is rolled out on a cluster."""
+
+    force: Annotated[bool, Option("--force", help="Take over fields that another manager of the service owns.")] = False
+    skip_smoke_test: Annotated[
+        bool, Option("--skip-smoke-test", help="Do not compare its answers on held-out clips with its export.")
+    ] = False
+    smoke_url: Annotated[
+        str, Option(metavar="URL", help="Where to test it from here, http://host:port (a port-forward).")
+    ] = ""
+
+
+Model = Annotated[str, Argument(help="URI of a published version.")]
+
+
+@verb(app, "deploy")
+def deploy(
+    model: Model,
+    rollout: RolloutOptions,
+    context: Context,
+    evaluation: Annotated[
+        str | None, Option(metavar="URI", help="Evaluation of this model: its F1 and robustness must pass the gates.")
+    ] = None,
+    canary_percent: Annotated[
+        int | None, Option(metavar="N", help="Give it N % of the traffic, until `promote` (default: all).")
+    ] = None,
+    override_gates: Annotated[
+        str, Option(metavar="REASON", help="Serve it although it misses a gate; recorded in the history.")
+    ] = "",
+) -> str:
+    """Serve a published version."""
+    from posewatch.stages.deploy import deploy
+
+    return deploy(
+        context.artifact(model),
+        context.artifact(evaluation) if evaluation else None,
+        context.experiment.serving,
+        robustness=context.experiment.robustness,
+        force=rollout.force,
+        percent=canary_percent,
+        override=override_gates,
+        smoke=not rollout.skip_smoke_test,
+        smoke_url=rollout.smoke_url,
     )
-    parser.add_argument(
-        "--override-gates", default="", metavar="REASON", help="serve it although it misses a gate; kept in the history"
-    )
-    _rollout_options(parser)
 
 
-def deploy_options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The same as keyword arguments of ``stages.deploy.deploy``."""
-    return {
-        "force": args.force,
-        "percent": args.canary_percent,
-        "override": args.override_gates,
-        "smoke": not args.skip_smoke_test,
-        "smoke_url": args.smoke_url,
-    }
+@verb(app, "smoke-test")
+def smoke_test(
+    endpoint: Annotated[str, Argument(help="Address of the served model.")],
+    dataset: Annotated[str, Argument(help="URI of the dataset whose held-out clips are sent.")],
+    onnx: Annotated[str, Argument(help="URI of the export to compare with.")],
+    model: Model,
+    context: Context,
+) -> str:
+    """Compare the served model's answers with its export."""
+    from posewatch.stages.smoke_test import smoke_test
+
+    artifacts = (context.artifact(dataset), context.artifact(onnx), context.artifact(model))
+    return smoke_test(context.objects, endpoint, *artifacts).uri
 
 
-def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the verbs; ``verb`` as in ``posewatch.cli.main``."""
-    made = verb("promote", _promote, "give the canary of serving.name all of the traffic")
-    _rollout_options(made)
-    made = verb("rollback", _rollback, "take the canary back, or serve the version that served before")
-    made.add_argument("--to", default="", metavar="VERSION", help="a version that has served (default: the one before)")
-    made.add_argument("--reason", default="", help="kept in the history")
-    _rollout_options(made)
-    made = verb("history", _history, "what was deployed, when, by whom, on what figures")
-    made.add_argument("--json", action="store_true", help="every event as JSON, oldest first")
-
-
-def _rollout_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--force", action="store_true", help="take over fields that another manager of the service owns"
-    )
-    parser.add_argument(
-        "--skip-smoke-test", action="store_true", help="do not compare its answers on held-out clips with its export"
-    )
-    parser.add_argument(
-        "--smoke-url", default="", metavar="URL", help="where to test it from here, http://host:port (a port-forward)"
-    )
-
-
-def _service(args: argparse.Namespace) -> tuple[ObjectStore, ServingConfig]:
-    from posewatch.store import open_store
-
-    config = load(args.config, args.set).serving
-    return open_store(args.store), config
-
-
-def _rollout(args: argparse.Namespace) -> Rollout:
+def _rollout(verb: str, options: RolloutOptions, context: Context) -> Rollout:
     from posewatch.stages.deploy import rollout
 
-    store, config = _service(args)
+    config = context.experiment.serving
     if config.target != "kserve":
-        raise InputError(f"{args.verb} is for a cluster: set serving.target=kserve (it is {config.target!r})")
-    return rollout(store, config, force=args.force, smoke=not args.skip_smoke_test, smoke_url=args.smoke_url)
+        raise InputError(f"{verb} is for a cluster: set serving.target=kserve (it is {config.target!r})")
+    return rollout(
+        context.objects, config, force=options.force, smoke=not options.skip_smoke_test, smoke_url=options.smoke_url
+    )
 
 
-def _promote(args: argparse.Namespace) -> str:
-    return _rollout(args).promote().uri
+@verb(app, "promote")
+def promote(rollout: RolloutOptions, context: Context) -> str:
+    """Give the canary of serving.name all of the traffic."""
+    return _rollout("promote", rollout, context).promote().uri
 
 
-def _rollback(args: argparse.Namespace) -> str:
-    made = _rollout(args).rollback(args.to, reason=args.reason)
-    return f"{made.uri} serves version {made.version}"
+@verb(app, "rollback")
+def rollback(
+    rollout: RolloutOptions,
+    context: Context,
+    to: Annotated[
+        str, Option(metavar="VERSION", help="A version that was served before (default: the previous one).")
+    ] = "",
+    reason: Annotated[str, Option(help="Recorded in the history.")] = "",
+) -> str:
+    """Withdraw the canary, or serve the previous version."""
+    served = _rollout("rollback", rollout, context).rollback(to, reason=reason)
+    return f"{served.uri} serves version {served.version}"
 
 
-def _history(args: argparse.Namespace) -> Any:
+@verb(app, "history")
+def history(
+    context: Context,
+    as_json: Annotated[bool, Option("--json", help="Every event as JSON, oldest first.")] = False,
+) -> Any:
+    """Deployments: version, time, person, figures."""
     from posewatch.deploy import history
 
-    store, config = _service(args)
-    events = history.read(store, config.namespace, config.name)
-    return [dataclasses.asdict(event) for event in events] if args.json else history.text(events)
+    config = context.experiment.serving
+    events = history.read(context.objects, config.namespace, config.name)
+    return [dataclasses.asdict(event) for event in events] if as_json else history.text(events)

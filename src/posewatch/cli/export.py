@@ -1,67 +1,94 @@
-"""The command line of exported files: ``posewatch export --out`` with a precision, ``posewatch onnx inspect``."""
+"""Export a checkpoint to ONNX, inspect the file, publish it as a version of the model repository."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from typer import Argument, Option
 
+from posewatch.cli.context import Context, topic, verb
+from posewatch.cli.train import Skeletons, split_of
 from posewatch.errors import InputError
-from posewatch.export.inspect import describe
-from posewatch.export.precision import PRECISIONS, Judge, convert
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from posewatch.export.precision import Judge
+
+app = topic()
+onnx = topic(help="Exported files: inspect.")
+app.add_typer(onnx, name="onnx")
+
+FILES = "A checkpoint file"
 
 
-def export_options(parser: argparse.ArgumentParser) -> None:
-    """Options of ``posewatch export`` on files."""
-    from posewatch.cli.train import data_options
+@verb(app, "export")
+def export(
+    checkpoint: Annotated[str, Argument(help="URI of a checkpoint, or a file with --out.")],
+    clips: Skeletons,
+    context: Context,
+    out: Annotated[Path | None, Option(metavar="FILE", help="ONNX file to write.", rich_help_panel=FILES)] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8"],
+        Option(help="Other than fp32: judged on the clips of --annotations.", rich_help_panel=FILES),
+    ] = "fp32",
+    split: Annotated[str, Option(help="Split that the precision is judged on.", rich_help_panel=FILES)] = "test",
+    train_split: Annotated[str, Option(help="Split that int8 is calibrated on.", rich_help_panel=FILES)] = "train",
+    max_drop: Annotated[
+        float, Option(metavar="POINTS", help="Largest accepted drop of accuracy.", rich_help_panel=FILES)
+    ] = 0.5,
+) -> Any:
+    """Export a checkpoint to ONNX, checked against PyTorch."""
+    if out:
+        return _export_file(Path(checkpoint), out, clips, precision, split, train_split, max_drop, context)
+    if precision != "fp32":
+        raise InputError("another precision is for files: give the file to write, --out FILE")
+    from posewatch.stages.export import export
 
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the checkpoint is a file: write this one")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="others need --annotations to judge by")
-    parser.add_argument("--split", default="test", help="the split that says what a precision costs")
-    parser.add_argument("--train-split", default="train", help="the split that int8 measures its ranges on")
-    parser.add_argument("--max-drop", type=float, default=0.5, help="largest drop of accuracy accepted, in points")
-    data_options(parser)
+    return export(context.objects, context.artifact(checkpoint), context.experiment.serving).uri
 
 
-def export_file(args: argparse.Namespace, opset: int) -> dict[str, Any]:
-    """Export a checkpoint file; returns the report. Raises InputError or ServingError, and leaves nothing then."""
+def _export_file(
+    checkpoint: Path, out: Path, skeletons: Skeletons, precision: str, split: str, train_split: str, max_drop: float,
+    context: Context,
+) -> dict[str, Any]:  # fmt: skip
+    """Export a checkpoint file; returns the report. Raises InputError or ServingError, and writes nothing then."""
     from posewatch.export.onnx import export
 
-    checkpoint = Path(args.checkpoint)
-    if args.precision == "fp32":
-        return export(checkpoint, args.out, opset=opset)
-    if args.annotations is None:
-        raise InputError(f"say on which clips {args.precision} is to be judged: --annotations FILE.pkl")
-    clips, calibration = _clips(args, checkpoint)
+    opset = context.experiment.serving.opset
+    if precision == "fp32":
+        return export(checkpoint, out, opset=opset)
+    from posewatch.export.precision import convert
+
+    if skeletons.annotations is None:
+        raise InputError(f"give the clips that {precision} is judged on: --annotations FILE.pkl")
+    judge, calibration = _clips(checkpoint, skeletons, precision, split, train_split, max_drop)
     with tempfile.TemporaryDirectory(prefix="posewatch-export-") as temp:
         exact = Path(temp) / "model.onnx"
         report = export(checkpoint, exact, opset=opset)
-        computed = _bf16(checkpoint) if args.precision == "bf16" else None
-        cost = convert(exact, args.out, args.precision, clips, calibration=calibration, computed=computed)
+        computed = _bf16(checkpoint) if precision == "bf16" else None
+        cost = convert(exact, out, precision, judge, calibration=calibration, computed=computed)
     return {**report, **cost}
 
 
-def _clips(args: argparse.Namespace, checkpoint: Path) -> tuple[Judge, NDArray[np.float32]]:
-    """The clips that judge, and those to calibrate on (training clips, never the former)."""
-    from posewatch.cli.train import read
+def _clips(
+    checkpoint: Path, skeletons: Skeletons, precision: str, split: str, train_split: str, max_drop: float
+) -> tuple[Judge, NDArray[np.float32]]:
+    """The clips to judge on, and the training clips to calibrate on."""
+    from posewatch.export.precision import Judge
     from posewatch.recognition.recogniser import load_checkpoint
     from posewatch.recognition.sampling import resample
 
     recogniser = load_checkpoint(checkpoint)
-    args.classes = args.classes or ",".join(recogniser.labels)
-    clips, splits, _ = read(args)
-    for name in (args.split, args.train_split) if args.precision == "int8" else (args.split,):
-        if name not in splits:
-            raise InputError(f"no split is called {name!r}: there are {', '.join(sorted(splits)) or 'none'}")
-    judged = clips.subset(splits[args.split])
-    training = clips.subset(splits.get(args.train_split, []))
+    clips, splits, _ = skeletons.read(tuple(recogniser.labels))
+    judged = clips.subset(split_of(splits, split))
+    training = clips.subset(split_of(splits, train_split) if precision == "int8" else splits.get(train_split, []))
     shape = (recogniser.frames, recogniser.people)
-    judge = Judge(resample(judged.keypoints, *shape), judged.labels, args.max_drop)
+    judge = Judge(resample(judged.keypoints, *shape), judged.labels, max_drop)
     return judge, resample(training.keypoints, *shape)
 
 
@@ -80,16 +107,16 @@ def _bf16(checkpoint: Path) -> Any:
     return computed
 
 
-def inspect_options(parser: argparse.ArgumentParser) -> None:
-    """Options of ``posewatch onnx inspect``."""
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--json", action="store_true")
+@verb(onnx, "inspect")
+def inspect(
+    model: Annotated[Path, Argument(help="An exported .onnx file.")],
+    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+) -> Any:
+    """Inputs, outputs, metadata and operators of an exported file."""
+    from posewatch.export.inspect import describe
 
-
-def inspect(args: argparse.Namespace) -> Any:
-    """What is in an exported file, as text or as JSON. Raises InputError for another file."""
-    found = describe(args.model)
-    if args.json:
+    found = describe(model)
+    if as_json:
         return found
     rows = [f"{'input' if t in found['inputs'] else 'output':<12}{t}" for t in (*found["inputs"], *found["outputs"])]
     rows += [f"{key:<12}{found[key]}" for key in ("precision", "opset", "weights", "bytes", "sha256")]
@@ -100,3 +127,11 @@ def inspect(args: argparse.Namespace) -> Any:
         rows.append(f"{'networks':<12}{', '.join(networks)}")
     rows.append(f"{'operators':<12}{', '.join(f'{n} {kind}' for kind, n in found['operators'].items())}")
     return "\n".join(rows)
+
+
+@verb(app, "publish")
+def publish(onnx: Annotated[str, Argument(help="URI of an export.")], context: Context) -> str:
+    """Write an immutable version of the model repository."""
+    from posewatch.stages.publish import publish
+
+    return publish(context.objects, context.artifact(onnx), context.experiment.serving).uri

@@ -1,126 +1,203 @@
-"""What ``posewatch labels`` can do besides the stages: roles, audit, agreement, export, the queue's order."""
+"""Labels: queue, import, wait, snapshot, set, roles, audit, agreement, export, refresh."""
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from posewatch.config import load
+from typer import Argument, Option
+
+from posewatch.cli.context import Context, LabelsUrl, topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
-    from posewatch.artifact import Artifact
     from posewatch.inference.predictor import Predictor
     from posewatch.labels.store import LabelStore
     from posewatch.records import Skeleton
 
-FORMATS = ("csv", "parquet", "pyskl", "folders", "labelstudio")
+app = topic()
+labels = topic(help="Queue, import, wait, snapshot, set, role, audit, export, ...")
+app.add_typer(labels, name="labels")
+
+Clips = Annotated[str, Argument(help="URI of a set of clips.")]
 
 
-def _store(args: argparse.Namespace) -> LabelStore:
+def _store(url: str | None) -> LabelStore:
     from posewatch.labels.store import LabelStore
 
-    return LabelStore(args.labels_url)
+    return LabelStore(url)
 
 
-def _get(args: argparse.Namespace, reference: str) -> Artifact:
-    from posewatch.artifact import get
-    from posewatch.store import open_store
+@verb(labels, "queue")
+def queue(
+    clips: Clips,
+    context: Context,
+    labels_url: LabelsUrl = None,
+    skeletons: Annotated[str | None, Option(metavar="URI", help="Skeletons to draw over the previews.")] = None,
+) -> dict[str, int]:
+    """Put the clips of a set on the labelers' queue."""
+    from posewatch.stages import queue_clips
 
-    return get(open_store(args.store), reference)
+    previews = None
+    if skeletons:
+        from posewatch.stages.preview import preview
+
+        previews = preview(context.objects, context.artifact(clips), context.artifact(skeletons))
+    return {"queued": queue_clips.queue(context.artifact(clips), _store(labels_url), previews)}
 
 
-def _role(args: argparse.Namespace) -> str:
+@verb(labels, "import")
+def import_(
+    clips: Clips,
+    source: Annotated[str, Argument(help="A label file, or a folder of them.")],
+    context: Context,
+    labels_url: LabelsUrl = None,
+) -> dict[str, Any]:
+    """Import label files as events."""
+    from posewatch.stages import label_import
+
+    return label_import.bring(context.artifact(clips), source, _store(labels_url), context.experiment.labels)
+
+
+@verb(labels, "wait")
+def wait(clips: Clips, context: Context, labels_url: LabelsUrl = None) -> Any:
+    """Wait until every class has enough labels."""
+    from posewatch.stages import label_gate
+
+    return label_gate.wait(context.artifact(clips), _store(labels_url), context.experiment.labels)
+
+
+@verb(labels, "snapshot")
+def snapshot(
+    clips: Clips,
+    context: Context,
+    labels_url: LabelsUrl = None,
+    allow_disagreement: Annotated[
+        bool, Option("--allow-disagreement", help="Take the majority's label where people disagree.")
+    ] = False,
+) -> str:
+    """Freeze the current labels."""
+    from posewatch.stages import snapshot
+
+    config = context.experiment.labels
+    return snapshot.freeze(context.objects, context.artifact(clips), _store(labels_url), config, allow_disagreement).uri
+
+
+@verb(labels, "set")
+def set_(
+    clip: Annotated[str, Argument(help="Id of a clip.")],
+    label: Annotated[str, Argument(help="One of the classes.")],
+    context: Context,
+    labels_url: LabelsUrl = None,
+    who: Annotated[str | None, Option(metavar="NAME", help="Who labels it (default: USER).")] = None,
+) -> str:
+    """Label one clip by hand."""
+    name = who or os.environ.get("USER", "me")
+    event = _store(labels_url).set_label(clip, label, name, "human", classes=context.experiment.labels.classes)
+    return "unchanged" if event is None else f"{event.clip_id}: {event.old} -> {event.new}"
+
+
+@verb(labels, "role")
+def role(
+    context: Context,
+    who: Annotated[str | None, Argument(help="A person; nobody: list all.")] = None,
+    role: Annotated[str | None, Argument(help="none, labeler, reviewer or admin.")] = None,
+    labels_url: LabelsUrl = None,
+) -> str:
+    """List roles, or give one."""
     from posewatch.labels.team import roles
 
-    store = _store(args)
-    if args.who is None:
-        return "\n".join(f"{who:30} {role}" for who, role in roles.all_roles(store).items()) or "nobody has a role yet"
-    if args.role is None:
-        return roles.role_of(store, args.who)
-    roles.set_role(store, args.who, args.role, f"operator {os.environ.get('USER', '')}".strip())
-    return f"{args.who}: {args.role}"
+    store = _store(labels_url)
+    if who is None:
+        return "\n".join(f"{name:30} {of}" for name, of in roles.all_roles(store).items()) or "nobody has a role yet"
+    if role is None:
+        return roles.role_of(store, who)
+    roles.set_role(store, who, role, f"operator {os.environ.get('USER', '')}".strip())
+    return f"{who}: {role}"
 
 
-def _audit(args: argparse.Namespace) -> str:
+@verb(labels, "audit")
+def audit(
+    out: Annotated[Path, Option(metavar="FILE", help="A .csv, .jsonl or .parquet file.")],
+    context: Context,
+    labels_url: LabelsUrl = None,
+) -> str:
+    """Write every act since the beginning to a file."""
     from posewatch.labels.team import audit
 
-    return f"{audit.export(_store(args), args.out)} rows in {args.out}"
+    return f"{audit.export(_store(labels_url), out)} rows in {out}"
 
 
-def _agreement(args: argparse.Namespace) -> dict[str, Any]:
+@verb(labels, "agreement")
+def agreement(context: Context, labels_url: LabelsUrl = None) -> dict[str, Any]:
+    """Cohen's and Fleiss' kappa of clips that several people labelled."""
     import dataclasses
 
     from posewatch.labels.team.agreement import agreement, opinions
 
-    return dataclasses.asdict(agreement(opinions(_store(args))))
+    return dataclasses.asdict(agreement(opinions(_store(labels_url))))
 
 
-def _export(args: argparse.Namespace) -> str:
+@verb(labels, "export")
+def export(
+    format: Annotated[Literal["csv", "parquet", "pyskl", "folders", "labelstudio"], Argument(help="Format to write.")],
+    out: Annotated[Path, Option(metavar="PATH", help="The file, or the folder of class folders.")],
+    context: Context,
+    labels_url: LabelsUrl = None,
+    skeletons: Annotated[str | None, Option(metavar="URI", help="The clips' skeletons, for pyskl.")] = None,
+    allow_disagreement: Annotated[
+        bool, Option("--allow-disagreement", help="Take the majority's label where people disagree.")
+    ] = False,
+) -> str:
+    """Write the current labels for other tools."""
     from posewatch.artifact import members
     from posewatch.labels.formats.exporters import export
     from posewatch.labels.formats.snapshot import snapshot
     from posewatch.stages.contents import skeletons_of
 
-    store = _store(args)
+    store = _store(labels_url)
     poses: dict[str, Skeleton] | None = None
-    found = snapshot(store, allow_disagreement=args.allow_disagreement)
-    if args.skeletons:
-        parts = [skeletons_of(artifact) for _, artifact in members(_get(args, args.skeletons))]
+    frozen = snapshot(store, allow_disagreement=allow_disagreement)
+    if skeletons:
+        parts = [skeletons_of(artifact) for _, artifact in members(context.artifact(skeletons))]
         poses = {clip: skeleton for part in parts for clip, skeleton in part.items()}
-    count = export(store, found, args.format, args.out, load(args.config, args.set).labels, poses)
-    return f"{count} labelled clips in {args.out}"
+    count = export(store, frozen, format, out, context.experiment.labels, poses)
+    return f"{count} labelled clips in {out}"
 
 
-def _refresh(args: argparse.Namespace) -> dict[str, int]:
+@verb(labels, "refresh")
+def refresh(
+    clips: Clips,
+    skeletons: Annotated[str, Argument(help="URI of the clips' skeletons.")],
+    context: Context,
+    labels_url: LabelsUrl = None,
+    endpoint: Annotated[str | None, Option(metavar="URL", help="A served model: grpc://host:port/model.")] = None,
+    checkpoint: Annotated[Path | None, Option(metavar="FILE", help="Or a checkpoint file.")] = None,
+    version: Annotated[
+        str | None, Option(help="Model version that the page shows (default: its name, or its digest).")
+    ] = None,
+) -> dict[str, int]:
+    """Score unlabelled clips with a model, and put the uncertain ones first."""
     from posewatch.stages.refresh import refresh
 
-    if (args.endpoint is None) == (args.checkpoint is None):
-        raise InputError("say which model to ask: --endpoint grpc://host:port/model, or --checkpoint FILE")
+    if (endpoint is None) == (checkpoint is None):
+        raise InputError("choose one model: --endpoint grpc://host:port/model, or --checkpoint FILE")
     predictor: Predictor
-    if args.endpoint is not None:
+    if endpoint is not None:
         from posewatch.inference.open import open_predictor
 
-        predictor, version = open_predictor(args.endpoint), args.version or args.endpoint.rsplit("/", 1)[-1]
+        predictor, name = open_predictor(endpoint), endpoint.rsplit("/", 1)[-1]
     else:
         import hashlib
 
         from posewatch.inference.pytorch import TorchPredictor
 
-        predictor = TorchPredictor.from_checkpoint(args.checkpoint)
-        version = args.version or hashlib.sha256(args.checkpoint.read_bytes()).hexdigest()[:12]
-    config = load(args.config, args.set).labels
+        assert checkpoint is not None
+        predictor = TorchPredictor.from_checkpoint(checkpoint)
+        name = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
     with predictor:
-        return refresh(_get(args, args.clips), _get(args, args.skeletons), _store(args), predictor, version, config)
-
-
-def add(verb: Callable[..., Any]) -> None:
-    """Add the verbs; ``verb(name, act, text, *positional)`` makes one with the common options."""
-    made = verb("role", _role, "who has which role; give one")
-    made.add_argument("who", nargs="?")
-    made.add_argument("role", nargs="?", help="none, labeler, reviewer or admin")
-    _url(made)
-    made = verb("audit", _audit, "write every act since the beginning to a file")
-    made.add_argument("--out", type=Path, required=True, help="a .csv, .jsonl or .parquet file")
-    _url(made)
-    _url(verb("agreement", _agreement, "Cohen's and Fleiss' kappa of what several people labelled"))
-    made = verb("export", _export, "write the current labels for other tools")
-    made.add_argument("format", choices=FORMATS)
-    made.add_argument("--out", type=Path, required=True, help="the file, or the folder of class folders")
-    made.add_argument("--skeletons", help="the clips' skeletons, for pyskl")
-    made.add_argument("--allow-disagreement", action="store_true", help="what most people say where they disagree")
-    _url(made)
-    made = verb("refresh", _refresh, "score the unlabelled clips with a model, and order the queue by its doubt")
-    made.add_argument("clips")
-    made.add_argument("skeletons")
-    made.add_argument("--endpoint", help="a served model, grpc://host:port/model")
-    made.add_argument("--checkpoint", type=Path, help="a checkpoint file")
-    made.add_argument("--version", help="what the page calls the model (default: from its name or its digest)")
-    _url(made)
-
-
-def _url(made: Any) -> None:
-    made.add_argument("--labels-url", help="label store (default: POSEWATCH_LABELS_URL, SQLite)")
+        return refresh(
+            context.artifact(clips), context.artifact(skeletons), _store(labels_url), predictor, version or name,
+            context.experiment.labels,
+        )  # fmt: skip

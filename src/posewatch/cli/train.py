@@ -1,92 +1,143 @@
-"""The command line of recognition on files: train, evaluate, robustness, ensemble. Errors are raised, not printed."""
+"""Recognition: dataset, train, evaluate, robustness, ensemble; on artifacts of the store, or on files of skeletons."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import fnmatch
 import json
 import os
-import sys
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from typer import Argument, Option
+
+from posewatch.cli.context import Context, notes, topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
-    from posewatch.config import Experiment, TrainConfig
+    from posewatch.config import TrainConfig
     from posewatch.datasets.clipset import ClipSet
     from posewatch.datasets.layouts import Layout
     from posewatch.recognition.recogniser import Recogniser
 
+app = topic()
 
-def data_options(parser: argparse.ArgumentParser) -> None:
-    """What says which clips are meant: a file in pyskl's annotation format, its splits, its layout and subjects."""
-    group = parser.add_argument_group("skeletons from a file")
-    group.add_argument("--annotations", type=Path, metavar="FILE", help="skeletons in pyskl's annotation format (.pkl)")
-    group.add_argument("--classes", help="names of the classes, separated by commas (default: the file's own)")
-    group.add_argument(
-        "--layout", help="joint layout: a built-in name or a YAML file (default: the file's, or by joints)"
-    )
-    group.add_argument(
-        "--positive", help="the class that raises alerts; '' for none (default: abnormal, or the 2nd of 2)"
-    )
-    group.add_argument("--subject-pattern", metavar="REGEX", help="finds the subjects in a clip's name, e.g. 's[0-9]+'")
-    group.add_argument("--allow-shared-subjects", action="store_true", help="accept people who are on both sides")
-    group.add_argument("--drop-empty", action="store_true", help="leave clips out in which nobody is seen")
+FILE = "Skeletons from a file"
+TRAINING = "Training from a file"
+EVALUATION = "Evaluation on a file"
 
 
-def train_options(parser: argparse.ArgumentParser) -> None:
-    data_options(parser)
-    group = parser.add_argument_group("training from a file")
-    group.add_argument("--train-split", default="train", help="a split of the file; with * several, e.g. 'fold*_train'")
-    group.add_argument(
-        "--test-split", default="test", help="a split of the file; with * as many as --train-split gives"
-    )
-    group.add_argument("--model", help="network by name (default: the configuration's)")
-    group.add_argument("--seed", type=int, nargs="+", help="one or several (default: the configuration's)")
-    group.add_argument("--out", type=Path, help="folder for checkpoint, metrics and plots")
+@dataclass(frozen=True)
+class Skeletons:
+    """Clips of a file in pyskl's annotation format: their classes, joint layout and subjects."""
+
+    annotations: Annotated[
+        Path | None, Option(metavar="FILE", help="Skeletons in pyskl's annotation format (.pkl).", rich_help_panel=FILE)
+    ] = None
+    classes: Annotated[
+        str | None,
+        Option(metavar="LIST", help="Class names, separated by commas (default: the file's).", rich_help_panel=FILE),
+    ] = None
+    layout: Annotated[
+        str | None,
+        Option(help="Joint layout: a built-in name or a YAML file (default: the file's).", rich_help_panel=FILE),
+    ] = None
+    positive: Annotated[
+        str | None,
+        Option(
+            metavar="CLASS",
+            help="Class that raises alerts; '' for none (default: abnormal, else the second of two).",
+            rich_help_panel=FILE,
+        ),
+    ] = None
+    subject_pattern: Annotated[
+        str | None,
+        Option(metavar="REGEX", help="Finds the subjects in a clip's name, e.g. 's[0-9]+'.", rich_help_panel=FILE),
+    ] = None
+    allow_shared_subjects: Annotated[
+        bool,
+        Option("--allow-shared-subjects", help="Accept people who are in both splits.", rich_help_panel=FILE),
+    ] = False
+    drop_empty: Annotated[
+        bool, Option("--drop-empty", help="Leave out clips in which nobody is seen.", rich_help_panel=FILE)
+    ] = False
+
+    def read(
+        self, classes: tuple[str, ...] = (), layout: str | None = None
+    ) -> tuple[ClipSet, dict[str, list[int]], Layout]:
+        """The clips, splits and layout; ``classes`` and ``layout`` stand in for options that are not given.
+
+        Raises InputError, LabelError or ConfigError.
+        """
+        from posewatch.datasets import layouts
+        from posewatch.datasets.pyskl import read_pyskl
+
+        assert self.annotations is not None
+        chosen: str | Layout | None = self.layout or layout
+        if isinstance(chosen, str) and chosen.endswith((".yaml", ".yml")):
+            chosen = layouts.from_yaml(chosen)
+        names = [name.strip() for name in self.classes.split(",")] if self.classes else list(classes)
+        clips, splits = read_pyskl(
+            self.annotations,
+            classes=names or None,
+            layout=chosen,
+            subject_pattern=self.subject_pattern,
+            drop_empty=self.drop_empty,
+        )
+        return clips, splits, chosen if isinstance(chosen, layouts.Layout) else layouts.get(clips.layout)
 
 
-def judge_options(parser: argparse.ArgumentParser) -> None:
-    """What says which clips of a file a checkpoint is measured on."""
-    data_options(parser)
-    group = parser.add_argument_group("measuring on a file")
-    group.add_argument("--split", default="test", help="the split of the file to measure on")
-    group.add_argument("--train-split", help="the split that the baselines are fitted on (default: none are)")
-    group.add_argument("--out", type=Path, help="folder for figures and plots")
+@dataclass(frozen=True)
+class Evaluated(Skeletons):
+    """The clips of a file that a checkpoint is evaluated on."""
+
+    split: Annotated[str, Option(help="Split of the file to evaluate on.", rich_help_panel=EVALUATION)] = "test"
+    train_split: Annotated[
+        str | None,
+        Option(help="Split that the baselines are fitted on (default: no baselines).", rich_help_panel=EVALUATION),
+    ] = None
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="Folder for figures and plots.", rich_help_panel=EVALUATION)
+    ] = None
+
+    def load(self, checkpoint: str | Path) -> tuple[Recogniser, ClipSet, ClipSet | None, Path]:
+        """The recogniser, the clips to evaluate it on, those for the baselines, and the output folder."""
+        from posewatch.datasets import layouts
+        from posewatch.recognition.recogniser import load_checkpoint
+
+        if self.annotations is None or self.out is None:
+            raise InputError("give the clips to evaluate on and an output folder: --annotations FILE.pkl --out DIR")
+        recogniser = load_checkpoint(checkpoint)
+        fitting = [n for n in layouts.names() if len(layouts.get(n).joints) == recogniser.layout.observed]
+        layout = recogniser.layout.name if recogniser.layout.name in fitting else None
+        clips, splits, _ = self.read(tuple(recogniser.labels), layout)
+        test = clips.subset(split_of(splits, self.split))
+        train = clips.subset(split_of(splits, self.train_split)) if self.train_split else None
+        return recogniser, test, train, self.out
 
 
-def read(args: argparse.Namespace) -> tuple[ClipSet, dict[str, list[int]], Layout]:
-    """The clips, splits and layout that ``data_options`` name. Raises InputError, LabelError or ConfigError."""
-    from posewatch.datasets import layouts
-    from posewatch.datasets.pyskl import read_pyskl
+def split_of(splits: dict[str, list[int]], name: str) -> list[int]:
+    """The clips of a split. Raises InputError that lists the splits."""
+    if name not in splits:
+        raise _no_split(splits, name)
+    return splits[name]
 
-    layout: str | Layout | None = args.layout
-    if args.layout and args.layout.endswith((".yaml", ".yml")):
-        layout = layouts.from_yaml(args.layout)
-    clips, splits = read_pyskl(
-        args.annotations,
-        classes=[c.strip() for c in args.classes.split(",")] if args.classes else None,
-        layout=layout,
-        subject_pattern=args.subject_pattern,
-        drop_empty=args.drop_empty,
-    )
-    return clips, splits, layout if isinstance(layout, layouts.Layout) else layouts.get(clips.layout)
+
+def _no_split(splits: dict[str, list[int]], name: str) -> InputError:
+    return InputError(f"no split is named {name!r}; the file has {', '.join(sorted(splits)) or 'none'}")
 
 
 def pairs_of(splits: dict[str, list[int]], train: str, test: str) -> list[tuple[str, str]]:
-    """The (training, test) splits that two names or patterns stand for. Raises InputError listing what there is."""
-
+    """The (training, test) splits that two names or patterns stand for. Raises InputError that lists the splits."""
     if not splits:
-        raise InputError("the file has no splits: it must say which clips to train and to test on (see docs/data.md)")
+        raise InputError("the file has no splits: it must name the clips to train and to test on (see docs/data.md)")
 
     def matching(pattern: str) -> list[str]:
-        found = sorted(fnmatch.filter(splits, pattern))
-        if not found:
-            raise InputError(f"no split is called {pattern!r}: there are {', '.join(sorted(splits))}")
-        return found
+        names = sorted(fnmatch.filter(splits, pattern))
+        if not names:
+            raise _no_split(splits, pattern)
+        return names
 
     a, b = matching(train), matching(test)
     if len(a) != len(b):
@@ -94,132 +145,170 @@ def pairs_of(splits: dict[str, list[int]], train: str, test: str) -> list[tuple[
     return list(zip(a, b, strict=True))
 
 
-def train_files(args: argparse.Namespace, experiment: Experiment) -> str:
-    """Train and measure on splits of an annotation file; several seeds or folds give a summary, too."""
+@verb(app, "dataset")
+def dataset(
+    snapshot: Annotated[str, Argument(help="URI of a label snapshot.")],
+    skeletons: Annotated[str, Argument(help="URI of the clips' skeletons.")],
+    context: Context,
+) -> str:
+    """Freeze labels and skeletons, split by video."""
+    from posewatch.stages.dataset import dataset
+
+    config = context.experiment
+    artifacts = (context.artifact(snapshot), context.artifact(skeletons))
+    return dataset(context.objects, *artifacts, config.dataset, config.labels).uri
+
+
+@verb(app, "train")
+def train(
+    clips: Skeletons,
+    context: Context,
+    dataset: Annotated[str | None, Argument(help="URI of a dataset; or give --annotations.")] = None,
+    train_split: Annotated[
+        str, Option(help="Split of the file; with * several, e.g. 'fold*_train'.", rich_help_panel=TRAINING)
+    ] = "train",
+    test_split: Annotated[
+        str, Option(help="Split of the file; with * as many as --train-split.", rich_help_panel=TRAINING)
+    ] = "test",
+    model: Annotated[
+        str | None, Option(metavar="NAME", help="Network (default: the configuration's).", rich_help_panel=TRAINING)
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        Option(metavar="N...", help="One or several (default: the configuration's).", rich_help_panel=TRAINING),
+    ] = None,
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="Folder for checkpoint, metrics and plots.", rich_help_panel=TRAINING)
+    ] = None,
+) -> str:
+    """Train the recogniser on a dataset, or on a file of skeletons."""
+    config = context.experiment.train
+    if model:
+        config = dataclasses.replace(config, model=model)
+    seeds = seed or [config.seed]
+    config = dataclasses.replace(config, seed=seeds[0])
+    if clips.annotations is not None:
+        if dataset is not None:
+            raise InputError(f"give a dataset ({dataset}) or --annotations, not both")
+        if out is None:
+            raise InputError("give a folder for checkpoint and metrics: --out DIR")
+        return _train_files(clips, config, train_split, test_split, seeds, out)
+    if dataset is None:
+        raise InputError("give what to train on: a dataset's URI, or --annotations FILE.pkl")
+    if len(seeds) > 1:
+        raise InputError("training on a dataset takes one --seed at a time")
+    from posewatch.stages.train import train
+
+    trained = train(context.objects, context.artifact(dataset), config, context.experiment.trainer)
+    return trained.uri if os.environ.get("RANK", "0") == "0" else ""  # the first of torchrun's processes prints
+
+
+def _train_files(
+    skeletons: Skeletons, config: TrainConfig, train_split: str, test_split: str, seeds: list[int], out: Path
+) -> str:
+    """Train and evaluate on splits of an annotation file; several seeds or folds also give a summary."""
     # Threads that spin while they wait make training several times slower as soon as anything else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from posewatch.datasets import layouts
     from posewatch.datasets.subjects import check_split
-    from posewatch.recognition import distributed as parallel
-    from posewatch.recognition.training import experiment as runs
+    from posewatch.recognition import distributed
+    from posewatch.recognition.training import experiment
 
-    if args.out is None:
-        raise InputError("say where to write checkpoint and metrics: --out DIR")
-    clips, splits, layout = read(args)
-    _say(clips.notes)
-    pairs = pairs_of(splits, args.train_split, args.test_split)
-    notes = {}
+    clips, splits, layout = skeletons.read()
+    notes(clips.notes)
+    pairs = pairs_of(splits, train_split, test_split)
+    shared = {}
     for a, b in pairs:
-        notes[a] = check_split(clips, splits[a], splits[b], allow_shared=args.allow_shared_subjects, names=(a, b)).note
-        _say([notes[a]] if notes[a] else [])
-    config = config_of(args, experiment)
-    positive = runs.positive_of(clips.classes, args.positive)
-    seeds = args.seed or [config.seed]
-    done: dict[str, dict[str, Any]] = {}
-    with parallel.processes():
+        allow = skeletons.allow_shared_subjects
+        shared[a] = check_split(clips, splits[a], splits[b], allow_shared=allow, names=(a, b)).note
+        notes([shared[a]] if shared[a] else [])
+    positive = experiment.positive_of(clips.classes, skeletons.positive)
+    results: dict[str, dict[str, Any]] = {}
+    with distributed.processes():
         for seed in seeds:
             for a, b in pairs:
                 parts = [f"seed{seed}"] * (len(seeds) > 1) + [a] * (len(pairs) > 1)
-                folder = args.out.joinpath(*parts)
-                done["/".join(parts)] = runs.run(
+                results["/".join(parts)] = experiment.run(
                     clips.subset(splits[a]),
                     clips.subset(splits[b]),
                     dataclasses.replace(config, seed=seed),
-                    folder,
+                    out.joinpath(*parts),
                     positive=positive,
-                    layout=layout_for(config.layout, layout),
-                    note=notes[a],
+                    # the data's own layout, or one that adds virtual joints to it
+                    layout=layouts.get(config.layout) if config.layout else layout,
+                    note=shared[a],
                 )
-        if parallel.rank():
+        if distributed.rank():
             return ""
-    metrics = runs.summary(done, args.out) if len(done) > 1 else next(iter(done.values()))
-    return runs.table(metrics) + f"\n{args.out / runs.METRICS}"
+    metrics = experiment.summary(results, out) if len(results) > 1 else next(iter(results.values()))
+    return experiment.table(metrics) + f"\n{out / experiment.METRICS}"
 
 
-def _say(notes: Iterable[str]) -> None:
-    if os.environ.get("RANK", "0") == "0":  # one of the processes that torchrun starts speaks for all
-        for note in notes:
-            print(f"posewatch: note: {note}", file=sys.stderr)
+@verb(app, "evaluate")
+def evaluate(
+    checkpoint: Annotated[str, Argument(help="URI of a checkpoint, or a file with --annotations.")],
+    clips: Evaluated,
+    context: Context,
+    dataset: Annotated[str | None, Argument(help="URI of a dataset; or give --annotations.")] = None,
+) -> str:
+    """Evaluate a checkpoint on held-out videos, or on a file of skeletons."""
+    if clips.annotations is not None:
+        return _evaluate_files(checkpoint, clips)
+    if dataset is None:
+        raise InputError("give what to evaluate on: a dataset's URI, or --annotations FILE.pkl")
+    from posewatch.stages.evaluate import evaluate
+
+    artifacts = (context.artifact(dataset), context.artifact(checkpoint))
+    return evaluate(context.objects, *artifacts, context.experiment.robustness).uri
 
 
-def config_of(args: argparse.Namespace, experiment: Experiment) -> TrainConfig:
-    """The training's configuration with what the options say. Raises InputError for several seeds of one training."""
-    config = experiment.train
-    if args.annotations is None and args.seed and len(args.seed) > 1:
-        raise InputError("a dataset is trained on with one --seed at a time")
-    if args.model:
-        config = dataclasses.replace(config, model=args.model)
-    return dataclasses.replace(config, seed=args.seed[0]) if args.seed else config
-
-
-def layout_for(wanted: str, own: Layout) -> Layout:
-    """The layout that a network sees: the data's own, or one that adds virtual joints to it."""
-    from posewatch.datasets import layouts
-
-    return layouts.get(wanted) if wanted else own
-
-
-def _judged(args: argparse.Namespace) -> tuple[Recogniser, ClipSet, ClipSet | None, str | None]:
-    """The recogniser, the clips to measure it on, those for the baselines, and the positive class asked for."""
-    from posewatch.recognition.recogniser import load_checkpoint
-
-    if args.annotations is None or args.out is None:
-        raise InputError("say what to measure on and where to write it: --annotations FILE.pkl --out DIR")
-    recogniser = load_checkpoint(args.checkpoint)
-    if not args.classes:
-        args.classes = ",".join(recogniser.labels)
-    if not args.layout:
-        args.layout = recogniser.layout.name if recogniser.layout.name in _same_joints(recogniser) else None
-    clips, splits, _ = read(args)
-
-    def part(name: str) -> ClipSet:
-        if name not in splits:
-            raise InputError(f"no split is called {name!r}: there are {', '.join(sorted(splits)) or 'none'}")
-        return clips.subset(splits[name])
-
-    return recogniser, part(args.split), part(args.train_split) if args.train_split else None, args.positive
-
-
-def _same_joints(recogniser: Recogniser) -> list[str]:
-    """The built-in layouts that name the joints that the recogniser's clips have."""
-    from posewatch.datasets import layouts
-
-    return [n for n in layouts.names() if len(layouts.get(n).joints) == recogniser.layout.observed]
-
-
-def evaluate_files(args: argparse.Namespace) -> str:
-    """Measure a checkpoint on a split of an annotation file: metrics.json and plots in ``--out``."""
+def _evaluate_files(checkpoint: str, clips: Evaluated) -> str:
+    """Writes metrics.json and plots to ``--out``; returns a table."""
     from posewatch.files import write_atomically
     from posewatch.recognition.evaluation.evaluate import evaluate, plots
-    from posewatch.recognition.training import experiment as runs
+    from posewatch.recognition.training import experiment
 
-    recogniser, clips, train_set, positive = _judged(args)
-    metrics = evaluate(recogniser, clips, positive, train_set=train_set)
-    args.out.mkdir(parents=True, exist_ok=True)
-    plots(metrics, [], args.out)
-    write_atomically(args.out / runs.METRICS, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
-    return runs.table(metrics) + f"\n{args.out / runs.METRICS}"
+    recogniser, test, train, out = clips.load(checkpoint)
+    metrics = evaluate(recogniser, test, clips.positive, train_set=train)
+    out.mkdir(parents=True, exist_ok=True)
+    plots(metrics, [], out)
+    write_atomically(out / experiment.METRICS, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
+    return experiment.table(metrics) + f"\n{out / experiment.METRICS}"
 
 
-def robustness_files(args: argparse.Namespace) -> str:
-    """What is left of F1 and AUC when joints, limbs, frames or people go missing: a report, a plot, and a gate."""
+@verb(app, "robustness")
+def robustness(
+    checkpoint: Annotated[Path, Argument(help="A checkpoint file.")],
+    clips: Evaluated,
+    draws: Annotated[int, Option(help="Random draws of each corruption.")] = 3,
+    draw_seed: Annotated[int, Option(help="Seed of the draws.")] = 0,
+) -> str:
+    """F1 when joints, limbs, frames or people are missing."""
     from posewatch.progress import Progress
     from posewatch.recognition.evaluation.robustness import robustness, steps
 
-    recogniser, clips, train_set, positive = _judged(args)
-    with Progress("robustness", steps(recogniser, args.draws), "scoring") as progress:
+    recogniser, test, train, out = clips.load(checkpoint)
+    with Progress("robustness", steps(recogniser, draws), "scoring") as progress:
         report = robustness(
-            recogniser, clips, args.out, args.draw_seed,
-            positive=positive, train_set=train_set, draws=args.draws, progress=progress,
+            recogniser, test, out, draw_seed,
+            positive=clips.positive, train_set=train, draws=draws, progress=progress,
         )  # fmt: skip
-    lines = [f"{'joints dropped':<16}{'F1':>8}{'AUC':>8}{'F1 lost':>10}"]
+    lines = [f"{'joints dropped':<16}{'F1':>8}{'AUC':>8}{'F1 drop':>10}"]
     for row in report["joints_dropped"]:
         auc = "-" if row["auc"] is None else f"{row['auc']:.3f}"
         lines.append(f"{row['level']:<16.0%}{row['f1']:>8.3f}{auc:>8}{row['f1_loss']:>10.3f}")
-    return "\n".join([*lines, str(args.out / "robustness.json")])
+    return "\n".join([*lines, str(out / "robustness.json")])
 
 
-def ensemble_files(args: argparse.Namespace) -> str:
-    """Several checkpoints as one."""
+@verb(app, "ensemble")
+def ensemble(
+    checkpoints: Annotated[list[Path], Argument(help="Checkpoint files.")],
+    out: Annotated[Path, Option(metavar="FILE", help="The checkpoint to write.")],
+    weights: Annotated[
+        list[float] | None, Option(metavar="X...", help="One for each checkpoint (default: equal).")
+    ] = None,
+) -> str:
+    """Average several checkpoints into one."""
     from posewatch.recognition.ensemble import combine
 
-    return str(combine(args.checkpoints, args.out, args.weights or ()))
+    return str(combine(checkpoints, out, weights or ()))

@@ -1,97 +1,127 @@
-"""The command line of the watcher: ``posewatch watch SOURCE --model MODEL --out DIR``."""
+"""Watch videos or a camera with a model: ``watch``; many cameras, a process for each: ``watch-service``."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from typer import Argument, Option
+
+from posewatch.cli.context import Context, say, topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
     from posewatch.config import Experiment
     from posewatch.watch.sources import Source
 
-PRIVACY = ("none", "blur", "skeleton")
+app = topic()
+
+ALARM = "When it is an alarm"
+OUTPUT = "Output"
+CAMERA = "A camera"
 SECRET = "POSEWATCH_WEBHOOK_SECRET"
 DRAIN_S = 15.0
 """How long the end waits for the webhook; what is left then stays in the outbox."""
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    """Options of ``posewatch watch``."""
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="videos, folders of them, or one camera: rtsp://..., or env:NAME"
+@dataclass(frozen=True)
+class Alarms:
+    """When the windows of a video raise an alarm."""
+
+    window_s: Annotated[
+        float | None, Option(help="Seconds of a window (default: split.length_s).", rich_help_panel=ALARM)
+    ] = None
+    stride_s: Annotated[float, Option(help="Seconds between two windows.", rich_help_panel=ALARM)] = 0.5
+    smooth: Annotated[int, Option(help="Windows that are averaged.", rich_help_panel=ALARM)] = 2
+    on: Annotated[
+        float | None,
+        Option(help="Probability that raises an alarm (default: the model's threshold).", rich_help_panel=ALARM),
+    ] = None
+    off: Annotated[
+        float | None, Option(help="Probability that ends it (default: 0.8 of --on).", rich_help_panel=ALARM)
+    ] = None
+    min_s: Annotated[float, Option(help="Seconds that it must last before it is raised.", rich_help_panel=ALARM)] = 0.0
+    merge_s: Annotated[float, Option(help="Seconds of calm after which an alarm has ended.", rich_help_panel=ALARM)] = (
+        2.0
     )
-    parser.add_argument(
-        "--model", required=True, help="grpc://host:port/model, http://host:port/model, or a .onnx or .pt file"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for alarms.jsonl and videos")
-    parser.add_argument("--label", default="", help="the class that raises alarms (default: the model's positive one)")
-    group = parser.add_argument_group("when it is an alarm")
-    group.add_argument("--window-s", type=float, default=0.0, help="seconds of a window (default: split.length_s)")
-    group.add_argument("--stride-s", type=float, default=0.5, help="seconds between two windows")
-    group.add_argument("--smooth", type=int, default=2, help="windows that are averaged")
-    group.add_argument("--on", type=float, default=0.0, help="probability that raises (default: the model's threshold)")
-    group.add_argument("--off", type=float, default=0.0, help="probability that ends it (default: 0.8 of --on)")
-    group.add_argument("--min-s", type=float, default=0.0, help="seconds that it must last before it is raised")
-    group.add_argument("--merge-s", type=float, default=2.0, help="seconds of calm after which an alarm has ended")
-    group = parser.add_argument_group("what comes out")
-    group.add_argument("--privacy", choices=PRIVACY, default="none", help="what the videos show of the picture")
-    group.add_argument("--no-video", action="store_true", help="no annotated videos")
-    group.add_argument("--webhook", default="", metavar="URL", help=f"where alarms are posted, signed with {SECRET}")
-    group.add_argument("--status", type=Path, metavar="FILE", help="keep a JSON file that says how it goes")
-    group = parser.add_argument_group("a camera")
-    group.add_argument("--name", default="", help="its name (default: its address)")
-    group.add_argument("--patience-s", type=float, default=0.0, help="give up after so long without it (0: never)")
 
 
-def watch_sources(args: argparse.Namespace, experiment: Experiment) -> str:
-    """Watch all sources; returns a summary. Raises InputError, VideoError, ServingError."""
+@dataclass(frozen=True)
+class Outputs:
+    """Where alarms go, and what the annotated videos show."""
+
+    privacy: Annotated[
+        Literal["none", "blur", "skeleton"], Option(help="What the videos show of people.", rich_help_panel=OUTPUT)
+    ] = "none"
+    no_video: Annotated[bool, Option("--no-video", help="No annotated videos.", rich_help_panel=OUTPUT)] = False
+    webhook: Annotated[
+        str, Option(metavar="URL", help=f"Post alarms here, signed with {SECRET}.", rich_help_panel=OUTPUT)
+    ] = ""
+    status: Annotated[
+        Path | None, Option(metavar="FILE", help="Write the watcher's state to this JSON file.", rich_help_panel=OUTPUT)
+    ] = None
+
+
+@verb(app, "watch")
+def watch(
+    sources: Annotated[
+        list[str],
+        Argument(metavar="SOURCE...", help="Videos, folders of them, or one camera: rtsp://..., or env:NAME."),
+    ],
+    model: Annotated[str, Option(help="grpc://host:port/model, http://host:port/model, or a .onnx or .pt file.")],
+    out: Annotated[Path, Option(metavar="DIR", help="Folder for alarms.jsonl and videos.")],
+    alarms: Alarms,
+    outputs: Outputs,
+    context: Context,
+    label: Annotated[
+        str, Option(metavar="CLASS", help="Class that raises alarms (default: the model's positive one).")
+    ] = "",
+    name: Annotated[str, Option(help="The camera's name (default: its address).", rich_help_panel=CAMERA)] = "",
+    patience_s: Annotated[
+        float | None, Option(help="Give up after so many seconds without it (default: never).", rich_help_panel=CAMERA)
+    ] = None,
+) -> None:
+    """Raise alarms on videos or a camera, and annotate videos."""
     from posewatch.inference.open import open_predictor
     from posewatch.perception.networks import build_estimator
     from posewatch.recognition.events.alarms import Hysteresis
     from posewatch.watch.config import WatchConfig
     from posewatch.watch.sinks.table import open_delivery
 
-    sources = list(_sources(args, experiment))
+    experiment = context.experiment
+    opened = list(_sources(sources, name, patience_s, experiment))
+    lines = []
     with ExitStack() as stack, _stopping() as stop:
-        predictor = open_predictor(args.model)
+        predictor = open_predictor(model)
         stack.callback(predictor.close)
-        on = args.on or predictor.threshold
-        limits = Hysteresis(on, args.off or 0.8 * on, args.min_s, args.merge_s)
-        config = WatchConfig(
-            experiment.mask.fps,
-            args.window_s or experiment.split.length_s,
-            args.stride_s,
-            args.smooth,
-            args.label,
-            limits,
-        )
+        on = alarms.on or predictor.threshold
+        limits = Hysteresis(on, alarms.off or 0.8 * on, alarms.min_s, alarms.merge_s)
+        window_s = alarms.window_s or experiment.split.length_s
+        config = WatchConfig(experiment.mask.fps, window_s, alarms.stride_s, alarms.smooth, label, limits)
         estimator = build_estimator(experiment.pose)
-        args.out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         delivery = None
-        if args.webhook:
+        if outputs.webhook:
             secret = os.environ.get(SECRET, "")
-            delivery = stack.enter_context(open_delivery(args.out / "outbox", args.webhook, secret))
-        lines = []
-        for source in sources:
+            delivery = stack.enter_context(open_delivery(out / "outbox", outputs.webhook, secret))
+        for source in opened:
             if stop.is_set():
                 break
-            lines.append(_one(source, predictor, estimator, experiment, config, args, delivery, stop))
+            lines.append(_one(source, predictor, estimator, experiment, config, out, outputs, delivery, stop))
         left = delivery.drain(DRAIN_S) if delivery else 0
     if left:
-        lines.append(f"{left} messages wait in {args.out / 'outbox'}: the next watch on this folder delivers them")
-    return "\n".join(lines)
+        lines.append(f"{left} messages wait in {out / 'outbox'}: the next watch on this folder delivers them")
+    say("\n".join(lines))  # stdout holds the alarms
 
 
 def _one(
-    source: Source, predictor: Any, estimator: Any, experiment: Experiment, config: Any, args: argparse.Namespace,
+    source: Source, predictor: Any, estimator: Any, experiment: Experiment, config: Any, out: Path, outputs: Outputs,
     delivery: Any, stop: threading.Event,
 ) -> str:  # fmt: skip
     from posewatch.watch.sinks.sink import SinkContext
@@ -99,8 +129,9 @@ def _one(
     from posewatch.watch.watcher import Watcher
 
     watcher = Watcher(source, predictor, estimator, experiment.pose, config)
+    video = not outputs.no_video
     context = SinkContext(
-        source, watcher.stats, watcher.label, config, args.out, not args.no_video, args.privacy, args.status, delivery
+        source, watcher.stats, watcher.label, config, out, video, outputs.privacy, outputs.status, delivery
     )
     with open_sinks(context) as sinks:
         done = watcher.run(sinks, stop)
@@ -109,40 +140,36 @@ def _one(
     return f"{source.name}: {done.frames} frames, {done.windows} windows, {done.alarms} alarms{lost}"
 
 
-def _sources(args: argparse.Namespace, experiment: Experiment) -> Iterator[Source]:
+def _sources(given: list[str], name: str, patience_s: float | None, experiment: Experiment) -> Iterator[Source]:
     from posewatch.video.capture import is_stream
     from posewatch.video.files import find_videos
     from posewatch.watch.sources import CameraSource, FileSource
 
     fps, side = experiment.mask.fps, experiment.mask.max_side
-    told = [_spelled_out(source) for source in args.sources]
-    cameras = [source for source in told if is_stream(source)]
+    sources = [_from_environment(source) for source in given]
+    cameras = [source for source in sources if is_stream(source)]
     if cameras:
-        if len(told) > 1:
-            raise InputError(
-                "one camera at a time: several are watched by several processes (python -m posewatch.watch.service)"
-            )
-        yield CameraSource(cameras[0], fps, side, timeout_s=args.patience_s or None, name=args.name)
+        if len(sources) > 1:
+            raise InputError("one camera at a time: several are watched by `posewatch watch-service`")
+        yield CameraSource(cameras[0], fps, side, timeout_s=patience_s or None, name=name)
         return
-    files = [path for source in told for _, path in find_videos(Path(source))]
+    files = [path for source in sources for _, path in find_videos(Path(source))]
     stems = [path.stem for path in files]
     if double := next((stem for stem in stems if stems.count(stem) > 1), None):
-        raise InputError(f"two videos are called {double}: their results would have one name; watch them separately")
+        raise InputError(f"two videos are named {double}: their results would have one name; watch them separately")
     for path in files:
         yield FileSource(path, fps, side)
 
 
-def _spelled_out(source: str) -> str:
-    """``env:NAME`` is what the environment variable says: an address with a password stays off the command line."""
+def _from_environment(source: str) -> str:
+    """``env:NAME`` is the value of an environment variable: an address with a password stays off the command line."""
     if not source.startswith("env:"):
         return source
-    name = source.removeprefix("env:")
-    found = os.environ.get(name, "")
-    if not found:
-        raise InputError(
-            f"the environment variable {source.removeprefix('env:')} is empty: give it the source to watch"
-        )
-    return found
+    variable = source.removeprefix("env:")
+    value = os.environ.get(variable, "")
+    if not value:
+        raise InputError(f"the environment variable {variable} is empty: give it the source to watch")
+    return value
 
 
 @contextmanager
@@ -161,3 +188,19 @@ def _stopping() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@verb(app, "watch-service")
+def watch_service(
+    config: Annotated[Path, Option(metavar="FILE", help="A YAML file: model, cameras, ...")],
+    port: Annotated[int, Option(help="Port of metrics and probes.")] = 9100,
+) -> None:
+    """Watch many cameras, a process for each, with metrics and probes."""
+    from posewatch.watch.service import Service, read_config, serve
+
+    service = Service(read_config(config))
+    server = serve(service, port)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: service.stop.set())
+    service.run()
+    server.shutdown()

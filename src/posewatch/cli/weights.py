@@ -1,46 +1,66 @@
-"""What ``posewatch weights list | fetch | verify | where | mirror`` prints."""
+"""``posewatch weights``: list, fetch, verify, find or mirror model weights."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from posewatch import weights
+from typer import Argument, Option
+
+from posewatch.cli.context import topic, verb
 from posewatch.errors import InputError, WeightsError
 
+app = topic()
 
-def run(act: str, names: Sequence[str], store: str | None) -> str:
-    """The text of one verb. Raises WeightsError for an unknown name, a failed download or a changed file."""
+
+@verb(app, "weights", stack=False)
+def weights(
+    act: Annotated[Literal["list", "fetch", "verify", "where", "mirror"], Argument(help="What to do.")],
+    names: Annotated[
+        list[str] | None,
+        Argument(metavar="name...", help="Names of `weights list` (default: those of the offline default)."),
+    ] = None,
+    store: Annotated[str | None, Option(help="Store to mirror into (default: POSEWATCH_STORE).")] = None,
+) -> str:
+    """List, fetch, verify, find or mirror model weights."""
+    from posewatch import weights
+
+    chosen = names or ()
     if act == "fetch":
-        return "\n".join(str(weights.path(name)) for name in names or weights.DEFAULTS)
+        return "\n".join(str(weights.path(name)) for name in chosen or weights.DEFAULTS)
     if act == "where":
-        return "\n".join(_where(name) for name in names or [w.name for w in weights.listing()])
+        return "\n".join(_where(name) for name in chosen or [w.name for w in weights.listing()])
     if act == "verify":
-        return _verify(names)
+        return _verify(chosen)
     if act == "mirror":
         uri = store or os.environ.get("POSEWATCH_STORE", "")
         if not uri:
             raise InputError("no store to mirror into: give --store s3://bucket[/prefix], or set POSEWATCH_STORE")
-        return "\n".join(weights.mirror(uri, names or weights.DEFAULTS))
+        return "\n".join(weights.mirror(uri, chosen or weights.DEFAULTS))
     return "\n".join(
         f"{w.name:17} {w.bytes / 1e6:6.1f} MB  {w.licence:10}  sha256 {w.sha256[:12] or 'unpublished ':12}  {w.source}"
         for w in weights.listing()
-        if not names or w.name in names
+        if not chosen or w.name in chosen
     )
 
 
 def _where(name: str) -> str:
-    place = weights.where(name)
-    return f"{name:17} {'here  ' if place.exists() else 'absent'}  {place}"
+    from posewatch import weights
+
+    path = weights.where(name)
+    return f"{name:17} {'here  ' if path.exists() else 'absent'}  {path}"
 
 
 def _verify(names: Sequence[str]) -> str:
-    said = weights.verify(names)
-    bad = [text for text in said.values() if text not in ("ok", "missing")]
-    if bad:
-        more = f"; {len(bad) - 1} more are wrong" if len(bad) > 1 else ""
-        raise WeightsError(bad[0] + more)
-    lost = [name for name, text in said.items() if text == "missing"]
-    if names and lost:
-        raise WeightsError(f"not here: {', '.join(lost)} (posewatch weights fetch {' '.join(lost)})")
-    return "\n".join(f"{name:17} {text}" for name, text in said.items())
+    from posewatch import weights
+
+    results = weights.verify(names)
+    wrong = [text for text in results.values() if text not in ("ok", "missing")]
+    if wrong:
+        more = f"; {len(wrong) - 1} more are wrong" if len(wrong) > 1 else ""
+        raise WeightsError(wrong[0] + more)
+    missing = [name for name, text in results.items() if text == "missing"]
+    if names and missing:
+        raise WeightsError(f"not here: {', '.join(missing)} (posewatch weights fetch {' '.join(missing)})")
+    return "\n".join(f"{name:17} {text}" for name, text in results.items())

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import argparse
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,42 +41,31 @@ class Item:
     end_s: float | None = None
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    """Options of ``posewatch predict``."""
-    parser.add_argument(
-        "model", help="grpc://host:port/model, http://host:port/model, a .onnx file or a checkpoint .pt"
-    )
-    parser.add_argument("sources", nargs="+", help="videos, skeleton files (.npy, .npz, .pkl), or folders of them")
-    parser.add_argument("--window-s", type=float, default=0.0, help="seconds of a video per clip (default: split's)")
-    parser.add_argument("--stride-s", type=float, default=0.0, help="seconds between clips (default: no overlap)")
-    parser.add_argument("--timeout-s", type=float, default=30.0, help="deadline of a request, its retries included")
-    parser.add_argument("--retries", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1, help="threads of a .onnx file")
-    parser.add_argument("--out", type=Path, help="write the lines to this file")
+def predict_files(
+    model: str,
+    sources: Sequence[str | Path],
+    experiment: Experiment,
+    window_s: float | None = None,
+    stride_s: float | None = None,
+    **connection: Any,
+) -> list[dict[str, Any]]:
+    """One row per clip of ``sources``, as ``predicted`` gives it; ``connection`` is what ``open_predictor`` takes.
 
-
-def predict_files(args: argparse.Namespace, experiment: Experiment) -> str:
-    """One JSON line per clip: file, clip, people, label, probabilities. Raises InputError, VideoError, ServingError."""
-    from posewatch.digests import canonical
-    from posewatch.files import write_atomically
+    Videos are cut into windows of ``window_s`` (default: the length of the experiment's clips), ``stride_s`` apart
+    (default: without overlap). Raises InputError, VideoError, ServingError.
+    """
     from posewatch.inference.open import open_predictor
 
-    window = args.window_s or experiment.split.length_s
-    stride = args.stride_s or window
+    window = window_s or experiment.split.length_s
+    stride = stride_s or window
     if not (window > 0 and stride > 0):
         raise InputError(f"window and stride must be above 0 seconds, not {window:g} and {stride:g}")
-    files = files_of(args.sources)
-    predictor = open_predictor(args.model, timeout_s=args.timeout_s, retries=args.retries, threads=args.threads)
+    files = files_of(sources)
+    predictor = open_predictor(model, **connection)
     try:
-        rows = [row for path in files for row in predicted(predictor, list(read(path, experiment, window, stride)))]
+        return [row for path in files for row in predicted(predictor, list(read(path, experiment, window, stride)))]
     finally:
         predictor.close()
-    text = "".join(canonical(row) + "\n" for row in rows)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(args.out, text.encode())
-        return f"{len(rows)} clips: {args.out}"
-    return text.rstrip("\n")
 
 
 def files_of(sources: Sequence[str | Path]) -> list[Path]:

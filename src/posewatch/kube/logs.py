@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from posewatch.kube.cluster import REQUEST_S, Away, one_line, settled
-from posewatch.progress import Progress
+from posewatch.progress import Progress, say
 
 FIRST = "batch.kubernetes.io/job-completion-index"
 CONTAINER = "node"
@@ -48,7 +47,7 @@ class LogReader:
             if (pod["metadata"].get("labels") or {}).get(FIRST, "0") != "0":
                 continue
             for line in self._new(pod["metadata"]["name"]):
-                print(line, file=sys.stderr, flush=True)
+                say(line)
                 self._tail = [*self._tail[-_TAIL:], line]
 
     def last_error(self) -> str:

@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path
 
 from posewatch.errors import StackError
+from posewatch.progress import say
 from posewatch.stack.process import terminable
 
 TRITON_VERSION = "2.51.0"
@@ -126,7 +127,7 @@ def ensure_openvino() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with terminable(), _lock(folder.parent / "triton.lock"):
             if not folder.is_dir():
-                print(f"posewatch: installing {OPENVINO} (once, about 160 MB)", file=sys.stderr, flush=True)
+                say(f"posewatch: installing {OPENVINO} (once, about 160 MB)")
                 with _atomic_folder(folder) as part:
                     _run(
                         sys.executable, "-m", "pip", "--python", python, *_PIP,
@@ -196,11 +197,7 @@ def _run(*command: str, env: dict[str, str] | None = None) -> None:
 
 
 def _make_venv(python: str, folder: Path) -> None:
-    print(
-        f"posewatch: installing Triton {TRITON_VERSION} from {PYTRITON} (once, about 300 MB)",
-        file=sys.stderr,
-        flush=True,
-    )
+    say(f"posewatch: installing Triton {TRITON_VERSION} from {PYTRITON} (once, about 300 MB)")
     _run(python, "-m", "venv", "--without-pip", "--clear", str(folder))
     target = str(folder / "bin" / "python")
     pip = (sys.executable, "-m", "pip", "--python", target, *_PIP)

@@ -1,4 +1,4 @@
-"""Many cameras in one container: ``python -m posewatch.watch.service --config cameras.yaml --port 9100``.
+"""Many cameras in one container: ``posewatch watch-service --config cameras.yaml --port 9100``.
 
 Each camera is a ``posewatch watch`` process of its own: one that crashes, or whose decoder hangs, takes no other with
 it, and is started again. ``/metrics`` is for Prometheus, ``/healthz`` says that this process lives, ``/readyz`` that
@@ -7,17 +7,15 @@ every camera's process runs. SIGTERM ends all of them cleanly.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from posewatch.errors import ConfigError, PosewatchError
+from posewatch.errors import ConfigError
 from posewatch.watch.metrics import text
 
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
@@ -139,7 +137,7 @@ class Supervised:
     def command(self) -> list[str]:
         """The address goes by the environment: a command line can be read by everybody on the machine."""
         config = self._config
-        told = [sys.executable, "-m", "posewatch.cli.main", "watch", f"env:{_ADDRESS}", "--model", config.model]
+        told = [sys.executable, "-m", "posewatch.cli", "watch", f"env:{_ADDRESS}", "--model", config.model]
         told += ["--name", self.camera.name, "--out", str(self.folder), "--status", str(self.folder / "status.json")]
         told += ["--config", config.config, "--privacy", config.privacy]
         for override in config.set:
@@ -239,30 +237,3 @@ def serve(service: Service, port: int, address: str = "0.0.0.0") -> ThreadingHTT
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="posewatch.watch.service", description=__doc__.split("\n")[0])
-    parser.add_argument("--config", type=Path, required=True, help="a YAML file: model, cameras, ...")
-    parser.add_argument("--port", type=int, default=9100, help="of metrics and probes")
-    args = parser.parse_args(argv)
-    try:
-        service = Service(read_config(args.config))
-        server = serve(service, args.port)
-    except PosewatchError as error:
-        _say(f"posewatch: {error}")
-        return error.exit_code
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: service.stop.set())
-    service.run()
-    server.shutdown()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Quality of masks, skeletons and detections: ``python -m posewatch.bench.perception.quality --out folder``.
+"""Quality of masks, skeletons and detections.
 
 Rendered footage has exact truth; real videos of single persons (a folder with GMDCSA24) give the rate of frames in
 which the person is found, with and without hold. Writes quality.json, quality.png, sheet.jpg and quality.html.
@@ -6,12 +6,8 @@ which the person is found, with and without hold. Writes quality.json, quality.p
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
-import os
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +18,9 @@ from numpy.typing import NDArray
 from posewatch import video
 from posewatch.bench.perception.accuracy import Picture, Seen, compare, rates, summary, switches
 from posewatch.bench.perception.plot import plot
-from posewatch.config import Experiment, load
-from posewatch.errors import ConfigError, PosewatchError
+from posewatch.config import Experiment
+from posewatch.errors import ConfigError
+from posewatch.files import write_atomically
 from posewatch.footage.make import FootageVideo, make_footage
 from posewatch.footage.truth import read_truth
 from posewatch.perception.draw import overlay
@@ -110,8 +107,19 @@ def _drawn(masked: MaskedFrame) -> Any:
     return masked.painted if points is None else overlay(masked.painted, points)
 
 
-def run(out: Path, config: Experiment, videos: int, seconds: float, seed: int, clips: Path | None) -> dict[str, Any]:
-    """Measure, and write the report into ``out``; returns what quality.json holds."""
+def bench_quality(
+    out: Path,
+    config: Experiment,
+    *,
+    videos: int = 22,
+    seconds: float = 5.0,
+    seed: int = 3,
+    clips: Path | None = None,
+) -> dict[str, Any]:
+    """Measure, and write the report into ``out``; returns what quality.json holds.
+
+    ``clips``: a folder with real videos of one person each.
+    """
     out.mkdir(parents=True, exist_ok=True)
     made = make_footage(out / "footage", videos=videos, seconds=seconds, seed=seed, fps=config.mask.fps)
     rows, pictures, report = footage(made, config)
@@ -126,11 +134,11 @@ def run(out: Path, config: Experiment, videos: int, seconds: float, seed: int, c
         total = {k: round(sum(r[k] * r["frames"] for r in each) / frames, 4) for k in ("detected", "shown")}
         report["real"] = {"frames": frames, **total, "videos": each}
     report["goals"] = goals(report)
-    _write(out / "quality.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_atomically(out / "quality.json", (json.dumps(report, indent=1) + "\n").encode())
     plot(rows, pictures, report, out / "quality.png")
     if sheet:
         video.save_image(out / "sheet.jpg", video.contact_sheet(sheet, 8))
-    _write(out / "quality.html", _page(report, out).encode())
+    write_atomically(out / "quality.html", _page(report, out).encode())
     return report
 
 
@@ -164,39 +172,3 @@ def _page(report: dict[str, Any], out: Path) -> str:
         f"<!doctype html><meta charset=utf-8><title>Perception</title><style>{style}</style><h1>Perception</h1>"
         f"<h2>goals</h2>{table(met)}{tables}{image('quality.png')}{image('sheet.jpg')}\n"
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    temp = path.with_name(f".{path.name}.part")
-    temp.write_bytes(data)
-    os.replace(temp, path)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="posewatch.bench.perception.quality", description=__doc__.split(":")[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--config", default="default")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--videos", type=int, default=22)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--real", type=Path, help="folder with videos of one person each, such as GMDCSA24")
-    args = parser.parse_args(argv)
-    begun = time.monotonic()
-    try:
-        clips = args.real if args.real and args.real.is_dir() else None
-        report = run(args.out, load(args.config, args.set), args.videos, args.seconds, args.seed, clips)
-    except PosewatchError as error:
-        print(f"posewatch: {error}", file=sys.stderr)
-        return error.exit_code
-    for name in ("figures", "masked_skeletons", "real"):
-        if name in report:
-            print(name, json.dumps({k: v for k, v in report[name].items() if k != "videos"}))
-    print("goals", json.dumps(report["goals"]))
-    print(f"{args.out / 'quality.html'} in {time.monotonic() - begun:.0f} s")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Speed of perception, part by part: ``python -m posewatch.bench.perception.speed --out folder [video]``.
+"""Speed of perception, part by part.
 
 CPU milliseconds per frame say what a part costs, whatever else the machine does; frames per second need a quiet one.
 The offline chain is masking, then skeletons of the masked frames, as the pipeline runs them.
@@ -6,12 +6,10 @@ The offline chain is masking, then skeletons of the masked frames, as the pipeli
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import resource
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -20,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from posewatch import video, weights
-from posewatch.config import Experiment, load
-from posewatch.errors import PosewatchError
+from posewatch.config import Experiment
+from posewatch.files import write_atomically
 from posewatch.perception.masking import mask_video
 from posewatch.perception.skeletons import estimate_video
 
@@ -177,32 +175,18 @@ def looped(source: Path, out: Path, times: int) -> Path:
     return out
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="posewatch.bench.perception.speed", description=__doc__.split(":")[0])
-    parser.add_argument("video", nargs="?", type=Path, help="what to measure on (default: a real sample)")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--config", default="default")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--loops", type=int, default=4, help="times that the video is shown to one and two workers")
-    parser.add_argument("--rounds", type=int, default=1)
-    args = parser.parse_args(argv)
-    try:
-        config = load(args.config, args.set)
-        source = args.video or weights.package_file(SAMPLE)
-        args.out.mkdir(parents=True, exist_ok=True)
-        report: dict[str, Any] = {"video": source.name, "load": round(os.getloadavg()[0], 2), **parts(source, config)}
-        if len(os.sched_getaffinity(0)) >= 2 and args.loops:
-            report["workers"] = workers(looped(source, args.out / "looped.mp4", args.loops), config, args.rounds)
-    except PosewatchError as error:
-        print(f"posewatch: {error}", file=sys.stderr)
-        return error.exit_code
-    temp = args.out / ".speed.json.part"
-    temp.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    temp.replace(args.out / "speed.json")
-    print(json.dumps(report, indent=1))
-    return 0
+def bench_speed(
+    out: Path, config: Experiment, source: Path | None = None, *, loops: int = 4, rounds: int = 1
+) -> dict[str, Any]:
+    """Measure on ``source`` (default: a real sample); writes speed.json to ``out``, and returns what it holds.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    The video is shown ``loops`` times over to one and to two workers (0: not at all), ``rounds`` times. Raises
+    WeightsError or VideoError.
+    """
+    path = source or weights.package_file(SAMPLE)
+    out.mkdir(parents=True, exist_ok=True)
+    report: dict[str, Any] = {"video": path.name, "load": round(os.getloadavg()[0], 2), **parts(path, config)}
+    if len(os.sched_getaffinity(0)) >= 2 and loops:
+        report["workers"] = workers(looped(path, out / "looped.mp4", loops), config, rounds)
+    write_atomically(out / "speed.json", (json.dumps(report, indent=1) + "\n").encode())
+    return report

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 from posewatch import __version__
 from posewatch.digests import digest
 from posewatch.errors import InputError
+from posewatch.progress import say
 
 RUN = ".mlflow.json"
 """Beside the checkpoint: which run of the server this folder belongs to."""
@@ -232,7 +232,7 @@ class MLflow:
         self._warned = True
         said = " ".join(f"{type(error).__name__}: {error}".split())
         text = f"MLflow at {self._uri} does not answer as it should; training goes on, {self._out} holds all. {said}"
-        print(f"posewatch: warning: {re.sub(r'//[^/@ ]*@', '//', text)[:400]}", file=sys.stderr)
+        say(f"posewatch: warning: {re.sub(r'//[^/@ ]*@', '//', text)[:400]}")
 
 
 class _Section:

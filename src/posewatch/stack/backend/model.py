@@ -54,7 +54,7 @@ class OpenVino:
         try:
             import openvino as ov
         except ImportError:
-            raise RuntimeError("it is not installed (python -m posewatch.stack install openvino)") from None
+            raise RuntimeError("it is not installed (posewatch install openvino)") from None
         wanted = (_openvino(config) or {}).get("parameters", {}).get("precision_mode", "FP32")
         settings = {
             "INFERENCE_NUM_THREADS": int(_parameters(config).get("intra_op_thread_count", 1)) or 1,

@@ -1,0 +1,191 @@
+"""The serving benchmarks on files: PyTorch, ONNX Runtime and Triton side by side, and a soak test of hours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.errors import InputError
+
+if TYPE_CHECKING:
+    from posewatch.inference.onnx_runtime import OnnxPredictor
+    from posewatch.inference.pytorch import TorchPredictor
+
+RANDOM_CLIPS = 64
+FULL_SIZE = {"width": 1.0, "clip_frames": 100, "people": 2, "stream": "j"}
+"""The published ProtoGCN: what is measured when no model is given."""
+
+
+def bench_serving(
+    out: Path,
+    *,
+    concurrency: Sequence[int],
+    open_loop: Sequence[float],
+    instances: int,
+    model: Path | None = None,
+    checkpoint: Path | None = None,
+    annotations: Path | None = None,
+    seconds: float = 4.0,
+    max_batch: int = 16,
+    queue_delay_us: int = 2000,
+    tuned: Path | None = None,
+    endpoint: str | None = None,
+    mechanism: bool = True,
+    perf_analyzer: str | None = None,
+) -> Path:
+    """Write bench.json, bench.md and plots to ``out``; returns the Markdown file.
+
+    ``model``: an exported file, by default ProtoGCN, untrained. ``perf_analyzer``: the path of Triton's load generator
+    for a cross-check, "" to look for it, None for none. Raises InputError, ServingError or StackError.
+    """
+    from posewatch.inference.onnx_runtime import OnnxPredictor
+    from posewatch.progress import Progress
+    from posewatch.serving.benchmark import perf_analyzer as triton_tool
+    from posewatch.serving.benchmark.benchmark import benchmark, steps
+
+    tool = None if perf_analyzer is None else triton_tool.find(perf_analyzer or "auto")
+    out.mkdir(parents=True, exist_ok=True)
+    path = model or full_size(out)
+    onnx = OnnxPredictor(path)
+    torch = torch_predictor(onnx, checkpoint)
+    if tuned and endpoint:
+        raise InputError("--tuned starts a server of its own: leave out --endpoint")
+    settings = tuned_options(tuned) if tuned else None
+    others = in_process(path, torch, settings)
+    systems = 1 if endpoint else 2 + bool(settings)
+    loads = steps(concurrency, open_loop, len(others) + (torch is not None), systems)
+    with Progress("benchmark", loads, "load") as progress:
+        benchmark(
+            path,
+            clips_for(onnx, annotations),
+            out,
+            torch_predictor=torch,
+            others=others,
+            tuned=settings,
+            concurrency=concurrency,
+            open_loop=open_loop,
+            seconds=seconds,
+            max_batch=max_batch,
+            queue_delay_us=queue_delay_us,
+            instances=instances,
+            endpoint=endpoint,
+            mechanism=mechanism and not endpoint,
+            perf_analyzer=tool,
+            progress=progress.advance,
+        )
+    return out / "bench.md"
+
+
+def bench_soak(
+    out: Path,
+    *,
+    model: Path | None = None,
+    annotations: Path | None = None,
+    minutes: float = 30.0,
+    share: float = 0.8,
+    every_s: float = 20.0,
+    endpoint: str | None = None,
+) -> str:
+    """Write soak.json and soak.png to ``out``; returns a summary. Raises InputError, ServingError or StackError."""
+    from posewatch.inference.onnx_runtime import OnnxPredictor
+    from posewatch.progress import Progress
+    from posewatch.serving.benchmark.soak import soak, summary
+
+    out.mkdir(parents=True, exist_ok=True)
+    path = model or full_size(out)
+    clips = clips_for(OnnxPredictor(path), annotations)
+    with Progress("soak", max(1, round(minutes * 60 / every_s)), "stretch") as progress:
+        result = soak(
+            path, clips, out, minutes=minutes, share=share, every_s=every_s, endpoint=endpoint,
+            progress=progress.advance,
+        )  # fmt: skip
+    return f"{summary(result)}\n{out / 'soak.json'}"
+
+
+def full_size(folder: Path) -> Path:
+    """The published ProtoGCN, untrained, exported to ``folder/protogcn.onnx`` unless it is there already."""
+    from posewatch.config import TrainConfig
+    from posewatch.datasets import layouts
+    from posewatch.export.onnx import export
+    from posewatch.recognition.recogniser import Recogniser, save
+
+    path = folder / "protogcn.onnx"
+    if not path.is_file():
+        import torch
+
+        torch.manual_seed(0)
+        config = TrainConfig(model="protogcn", prototypes=100, **FULL_SIZE)  # type: ignore[arg-type]
+        recogniser = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)
+        save(folder / "protogcn.pt", recogniser, recogniser.state_dict())
+        export(folder / "protogcn.pt", path)
+    return path
+
+
+def torch_predictor(onnx: OnnxPredictor, checkpoint: Path | None) -> TorchPredictor | None:
+    """PyTorch's side of an exported model: its checkpoint, else a network built alike, which is as fast.
+
+    None for a file whose metadata do not hold what it was built from.
+    """
+    from posewatch.inference.pytorch import TorchPredictor
+
+    if checkpoint is not None:
+        return TorchPredictor.from_checkpoint(checkpoint)
+    if "recipe" not in onnx.metadata:
+        return None
+    from posewatch.recognition.recogniser import from_recipe
+
+    return TorchPredictor(from_recipe(onnx.metadata["recipe"]), onnx.labels, shape=onnx.shape, trained=False)
+
+
+def tuned_options(path: Path) -> dict[str, Any]:
+    """What ``write_repository`` takes, from a configuration's section ``serving``. Raises ConfigError."""
+    from posewatch.config import load
+
+    if not path.is_file():
+        raise InputError(f"no such file: {path} (`posewatch tune serving --out DIR` writes DIR/serving.yaml)")
+    config = load(str(path)).serving
+    names = ("max_batch", "queue_delay_us", "instances", "threads", "device", "accelerator", "precision")
+    return {name: getattr(config, name) for name in names}
+
+
+def in_process(path: Path, torch: TorchPredictor | None, tuned: dict[str, Any] | None) -> list[tuple[str, Any, int]]:
+    """What is measured in this process besides PyTorch and ONNX Runtime: see ``benchmark``'s ``others``."""
+    others: list[tuple[str, Any, int]] = []
+    if torch is not None:
+        from posewatch.bench.protogcn_published import published
+
+        plain = published(torch.module)
+        if plain is not None:
+            from posewatch.inference.pytorch import TorchPredictor
+
+            others.append(
+                ("pytorch-published", TorchPredictor(plain, torch.labels, shape=torch.shape, trained=torch.trained), 1)
+            )
+    if tuned and tuned["accelerator"] == "openvino":
+        from posewatch.inference.openvino import OpenVinoPredictor
+        from posewatch.stack.triton_install import ensure_openvino
+
+        runtime = OpenVinoPredictor(path, ensure_openvino(), tuned["precision"], tuned["threads"])
+        others.append(("openvino", runtime, tuned["instances"]))
+    return others
+
+
+def clips_for(onnx: OnnxPredictor, path: Path | None) -> NDArray[np.float32]:
+    """What to send (N, M, T, V, 3): the clips of a file, else made-up ones. Raises InputError."""
+    if path is None:
+        from posewatch.export.onnx import synthetic_clips
+
+        return synthetic_clips(RANDOM_CLIPS, onnx.shape)
+    from posewatch.config import load
+    from posewatch.inference.files import read
+    from posewatch.recognition.sampling import resample
+
+    items = list(read(path, load(), 3.0, 3.0))
+    joints = {item.keypoints.shape[2] for item in items}
+    if joints != {onnx.shape[2]}:
+        raise InputError(f"{path} has clips of {sorted(joints)} joints, the model takes {onnx.shape[2]}")
+    return resample([item.keypoints for item in items], onnx.frames, onnx.people)

