@@ -264,7 +264,7 @@ class RobustnessConfig:
     }
 
     draws: int = 0
-    """Random draws of each disturbance at evaluation; 0 measures no robustness."""
+    """Random draws of each corruption at evaluation; 0: robustness is not evaluated."""
     max_f1_drop_10: float = 1.0
     """Largest allowed drop of F1 when 10 % of all joints are dropped at random."""
     max_f1_drop_30: float = 1.0

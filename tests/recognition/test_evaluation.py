@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 from posewatch.config import TrainConfig  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import InputError, LabelError  # noqa: E402
-from posewatch.recognition.evaluation.evaluate import evaluate, plots  # noqa: E402
+from posewatch.recognition.evaluation.evaluate import evaluate  # noqa: E402
+from posewatch.recognition.evaluation.plots import plots  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser  # noqa: E402
 
 TINY = TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=1)

@@ -191,7 +191,7 @@ def test_hysteresis_is_chosen_on_validation():
         (lambda: report(truth((3, math.inf)), seconds(1)), LabelError, "starts after the last window"),
         (lambda: report(truth((0, 1)), seconds(1), label="fight"), LabelError, "no annotation is labelled 'fight'"),
         (lambda: report([*truth((0, 1)), *truth((0, 1), label="sit")], seconds(1)), LabelError, "several labels"),
-        (lambda: report([], [Window("a", 0.1, 0.2, 1)], step_s=1), InputError, "take a shorter step"),
+        (lambda: report([], [Window("a", 0.1, 0.2, 1)], step_s=1), InputError, "use a shorter step"),
         (lambda: choose_hysteresis([], seconds(1), least=0.3), ConfigError, r"IoU must be one of 0\.2, 0\.5"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The robustness report: what each disturbance takes away, what it costs, and the gate that reads it."""
+"""The robustness report: what each corruption drops, the drop of F1, and the gate that reads it."""
 
 import dataclasses
 import json
@@ -16,9 +16,9 @@ from posewatch.datasets import layouts  # noqa: E402
 from posewatch.datasets.pyskl import write_pyskl  # noqa: E402
 from posewatch.errors import ConfigError, InputError, LabelError  # noqa: E402
 from posewatch.progress import Progress  # noqa: E402
-from posewatch.recognition.evaluation import corruptions as disturb  # noqa: E402
-from posewatch.recognition.evaluation import robustness as report_of  # noqa: E402
-from posewatch.recognition.evaluation.robustness import gate, robustness, steps  # noqa: E402
+from posewatch.recognition.evaluation import corruptions  # noqa: E402
+from posewatch.recognition.evaluation.robustness import CORRUPTIONS, robustness, steps  # noqa: E402
+from posewatch.recognition.evaluation.robustness_gate import gate  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, save  # noqa: E402
 
 COCO = layouts.get("coco17")
@@ -37,7 +37,7 @@ def gone(clip):
 @pytest.mark.parametrize("layout", ["coco17", "coco20", "openpose18", "kinect15", "kinect20", "ntu25"])
 def test_body_parts_of_every_layout_are_apart(layout):
     made = layouts.get(layout)
-    parts = disturb.body_parts(made)
+    parts = corruptions.body_parts(made)
     assert {"left_arm", "right_arm", "left_leg", "right_leg"} <= set(parts)
     joints = [j for part in parts.values() for j in part]
     assert len(joints) == len(set(joints))
@@ -52,7 +52,7 @@ def test_body_parts_of_every_layout_are_apart(layout):
 
 def test_body_parts_where_names_say_nothing():
     plain = dataclasses.replace(COCO, joints=tuple(f"point{i}" for i in range(17)))
-    parts = disturb.body_parts(plain)
+    parts = corruptions.body_parts(plain)
     assert {("7", "9"), ("8", "10")} <= {tuple(map(str, joints)) for joints in parts.values()} or "core" in parts
     joints = sorted(j for part in parts.values() for j in part)
     assert joints == list(range(17))
@@ -62,8 +62,9 @@ def test_body_parts_where_names_say_nothing():
 def test_shares_are_what_they_say_and_levels_are_nested(kind, clip):
     many = np.tile(clip, (1, 40, 1, 1)) if kind != "joints_occluded" else np.tile(clip, (200, 1, 1, 1))
     before = gone(many)
-    for level in report_of.LEVELS[kind]:
-        made = report_of._DISTURB[kind](many, level, np.random.default_rng(1))
+    corrupt, levels = CORRUPTIONS[kind]
+    for level in levels:
+        made = corrupt(many, level, np.random.default_rng(1))
         assert abs(gone(made).mean() - level) < 0.03
         assert not (before & ~gone(made)).any(), "a higher level drops what a lower one does and more"
         assert np.array_equal(made[~gone(made)], many[~gone(made)])
@@ -72,23 +73,25 @@ def test_shares_are_what_they_say_and_levels_are_nested(kind, clip):
         assert (gone(made).all(1) == gone(made).any(1)).all(), "the same joints throughout"
     if kind == "frames_dropped":
         assert (gone(made).all((0, 2)) == gone(made).any((0, 2))).all(), "everybody's whole frame"
-        assert not gone(disturb.drop_frames(clip[:, :1], 0.8, np.random.default_rng(1))).any(), "one frame is left"
+        assert not gone(corruptions.drop_frames(clip[:, :1], 0.8, np.random.default_rng(1))).any(), "one frame is left"
 
 
 def test_hidden_jittered_and_removed(clip):
-    hidden = gone(disturb.hide(clip, (5, 7)))
+    hidden = gone(corruptions.hide(clip, (5, 7)))
     assert hidden[..., [5, 7]].all()
     assert not np.delete(hidden, [5, 7], 2).any()
-    noisy = disturb.jitter(clip, 0.1, np.random.default_rng(2))
-    step = (noisy - clip)[..., :2] / disturb.body_size(clip)
+    noisy = corruptions.jitter(clip, 0.1, np.random.default_rng(2))
+    step = (noisy - clip)[..., :2] / corruptions.body_size(clip)
     assert abs(step.std() - 0.1) < 0.005
     assert np.array_equal(noisy[..., 2], clip[..., 2])
-    lost = disturb.drop_joints(clip, 0.5, np.random.default_rng(3))
-    assert not disturb.jitter(lost, 0.1, np.random.default_rng(4))[gone(lost)].any(), "what is missing stays missing"
+    lost = corruptions.drop_joints(clip, 0.5, np.random.default_rng(3))
+    assert not corruptions.jitter(lost, 0.1, np.random.default_rng(4))[gone(lost)].any(), (
+        "what is missing stays missing"
+    )
     still = clip.copy()
     still[0, :, :, :2] = still[0, :1, :, :2]
-    assert gone(disturb.remove_person(still, "most_moving")).all((1, 2)).tolist() == [False, True]
-    assert gone(disturb.remove_person(still, "least_moving")).all((1, 2)).tolist() == [True, False]
+    assert gone(corruptions.remove_person(still, "most_moving")).all((1, 2)).tolist() == [False, True]
+    assert gone(corruptions.remove_person(still, "least_moving")).all((1, 2)).tolist() == [True, False]
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +127,7 @@ def test_report_finds_what_a_recogniser_depends_on(knows_waving, tmp_path):
     curve = [row["f1"] for row in made["joints_dropped"]]
     assert curve[0] == 1.0
     assert curve[-1] == 0.0
-    parts = {row["part"]: row["f1_loss"] for row in made["body_part_hidden"]}
+    parts = {row["part"]: row["f1_drop"] for row in made["body_part_hidden"]}
     assert parts == {p: float(p in ("head", "left_arm", "right_arm")) for p in parts}
     assert [row["n"] for row in made["person_removed"]] == [12, 12]
     assert json.loads((tmp_path / "robustness.json").read_text()) == made
@@ -148,7 +151,7 @@ def test_clips_of_one_person_have_nobody_to_remove(knows_waving):
 
 def test_gate_by_hand():
     def row(level, lost):
-        return {"level": level, "f1": 0.9 - lost, "f1_loss": lost}
+        return {"level": level, "f1": 0.9 - lost, "f1_drop": lost}
 
     found = {
         "joints_dropped": [row(0.1, 0.02), row(0.3, 0.09)],
@@ -160,10 +163,23 @@ def test_gate_by_hand():
         "30 % of the joints dropped costs 9.0 points of F1, max_f1_drop_30 allows 8.0"
     ]
     assert len(gate(found, RobustnessConfig(max_f1_drop_frames_30=0.5))) == 1, "what is not a number does not pass"
-    with pytest.raises(InputError, match="says nothing of hidden body parts"):
+    with pytest.raises(InputError, match="has no result for hidden body parts"):
         gate(found, RobustnessConfig(max_f1_drop_part=0.5))
-    with pytest.raises(InputError, match="says nothing of 30 % of the frames"):
+    with pytest.raises(InputError, match="has no result for 30 % of the frames"):
         gate({}, RobustnessConfig(max_f1_drop_frames_30=0.5))
+
+
+def test_gate_reads_reports_of_earlier_versions():
+    """Evaluations in the store have f1_loss where new ones have f1_drop."""
+    old = {
+        "joints_dropped": [{"level": 0.3, "f1": 0.8, "f1_loss": 0.1}],
+        "body_part_hidden": [{"part": "head", "f1_loss": 0.1}, {"part": "left_arm", "f1_loss": 0.3}],
+    }
+    assert gate(old, RobustnessConfig(max_f1_drop_30=0.1, max_f1_drop_part=0.3)) == []
+    assert gate(old, RobustnessConfig(max_f1_drop_30=0.05, max_f1_drop_part=0.2)) == [
+        "30 % of the joints dropped costs 10.0 points of F1, max_f1_drop_30 allows 5.0",
+        "hiding the left arm costs 30.0 points of F1, max_f1_drop_part allows 20.0",
+    ]
 
 
 def test_refusals(recogniser):
@@ -181,7 +197,7 @@ def test_command_line(recogniser, tmp_path, capsys):
     command = ["robustness", str(tmp_path / "checkpoint.pt"), "--annotations", str(tmp_path / "clips.pkl")]
     assert main([*command, "--out", str(out), "--draws", "1"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].split() == ["joints", "dropped", "F1", "AUC", "F1", "lost"]
+    assert said[0].split() == ["joints", "dropped", "F1", "AUC", "F1", "drop"]
     assert len(said) == 11
     assert said[-1].endswith("robustness.json")
     assert {p.name for p in out.iterdir()} == {"robustness.json", "robustness.png"}

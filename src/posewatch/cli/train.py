@@ -265,7 +265,8 @@ def evaluate(
 def _evaluate_files(checkpoint: str, clips: Evaluated) -> str:
     """Writes metrics.json and plots to ``--out``; returns a table."""
     from posewatch.files import write_atomically
-    from posewatch.recognition.evaluation.evaluate import evaluate, plots
+    from posewatch.recognition.evaluation.evaluate import evaluate
+    from posewatch.recognition.evaluation.plots import plots
     from posewatch.recognition.training import experiment
 
     recogniser, test, train, out = clips.load(checkpoint)
@@ -296,7 +297,7 @@ def robustness(
     lines = [f"{'joints dropped':<16}{'F1':>8}{'AUC':>8}{'F1 drop':>10}"]
     for row in report["joints_dropped"]:
         auc = "-" if row["auc"] is None else f"{row['auc']:.3f}"
-        lines.append(f"{row['level']:<16.0%}{row['f1']:>8.3f}{auc:>8}{row['f1_loss']:>10.3f}")
+        lines.append(f"{row['level']:<16.0%}{row['f1']:>8.3f}{auc:>8}{row['f1_drop']:>10.3f}")
     return "\n".join([*lines, str(out / "robustness.json")])
 
 

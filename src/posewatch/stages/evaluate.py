@@ -26,7 +26,7 @@ def evaluate(
     def make(folder: Path) -> None:
         from posewatch.recognition.evaluation import robustness as robust
         from posewatch.recognition.evaluation.evaluate import evaluate as measure
-        from posewatch.recognition.evaluation.evaluate import plots
+        from posewatch.recognition.evaluation.plots import plots
         from posewatch.recognition.training.holdout import curve
         from posewatch.recognition.training.trainer import load_checkpoint
 

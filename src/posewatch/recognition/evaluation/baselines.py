@@ -1,4 +1,4 @@
-"""Twenty lines of scikit-learn that every network has to beat: statistics of the poses, then two classical models."""
+"""Two classical models on statistics of the poses, which every network has to beat."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ NAMES = ("logistic", "forest")
 
 
 def pose_statistics(keypoints: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
-    """Clips (N, M, T, V, 3) → (N, F): where joints are, how far they range, how fast they move, how near persons are.
+    """Clips (N, M, T, V, 3) → (N, F): positions, ranges and speeds of the joints, distances between the persons.
 
-    Normalised as for the network. Persons are put in the order of how much they move, so that who is person one does
-    not matter.
+    Keypoints are normalised as for the network. Persons are sorted by how much they move, so that their order in the
+    clip does not matter.
     """
     with torch.no_grad():
         x, present = Features(layout, keypoints.shape[2]).normalise(torch.from_numpy(keypoints))
-    xy, there = x[..., :2].numpy(), present.numpy()
+    xy, seen = x[..., :2].numpy(), present.numpy()
     step = np.linalg.norm(np.diff(xy, axis=2), axis=-1)
     order = np.argsort(-step.mean((2, 3)), axis=1, kind="stable")
     xy = np.take_along_axis(xy, order[:, :, None, None, None], 1)
     step = np.take_along_axis(step, order[:, :, None, None], 1)
-    there = np.take_along_axis(there, order, 1)
+    seen = np.take_along_axis(seen, order, 1)
     middle = xy.mean(3)
     parts = [
         *(xy.mean(2), xy.std(2), np.ptp(xy, 2), step.mean(2), step.max(2), step.std(2)),
-        *(middle.std(2), np.ptp(middle, 2), there),
+        *(middle.std(2), np.ptp(middle, 2), seen),
     ]
     if xy.shape[1] > 1:
-        both = (there[:, 0] * there[:, 1])[:, None]
+        both = (seen[:, 0] * seen[:, 1])[:, None]
         apart = np.linalg.norm(middle[:, 0] - middle[:, 1], axis=-1) * both
         parts.append(np.stack([apart.mean(1), apart.min(1), apart.max(1), apart[:, -1] - apart[:, 0]], 1))
         for one, other in ((0, 1), (1, 0)):
-            # How near each joint of one comes to the middle of the other.
+            # The distance of each joint of one person from the middle of the other.
             reach = np.linalg.norm(xy[:, one] - middle[:, other, :, None], axis=-1) * both[..., None]
             parts += [reach.min(1), reach.mean(1)]
     return np.concatenate([part.reshape(len(xy), -1) for part in parts], 1).astype(np.float32)
@@ -64,7 +64,7 @@ class Baseline:
             "forest": lambda: RandomForestClassifier(300, class_weight="balanced", random_state=0, n_jobs=1),
         }[name]()
         with warnings.catch_warnings():
-            # Joints that never move give constant columns, which scikit-learn remarks on.
+            # scikit-learn warns of constant columns: joints that never move.
             warnings.simplefilter("ignore")
             self.model.fit(pose_statistics(clips, layout), labels)
 
@@ -82,9 +82,9 @@ def baseline_scores(
     classes: int,
     layout: Layout,
 ) -> dict[str, NDArray[np.float64]]:
-    """Fit on training clips (N, M, T, V, 3) with ``labels`` (N,); probabilities (N', K) of the test clips.
+    """Probabilities (N', K) of the test clips by each of ``NAMES``, fitted on training clips (N, M, T, V, 3).
 
-    Keys ``logistic`` and ``forest``; empty when the training clips have one class only.
+    Empty when the training clips' ``labels`` (N,) are of one class only.
     """
     if len(np.unique(labels)) < 2:
         return {}

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: learning curves, confusion matrix, ROC curve; and the style that all plots share."""
+"""The plots of an evaluation: learning curves, confusion matrix, ROC curve; and the style that all plots share."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from posewatch.files import atomic
+
 INK, BLUE, ORANGE, GREY = "#1f2933", "#2563eb", "#d97706", "#9aa5b1"
 CELLS = 25
-"""Classes up to which a confusion matrix is written out in numbers."""
+"""A confusion matrix of more classes shows colours only, no numbers."""
 
 
 @contextlib.contextmanager
@@ -40,18 +42,19 @@ def styled() -> Iterator[Any]:
 
 
 def write_figure(plt: Any, figure: Any, path: Path) -> Path:
-    """Save and close a figure; equal figures give equal bytes, and a reader never meets half a file."""
-    partial = path.with_name(f".{path.name}.part")
-    # No software version in the file.
-    figure.savefig(partial, format="png", metadata={"Software": None})
+    """Save a figure as PNG and close it; equal figures give equal bytes."""
+    with atomic(path) as partial:
+        # No software version in the file.
+        figure.savefig(partial, format="png", metadata={"Software": None})
     plt.close(figure)
-    return partial.replace(path)
+    return path
 
 
 def plots(metrics: dict[str, Any], history: list[dict[str, Any]], out: Path) -> list[Path]:
-    """Write ``learning_curves.png``, ``confusion_matrix.png`` and ``roc.png`` to ``out``; returns the paths written.
+    """Write ``learning_curves.png``, ``confusion_matrix.png`` and ``roc.png`` to ``out``; returns their paths.
 
-    Without history there are no learning curves, without a positive class or clips of both sides no ROC curve.
+    ``metrics`` come from ``evaluate``. Without ``history`` there are no learning curves; without a positive class, or
+    with test clips of one class only, no ROC curve.
     """
     out.mkdir(parents=True, exist_ok=True)
     written = []
@@ -94,8 +97,8 @@ def _confusion(plt: Any, metrics: dict[str, Any]) -> Any:
     turned = {} if len(labels) < 4 else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     axis.set_xticks(range(len(labels)), labels, fontsize=size, **turned)
     axis.set_yticks(range(len(labels)), labels, fontsize=size)
-    axis.set_xlabel("called")
-    axis.set_ylabel("labelled")
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     axis.set_title(f"{metrics['n']} test clips")
@@ -108,15 +111,13 @@ def _roc(plt: Any, metrics: dict[str, Any]) -> Any:
     axis.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="chance")
     axis.plot(curve["fpr"], curve["tpr"], color=BLUE, lw=2.2, label=f"model, AUC {metrics['auc']:.3f}")
     axis.fill_between(curve["fpr"], curve["tpr"], color=BLUE, alpha=0.08, lw=0)
-    labels = metrics["labels"]
-    positive = labels.index(metrics["positive"])
-    matrix = np.array(metrics["confusion_matrix"])
-    rest = np.delete(matrix, positive, 0)
-    fpr = rest[:, positive].sum() / max(1, rest.sum())
-    at = "as decided" if metrics["threshold"] is None else f"threshold {metrics['threshold']:.2f}"
-    axis.plot([fpr], [metrics["recall"]], "o", color=ORANGE, ms=7, label=at, zorder=3)
-    axis.set_xlabel("false alarms, share of the others")
-    axis.set_ylabel(f"found, share of {metrics['positive']}")
+    positive = metrics["labels"].index(metrics["positive"])
+    negatives = np.delete(np.array(metrics["confusion_matrix"]), positive, 0)
+    fpr = negatives[:, positive].sum() / max(1, negatives.sum())
+    point = "predictions" if metrics["threshold"] is None else f"threshold {metrics['threshold']:.2f}"
+    axis.plot([fpr], [metrics["recall"]], "o", color=ORANGE, ms=7, label=point, zorder=3)
+    axis.set_xlabel("false positive rate")
+    axis.set_ylabel(f"true positive rate ({metrics['positive']})")
     axis.set_xlim(-0.02, 1.02)
     axis.set_ylim(-0.02, 1.02)
     axis.set_title("ROC")

@@ -1,54 +1,47 @@
-"""How a recogniser fares when the pose estimator does badly: F1 and AUC against what is missing or misplaced.
+"""F1 and AUC of a recogniser on corrupted keypoints: joints, frames, body parts or a person missing, joints misplaced.
 
-``robustness`` measures, draws and writes; ``gate`` (of ``robustness_gate``) turns the report into reasons why a
-model must not be deployed.
+``robustness`` writes the report that ``robustness_gate`` checks before a deployment.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from posewatch.datasets.clipset import ClipSet
 from posewatch.digests import canonical
 from posewatch.errors import ConfigError
 from posewatch.files import write_atomically
 from posewatch.progress import Progress
-from posewatch.recognition.evaluation import corruptions as disturbances
+from posewatch.recognition.evaluation import corruptions
 from posewatch.recognition.evaluation.baselines import Baseline
+from posewatch.recognition.evaluation.corruptions import Clip
 from posewatch.recognition.evaluation.evaluate import check, decisions, scores_of
-from posewatch.recognition.evaluation.metrics import measure
-from posewatch.recognition.evaluation.robustness_gate import gate as gate
+from posewatch.recognition.evaluation.metrics import metrics_of
+from posewatch.recognition.evaluation.robustness_plot import plot
 from posewatch.recognition.recogniser import Recogniser
 from posewatch.recognition.sampling import resample
 
 TENTHS = tuple(round(0.1 * i, 1) for i in range(9))
-LEVELS: dict[str, tuple[float, ...]] = {
-    "joints_dropped": TENTHS,
-    "joints_occluded": TENTHS,
-    "frames_dropped": TENTHS,
-    "jitter": (0.0, 0.02, 0.05, 0.1, 0.15, 0.2),
+CORRUPTIONS: dict[str, tuple[Callable[[Clip, float, np.random.Generator], Clip], tuple[float, ...]]] = {
+    "joints_dropped": (corruptions.drop_joints, TENTHS),
+    "joints_occluded": (corruptions.drop_tracks, TENTHS),
+    "frames_dropped": (corruptions.drop_frames, TENTHS),
+    "jitter": (corruptions.jitter, (0.0, 0.02, 0.05, 0.1, 0.15, 0.2)),
 }
-"""Disturbances by degree: shares, and body sizes for ``jitter``. Level 0 is the clean clip."""
-_DISTURB: dict[str, Callable[[disturbances.Clip, float, np.random.Generator], disturbances.Clip]] = {
-    "joints_dropped": disturbances.drop_joints,
-    "joints_occluded": disturbances.drop_tracks,
-    "frames_dropped": disturbances.drop_frames,
-    "jitter": disturbances.jitter,
-}
+"""Corruptions with their levels: proportions, and body sizes for ``jitter``. Level 0 is the clean clip."""
 PERSONS = ("most_moving", "least_moving")
-FIGURES = ("accuracy", "f1", "auc")
+METRICS = ("accuracy", "f1", "auc")
 
 
 def steps(recogniser: Recogniser, draws: int = 3) -> int:
-    """How often ``robustness`` scores the test set: what its ``progress`` counts."""
-    return 1 + draws * sum(len(v) - 1 for v in LEVELS.values()) + len(disturbances.body_parts(recogniser.layout)) + 3
+    """How often ``robustness`` scores the test set: the total of its ``progress``."""
+    levels = sum(len(levels) - 1 for _, levels in CORRUPTIONS.values())
+    return 1 + draws * levels + len(corruptions.body_parts(recogniser.layout)) + 1 + len(PERSONS)
 
 
 def robustness(
@@ -62,29 +55,29 @@ def robustness(
     draws: int = 3,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Score disturbed versions of ``test_set``; write ``robustness.json`` and ``robustness.png`` to ``out``, if given.
+    """Score corrupted versions of ``test_set``; write ``robustness.json`` and ``robustness.png`` to ``out``, if given.
 
-    All figures are those of ``evaluate`` at the model's own threshold: of the ``positive`` class (default: the
+    Metrics are those of ``evaluate`` at the model's own threshold: of the ``positive`` class (default: the
     recogniser's), means over the classes where there is none. The report, JSON-able:
 
         n, seed, draws, positive, labels, threshold
         clean             {accuracy, f1, auc, forest_f1}
-        joints_dropped    [{level, accuracy, f1, auc, f1_sd, auc_sd, f1_min, f1_loss, forest_f1}, ...]; likewise
+        joints_dropped    [{level, accuracy, f1, auc, f1_sd, auc_sd, f1_min, f1_drop, forest_f1}, ...]; likewise
                           ``joints_occluded`` (the same joints throughout a clip), ``frames_dropped`` and ``jitter``;
                           means and standard deviations over ``draws`` draws
-        body_part_hidden  [{part, joints, accuracy, f1, auc, f1_loss, forest_f1}, ...]
-        person_removed    [{person, n, skipped, clean_f1, accuracy, f1, auc, f1_loss, forest_f1}, ...], measured on the
-                          clips with several persons; the others are ``skipped``
+        body_part_hidden  [{part, joints, accuracy, f1, auc, f1_drop, forest_f1}, ...]
+        person_removed    [{person, n, skipped, clean_f1, accuracy, f1, auc, f1_drop, forest_f1}, ...], of the ``n``
+                          clips with several persons; the ``skipped`` ones have one
 
-    ``f1_loss`` is the clean F1 (of the same clips) less this one. With ``train_set`` a random forest is fitted on it
-    and ``forest_f1`` is what the same disturbance leaves of it; else None. A draw is the same in every run, and a
-    higher level drops what a lower one does and more. Raises InputError, LabelError, ConfigError.
+    ``f1_drop`` is the F1 of the same clips without corruption, minus this one. ``forest_f1`` is the F1 of a random
+    forest fitted on ``train_set`` and scored on the same clips; None without a ``train_set``. The draws are the same in
+    every run, and a higher level drops what a lower one does and more. Raises InputError, LabelError, ConfigError.
     """
     positive = check(recogniser, test_set, positive)
     if draws < 1:
         raise ConfigError(f"draws must be at least 1, not {draws}")
-    judge = _Judge(recogniser, test_set, positive, train_set, progress)
-    clean = judge(test_set.keypoints)
+    score = _Scorer(recogniser, positive, train_set, progress)
+    clean = score(test_set)
     report: dict[str, Any] = {
         "n": len(test_set),
         "seed": seed,
@@ -94,106 +87,84 @@ def robustness(
         "threshold": recogniser.threshold if positive and positive == recogniser.positive else None,
         "clean": clean,
     }
-    for kind, levels in LEVELS.items():
-        report[kind] = [_mean(level, [clean], clean["f1"]) for level in levels[:1]]
+    for index, (kind, (corrupt, levels)) in enumerate(CORRUPTIONS.items()):
+        report[kind] = [_mean(levels[0], [clean], clean)]
         for level in levels[1:]:
-            found = [judge(_disturbed(kind, level, test_set, seed, draw)) for draw in range(draws)]
-            report[kind].append(_mean(level, found, clean["f1"]))
+            rows = []
+            for draw in range(draws):
+                # The level is not part of the seed: it only moves the bound that the same numbers are compared with.
+                chances = (np.random.default_rng([seed, index, draw, i]) for i in range(len(test_set)))
+                corrupted = (corrupt(clip, level, rng) for clip, rng in zip(test_set.keypoints, chances, strict=True))
+                rows.append(score(_replaced(test_set, corrupted)))
+            report[kind].append(_mean(level, rows, clean))
     report["body_part_hidden"] = [
-        {"part": part, "joints": list(joints), **judge.less([disturbances.hide(k, joints) for k in test_set.keypoints])}
-        for part, joints in disturbances.body_parts(recogniser.layout).items()
+        {"part": part, "joints": list(joints)}
+        | _dropped(score(_replaced(test_set, (corruptions.hide(k, joints) for k in test_set.keypoints))), clean)
+        for part, joints in corruptions.body_parts(recogniser.layout).items()
     ]
-    report["person_removed"] = judge.persons()
+    report["person_removed"] = _persons(score, test_set)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "robustness.json", (canonical(report) + "\n").encode())
-        from posewatch.recognition.evaluation.robustness_plot import plot
-
+        write_atomically(out / "robustness.json", canonical(report) + "\n")
         plot(report, out / "robustness.png")
     return report
 
 
-def _disturbed(kind: str, level: float, clips: ClipSet, seed: int, draw: int) -> list[disturbances.Clip]:
-    # The level is not part of the seed: the same numbers are compared with another bound, so that levels are nested.
-    at = list(LEVELS).index(kind)
-    return [
-        _DISTURB[kind](clip, level, np.random.default_rng([seed, at, draw, i]))
-        for i, clip in enumerate(clips.keypoints)
-    ]
+def _replaced(clips: ClipSet, keypoints: Iterable[Clip]) -> ClipSet:
+    return dataclasses.replace(clips, keypoints=tuple(keypoints))
 
 
-def _mean(level: float, found: list[dict[str, Any]], clean_f1: float) -> dict[str, Any]:
-    def of(figure: str, how: Callable[[Any], Any]) -> float | None:
-        values = [row[figure] for row in found if row[figure] is not None]
-        return round(float(how(values)), 6) if values else None
-
-    f1 = of("f1", np.mean)
-    return {
-        "level": level,
-        **{figure: of(figure, np.mean) for figure in FIGURES},
-        "f1_sd": of("f1", np.std),
-        "auc_sd": of("auc", np.std),
-        "f1_min": of("f1", np.min),
-        "f1_loss": round(clean_f1 - (f1 or 0.0), 6),
-        "forest_f1": of("forest_f1", np.mean),
-    }
+def _dropped(row: dict[str, Any], clean: dict[str, Any]) -> dict[str, Any]:
+    return row | {"f1_drop": round(clean["f1"] - (row["f1"] or 0.0), 6)}
 
 
-class _Judge:
-    """Disturbed keypoints of the test set → figures of the network, and the forest's F1."""
+def _mean(level: float, rows: list[dict[str, Any]], clean: dict[str, Any]) -> dict[str, Any]:
+    def over(metric: str, reduce: Callable[[Any], Any] = np.mean) -> float | None:
+        values = [row[metric] for row in rows if row[metric] is not None]
+        return round(float(reduce(values)), 6) if values else None
+
+    means = {metric: over(metric) for metric in (*METRICS, "forest_f1")}
+    spread = {"f1_sd": over("f1", np.std), "auc_sd": over("auc", np.std), "f1_min": over("f1", np.min)}
+    return _dropped({"level": level, **means, **spread}, clean)
+
+
+class _Scorer:
+    """Clips → the network's metrics and the forest's F1."""
 
     def __init__(
-        self,
-        recogniser: Recogniser,
-        test_set: ClipSet,
-        positive: str,
-        train_set: ClipSet | None,
-        progress: Progress | None,
+        self, recogniser: Recogniser, positive: str, train_set: ClipSet | None, progress: Progress | None
     ) -> None:
-        self.recogniser, self.test_set, self.positive, self.progress = recogniser, test_set, positive, progress
+        self.recogniser, self.positive, self.progress = recogniser, positive, progress
         self.index = recogniser.labels.index(positive) if positive else None
         self.forest: Baseline | None = None
         if train_set is not None and len(np.unique(train_set.labels)) > 1:
             clips = resample(train_set.keypoints, recogniser.frames, recogniser.people)
             self.forest = Baseline("forest", clips, train_set.labels, len(recogniser.labels), recogniser.layout)
-        self.clean_f1 = math.nan
 
-    def __call__(
-        self, keypoints: list[disturbances.Clip] | tuple[disturbances.Clip, ...], only: NDArray[Any] | None = None
-    ) -> dict[str, Any]:
-        clips = self.test_set if only is None else self.test_set.subset(only)
-        clips = dataclasses.replace(clips, keypoints=tuple(keypoints))
+    def __call__(self, clips: ClipSet) -> dict[str, Any]:
         p = scores_of(self.recogniser, clips)
-        found = measure(p, decisions(self.recogniser, p, self.positive), clips.labels, self.index)
-        row: dict[str, Any] = {figure: found[figure] for figure in FIGURES} | {"forest_f1": None}
+        metrics = metrics_of(p, decisions(self.recogniser, p, self.positive), clips.labels, self.index)
+        row: dict[str, Any] = {metric: metrics[metric] for metric in METRICS} | {"forest_f1": None}
         if self.forest is not None:
-            s = self.forest.probabilities(resample(keypoints, self.recogniser.frames, self.recogniser.people))
-            row["forest_f1"] = measure(s, s.argmax(1), clips.labels, self.index)["f1"]
-        if math.isnan(self.clean_f1):
-            self.clean_f1 = row["f1"]
+            s = self.forest.probabilities(resample(clips.keypoints, self.recogniser.frames, self.recogniser.people))
+            row["forest_f1"] = metrics_of(s, s.argmax(1), clips.labels, self.index)["f1"]
         if self.progress is not None:
             self.progress.advance(note=f"F1 {row['f1']:.3f}")
         return row
 
-    def less(self, keypoints: list[disturbances.Clip]) -> dict[str, Any]:
-        row = self(keypoints)
-        return row | {"f1_loss": round(self.clean_f1 - row["f1"], 6)}
 
-    def persons(self) -> list[dict[str, Any]]:
-        several = np.array([i for i, k in enumerate(self.test_set.keypoints) if len(disturbances.present(k)) > 1], int)
-        skipped = len(self.test_set) - len(several)
-        if not len(several):
-            if self.progress is not None:
-                self.progress.advance(3)
-            nothing = dict.fromkeys((*FIGURES, "clean_f1", "f1_loss", "forest_f1"))
-            return [{"person": which, "n": 0, "skipped": skipped, **nothing} for which in PERSONS]
-        keypoints = [self.test_set.keypoints[i] for i in several]
-        clean = self(keypoints, several)["f1"]
-        rows = []
-        for which in PERSONS:
-            row = self([disturbances.remove_person(k, which) for k in keypoints], several)
-            less = round(clean - row["f1"], 6)
-            rows.append(
-                {"person": which, "n": len(several), "skipped": skipped, "clean_f1": clean, **row, "f1_loss": less}
-            )
-        return rows
+def _persons(score: _Scorer, test_set: ClipSet) -> list[dict[str, Any]]:
+    """The rows of ``person_removed``."""
+    several = test_set.subset([i for i, k in enumerate(test_set.keypoints) if len(corruptions.present(k)) > 1])
+    counts = {"n": len(several), "skipped": len(test_set) - len(several)}
+    if not len(several):
+        if score.progress is not None:
+            score.progress.advance(1 + len(PERSONS))
+        nothing = dict.fromkeys((*METRICS, "clean_f1", "f1_drop", "forest_f1"))
+        return [{"person": person, **counts, **nothing} for person in PERSONS]
+    clean = score(several)
+    return [
+        {"person": person, **counts, "clean_f1": clean["f1"]}
+        | _dropped(score(_replaced(several, (corruptions.remove_person(k, person) for k in several.keypoints))), clean)
+        for person in PERSONS
+    ]

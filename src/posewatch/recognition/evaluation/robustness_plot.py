@@ -1,4 +1,4 @@
-"""The picture of a robustness report: one small panel per disturbance, all on the same scale."""
+"""The plot of a robustness report: one panel per corruption, all on the same scale."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from posewatch.recognition.evaluation.plots import BLUE, GREY, INK, ORANGE, styled, write_figure
 
 _CURVES = (
-    ("joints_dropped", "Joints dropped", "share of joints, anew in each frame"),
-    ("joints_occluded", "Joints occluded", "share of joints, for the whole clip"),
-    ("frames_dropped", "Frames dropped", "share of frames"),
-    ("jitter", "Joints misplaced", "noise in body sizes"),
+    ("joints_dropped", "Joints dropped", "proportion of joints, drawn for each frame"),
+    ("joints_occluded", "Joints occluded", "proportion of joints, drawn for the clip"),
+    ("frames_dropped", "Frames dropped", "proportion of frames"),
+    ("jitter", "Joints jittered", "standard deviation in body sizes"),
 )
 
 
@@ -23,22 +23,21 @@ def plot(report: dict[str, Any], path: Path) -> Path:
         for axis, (kind, title, label) in zip(axes[:4], _CURVES, strict=True):
             _curve(axis, report[kind], title, label)
         hidden = report["body_part_hidden"]
-        _bars(
-            axes[4], "A body part hidden", [r["part"].replace("_", "\n") for r in hidden], hidden, report["clean"]["f1"]
-        )
+        names = [row["part"].replace("_", "\n") for row in hidden]
+        _bars(axes[4], "One body part hidden", names, hidden, report["clean"]["f1"])
         removed = [row for row in report["person_removed"] if row["n"]]
-        names = [f"{row['person'].replace('_', ' ')}" for row in removed]
-        _bars(axes[5], "A person removed", names, removed, removed[0]["clean_f1"] if removed else None)
+        names = [row["person"].replace("_", " ") for row in removed]
+        _bars(axes[5], "One person removed", names, removed, removed[0]["clean_f1"] if removed else None)
         if not removed:
-            axes[5].text(0.5, 0.5, "no clip with several persons", transform=axes[5].transAxes, ha="center", color=GREY)
+            axes[5].text(0.5, 0.5, "no clip has several persons", transform=axes[5].transAxes, ha="center", color=GREY)
         elif removed[0]["skipped"]:
-            axes[5].set_xlabel(f"{removed[0]['n']} clips; {removed[0]['skipped']} with one person left out")
-        # The scale of all panels: what matters lies far above 0 for a useful model, yet a broken one must show.
+            axes[5].set_xlabel(f"{removed[0]['n']} clips with several persons (of {report['n']})")
+        # From 0, so that the curves of a broken model are visible, too.
         axes[0].set_ylim(0, 1.03)
         for axis in (axes[0], axes[3]):
             axis.set_ylabel("F1, AUC")
         handles, labels = axes[0].get_legend_handles_labels()
-        of = f"F1 and AUC of {report['positive']}" if report["positive"] else "means over the classes"
+        of = f"F1 and AUC of class {report['positive']}" if report["positive"] else "means over the classes"
         figure.legend(
             handles, labels, loc="outside lower center", ncols=len(labels), frameon=False,
             title=f"{report['n']} test clips, {report['draws']} draws each; {of}",
@@ -70,7 +69,9 @@ def _bars(axis: Any, title: str, names: list[str], rows: list[dict[str, Any]], c
         axis.annotate("clean", (1, clean), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
     axis.bar(range(len(rows)), [row["f1"] for row in rows], width=0.62, color=BLUE)
     for i, row in enumerate(rows):
-        axis.text(i, 0.03, f"{row['f1']:.2f}".lstrip("0"), ha="center", va="bottom", color="white", fontsize=8)
+        # In the bar, or above one that is too short for it.
+        y, colour = (0.03, "white") if row["f1"] > 0.12 else (row["f1"] + 0.02, INK)
+        axis.text(i, y, f"{row['f1']:.2f}".lstrip("0"), ha="center", va="bottom", color=colour, fontsize=8)
         if row["auc"] is not None:
             axis.plot([i - 0.31, i + 0.31], [row["auc"]] * 2, color=ORANGE, lw=2)
         if row["forest_f1"] is not None:

@@ -1,4 +1,4 @@
-"""Alarms out of a timeline's probabilities by hysteresis, and the pairing of alarms with annotated events."""
+"""Alarms from a timeline's probabilities by hysteresis, and the matching of alarms with annotated events."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from posewatch.recognition.events.timeline import Timeline
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens in ``video`` in [start_s, end_s) seconds, annotated or alarmed.
+    """An annotated event or an alarm in ``video`` in [start_s, end_s) seconds.
 
-    An annotation's ``end_s`` may be infinite: until the video ends. Of an alarm ``score`` is the highest probability in
-    it, and ``alarm_s`` when a live system, which has to wait until a window has passed, could have raised it.
+    An annotation's ``end_s`` may be infinite: until the video ends. An alarm's ``score`` is the highest probability in
+    it, and ``alarm_s`` the second at which a live system, which waits for windows to end, can raise it.
     """
 
     video: str
@@ -40,7 +40,7 @@ class Event:
 class Hysteresis:
     """An alarm begins where the probability reaches ``on`` and lasts while it is at least ``off``.
 
-    Alarms less than ``merge_s`` seconds apart become one (0: never), then those shorter than ``min_s`` seconds go.
+    Alarms less than ``merge_s`` seconds apart are merged (0: never), then those shorter than ``min_s`` seconds dropped.
     """
 
     on: float = 0.5
@@ -56,7 +56,7 @@ class Hysteresis:
 
 
 def detect(timeline: Timeline, hysteresis: Hysteresis) -> list[Event]:
-    """The alarms of one video, in order of time."""
+    """The alarms of one video, sorted by time."""
     p, step = timeline.p, timeline.step_s
     high = p >= hysteresis.off
     edges = np.flatnonzero(np.diff(high, prepend=False, append=False))
@@ -70,7 +70,7 @@ def detect(timeline: Timeline, hysteresis: Hysteresis) -> list[Event]:
             runs[-1][1] = int(b)
         else:
             runs.append([start, int(b)])
-    # A run that lasts as long as is asked for is raised when the cell that completes it is known.
+    # An alarm can be raised once the cell is known with which it lasts min_s.
     lead = max(math.ceil(hysteresis.min_s / step - 1e-9), 1) - 1
     return [
         Event(
@@ -95,31 +95,9 @@ def ious(truth: Sequence[Event], alarms: Sequence[Event]) -> NDArray[np.float64]
 
 
 def match(overlap: NDArray[np.float64], least: float) -> list[tuple[int, int]]:
-    """As many pairs (event, alarm) as possible, each used once, with an IoU (E, A) above 0 and of ``least`` at least.
+    """As many pairs (event, alarm) as possible, each used once, with an IoU (E, A) of ``least`` or more."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
 
-    Maximum bipartite matching by augmenting paths (Kuhn's method).
-    """
-    near = [
-        [int(j) for j in np.argsort(-row, kind="stable") if row[j] > 0 and row[j] >= least - 1e-9] for row in overlap
-    ]
-    event_of: dict[int, int] = {}
-    alarm_of: dict[int, int] = {}
-    for i in range(len(near)):
-        # Breadth first: an alarm that is free is taken at once, and no chain of them is too long for the stack.
-        queue, came = [i], {}  # type: tuple[list[int], dict[int, int]]
-        free = -1
-        for event in queue:
-            for j in near[event]:
-                if j not in came:
-                    came[j] = event
-                    if j not in event_of:
-                        free = j
-                        break
-                    queue.append(event_of[j])
-            if free >= 0:
-                break
-        while free >= 0:
-            event = came[free]
-            event_of[free], before = event, alarm_of.get(event, -1)
-            alarm_of[event], free = free, before
-    return sorted(alarm_of.items())
+    alarm_of = maximum_bipartite_matching(csr_array((overlap > 0) & (overlap >= least - 1e-9)), perm_type="column")
+    return [(event, int(alarm)) for event, alarm in enumerate(alarm_of) if alarm >= 0]

@@ -1,4 +1,4 @@
-"""The picture of an event report: per video what happened, what the recogniser thought, and what it called."""
+"""The plot of an event report: for each video the annotated events, the probability and the alarms."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from posewatch.recognition.evaluation.plots import BLUE, GREY, INK, ORANGE, styl
 from posewatch.recognition.events.timeline import Window, smooth
 
 ROWS = 10
+"""Videos shown at most."""
 
 
 def plot(report: dict[str, Any], windows: Iterable[Window], path: Path) -> Path:
-    """Draw a report of ``events.report`` on ``windows`` to a PNG; of many videos the worst come first."""
+    """Draw a report of ``events.report`` on ``windows`` to a PNG; the videos with the most errors come first."""
     timelines = {timeline.video: timeline for timeline in smooth(windows, report["step_s"])}
-    rows = sorted(report["timelines"], key=lambda t: (-_wrong(t), t["video"]))[:ROWS]
+    rows = sorted(report["timelines"], key=lambda t: (-_errors(t), t["video"]))[:ROWS]
     with styled() as plt:
         figure, axes = plt.subplots(
             len(rows), 1, figsize=(10, 1.1 + 1.05 * len(rows)), squeeze=False, layout="constrained"
@@ -28,19 +29,21 @@ def plot(report: dict[str, Any], windows: Iterable[Window], path: Path) -> Path:
         axes[-1, 0].set_xlabel("seconds")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-        missed, false = report["missed"], report["false_alarms_per_hour"]
-        more = f"{len(rows)} of {report['videos']} videos; " if len(rows) < report["videos"] else ""
+        shown = f"{len(rows)} of {report['videos']} videos; " if len(rows) < report["videos"] else ""
         figure.suptitle(
-            f"{more}{report['events']} events, {missed} missed, {false:.1f} false alarms per camera-hour, "
+            f"{shown}{report['events']} events, {report['missed']} missed, "
+            f"{report['false_alarms_per_hour']:.1f} false alarms per camera-hour, "
             f"event F1 {report['iou_0.2']['f1']:.2f} at IoU 0.2",
             fontsize=10, fontweight="bold", x=0.01, ha="left",
         )  # fmt: skip
         return write_figure(plt, figure, path)
 
 
-def _wrong(timeline: dict[str, Any]) -> int:
-    def apart(a: list[float], others: list[list[float]]) -> bool:
-        return all(a[1] <= b[0] or b[1] <= a[0] for b in others)
+def _errors(timeline: dict[str, Any]) -> int:
+    """Missed events and false alarms."""
+
+    def apart(a: list[float], spans: list[list[float]]) -> bool:
+        return all(a[1] <= b[0] or b[1] <= a[0] for b in spans)
 
     events, alarms = timeline["events"], timeline["alarms"]
     return sum(apart(e, alarms) for e in events) + sum(apart(a, events) for a in alarms)
@@ -50,10 +53,10 @@ def _row(axis: Any, timeline: dict[str, Any], p: NDArray[Any], report: dict[str,
     edges = np.arange(len(p) + 1) * report["step_s"]
     axis.stairs(p, edges, color=INK, lw=1.1, label="probability", baseline=None)
     hysteresis = report["hysteresis"]
-    axis.axhline(hysteresis["on"], color=GREY, lw=0.8, ls="--", label="on")
-    axis.axhline(hysteresis["off"], color=GREY, lw=0.8, ls=":", label="off")
+    axis.axhline(hysteresis["on"], color=GREY, lw=0.8, ls="--", label="threshold on")
+    axis.axhline(hysteresis["off"], color=GREY, lw=0.8, ls=":", label="threshold off")
     for spans, low, colour, name in (
-        (timeline["events"], 1.08, BLUE, "annotated"),
+        (timeline["events"], 1.08, BLUE, "annotated event"),
         (timeline["alarms"], -0.28, ORANGE, "alarm"),
     ):
         bars = [(s[0], s[1] - s[0]) for s in spans]

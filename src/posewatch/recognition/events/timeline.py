@@ -1,4 +1,4 @@
-"""From the probabilities of overlapping windows to one probability per moment of a video."""
+"""Probabilities of overlapping windows → one probability per moment of a video."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BATCH = 256
 """Windows scored at once, which bounds the memory for a long video."""
 MAX_CELLS = 10_000_000
-"""Of one video's time grid (a week at 0.1 s is 6 million): beyond it, times are not in seconds."""
+"""Largest time grid of one video (a week at 0.1 s is 6 million cells); beyond it, times are not in seconds."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Timeline:
 
     p        float64 (T,): the probability in each cell, 0 where no window covers it
     covered  bool (T,): whether any window does; only those cells count as watched
-    ready_s  float64 (T,): when the last window that covers a cell has ended, so that a live system knows ``p``
+    ready_s  float64 (T,): the end of the last window that covers a cell, when a live system can compute ``p``
     """
 
     video: str
@@ -80,14 +80,14 @@ def smooth(windows: Iterable[Window], step_s: float = 0.1) -> list[Timeline]:
     for window in windows:
         videos.setdefault(window.video, []).append(window)
     if not videos:
-        raise InputError("there is no window to make a timeline of (score a video first)")
+        raise InputError("there is no window for a timeline (score a video first)")
     return [_one(name, videos[name], step_s) for name in sorted(videos)]
 
 
 def _one(video: str, windows: list[Window], step_s: float) -> Timeline:
-    # Sorted, so that sums do not depend on the order in which windows come.
+    # Sorted, so that rounding does not depend on the order of the windows.
     windows = sorted(windows, key=lambda w: (w.start_s, w.end_s, w.p))
-    # First cell whose middle is in, and first whose middle is past the end; the 1e-9 takes care of 0.3 / 0.1.
+    # The first cell with its middle inside, and the first with its middle past the end; 1e-9 because of 0.3 / 0.1.
     first = [max(0, math.ceil(w.start_s / step_s - 0.5 - 1e-9)) for w in windows]
     last = [math.ceil(w.end_s / step_s - 0.5 - 1e-9) for w in windows]
     cells = max(1, *last)
@@ -98,7 +98,7 @@ def _one(video: str, windows: list[Window], step_s: float) -> Timeline:
         total[a:b] += window.p
         count[a:b] += 1
         ready[a:b] = np.maximum(ready[a:b], window.end_s)
-    # Rounded, so that the mean of three times 0.7 is 0.7, and reaches a threshold of 0.7.
+    # Rounded, so that the mean of three times 0.7 is 0.7 and reaches a threshold of 0.7.
     p = np.where(count > 0, total / np.maximum(count, 1), 0.0).round(9)
     return Timeline(video, step_s, p, count > 0, ready)
 
@@ -115,23 +115,22 @@ def sliding(
 ) -> list[Window]:
     """Score a whole video's skeletons (M, T, V, 3), sampled at ``fps`` frames per second, in overlapping windows.
 
-    ``p`` is the probability of ``label`` (default: the recogniser's positive class), 0 where nobody is seen. Window and
-    stride are rounded to whole frames. The last window ends with the video, so that nothing is left out; a video
-    shorter than ``window_s``, which should be the length of the clips trained on, is one window. Raises ConfigError,
-    InputError.
+    ``p`` is the probability of ``label`` (default: the recogniser's positive class), 0 where nobody is visible. Window
+    (best as long as the training clips) and stride are rounded to whole frames. The last window ends with the video; a
+    video shorter than ``window_s`` is one window. Raises ConfigError, InputError.
     """
     from posewatch.recognition.evaluation.evaluate import scores_of
 
     label = label or recogniser.positive
     if not label:
-        raise ConfigError(f"the model has no positive class: say which of {', '.join(recogniser.labels)} to look for")
+        raise ConfigError(f"the model has no positive class: choose one of {', '.join(recogniser.labels)} (--label)")
     if label not in recogniser.labels:
         raise ConfigError(f"{label!r} is none of the model's classes {', '.join(recogniser.labels)}")
     if not all(math.isfinite(v) and v > 0 for v in (fps, window_s, stride_s)):
         raise ConfigError(f"fps, window and stride must be positive, not {fps:g}, {window_s:g} and {stride_s:g}")
     if stride_s > window_s:
         raise ConfigError(
-            f"a stride of {stride_s:g} s leaves gaps between windows of {window_s:g} s: take a shorter one"
+            f"a stride of {stride_s:g} s leaves gaps between windows of {window_s:g} s: use a shorter one"
         )
     # A ClipSet checks the shape and refuses NaN.
     zero = np.zeros(1, np.int64)
@@ -139,10 +138,10 @@ def sliding(
     length = keypoints.shape[1]
     span = min(length, max(2, round(window_s * fps)))
     starts = [*range(0, length - span, max(1, round(stride_s * fps))), length - span]
-    seen = [s for s in starts if (keypoints[:, s : s + span, :, 2] > 0).any()]
-    found: dict[int, float] = {}
-    for i in range(0, len(seen), BATCH):
-        part = seen[i : i + BATCH]
+    visible = [s for s in starts if (keypoints[:, s : s + span, :, 2] > 0).any()]
+    p: dict[int, float] = {}
+    for i in range(0, len(visible), BATCH):
+        part = visible[i : i + BATCH]
         names = tuple(f"{video}@{s}" for s in part)
         clips = dataclasses.replace(
             whole,
@@ -151,6 +150,6 @@ def sliding(
             ids=names,
             groups=names,
         )
-        p = scores_of(recogniser, clips)[:, recogniser.labels.index(label)]
-        found.update(zip(part, (round(float(v), 6) for v in p), strict=True))
-    return [Window(video, s / fps, (s + span) / fps, found.get(s, 0.0)) for s in starts]
+        scores = scores_of(recogniser, clips)[:, recogniser.labels.index(label)]
+        p.update(zip(part, (round(float(v), 6) for v in scores), strict=True))
+    return [Window(video, s / fps, (s + span) / fps, p.get(s, 0.0)) for s in starts]

@@ -17,7 +17,8 @@ from posewatch.digests import canonical
 from posewatch.errors import LabelError
 from posewatch.files import write_atomically
 from posewatch.recognition import distributed as parallel
-from posewatch.recognition.evaluation.evaluate import evaluate, plots
+from posewatch.recognition.evaluation.evaluate import evaluate
+from posewatch.recognition.evaluation.plots import plots
 from posewatch.recognition.recogniser import load_checkpoint
 from posewatch.recognition.training import trainer as training
 from posewatch.recognition.training.checks import check
