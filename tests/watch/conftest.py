@@ -1,4 +1,4 @@
-"""A person who falls, as an estimator sees it, and a model that knows lying from standing."""
+"""An estimator that sees a falling person, and a model that tells lying from standing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Falls(FixedNetwork):
 
 
 class Posture(Predictor):
-    """A predictor: the share of a clip's frames in which the widest person is wider than tall."""
+    """A predictor whose probability is the share of a clip's frames in which a person is wider than tall."""
 
     labels = ("normal", "abnormal")
 
