@@ -23,8 +23,7 @@ from serving.conftest import tiny_model
 from posewatch.labels.store import LabelStore
 from posewatch.stack.process import pick_ports, wait_until
 from posewatch.stack.seaweed import find_weed
-from posewatch.watch.service import Camera as Told
-from posewatch.watch.service import Service, ServiceConfig, serve
+from posewatch.watch.service import Camera, Service, ServiceConfig, serve
 
 from .chart import CHART, LOADER, NAMESPACE, Body, helm, named, pods, render
 
@@ -163,7 +162,7 @@ def test_the_check_of_helm_test(s3_store: Any, tmp_path: Path) -> None:
     labels = {"POSEWATCH_LABELS_URL": f"sqlite:///{tmp_path / 'labels.db'}", "HOME": str(tmp_path)}
     page, process = serve_page(labels, tmp_path / "page.log")
     tiny_model(tmp_path / "model.onnx")
-    camera = Told("door", "rtsp://127.0.0.1:9/x")
+    camera = Camera("door", "rtsp://127.0.0.1:9/x")
     service = Service(ServiceConfig(str(tmp_path / "model.onnx"), (camera,), str(tmp_path / "out")))
     (port,) = pick_ports(1, 4811)
     watcher = serve(service, port, "127.0.0.1")

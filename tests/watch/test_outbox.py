@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import pytest
 
 from posewatch.errors import InputError
 from posewatch.watch.sinks import delivery
-from posewatch.watch.sinks.table import open_delivery
+from posewatch.watch.sinks.delivery import Refused, Transport
+from posewatch.watch.sinks.table import TRANSPORTS, open_delivery
 from posewatch.watch.sinks.webhook import SIGNATURE, Webhook, sign, verify
 
 
@@ -145,6 +146,28 @@ def test_the_end_does_not_wait_for_an_unavailable_receiver(tmp_path: Path, monke
         assert box.drain(0.2) == 1
     assert time.monotonic() - began < Webhook.timeout_s
     assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+def test_a_transport_is_one_row_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[str, Any]] = []
+
+    class Broker(Transport):
+        name, timeout_s = "broker", 1.0
+
+        def __init__(self, url: str, secret: str) -> None:
+            self.url = url
+
+        def send(self, key: str, message: Mapping[str, Any]) -> None:
+            if key == "bad":
+                raise Refused("not wanted")
+            sent.append((self.url, message))
+
+    monkeypatch.setitem(TRANSPORTS, "mqtt", Broker)
+    with open_delivery(tmp_path, "mqtt://broker/alarms") as box:
+        box.put("bad", {"n": 1})
+        box.put("good", {"n": 2})
+        assert box.drain(20) == 0
+    assert sent == [("mqtt://broker/alarms", {"n": 2})]
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "mailto:x", "https://"])

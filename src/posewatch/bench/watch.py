@@ -1,7 +1,7 @@
-"""Does the watcher raise alarms at the right second?
+"""Measures whether the watcher raises alarms at the right second.
 
-For each person of a folder of real videos (GMDCSA-24's names and annotations) a model is trained without that person's
-videos, on the others' and on rendered footage; then the watcher watches the person's videos as it would a camera's.
+For each person in a folder of real videos (names and annotations as in GMDCSA-24) a model is trained on the other
+people's videos and on rendered footage; then the watcher watches the person's videos as it would watch a camera.
 """
 
 from __future__ import annotations
@@ -42,19 +42,21 @@ SETTINGS = (
     "train.epochs=25", "train.weight_decay=0.05", "train.smoothing=0.1",
 )  # fmt: skip
 STRIDE_S = 0.5
-ABNORMAL_S = 1.0
-"""Seconds of an event that make a window abnormal; less than ``DOUBT_S`` make it normal, between is left out."""
-DOUBT_S = 0.3
+ABNORMAL_S, NORMAL_S = 1.0, 0.3
+"""A window with at least, or less than, so many seconds of an event is abnormal, or normal; others are left out."""
 EARLY_S, LATE_S = 1.0, 3.5
-"""An alarm is at the right second when it is raised so much before the event's start at most, or so much after it:
-a window, and the one that the mean waits for."""
+"""An alarm finds an event when it is raised at most so much before the event's start, or after it (a window, and one
+more that the mean needs)."""
 _PERSON = re.compile(r"^(Subject_\d+)_")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One video: when the event began (None: there is none), when alarms were raised, seconds; its length, and the
-    processor time that watching it took, the annotated video included."""
+    """The result for one video, in seconds.
+
+    ``event_s`` is when the event begins (None: there is none), ``raised_s`` when alarms were raised; ``seconds`` is the
+    video's length, ``cpu_s`` the processor time of watching it, the annotated video included.
+    """
 
     video: str
     event_s: float | None
@@ -64,39 +66,39 @@ class Outcome:
 
     @property
     def found(self) -> bool:
-        """Whether an alarm was raised at the right second."""
+        """Whether an alarm was raised at the right second (a true positive)."""
         return self.event_s is not None and any(
             self.event_s - EARLY_S <= at <= self.event_s + LATE_S for at in self.raised_s
         )
 
     @property
-    def false(self) -> int:
-        """Alarms in a video without event, or before the event began."""
+    def false_alarms(self) -> int:
+        """Number of alarms in a video without event, or before the event began."""
         return sum(1 for at in self.raised_s if self.event_s is None or at < self.event_s - EARLY_S)
 
 
 def windows_of(
     path: Path, intervals: Sequence[Interval], config: Experiment, estimator: PoseEstimator
 ) -> list[tuple[str, NDArray[np.float32], int]]:
-    """(name, keypoints (M, T, V, 3), 1 for abnormal) of the windows of a video that are clearly one or the other."""
+    """(name, keypoints (M, T, V, 3), 1 for abnormal) of the windows of a video that are clearly normal or abnormal."""
     from posewatch import video
 
     info, fps = video.probe(path), config.mask.fps
     width, height = video.fit(info.width, info.height, config.mask.max_side)
-    seen = follow(
+    frames = follow(
         estimate_video(path, config.pose, estimator=estimator, fps=fps, max_side=config.mask.max_side), config.pose
     )
     span, step = round(config.split.length_s * fps), round(2 * STRIDE_S * fps)
-    made = []
-    for begin in range(0, max(1, len(seen) - span + 1), step):
-        part = seen[begin : begin + span]
+    windows = []
+    for begin in range(0, max(1, len(frames) - span + 1), step):
+        part = frames[begin : begin + span]
         start, end = begin / fps, (begin + len(part)) / fps
         covered = sum(max(0.0, min(end, i.end_s) - max(start, i.start_s)) for i in intervals if i.label == "abnormal")
-        if DOUBT_S <= covered < ABNORMAL_S or not any(len(frame) for frame in part):
+        if NORMAL_S <= covered < ABNORMAL_S or not any(len(frame) for frame in part):
             continue
         keypoints = skeleton(part, config.pose, fps, width, height).keypoints
-        made.append((f"{path.stem}@{start:g}", keypoints, int(covered >= ABNORMAL_S)))
-    return made
+        windows.append((f"{path.stem}@{start:g}", keypoints, int(covered >= ABNORMAL_S)))
+    return windows
 
 
 def bench_watch(videos: Path, out: Path, *, rendered: int = 40, seed: int = 0) -> dict[str, Any]:
@@ -129,27 +131,27 @@ def bench_watch(videos: Path, out: Path, *, rendered: int = 40, seed: int = 0) -
 
 
 def _by_file(intervals: Iterable[Interval]) -> dict[str, list[Interval]]:
-    found: dict[str, list[Interval]] = {}
+    files: dict[str, list[Interval]] = {}
     for interval in intervals:
-        found.setdefault(Path(interval.file).name, []).append(interval)
-    return found
+        files.setdefault(Path(interval.file).name, []).append(interval)
+    return files
 
 
 def _fold(
     person: str, clips: Sequence[tuple[str, NDArray[np.float32], int]], videos: Path,
     intervals: dict[str, list[Interval]], config: Experiment, estimator: PoseEstimator, out: Path,
 ) -> list[Outcome]:  # fmt: skip
-    """Train without a person, watch that person's videos."""
+    """Train without one person's videos, then watch them."""
     from posewatch.datasets.split import HoldOut
     from posewatch.inference.pytorch import TorchPredictor
     from posewatch.recognition.training.holdout import fit
 
-    known = [clip for clip in clips if not clip[0].startswith(f"{person}_")]
+    others = [clip for clip in clips if not clip[0].startswith(f"{person}_")]
     data = ClipSet(
-        tuple(k for _, k, _ in known), np.array([y for _, _, y in known]), ("normal", "abnormal"),
-        tuple(name for name, _, _ in known), tuple(name.partition("@")[0] for name, _, _ in known), config.mask.fps,
+        tuple(k for _, k, _ in others), np.array([y for _, _, y in others]), ("normal", "abnormal"),
+        tuple(name for name, _, _ in others), tuple(name.partition("@")[0] for name, _, _ in others), config.mask.fps,
     )  # fmt: skip
-    fit(data, config.train, out / person, positive="abnormal", held=HoldOut(np.arange(len(known)), np.arange(0)))
+    fit(data, config.train, out / person, positive="abnormal", held=HoldOut(np.arange(len(others)), np.arange(0)))
     outcomes = []
     with TorchPredictor.from_checkpoint(out / person / "checkpoint.pt") as predictor:
         settings = WatchConfig(config.mask.fps, config.split.length_s, STRIDE_S)
@@ -178,30 +180,36 @@ def _watch(watcher: Watcher, context: SinkContext) -> list[float]:
 
 def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, out: Path) -> dict[str, Any]:
     events = [o for o in outcomes if o.event_s is not None]
-    found = {
+    result = {
         "events": len(events),
         "found": sum(o.found for o in events),
         "videos_without": len(outcomes) - len(events),
-        "false_alarms": sum(o.false for o in outcomes),
+        "false_alarms": sum(o.false_alarms for o in outcomes),
         "rendered": rendered,
         "cpu_per_second": round(sum(o.cpu_s for o in outcomes) / sum(o.seconds for o in outcomes), 3),
         "videos": [
-            {"video": o.video, "event_s": o.event_s, "raised_s": list(o.raised_s), "found": o.found, "false": o.false}
+            {
+                "video": o.video,
+                "event_s": o.event_s,
+                "raised_s": list(o.raised_s),
+                "found": o.found,
+                "false": o.false_alarms,
+            }
             for o in outcomes
         ],
     }
     lines = ["| video | event begins | alarms raised | |", "|---|---|---|---|"]
     for o in outcomes:
-        said = "found" if o.found else "missed" if o.event_s is not None else ""
-        said += f"{', ' if said and o.false else ''}{o.false} false" if o.false else ""
+        verdict = "found" if o.found else "missed" if o.event_s is not None else ""
+        verdict += f"{', ' if verdict and o.false_alarms else ''}{o.false_alarms} false" if o.false_alarms else ""
         begins = "" if o.event_s is None else f"{o.event_s:.1f} s"
-        lines.append(f"| {o.video} | {begins} | {', '.join(f'{at:.1f} s' for at in o.raised_s)} | {said} |")
+        lines.append(f"| {o.video} | {begins} | {', '.join(f'{at:.1f} s' for at in o.raised_s)} | {verdict} |")
     lines.append(
-        f"\n{found['found']} of {found['events']} events found at the right second ({EARLY_S:g} s before to"
-        f" {LATE_S:g} s after they began), {found['false_alarms']} false alarms in {len(outcomes)} videos."
-        f" Watching a second of {config.mask.fps:g} frames took {found['cpu_per_second']:.2f} s of one core,"
+        f"\n{result['found']} of {result['events']} events found at the right second ({EARLY_S:g} s before to"
+        f" {LATE_S:g} s after they began), {result['false_alarms']} false alarms in {len(outcomes)} videos."
+        f" Watching a second of {config.mask.fps:g} frames took {result['cpu_per_second']:.2f} s of one core,"
         " the annotated video included."
     )
     (out / "watch.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (out / "watch.json").write_text(canonical(found) + "\n", encoding="utf-8")
-    return found
+    (out / "watch.json").write_text(canonical(result) + "\n", encoding="utf-8")
+    return result
