@@ -3,53 +3,87 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError
 from posewatch.recognition.models.aagcn import AAGCN
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.ctrgcn import CTRGCN
-from posewatch.recognition.models.protogcn.network import ProtoGCN
+from posewatch.recognition.models.protogcn.fused import FusedProtoGCN
 from posewatch.recognition.models.stgcn import STGCN
 from posewatch.recognition.models.stgcnpp import STGCNpp
 
-Builder = Callable[[Layout, int, int, int, int], Network]
-"""(layout, classes, channels of the first block, prototypes, in_channels) → network"""
-
-BUILDERS: dict[str, tuple[int, Builder]] = {
-    "protogcn": (
-        96,
-        lambda layout, classes, channels, prototypes, in_channels: ProtoGCN(
-            len(layout.joints), classes, channels, prototypes, in_channels
-        ),
-    ),
-    "stgcn": (64, lambda layout, classes, channels, _, in_channels: STGCN(layout, classes, channels, in_channels)),
-    "stgcn++": (64, lambda layout, classes, channels, _, in_channels: STGCNpp(layout, classes, channels, in_channels)),
-    "aagcn": (64, lambda layout, classes, channels, _, in_channels: AAGCN(layout, classes, channels, in_channels)),
-    "ctrgcn": (64, lambda layout, classes, channels, _, in_channels: CTRGCN(layout, classes, channels, in_channels)),
+NETWORKS: dict[str, type[Network]] = {
+    "protogcn": FusedProtoGCN,
+    "stgcn": STGCN,
+    "stgcn++": STGCNpp,
+    "aagcn": AAGCN,
+    "ctrgcn": CTRGCN,
 }
-"""Name → published channels of the first block, and how to build it."""
+"""Name → class. Its constructor takes what it needs of ``layout``, ``joints`` (their number), ``classes``, ``width``
+(channels of the first block; the default is the published number) and ``in_channels``; further parameters, with
+defaults, are the model's own options (``train.model_options``)."""
 
 ALIASES = {"2s-agcn": "aagcn"}
 """Other names that ``build`` takes."""
+_COMMON = ("layout", "joints", "classes", "width", "in_channels")
+
+
+def options(name: str) -> dict[str, Any]:
+    """The options of a model and their defaults."""
+    parameters = inspect.signature(NETWORKS[name]).parameters
+    return {key: parameter.default for key, parameter in parameters.items() if key not in _COMMON}
 
 
 def build(
-    name: str, *, layout: Layout, classes: int, width: float = 1.0, prototypes: int = 400, in_channels: int = 3
+    name: str,
+    *,
+    layout: Layout,
+    classes: int,
+    width: float = 1.0,
+    in_channels: int = 3,
+    model_options: Mapping[str, Any] | None = None,
 ) -> Network:
     """A freshly initialised network; ``width`` 1 is the published size, others are rounded to multiples of 8 channels.
 
-    Raises ConfigError naming the nearest known name.
+    Of ``model_options`` those of other models are left out, so that an experiment need not change with its model.
+    Raises ConfigError naming the nearest known name for a model or an option that there is not.
     """
     name = ALIASES.get(name, name)
-    if name not in BUILDERS:
-        near = difflib.get_close_matches(name, BUILDERS, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(BUILDERS)}"
-        raise ConfigError(f"unknown model {name!r}: {hint}")
+    if name not in NETWORKS:
+        raise ConfigError(f"unknown model {name!r}: {_hint(name, NETWORKS)}")
     if not 0 < width <= 4:
         raise ConfigError(f"model {name!r}: width is a multiple of the published one, in (0, 4], not {width:g}")
-    if min(classes, prototypes, in_channels) < 1:
-        raise ConfigError(f"model {name!r}: classes, prototypes and channels must be at least 1")
-    published, builder = BUILDERS[name]
-    return builder(layout, classes, max(8, round(published * width / 8) * 8), prototypes, in_channels)
+    if min(classes, in_channels) < 1:
+        raise ConfigError(f"model {name!r}: classes and channels must be at least 1")
+    cls = NETWORKS[name]
+    parameters = inspect.signature(cls).parameters
+    channels = max(8, round(parameters["width"].default * width / 8) * 8)
+    common = {
+        "layout": layout, "joints": len(layout.joints), "classes": classes, "width": channels,
+        "in_channels": in_channels,
+    }  # fmt: skip
+    given = {key: value for key, value in common.items() if key in parameters}
+    return cls(**given, **_own_options(name, model_options or {}))
+
+
+def _own_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the options given those of model ``name``, checked. Raises ConfigError."""
+    known = {key for model in NETWORKS for key in options(model)}
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"unknown option {key!r} in train.model_options: {_hint(key, known)}")
+    own = {key: given[key] for key in options(name) if key in given}
+    for key, value in own.items():
+        kind = type(options(name)[key])
+        if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
+            raise ConfigError(f"train.model_options.{key} must be {kind.__name__}, not {value!r}")
+    return own
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"

@@ -1,47 +1,28 @@
-"""1x1 convolution, batch norm and ReLU as one step on activations whose channels come first: (C, pixels).
+"""Operations of the fused form of ProtoGCN (``fused.py``) on activations whose channels come first: (C, pixels).
 
-With the channels outermost, a 1x1 convolution is one matrix product, the batch norm's statistics are sums of contiguous
-rows, and joining or splitting channels costs nothing. On CPUs, training runs through functions with their own
-backward pass, which keep fewer tensors; everywhere else the same is said with ordinary operations.
+In training each is one autograd function with a backward pass of its own, which saves fewer tensors than autograd
+would; in eval mode, without gradients, results are written over.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posewatch.recognition import distributed as parallel
-from posewatch.recognition.models.protogcn.activation_cache import POOL, Kept, origin
+from posewatch.recognition.models.protogcn.activation_cache import (
+    POOL,
+    input_of,
+    origin,
+    output_of,
+    release,
+    save,
+    saved,
+)
 
 Update = Callable[[Tensor, Tensor, int], None]
-_frozen = False
-
-
-@contextlib.contextmanager
-def frozen() -> Iterator[None]:
-    """Inside, running statistics stay as they are: a recomputed forward pass must not count twice."""
-    global _frozen
-    before, _frozen = _frozen, True
-    try:
-        yield
-    finally:
-        _frozen = before
-
-
-def own_backward(x: Tensor) -> bool:
-    """Whether, in training, the functions with their own backward pass apply."""
-    return x.device.type == "cpu" and parallel.world() == 1 and not torch.is_autocast_enabled("cpu")
-
-
-def in_place(x: Tensor) -> bool:
-    """Whether, in eval mode, nobody needs gradients or a trace, so that results may be written over."""
-    tracing = torch.compiler.is_compiling()
-    return not (torch.is_grad_enabled() or tracing or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"))
 
 
 class Norms:
@@ -65,26 +46,12 @@ class Norms:
 
     def update(self, mean: Tensor, var: Tensor, count: int) -> None:
         """Move the running statistics towards the mean and (biased) variance (C,) of ``count`` pixels."""
-        if _frozen:
-            return
         var = var * (count / max(1, count - 1))
         widths = [len(norm.weight) for norm in self.norms]
         for norm, m, v in zip(self.norms, mean.split(widths), var.split(widths), strict=True):
             cast(Tensor, norm.running_mean).lerp_(m, self.momentum)
             cast(Tensor, norm.running_var).lerp_(v, self.momentum)
             cast(Tensor, norm.num_batches_tracked).add_(1)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(C, pixels) → the same, normalised by the batch's statistics; differentiable, ordinary operations."""
-        mean, var = self._joined("running_mean").clone(), self._joined("running_var").clone()
-        y = parallel.batch_norm(x[None], mean, var, self.weight, self.bias, True, self.momentum, self.eps)[0]
-        if not _frozen:
-            widths = [len(norm.weight) for norm in self.norms]
-            for norm, m, v in zip(self.norms, mean.split(widths), var.split(widths), strict=True):
-                cast(Tensor, norm.running_mean).copy_(m)
-                cast(Tensor, norm.running_var).copy_(v)
-                cast(Tensor, norm.num_batches_tracked).add_(1)
-        return y
 
 
 def _normalise(
@@ -132,19 +99,19 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, add: Tensor | None,
-        relu: bool, joints: int, eps: float, update: Update, again: bool, source: Any,
+        relu: bool, joints: int, eps: float, update: Update, recompute: bool, source: Any,
     ) -> Tensor:  # fmt: skip
         rows, n, pixels = len(weight), len(gamma), x.shape[1]
         y = x.new_empty(rows, pixels + (pixels // joints if joints else 0))
         torch.mm(weight, x, out=y[:, :pixels])
         if joints:
             torch.mean(y[:, :pixels].view(rows, -1, joints), -1, out=y[:, pixels:])
-        out = POOL.take(y, *y.shape) if again else torch.empty_like(y)
+        out = POOL.take(y, *y.shape) if recompute else torch.empty_like(y)
         mean, var, inv = _normalise(y[:n], gamma, beta, add, relu, eps, out[:n])
         update(mean + bias[:n], var, y.shape[1])
         if n < rows:
             torch.add(y[n:], bias[n:, None], out=out[n:])
-        if again:
+        if recompute:
 
             def rebuild(
                 _: Any, weight: Tensor, gamma: Tensor, inv: Tensor, y: Tensor, beta: Tensor, *rest: Tensor
@@ -156,24 +123,24 @@ class _Mix(torch.autograd.Function):
                 return made
 
             ctx.rebuild = rebuild
-            Kept.save(ctx, x, source, weight, gamma, inv, y, beta, bias, *([] if add is None else [add]))
+            save(ctx, x, source, weight, gamma, inv, y, beta, bias, *([] if add is None else [add]))
         else:
-            Kept.save(ctx, x, source, weight, gamma, inv, y[:n], out if relu else None)
+            save(ctx, x, source, weight, gamma, inv, y[:n], out if relu else None)
         ctx.joints, ctx.relu, ctx.add = joints, relu, add is not None
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        weight, gamma, inv, y, out = Kept.tensors(ctx)[:5]
+        weight, gamma, inv, y, out = saved(ctx)[:5]
         over = hasattr(ctx, "rebuild")
         if over:
-            out = Kept.output(ctx) if ctx.relu else None
+            out = output_of(ctx) if ctx.relu else None
         g, n, joints = gradients[0].contiguous(), len(gamma), ctx.joints
         out = None if out is None else out[:n]
         dy, dgamma, dbeta, dadd = _norm_backward(g[:n], y[:n], gamma, inv, out, ctx.add, over)
         del out, y
-        x = Kept.x(ctx)
-        Kept.drop(ctx, give=not ctx.add)  # else it holds the gradient of what was added
+        x = input_of(ctx)
+        release(ctx, reuse=not ctx.add)  # else it holds the gradient of what was added
         pixels = x.shape[1]
         tail = g[n:]
         dbias = g.new_zeros(len(g))  # what a batch norm follows has none: its mean is subtracted
@@ -220,13 +187,13 @@ def mix(
     add: Tensor | None = None,
     relu: bool = True,
     joints: int = 0,
-    again: bool = False,
+    recompute: bool = False,
 ) -> Tensor:
     """1x1 convolutions side by side, their batch norms, plus ``add``, ReLU: (C, pixels) → (D, pixels).
 
     With ``joints`` V > 0, pixels end with the joints: the mean joint's pixels / V follow all others, as if it had been
     appended to ``x`` (convolutions are linear). Convolutions beyond the norms are neither normalised nor rectified.
-    With ``again``, training computes the result once more for the gradients, element by element, and does not keep it.
+    With ``recompute``, training computes the result once more for the gradients, element by element, and does not save it.
     """
     parts = cast("Sequence[nn.Conv2d]", convolutions)
     weight = parts[0].weight.flatten(1) if len(parts) == 1 else torch.cat([c.weight.flatten(1) for c in parts])
@@ -234,30 +201,17 @@ def mix(
     bias = biases[0] if len(parts) == 1 else torch.cat(biases)
     norm = Norms(norms)
     n = len(norm.weight)
-    if training and own_backward(x):
+    if training:
         return cast(
             Tensor,
             _Mix.apply(
-                x, weight, bias, norm.weight, norm.bias, add, relu, joints, norm.eps, norm.update, again, origin(x)
+                x, weight, bias, norm.weight, norm.bias, add, relu, joints, norm.eps, norm.update, recompute, origin(x)
             ),
         )
-    if training:
-        y = torch.mm(weight, x) + bias[:, None]
-    else:
-        scale, shift = norm.scale()
-        bias = torch.cat([bias[:n] * scale + shift, bias[n:]])
-        weight = torch.cat([weight[:n] * scale[:, None], weight[n:]])
-        if in_place(x):
-            return _folded(x, weight, bias, n, add, relu, joints)
-        y = torch.addmm(bias[:, None], weight, x)
-    if joints:
-        y = torch.cat([y, y.view(len(y), -1, joints).mean(-1)], 1)
-    head = norm(y[:n]) if training else y[:n]
-    if add is not None:
-        head = head + add
-    if relu:
-        head = F.relu(head)
-    return head if n == len(weight) else torch.cat([head, y[n:]])
+    scale, shift = norm.scale()
+    bias = torch.cat([bias[:n] * scale + shift, bias[n:]])
+    weight = torch.cat([weight[:n] * scale[:, None], weight[n:]])
+    return _folded(x, weight, bias, n, add, relu, joints)
 
 
 def _graphs(q: Tensor, k: Tensor) -> Iterator[Tensor]:
@@ -291,19 +245,19 @@ class _Topology(torch.autograd.Function):
         intra, shared = _alike(q, k, fixed, beta)
 
         def rebuild(ctx: Any, q: Tensor, k: Tensor, alpha: Tensor, beta: Tensor, _: Tensor, shared: Tensor) -> Tensor:
-            y = Kept.x(ctx)
+            y = input_of(ctx)
             return _product(y, q, k, alpha, shared, POOL.take(y, len(y), y[0].numel()))
 
         ctx.rebuild = rebuild
         out = _product(y, q, k, alpha, shared, POOL.take(y, len(y), y[0].numel()))
-        Kept.save(ctx, y, source, q, k, alpha, beta, intra, shared)
+        save(ctx, y, source, q, k, alpha, beta, intra, shared)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, alpha, beta, intra, shared = Kept.tensors(ctx)
-        y = Kept.x(ctx)
-        Kept.drop(ctx)  # of the product too, which the next one has used by now
+        q, k, alpha, beta, intra, shared = saved(ctx)
+        y = input_of(ctx)
+        release(ctx)  # of the product too, which the next one has used by now
         g = gradients[0].contiguous()
         dy, dq, dk, dshared = torch.empty_like(y), torch.empty_like(q), torch.empty_like(k), torch.empty_like(shared)
         dalpha = torch.zeros_like(alpha)
@@ -329,21 +283,20 @@ class _Topology(torch.autograd.Function):
 
 
 def topology(
-    y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor, *, training: bool, learned: bool
+    y: Tensor, q: Tensor, k: Tensor, fixed: Tensor, alpha: Tensor, beta: Tensor, *, training: bool, wanted: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Activations (K, C, B, T, V) times a graph made for each sample; with ``learned``, what is learned of it, too.
+    """Activations (K, C, B, T, V) times a graph of its own for each sample; where ``wanted``, its learned part, too.
 
     The graph is a matrix (K, V, V) for all samples, plus what is learned, (K, C, B, V, V): ``alpha`` times how
     differently queries and keys (K, C, B, V) move, plus ``beta`` times how alike they are.
     """
-    if training and own_backward(q) and not learned:
+    if wanted:
+        inter = torch.tanh(q.unsqueeze(-1) - k.unsqueeze(-2)) * alpha
+        learned = inter + (torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), -2) * beta).unsqueeze(1)
+        return y @ (learned + fixed[:, None, None]), learned
+    if training:
         return cast(Tensor, _Topology.apply(y, q, k, fixed, alpha, beta, origin(y))), None
-    if not training and not learned and in_place(q):
-        return _product(y, q, k, alpha, _alike(q, k, fixed, beta)[1], torch.empty_like(y)), None
-    inter = torch.tanh(q.unsqueeze(-1) - k.unsqueeze(-2)) * alpha
-    intra = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2) * beta
-    graph = inter + (intra + fixed[:, None]).unsqueeze(1)
-    return y @ graph, inter + intra.unsqueeze(1) if learned else None
+    return _product(y, q, k, alpha, _alike(q, k, fixed, beta)[1], torch.empty_like(y)), None
 
 
 class _Combine(torch.autograd.Function):
@@ -362,15 +315,15 @@ class _Combine(torch.autograd.Function):
             return _affine(y, gamma * inv, beta, None, True, POOL.take(y, *y.shape))
 
         ctx.rebuild = rebuild
-        Kept.save(ctx, x[:, pixels:].clone(), None, share, gamma, beta, inv, y)
+        save(ctx, x[:, pixels:].clone(), None, share, gamma, beta, inv, y)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        share, gamma, _, inv, y = Kept.tensors(ctx)
-        middle = Kept.x(ctx)
-        dy, dgamma, dbeta, _ = _norm_backward(gradients[0], y, gamma, inv, Kept.output(ctx), False, True)
-        Kept.drop(ctx)
+        share, gamma, _, inv, y = saved(ctx)
+        middle = input_of(ctx)
+        dy, dgamma, dbeta, _ = _norm_backward(gradients[0], y, gamma, inv, output_of(ctx), False, True)
+        release(ctx)
         del y
         by_joint = dy.view(-1, len(share))
         dx = torch.cat([dy, torch.mv(by_joint, share).view_as(middle)], 1)
@@ -381,14 +334,10 @@ class _Combine(torch.autograd.Function):
 def combine(x: Tensor, share: Tensor, norm: nn.Module, *, training: bool) -> Tensor:
     """Every joint plus ``share`` (V,) of the mean joint, batch norm, ReLU: pixels as ``mix`` appends → (C, pixels)."""
     norms = Norms([norm])
-    if training and own_backward(x):
+    if training:
         return cast(Tensor, _Combine.apply(x, share, norms.weight, norms.bias, norms.eps, norms.update))
     rows, joints = len(x), len(share)
     pixels = x.shape[1] // (joints + 1) * joints
     y = torch.addcmul(x[:, :pixels].view(rows, -1, joints), x[:, pixels:, None], share).view(rows, pixels)
-    if training:
-        return F.relu(norms(y))
     scale, shift = norms.scale()
-    if in_place(x):
-        return y.mul_(scale[:, None]).add_(shift[:, None]).relu_()
-    return F.relu(y * scale[:, None] + shift[:, None])
+    return _affine(y, scale, shift, None, True, y)

@@ -9,16 +9,14 @@ and no branch that only training needs. 10.07 GFLOP a clip in the published orde
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posewatch.recognition.models.base import Network, Output, mean_over_people
-
-if TYPE_CHECKING:
-    from posewatch.recognition.models.protogcn.network import Block, GraphConvolution, ProtoGCN, TemporalConvolution
+from posewatch.recognition.models.protogcn.network import Block, GraphConvolution, ProtoGCN, TemporalConvolution
 
 
 class InferenceProtoGCN(Network):

@@ -1,4 +1,4 @@
-"""Dilated temporal convolutions and a max pool side by side, on activations whose channels come first: (C, pixels).
+"""Dilated temporal convolutions and a max pool of the fused form (``fused.py``), on activations (C, pixels).
 
 Pixels are (clip, frame, joint), then (clip, frame) of the mean joint. Each branch is one matrix product.
 """
@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posewatch.recognition.models.protogcn import fused_ops as fused
-from posewatch.recognition.models.protogcn.activation_cache import Kept, origin
+from posewatch.recognition.models.protogcn.activation_cache import input_of, origin, release, save, saved
 
 Shape = tuple[int, int, int]
 """Clips, frames, joints."""
@@ -107,15 +105,15 @@ class _Temporal(torch.autograd.Function):
     ) -> Tensor:
         weights, biases = parameters[: len(dilations)], parameters[len(dilations) :]
         out = _forward(x, shape, stride, dilations, pooled, weights, biases)
-        Kept.save(ctx, x, source, *weights)
+        save(ctx, x, source, *weights)
         ctx.about = shape, stride, dilations, pooled
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        weights = Kept.tensors(ctx)
-        x = Kept.x(ctx)
-        Kept.drop(ctx)
+        weights = saved(ctx)
+        x = input_of(ctx)
+        release(ctx)
         shape, stride, dilations, pooled = ctx.about
         g = gradients[0].contiguous()
         dx = torch.empty_like(x)
@@ -168,25 +166,6 @@ def temporal(
     weights = [c.weight.squeeze(-1).transpose(1, 2) for c in parts]  # (out, tap, in)
     biases = [cast(Tensor, c.bias) for c in parts]
     dilations = [c.dilation[0] for c in parts]
-    if training and fused.own_backward(x):
+    if training:
         return cast(Tensor, _Temporal.apply(x, shape, stride, dilations, pooled, origin(x), *weights, *biases))
-    if not training and fused.in_place(x):
-        return _forward(x, shape, stride, dilations, pooled, weights, biases)
-    return torch.cat([_plain(part, weights, biases, dilations, pooled, stride) for part in _views(x, shape)], 1)
-
-
-def _plain(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], dilations: Sequence[int], pooled: int, stride: int
-) -> Tensor:
-    """(C, B, T, J) → (C, B * T / stride * J), by ordinary operations."""
-    rows = x.split([*(len(w) for w in weights), pooled, len(x) - pooled - sum(len(w) for w in weights)])
-    made = []
-    t = x.shape[2]
-    for part, weight, bias, dilation in zip(rows, weights, biases, dilations, strict=False):
-        padded = F.pad(part, (0, 0, dilation, dilation))
-        columns = torch.cat([padded[:, :, k * dilation : k * dilation + t : stride] for k in range(3)])
-        made.append(torch.addmm(bias[:, None], weight.flatten(1), columns.flatten(1)))
-    # Not by comparing shifted copies: of equal frames, the first must get the gradient.
-    made.append(F.max_pool2d(rows[-2], (3, 1), (stride, 1), (1, 0)).flatten(1))
-    made.append(rows[-1][:, :, ::stride].flatten(1))
-    return torch.cat(made)
+    return _forward(x, shape, stride, dilations, pooled, weights, biases)
