@@ -156,12 +156,17 @@ class AugmentConfig:
 class TrainConfig:
     """The recogniser and its training. ``paper`` among the shipped configurations is the published recipe."""
 
-    RENAMED: ClassVar[dict[str, str]] = {"frames": "clip_frames", "warm_up": "lr_warmup"}
+    RENAMED: ClassVar[dict[str, str]] = {
+        "frames": "clip_frames",
+        "warm_up": "lr_warmup",
+        "prototypes": "model_options.prototypes",
+    }
 
     model: str = "protogcn"
     width: float = 0.25
     """Channels as a multiple of the published model's, rounded to multiples of 8."""
-    prototypes: int = 50
+    model_options: dict[str, Any] = field(default_factory=lambda: {"prototypes": 50})
+    """Options of one model only, by name (docs/models.md); those of other models than ``model`` have no effect."""
     layout: str = ""
     """The joint layout that the network sees, e.g. coco20 for coco17 clips; empty is the data's own."""
     clip_frames: int = 30
@@ -367,7 +372,9 @@ def fingerprinted(settings: Mapping[str, Any]) -> dict[str, Any]:
     So a renamed field changes no fingerprint, and artifacts of earlier versions are still found.
     """
     former = {new: old for section in (PoseConfig, TrainConfig, ServingConfig) for old, new in section.RENAMED.items()}
-    return {former.get(name, name): value for name, value in settings.items()}
+    fields = {name: value for name, value in settings.items() if name != "model_options"}
+    options = {f"model_options.{name}": value for name, value in settings.get("model_options", {}).items()}
+    return {former.get(name, name): value for name, value in (fields | options).items()}
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Read YAML or JSON into frozen dataclasses: every value is converted to its field's type, an unknown key is an error.
 
-A dataclass lists the former names of its fields in ``RENAMED`` ({former: new}): an error then gives the new name.
+A dataclass lists the former names of its fields in ``RENAMED`` ({former: new}): an error then gives the new name. A new
+name "field.key" is a key of a field that is a mapping.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def from_dict(cls: type[T], data: Any, where: str = "", *, former_names: bool = 
         if name in renamed and name not in fields:
             if not former_names:
                 raise ConfigError(f"unknown configuration key {dot + name!r}: it is now {dot + renamed[name]!r}")
-            name = renamed[name]
+            name, _, option = renamed[name].partition(".")
+            value = {option: value} if option else value
         if name not in fields:
             near = difflib.get_close_matches(name, fields, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
@@ -100,4 +102,6 @@ def convert(kind: Any, value: Any, where: str, *, former_names: bool = False) ->
             return float(value)
     except (TypeError, ValueError, KeyError, OverflowError):
         raise ConfigError(f"{where} must be {kind.__name__}, not {value!r}") from None
+    if kind is Any and isinstance(value, str):
+        return yaml.safe_load(value)
     return str(value).strip() if kind is str else value

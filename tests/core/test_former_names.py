@@ -17,6 +17,7 @@ from posewatch.store import MemoryStore
 RENAMED = {
     "pose.frames": "pose.source",
     "train.frames": "train.clip_frames",
+    "train.prototypes": "train.model_options.prototypes",
     "train.warm_up": "train.lr_warmup",
     "serving.warm_up": "serving.model_warmup",
     "robustness.max_loss_10": "robustness.max_f1_drop_10",
@@ -34,8 +35,9 @@ def test_a_former_name_is_refused_with_the_new_one(former: str, new: str) -> Non
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read() -> None:
-    written = {"frames": 24, "warm_up": 0.05, "augment": {"flip": False}}
+    written = {"frames": 24, "warm_up": 0.05, "prototypes": 7, "augment": {"flip": False}}
     config = from_dict(TrainConfig, written, former_names=True)
+    assert config.model_options == {"prototypes": 7}
     assert (config.clip_frames, config.lr_warmup, config.augment.flip) == (24, 0.05, False)
 
 

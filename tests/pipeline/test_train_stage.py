@@ -17,7 +17,7 @@ from posewatch.stages.evaluate import evaluate  # noqa: E402
 from posewatch.stages.train import train  # noqa: E402
 from posewatch.store import open_store  # noqa: E402
 
-TINY = TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=1, epochs=1, batch=8, threads=1)
+TINY = TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1, epochs=1, batch=8, threads=1)
 
 
 @pytest.fixture

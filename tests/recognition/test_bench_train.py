@@ -1,4 +1,4 @@
-"""ProtoGCN as it is arranged here computes what its published arrangement does, and the benchmark of the two runs."""
+"""The fused form of ProtoGCN computes what ``network.py`` does, and the benchmark of the two runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.nn import functional as F  # noqa: E402
 from posewatch.bench import training as bench_train  # noqa: E402
 from posewatch.cli.main import main  # noqa: E402
 from posewatch.errors import InputError  # noqa: E402
-from posewatch.recognition.models.protogcn import activation_cache as kept  # noqa: E402
-from posewatch.recognition.models.protogcn import fused_ops as fused  # noqa: E402
 from posewatch.recognition.models.protogcn import temporal  # noqa: E402
+from posewatch.recognition.models.protogcn.activation_cache import POOL  # noqa: E402
+from posewatch.recognition.models.protogcn.fused import FusedProtoGCN  # noqa: E402
 from posewatch.recognition.models.protogcn.network import ProtoGCN  # noqa: E402
 
 SIZE = bench_train.Size(width=16, batch=3, frames=11, classes=5, prototypes=7)
@@ -35,8 +35,6 @@ def network(arrangement, dtype=torch.float64, size=SIZE):
 def clips(dtype=torch.float64, size=SIZE):
     torch.manual_seed(2)
     x = torch.randn(size.batch, size.people, size.frames, 17, 3, dtype=dtype)
-    # A person who keeps still: of equal frames, the max pool must choose the same one.
-    x[0, 0] = x[0, 0, :1]
     return x, torch.tensor([[1, 1], [1, 0], [1, 1]], dtype=dtype), torch.tensor([0, 4, 2])
 
 
@@ -61,15 +59,14 @@ def assert_equal(got, want, tolerance=1e-9):
         assert (got[name] - value).abs().max() <= tolerance * max(1, value.abs().max()), name
 
 
-@pytest.mark.parametrize("arrangement", ["ours", "ours, recomputing"])
-def test_training_equals_the_published_arrangement(arrangement):
-    assert_equal(trained(network(arrangement)), trained(network("published")))
+def test_training_equals_the_plain_network():
+    assert_equal(trained(network("fused")), trained(network("plain")))
 
 
 def test_room_that_is_handed_on_between_layers_and_batches_of_any_size():
     """The same parameters see batches of other sizes before, and the other way round."""
-    want = trained(network("ours"))
-    made = network("ours")
+    want = trained(network("fused"))
+    made = network("fused")
     x, present, labels = clips()
     for part in (slice(0, 2), slice(0, 3), slice(1, 2)):
         state = {k: v.clone() for k, v in made.state_dict().items()}
@@ -85,35 +82,29 @@ def test_room_that_is_handed_on_between_layers_and_batches_of_any_size():
         made.zero_grad()
         made.load_state_dict(state)
     assert_equal(trained(made), want)
-    assert len(kept.POOL.free) <= kept.POOL.most
+    assert len(POOL.free) <= POOL.most
 
 
-def test_ordinary_operations_say_the_same(monkeypatch):
-    """What runs on GPUs and on several processes."""
-    want = trained(network("ours"))
-    monkeypatch.setattr(fused, "own_backward", lambda x: False)
-    assert_equal(trained(network("ours")), want)
-
-
-def test_forward_equals_the_published_arrangement():
+def test_forward_equals_the_plain_network():
     x, present, _ = clips(torch.float32)
-    ours, published = network("ours", torch.float32).eval(), network("published", torch.float32).eval()
-    with_gradients = ours(x, present)
+    fused, plain = network("fused", torch.float32).eval(), network("plain", torch.float32).eval()
+    with_gradients = fused(x, present)
     with torch.no_grad():
-        got, want = ours(x, present), published(x, present)
+        got, want = fused(x, present), plain(x, present)
     for name in ("logits", "embedding"):
         assert (getattr(got, name) - getattr(want, name)).abs().max() < 1e-4
         assert (getattr(got, name) - getattr(with_gradients, name)).abs().max() < 1e-4
 
 
 def test_state_dicts_are_interchangeable():
-    ours, published = network("ours"), network("published")
-    assert list(ours.state_dict()) == list(published.state_dict())
-    assert not isinstance(ours, bench_train.Published)
+    fused, plain = network("fused"), network("plain")
+    assert list(fused.state_dict()) == list(plain.state_dict())
+    assert isinstance(fused, FusedProtoGCN)
+    assert not isinstance(plain, FusedProtoGCN)
 
 
 def test_a_second_backward_pass_adds_the_same_again():
-    made = network("ours")
+    made = network("fused")
     x, present, labels = clips()
     loss = F.cross_entropy(made(x, present).logits, labels)
     loss.backward(retain_graph=True)
@@ -144,23 +135,33 @@ def test_gradients_of_the_temporal_branches(stride, frames):
     assert torch.allclose(call(x)[:2, : want.shape[1]], want)
 
 
-def test_recomputing_needs_less_memory_per_block():
-    """What autograd keeps between the passes, counted by its own hooks."""
-    kept, size = {}, bench_train.Size(width=24, batch=2, frames=60, prototypes=7)
-    for name in ("ours", "ours, recomputing", "published"):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_of_equal_frames_the_max_pool_s_gradient_goes_to_the_same_one_as_in_torch(stride):
+    x = torch.randint(0, 2, (4, 2, 7, 4), dtype=torch.float64)  # channels, clips, frames, joints
+    pixels = torch.cat([x.flatten(1), x[..., 0].flatten(1)], 1).requires_grad_()  # the mean joint's follow
+    convolution = torch.nn.Conv2d(1, 1, (3, 1), (stride, 1), (1, 0)).double()
+    temporal.temporal(pixels, (2, 7, 4), [convolution], 3, stride, training=True)[1:].sum().backward()
+    want = x[1:].transpose(0, 1).clone().requires_grad_()
+    torch.nn.functional.max_pool2d(want, (3, 1), (stride, 1), (1, 0)).sum().backward()
+    assert torch.equal(pixels.grad[1:, : 2 * 7 * 4], want.grad.transpose(0, 1).flatten(1))
+
+
+def test_the_fused_form_saves_less_between_the_passes():
+    """Bytes counted by autograd's own hooks."""
+    saved, size = {}, bench_train.Size(width=24, batch=2, frames=60, prototypes=7)
+    for name in bench_train.ARRANGEMENTS:
         made, seen = network(name, torch.float32, size), {}
         x = clips(torch.float32, size)[0]
 
-        def keep(tensor, seen=seen):
+        def count(tensor, seen=seen):
             seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
             out = made(x)
-        kept[name] = sum(seen.values())
+        saved[name] = sum(seen.values())
         del out
-    assert kept["ours"] < 0.9 * kept["published"]
-    assert kept["ours, recomputing"] < 0.2 * kept["ours"]
+    assert saved["fused"] < 0.9 * saved["plain"]
 
 
 def test_the_benchmark_writes_json_and_a_table(tmp_path, capsys):
@@ -182,12 +183,12 @@ def test_refusals(tmp_path, capsys):
     assert main(["bench", "training", "--width", "2", "--out", str(tmp_path / "none")]) == 2
     assert "--width must be at least 8" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
-    with pytest.raises(InputError, match="measuring 'published' failed"):
+    with pytest.raises(InputError, match="measuring 'plain' failed"):
         bench_train.compare(bench_train.Size(layout="coco17", width=8, frames=0), [1])
 
 
 def test_a_trimmed_network_trains_without_its_prototypes():
-    made = network("ours")
+    made = network("fused")
     made.trim()
     x, present, labels = clips()
     out = made(x, present)

@@ -22,8 +22,8 @@ STEP = """
 import sys
 import torch
 import torch.nn.functional as F
-from posewatch.recognition import parallel
-from posewatch.recognition.models.protogcn import ProtoGCN
+from posewatch.recognition import distributed as parallel
+from posewatch.recognition.models.protogcn.fused import FusedProtoGCN as ProtoGCN
 
 class Loss(torch.nn.Module):
     def __init__(self, network):
@@ -147,7 +147,7 @@ def test_posewatch_train_under_torchrun(annotations, tmp_path):
     """
     script = tmp_path / "train.py"
     script.write_text(DOUBLE)
-    sets = ("width=0.1", "prototypes=4", "clip_frames=12", "people=1", "batch=8", "epochs=2", "threads=1")
+    sets = ("width=0.1", "model_options.prototypes=4", "clip_frames=12", "people=1", "batch=8", "epochs=2", "threads=1")
     printed = {}
     for count in (1, 2):
         out = tmp_path / str(count)

@@ -13,7 +13,7 @@ from posewatch.recognition.evaluation.evaluate import evaluate  # noqa: E402
 from posewatch.recognition.evaluation.plots import plots  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser  # noqa: E402
 
-TINY = TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=1)
+TINY = TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1)
 
 
 @pytest.fixture(scope="module")

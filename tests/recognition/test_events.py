@@ -305,7 +305,7 @@ def test_a_checkpoint_scores_whole_videos(tmp_path, capsys):
     from posewatch.recognition.recogniser import Recogniser, save
 
     torch.manual_seed(0)
-    config = TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=2)
+    config = TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=2)
     made = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)
     save(tmp_path / "checkpoint.pt", made, made.state_dict())
     videos = (walk(1, False, 100, people=2), walk(2, True, 25))

@@ -21,7 +21,7 @@ from posewatch.recognition.training.experiment import positive_of  # noqa: E402
 
 TINY = [
     f"--set=train.{item}"
-    for item in ("width=0.1", "prototypes=4", "clip_frames=12", "people=1", "batch=8", "threads=1")
+    for item in ("width=0.1", "model_options.prototypes=4", "clip_frames=12", "people=1", "batch=8", "threads=1")
 ]
 FILES = {"checkpoint.pt", "config.yaml", "confusion_matrix.png", "history.jsonl", "learning_curves.png"} | {
     "metrics.json",

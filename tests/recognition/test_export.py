@@ -19,7 +19,7 @@ from posewatch.recognition.sampling import resample  # noqa: E402
 def checkpoint(path, layout="coco17", stream="j+b+jm"):
     """Weights far from their initial values: at those, the learned graph is switched off."""
     torch.manual_seed(1)
-    config = TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=2, stream=stream)
+    config = TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=2, stream=stream)
     made = Recogniser(config, layouts.get(layout), ("normal", "abnormal"), "abnormal", 10.0, 0.37)
     with torch.no_grad():
         for parameter in made.parameters():

@@ -13,7 +13,7 @@ from posewatch.config import TrainConfig  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
 from posewatch.datasets.layouts import Layout  # noqa: E402
 from posewatch.errors import ConfigError  # noqa: E402
-from posewatch.recognition.models import ALIASES, BUILDERS, build, graph, layers  # noqa: E402
+from posewatch.recognition.models import ALIASES, NETWORKS, build, graph, layers  # noqa: E402
 from posewatch.recognition.models.aagcn import AAGCN, Attention  # noqa: E402
 from posewatch.recognition.models.aagcn import GraphConvolution as Adaptive  # noqa: E402
 from posewatch.recognition.models.ctrgcn import GraphConvolution as Refined  # noqa: E402
@@ -23,7 +23,7 @@ from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save  
 
 HAND = Layout("hand5", ("wrist", "a", "b", "c", "free"), ((1, 0), (2, 0), (3, 1)), centre=0, pairs=((1, 2),))
 LAYOUTS = [*(layouts.get(name) for name in layouts.names()), HAND]
-MODELS = list(BUILDERS)
+MODELS = list(NETWORKS)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,9 @@ def _seed():
 
 
 def small(name, layout=HAND, classes=3, in_channels=4):
-    return build(name, layout=layout, classes=classes, width=0.1, prototypes=5, in_channels=in_channels)
+    return build(
+        name, layout=layout, classes=classes, width=0.1, model_options={"prototypes": 5}, in_channels=in_channels
+    )
 
 
 def stir(network, x):
@@ -157,7 +159,7 @@ def check_export(name, layout, folder):
     onnxruntime = pytest.importorskip("onnxruntime")
     from posewatch.export.onnx import export
 
-    config = TrainConfig(model=name, width=0.1, prototypes=4, clip_frames=8, people=2, stream="j+bm")
+    config = TrainConfig(model=name, width=0.1, model_options={"prototypes": 4}, clip_frames=8, people=2, stream="j+bm")
     made = Recogniser(config, layouts.get(layout), ("normal", "abnormal"), "abnormal", 10.0)
     stir(made, torch.from_numpy(keypoints(8, made.layout.observed)))
     save(folder / "checkpoint.pt", made, made.state_dict())

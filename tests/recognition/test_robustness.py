@@ -98,7 +98,11 @@ def test_hidden_jittered_and_removed(clip):
 def recogniser():
     torch.manual_seed(0)
     made = Recogniser(
-        TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=2), COCO, ("normal", "abnormal"), "abnormal", 10.0
+        TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=2),
+        COCO,
+        ("normal", "abnormal"),
+        "abnormal",
+        10.0,
     )
     return made.eval()
 

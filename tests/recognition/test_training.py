@@ -21,7 +21,9 @@ from posewatch.recognition.threshold import choose_threshold, decide  # noqa: E4
 from posewatch.recognition.training import trainer as training  # noqa: E402
 from posewatch.recognition.training.trainer import load_checkpoint, train  # noqa: E402
 
-TINY = TrainConfig(width=0.1, prototypes=4, clip_frames=12, people=1, epochs=3, batch=8, threads=1, lr=0.005)
+TINY = TrainConfig(
+    width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1, epochs=3, batch=8, threads=1, lr=0.005
+)
 
 
 def test_it_learns_what_can_be_learned(tmp_path, clips):

@@ -155,7 +155,9 @@ def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[s
 
 def test_beside_the_usual_four(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What tuning found and the network in its published order, in the same run."""
-    recipe = TrainConfig(model="protogcn", width=0.125, clip_frames=8, people=1, stream="j", prototypes=4)
+    recipe = TrainConfig(
+        model="protogcn", width=0.125, clip_frames=8, people=1, stream="j", model_options={"prototypes": 4}
+    )
     made = Recogniser(recipe, layouts.get("coco17"), tuple(LABELS), "abnormal", 10.0)
     save(tmp_path / "small.pt", made, made.state_dict())
     export(tmp_path / "small.pt", tmp_path / "small.onnx")

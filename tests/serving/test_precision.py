@@ -34,7 +34,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("precision")
     torch.manual_seed(2)
-    config = TrainConfig(width=0.1, clip_frames=12, prototypes=4)
+    config = TrainConfig(width=0.1, clip_frames=12, model_options={"prototypes": 4})
     made = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)
     with torch.no_grad():
         for parameter in made.parameters():

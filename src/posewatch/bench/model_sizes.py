@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from posewatch.datasets import layouts
 from posewatch.datasets.layouts import Layout
-from posewatch.recognition.models import BUILDERS, build, ctrgcn, stgcn
+from posewatch.recognition.models import NETWORKS, build, ctrgcn, stgcn
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.protogcn import network as protogcn
+from posewatch.recognition.models.protogcn.fused import FusedProtoGCN
+from posewatch.recognition.models.protogcn.network import ProtoGCN
 
 CLASSES, PEOPLE, FRAMES = 2, 2, 100
 """What the table is counted for."""
@@ -40,43 +42,40 @@ def measure(network: Network, joints: int, people: int = PEOPLE, frames: int = F
     """The size of ``network`` for one clip of ``people`` persons and ``frames`` frames; it is trimmed afterwards."""
     parameters = sum(p.numel() for p in network.parameters())
     saved = 0
-    if isinstance(network, protogcn.ProtoGCN) and network.prototypes is not None:
+    if isinstance(network, ProtoGCN) and network.prototypes is not None:
         # The published code rebuilds the graph in inference, too: three 1x1 convolutions of V * V tokens.
         saved += joints**2 * sum(p.numel() for p in network.prototypes.parameters() if p.dim() > 1)
     network.eval().trim()
+    x = torch.zeros(1, people, frames, joints, in_channels)
+    macs = _macs(network, x)
+    if isinstance(network, FusedProtoGCN):
+        network.__class__ = ProtoGCN  # type: ignore[assignment]  # its base class
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         nonlocal saved
-        saved += _saved(module, inputs[0], output)
+        saved += _saved(module, inputs[0])
 
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(torch.zeros(1, people, frames, joints, in_channels))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    macs = counter.get_total_flops() // 2
-    return Size(parameters, sum(p.numel() for p in network.parameters()), macs, macs + saved)
+    for module in network.modules():
+        module.register_forward_hook(count)
+    published = _macs(network, x)
+    return Size(parameters, sum(p.numel() for p in network.parameters()), macs, published + saved)
 
 
-def _saved(module: nn.Module, x: Tensor, y: Any) -> int:
-    """What the published code multiplies more than ``module`` does from ``x`` (B, C, T, V) to ``y``, at equal maths."""
+def _macs(network: Network, x: Tensor) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x)
+    return counter.get_total_flops() // 2
+
+
+def _saved(module: nn.Module, x: Tensor) -> int:
+    """Multiply-accumulates that the published code spends beyond those of ``module`` on ``x`` (B, C, T, V)."""
+    b, c, t, v = x.shape if x.dim() == 4 else (0, 0, 0, 0)
     if isinstance(module, stgcn.SubsetConvolution):
         # The graph on the channels that go in, not on those that come out.
-        b, c, t, v = x.shape
         return b * t * v * v * (module.convolve.out_channels - c * module.subsets)
     if isinstance(module, protogcn.GraphConvolution | ctrgcn.GraphConvolution):
-        # Queries and keys of the mean frame, not the mean of the queries and keys of all frames. (ProtoGCN's x is
-        # (C, B, T, V), so what counts here is only how many numbers x holds.)
-        frames = x.shape[2]
-        return x.numel() // frames * (frames - 1) * (module.query.out_channels + module.key.out_channels)
-    if isinstance(module, protogcn.TemporalConvolution):
-        # The mean joint is taken after the reducing convolutions, not before. In return, the branch that only reduces
-        # runs on the frames that the stride drops, too.
-        c, b, t, v = x.shape
-        last = cast(nn.Conv2d, module.branches[-1])
-        return b * t * c * c - b * (t - y.shape[2]) * (v + 1) * c * last.out_channels
+        # Queries and keys of the mean frame, not the mean of the queries and keys of all frames.
+        return b * c * (t - 1) * v * (module.query.out_channels + module.key.out_channels)
     return 0
 
 
@@ -87,7 +86,7 @@ def table(layout: Layout | None = None) -> list[str]:
         "| model | parameters | without training-only parts | GMACs | GMACs as published |",
         "|---|---:|---:|---:|---:|",
     ]
-    for name in BUILDERS:
+    for name in NETWORKS:
         size = measure(build(name, layout=layout, classes=CLASSES), len(layout.joints))
         lines.append(
             f"| {name} | {size.parameters:,} | {size.serving_parameters:,} "

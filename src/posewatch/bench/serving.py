@@ -118,7 +118,7 @@ def full_size(folder: Path) -> Path:
         import torch
 
         torch.manual_seed(0)
-        config = TrainConfig(model="protogcn", prototypes=100, **FULL_SIZE)  # type: ignore[arg-type]
+        config = TrainConfig(model="protogcn", model_options={"prototypes": 100}, **FULL_SIZE)  # type: ignore[arg-type]
         recogniser = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)
         save(folder / "protogcn.pt", recogniser, recogniser.state_dict())
         export(folder / "protogcn.pt", path)

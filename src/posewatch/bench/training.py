@@ -1,16 +1,15 @@
-"""How much faster and smaller ProtoGCN's training is here than in its published arrangement.
+"""Time and memory of ProtoGCN's training: ``network.py`` as it is written, and the fused form that trains on CPUs.
 
-Each arrangement runs in a process of its own, one after the other, so that its peak of memory is its own.
+Each form runs in a process of its own, one after the other, so that its peak of memory is its own.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,15 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posewatch.bench.protogcn_published import Published
 from posewatch.datasets.layouts import get as get_layout
 from posewatch.errors import InputError
 from posewatch.files import write_atomically
 from posewatch.progress import say
-from posewatch.recognition.models.protogcn.activation_cache import place_gradients
+from posewatch.recognition.models.protogcn.fused import FusedProtoGCN
 from posewatch.recognition.models.protogcn.network import ProtoGCN
+from posewatch.recognition.training.trainer import place_gradients
 
-ARRANGEMENTS = ("published", "ours", "ours, recomputing")
+FORMS = {"plain": ProtoGCN, "fused": FusedProtoGCN}
+"""With equal seeds they have equal weights."""
 
 
 @dataclass(frozen=True)
@@ -44,34 +44,56 @@ class Size:
     steps: int = 3
 
 
-def build(arrangement: str, size: Size) -> ProtoGCN:
-    """The network of one of ``ARRANGEMENTS``: with equal seeds, they have equal weights."""
-    joints = len(get_layout(size.layout).joints)
-    made = Published if arrangement == "published" else ProtoGCN
-    network = made(joints, size.classes, size.width, size.prototypes)
-    network.recompute = arrangement == "ours, recomputing"
-    return network
+def bench_training(out: Path, size: Size, threads: Sequence[int] = (1,)) -> str:
+    """Measure, and write bench_train.json and bench_train.md to ``out``; returns the Markdown. Raises InputError."""
+    numbers = [size.width, size.batch, size.frames, size.people, size.steps, *threads]
+    if min(numbers) < 1 or size.width < 8:
+        raise InputError("--width must be at least 8, all other numbers at least 1")
+    get_layout(size.layout)
+    rows = []
+    for count in threads:
+        for form in FORMS:
+            say(f"{form}, threads {count}")
+            rows.append(measure_apart(form, size, count))
+        plain = rows[-len(FORMS)]
+        for row in rows[-len(FORMS) :]:
+            row["ratios"] = {
+                "step": round(plain["step"]["cpu_seconds"] / row["step"]["cpu_seconds"], 3),
+                "step_wall": round(plain["step"]["seconds"] / row["step"]["seconds"], 3),
+                "forward": round(plain["forward"]["cpu_seconds"] / row["forward"]["cpu_seconds"], 3),
+                "forward_wall": round(plain["forward"]["seconds"] / row["forward"]["seconds"], 3),
+                "peak": round(plain["peak"] / row["peak"], 3),
+            }
+    result = {"size": asdict(size), "torch": torch.__version__, "rows": rows}
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "bench_train.json", (json.dumps(result, indent=2) + "\n").encode())
+    table = markdown(result)
+    write_atomically(out / "bench_train.md", table.encode())
+    return table
 
 
-def measure(arrangement: str, size: Size, threads: int) -> dict[str, Any]:
-    """Least seconds and CPU seconds of ``size.steps`` training steps and forward passes, and peak memory (bytes).
+def measure_apart(form: str, size: Size, threads: int) -> dict[str, Any]:
+    """``measure`` in a process of its own. Raises InputError."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(measure, form, size, threads).result()
+        except Exception as error:
+            raise InputError(f"measuring {form!r} failed: {error} (try a smaller --width or --batch)") from None
 
-    To be called in a process that did nothing else.
-    """
+
+def measure(form: str, size: Size, threads: int) -> dict[str, Any]:
+    """Least seconds and CPU seconds of ``size.steps`` training steps and forward passes, and peak memory (bytes)."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    network = build(arrangement, size)
     joints = len(get_layout(size.layout).joints)
+    network = FORMS[form](joints, size.classes, size.width, size.prototypes)
     x = torch.randn(size.batch, size.people, size.frames, joints, 3)
     labels = torch.arange(size.batch) % size.classes
     before = _peak()
-
-    published = arrangement == "published"
-    if not published:
-        place_gradients(network)
+    place_gradients(network)
 
     def step() -> Tensor:
-        network.zero_grad(set_to_none=published)
+        network.zero_grad(set_to_none=False)
         out = network(x)
         loss = F.cross_entropy(out.logits, labels) + 0.2 * network.auxiliary_loss(out, labels)
         loss.backward()
@@ -81,33 +103,33 @@ def measure(arrangement: str, size: Size, threads: int) -> dict[str, Any]:
         with torch.no_grad():
             return cast(Tensor, network(x).logits)
 
-    losses, train = _timed(step, size.steps)
+    first_loss, train = _timed(step, size.steps)
     peak = _peak()
     network.eval()
     _, infer = _timed(forward, size.steps)
     return {
-        "arrangement": arrangement,
+        "form": form,
         "threads": threads,
         "step": train,
         "forward": infer,
         "peak": peak,
         "peak_of_step": peak - before,
-        "loss": float(losses[0]),
+        "loss": float(first_loss),
     }
 
 
-def _timed(call: Callable[[], Tensor], times: int) -> tuple[list[Tensor], dict[str, float]]:
-    made, wall, cpu = [call()], [], []  # the first one is not counted
+def _timed(call: Callable[[], Tensor], times: int) -> tuple[Tensor, dict[str, float]]:
+    first, wall, cpu = call(), [], []  # the first call is not counted
     for _ in range(times):
         start, busy = time.perf_counter(), time.process_time()
-        made.append(call())
+        call()
         wall.append(time.perf_counter() - start)
         cpu.append(time.process_time() - busy)
-    return made, {"seconds": min(wall), "cpu_seconds": min(cpu)}
+    return first, {"seconds": min(wall), "cpu_seconds": min(cpu)}
 
 
 def _peak() -> int:
-    """The most memory this process has held so far, in bytes."""
+    """The most memory that this process has held so far, in bytes."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -117,80 +139,20 @@ def _peak() -> int:
     raise InputError("peak memory is read from /proc/self/status, which this system has not: run it on Linux")
 
 
-def compare(size: Size, threads: Sequence[int], note: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Measure all arrangements, each in its own process; ratios are published / ours. Raises InputError."""
-    rows = []
-    for count in threads:
-        for arrangement in ARRANGEMENTS:
-            note(f"{arrangement}, threads {count}")
-            rows.append(_in_process(arrangement, size, count))
-    for row in rows:
-        base = next(r for r in rows if r["threads"] == row["threads"] and r["arrangement"] == "published")
-        row["ratios"] = {
-            "step": round(base["step"]["cpu_seconds"] / row["step"]["cpu_seconds"], 3),
-            "step_wall": round(base["step"]["seconds"] / row["step"]["seconds"], 3),
-            "forward": round(base["forward"]["cpu_seconds"] / row["forward"]["cpu_seconds"], 3),
-            "forward_wall": round(base["forward"]["seconds"] / row["forward"]["seconds"], 3),
-            "peak": round(base["peak"] / row["peak"], 3),
-        }
-    return {"size": asdict(size), "torch": torch.__version__, "rows": rows}
-
-
-_MEASURE = """
-import json, sys
-from posewatch.bench.training import Size, measure
-task = json.loads(sys.argv[1])
-sys.stdout.write(json.dumps(measure(task["arrangement"], Size(**task["size"]), task["threads"])))
-"""
-
-
-def _in_process(arrangement: str, size: Size, threads: int) -> dict[str, Any]:
-    task = json.dumps({"arrangement": arrangement, "size": asdict(size), "threads": threads})
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURE, task],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        check=False,
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["killed, as when memory runs out"])[-1]
-        raise InputError(f"measuring {arrangement!r} failed: {last} (try a smaller --width or --batch)")
-    return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
-
-
 def markdown(result: dict[str, Any]) -> str:
     """The table for people."""
     about = ", ".join(f"{k} {v}" for k, v in result["size"].items())
     lines = [
-        f"{about}; torch {result['torch']}. Seconds are CPU seconds, the least of the steps; ratios are to published.",
+        f"{about}; torch {result['torch']}. Seconds are CPU seconds, the least of the steps; ratios are to plain.",
         "",
-        "| arrangement | threads | training step | ratio | forward | ratio | peak memory | ratio |",
+        "| form | threads | training step | ratio | forward | ratio | peak memory | ratio |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in result["rows"]:
         ratio = row["ratios"]
         lines.append(
-            f"| {row['arrangement']} | {row['threads']} | {row['step']['cpu_seconds']:.3f} s | {ratio['step']:.2f}x |"
+            f"| {row['form']} | {row['threads']} | {row['step']['cpu_seconds']:.3f} s | {ratio['step']:.2f}x |"
             f" {row['forward']['cpu_seconds']:.3f} s | {ratio['forward']:.2f}x | {row['peak'] / 2**20:.0f} MiB |"
             f" {ratio['peak']:.2f}x |"
         )
     return "\n".join(lines) + "\n"
-
-
-def write(result: dict[str, Any], folder: Path) -> None:
-    """``bench_train.json`` and ``bench_train.md`` in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "bench_train.json", (json.dumps(result, indent=2) + "\n").encode())
-    write_atomically(folder / "bench_train.md", markdown(result).encode())
-
-
-def bench_training(out: Path, size: Size, threads: Sequence[int] = (1,)) -> str:
-    """Measure, and write bench_train.json and bench_train.md to ``out``; returns the Markdown. Raises InputError."""
-    numbers = [size.width, size.batch, size.frames, size.people, size.steps, *threads]
-    if min(numbers) < 1 or size.width < 8:
-        raise InputError("--width must be at least 8, all other numbers at least 1")
-    get_layout(size.layout)
-    result = compare(size, threads, say)
-    write(result, out)
-    return markdown(result)

@@ -6,7 +6,7 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -33,9 +33,11 @@ VERSION = 2
 class Branch:
     """One network of a recogniser: what it is built from, and its weight in the average of probabilities."""
 
+    RENAMED: ClassVar[dict[str, str]] = TrainConfig.RENAMED
+
     model: str
     width: float
-    prototypes: int
+    model_options: dict[str, Any]
     stream: str
     weight: float = 1.0
 
@@ -49,7 +51,7 @@ def branches_of(config: TrainConfig) -> tuple[Branch, ...]:
             f"train.stream_weights must be {len(streams)} positive numbers, one for each stream of {config.stream!r}"
         )
     return tuple(
-        Branch(config.model, config.width, config.prototypes, stream, weight)
+        Branch(config.model, config.width, config.model_options, stream, weight)
         for stream, weight in zip(streams, weights, strict=True)
     )
 
@@ -85,7 +87,7 @@ class Recogniser(nn.Module):
                 layout=layout,
                 classes=len(labels),
                 width=branch.width,
-                prototypes=branch.prototypes,
+                model_options=branch.model_options,
                 in_channels=self.features.channels(branch.stream),
             )
             for branch in self.branches
@@ -197,7 +199,7 @@ def from_recipe(text: str) -> Recogniser:
             tuple(told["labels"]),
             told["positive"],
             float(told["fps"]),
-            branches=tuple(from_dict(Branch, branch) for branch in told["branches"]),
+            branches=tuple(from_dict(Branch, branch, former_names=True) for branch in told["branches"]),
         ).eval()
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"this is no recipe of a recogniser: {error}") from None
@@ -214,7 +216,7 @@ def load_checkpoint(path: Path | str) -> Recogniser:
             data["positive"],
             float(data["fps"]),
             float(data["threshold"]),
-            tuple(from_dict(Branch, branch) for branch in data["branches"]),
+            tuple(from_dict(Branch, branch, former_names=True) for branch in data["branches"]),
         )
         recogniser.load_state_dict(data["weights"])
     except FileNotFoundError:

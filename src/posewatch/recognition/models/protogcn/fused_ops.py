@@ -193,7 +193,7 @@ def mix(
 
     With ``joints`` V > 0, pixels end with the joints: the mean joint's pixels / V follow all others, as if it had been
     appended to ``x`` (convolutions are linear). Convolutions beyond the norms are neither normalised nor rectified.
-    With ``recompute``, training computes the result once more for the gradients, element by element, and does not save it.
+    With ``recompute``, training does not save the result and computes it again, element by element, for the gradients.
     """
     parts = cast("Sequence[nn.Conv2d]", convolutions)
     weight = parts[0].weight.flatten(1) if len(parts) == 1 else torch.cat([c.weight.flatten(1) for c in parts])
