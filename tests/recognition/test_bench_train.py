@@ -137,7 +137,7 @@ def test_gradients_of_the_temporal_branches(stride, frames):
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_of_equal_frames_the_max_pool_s_gradient_goes_to_the_same_one_as_in_torch(stride):
-    x = torch.randint(0, 2, (4, 2, 7, 4), dtype=torch.float64)  # channels, clips, frames, joints
+    x = torch.randint(1, 3, (4, 2, 7, 4), dtype=torch.float64)  # channels, clips, frames, joints
     pixels = torch.cat([x.flatten(1), x[..., 0].flatten(1)], 1).requires_grad_()  # the mean joint's follow
     convolution = torch.nn.Conv2d(1, 1, (3, 1), (stride, 1), (1, 0)).double()
     temporal.temporal(pixels, (2, 7, 4), [convolution], 3, stride, training=True)[1:].sum().backward()
