@@ -21,10 +21,10 @@ from posewatch.recognition.models.protogcn.network import ProtoGCN  # noqa: E402
 SIZE = bench_train.Size(width=16, batch=3, frames=11, classes=5, prototypes=7)
 
 
-def network(arrangement, dtype=torch.float64, size=SIZE):
+def network(form, dtype=torch.float64, size=SIZE):
     """Every term far from its initial value, at which the learned graph is switched off."""
     torch.manual_seed(1)
-    made = bench_train.build(arrangement, size).to(dtype)
+    made = bench_train.FORMS[form](17, size.classes, size.width, size.prototypes).to(dtype)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -149,7 +149,7 @@ def test_of_equal_frames_the_max_pool_s_gradient_goes_to_the_same_one_as_in_torc
 def test_the_fused_form_saves_less_between_the_passes():
     """Bytes counted by autograd's own hooks."""
     saved, size = {}, bench_train.Size(width=24, batch=2, frames=60, prototypes=7)
-    for name in bench_train.ARRANGEMENTS:
+    for name in bench_train.FORMS:
         made, seen = network(name, torch.float32, size), {}
         x = clips(torch.float32, size)[0]
 
@@ -168,14 +168,14 @@ def test_the_benchmark_writes_json_and_a_table(tmp_path, capsys):
     words = ["--width", "8", "--batch", "2", "--frames", "6", "--steps", "1", "--out", str(tmp_path / "bench")]
     assert main(["bench", "training", *words]) == 0
     result = json.loads((tmp_path / "bench/bench_train.json").read_text())
-    assert [row["arrangement"] for row in result["rows"]] == list(bench_train.ARRANGEMENTS)
+    assert [row["form"] for row in result["rows"]] == list(bench_train.FORMS)
     assert result["rows"][0]["ratios"] == dict.fromkeys(result["rows"][0]["ratios"], 1.0)
     for row in result["rows"]:
         assert row["step"]["cpu_seconds"] > 0 < row["forward"]["cpu_seconds"]
         assert row["peak"] > row["peak_of_step"] > 0
     table = (tmp_path / "bench/bench_train.md").read_text()
     assert table == capsys.readouterr().out
-    assert table.count("\n| ") == 1 + len(bench_train.ARRANGEMENTS)
+    assert table.count("\n| ") == 1 + len(bench_train.FORMS)
     assert sorted(p.name for p in (tmp_path / "bench").iterdir()) == ["bench_train.json", "bench_train.md"]
 
 
@@ -184,7 +184,7 @@ def test_refusals(tmp_path, capsys):
     assert "--width must be at least 8" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
     with pytest.raises(InputError, match="measuring 'plain' failed"):
-        bench_train.compare(bench_train.Size(layout="coco17", width=8, frames=0), [1])
+        bench_train.measure_apart("plain", bench_train.Size(layout="coco17", width=8, frames=0), 1)
 
 
 def test_a_trimmed_network_trains_without_its_prototypes():
