@@ -20,7 +20,7 @@ from posewatch import stack, weights
 from posewatch.artifact import Artifact, get
 from posewatch.config import load
 from posewatch.errors import PosewatchError
-from posewatch.stages.report import ancestor
+from posewatch.lineage import ancestor
 from posewatch.store import open_store
 
 ABOUT = (

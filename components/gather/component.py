@@ -14,8 +14,8 @@ def gather(store: str, parts: list[str], made: dsl.Output[dsl.Dataset]) -> str:
         parts: URIs of sets of one stage, in the order of the shards.
     """
     from posewatch.artifact import describe, get
-    from posewatch.stages.shards import join
+    from posewatch.stages.gather import gather as stage
     from posewatch.store import open_store
 
     where = open_store(store)
-    return describe(join(where, [get(where, uri) for uri in parts]), made)
+    return describe(stage(where, [get(where, uri) for uri in parts]), made)

@@ -17,7 +17,7 @@ def label_gate(store: str, clips: str, config: str, metrics: dsl.Output[dsl.Metr
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.labels.store import LabelStore
-    from posewatch.stages.label_gate import wait
+    from posewatch.stages.label_gate import label_gate as stage
     from posewatch.store import open_store
 
-    metrics.metadata.update(wait(get(open_store(store), clips), LabelStore(), load(config).labels))
+    metrics.metadata.update(stage(get(open_store(store), clips), LabelStore(), load(config).labels))

@@ -21,8 +21,8 @@ def label_import(
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.labels.store import LabelStore
-    from posewatch.stages.label_import import bring
+    from posewatch.stages.label_import import label_import as stage
     from posewatch.store import open_store
 
     if labels:
-        metrics.metadata.update(bring(get(open_store(store), clips), labels, LabelStore(), load(config).labels))
+        metrics.metadata.update(stage(get(open_store(store), clips), labels, LabelStore(), load(config).labels))

@@ -16,10 +16,10 @@ def queue_clips(store: str, clips: str, skeletons: str) -> int:
     """
     from posewatch.artifact import get
     from posewatch.labels.store import LabelStore
-    from posewatch.stages.preview import preview
-    from posewatch.stages.queue_clips import queue
+    from posewatch.stages.queue_clips import previews
+    from posewatch.stages.queue_clips import queue_clips as stage
     from posewatch.store import open_store
 
     where = open_store(store)
     found = get(where, clips)
-    return queue(found, LabelStore(), preview(where, found, get(where, skeletons)))
+    return stage(found, LabelStore(), previews(where, found, get(where, skeletons)))

@@ -21,11 +21,14 @@ def refresh(
     """
     from posewatch.artifact import get
     from posewatch.config import load
+    from posewatch.inference.open import open_predictor
     from posewatch.labels.store import LabelStore
-    from posewatch.stages.refresh import ask_again
+    from posewatch.stages.refresh import refresh as stage
     from posewatch.store import open_store
 
     where, told = open_store(store), load(config).labels
-    found = ask_again(get(where, clips), get(where, skeletons), LabelStore(), endpoint, version, told)
+    name = version or endpoint.rsplit("/", 1)[-1]
+    with open_predictor(endpoint) as model:
+        found = stage(get(where, clips), get(where, skeletons), LabelStore(), model, name, told)
     metrics.metadata.update(found)
     return found["scored"]

@@ -15,8 +15,8 @@ def shards(store: str, raw: str, size: int) -> list[str]:
         size: videos in a shard, at most; more where there would be too many shards.
     """
     from posewatch.artifact import get
-    from posewatch.stages.shards import divide
+    from posewatch.stages.shards import shards as stage
     from posewatch.store import open_store
 
     where = open_store(store)
-    return [part.uri for part in divide(where, get(where, raw), size)]
+    return [part.uri for part in stage(where, get(where, raw), size)]

@@ -17,8 +17,8 @@ def snapshot(store: str, clips: str, config: str, labels: dsl.Output[dsl.Dataset
     from posewatch.artifact import describe, get
     from posewatch.config import load
     from posewatch.labels.store import LabelStore
-    from posewatch.stages.snapshot import freeze
+    from posewatch.stages.snapshot import snapshot as stage
     from posewatch.store import open_store
 
     where = open_store(store)
-    return describe(freeze(where, get(where, clips), LabelStore(), load(config).labels), labels)
+    return describe(stage(where, get(where, clips), LabelStore(), load(config).labels), labels)

@@ -1,14 +1,15 @@
 """Artifacts: what a stage writes to the object store, complete or absent, with its lineage beside it.
 
 An artifact is a prefix that holds some files, ``lineage.json`` and, written last, ``manifest.jsonl`` (one line per
-file: key, bytes, sha256, parent). Without its manifest it does not exist. The prefix is derived from what the artifact
-was made of, so a stage that finds it has nothing left to do, and two configurations never overwrite each other:
+file: key, bytes, sha256, parent). Without its manifest it does not exist. The prefix is derived from the inputs, so a
+stage that finds its artifact has nothing left to do, and two configurations never overwrite each other:
 
-    raw/<video>/                        masked/<video>/<recipe>/        clips/<video>/<recipe>/
-    poses/<video>/<recipe>/             skeletons/<video>/<recipe>/     captures/<camera>/<time>.json
-    snapshots/<recipe>/                 datasets/<recipe>/
-    checkpoints/<recipe>/               evaluations/<recipe>/           onnx/<recipe>/
-    models/<name>/<version>/            benchmarks/<recipe>/            reports/<recipe>/
+    raw/<video>/                        masked/<video>/<fingerprint>/        clips/<video>/<fingerprint>/
+    poses/<video>/<fingerprint>/        skeletons/<video>/<fingerprint>/     previews/<video>/<fingerprint>/
+    snapshots/<fingerprint>/            datasets/<fingerprint>/              checkpoints/<fingerprint>/
+    evaluations/<fingerprint>/          onnx/<fingerprint>/                  models/<name>/<fingerprint>/
+    smoke/<fingerprint>/                scores/<fingerprint>/                benchmarks/<fingerprint>/
+    reports/<fingerprint>/              captures/<camera>/<time>.json
     sets/<stage>/<digest>/              a frozen list of artifacts, one line each
 """
 
@@ -31,14 +32,14 @@ from typing import Any
 from posewatch import __version__
 from posewatch.config import fingerprinted
 from posewatch.digests import canonical, digest
-from posewatch.errors import NotFound, StoreError
+from posewatch.errors import NoBucket, NotFound, StoreError
 from posewatch.records import Lineage, Parent
 from posewatch.store import ObjectStore
 
 MANIFEST = "manifest.jsonl"
 LINEAGE = "lineage.json"
 MEMBERS = "members.jsonl"
-AHEAD = 8
+READ_AHEAD = 8
 """Members of a set that are looked up at the same time: an object store answers many requests as fast as one."""
 
 
@@ -57,7 +58,7 @@ class Artifact:
 
     @property
     def content(self) -> str:
-        """Digest of what the files hold, whatever version of the code wrote them: recipes are built from it."""
+        """Digest of the files without the lineage, the same for every version of the code; fingerprints use it."""
         return digest({name: sha for name, sha in self.files.items() if name != LINEAGE})
 
     @property
@@ -78,7 +79,7 @@ class Artifact:
         return [json.loads(line) for line in self.read(name).splitlines() if line.strip()]
 
     def fetch(self, name: str, folder: Path) -> Path:
-        """Copy one file into ``folder`` (keeping its sub-folders), checked; returns its path."""
+        """Copy one file into ``folder`` (with its sub-folders), checked against the manifest; returns its path."""
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         self.store.fetch(self._key(name), path)
@@ -98,18 +99,19 @@ class Artifact:
             raise NotFound(f"{self.uri} holds no {name!r} (it has: {', '.join(sorted(self.files))[:200]})")
         return f"{self.prefix}/{name}"
 
-    def _check(self, name: str, found: str) -> None:
-        if found != self.files[name]:
-            raise StoreError(
-                f"{self.uri}/{name} is damaged: sha256 {found[:12]}…, its manifest says {self.files[name][:12]}…"
-            )
+    def _check(self, name: str, sha256: str) -> None:
+        if sha256 != self.files[name]:
+            recorded = self.files[name][:12]
+            raise StoreError(f"{self.uri}/{name} is damaged: sha256 {sha256[:12]}…, its manifest says {recorded}…")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What an artifact is made from: enough to name it before it exists.
+    """The inputs of an artifact: enough to name it before it exists.
 
-    ``revision`` is raised by a stage whose code changes what it writes; ``weights`` as in ``Lineage``.
+    ``unit`` is the video or the model that the artifact belongs to, empty for stages with one artifact per run.
+    ``revision`` is raised when the code of a stage changes its output; ``weights`` as in ``Lineage``.
+    ``fixed_prefix`` is for artifacts that are named by their content.
     """
 
     stage: str
@@ -119,11 +121,11 @@ class Job:
     weights: dict[str, dict[str, str]] = field(default_factory=dict)
     revision: int = 1
     source: str = ""
-    prefix: str = ""
+    fixed_prefix: str = ""
 
     @property
-    def recipe(self) -> str:
-        """12 hex digits that stand for stage, revision, configuration, weights and parents."""
+    def fingerprint(self) -> str:
+        """12 hex digits of stage, revision, configuration, weights and parents."""
         return digest(
             {
                 "stage": self.stage,
@@ -135,8 +137,9 @@ class Job:
         )[:12]
 
     @property
-    def where(self) -> str:
-        return self.prefix or f"{self.stage}/{self.unit}/{self.recipe}".replace("//", "/")
+    def prefix(self) -> str:
+        """Where the artifact is in the store."""
+        return self.fixed_prefix or f"{self.stage}/{self.unit}/{self.fingerprint}".replace("//", "/")
 
 
 def sha256_file(path: Path) -> str:
@@ -149,56 +152,51 @@ def code_version() -> str:
     """The package's version, with the git commit when it runs from a checkout or an image that names it."""
     commit = os.environ.get("POSEWATCH_GIT_SHA", "")
     if not commit:
-        here = Path(__file__).resolve().parent
+        command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "--short=12", "HEAD"]
         try:
-            asked = subprocess.run(
-                ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10
-            )
-            commit = asked.stdout.strip() if asked.returncode == 0 else ""
+            git = subprocess.run(command, capture_output=True, text=True, timeout=10)
+            commit = git.stdout.strip() if git.returncode == 0 else ""
         except (OSError, subprocess.TimeoutExpired):
             commit = ""
     return f"{__version__}+{commit[:12]}" if commit else __version__
 
 
 def find(store: ObjectStore, prefix: str) -> Artifact | None:
-    """The artifact at ``prefix``, or None where there is no complete one."""
+    """The artifact at ``prefix``, or None where there is no complete one. Raises NoBucket."""
     prefix = prefix.strip("/")
     try:
         manifest = store.get(f"{prefix}/{MANIFEST}")
-    except NotFound as error:
-        if "no such bucket" in str(error):
-            raise
+    except NoBucket:
+        raise
+    except NotFound:
         return None
-    files = {}
-    for line in manifest.splitlines():
-        row = json.loads(line)
-        files[row["key"]] = row["sha256"]
-    return Artifact(store, prefix, hashlib.sha256(manifest).hexdigest(), files)
+    rows = [json.loads(line) for line in manifest.splitlines()]
+    return Artifact(store, prefix, hashlib.sha256(manifest).hexdigest(), {row["key"]: row["sha256"] for row in rows})
 
 
 def get(store: ObjectStore, reference: str) -> Artifact:
     """The artifact that a URI or a prefix names. Raises NotFound."""
     prefix = reference.removeprefix(store.uri).strip("/")
     if "://" in prefix:
-        raise NotFound(f"{reference} does not lie in the store {store.uri} (give the matching --store)")
-    found = find(store, prefix)
-    if found is None:
-        raise NotFound(f"no such artifact: {store.uri}/{prefix} (it has no {MANIFEST}: never made, or not finished)")
-    return found
+        raise NotFound(f"{reference} is not in the store {store.uri} (give the matching --store)")
+    artifact = find(store, prefix)
+    if artifact is None:
+        raise NotFound(f"no such artifact: {store.uri}/{prefix} (it has no {MANIFEST}: never written, or not finished)")
+    return artifact
 
 
-def produce(store: ObjectStore, job: Job, make: Callable[[Path], None], work: Path | None = None) -> Artifact:
-    """Return the artifact of ``job``; when there is none yet, let ``make(folder)`` write its files and publish them.
+def produce(store: ObjectStore, job: Job, write: Callable[[Path], object], work: Path | None = None) -> Artifact:
+    """Return the artifact of ``job``; when there is none yet, let ``write(folder)`` write its files and publish them.
 
-    ``work`` is a folder that outlives a crash, for stages that can resume; it is removed once the artifact is there.
+    ``work`` is a folder that outlives a crash, for stages that can resume; it is removed after publishing.
     """
-    found = find(store, job.where)
-    if found is not None:
-        return found
+    existing = find(store, job.prefix)
+    if existing is not None:
+        return existing
     with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
         folder = work or Path(temp)
         folder.mkdir(parents=True, exist_ok=True)
-        make(folder)
+        write(folder)
         artifact = publish(store, job, folder)
     if work is not None:
         shutil.rmtree(work, ignore_errors=True)
@@ -207,7 +205,6 @@ def produce(store: ObjectStore, job: Job, make: Callable[[Path], None], work: Pa
 
 def publish(store: ObjectStore, job: Job, folder: Path) -> Artifact:
     """Upload every file of ``folder`` and the lineage, then the manifest that makes them visible."""
-    prefix = job.where
     lineage = Lineage(
         stage=job.stage,
         unit=job.unit,
@@ -222,50 +219,50 @@ def publish(store: ObjectStore, job: Job, folder: Path) -> Artifact:
     parent = digest([p.digest for p in job.parents])[:12] if job.parents else ""
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
         name = path.relative_to(folder).as_posix()
-        store.upload(f"{prefix}/{name}", path)
+        store.upload(f"{job.prefix}/{name}", path)
         rows.append({"key": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "parent": parent})
-    store.put(f"{prefix}/{MANIFEST}", "".join(canonical(row) + "\n" for row in rows).encode())
-    return get(store, prefix)
+    store.put(f"{job.prefix}/{MANIFEST}", "".join(canonical(row) + "\n" for row in rows).encode())
+    return get(store, job.prefix)
 
 
 def collect(store: ObjectStore, stage: str, rows: Iterable[dict[str, Any]], artifacts: Iterable[Artifact]) -> Artifact:
-    """Freeze a list of artifacts as one: ``rows`` (one dict each, kept) gain the prefix and digest of theirs."""
+    """Freeze a list of artifacts as a set: one row per artifact, with its prefix and digest added."""
     members = [{**row, "prefix": a.prefix, "digest": a.digest} for row, a in zip(rows, artifacts, strict=True)]
     text = "".join(canonical(row) + "\n" for row in members)
     name = hashlib.sha256(text.encode()).hexdigest()[:12]
     parents = tuple(Artifact(store, m["prefix"], m["digest"], {}) for m in members)
-    job = Job("sets", stage, {"members": len(members)}, parents, prefix=f"sets/{stage}/{name}")
-    return produce(store, job, lambda folder: void((folder / MEMBERS).write_text(text, encoding="utf-8")))
+    job = Job("sets", stage, {"members": len(members)}, parents, fixed_prefix=f"sets/{stage}/{name}")
+    return produce(store, job, lambda folder: (folder / MEMBERS).write_text(text, encoding="utf-8"))
 
 
 def members(collection: Artifact) -> list[tuple[dict[str, Any], Artifact]]:
-    """The rows of a set with their artifacts, in order. Raises NotFound when a member has gone, or has changed."""
+    """The rows of a set with their artifacts, in order. Raises NotFound or StoreError for a deleted or changed one."""
     return list(walk(collection))
 
 
 def walk(collection: Artifact) -> Iterator[tuple[dict[str, Any], Artifact]]:
-    """What `members` gives, one by one: a set of many videos is read a few ahead, and never held as a whole."""
+    """Like `members`, one by one with a few read ahead: a set of many videos is never held as a whole."""
 
-    def find_member(row: dict[str, Any]) -> Artifact:
+    def look_up(row: dict[str, Any]) -> Artifact:
         artifact = get(collection.store, row["prefix"])
         if artifact.digest != row["digest"]:
             raise StoreError(f"{artifact.uri} is not the one that {collection.uri} was frozen with")
         return artifact
 
-    with ThreadPoolExecutor(AHEAD) as pool:
-        asked: deque[tuple[dict[str, Any], Future[Artifact]]] = deque()
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        pending: deque[tuple[dict[str, Any], Future[Artifact]]] = deque()
         try:
             for row in collection.lines(MEMBERS):
-                asked.append((row, pool.submit(find_member, row)))
-                if len(asked) > 2 * AHEAD:
-                    first, artifact = asked.popleft()
+                pending.append((row, pool.submit(look_up, row)))
+                if len(pending) > 2 * READ_AHEAD:
+                    first, artifact = pending.popleft()
                     yield first, artifact.result()
-            while asked:
-                first, artifact = asked.popleft()
+            while pending:
+                first, artifact = pending.popleft()
                 yield first, artifact.result()
         finally:
-            for _, left in asked:
-                left.cancel()
+            for _, future in pending:
+                future.cancel()
 
 
 def describe(artifact: Artifact, output: Any, **metadata: Any) -> str:
@@ -275,7 +272,3 @@ def describe(artifact: Artifact, output: Any, **metadata: Any) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(canonical({"uri": artifact.uri, "digest": artifact.digest}) + "\n", encoding="utf-8")
     return artifact.uri
-
-
-def void(_: object) -> None:
-    """Make a statement of an expression."""

@@ -7,7 +7,8 @@
     │   ├── NotAllowed           a person without the identity or the role that an act needs
     │   └── ConfigError          an unknown key or a value out of range
     ├── StoreError            3  the object store
-    │   ├── NotFound             no such bucket, object or artifact
+    │   ├── NotFound             no such object or artifact
+    │   │   └── NoBucket             the bucket itself is missing
     │   ├── AccessDenied         wrong or missing credentials
     │   └── Unreachable          no answer after the retries
     ├── WeightsError          4  a weights file that is missing, or not the one that was published
@@ -56,7 +57,11 @@ class StoreError(PosewatchError):
 
 
 class NotFound(StoreError):
-    """No such bucket, object or artifact."""
+    """No such object or artifact."""
+
+
+class NoBucket(NotFound):
+    """The bucket itself is missing."""
 
 
 class AccessDenied(StoreError):

@@ -1,4 +1,4 @@
-"""The way back: from any artifact (a served model, say) through its parents to the raw videos that it was made from."""
+"""The way back: from any artifact (a served model, say) through its parents to the raw videos that it comes from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posewatch.artifact import Artifact, get
-from posewatch.errors import StoreError
+from posewatch.errors import NotFound, StoreError
 from posewatch.records import Lineage
 
 
@@ -33,19 +33,43 @@ def trace(artifact: Artifact) -> Iterator[Node]:
         yield Node(depth, node, lineage, seen)
         if seen:
             continue
-        for parent in reversed(lineage.parents):
-            found = get(artifact.store, parent.prefix)
-            if found.digest != parent.digest:
+        for recorded in reversed(lineage.parents):
+            current = get(artifact.store, recorded.prefix)
+            if current.digest != recorded.digest:
                 raise StoreError(
-                    f"{found.uri} has digest {found.digest[:12]}, {node.uri} was made from {parent.digest[:12]}"
+                    f"{current.uri} has digest {current.digest[:12]}, {node.uri} was built from {recorded.digest[:12]}"
                 )
-            stack.append((depth + 1, found))
+            stack.append((depth + 1, current))
+
+
+def find_ancestor(artifact: Artifact, stage: str, unit: str = "") -> Artifact | None:
+    """The nearest artifact of ``stage`` (and ``unit``) among the ancestors, or None."""
+    for node in trace(artifact):
+        if node.lineage.stage == stage and (not unit or node.lineage.unit == unit):
+            return node.artifact
+    return None
+
+
+def ancestor(artifact: Artifact, stage: str, unit: str = "") -> Artifact:
+    """Like `find_ancestor`. Raises NotFound where there is none."""
+    found = find_ancestor(artifact, stage, unit)
+    if found is None:
+        raise NotFound(f"{artifact.uri} has no ancestor of the stage {stage!r}")
+    return found
+
+
+def parent(artifact: Artifact, stage: str) -> Artifact:
+    """The parent that belongs to ``stage``, such as "raw" or "masked". Raises NotFound."""
+    for recorded in artifact.lineage().parents:
+        if recorded.prefix.startswith(f"{stage}/"):
+            return get(artifact.store, recorded.prefix)
+    raise NotFound(f"{artifact.uri} has no parent of the stage {stage!r}")
 
 
 def raw_videos(artifact: Artifact) -> list[Artifact]:
     """The raw videos that an artifact goes back to, in order of their keys."""
-    found = {n.artifact.prefix: n.artifact for n in trace(artifact) if n.lineage.stage == "raw"}
-    return [found[key] for key in sorted(found)]
+    raw = {n.artifact.prefix: n.artifact for n in trace(artifact) if n.lineage.stage == "raw"}
+    return [raw[key] for key in sorted(raw)]
 
 
 def rows(artifact: Artifact) -> list[dict[str, Any]]:

@@ -19,16 +19,23 @@ def retry(
     first_s: float = 0.1,
     max_s: float = 5.0,
     sleep: Callable[[float], None] = time.sleep,
+    log: Callable[[BaseException, int, float], None] | None = None,
 ) -> T:
     """What ``call()`` returns; it is called again while it raises an error that ``passes``. The last error is raised.
 
     It gives up after ``attempts`` calls, or when the next wait would end later than ``timeout_s`` after the first call.
     The wait before call n+1 is a random time up to ``first_s * 2**n`` seconds, at most ``max_s`` (full jitter, so that
-    many clients do not come back at the same moment).
+    many clients do not come back at the same moment). ``log(error, n, wait_s)`` is called before that wait.
     """
     import tenacity
 
-    return tenacity.Retrying(sleep=sleep, **_policy(passes, attempts, timeout_s, first_s, max_s))(call)
+    def before_wait(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if log and error and state.next_action:
+            log(error, state.attempt_number, state.next_action.sleep)
+
+    policy = _policy(passes, attempts, timeout_s, first_s, max_s)
+    return tenacity.Retrying(sleep=sleep, before_sleep=before_wait, **policy)(call)
 
 
 async def retry_async(

@@ -43,7 +43,7 @@ def test_a_crash_before_the_manifest_leaves_nothing_visible(
     monkeypatch.setattr(store, "put", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
     with pytest.raises(RuntimeError):
         produce(store, job, writes(x="1"))
-    assert find(store, job.where) is None
+    assert find(store, job.prefix) is None
     monkeypatch.setattr(store, "put", put)
     assert produce(store, job, writes(x="1")).read("x") == b"1"
 
@@ -57,15 +57,15 @@ def test_config_parents_weights_and_revision_change_the_place(store: ObjectStore
         Job("s", "u", {"a": 1}, weights={"w": {"sha256": "0", "licence": "x"}}),
         Job("s", "u", {"a": 1}, revision=2),
     ]
-    assert len({job.where for job in [base, *others]}) == 5
+    assert len({job.prefix for job in [base, *others]}) == 5
 
 
 def test_the_recipe_ignores_the_version_of_the_code(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     recipes = []
     for version in ("1", "2"):
         monkeypatch.setattr("posewatch.artifact.code_version", lambda v=version: v)
-        parent = produce(store, Job("p", version, {}, prefix=f"p/{version}"), writes(x="same"))
-        recipes.append(Job("s", "u", {}, (parent,)).recipe)
+        parent = produce(store, Job("p", version, {}, fixed_prefix=f"p/{version}"), writes(x="same"))
+        recipes.append(Job("s", "u", {}, (parent,)).fingerprint)
     assert recipes[0] == recipes[1]
 
 
@@ -81,7 +81,7 @@ def test_damage_is_noticed(store: ObjectStore, tmp_path: Path) -> None:
 def test_missing_artifact_and_file_are_named(store: ObjectStore) -> None:
     with pytest.raises(NotFound, match=r"no such artifact: .*/a/b"):
         get(store, "a/b")
-    with pytest.raises(NotFound, match="does not lie in the store"):
+    with pytest.raises(NotFound, match="is not in the store"):
         get(store, "s3://elsewhere/a/b")
     made = produce(store, Job("s", "u", {}), writes(x="1"))
     with pytest.raises(NotFound, match="holds no 'y'"):
@@ -90,7 +90,8 @@ def test_missing_artifact_and_file_are_named(store: ObjectStore) -> None:
 
 def test_lineage_leads_back_to_the_raw_video(store: ObjectStore) -> None:
     raw = [
-        produce(store, Job("raw", n, {}, prefix=f"raw/{n}", source=f"video {n}"), writes(v=n)) for n in ("v-1", "v-2")
+        produce(store, Job("raw", n, {}, fixed_prefix=f"raw/{n}", source=f"video {n}"), writes(v=n))
+        for n in ("v-1", "v-2")
     ]
     raws = collect(store, "ingest", [{"video": "v-1"}, {"video": "v-2"}], raw)
     model = produce(store, Job("models", "m", {}, (raws, raw[0])), writes(w="0"))
@@ -102,12 +103,12 @@ def test_lineage_leads_back_to_the_raw_video(store: ObjectStore) -> None:
 
 
 def test_a_replaced_parent_breaks_the_chain_loudly(store: ObjectStore) -> None:
-    raw = produce(store, Job("raw", "v", {}, prefix="raw/v"), writes(v="1"))
+    raw = produce(store, Job("raw", "v", {}, fixed_prefix="raw/v"), writes(v="1"))
     model = produce(store, Job("models", "m", {}, (raw,)), writes(w="0"))
     store.put(
         f"raw/v/{MANIFEST}", store.get(f"raw/v/{MANIFEST}") + b'{"key":"extra","bytes":0,"sha256":"","parent":""}\n'
     )
-    with pytest.raises(StoreError, match="was made from"):
+    with pytest.raises(StoreError, match="was built from"):
         list(lineage.trace(model))
 
 

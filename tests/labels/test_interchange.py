@@ -191,7 +191,7 @@ def test_the_audit_trail_holds_every_act_and_every_role(store, make_clips, tmp_p
 def test_previews_are_small_silent_and_in_step_with_their_skeletons(tmp_path):
     video = pytest.importorskip("posewatch.video")
     pytest.importorskip("av")
-    from posewatch.stages.preview import joints, shrink
+    from posewatch.labels.previews import joints, shrink
 
     with video.Writer(tmp_path / "big.mp4", 10.0, (640, 360)) as out:
         for i in range(20):

@@ -10,9 +10,11 @@ from posewatch.artifact import Job, collect, produce
 from posewatch.config import LabelConfig
 from posewatch.digests import canonical
 from posewatch.labels.formats.snapshot import read_parquet
-from posewatch.stages import label_gate, queue_clips
-from posewatch.stages import snapshot as snapshot_stage
-from posewatch.stages.contents import SNAPSHOT
+from posewatch.stages import queue_clips as stage
+from posewatch.stages.contents import SNAPSHOT, clip_entries
+from posewatch.stages.label_gate import label_gate
+from posewatch.stages.queue_clips import queue_clips
+from posewatch.stages.snapshot import snapshot
 from posewatch.store import open_store
 
 
@@ -43,15 +45,15 @@ def sets(tmp_path: Path, make_clips):
 
 def test_clips_are_queued_in_parts_with_their_previews(sets, store, monkeypatch):
     objects, clips, previews = sets
-    monkeypatch.setattr(queue_clips, "REGISTERED", 3)
+    monkeypatch.setattr(stage, "BATCH", 3)
     parts = []
     register = store.register
     monkeypatch.setattr(store, "register", lambda entries: parts.append(len(entries)) or register(entries))
-    assert queue_clips.queue(clips, store, previews) == 20
+    assert queue_clips(clips, store, previews) == 20
     assert parts == [3, 3, 3, 3, 3, 3, 2], "no transaction holds all clips"
     known = {e.clip.id: e for e in store.clips()}
     assert len(known) == 20
-    for entry in queue_clips.entries(clips, previews):
+    for entry in clip_entries(clips, previews):
         found = known[entry.clip.id]
         assert found == entry
         assert objects.exists(found.key)
@@ -59,23 +61,23 @@ def test_clips_are_queued_in_parts_with_their_previews(sets, store, monkeypatch)
         assert found.skeleton is None or objects.exists(found.skeleton)
     assert sum(e.preview is not None for e in known.values()) == 4 * 3
     assert sum(e.skeleton is not None for e in known.values()) == 4
-    assert queue_clips.queue(clips, store) == 20
+    assert queue_clips(clips, store) == 20
     assert sum(e.preview is not None for e in store.clips()) == 12, "a stage that makes none takes none away"
 
 
 def test_the_gate_and_the_snapshot_know_the_clips_of_their_set_only(sets, store, tmp_path, make_clips):
     objects, clips, _ = sets
-    queue_clips.queue(clips, store)
+    queue_clips(clips, store)
     others = make_clips("z.mp4")
     store.register(others)
-    mine = [e.clip.id for e in queue_clips.entries(clips)]
+    mine = [e.clip.id for e in clip_entries(clips)]
     store.set_labels({mine[0]: "normal", mine[1]: "abnormal", others[0].clip.id: "abnormal"}, "ann", "human")
     config = LabelConfig(min_per_class=1)
-    assert label_gate.wait(clips, store, config) == {"normal": 1, "abnormal": 1}
-    frozen = snapshot_stage.freeze(objects, clips, store, config)
+    assert label_gate(clips, store, config) == {"normal": 1, "abnormal": 1}
+    frozen = snapshot(objects, clips, store, config)
     rows = read_parquet(frozen.fetch(SNAPSHOT, tmp_path)).rows
     assert {row["clip_id"]: row["label"] for row in rows} == {mine[0]: "normal", mine[1]: "abnormal"}
     assert store.video_ids([mine[0], others[0].clip.id, "c-unknown"]) == {
-        mine[0]: queue_clips.entries(clips)[0].clip.video_id,
+        mine[0]: next(clip_entries(clips)).clip.video_id,
         others[0].clip.id: others[0].clip.video_id,
     }

@@ -67,13 +67,13 @@ def test_a_checkpoint_orders_the_queue_of_a_set(run, sqlite_store, tmp_path, mon
     from posewatch.config import TrainConfig
     from posewatch.datasets.layouts import get
     from posewatch.recognition.recogniser import Recogniser, save
-    from posewatch.stages.queue_clips import queue
+    from posewatch.stages.queue_clips import queue_clips
     from posewatch.store import FolderStore
 
     monkeypatch.setenv("POSEWATCH_WORKERS", "1")
     objects = FolderStore(tmp_path / "objects")
     clips, skeletons = prepared(objects)
-    queue(clips, sqlite_store)
+    queue_clips(clips, sqlite_store)
     torch.manual_seed(0)
     config = TrainConfig(model="stgcn", width=0.05, clip_frames=10, stream="j")
     recogniser = Recogniser(config, get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)

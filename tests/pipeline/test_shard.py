@@ -11,8 +11,10 @@ import pytest
 
 from posewatch.artifact import Job, collect, members, produce
 from posewatch.errors import InputError
-from posewatch.stages import shards as shard
-from posewatch.stages.notify import tell
+from posewatch.stages import shards as stage
+from posewatch.stages.gather import gather
+from posewatch.stages.notify import notify
+from posewatch.stages.shards import shards
 from posewatch.store import open_store
 
 
@@ -28,30 +30,30 @@ def set_of(store, count, stage="ingest"):
 def test_shards_hold_everything_once_in_order(tmp_path: Path, count: int, size: int, sizes: list[int]) -> None:
     store = open_store(str(tmp_path))
     whole = set_of(store, count)
-    parts = shard.divide(store, whole, size)
+    parts = shards(store, whole, size)
     assert [len(members(part)) for part in parts] == sizes
     if parts:
-        assert shard.join(store, parts) == whole, "byte for byte the set that was divided"
-        assert shard.divide(store, whole, size) == parts
+        assert gather(store, parts) == whole, "byte for byte the set that was divided"
+        assert shards(store, whole, size) == parts
 
 
 def test_there_are_never_more_shards_than_a_run_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard, "MOST", 3)
+    monkeypatch.setattr(stage, "MAX_SHARDS", 3)
     store = open_store(str(tmp_path))
-    assert [len(members(p)) for p in shard.divide(store, set_of(store, 10), 1)] == [4, 4, 2]
+    assert [len(members(p)) for p in shards(store, set_of(store, 10), 1)] == [4, 4, 2]
 
 
 def test_wrong_shards_are_one_line(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     whole = set_of(store, 2)
     with pytest.raises(InputError, match="at least 1 video, not 0"):
-        shard.divide(store, whole, 0)
-    with pytest.raises(InputError, match="no shard was made"):
-        shard.join(store, [])
+        shards(store, whole, 0)
+    with pytest.raises(InputError, match="there is no shard"):
+        gather(store, [])
     with pytest.raises(InputError, match="different stages: ingest, mask"):
-        shard.join(store, [whole, set_of(store, 1, "mask")])
+        gather(store, [whole, set_of(store, 1, "mask")])
     with pytest.raises(InputError, match="is not a set"):
-        shard.divide(store, members(whole)[0][1], 1)
+        shards(store, members(whole)[0][1], 1)
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def webhook():
 def test_a_webhook_hears_how_a_run_ended(webhook) -> None:
     url, told, answers = webhook
     answers += [503, 429]
-    assert tell(url, "train", "FAILED", "run-1", "out of\nmemory", wait_s=0)
+    assert notify(url, "train", "FAILED", "run-1", "out of\nmemory", wait_s=0)
     assert len(told) == 3
     assert told[-1] == {
         "text": "posewatch train: failed - out of memory (run run-1)",
@@ -92,23 +94,23 @@ def test_a_webhook_hears_how_a_run_ended(webhook) -> None:
 def test_a_webhook_that_refuses_fails_no_run_and_its_secret_is_not_logged(webhook, caplog) -> None:
     url, told, answers = webhook
     answers += [404]
-    assert not tell(url, "train", "SUCCEEDED", "run-1", wait_s=0)
+    assert not notify(url, "train", "SUCCEEDED", "run-1", wait_s=0)
     assert len(told) == 1, "what is refused is not sent again"
-    assert not tell("http://127.0.0.1:9/secret-path", "train", "SUCCEEDED", "run-1", wait_s=0)
+    assert not notify("http://127.0.0.1:9/secret-path", "train", "SUCCEEDED", "run-1", wait_s=0)
     assert "HTTP 404" in caplog.text
     assert "refused" in caplog.text
     assert "secret-path" not in caplog.text
     with pytest.raises(InputError, match="must be an http"):
-        tell("ftp://x", "train", "SUCCEEDED", "run-1")
+        notify("ftp://x", "train", "SUCCEEDED", "run-1")
 
 
 def test_no_webhook_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POSEWATCH_WEBHOOK", raising=False)
-    assert not tell("", "train", "SUCCEEDED", "run-1")
+    assert not notify("", "train", "SUCCEEDED", "run-1")
 
 
 def test_the_environment_may_name_the_webhook(webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     url, told, _ = webhook
     monkeypatch.setenv("POSEWATCH_WEBHOOK", url)
-    assert tell("", "refresh", "SUCCEEDED", "r")
+    assert notify("", "refresh", "SUCCEEDED", "r")
     assert told[0]["text"] == "posewatch refresh: succeeded (run r)"

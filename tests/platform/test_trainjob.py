@@ -23,7 +23,7 @@ from posewatch.config import TrainConfig, TrainerConfig  # noqa: E402
 from posewatch.errors import ConfigError, InputError, JobError  # noqa: E402
 from posewatch.kube import trainjob  # noqa: E402
 from posewatch.stack.process import wait_until  # noqa: E402
-from posewatch.stages import train as stage  # noqa: E402
+from posewatch.stages.train import train  # noqa: E402
 from posewatch.store import FolderStore  # noqa: E402
 
 from .trainer import TRAINJOBS, Trainer  # noqa: E402
@@ -98,10 +98,10 @@ def test_what_cannot_run_is_refused_first(store: Bucket, tmp_path: Path, monkeyp
         (dataclasses.replace(TRAINER, cpu="many"), r"trainer.cpu must be a quantity"),
     ):
         with pytest.raises(ConfigError, match=says):
-            stage.train(store, data, TINY, trainer)
+            train(store, data, TINY, trainer)
     local = FolderStore(tmp_path / "folder")
     with pytest.raises(InputError, match=r"pods cannot reach the store file://.*use s3://bucket"):
-        stage.train(local, dataset(local), TINY, TRAINER)
+        train(local, dataset(local), TINY, TRAINER)
 
 
 DOUBLE = """
@@ -172,14 +172,14 @@ def test_two_nodes_of_two_processes_train_what_one_process_does(
     data, config = dataset(store), dataclasses.replace(TINY, validation=validation)
     nodes = Nodes(tmp_path, store)
     with Trainer(api, recorder, nodes) as trainer:
-        made = stage.train(store, data, config, dataclasses.replace(TRAINER, checkpoint_s=0))
+        made = train(store, data, config, dataclasses.replace(TRAINER, checkpoint_s=0))
     assert api("GET", TRAINJOBS)["items"] == [], "cleaned up"
     assert len(trainer.jobs) == 1
     assert store.list("work/") == [], "what a retry would have needed has gone"
     said = capsys.readouterr().err
     assert said.count(f"{nodes.folder_uri}/{made.prefix}\n") == 1, "four processes print the result once"
     assert set(made.files) == {"checkpoint.pt", "config.yaml", "history.jsonl", "lineage.json"}
-    assert stage.train(store, data, config, TRAINER).digest == made.digest, "done is done: no job"
+    assert train(store, data, config, TRAINER).digest == made.digest, "done is done: no job"
     assert len(trainer.jobs) == 1
 
     alone = Bucket(tmp_path / "alone")
@@ -189,7 +189,7 @@ def test_two_nodes_of_two_processes_train_what_one_process_does(
     single = [command[0], *command[3:]]
     clean = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "KUBECONFIG")}
     subprocess.run(single, check=True, env=clean | {"OMP_NUM_THREADS": "1"}, timeout=500, capture_output=True)
-    want = find(alone, job_of(one, config).where)
+    want = find(alone, job_of(one, config).prefix)
     assert want is not None
     a, b = (torch.load(x.fetch("checkpoint.pt", tmp_path), weights_only=True)["weights"] for x in (made, want))
     assert a.keys() == b.keys()
@@ -210,7 +210,7 @@ def test_a_failed_job_fails_with_its_own_words(
         trainer.condition(job, "Failed", "jobset failed due to one or more job failures")
 
     with Trainer(api, recorder, act) as trainer, pytest.raises(JobError) as error:
-        stage.train(store, dataset(store), TINY, TRAINER)
+        train(store, dataset(store), TINY, TRAINER)
     text = str(error.value)
     assert "\n" not in text
     assert "failed: train.lr 9 is too high for adamw: at most 0.1 [" in text
@@ -235,7 +235,7 @@ def test_lines_of_a_growing_log_come_once(api: Any, recorder: Any, store: Bucket
         trainer.condition(job, "Failed")
 
     with Trainer(api, recorder, act), pytest.raises(JobError, match="no space left"):
-        stage.train(store, dataset(store), TINY, TRAINER)
+        train(store, dataset(store), TINY, TRAINER)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("line ")]
     assert said == [f"line {k}" for k in range(12)]
     assert any("sinceTime=" in query for query in recorder.queries), "it does not read it all again and again"
@@ -249,7 +249,7 @@ def test_without_a_word_the_conditions_message_is_told(api: Any, recorder: Any, 
         Trainer(api, recorder, act),
         pytest.raises(JobError, match="failed: the runtime torch-distributed does not exist"),
     ):
-        stage.train(store, dataset(store), TINY, TRAINER)
+        train(store, dataset(store), TINY, TRAINER)
 
 
 def test_complete_without_a_checkpoint_is_a_failure(api: Any, recorder: Any, store: Bucket) -> None:
@@ -257,7 +257,7 @@ def test_complete_without_a_checkpoint_is_a_failure(api: Any, recorder: Any, sto
         Trainer(api, recorder, lambda trainer, job: trainer.condition(job, "Complete")),
         pytest.raises(JobError, match=r"is complete, but s3://posewatch/checkpoints/.* is not there"),
     ):
-        stage.train(store, dataset(store), TINY, TRAINER)
+        train(store, dataset(store), TINY, TRAINER)
     assert api("GET", TRAINJOBS)["items"] == []
 
 
@@ -268,7 +268,7 @@ def test_an_interrupt_cleans_up(api: Any, recorder: Any, store: Bucket) -> None:
         Trainer(api, recorder, lambda *_: threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()),
         pytest.raises(KeyboardInterrupt),
     ):
-        stage.train(store, dataset(store), TINY, TRAINER)
+        train(store, dataset(store), TINY, TRAINER)
     assert api("GET", TRAINJOBS)["items"] == []
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -286,7 +286,7 @@ def test_a_follower_that_was_killed_is_followed_by_another(api: Any, recorder: A
             trainer.over.wait(0.05)
         # the old job's end was never seen: it is cleared away, and a fresh one fails in its turn
         with pytest.raises(JobError, match="again"):
-            stage.train(store, data, TINY, TRAINER)
+            train(store, data, TINY, TRAINER)
     assert [job["metadata"]["uid"] == uid for job in trainer.jobs] in ([True], [True, False])
 
     apply([body], namespace="posewatch")
@@ -297,7 +297,7 @@ def test_a_follower_that_was_killed_is_followed_by_another(api: Any, recorder: A
         trainer.condition(job, "Failed", f"the one with uid {uid}")
 
     with Trainer(api, recorder, late) as trainer, pytest.raises(JobError, match=uid):
-        stage.train(store, data, TINY, TRAINER)
+        train(store, data, TINY, TRAINER)
     assert [job["metadata"]["uid"] for job in trainer.jobs] == [uid]
 
 
@@ -313,7 +313,7 @@ def test_following_outlives_an_api_server_that_is_away(
         trainer.condition(job, "Failed", "what it says afterwards")
 
     with Trainer(api, recorder, act), pytest.raises(JobError, match="failed: what it says afterwards"):
-        stage.train(store, dataset(store), TINY, TRAINER)
+        train(store, dataset(store), TINY, TRAINER)
     assert "503" in capsys.readouterr().err
     assert api("GET", TRAINJOBS)["items"] == []
 
@@ -323,7 +323,7 @@ def test_a_job_that_somebody_deletes(api: Any, recorder: Any, store: Bucket) -> 
         api("DELETE", f"{TRAINJOBS}/{job['metadata']['name']}")
 
     with Trainer(api, recorder, act), pytest.raises(JobError, match="was deleted by somebody else"):
-        stage.train(store, dataset(store), TINY, TRAINER)
+        train(store, dataset(store), TINY, TRAINER)
 
 
 def test_an_attempt_goes_on_from_what_the_store_kept(
@@ -336,7 +336,7 @@ def test_an_attempt_goes_on_from_what_the_store_kept(
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
     other = Bucket(tmp_path / "other")
-    want = stage.train(other, dataset(other), config, TrainerConfig(checkpoint_s=0))
+    want = train(other, dataset(other), config, TrainerConfig(checkpoint_s=0))
 
     data, count = dataset(store), 0
     one_epoch = training._Run.one_epoch
@@ -350,11 +350,11 @@ def test_an_attempt_goes_on_from_what_the_store_kept(
 
     monkeypatch.setattr(training._Run, "one_epoch", epoch)
     with pytest.raises(MemoryError):
-        stage.train(store, data, config, TrainerConfig(checkpoint_s=0))
+        train(store, data, config, TrainerConfig(checkpoint_s=0))
     kept = [info.key for info in store.list("work/")]
     assert any(key.endswith(".state.pt") for key in kept)
     subprocess.run(["rm", "-rf", str(tmp_path / "home")], check=True)
-    made = stage.train(store, data, config, TrainerConfig(checkpoint_s=0))
+    made = train(store, data, config, TrainerConfig(checkpoint_s=0))
     assert count == 3 + 1, "two epochs were kept; the third was left to do"
     assert made.files["checkpoint.pt"] == want.files["checkpoint.pt"]
     assert store.list("work/") == []

@@ -84,18 +84,18 @@ def pose(clips: Clips, context: Context) -> str:
 def prepare(source: Source, recording: Recording, context: Context, labels_url: LabelsUrl = None) -> dict[str, str]:
     """Ingest, mask, split, pose and queue in one go."""
     from posewatch.labels.store import LabelStore
-    from posewatch.stages import queue_clips
+    from posewatch.stages.contents import clips_of, videos_of
     from posewatch.stages.mask import mask
     from posewatch.stages.pose import pose
-    from posewatch.stages.preview import preview
+    from posewatch.stages.queue_clips import previews, queue_clips
     from posewatch.stages.split import split
 
     store, experiment = context.objects, context.experiment
     masked = mask(store, _raw(context, source, recording), experiment.mask)
     clips = split(store, masked, experiment.split)
     skeletons = pose(store, clips, experiment.pose)
-    queue_clips.queue(clips, LabelStore(labels_url), preview(store, clips, skeletons))
-    empty = sum(1 for entry in queue_clips.entries(clips) if entry.clip.people == 0)
+    queue_clips(clips, LabelStore(labels_url), previews(store, clips, skeletons))
+    empty = sum(clip.people == 0 for item in videos_of(clips) for clip in clips_of(item.artifact))
     if empty:
         say(f"posewatch: nobody was seen in {empty} clips; they stay on the queue")
     return {"clips": clips.uri, "skeletons": skeletons.uri}

@@ -37,14 +37,11 @@ def queue(
     skeletons: Annotated[str | None, Option(metavar="URI", help="Skeletons to draw over the previews.")] = None,
 ) -> dict[str, int]:
     """Put the clips of a set on the labelers' queue."""
-    from posewatch.stages import queue_clips
+    from posewatch.stages.queue_clips import previews, queue_clips
 
-    previews = None
-    if skeletons:
-        from posewatch.stages.preview import preview
-
-        previews = preview(context.objects, context.artifact(clips), context.artifact(skeletons))
-    return {"queued": queue_clips.queue(context.artifact(clips), _store(labels_url), previews)}
+    artifact = context.artifact(clips)
+    small = previews(context.objects, artifact, context.artifact(skeletons)) if skeletons else None
+    return {"queued": queue_clips(artifact, _store(labels_url), small)}
 
 
 @verb(labels, "import")
@@ -55,17 +52,17 @@ def import_(
     labels_url: LabelsUrl = None,
 ) -> dict[str, Any]:
     """Import label files as events."""
-    from posewatch.stages import label_import
+    from posewatch.stages.label_import import label_import
 
-    return label_import.bring(context.artifact(clips), source, _store(labels_url), context.experiment.labels)
+    return label_import(context.artifact(clips), source, _store(labels_url), context.experiment.labels)
 
 
 @verb(labels, "wait")
 def wait(clips: Clips, context: Context, labels_url: LabelsUrl = None) -> Any:
     """Wait until every class has enough labels."""
-    from posewatch.stages import label_gate
+    from posewatch.stages.label_gate import label_gate
 
-    return label_gate.wait(context.artifact(clips), _store(labels_url), context.experiment.labels)
+    return label_gate(context.artifact(clips), _store(labels_url), context.experiment.labels)
 
 
 @verb(labels, "snapshot")
@@ -78,10 +75,11 @@ def snapshot(
     ] = False,
 ) -> str:
     """Freeze the current labels."""
-    from posewatch.stages import snapshot
+    from posewatch.stages.snapshot import snapshot
 
-    config = context.experiment.labels
-    return snapshot.freeze(context.objects, context.artifact(clips), _store(labels_url), config, allow_disagreement).uri
+    store, config = _store(labels_url), context.experiment.labels
+    artifact = context.artifact(clips)
+    return snapshot(context.objects, artifact, store, config, allow_disagreement=allow_disagreement).uri
 
 
 @verb(labels, "set")

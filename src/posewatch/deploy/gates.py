@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from posewatch.artifact import Artifact
 from posewatch.config import RobustnessConfig, ServingConfig
 from posewatch.errors import ConfigError, NotFound, ServingError
-from posewatch.lineage import trace
+from posewatch.lineage import find_ancestor, trace
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,6 @@ class Gate:
     limit: float
     passed: bool
     text: str
-
-
-def ancestor(model: Artifact, stage: str) -> Artifact | None:
-    """The nearest artifact of ``stage`` that ``model`` was made from, or None."""
-    return next((node.artifact for node in trace(model) if node.lineage.stage == stage), None)
 
 
 def judge(
@@ -79,7 +74,7 @@ def _robustness(evaluation: Artifact | None, config: RobustnessConfig) -> list[G
 
 
 def _parity(model: Artifact, limit: float) -> Gate:
-    onnx = ancestor(model, "onnx")
+    onnx = find_ancestor(model, "onnx")
     try:
         told = None if onnx is None else onnx.json("export.json")["max_abs_error"]
     except (NotFound, KeyError):

@@ -1,7 +1,7 @@
 """Training as a Kubeflow Trainer v2 job: what the TrainJob says, and following it to its end.
 
 The runtime ``torch-distributed`` starts ``torchrun`` on every node and tells it through PET_NNODES, PET_NPROC_PER_NODE,
-PET_NODE_RANK, PET_MASTER_ADDR and PET_MASTER_PORT who is there; the processes meet in ``stages.together``.
+PET_NODE_RANK, PET_MASTER_ADDR and PET_MASTER_PORT who is there; the processes meet in ``stages.train_distributed``.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ def train_job(
         "apiVersion": API,
         "kind": KIND,
         "metadata": {
-            "name": f"posewatch-train-{job.recipe}-{digest(spec)[:6]}",
+            "name": f"posewatch-train-{job.fingerprint}-{digest(spec)[:6]}",
             "namespace": trainer.namespace,
             "labels": {"app.kubernetes.io/name": "posewatch-train", "app.kubernetes.io/part-of": "posewatch"},
-            "annotations": {"posewatch/dataset": dataset.uri, "posewatch/checkpoint": f"{store.uri}/{job.where}"},
+            "annotations": {"posewatch/dataset": dataset.uri, "posewatch/checkpoint": f"{store.uri}/{job.prefix}"},
         },
         "spec": spec,
     }
@@ -103,7 +103,7 @@ def train_on_cluster(
     SIGTERM). What it had kept in the store stays, so that the next attempt goes on from there. Raises JobError with
     the job's own message.
     """
-    found = find(store, job.where)
+    found = find(store, job.prefix)
     if found is not None:
         return found
     body = train_job(store, job, dataset, config, trainer)
@@ -118,10 +118,10 @@ def train_on_cluster(
                 progress.advance(note=name)
         finally:
             _delete(name, namespace, context)
-    found = find(store, job.where)
+    found = find(store, job.prefix)
     if found is None:
         raise JobError(
-            f"TrainJob {namespace}/{name} is complete, but {store.uri}/{job.where} is not there: same store?"
+            f"TrainJob {namespace}/{name} is complete, but {store.uri}/{job.prefix} is not there: same store?"
         )
     return found
 

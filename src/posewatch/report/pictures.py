@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import io
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch import video
-from posewatch.artifact import Artifact
 from posewatch.perception.draw import overlay
 from posewatch.records import Clip, Skeleton
 
@@ -23,17 +19,18 @@ CELL = (320, 240)
 """Width and height in pixels of one picture in a sheet."""
 
 
-@dataclass(frozen=True)
-class Scene:
-    """One clip with what it was made from."""
+def triptych(raw: Path, masked: Path, clip: Clip, skeleton: Skeleton) -> Image:
+    """Raw, masked and skeleton of the frame in which people are most visible, (240, 960, 3) RGB.
 
-    name: str
-    clip: Clip
-    raw: Artifact
-    masked: Artifact
-    clips: Artifact
-    skeleton: Skeleton
-    label: str | None = None
+    ``raw`` and ``masked`` are files of the whole video that the clip was cut from.
+    """
+    frame = busiest(skeleton)
+    index = round(clip.start_s * clip.fps) + frame
+    before = frame_at(raw, clip.fps, index, max(clip.width, clip.height))
+    after = frame_at(masked, clip.fps, index)
+    dark = (after * 0.45).astype(np.uint8)
+    bones = overlay(dark, skeleton.keypoints[:, frame])
+    return np.hstack([fit(before), fit(after), fit(bones)])
 
 
 def fit(image: Image, size: tuple[int, int] = CELL) -> Image:
@@ -49,39 +46,23 @@ def fit(image: Image, size: tuple[int, int] = CELL) -> Image:
 
 
 def busiest(skeleton: Skeleton) -> int:
-    """The frame in which the people are seen best, ties to the middle of the clip."""
-    seen = skeleton.keypoints[..., 2].sum(axis=(0, 2))
-    middle = np.abs(np.arange(len(seen)) - len(seen) / 2) / max(len(seen), 1)
-    return int(np.argmax(seen - 0.5 * middle * max(float(seen.max()), 1e-6)))
+    """The frame with the highest sum of joint scores, ties to the middle of the clip."""
+    scores = skeleton.keypoints[..., 2].sum(axis=(0, 2))
+    middle = np.abs(np.arange(len(scores)) - len(scores) / 2) / max(len(scores), 1)
+    return int(np.argmax(scores - 0.5 * middle * max(float(scores.max()), 1e-6)))
 
 
 def frame_at(path: Path, fps: float, index: int, max_side: int | None = None) -> Image:
-    """Frame ``index`` of a video read at ``fps``; the last one where it is shorter."""
+    """Frame ``index`` of a video read at ``fps``; the last frame where the video is shorter, else a black one."""
     start = max(index / fps - 0.5 / fps, 0.0)
-    found = None
     for frame in video.read(path, fps=fps, max_side=max_side, start_s=start, end_s=start + 1.5 / fps):
         return frame.image
+    last = np.zeros((CELL[1], CELL[0], 3), np.uint8)
     for frame in video.read(path, fps=fps, max_side=max_side):
-        found = frame.image
+        last = frame.image
         if frame.index >= index:
             break
-    if found is None:
-        return np.zeros((CELL[1], CELL[0], 3), np.uint8)
-    return found
-
-
-def triptych(scene: Scene) -> Image:
-    """Raw, masked and skeleton of one moment of a clip, (240, 960, 3) RGB."""
-    moment = busiest(scene.skeleton)
-    index = round(scene.clip.start_s * scene.clip.fps) + moment
-    side = max(scene.clip.width, scene.clip.height)
-    raw_name = next(n for n in scene.raw.files if n.startswith("video.") and n != "video.json")
-    with tempfile.TemporaryDirectory(prefix="posewatch-report-") as temp:
-        before = frame_at(scene.raw.fetch(raw_name, Path(temp)), scene.clip.fps, index, side)
-        after = frame_at(scene.masked.fetch("masked.mp4", Path(temp)), scene.clip.fps, index)
-    dark = (after * 0.45).astype(np.uint8)
-    bones = overlay(dark, scene.skeleton.keypoints[:, moment])
-    return np.hstack([fit(before), fit(after), fit(bones)])
+    return last
 
 
 def caption(image: Image, text: str, colour: tuple[int, int, int] = (255, 255, 255)) -> Image:
@@ -107,9 +88,5 @@ def jpeg(image: Image, quality: int = 82) -> bytes:
 
 
 def data_uri(data: bytes, kind: str) -> str:
+    """Bytes of a MIME type as a URI that is played or shown inside the page."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def clip_uri(scene: Scene) -> str:
-    """The clip itself, as labelers see it, to be played inside the page."""
-    return data_uri(io.BytesIO(scene.clips.read(f"{scene.clip.id}.mp4")).getvalue(), "video/mp4")

@@ -1,7 +1,9 @@
-"""The stages, one file each, in the order in which a clip meets them; every one reads and writes the object store.
+"""The stages, one file per pipeline component and named like it; every one reads and writes the object store.
 
     ingest → mask → split → pose ─┐
-                     └→ label ────┴→ dataset → train → evaluate → export → publish → deploy → serve checks → report
+                     └→ label ────┴→ dataset → train → evaluate → export → publish → deploy → checks → report
 
-A stage is a function from artifacts to an artifact. Finished work is found again by its prefix and never redone.
+``stages.<name>.<name>`` is a function from artifacts to an artifact; a finished artifact is found again by its prefix
+and never computed twice. Beside the stages: ``contents`` reads their artifacts, ``per_video`` runs one job per video,
+``capture`` ingests a camera's stream, ``train_distributed`` trains in several processes.
 """

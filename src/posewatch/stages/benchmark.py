@@ -9,42 +9,39 @@ from pathlib import Path
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import ServingConfig
 from posewatch.progress import Progress
-from posewatch.stages.contents import inputs, read
+from posewatch.recognition.sampling import resample
+from posewatch.stages.contents import MODEL, dataset_part, recogniser_of
 from posewatch.store import ObjectStore
+
+SETTINGS = ("max_batch", "queue_delay_us", "instances", "bench_seconds", "concurrency")
+"""The values of the configuration that the figures depend on."""
 
 
 def benchmark(
     store: ObjectStore, onnx: Artifact, checkpoint: Artifact, dataset: Artifact, config: ServingConfig
 ) -> Artifact:
     """Measure PyTorch, ONNX Runtime, Triton with and without batching in one run; writes ``bench.json`` and plots."""
-    told = {
-        k: v
-        for k, v in dataclasses.asdict(config).items()
-        if k in ("max_batch", "queue_delay_us", "instances", "bench_seconds", "concurrency")
-    }
-    job = Job("benchmarks", "", told, (onnx, checkpoint, dataset))
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k in SETTINGS}
 
-    def make(folder: Path) -> None:
+    def write(folder: Path) -> None:
         from posewatch.inference.pytorch import TorchPredictor
-        from posewatch.recognition.training.trainer import load_checkpoint
-        from posewatch.serving.benchmark.benchmark import benchmark as measure
-        from posewatch.serving.benchmark.benchmark import steps
+        from posewatch.serving.benchmark import benchmark as serving
 
-        with tempfile.TemporaryDirectory() as temp:
-            recogniser = load_checkpoint(checkpoint.fetch("checkpoint.pt", Path(temp)))
-            clips = inputs(read(dataset, "test"), recogniser.frames, recogniser.people)
-            with Progress("benchmark", steps(config.concurrency, (), others=1), "load") as progress:
-                measure(
-                    onnx.fetch("model.onnx", Path(temp)),
-                    clips,
-                    folder,
-                    torch_predictor=TorchPredictor.from_recogniser(recogniser),
-                    concurrency=config.concurrency,
-                    seconds=config.bench_seconds,
-                    max_batch=config.max_batch,
-                    queue_delay_us=config.queue_delay_us,
-                    instances=config.instances,
-                    progress=progress.advance,
-                )
+        recogniser = recogniser_of(checkpoint)
+        clips = resample(dataset_part(dataset, "test").keypoints, recogniser.frames, recogniser.people)
+        steps = serving.steps(config.concurrency, (), others=1)
+        with tempfile.TemporaryDirectory() as temp, Progress("benchmark", steps, "load") as progress:
+            serving.benchmark(
+                onnx.fetch(MODEL, Path(temp)),
+                clips,
+                folder,
+                torch_predictor=TorchPredictor.from_recogniser(recogniser),
+                concurrency=config.concurrency,
+                seconds=config.bench_seconds,
+                max_batch=config.max_batch,
+                queue_delay_us=config.queue_delay_us,
+                instances=config.instances,
+                progress=progress.advance,
+            )
 
-    return produce(store, job, make)
+    return produce(store, Job("benchmarks", "", settings, (onnx, checkpoint, dataset)), write)

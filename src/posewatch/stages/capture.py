@@ -1,7 +1,7 @@
-"""A camera's stream into the store: segments of a fixed length become raw videos as soon as each is complete.
+"""Ingest from a camera: its stream becomes raw videos of a fixed length, each stored as soon as it is complete.
 
-What was recorded under a name is noted in the store (``captures/<name>/``), so a recording that was interrupted goes
-on where it stopped: the seconds that are there count, and the set holds them too.
+A journal in the store (``captures/<name>/``) lists the segments of a recording, so an interrupted recording goes on
+where it stopped: the recorded seconds count, and the set holds those segments too.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from posewatch.artifact import Artifact, collect, find, sha256_file
+from posewatch.artifact import Artifact, collect, find
 from posewatch.digests import canonical
 from posewatch.errors import InputError, StoreError, VideoError
 from posewatch.progress import Progress
-from posewatch.records import Video, video_id
-from posewatch.stages.ingest import store_video
+from posewatch.stages.ingest import record_of, store_video
 from posewatch.store import ObjectStore
 
 
 def name_of(url: str) -> str:
-    """What a camera is called when nobody names it: host and path of its address, without secrets."""
+    """A camera's default name: host and path of its address, without secrets."""
     parts = urlsplit(url)
     return re.sub(r"[^A-Za-z0-9]+", "-", f"{parts.hostname or ''}{parts.path}").strip("-").lower() or "camera"
 
@@ -34,12 +33,12 @@ def capture(
     duration_s: float,
     segment_s: float = 60.0,
     name: str = "",
-    patience_s: float = 60.0,
+    timeout_s: float = 60.0,
 ) -> Artifact:
     """Record ``duration_s`` seconds from ``url`` in segments of ``segment_s``; returns the set of raw videos.
 
-    Ctrl-C ends the recording early: the set then holds what is complete. Raises InputError for a bad name, VideoError
-    when the camera stays silent for ``patience_s`` seconds and nothing was recorded.
+    Ctrl-C ends the recording early: the set then holds the complete segments. Raises InputError for a bad name,
+    VideoError when the camera sends nothing for ``timeout_s`` seconds and nothing was recorded.
     """
     from posewatch import video
     from posewatch.video import capture as camera
@@ -49,39 +48,35 @@ def capture(
         raise InputError(f"bad camera name {name!r} (letters, digits, '.', '_' and '-')")
     journal = f"captures/{name}"
     rows = [json.loads(store.get(o.key)) for o in store.list(f"{journal}/")]
-    seconds = sum(row["seconds"] for row in rows)
+    recorded_s = sum(row["seconds"] for row in rows)
     with Progress("capture", round(duration_s), "s") as progress, tempfile.TemporaryDirectory() as temp:
-        progress.advance(round(min(seconds, duration_s)), "recorded before" if rows else "")
-        left = duration_s - seconds
+        progress.advance(round(min(recorded_s, duration_s)), "recorded before" if rows else "")
+        remaining_s = duration_s - recorded_s
         try:
-            if left > 0.01:
-                for piece in camera.capture(url, Path(temp), segment_s, left, patience_s=patience_s):
-                    stamp = piece.path.stem
-                    info = video.probe(piece.path)
-                    sha = sha256_file(piece.path)
-                    record = Video(
-                        video_id(sha), f"{name}/{stamp}", sha, piece.path.stat().st_size, info.width, info.height,
-                        round(info.fps, 6), round(info.duration_s, 6), info.frames,
-                    )  # fmt: skip
-                    artifact = store_video(store, record, piece.path)
-                    piece.path.unlink()
-                    row = {"video": record.id, "name": record.name, "seconds": piece.seconds, "prefix": artifact.prefix}
+            if remaining_s > 0.01:
+                for segment in camera.capture(url, Path(temp), segment_s, remaining_s, patience_s=timeout_s):
+                    stamp = segment.path.stem
+                    record = record_of(f"{name}/{stamp}", segment.path, video.probe(segment.path))
+                    prefix = store_video(store, record, segment.path).prefix
+                    segment.path.unlink()
+                    row = {"video": record.id, "name": record.name, "seconds": segment.seconds, "prefix": prefix}
                     store.put(f"{journal}/{stamp}.json", (canonical(row) + "\n").encode())
                     rows.append(row)
-                    progress.advance(round(piece.seconds), f"{len(rows)} segments")
+                    progress.advance(round(segment.seconds), f"{len(rows)} segments")
         except KeyboardInterrupt:
-            progress.say(f"recording ended; {len(rows)} segments are kept")
+            progress.say(f"recording ended; {len(rows)} segments are stored")
         except VideoError as error:
             if not rows:
                 raise
-            progress.say(f"{error}; {len(rows)} segments are kept")
+            progress.say(f"{error}; {len(rows)} segments are stored")
     if not rows:
         raise VideoError(f"nothing was recorded from {camera.without_secrets(url)} (give it more time)")
-    members: dict[str, tuple[dict[str, object], Artifact]] = {}
+    names: dict[str, list[str]] = {}
+    artifacts: dict[str, Artifact] = {}
     for row in sorted(rows, key=lambda r: str(r["name"])):
-        found = find(store, row["prefix"])
-        if found is None:
-            raise StoreError(f"{store.uri}/{row['prefix']} is gone, though {journal} names it (delete {journal})")
-        kept = members.setdefault(row["video"], ({"video": row["video"], "names": []}, found))
-        kept[0]["names"].append(row["name"])  # type: ignore[attr-defined]
-    return collect(store, "ingest", [row for row, _ in members.values()], [a for _, a in members.values()])
+        artifact = find(store, row["prefix"])
+        if artifact is None:
+            raise StoreError(f"{store.uri}/{row['prefix']} is missing, but {journal} lists it (delete {journal})")
+        artifacts.setdefault(row["video"], artifact)
+        names.setdefault(row["video"], []).append(row["name"])
+    return collect(store, "ingest", [{"video": v, "names": names[v]} for v in artifacts], artifacts.values())

@@ -1,52 +1,165 @@
-"""Typed readers of what stages hand on: clips, skeletons, label rows, the parts of a dataset."""
+"""Typed readers of the artifacts that stages hand on. Names of files inside an artifact are written here once."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from posewatch.artifact import Artifact
+from posewatch.artifact import MEMBERS, Artifact, get, walk
 from posewatch.datasets.clipset import ClipSet
+from posewatch.errors import InputError
+from posewatch.labels.entries import ClipEntry
 from posewatch.labels.formats.snapshot import read_parquet
-from posewatch.recognition.sampling import resample
-from posewatch.records import Clip, Skeleton
+from posewatch.lineage import parent
+from posewatch.perception.storage import DETECTIONS, read_detections
+from posewatch.records import Clip, Detections, Skeleton
 
-SNAPSHOT = "labels.parquet"
+if TYPE_CHECKING:
+    from posewatch.recognition.recogniser import Recogniser
+
+VIDEO, MASKED, MASK_REPORT = "video", "masked.mp4", "report.json"
+CLIPS, SKELETONS, SKELETONS_ABOUT, POSES = "clips.jsonl", "skeletons.npz", "skeletons.json", "poses.npz"
+SNAPSHOT, DATASET = "labels.parquet", "dataset.json"
+CHECKPOINT, HISTORY, MODEL = "checkpoint.pt", "history.jsonl", "model.onnx"
+METRICS, EXPORT, SMOKE, BENCH, PREDICTIONS = (
+    "metrics.json", "export.json", "smoke.json", "bench.json", "predictions.jsonl",
+)  # fmt: skip
 
 
-def labels_of(artifact: Artifact, folder: Path) -> list[dict[str, Any]]:
-    """The rows of a snapshot: clip_id, video_id, label, source, who, model_version."""
-    return list(read_parquet(artifact.fetch(SNAPSHOT, folder)).rows)
+@dataclass(frozen=True)
+class VideoArtifact:
+    """A member of a set: the artifact of one video, with the video's id and the names by which the user knows it."""
+
+    video: str
+    names: tuple[str, ...]
+    artifact: Artifact
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The member's row in the set that the next stage writes."""
+        return {"video": self.video, "names": list(self.names)}
+
+
+def videos_of(collection: Artifact) -> Iterator[VideoArtifact]:
+    """The members of a set of videos, in order, read a few ahead and never held as a whole."""
+    for row, artifact in walk(collection):
+        yield VideoArtifact(row["video"], tuple(row["names"]), artifact)
+
+
+def stage_of(collection: Artifact) -> str:
+    """The stage whose artifacts a set holds: "ingest", "mask", "split", ... Raises InputError for another artifact."""
+    head, _, rest = collection.prefix.partition("/")
+    if head != "sets" or "/" not in rest:
+        raise InputError(f"{collection.uri} is not a set (give what ingest, mask, split or pose returned)")
+    return rest.partition("/")[0]
+
+
+def by_video(collection: Artifact) -> dict[str, Artifact]:
+    """Video id → artifact, of a set of videos."""
+    return {item.video: item.artifact for item in videos_of(collection)}
+
+
+def raw_file(raw: Artifact, folder: Path) -> Path:
+    """Copy the video file of a raw artifact into ``folder``; its ending is that of the ingested file."""
+    return raw.fetch(next(n for n in raw.files if n.startswith(f"{VIDEO}.") and n != f"{VIDEO}.json"), folder)
+
+
+def masked_file(masked: Artifact, folder: Path) -> Path:
+    return masked.fetch(MASKED, folder)
+
+
+def mask_report(masked: Artifact) -> dict[str, Any]:
+    """``fps``, ``frames``, ``width`` and ``height`` of a masked video, and what masking counted."""
+    return masked.json(MASK_REPORT)
+
+
+def detections_of(masked: Artifact) -> list[Detections]:
+    """What masking detected, one entry per frame."""
+    with tempfile.TemporaryDirectory(prefix="posewatch-detections-") as temp:
+        return read_detections(masked.fetch(DETECTIONS, Path(temp)))
+
+
+def poses_of(poses: Artifact) -> list[Detections]:
+    """All detections of the pose estimator in one video, one entry per frame."""
+    with tempfile.TemporaryDirectory(prefix="posewatch-poses-") as temp:
+        return read_detections(poses.fetch(POSES, Path(temp)))
+
+
+def masked_of(clips: Artifact) -> Artifact:
+    """The masked video that the clips of one video were cut from."""
+    return parent(clips, "masked")
+
+
+def raw_of(masked: Artifact) -> Artifact:
+    """The raw video of a masked one."""
+    return parent(masked, "raw")
 
 
 def clips_of(artifact: Artifact) -> list[Clip]:
     """The clips of one video."""
-    return [Clip(**row) for row in artifact.lines("clips.jsonl")]
+    return [Clip(**row) for row in artifact.lines(CLIPS)]
+
+
+def clip_ids(clips: Artifact) -> list[str]:
+    """The ids of all clips of a set."""
+    return [clip.id for item in videos_of(clips) for clip in clips_of(item.artifact)]
+
+
+def clip_entries(clips: Artifact, previews: Artifact | None = None) -> Iterator[ClipEntry]:
+    """The label store's entry of every clip of a set, one by one, with the previews that `queue_clips` wrote."""
+    small = {row["video"]: row["prefix"] for row in previews.lines(MEMBERS)} if previews is not None else {}
+    for item in videos_of(clips):
+        shown = get(clips.store, small[item.video]) if item.video in small else None
+
+        def key(name: str, shown: Artifact | None = shown) -> str | None:
+            return f"{shown.prefix}/{name}" if shown is not None and name in shown.files else None
+
+        for clip in clips_of(item.artifact):
+            yield ClipEntry(
+                clip=clip,
+                names=item.names,
+                store=clips.store.uri,
+                key=f"{item.artifact.prefix}/{clip.id}.mp4",
+                preview=key(f"{clip.id}.mp4"),
+                skeleton=key(f"{clip.id}.json"),
+            )
 
 
 def skeletons_of(artifact: Artifact, only: Collection[str] | None = None) -> dict[str, Skeleton]:
-    """Clip id → skeleton, of one video; of the clips ``only``."""
-    about = artifact.json("skeletons.json")
+    """Clip id → skeleton, of one video; of the clips ``only`` where that is given."""
+    about = artifact.json(SKELETONS_ABOUT)
     about.pop("persons")
-    with np.load(io.BytesIO(artifact.read("skeletons.npz"))) as arrays:
+    with np.load(io.BytesIO(artifact.read(SKELETONS))) as arrays:
         return {name: Skeleton(arrays[name], **about) for name in arrays.files if only is None or name in only}
 
 
-def row_of(row: dict[str, Any]) -> dict[str, Any]:
-    """What a set's row hands on to the next set: the video and its names."""
-    return {"video": row["video"], "names": row["names"]}
+def label_rows(snapshot: Artifact) -> list[dict[str, Any]]:
+    """The rows of a label snapshot: clip_id, video_id, label, source, who, model_version."""
+    with tempfile.TemporaryDirectory(prefix="posewatch-labels-") as temp:
+        return list(read_parquet(snapshot.fetch(SNAPSHOT, Path(temp))).rows)
 
 
-def read(artifact: Artifact, part: str) -> ClipSet:
+def dataset_about(dataset: Artifact) -> dict[str, Any]:
+    """``classes``, ``positive``, ``layout``, ``fps`` and ``counts`` (part → class → clips) of a dataset."""
+    return dataset.json(DATASET)
+
+
+def dataset_labels(dataset: Artifact) -> dict[str, str]:
+    """Clip id → label, of all parts of a dataset."""
+    return {row["clip"]: row["label"] for row in dataset.lines(CLIPS)}
+
+
+def dataset_part(dataset: Artifact, part: str) -> ClipSet:
     """One part ("train", "validation" or "test") of a dataset."""
-    about = artifact.json("dataset.json")
-    rows = [row for row in artifact.lines("clips.jsonl") if row["part"] == part]
-    with np.load(io.BytesIO(artifact.read("skeletons.npz"))) as arrays:
+    about = dataset_about(dataset)
+    rows = [row for row in dataset.lines(CLIPS) if row["part"] == part]
+    with np.load(io.BytesIO(dataset.read(SKELETONS))) as arrays:
         return ClipSet(
             keypoints=tuple(arrays[row["clip"]] for row in rows),
             labels=np.array([about["classes"].index(row["label"]) for row in rows], np.int64),
@@ -58,6 +171,24 @@ def read(artifact: Artifact, part: str) -> ClipSet:
         )
 
 
-def inputs(clips: ClipSet, frames: int, people: int) -> NDArray[np.float32]:
-    """What a served model takes: (N, M, T, V, 3)."""
-    return resample(clips.keypoints, frames, people)
+def recogniser_of(checkpoint: Artifact) -> Recogniser:
+    """The trained recogniser of a checkpoint, on the CPU. Needs torch."""
+    from posewatch.recognition.recogniser import load_checkpoint
+
+    with tempfile.TemporaryDirectory(prefix="posewatch-checkpoint-") as temp:
+        return load_checkpoint(checkpoint.fetch(CHECKPOINT, Path(temp)))
+
+
+def metrics_of(evaluation: Artifact) -> dict[str, Any]:
+    """The metrics of an evaluation: accuracy, precision, recall, f1, auc, labels, confusion_matrix, roc, ..."""
+    return evaluation.json(METRICS)
+
+
+def predictions_of(scores: Artifact) -> list[dict[str, Any]]:
+    """The served model's predictions of unlabelled clips: clip, video, names, start_s, people, probabilities."""
+    return scores.lines(PREDICTIONS)
+
+
+def plots_of(artifact: Artifact) -> dict[str, bytes]:
+    """Name → PNG, of every plot of an evaluation or a benchmark."""
+    return {name.removesuffix(".png"): artifact.read(name) for name in artifact.files if name.endswith(".png")}

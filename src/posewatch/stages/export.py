@@ -1,4 +1,4 @@
-"""Checkpoint → ONNX (checked equal to PyTorch) → an immutable version of the Triton model repository."""
+"""Checkpoint → ONNX, checked to be equal to PyTorch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import ServingConfig
 from posewatch.digests import canonical
 from posewatch.progress import Progress
+from posewatch.stages.contents import CHECKPOINT, EXPORT, MODEL
 from posewatch.store import ObjectStore
 
 
@@ -16,13 +17,13 @@ def export(store: ObjectStore, checkpoint: Artifact, config: ServingConfig) -> A
     """Export a checkpoint; writes ``model.onnx`` and ``export.json`` (largest difference from PyTorch, opset, size)."""
     job = Job("onnx", "", {"opset": config.opset}, (checkpoint,))
 
-    def make(folder: Path) -> None:
-        from posewatch.export.onnx import export as convert
+    def write(folder: Path) -> None:
+        from posewatch.export import onnx
 
         with Progress("export", 1, "model") as progress, tempfile.TemporaryDirectory() as temp:
-            path = checkpoint.fetch("checkpoint.pt", Path(temp))
-            report = convert(path, folder / "model.onnx", opset=config.opset, lineage=checkpoint.digest)
-            (folder / "export.json").write_text(canonical(report) + "\n", encoding="utf-8")
+            path = checkpoint.fetch(CHECKPOINT, Path(temp))
+            report = onnx.export(path, folder / MODEL, opset=config.opset, lineage=checkpoint.digest)
+            (folder / EXPORT).write_text(canonical(report) + "\n", encoding="utf-8")
             progress.advance()
 
-    return produce(store, job, make)
+    return produce(store, job, write)

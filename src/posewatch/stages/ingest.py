@@ -1,57 +1,35 @@
-"""Raw video into the store: each file becomes ``raw/<video id>/``, named by its content; the set keeps the names."""
+"""Raw video into the store: each file becomes ``raw/<video id>/``, named by its content; the set holds the names."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from posewatch.artifact import Artifact, Job, collect, find, produce, sha256_file
 from posewatch.digests import canonical
-from posewatch.errors import NotFound, VideoError
+from posewatch.errors import VideoError
 from posewatch.progress import Progress
 from posewatch.records import Video, video_id
-from posewatch.store import ObjectStore, open_store
+from posewatch.stages.contents import VIDEO
+from posewatch.store import ObjectStore, local_copy
 from posewatch.video.files import find_videos
 
-
-@contextmanager
-def local(source: str) -> Iterator[Path]:
-    """A local folder or file for ``source``: itself, or a copy of what lies below an ``s3://`` or ``memory://`` URI."""
-    if "://" not in source:
-        yield Path(source).expanduser()
-        return
-    if source.startswith("file://"):
-        yield Path(source.removeprefix("file://"))
-        return
-    head, _, key = source.partition("://")[2].partition("/")
-    store = open_store(f"{source.partition('://')[0]}://{head}")
-    found = [o for o in store.list(key) if o.key == key or o.key.startswith(key.rstrip("/") + "/") or not key]
-    if not found:
-        raise NotFound(f"nothing below {source} (check the bucket and the prefix)")
-    with tempfile.TemporaryDirectory(prefix="posewatch-source-") as temp:
-        for item in found:
-            name = item.key[len(key) :].lstrip("/") or Path(item.key).name
-            path = Path(temp) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            store.fetch(item.key, path)
-        yield Path(temp) / Path(key).name if len(found) == 1 and found[0].key == key else Path(temp)
+if TYPE_CHECKING:
+    from posewatch.video import VideoInfo
 
 
 def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) -> Artifact:
-    """Bring the videos below ``source`` (a file, a folder, an s3:// URI) into the store; returns the set of raw videos.
+    """Copy the videos below ``source`` (a file, a folder, an s3:// URI) into the store; returns the set of raw videos.
 
-    All are looked at first: when one cannot be read nothing is brought in, and a VideoError names every such file.
-    A video that breaks off is refused unless ``allow_truncated`` is set.
+    All are probed first: when one cannot be read nothing is copied, and a VideoError names every such file.
+    A truncated video is refused unless ``allow_truncated`` is set.
     """
     from posewatch import video
 
-    with local(source) as root:
+    with local_copy(source) as root:
         files = find_videos(root)
-        looked: list[tuple[str, Path, dict[str, Any]]] = []
-        bad: list[str] = []
+        readable: list[tuple[str, Path, VideoInfo]] = []
+        errors: list[str] = []
         with Progress("ingest", len(files)) as progress:
             for name, path in files:
                 try:
@@ -61,45 +39,43 @@ def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) ->
                             f"{name}: breaks off after {info.duration_s:.1f} s "
                             "(copy it again, or pass --allow-truncated to use what is there)"
                         )
-                    about: dict[str, Any] = {
-                        "width": info.width,
-                        "height": info.height,
-                        "fps": round(info.fps, 6),
-                        "duration_s": round(info.duration_s, 6),
-                        "frames": info.frames,
-                    }
-                    looked.append((name, path, about))
+                    readable.append((name, path, info))
                 except VideoError as error:
-                    bad.append(str(error))
+                    errors.append(str(error))
                 progress.advance(0)
-            if bad:
-                count = f"{len(bad)} of {len(files)} videos cannot be used: " if len(files) > 1 else ""
-                more = f" … and {len(bad) - 3} more" if len(bad) > 3 else ""
-                raise VideoError(count + "; ".join(bad[:3]) + more)
-            rows: dict[str, dict[str, Any]] = {}
+            if errors:
+                count = f"{len(errors)} of {len(files)} videos cannot be used: " if len(files) > 1 else ""
+                more = f" … and {len(errors) - 3} more" if len(errors) > 3 else ""
+                raise VideoError(count + "; ".join(errors[:3]) + more)
+            names: dict[str, list[str]] = {}
             artifacts: dict[str, Artifact] = {}
-            for name, path, about in looked:
-                sha = sha256_file(path)
-                record = Video(video_id(sha), name, sha, path.stat().st_size, **about)
+            for name, path, info in readable:
+                record = record_of(name, path, info)
                 if record.id not in artifacts:
                     artifacts[record.id] = store_video(store, record, path)
-                    rows[record.id] = {"video": record.id, "names": []}
-                rows[record.id]["names"].append(name)
+                names.setdefault(record.id, []).append(name)
                 progress.advance(1)
-    return collect(store, "ingest", rows.values(), artifacts.values())
+    return collect(store, "ingest", [{"video": v, "names": names[v]} for v in artifacts], artifacts.values())
+
+
+def record_of(name: str, path: Path, info: VideoInfo) -> Video:
+    """The record of a video file that was probed; its id follows from its content."""
+    sha = sha256_file(path)
+    fps, duration_s = round(info.fps, 6), round(info.duration_s, 6)
+    return Video(video_id(sha), name, sha, path.stat().st_size, info.width, info.height, fps, duration_s, info.frames)
 
 
 def store_video(store: ObjectStore, record: Video, path: Path) -> Artifact:
-    """The raw artifact of one video file; what is there already is not stored again."""
-    job = Job("raw", record.id, {}, prefix=f"raw/{record.id}", source=f"video sha256 {record.sha256}")
-    found = find(store, job.where)
-    if found is not None:
-        return found
+    """The raw artifact of one video file; a video that is in the store is not stored again."""
+    job = Job("raw", record.id, {}, fixed_prefix=f"raw/{record.id}", source=f"video sha256 {record.sha256}")
+    existing = find(store, job.prefix)
+    if existing is not None:
+        return existing
 
-    def make(folder: Path) -> None:
-        # the name is kept by the set: the same content under another name is the same video
+    def write(folder: Path) -> None:
+        # the set holds the name: the same content under another name is the same video
         about = {k: v for k, v in record.to_dict().items() if k != "name"}
-        (folder / "video.json").write_text(canonical(about) + "\n", encoding="utf-8")
-        (folder / f"video{path.suffix.lower()}").symlink_to(path.resolve())
+        (folder / f"{VIDEO}.json").write_text(canonical(about) + "\n", encoding="utf-8")
+        (folder / f"{VIDEO}{path.suffix.lower()}").symlink_to(path.resolve())
 
-    return produce(store, job, make)
+    return produce(store, job, write)

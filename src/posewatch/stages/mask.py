@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 
-from posewatch.artifact import Artifact, Job, collect, members
+from posewatch.artifact import Artifact, Job
 from posewatch.config import MaskConfig
 from posewatch.digests import canonical
-from posewatch.stages.contents import row_of
-from posewatch.stages.parallel import each
+from posewatch.stages import per_video
+from posewatch.stages.contents import MASK_REPORT, MASKED, raw_file, videos_of
 from posewatch.store import ObjectStore
-
-
-def _make(job: Job, config: MaskConfig, folder: Path, workers: int = 1) -> None:
-    import tempfile
-
-    from posewatch.perception.masking import mask_video
-
-    raw = job.parents[0]
-    name = next(n for n in raw.files if n.startswith("video.") and n != "video.json")
-    with tempfile.TemporaryDirectory(prefix="posewatch-raw-") as temp:
-        report = mask_video(raw.fetch(name, Path(temp)), folder / "masked.mp4", config, workers=workers)
-    (folder / "report.json").write_text(canonical(dataclasses.asdict(report)) + "\n", encoding="utf-8")
 
 
 def mask(store: ObjectStore, raw: Artifact, config: MaskConfig) -> Artifact:
     """Mask every video of a raw set; returns the set of ``masked.mp4``, ``detections.npz`` and ``report.json``."""
     from posewatch.perception.networks import weights_of
 
-    rows = members(raw)
-    weights = weights_of(config)
-    # where it ran changes nothing that masking promises
-    about = {k: v for k, v in dataclasses.asdict(config).items() if k != "device"}
-    jobs = [Job("masked", row["video"], about, (artifact,), weights, source=row["names"][0]) for row, artifact in rows]
-    names = [row["names"][0] for row, _ in rows]
-    return collect(
-        store, "mask", [row_of(row) for row, _ in rows], each(store, "mask", jobs, names, config, _make, share=True)
-    )
+    videos, weights = list(videos_of(raw)), weights_of(config)
+    # the device changes nothing that masking promises
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "device"}
+    jobs = [Job("masked", v.video, settings, (v.artifact,), weights, source=v.names[0]) for v in videos]
+    return per_video.run(store, "mask", videos, jobs, config, _write, share=True)
+
+
+def _write(job: Job, config: MaskConfig, folder: Path, workers: int = 1) -> None:
+    from posewatch.perception.masking import mask_video
+
+    with tempfile.TemporaryDirectory(prefix="posewatch-raw-") as temp:
+        report = mask_video(raw_file(job.parents[0], Path(temp)), folder / MASKED, config, workers=workers)
+    (folder / MASK_REPORT).write_text(canonical(dataclasses.asdict(report)) + "\n", encoding="utf-8")

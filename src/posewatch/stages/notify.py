@@ -1,4 +1,4 @@
-"""One message to a webhook when a pipeline's run has ended; Slack, Mattermost and Teams show its ``text``."""
+"""One message to a webhook when a pipeline's run has ended: Slack, Mattermost and Teams show its ``text``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,7 @@ MAX_ERROR = 500
 _LOG = logging.getLogger(__name__)
 
 
-def message(pipeline: str, state: str, run: str, error: str = "") -> dict[str, str]:
-    """The payload: ``text`` for people, and ``pipeline``, ``state``, ``run`` and ``error`` for programs."""
-    error = " ".join(error.split())[:MAX_ERROR]
-    text = f"posewatch {pipeline}: {state.lower()}" + (f" - {error}" if error else "") + f" (run {run})"
-    return {"text": text, "pipeline": pipeline, "state": state, "run": run, "error": error}
-
-
-def tell(url: str, pipeline: str, state: str, run: str, error: str = "", *, wait_s: float = 2.0) -> bool:
+def notify(url: str, pipeline: str, state: str, run: str, error: str = "", *, wait_s: float = 2.0) -> bool:
     """POST the message to ``url`` (empty: POSEWATCH_WEBHOOK); True when it was accepted, False without a webhook.
 
     When the webhook refuses, or does not answer in three attempts, this is logged and the result is False: a run must
@@ -38,27 +31,34 @@ def tell(url: str, pipeline: str, state: str, run: str, error: str = "", *, wait
         return False
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
         raise InputError(f"the webhook must be an http:// or https:// URL (parameter webhook, or {VARIABLE})")
-    body = json.dumps(message(pipeline, state, run, error)).encode()
+    body = json.dumps(payload(pipeline, state, run, error)).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+
+    def post() -> None:
+        try:
+            urllib.request.urlopen(request, timeout=10).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
+
     try:
-        retry(lambda: _post(request), _is_temporary, attempts=ATTEMPTS, first_s=wait_s, max_s=4 * wait_s)
+        retry(post, _passes, attempts=ATTEMPTS, first_s=wait_s, max_s=4 * wait_s)
     except OSError as failure:
-        reason = f"HTTP {failure.code}" if isinstance(failure, urllib.error.HTTPError) else failure
+        status = getattr(failure, "code", None)
+        reason = f"HTTP {status}" if status else getattr(failure, "reason", failure)
         _LOG.warning("posewatch: the webhook at %s was not notified: %s", urlsplit(url).hostname, reason)
         return False
     return True
 
 
-def _post(request: urllib.request.Request) -> None:
-    try:
-        with urllib.request.urlopen(request, timeout=10):
-            pass
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise
+def payload(pipeline: str, state: str, run: str, error: str = "") -> dict[str, str]:
+    """The message: ``text`` for people, and pipeline, state, run and error for programs."""
+    error = " ".join(error.split())[:MAX_ERROR]
+    text = f"posewatch {pipeline}: {state.lower()}" + (f" - {error}" if error else "") + f" (run {run})"
+    return {"text": text, "pipeline": pipeline, "state": state, "run": run, "error": error}
 
 
-def _is_temporary(error: BaseException) -> bool:
+def _passes(error: BaseException) -> bool:
     if isinstance(error, urllib.error.HTTPError):
         return error.code >= 500 or error.code == 429
     return isinstance(error, OSError)

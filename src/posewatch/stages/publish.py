@@ -8,9 +8,10 @@ from pathlib import Path
 
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import ServingConfig
+from posewatch.stages.contents import MODEL
 from posewatch.store import ObjectStore
 
-OPTIONS = (
+SETTINGS = (
     "name", "max_batch", "queue_delay_us", "instances", "max_queue", "queue_timeout_us", "device", "threads",
     "model_warmup", "accelerator", "precision",
 )  # fmt: skip
@@ -22,17 +23,12 @@ def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig) -> Artifa
 
     The prefix is the root of a model repository, as KServe's ``storageUri`` wants it.
     """
-    told = {k: v for k, v in dataclasses.asdict(config).items() if k in OPTIONS}
-    job = Job("models", config.name, told, (onnx,))
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k in SETTINGS}
 
-    def make(folder: Path) -> None:
+    def write(folder: Path) -> None:
         from posewatch.serving.repository import write_repository
 
         with tempfile.TemporaryDirectory() as temp:
-            write_repository(
-                onnx.fetch("model.onnx", Path(temp)),
-                folder,
-                **told,
-            )
+            write_repository(onnx.fetch(MODEL, Path(temp)), folder, **settings)
 
-    return produce(store, job, make)
+    return produce(store, Job("models", config.name, settings, (onnx,)), write)

@@ -1,49 +1,47 @@
-"""Clips → the labelers' queue."""
+"""Clips → the labelers' queue, with small previews for the labeling page."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import tempfile
+from pathlib import Path
+from typing import Any
 
-from posewatch.artifact import MEMBERS, Artifact, get, walk
-from posewatch.labels.entries import ClipEntry
+from posewatch.artifact import Artifact, Job
+from posewatch.labels.previews import SIDE, joints, shrink
 from posewatch.labels.store import LabelStore
-from posewatch.stages.contents import clips_of
+from posewatch.stages import per_video
+from posewatch.stages.contents import by_video, clip_entries, clips_of, skeletons_of, videos_of
+from posewatch.store import ObjectStore
 
-REGISTERED = 20_000
-"""Clips that are put on the queue in one transaction."""
-
-
-def entries(clips: Artifact, previews: Artifact | None = None) -> list[ClipEntry]:
-    """What the label store knows of every clip of a set, with the previews that `preview.preview` made."""
-    return list(stream(clips, previews))
+BATCH = 20_000
+"""Clips registered in one transaction: one for millions would hold all of them in memory, and its locks for minutes."""
 
 
-def stream(clips: Artifact, previews: Artifact | None = None) -> Iterator[ClipEntry]:
-    """What `entries` gives, one by one: a set of millions of clips is never held as a whole."""
-    small = {row["video"]: row for row in previews.lines(MEMBERS)} if previews is not None else {}
-    for row, artifact in walk(clips):
-        shown = get(clips.store, small[row["video"]]["prefix"]) if row["video"] in small else None
-
-        def file(name: str, shown: Artifact | None = shown) -> str | None:
-            return f"{shown.prefix}/{name}" if shown is not None and name in shown.files else None
-
-        for clip in clips_of(artifact):
-            yield ClipEntry(
-                clip=clip,
-                names=tuple(row["names"]),
-                store=clips.store.uri,
-                key=f"{artifact.prefix}/{clip.id}.mp4",
-                preview=file(f"{clip.id}.mp4"),
-                skeleton=file(f"{clip.id}.json"),
-            )
-
-
-def queue(clips: Artifact, labels: LabelStore, previews: Artifact | None = None) -> int:
-    """Register the clips of a set with the label store, which makes them appear to labelers; returns their number."""
-    found, count = stream(clips, previews), 0
-    # one transaction for millions of clips would hold all of them in memory, and their locks for minutes
-    while part := list(itertools.islice(found, REGISTERED)):
-        labels.register(part)
-        count += len(part)
+def queue_clips(clips: Artifact, labels: LabelStore, previews: Artifact | None = None) -> int:
+    """Register the clips of a set with the label store, so that labelers get them; returns the number of clips."""
+    entries, count = clip_entries(clips, previews), 0
+    while batch := list(itertools.islice(entries, BATCH)):
+        labels.register(batch)
+        count += len(batch)
     return count
+
+
+def previews(store: ObjectStore, clips: Artifact, skeletons: Artifact, side: int = SIDE) -> Artifact:
+    """Previews of every clip of a set (``<clip id>.mp4``, joints in ``<clip id>.json``); returns their set."""
+    poses = by_video(skeletons)
+    videos = [item for item in videos_of(clips) if item.video in poses]
+    jobs = [Job("previews", v.video, {"side": side}, (v.artifact, poses[v.video])) for v in videos]
+    return per_video.run(store, "preview", videos, jobs, None, _write)
+
+
+def _write(job: Job, _: Any, folder: Path) -> None:
+    clips, skeletons = job.parents
+    poses = skeletons_of(skeletons)
+    with tempfile.TemporaryDirectory(prefix="posewatch-preview-") as temp:
+        for clip in clips_of(clips):
+            source = clips.fetch(f"{clip.id}.mp4", Path(temp))
+            size = shrink(source, folder / f"{clip.id}.mp4", clip.fps, int(job.config["side"]))
+            source.unlink()
+            if clip.id in poses:
+                (folder / f"{clip.id}.json").write_text(joints(poses[clip.id], size), encoding="utf-8")

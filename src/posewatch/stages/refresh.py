@@ -1,49 +1,49 @@
-"""One round of active learning: score the unlabelled clips, order the labeling queue by doubt."""
+"""One round of active learning: score the unlabelled clips, order the labelers' queue by the model's uncertainty."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from posewatch.artifact import Artifact, members
+from posewatch.artifact import Artifact
 from posewatch.config import LabelConfig
-from posewatch.inference.open import open_predictor
+from posewatch.inference.predictor import Predictor
 from posewatch.labels.store import LabelStore
 from posewatch.progress import Progress
 from posewatch.recognition.sampling import resample
-from posewatch.stages.contents import clips_of, skeletons_of
-
-if TYPE_CHECKING:
-    from posewatch.inference.predictor import Predictor
+from posewatch.records import Prediction
+from posewatch.stages.contents import by_video, clips_of, skeletons_of, videos_of
 
 
 def refresh(
     clips: Artifact, skeletons: Artifact, labels: LabelStore, predictor: Predictor, version: str, config: LabelConfig
 ) -> dict[str, int]:
-    """Score the clips of a set that nobody has labelled with a model, and order the queue by what it says.
+    """Score the unlabelled clips of a set with a model, and order the queue by its predictions.
 
-    Clips in which nobody was seen keep their place at the end of the queue. Raises LabelError for a
-    model of other classes.
+    ``version`` is the model's name on the labeling page. Returns the numbers of clips scored, ordered, and placed at
+    random. Clips in which nobody is visible stay at the end of the queue. Raises LabelError for a model of other
+    classes.
     """
-
     from posewatch.labels import active
-    from posewatch.records import Prediction
 
-    poses = {row["video"]: artifact for row, artifact in members(skeletons)}
+    poses_of = by_video(skeletons)
     done = {clip for clip, event in labels.current().items() if event.source != "model"}
     ids: list[str] = []
     parts: list[Prediction] = []
-    rows = [(row, artifact) for row, artifact in members(clips) if row["video"] in poses]
-    with Progress("refresh", len(rows)) as progress:
-        for row, artifact in rows:
-            found = skeletons_of(poses[row["video"]])
-            waiting = [c.id for c in clips_of(artifact) if c.id not in done and c.id in found and found[c.id].persons]
-            if waiting:
-                keypoints = resample([found[c].keypoints for c in waiting], predictor.frames, predictor.people)
+    videos = [item for item in videos_of(clips) if item.video in poses_of]
+    with Progress("refresh", len(videos)) as progress:
+        for item in videos:
+            poses = skeletons_of(poses_of[item.video])
+            chosen = [
+                clip.id
+                for clip in clips_of(item.artifact)
+                if clip.id not in done and clip.id in poses and poses[clip.id].persons
+            ]
+            if chosen:
+                keypoints = resample([poses[c].keypoints for c in chosen], predictor.frames, predictor.people)
                 parts.append(predictor.predict(keypoints))
-                ids += waiting
+                ids += chosen
             progress.advance()
     if not ids:
         return {"scored": 0, "ordered": 0, "random": 0}
@@ -54,15 +54,3 @@ def refresh(
         np.concatenate(embeddings) if len(embeddings) == len(parts) else None,
     )
     return dataclasses.asdict(active.refresh(labels, ids, joined, version, config))
-
-
-def ask_again(
-    clips: Artifact, skeletons: Artifact, labels: LabelStore, endpoint: str, version: str, config: LabelConfig
-) -> dict[str, int]:
-    """One round of active learning with a served model: score what nobody has labelled, order the queue by its doubt.
-
-    ``version`` is what the labeling page calls the model (empty: the endpoint's last part). Returns the numbers of
-    clips scored, ordered and left to chance.
-    """
-    with open_predictor(endpoint) as predictor:
-        return refresh(clips, skeletons, labels, predictor, version or endpoint.rsplit("/", 1)[-1], config)

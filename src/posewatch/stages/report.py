@@ -2,71 +2,93 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from posewatch import lineage
-from posewatch.artifact import Artifact, Job, get, members, produce
+from posewatch.artifact import Artifact, Job, produce
 from posewatch.progress import Progress
-from posewatch.stages.contents import clips_of, skeletons_of
+from posewatch.records import Clip, Skeleton
+from posewatch.stages.contents import (
+    BENCH,
+    SMOKE,
+    by_video,
+    clips_of,
+    dataset_about,
+    dataset_labels,
+    masked_file,
+    masked_of,
+    metrics_of,
+    plots_of,
+    predictions_of,
+    raw_file,
+    raw_of,
+    skeletons_of,
+    videos_of,
+)
 from posewatch.store import ObjectStore
 
+if TYPE_CHECKING:
+    from posewatch.report.pictures import Image
 
-def ancestor(artifact: Artifact, stage: str, unit: str = "") -> Artifact:
-    """The nearest artifact of ``stage`` that ``artifact`` was made from. Raises LookupError."""
-    for node in lineage.trace(artifact):
-        if node.lineage.stage == stage and (not unit or node.lineage.unit == unit):
-            return node.artifact
-    raise LookupError(f"{artifact.uri} was not made from any {stage}")
+MAX_SCENES, TRIPTYCHS, CLIPS_SHOWN = 16, 8, 12
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A clip to be shown, with its skeleton and its label; ``clips`` is the artifact that holds its file."""
+
+    name: str
+    clip: Clip
+    clips: Artifact
+    skeleton: Skeleton
+    label: str | None = None
+
+    @property
+    def visibility(self) -> float:
+        """Mean joint score."""
+        return float(self.skeleton.keypoints[..., 2].mean())
 
 
 def report(
     store: ObjectStore, evaluation: Artifact, bench: Artifact, scores: Artifact, smoke: Artifact, *, about: str = ""
 ) -> Artifact:
     """Write the report of a run. ``about`` says where the videos come from; it is printed as given."""
-    job = Job("reports", "", {"about": about}, (evaluation, bench, scores, smoke))
 
-    def make(folder: Path) -> None:
+    def write(folder: Path) -> None:
         from jinja2 import Environment, StrictUndefined
 
         from posewatch.report import pictures
 
         with Progress("report", 3, "part") as progress:
-            data, parts = ancestor(evaluation, "datasets"), evaluation.json("metrics.json")
-            predictions = scores.lines("predictions.jsonl")
-            scenes = _scenes(store, scores, data, predictions)
+            dataset, predictions = lineage.ancestor(evaluation, "datasets"), predictions_of(scores)
+            scenes = _scenes(scores, dataset_labels(dataset), {row["clip"] for row in predictions})
             progress.advance()
-            triptychs = [
-                pictures.caption(
-                    pictures.triptych(s),
-                    f"{s.name}  {s.clip.start_s:g}-{s.clip.end_s:g} s  {s.label or 'no label'}",
-                )
-                for s in scenes[:8]
-            ]
-            cover = pictures.jpeg(pictures.sheet(triptychs[:4], 1), 80)
-            (folder / "cover.jpg").write_bytes(cover)
+            triptychs = [_triptych(scene) for scene in scenes[:TRIPTYCHS]]
+            (folder / "cover.jpg").write_bytes(pictures.jpeg(pictures.sheet(triptychs[:4], 1), 80))
             progress.advance()
-            sources = [node for node in lineage.trace(scores) if node.lineage.stage == "raw" and not node.seen]
             page = Environment(autoescape=True, undefined=StrictUndefined).from_string(
                 (resources.files("posewatch") / "report" / "page.html").read_text(encoding="utf-8")
             )
+            plots = {**plots_of(evaluation), **plots_of(bench)}
             html = page.render(
                 about=about,
-                metrics=parts,
-                dataset=data.json("dataset.json"),
-                bench=bench.json("bench.json"),
-                smoke=smoke.json("smoke.json"),
+                metrics=metrics_of(evaluation),
+                dataset=dataset_about(dataset),
+                bench=bench.json(BENCH),
+                smoke=smoke.json(SMOKE),
                 sheet=pictures.data_uri(pictures.jpeg(pictures.sheet(triptychs, 2)), "image/jpeg"),
-                clips=[(s, pictures.clip_uri(s)) for s in scenes[:12]],
-                plots={
-                    name.removesuffix(".png"): pictures.data_uri(source.read(name), "image/png")
-                    for source in (evaluation, bench)
-                    for name in source.files
-                    if name.endswith(".png")
-                },
+                clips=[
+                    (scene, pictures.data_uri(scene.clips.read(f"{scene.clip.id}.mp4"), "video/mp4"))
+                    for scene in scenes[:CLIPS_SHOWN]
+                ],
+                plots={name: pictures.data_uri(png, "image/png") for name, png in plots.items()},
                 predictions=predictions,
-                videos=len(sources),
+                videos=len(lineage.raw_videos(scores)),
                 lineage=lineage.text(smoke),
                 weights=_weights(smoke),
                 version=evaluation.lineage().code_version,
@@ -74,43 +96,46 @@ def report(
             (folder / "report.html").write_text(html, encoding="utf-8")
             progress.advance()
 
-    return produce(store, job, make)
+    return produce(store, Job("reports", "", {"about": about}, (evaluation, bench, scores, smoke)), write)
 
 
 def _weights(artifact: Artifact) -> list[tuple[str, dict[str, str]]]:
-    found: dict[str, dict[str, str]] = {}
+    """Name → {"sha256", "licence"} of all weights that an artifact depends on, sorted by name."""
+    weights: dict[str, dict[str, str]] = {}
     for node in lineage.trace(artifact):
-        found.update(node.lineage.weights)
-    return sorted(found.items())
+        weights.update(node.lineage.weights)
+    return sorted(weights.items())
 
 
-def _scenes(store: ObjectStore, scores: Artifact, data: Artifact, predictions: list[dict[str, Any]]) -> list[Any]:
-    """Clips worth a picture: classes in turn, each from another video, with one unlabelled clip among them."""
-    from posewatch.report.pictures import Scene
+def _triptych(scene: Scene) -> Image:
+    from posewatch.report import pictures
 
-    labels = {row["clip"]: row["label"] for row in data.lines("clips.jsonl")}
-    unlabelled = {row["clip"] for row in predictions}
-    skeletons = {row["video"]: a for row, a in members(ancestor(scores, "sets", "pose"))}
+    masked = masked_of(scene.clips)
+    with tempfile.TemporaryDirectory(prefix="posewatch-report-") as temp:
+        raw = raw_file(raw_of(masked), Path(temp))
+        image = pictures.triptych(raw, masked_file(masked, Path(temp)), scene.clip, scene.skeleton)
+    title = f"{scene.name}  {scene.clip.start_s:g}-{scene.clip.end_s:g} s  {scene.label or 'no label'}"
+    return pictures.caption(image, title)
+
+
+def _scenes(scores: Artifact, labels: dict[str, str], unlabelled: set[str]) -> Sequence[Scene]:
+    """Clips to show: per video the most visible one of each class, the classes in turn, unlabelled clips among them."""
+    skeletons = by_video(lineage.ancestor(scores, "sets", "pose"))
     groups: dict[str, list[Scene]] = {}
-    for row, clips in members(ancestor(scores, "sets", "split")):
-        masked = get(store, clips.lineage().parents[0].prefix)
-        raw = get(store, masked.lineage().parents[0].prefix)
-        poses = skeletons_of(skeletons[row["video"]])
-        seen = sorted(clips_of(clips), key=lambda c: -float(poses[c.id].keypoints[..., 2].mean()))
+    for item in videos_of(lineage.ancestor(scores, "sets", "split")):
+        poses = skeletons_of(skeletons[item.video])
+        name = Path(item.names[0]).stem
+        scenes = [Scene(name, c, item.artifact, poses[c.id], labels.get(c.id)) for c in clips_of(item.artifact)]
         taken: set[str] = set()
-        for clip in seen:
-            label = labels.get(clip.id)
-            kind = label or ("unlabelled" if clip.id in unlabelled else "")
-            if kind and kind not in taken and poses[clip.id].persons:
+        for scene in sorted(scenes, key=lambda s: -s.visibility):
+            kind = scene.label or ("unlabelled" if scene.clip.id in unlabelled else "")
+            if kind and kind not in taken and scene.skeleton.persons:
                 taken.add(kind)
-                groups.setdefault(kind, []).append(
-                    Scene(Path(row["names"][0]).stem, clip, raw, masked, clips, poses[clip.id], label)
-                )
-    # well-seen videos first, then the kinds in turn
-    order = sorted(groups, key=lambda k: (k == "unlabelled", k))
-    for kind in order:
-        groups[kind].sort(key=lambda s: -float(s.skeleton.keypoints[..., 2].mean()))
-    out: list[Scene] = []
-    while any(groups.values()) and len(out) < 16:
-        out.extend(groups[kind].pop(0) for kind in order if groups[kind])
-    return out
+                groups.setdefault(kind, []).append(scene)
+    kinds = sorted(groups, key=lambda k: (k == "unlabelled", k))
+    for kind in kinds:
+        groups[kind].sort(key=lambda s: -s.visibility)
+    chosen: list[Scene] = []
+    while any(groups.values()) and len(chosen) < MAX_SCENES:
+        chosen.extend(groups[kind].pop(0) for kind in kinds if groups[kind])
+    return chosen

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from posewatch.artifact import Artifact, Job, collect, members
+from posewatch.artifact import Artifact, Job
 from posewatch.config import SplitConfig
 from posewatch.digests import canonical
 from posewatch.records import Clip, clip_id
-from posewatch.stages.contents import row_of
-from posewatch.stages.parallel import each
+from posewatch.stages import per_video
+from posewatch.stages.contents import CLIPS, detections_of, mask_report, masked_file, videos_of
 from posewatch.store import ObjectStore
 
 
-def _make(job: Job, config: SplitConfig, folder: Path) -> None:
+def split(store: ObjectStore, masked: Artifact, config: SplitConfig) -> Artifact:
+    """Split every video of a masked set; returns the set of clips (``<clip id>.mp4`` and ``clips.jsonl`` per video)."""
+    videos = list(videos_of(masked))
+    jobs = [Job("clips", v.video, dataclasses.asdict(config), (v.artifact,)) for v in videos]
+    return per_video.run(store, "split", videos, jobs, config, _write)
+
+
+def _write(job: Job, config: SplitConfig, folder: Path) -> None:
     from posewatch import video
 
     masked = job.parents[0]
-    report = masked.json("report.json")
-    with np.load(io.BytesIO(masked.read("detections.npz"))) as found:
-        people = np.bincount(found["frame"].astype(int), minlength=int(report["frames"]))
+    report = mask_report(masked)
+    people = np.array([len(frame) for frame in detections_of(masked)])
     lines = []
     with tempfile.TemporaryDirectory(prefix="posewatch-split-", dir=folder) as temp:
-        source = masked.fetch("masked.mp4", Path(temp))
+        source = masked_file(masked, Path(temp))
         for span in video.split(source, Path(temp) / "clips", config.length_s, config.overlap_s):
             start, length = round(span.start_s, 3), round(span.length_s, 3)
             first = round(start * report["fps"])
@@ -44,12 +49,4 @@ def _make(job: Job, config: SplitConfig, folder: Path) -> None:
             )
             span.path.replace(folder / f"{clip.id}.mp4")
             lines.append(canonical(clip.to_dict()) + "\n")
-    (folder / "clips.jsonl").write_text("".join(lines), encoding="utf-8")
-
-
-def split(store: ObjectStore, masked: Artifact, config: SplitConfig) -> Artifact:
-    """Split every video of a masked set; returns the set of clips (``<clip id>.mp4`` and ``clips.jsonl`` per video)."""
-    rows = members(masked)
-    jobs = [Job("clips", row["video"], dataclasses.asdict(config), (artifact,)) for row, artifact in rows]
-    names = [row["names"][0] for row, _ in rows]
-    return collect(store, "split", [row_of(row) for row, _ in rows], each(store, "split", jobs, names, config, _make))
+    (folder / CLIPS).write_text("".join(lines), encoding="utf-8")

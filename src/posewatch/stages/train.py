@@ -1,8 +1,9 @@
-"""Dataset → checkpoint → metrics: training (resumed after a crash) and evaluation on the videos held out."""
+"""Dataset → checkpoint. Training goes on after a crash, and may run as a job of the cluster."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Callable
@@ -13,59 +14,56 @@ import numpy as np
 
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import TrainConfig, TrainerConfig
-from posewatch.stages.contents import read
+from posewatch.stages.contents import CHECKPOINT, dataset_about, dataset_part
 from posewatch.store import ObjectStore
 
 if TYPE_CHECKING:
     from posewatch.recognition.training.mlflow import Tracker
 
 
-def home() -> Path:
-    """Where this machine keeps what must outlive a crash: POSEWATCH_HOME, else ./.posewatch."""
-    return Path(os.environ.get("POSEWATCH_HOME") or ".posewatch")
-
-
 def train(store: ObjectStore, dataset: Artifact, config: TrainConfig, trainer: TrainerConfig | None = None) -> Artifact:
     """Train on a dataset; writes ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml``.
 
-    With ``trainer.nodes`` or ``trainer.gpus`` a job of the cluster does it (JobError when it fails). In the processes
-    that ``torchrun`` starts, all of them call this and train together.
+    With ``trainer.nodes`` or ``trainer.gpus`` a job of the cluster trains (JobError when it fails). In processes that
+    ``torchrun`` started, every process calls this, and they train one model.
     """
     job = Job("checkpoints", "", dataclasses.asdict(config), (dataset,), revision=2)
     trainer = trainer or TrainerConfig()
+    # POSEWATCH_HOME has what must outlive a crash
+    work = Path(os.environ.get("POSEWATCH_HOME") or ".posewatch") / "work" / job.fingerprint
     if "WORLD_SIZE" in os.environ:
-        from posewatch.stages.together import train_together
+        from posewatch.stages.train_distributed import train_distributed
 
-        return train_together(store, job, dataset, config, home() / "work" / job.recipe, trainer.checkpoint_s)
+        return train_distributed(store, job, functools.partial(_train, dataset, config), work, trainer.checkpoint_s)
     if trainer.remote:
         from posewatch.kube.trainjob import train_on_cluster
 
         return train_on_cluster(store, job, dataset, config, trainer)
-    return produce(store, job, lambda folder: run(dataset, config, folder), work=home() / "work" / job.recipe)
+    return produce(store, job, lambda folder: _train(dataset, config, folder), work=work)
 
 
-def run(
-    dataset: Artifact, config: TrainConfig, folder: Path, around: Callable[[Tracker], Tracker] | None = None
+def _train(
+    dataset: Artifact, config: TrainConfig, folder: Path, wrap: Callable[[Tracker], Tracker] | None = None
 ) -> None:
-    """Train into ``folder``, or go on with what is there. ``around`` wraps the tracker that is told of every epoch."""
+    """Train into ``folder``, or resume the training there. ``wrap`` wraps the experiment tracker."""
     # threads that spin while they wait make training several times slower as soon as anything else runs
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from posewatch.datasets.split import HoldOut
-    from posewatch.recognition import distributed as parallel
+    from posewatch.recognition import distributed
     from posewatch.recognition.training.holdout import fit
     from posewatch.recognition.training.mlflow import FilesOnly, open_tracker
     from posewatch.recognition.training.trainer import plain
 
-    known, unseen = read(dataset, "train"), read(dataset, "validation")
-    n, m = len(known), len(unseen)
+    train_set, validation_set = dataset_part(dataset, "train"), dataset_part(dataset, "validation")
+    n, m = len(train_set), len(validation_set)
     held = HoldOut(np.arange(n), np.arange(n, n + m)) if m else None
-    positive = dataset.json("dataset.json")["positive"]
-    tracker: Tracker = open_tracker(folder) if parallel.rank() == 0 else FilesOnly()
+    tracker: Tracker = open_tracker(folder) if distributed.rank() == 0 else FilesOnly()
     tracker.start(plain(config))
-    if around is not None:
-        tracker = around(tracker)
-    how = fit(known.joined(unseen), config, folder, positive=positive, held=held, tracker=tracker)
-    tracker.finish({}, [folder / "checkpoint.pt", folder / "config.yaml"])
-    if parallel.writer():
-        for name in filter(None, how.names):
+    if wrap is not None:
+        tracker = wrap(tracker)
+    positive = dataset_about(dataset)["positive"]
+    trained = fit(train_set.joined(validation_set), config, folder, positive=positive, held=held, tracker=tracker)
+    tracker.finish({}, [folder / CHECKPOINT, folder / "config.yaml"])
+    if distributed.writer():
+        for name in filter(None, trained.names):
             shutil.rmtree(folder / name)

@@ -23,7 +23,7 @@ import yaml
 
 from posewatch.config import load
 from posewatch.errors import InputError
-from posewatch.stages.shards import MOST
+from posewatch.stages.shards import MAX_SHARDS
 
 RECORD_LIMIT = 1024 * 1024
 """Bytes of a workflow's record."""
@@ -133,7 +133,7 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="posewatch-scale-") as temp:
         pipeline = compiled(Path(temp))
     outside, inside = steps(pipeline["spec"]) if pipeline is not None else (6, 3)
-    runs = [record(n, outside, inside) for n in (50, MOST, 5 * MOST)]
+    runs = [record(n, outside, inside) for n in (50, MAX_SHARDS, 5 * MAX_SHARDS)]
     slope = (runs[-1].packed - runs[0].packed) / (runs[-1].shards - runs[0].shards)
     fits = round(runs[0].shards + (RECORD_LIMIT - runs[0].packed) / slope)
     return {
@@ -143,6 +143,6 @@ def measure() -> dict[str, Any]:
         "runs": [run.__dict__ for run in runs],
         "packed_bytes_per_shard": round(slope, 1),
         "fits": fits,
-        "argument_fits": int(ARGUMENT_LIMIT / (runs[1].argument / MOST)),
-        "most": MOST,
+        "argument_fits": int(ARGUMENT_LIMIT / (runs[1].argument / MAX_SHARDS)),
+        "most": MAX_SHARDS,
     }

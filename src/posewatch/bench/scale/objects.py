@@ -47,7 +47,7 @@ def real_run(videos: int = 2, seconds: float = 6.0) -> dict[str, Any]:
     from posewatch.stages.ingest import ingest
     from posewatch.stages.mask import mask
     from posewatch.stages.pose import pose
-    from posewatch.stages.preview import preview
+    from posewatch.stages.queue_clips import previews
     from posewatch.stages.split import split
     from posewatch.store import FolderStore
 
@@ -61,7 +61,7 @@ def real_run(videos: int = 2, seconds: float = 6.0) -> dict[str, Any]:
             "mask": lambda: mask(store, outputs["ingest"], config.mask),
             "split": lambda: split(store, outputs["mask"], config.split),
             "pose": lambda: pose(store, outputs["split"], config.pose),
-            "preview": lambda: preview(store, outputs["split"], outputs["pose"]),
+            "preview": lambda: previews(store, outputs["split"], outputs["pose"]),
         }
         cpu = {}
         for name, step in steps.items():

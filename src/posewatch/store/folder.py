@@ -1,0 +1,78 @@
+"""An object store in a local folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from posewatch.errors import NotFound, StoreError
+from posewatch.files import atomic
+from posewatch.store.base import ObjectInfo, check_key
+
+
+class FolderStore:
+    """One file per object below ``root``; hidden files are writes that have not ended."""
+
+    shared = True
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().resolve()
+        self.uri = self.root.as_uri()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.root,)
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
+            raise NotFound(f"no such object: {self.uri}/{key}") from None
+
+    def put(self, key: str, data: bytes) -> None:
+        self._write(key, lambda path: path.write_bytes(data))
+
+    def fetch(self, key: str, path: Path) -> Path:
+        if not self.exists(key):
+            raise NotFound(f"no such object: {self.uri}/{key}")
+        shutil.copyfile(self._path(key), path)
+        return path
+
+    def upload(self, key: str, path: Path) -> None:
+        self._write(key, lambda to: shutil.copyfile(path, to))
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        objects = []
+        base = self.root / prefix.rpartition("/")[0]
+        for folder, _, files in os.walk(base):
+            for name in files:
+                path = Path(folder) / name
+                key = path.relative_to(self.root).as_posix()
+                if key.startswith(prefix) and not (name.startswith(".") and ".part" in name):
+                    objects.append(ObjectInfo(key, path.stat().st_size))
+        return sorted(objects, key=lambda o: o.key)
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def url(self, key: str, expires_s: int = 3600) -> str:
+        return str(self._path(key))
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _write(self, key: str, write: Callable[[Path], object]) -> None:
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(path) as partial:
+                write(partial)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {path}: {error.filename}: {error.strerror} (check the disk and the folder's permissions)"
+            ) from None

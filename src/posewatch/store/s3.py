@@ -1,0 +1,204 @@
+"""An object store on any S3-compatible server, through the minio client."""
+
+from __future__ import annotations
+
+import io
+import mimetypes
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from posewatch.errors import AccessDenied, InputError, NoBucket, NotFound, StoreError, Unreachable
+from posewatch.files import atomic
+from posewatch.retry import retry
+from posewatch.store.base import ObjectInfo, check_key
+
+R = TypeVar("R")
+ATTEMPTS = 6
+"""Requests until the store counts as unreachable; the waits between them are eight seconds in all on average."""
+PASSING = ("InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "XMinioServerNotInitialized")
+DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed")
+
+
+class S3Store:
+    """A bucket, or what is below a prefix of it.
+
+    Endpoint and credentials are read from POSEWATCH_S3_ENDPOINT, POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY,
+    else from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; POSEWATCH_S3_REGION is optional. A request
+    that gets no answer is sent again, ``attempts`` times in all, with a line on the log each time.
+    """
+
+    shared = True
+
+    def __init__(self, bucket: str, prefix: str = "", attempts: int = ATTEMPTS) -> None:
+        import urllib3
+        from minio import Minio
+
+        env = os.environ
+        endpoint = env.get("POSEWATCH_S3_ENDPOINT") or env.get("AWS_ENDPOINT_URL")
+        if not endpoint:
+            raise InputError(
+                f"no S3 endpoint for s3://{bucket}: run `posewatch up`, or set POSEWATCH_S3_ENDPOINT and the keys"
+            )
+        parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+        self.bucket, self.prefix, self.attempts = bucket, prefix.strip("/"), attempts
+        self.uri = f"s3://{bucket}/{self.prefix}".rstrip("/")
+        self.endpoint = parts.netloc
+        timeout = urllib3.Timeout(connect=5, read=60)
+        self._client = Minio(
+            parts.netloc,
+            access_key=env.get("POSEWATCH_S3_ACCESS_KEY") or env.get("AWS_ACCESS_KEY_ID"),
+            secret_key=env.get("POSEWATCH_S3_SECRET_KEY") or env.get("AWS_SECRET_ACCESS_KEY"),
+            secure=parts.scheme == "https",
+            region=env.get("POSEWATCH_S3_REGION", "us-east-1"),
+            http_client=urllib3.PoolManager(timeout=timeout, maxsize=8, retries=False),
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.bucket, self.prefix, self.attempts)
+
+    def get(self, key: str) -> bytes:
+        def read() -> bytes:
+            answer = self._client.get_object(self.bucket, self._key(key))
+            try:
+                return bytes(answer.read())
+            finally:
+                answer.close()
+                answer.release_conn()
+
+        return self._call(key, read)
+
+    def put(self, key: str, data: bytes) -> None:
+        kind = _content_type(key)
+        self._call(
+            key,
+            lambda: self._client.put_object(
+                self.bucket, self._key(key), io.BytesIO(data), len(data), content_type=kind
+            ),
+        )
+
+    def fetch(self, key: str, path: Path) -> Path:
+        with atomic(path) as partial:
+            self._call(key, lambda: self._client.fget_object(self.bucket, self._key(key), str(partial)))
+        return path
+
+    def upload(self, key: str, path: Path) -> None:
+        kind = _content_type(key)
+        self._call(key, lambda: self._client.fput_object(self.bucket, self._key(key), str(path), content_type=kind))
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._call(key, lambda: self._client.stat_object(self.bucket, self._key(key)))
+        except NoBucket:
+            raise
+        except NotFound:
+            return False
+        return True
+
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        root = f"{self.prefix}/" if self.prefix else ""
+        objects = self._call(
+            prefix or "*", lambda: list(self._client.list_objects(self.bucket, prefix=root + prefix, recursive=True))
+        )
+        # not every server lists in the order of the keys around "/"
+        return sorted(
+            (ObjectInfo(str(o.object_name)[len(root) :], int(o.size or 0)) for o in objects if not o.is_dir),
+            key=lambda o: o.key,
+        )
+
+    def delete(self, key: str) -> None:
+        self._call(key, lambda: self._client.remove_object(self.bucket, self._key(key)))
+
+    def url(self, key: str, expires_s: int = 3600) -> str:
+        return self._client.presigned_get_object(self.bucket, self._key(key), expires=timedelta(seconds=expires_s))
+
+    def _key(self, key: str) -> str:
+        return f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
+
+    def _call(self, key: str, request: Callable[[], R]) -> R:
+        """Send a request, again while the failure is a passing one; its last failure as an error of ours."""
+        import urllib3
+        from minio.error import MinioException
+
+        def log(error: BaseException, attempt: int, wait_s: float) -> None:
+            again = f"try {attempt + 1} of {self.attempts} in {wait_s:.1f} s"
+            _log(f"object store {self.endpoint}: {_reason(error)}; {again}")
+
+        try:
+            return retry(request, _passes, attempts=self.attempts, first_s=0.5, max_s=8.0, log=log)
+        except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._error(key, error) from None
+
+    def _error(self, key: str, error: Exception) -> StoreError:
+        from minio.error import S3Error
+
+        if _passes(error):
+            return Unreachable(
+                f"object store {self.endpoint} gave no answer in {self.attempts} tries ({_reason(error)}): "
+                "is it running? see `posewatch status`, or check POSEWATCH_S3_ENDPOINT"
+            )
+        if isinstance(error, OSError):
+            return StoreError(f"cannot use the local file {error.filename}: {error.strerror}")
+        code = (error.code or "") if isinstance(error, S3Error) else ""
+        missing = code in ("NoSuchKey", "NoSuchObject")
+        if code == "NoSuchBucket" or (missing and not self._bucket_exists()):
+            return NoBucket(f"no such bucket: {self.bucket} at {self.endpoint} (create it, or correct --store)")
+        if missing:
+            return NotFound(f"no such object: {self.uri}/{key}")
+        if code in DENIED:
+            return AccessDenied(
+                f"{self.endpoint} refused the credentials for s3://{self.bucket} ({code}): "
+                "check POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY"
+            )
+        message = error.message if isinstance(error, S3Error) else error
+        return StoreError(f"{self.endpoint} answered {code or type(error).__name__} for {self.uri}/{key}: {message}")
+
+    def _bucket_exists(self) -> bool:
+        """True also when the server does not answer: then only the object is known to be missing."""
+        import urllib3
+        from minio.error import MinioException
+
+        try:
+            return bool(self._client.bucket_exists(self.bucket))
+        except (MinioException, urllib3.exceptions.HTTPError, OSError):
+            return True
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether the same request may succeed later: no connection, or a server that is busy or starting."""
+    import urllib3
+    from minio.error import S3Error, ServerError
+
+    if isinstance(error, S3Error):
+        return error.code in PASSING
+    if isinstance(error, OSError):
+        return error.filename is None  # one with a file name is about the local file
+    return isinstance(error, ServerError | urllib3.exceptions.HTTPError)
+
+
+def _reason(error: BaseException) -> str:
+    import urllib3
+    from minio.error import S3Error, ServerError
+
+    if isinstance(error, S3Error):
+        return error.code or "S3Error"
+    if isinstance(error, ServerError):
+        return f"HTTP {error.status_code}"
+    refused = isinstance(error, urllib3.exceptions.NewConnectionError | ConnectionRefusedError)
+    return "no connection" if refused else type(error).__name__
+
+
+def _content_type(key: str) -> str:
+    if key.endswith((".jsonl", ".parquet", ".pbtxt")):
+        return "text/plain" if key.endswith("pbtxt") else "application/octet-stream"
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"
+
+
+def _log(message: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"posewatch: {message}", file=sys.stderr)
