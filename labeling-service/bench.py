@@ -1,8 +1,8 @@
-"""How fast the labeling page is: ``make bench-labeling-ui``. Needs playwright and Debian's Chromium.
+"""Benchmark of the labeling page: ``make bench-labeling-ui``. Needs playwright and Debian's Chromium.
 
-A store of many clips beside one of a single page, in the same run: the first page (cold and warm browser, and the
-server's own share), what saving a label takes at the server, the server's memory with five people at work, and the
-seconds per clip of a script that labels as fast as the page lets it, by dropdown and by keys.
+Compares a store of many clips with one of a single page: time to the first page (cold and warm browser, and at the
+server), time to save a label at the server, the server's memory with five people at work, and the seconds per clip of
+a script that labels as fast as the page allows, by dropdown and by keys.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LENGTH_S, PER_VIDEO = 3.0, 100
 
 
 def fill(folder: Path, count: int) -> LabelStore:
-    """A store of ``count`` clips in videos of a hundred; a few real files, linked under every key."""
+    """A store of ``count`` clips, a hundred per video; all keys are links to a few real files."""
     samples = []
     for i in range(8):
         path = folder / f"sample{i}.mp4"
@@ -71,7 +71,7 @@ def fill(folder: Path, count: int) -> LabelStore:
 
 @contextlib.contextmanager
 def server(store: LabelStore, folder: Path) -> Iterator[tuple[str, int]]:
-    """The labeling server on a store: its address and process id."""
+    """Run the labeling server on a store; yields its address and process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -93,23 +93,23 @@ def server(store: LabelStore, folder: Path) -> Iterator[tuple[str, int]]:
         process.wait()
 
 
-def figure(url: str, name: str) -> float:
-    """One figure of the server's /metrics."""
+def metric(url: str, name: str) -> float:
+    """One value of the server's /metrics."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as reply:
-        found = re.search(rf"^{re.escape(name)} ([0-9.e+-]+)$", reply.read().decode(), re.MULTILINE)
-    return float(found[1]) if found else 0.0
+        match = re.search(rf"^{re.escape(name)} ([0-9.e+-]+)$", reply.read().decode(), re.MULTILINE)
+    return float(match[1]) if match else 0.0
 
 
 def mean(url: str, name: str, before: tuple[float, float]) -> float:
     """The mean of a histogram since ``before`` (its sum and count then), in seconds."""
-    total, count = figure(url, f"{name}_sum") - before[0], figure(url, f"{name}_count") - before[1]
+    total, count = metric(url, f"{name}_sum") - before[0], metric(url, f"{name}_count") - before[1]
     return total / count if count else 0.0
 
 
 def cpu(url: str, what: str) -> float:
-    """Mean CPU time of a page or an act at the server, in ms: what the clock says on a machine with nothing else."""
-    count = figure(url, f"posewatch_labeling_{what}_seconds_count")
-    return 1000 * figure(url, f"posewatch_labeling_{what}_cpu_seconds_total") / max(1.0, count)
+    """Mean CPU time per page or act at the server, in ms: the latency on a machine without other load."""
+    count = metric(url, f"posewatch_labeling_{what}_seconds_count")
+    return 1000 * metric(url, f"posewatch_labeling_{what}_cpu_seconds_total") / max(1.0, count)
 
 
 def memory(pid: int) -> tuple[float, float]:
@@ -119,7 +119,7 @@ def memory(pid: int) -> tuple[float, float]:
 
 
 class Person:
-    """Somebody at a browser of their own."""
+    """A person with a browser of their own."""
 
     def __init__(self, browser: Any, url: str, who: str) -> None:
         headers = {"kubeflow-userid": who, "x-posewatch-proxy-secret": SECRET}
@@ -142,7 +142,7 @@ class Person:
         )
 
     def by_keys(self, count: int) -> float:
-        """Median seconds per clip: a key for each, each waited for until it is saved."""
+        """Median seconds per clip: one key per clip, and a wait until the label is saved."""
         took = []
         for i in range(count):
             began = time.perf_counter()
@@ -152,7 +152,7 @@ class Person:
         return statistics.median(took)
 
     def by_keys_at_once(self, count: int) -> float:
-        """Seconds per clip: keys pressed without waiting, then all saved."""
+        """Seconds per clip: keys pressed without waiting, until all labels are saved."""
         began = time.perf_counter()
         for i in range(count):
             self.page.keyboard.press("12"[i % 5 == 0])
@@ -160,7 +160,7 @@ class Person:
         return (time.perf_counter() - began) / count
 
     def by_dropdown(self, count: int) -> float:
-        """Median seconds per clip: the dropdown is opened with the mouse, chosen from, and waited for."""
+        """Median seconds per clip: choose from the dropdown with the mouse, and wait until the label is saved."""
         boxes, took = self.page.locator(f"{CARDS} select"), []
         for i in range(count):
             began = time.perf_counter()
@@ -173,49 +173,49 @@ class Person:
 
 
 def measure(count: int, browser: Any) -> dict[str, Any]:
-    """All figures for a store of ``count`` clips."""
+    """All results for a store of ``count`` clips."""
     folder = Path(tempfile.mkdtemp(prefix="posewatch-bench-"))
     store = fill(folder, count)
     try:
         with server(store, folder) as (url, pid):
             first = Person(browser, url, PEOPLE[0])
-            told: dict[str, Any] = {"clips": count, "first page, cold browser (s)": first.open()}
-            told["first page, warm browser (s)"] = statistics.median(first.open() for _ in range(5))
-            told["page at the server (ms)"] = 1000 * mean(url, "posewatch_labeling_page_seconds", (0, 0))
-            told["  of which CPU (ms)"] = cpu(url, "page")
+            result: dict[str, Any] = {"clips": count, "first page, cold browser (s)": first.open()}
+            result["first page, warm browser (s)"] = statistics.median(first.open() for _ in range(5))
+            result["page at the server (ms)"] = 1000 * mean(url, "posewatch_labeling_page_seconds", (0, 0))
+            result["  of which CPU (ms)"] = cpu(url, "page")
             some = min(10, count // 2 - 1)
-            told["seconds per clip, dropdown"] = first.by_dropdown(some)
+            result["seconds per clip, dropdown"] = first.by_dropdown(some)
             first.page.keyboard.press("n")
             first.page.wait_for_timeout(1500)
-            told["seconds per clip, keys"] = first.by_keys(some)
-            told["seconds per clip, keys without waiting"] = first.by_keys_at_once(some)
+            result["seconds per clip, keys"] = first.by_keys(some)
+            result["seconds per clip, keys without waiting"] = first.by_keys_at_once(some)
             others = [Person(browser, url, who) for who in PEOPLE[1:]] if count > 200 else []
             for person in others:
                 person.open()
-            sums = tuple(figure(url, f"posewatch_labeling_act_seconds_{part}") for part in ("sum", "count"))
+            sums = tuple(metric(url, f"posewatch_labeling_act_seconds_{part}") for part in ("sum", "count"))
             for person in others:
                 for i in range(10):
                     person.page.keyboard.press("12"[i % 2])
             for person in others:
                 person.saved()
-            told["label saved at the server (ms)"] = 1000 * mean(
+            result["label saved at the server (ms)"] = 1000 * mean(
                 url, "posewatch_labeling_act_seconds", sums if others else (0, 0)
             )
-            told["  of which CPU per act (ms)"] = cpu(url, "act")
-            told["sessions"] = 1 + len(others)
-            told["memory of the server (MB)"], told["peak (MB)"] = memory(pid)
+            result["  of which CPU per act (ms)"] = cpu(url, "act")
+            result["sessions"] = 1 + len(others)
+            result["memory of the server (MB)"], result["peak (MB)"] = memory(pid)
             for person in (first, *others):
                 person.context.close()
             wanted = 10 * len(others)
-            told["labels lost"] = max(0, wanted - sum(v for v in store.counts().values()))
-            return told
+            result["labels lost"] = max(0, wanted - sum(v for v in store.counts().values()))
+            return result
     finally:
         store.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> int:
-    """Print both columns and their ratio; returns 1 where a limit is not kept."""
+    """Print both columns and their ratio; returns 1 when a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=10_000)
     parser.add_argument("--chromium", default="/usr/bin/chromium")
@@ -248,7 +248,7 @@ def main() -> int:
     }
     missed = [f"{name} is {large[name]:.3f}, above {limit}" for name, limit in limits.items() if large[name] > limit]
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print("\n".join(missed) or "every limit is kept")
+    print("\n".join(missed) or "all limits are met")
     return 1 if missed else 0
 
 

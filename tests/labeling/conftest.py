@@ -115,7 +115,7 @@ def serve(env: dict[str, str], log: Path, port: int | None = None, cwd: Path | N
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts a server on clips of one's own; ``env`` goes to it."""
-    made: list[Server] = []
+    servers: list[Server] = []
 
     def go(videos: dict[str, int], people: dict[str, str] | None = None, **env: str) -> Server:
         clips = make_clips(tmp_path / "objects", videos)
@@ -124,13 +124,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         store.register(clips)
         for who, role in (people or {}).items():
             roles.set_role(store, who, role, "operator")
-        told = {"POSEWATCH_LABELS_URL": url, "POSEWATCH_USER": "ann", "HOME": str(tmp_path), **env}
-        address, process = serve(told, tmp_path / "server.log")
-        made.append(Server(address, store, clips, process, tmp_path / "server.log"))
-        return made[-1]
+        variables = {"POSEWATCH_LABELS_URL": url, "POSEWATCH_USER": "ann", "HOME": str(tmp_path), **env}
+        address, process = serve(variables, tmp_path / "server.log")
+        servers.append(Server(address, store, clips, process, tmp_path / "server.log"))
+        return servers[-1]
 
     yield go
-    for server in made:
+    for server in servers:
         server.process.terminate()
         server.process.wait(timeout=60)
         server.store.close()

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 
 class Provider:
-    """Serves at ``url`` once `run` is called; ``verified`` is what it says of everybody's address."""
+    """Serves at ``url`` once `run` is called; ``verified`` is the email_verified claim of every account."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -49,28 +49,32 @@ class Provider:
         return JSONResponse({"keys": [self.key.as_dict(private=False)]})
 
     async def authorize(self, request: Request) -> HTMLResponse | RedirectResponse:
-        told = dict(request.query_params)
-        if "email" not in told:
-            hidden = "".join(f'<input type="hidden" name="{name}" value="{value}">' for name, value in told.items())
+        parameters = dict(request.query_params)
+        if "email" not in parameters:
+            hidden = "".join(
+                f'<input type="hidden" name="{name}" value="{value}">' for name, value in parameters.items()
+            )
             return HTMLResponse(f'<form><input name="email">{hidden}<button>Sign in</button></form>')
         code = secrets.token_hex(8)
-        self.codes[code] = told
-        return RedirectResponse(f"{told['redirect_uri']}?{urlencode({'code': code, 'state': told['state']})}", 302)
+        self.codes[code] = parameters
+        return RedirectResponse(
+            f"{parameters['redirect_uri']}?{urlencode({'code': code, 'state': parameters['state']})}", 302
+        )
 
     async def token(self, request: Request) -> JSONResponse:
         form = await request.form()
-        told = self.codes.pop(str(form["code"]))
+        parameters = self.codes.pop(str(form["code"]))
         now = int(time.time())
         claims = {
             "iss": self.url,
-            "sub": told["email"],
-            "aud": told["client_id"],
+            "sub": parameters["email"],
+            "aud": parameters["client_id"],
             "iat": now,
             "exp": now + 600,
-            "email": told["email"],
-            "email_verified": not told["email"].startswith("unverified"),
+            "email": parameters["email"],
+            "email_verified": not parameters["email"].startswith("unverified"),
         }
-        if "nonce" in told:
-            claims["nonce"] = told["nonce"]
+        if "nonce" in parameters:
+            claims["nonce"] = parameters["nonce"]
         signed = jwt.encode({"alg": "RS256", "kid": "one"}, claims, self.key)
         return JSONResponse({"access_token": "x", "token_type": "Bearer", "id_token": signed, "expires_in": 600})

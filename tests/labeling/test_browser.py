@@ -18,11 +18,11 @@ from posewatch.labels.team import roles
 CARDS = "article.card"
 
 
-def until(said: Callable[[], Any], wanted: Any, seconds: float = 60.0) -> None:
-    """Wait until ``said()`` equals ``wanted``."""
+def until(value: Callable[[], Any], wanted: Any, seconds: float = 60.0) -> None:
+    """Wait until ``value()`` equals ``wanted``."""
     end = time.monotonic() + seconds
-    while (found := said()) != wanted:
-        assert time.monotonic() < end, f"{found!r} instead of {wanted!r}"
+    while (current := value()) != wanted:
+        assert time.monotonic() < end, f"{current!r} instead of {wanted!r}"
         time.sleep(0.05)
 
 
@@ -151,9 +151,9 @@ def test_clips_play_and_loop_and_labelling_one_leaves_the_others_playing(start, 
     saved(page)
     until(lambda: len(by_clip(server)), 2)
     page.wait_for_timeout(1500)
-    told = page.locator(f"{CARDS} video").evaluate_all("all => all.map(v => [v.mine, v.loads, v.turns])")
-    assert all(mine and loads == 0 for mine, loads, _ in told), "no element was replaced or loaded anew"
-    assert sum(turns >= 1 for _, _, turns in told) >= 8, "one-second clips loop"
+    state = page.locator(f"{CARDS} video").evaluate_all("all => all.map(v => [v.mine, v.loads, v.turns])")
+    assert all(mine and loads == 0 for mine, loads, _ in state), "no element was replaced or loaded again"
+    assert sum(turns >= 1 for _, _, turns in state) >= 8, "one-second clips loop"
     after = {row["id"]: row for row in watch(page)}
     playing = [clip for clip, row in after.items() if row["src"] and not row["paused"]]
     assert len(playing) >= 8
@@ -161,15 +161,15 @@ def test_clips_play_and_loop_and_labelling_one_leaves_the_others_playing(start, 
     page.keyboard.press("+")
     assert page.locator(f"{CARDS} video").first.evaluate("v => v.playbackRate") == 2
     page.keyboard.press("n")
-    until(lambda: page.locator(CARDS).count(), 24)  # the two labelled ones made room: 22 in hand, 2 new
+    until(lambda: page.locator(CARDS).count(), 24)  # the two labelled ones left: 22 claimed, 2 new
 
 
 def test_two_people_at_once_a_second_opinion_a_decision_and_a_snapshot(start, browse, tmp_path):
     config = tmp_path / "team.yaml"
     config.write_text("extends: default\nlabels: {double: 1.0, page_size: 6}\n")
     people = {"ann@x.org": "labeler", "bob@x.org": "labeler", "rev@x.org": "reviewer"}
-    told = {"POSEWATCH_AUTH": "proxy", "POSEWATCH_PROXY_SECRET": "s3cret", "POSEWATCH_CONFIG": str(config)}
-    server = start({"yard.mp4": 6}, people, **told)
+    env = {"POSEWATCH_AUTH": "proxy", "POSEWATCH_PROXY_SECRET": "s3cret", "POSEWATCH_CONFIG": str(config)}
+    server = start({"yard.mp4": 6}, people, **env)
 
     def sign_in(who: str) -> Any:
         headers = {"kubeflow-userid": who, "x-posewatch-proxy-secret": "s3cret"}
@@ -234,7 +234,7 @@ def test_a_server_that_dies_loses_nothing_that_was_pressed(start, browse, tmp_pa
     server.process.wait()
     for key in "212":
         page.keyboard.press(key)
-    assert page.locator(".state.busy").count() == 1, "the page says that it has not saved yet"
+    assert page.locator(".state.busy").count() == 1, "the page shows that it has not saved yet"
     assert len(by_clip(server)) == 1
     env = {"POSEWATCH_LABELS_URL": server.store.url, "POSEWATCH_USER": "ann", "HOME": str(tmp_path)}
     _, server.process = serve(env, server.log, port=int(server.url.rsplit(":", 1)[1]))
@@ -307,13 +307,13 @@ def test_welfare_settings_hold_and_the_pause_comes(start, browse, tmp_path):
     )
     page.evaluate(work)
     page.reload()
-    page.get_by_text("Time for a pause").wait_for()
-    page.get_by_role("button", name="I had a pause").click()
-    assert page.get_by_text("Time for a pause").count() == 0
+    page.get_by_text("Time for a break").wait_for()
+    page.get_by_role("button", name="I took a break").click()
+    assert page.get_by_text("Time for a break").count() == 0
 
 
 def test_clips_come_by_urls_that_end(start, browse, tmp_path):
-    """Every clip URL ends, and nothing that the browser is told holds a credential."""
+    """Every clip URL expires, and nothing that the browser receives holds a credential."""
     server = start({"yard.mp4": 1})
     page = ready(browse(server.url), 1)
     until(lambda: bool(watch(page)[0]["src"]), True)

@@ -19,15 +19,15 @@ def url(s3_store: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 
     s3_store.put("clips/a.mp4", DATA)
     assert media.clip_url(s3_store.uri, "clips/b.mp4") == "", "no such clip"
-    made: str = media.clip_url(s3_store.uri, "clips/a.mp4")
-    assert made.startswith("/clips/clips/a.mp4?store=s3")
+    url: str = media.clip_url(s3_store.uri, "clips/a.mp4")
+    assert url.startswith("/clips/clips/a.mp4?store=s3")
     monkeypatch.delenv("POSEWATCH_MEDIA")
-    assert media.clip_url(s3_store.uri, "clips/a.mp4").startswith("http"), "presigned where nobody says otherwise"
-    return made
+    assert media.clip_url(s3_store.uri, "clips/a.mp4").startswith("http"), "presigned by default"
+    return url
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "got", "told"),
+    ("asked", "status", "got", "content_range"),
     [
         ("", 200, DATA, None),
         ("bytes=0-9", 206, DATA[:10], "bytes 0-9/100"),
@@ -39,7 +39,7 @@ def url(s3_store: Any, monkeypatch: pytest.MonkeyPatch) -> str:
         ("bytes=1-2,5-6", 200, DATA, None),
     ],
 )
-def test_ranges_of_a_clip(url: str, asked: str, status: int, got: bytes, told: str | None) -> None:
+def test_ranges_of_a_clip(url: str, asked: str, status: int, got: bytes, content_range: str | None) -> None:
     from starlette.applications import Starlette
     from starlette.testclient import TestClient
 
@@ -48,6 +48,6 @@ def test_ranges_of_a_clip(url: str, asked: str, status: int, got: bytes, told: s
     with TestClient(Starlette(routes=routes())) as client:
         answer = client.get(url, headers={"Range": asked} if asked else {})
         assert (answer.status_code, answer.content) == (status, got)
-        assert answer.headers.get("content-range") == told
+        assert answer.headers.get("content-range") == content_range
         assert answer.headers["accept-ranges"] == "bytes"
         assert client.get(url.replace("token=", "token=0")).status_code == 403

@@ -39,9 +39,9 @@ def prepared(store: ObjectStore) -> tuple[Artifact, Artifact]:
         (folder / "skeletons.json").write_text(canonical(about))
 
     rows = [{"video": video, "names": ["yard.mp4"]}]
-    made = produce(store, Job("clips", video, {}), files)
-    found = produce(store, Job("skeletons", video, {}, (made,)), poses)
-    return collect(store, "split", rows, [made]), collect(store, "pose", rows, [found])
+    clip_set = produce(store, Job("clips", video, {}), files)
+    found = produce(store, Job("skeletons", video, {}, (clip_set,)), poses)
+    return collect(store, "split", rows, [clip_set]), collect(store, "pose", rows, [found])
 
 
 def test_the_component_queues_previews_that_play_from_s3(s3_store, servers, browse, tmp_path, monkeypatch):
@@ -51,16 +51,16 @@ def test_the_component_queues_previews_that_play_from_s3(s3_store, servers, brow
     monkeypatch.setenv("POSEWATCH_LABELS_URL", url)
     monkeypatch.setenv("POSEWATCH_WORKERS", "1")
     clips, skeletons = prepared(s3_store)
-    for _ in range(2):  # the second time nothing is made again
+    for _ in range(2):  # the second time nothing is created
         assert queue_clips.python_func(store=s3_store.uri, clips=clips.uri, skeletons=skeletons.uri) == 4
     store = LabelStore(url)
     assert all(e.preview.startswith("previews/") and e.skeleton.endswith(".json") for e in store.clips())
     env = {**os.environ, "POSEWATCH_USER": "ann", "HOME": str(tmp_path)}
     address, process = serve(env, tmp_path / "log")
     try:
-        told: list[str] = []
+        frames: list[str] = []
         page = browse("about:blank")
-        page.on("websocket", lambda ws: ws.on("framereceived", lambda data: told.append(str(data))))
+        page.on("websocket", lambda ws: ws.on("framereceived", lambda data: frames.append(str(data))))
         page.goto(address)
         ready(page, 4)
         until(lambda: [row["ready"] >= 3 and not row["paused"] for row in watch(page)], [True] * 4)
@@ -75,8 +75,8 @@ def test_the_component_queues_previews_that_play_from_s3(s3_store, servers, brow
         page.keyboard.press("2")
         saved(page)
         until(lambda: len(store.current()), 1)
-        assert told
-        assert not any(servers.secret_key in frame for frame in told)
+        assert frames
+        assert not any(servers.secret_key in frame for frame in frames)
         assert servers.secret_key not in page.content()
     finally:
         process.terminate()

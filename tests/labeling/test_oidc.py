@@ -22,13 +22,13 @@ from posewatch.labels.team import roles
 
 @pytest.fixture
 def provider() -> Any:
-    made = Provider(free_port())
-    thread = threading.Thread(target=made.server.run, daemon=True)
+    provider = Provider(free_port())
+    thread = threading.Thread(target=provider.server.run, daemon=True)
     thread.start()
-    while not made.server.started:
+    while not provider.server.started:
         time.sleep(0.05)
-    yield made
-    made.server.should_exit = True
+    yield provider
+    provider.server.should_exit = True
     thread.join(timeout=10)
 
 

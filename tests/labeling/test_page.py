@@ -43,7 +43,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelStore:
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit's test driver says that it comes from elsewhere."""
+    """Streamlit's test driver reports a remote address."""
     monkeypatch.setattr("posewatch.labels.team.identity.is_local", lambda peer: True)
 
 
@@ -130,7 +130,7 @@ def test_acts_are_done_once_and_refusals_say_why(store):
     handle(sent[7:8])
     assert answers.ids() == {"h"}, "answers that the browser has seen are forgotten"
     answers = acts.Answers()
-    handle(sent[:1])  # the page was reloaded, and sends what it had kept: the store knows the act
+    handle(sent[:1])  # the page was reloaded, and sends its outbox again: the store knows the act
     assert answers.saved == ["a"]
     assert len(store.history(clips[0])) == 1
 
@@ -140,24 +140,24 @@ def test_a_card_holds_no_key_and_no_credential(store):
 
     roles.set_role(store, "ann", "labeler", "operator")
     session = LabelingSession(store, "ann")
-    told = acts.payload(session.cards([store.clips()[0].clip.id])[0], "")
-    assert "key" not in told
-    assert "store" not in told
-    assert told["url"] == "", "there is no such file"
+    shown = acts.payload(session.cards([store.clips()[0].clip.id])[0], "")
+    assert "key" not in shown
+    assert "store" not in shown
+    assert shown["url"] == "", "there is no such file"
 
 
-def test_every_language_says_everything():
+def test_every_language_has_all_texts():
     from labeling_ui.texts import LANGUAGES, catalogue, language_of
 
     known = catalogue("en")
     for language in LANGUAGES:
-        told = catalogue(language)
-        assert told.keys() == known.keys()
-        assert [keys for keys, _ in told["keys"]] == [keys for keys, _ in known["keys"]]
+        texts = catalogue(language)
+        assert texts.keys() == known.keys()
+        assert [keys for keys, _ in texts["keys"]] == [keys for keys, _ in known["keys"]]
         for name, text in known.items():
             if isinstance(text, str):
                 holes = {part.split("}")[0] for part in text.split("{")[1:]}
-                assert holes == {part.split("}")[0] for part in told[name].split("{")[1:]}, name
+                assert holes == {part.split("}")[0] for part in texts[name].split("{")[1:]}, name
     assert [language_of(one) for one in ("ko-KR", "ko", "en-GB", "fr", None)] == ["ko", "ko", "en", "en", "en"]
 
 
@@ -169,13 +169,13 @@ def test_signed_addresses_end_and_cannot_be_made_up(tmp_path):
     now = 1_000_000.0
     url = media.signed(tmp_path.as_uri(), "clips/a b.mp4", "/base", now=now)
     assert url.startswith("/base/clips/clips/a%20b.mp4?")
-    told = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-    good = (told["store"], "clips/a b.mp4", told["until"], told["token"])
+    query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+    good = (query["store"], "clips/a b.mp4", query["until"], query["token"])
     assert media.check(*good, now=now + media.URL_S)
     assert not media.check(*good, now=now + 2 * media.URL_S)
-    assert not media.check(told["store"], "clips/other.mp4", told["until"], told["token"], now=now)
-    assert not media.check("file:///etc", "clips/a b.mp4", told["until"], told["token"], now=now)
-    assert not media.check(told["store"], "clips/a b.mp4", "soon", told["token"], now=now)
+    assert not media.check(query["store"], "clips/other.mp4", query["until"], query["token"], now=now)
+    assert not media.check("file:///etc", "clips/a b.mp4", query["until"], query["token"], now=now)
+    assert not media.check(query["store"], "clips/a b.mp4", "soon", query["token"], now=now)
     assert media.signed(tmp_path.as_uri(), "clips/a b.mp4", "/base", now=now + 1) == url, "browsers cache by address"
 
 

@@ -56,9 +56,9 @@ def test_the_queue_goes_by_doubt_and_the_random_share_does_not(store, make_clips
     clips = make_clips(count=200, length=1.0)
     store.register(clips)
     ids = [e.clip.id for e in clips]
-    told = refresh(store, ids, predict(ids), "m/1", CONFIG)
-    assert (told.scored, told.ordered + told.random) == (200, 200)
-    assert 20 < told.random < 60
+    result = refresh(store, ids, predict(ids), "m/1", CONFIG)
+    assert (result.scored, result.ordered + result.random) == (200, 200)
+    assert 20 < result.random < 60
     first = WorkQueue(store, CONFIG).claim("ann", 40)
     chance = [clip for clip in first if hash_fraction(clip, "random") < 0.2]
     assert len(chance) == 8
@@ -66,7 +66,7 @@ def test_the_queue_goes_by_doubt_and_the_random_share_does_not(store, make_clips
     doubt = dict(zip(ids, uncertainty(predict(ids).probabilities), strict=True))
     led = [doubt[clip] for clip in first if clip not in chance]
     assert np.mean(led) > np.mean(list(doubt.values())) + 0.2
-    assert store.current() == {}, "what a model says is no label"
+    assert store.current() == {}, "a prediction is not a label"
     refresh(store, ids[:10], predict(ids[:10]), "m/2", CONFIG)
     assert LabelConfig().random == 0.1
 
@@ -98,18 +98,18 @@ def test_accepting_in_bulk_is_an_act_of_its_own_and_reaches_the_snapshot(store, 
         ann.accept(0.9)
     with pytest.raises(LabelError, match=r"between 0\.5 and 1"):
         rev.accept(0.2)
-    made = rev.accept(0.95, batch="x")
-    assert rev.accept(0.95, batch="x") == made
-    assert {(e.source, e.act, e.model_version, e.who) for e in made} == {("bulk", "accept", "m/1", "rev")}
-    accepted = {e.clip_id for e in made}
+    events = rev.accept(0.95, batch="x")
+    assert rev.accept(0.95, batch="x") == events
+    assert {(e.source, e.act, e.model_version, e.who) for e in events} == {("bulk", "accept", "m/1", "rev")}
+    accepted = {e.clip_id for e in events}
     assert ids[0] not in accepted
     assert not any(hash_fraction(clip, "random") < 0.2 for clip in accepted)
     assert accepted == {c for i, c in enumerate(ids) if i and i % 7 in (0, 6) and hash_fraction(c, "random") >= 0.2}
     rows = {row["clip_id"]: row for row in snapshot(store).rows}
-    assert rows[made[0].clip_id]["source"] == "bulk"
-    assert rows[made[0].clip_id]["model_version"] == "m/1"
+    assert rows[events[0].clip_id]["source"] == "bulk"
+    assert rows[events[0].clip_id]["model_version"] == "m/1"
     assert rows[ids[0]]["source"] == "human"
-    assert len(rev.step("undo")) == len(made)
+    assert len(rev.step("undo")) == len(events)
     assert set(store.current()) == {ids[0]}
 
 
@@ -132,10 +132,10 @@ def test_half_of_the_labels_are_enough_when_the_queue_goes_by_doubt(tmp_path, ca
     from posewatch.cli.main import main
 
     assert main(["bench", "active-learning", "--annotations", str(SBU), "--out", str(tmp_path)]) == 0
-    told = json.loads((tmp_path / "bench.json").read_text())
-    assert told["uncertain"]["share_needed"] <= 0.5
-    assert told["uncertain"]["f1_at_half"] >= told["full_f1"] - 0.01
-    assert told["uncertain"]["share_needed"] < told["random"]["share_needed"]
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert result["uncertain"]["share_needed"] <= 0.5
+    assert result["uncertain"]["f1_at_half"] >= result["full_f1"] - 0.01
+    assert result["uncertain"]["share_needed"] < result["random"]["share_needed"]
     assert (tmp_path / "bench.png").stat().st_size > 10_000
     assert "least sure first" in capsys.readouterr().out
 

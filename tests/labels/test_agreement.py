@@ -36,15 +36,15 @@ def test_cohens_kappa_is_scikit_learns(seed):
     assert cohen(["a", "a"], ["a", "a"]) is None
 
 
-def test_agreement_counts_what_people_said_by_themselves(store, make_clips):
+def test_agreement_counts_the_labels_before_decisions(store, make_clips):
     clips = make_clips(count=6)
     store.register(clips)
     ids = [e.clip.id for e in clips]
     for who, role in {"ann": "labeler", "bob": "labeler", "cat": "labeler", "rev": "reviewer"}.items():
         roles.set_role(store, who, role, "operator")
-    said = {"ann": "nnaan", "bob": "nnann", "cat": "n"}
+    labels = {"ann": "nnaan", "bob": "nnann", "cat": "n"}
     names = {"n": "normal", "a": "abnormal"}
-    for who, letters in said.items():
+    for who, letters in labels.items():
         for clip, letter in zip(ids, letters, strict=False):
             LabelingSession(store, who).label(clip, names[letter])
     LabelingSession(store, "cat").label(ids[1], UNSURE)

@@ -24,14 +24,14 @@ PEOPLE = [f"p{i:02}" for i in range(20)]
 def work(store: LabelStore, who: str, config: LabelConfig, pause: float = 0.0) -> list[tuple[str, str]]:
     """Take clips from the queue and label them until there are none; what was acknowledged, in order."""
     chance = random.Random(who)
-    session, said = LabelingSession(store, who, config), []
+    session, labelled = LabelingSession(store, who, config), []
     while given := session.claim():
         for card in given:
             label = chance.choice(config.classes)
-            session.label(card.entry.clip.id, label, "key", batch=f"{who}-{len(said)}", queued=True)
-            said.append((card.entry.clip.id, label))
+            session.label(card.entry.clip.id, label, "key", batch=f"{who}-{len(labelled)}", queued=True)
+            labelled.append((card.entry.clip.id, label))
             time.sleep(pause)
-    return said
+    return labelled
 
 
 def start(store: LabelStore, clips: list) -> None:
@@ -47,18 +47,18 @@ def test_twenty_labelers_lose_nothing_and_never_get_the_same_clip(url, make_clip
     start(store, clips)
     config = LabelConfig(page_size=5, double=double)
     with ThreadPoolExecutor(len(PEOPLE)) as pool:
-        said = dict(zip(PEOPLE, pool.map(lambda who: work(store, who, config), PEOPLE), strict=True))
-    given = Counter(clip for acts in said.values() for clip, _ in acts)
+        labelled = dict(zip(PEOPLE, pool.map(lambda who: work(store, who, config), PEOPLE), strict=True))
+    given = Counter(clip for acts in labelled.values() for clip, _ in acts)
     states = store.states(given)
     assert set(given) == {e.clip.id for e in clips}
     assert given == Counter({e.clip.id: 1 + (hash_fraction(e.clip.id, "double") < double) for e in clips})
-    for who, acts in said.items():
+    for who, acts in labelled.items():
         assert {clip: label for clip, label in acts} == {
             clip: state.votes[who].new for clip, state in states.items() if who in state.votes
         }
     audit = events(store)
-    assert len(audit) == sum(map(len, said.values())), "every act is in the audit trail, once"
-    assert {(e.who, e.clip_id, e.new) for e in audit} == {(w, c, n) for w, acts in said.items() for c, n in acts}
+    assert len(audit) == sum(map(len, labelled.values())), "every act is in the audit trail, once"
+    assert {(e.who, e.clip_id, e.new) for e in audit} == {(w, c, n) for w, acts in labelled.items() for c, n in acts}
     assert store.database.read(stale) == []
     store.close()
 
@@ -82,14 +82,14 @@ def test_the_database_is_killed_and_restarted_while_people_work(postgres_to_kill
     murderer = threading.Thread(target=crash)
     murderer.start()
     with ThreadPoolExecutor(len(PEOPLE)) as pool:
-        said = dict(zip(PEOPLE, pool.map(lambda who: work(store, who, config, 0.1), PEOPLE), strict=True))
+        labelled = dict(zip(PEOPLE, pool.map(lambda who: work(store, who, config, 0.1), PEOPLE), strict=True))
     assert outages, "the work was done before the first restart: the test shows nothing"
     murderer.join()
     assert len(outages) == 2
-    given = Counter(clip for acts in said.values() for clip, _ in acts)
+    given = Counter(clip for acts in labelled.values() for clip, _ in acts)
     assert given == Counter({e.clip.id: 1 for e in clips}), "nothing lost, nothing given twice"
     audit = events(store)
-    assert {(e.who, e.clip_id, e.new) for e in audit} == {(w, c, n) for w, acts in said.items() for c, n in acts}
+    assert {(e.who, e.clip_id, e.new) for e in audit} == {(w, c, n) for w, acts in labelled.items() for c, n in acts}
     assert len(audit) == len(clips), "an act that was tried twice was done once"
     assert store.database.read(stale) == []
     store.close()

@@ -103,9 +103,9 @@ def test_class_folders_are_read(tmp_path):
     ],
 )
 def test_the_hand_written_classes_of_gmdcsa24(text, stretches, problems):
-    found, said = parse_classes(text)
+    found, warnings = parse_classes(text)
     assert found == stretches
-    assert len(said) == problems
+    assert len(warnings) == problems
 
 
 def test_gmdcsa24_reports_what_it_cannot_read_and_leaves_such_a_fall_out(tmp_path):
@@ -115,28 +115,28 @@ def test_gmdcsa24_reports_what_it_cannot_read_and_leaves_such_a_fall_out(tmp_pat
     write(tmp_path / "Subject_7_Fall.csv", header + rows)
     for number in (1, 2, 4):
         (tmp_path / f"Subject_7_Fall_0{number}.mp4").touch()
-    said: list[str] = []
-    assert read_gmdcsa24(tmp_path, warn=said.append) == [
+    warnings: list[str] = []
+    assert read_gmdcsa24(tmp_path, warn=warnings.append) == [
         Interval("Subject_7_Fall_01.mp4", 1, 4, "abnormal"),
         Interval("Subject_7_Fall_01.mp4", 0, 1, "normal"),
     ]
-    assert "Subject_7_Fall.csv row 3 (Subject_7_Fall_02.mp4): 'Falling (FW)' has no time" in said
-    assert any("row 3 (Subject_7_Fall_02.mp4): no readable time" in line for line in said)
-    assert "Subject_7_Fall.csv has no row for Subject_7_Fall_04.mp4, the video stays unlabelled" in said
-    assert len(said) == 3
+    assert "Subject_7_Fall.csv row 3 (Subject_7_Fall_02.mp4): 'Falling (FW)' has no time" in warnings
+    assert any("row 3 (Subject_7_Fall_02.mp4): no readable time" in line for line in warnings)
+    assert "Subject_7_Fall.csv has no row for Subject_7_Fall_04.mp4, the video stays unlabelled" in warnings
+    assert len(warnings) == 3
     # classes of other names follow the configuration
     config = LabelConfig(("adl", "fall"), positive="fall", default="adl")
-    assert {i.label for i in find_labels(tmp_path, config, said.append)} == {"fall", "adl"}
+    assert {i.label for i in find_labels(tmp_path, config, warnings.append)} == {"fall", "adl"}
 
 
 @pytest.mark.skipif(not GMDCSA24.is_dir(), reason="the GMDCSA-24 videos are not beside this checkout")
 def test_the_real_gmdcsa24_files_give_every_video_its_labels():
-    said: list[str] = []
-    found = find_labels(GMDCSA24, warn=said.append)
+    warnings: list[str] = []
+    found = find_labels(GMDCSA24, warn=warnings.append)
     videos = {path.name for path in GMDCSA24.glob("*.mp4")}
     assert {i.file for i in found} == videos
     assert {i.file for i in found if i.label == "abnormal"} == {name for name in videos if "Fall" in name}
-    assert said == []
+    assert warnings == []
 
 
 def test_the_format_is_detected_or_named(tmp_path):

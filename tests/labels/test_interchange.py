@@ -67,7 +67,7 @@ def test_every_format_comes_back_as_the_same_labels(form, labelled, sqlite_store
     other.close()
 
 
-def test_the_csv_says_who_and_how(labelled, sqlite_store, tmp_path):
+def test_the_csv_holds_who_and_how(labelled, sqlite_store, tmp_path):
     export(sqlite_store, snapshot(sqlite_store), "csv", tmp_path / "a.csv", CONFIG)
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = {row["clip_id"]: row for row in csv.DictReader(file)}
@@ -86,7 +86,7 @@ def test_class_folders_follow_a_label_that_changed(labelled, sqlite_store, tmp_p
     assert (tmp_path / "out" / "normal" / f"{labelled[3]}.mp4").read_bytes() == labelled[3].encode()
 
 
-def test_what_cannot_be_exported_is_said(labelled, sqlite_store, tmp_path):
+def test_what_cannot_be_exported_is_an_error(labelled, sqlite_store, tmp_path):
     frozen = snapshot(sqlite_store)
     with pytest.raises(LabelError, match="give the set of skeletons"):
         export(sqlite_store, frozen, "pyskl", tmp_path / "a.pkl", CONFIG)
@@ -108,13 +108,16 @@ def test_what_cannot_be_exported_is_said(labelled, sqlite_store, tmp_path):
 def test_label_studio_exports_with_several_annotators(sqlite_store, make_clips, tmp_path):
     ids = [e.clip.id for e in make_clips(count=3)]
 
-    def task(clip: str, *said: tuple[str, bool], cancelled: bool = False, **data: str) -> dict:
-        result = [[{"type": "choices", "value": {"choices": [label]}}] for label, _ in said]
-        made = [
+    def task(clip: str, *labels: tuple[str, bool], cancelled: bool = False, **data: str) -> dict:
+        result = [[{"type": "choices", "value": {"choices": [label]}}] for label, _ in labels]
+        annotations = [
             {"result": r, "ground_truth": truth, "was_cancelled": cancelled}
-            for r, (_, truth) in zip(result, said, strict=True)
+            for r, (_, truth) in zip(result, labels, strict=True)
         ]
-        return {"data": data or {"video": f"https://host/clips/{clip}.mp4?X-Amz-Signature=1"}, "annotations": made}
+        return {
+            "data": data or {"video": f"https://host/clips/{clip}.mp4?X-Amz-Signature=1"},
+            "annotations": annotations,
+        }
 
     path = tmp_path / "tasks.json"
     path.write_text(
@@ -199,9 +202,9 @@ def test_previews_are_small_silent_and_in_step_with_their_skeletons(tmp_path):
             picture[:, 30 * i : 30 * i + 40] = 255
             out.write(picture)
     size = shrink(tmp_path / "big.mp4", tmp_path / "small.mp4", 10.0)
-    told = video.probe(tmp_path / "small.mp4")
-    assert size == (told.width, told.height) == (320, 180)
-    assert told.frames == 20
+    info = video.probe(tmp_path / "small.mp4")
+    assert size == (info.width, info.height) == (320, 180)
+    assert info.frames == 20
     first = Path(tmp_path / "small.mp4").read_bytes()
     shrink(tmp_path / "big.mp4", tmp_path / "small.mp4", 10.0)
     assert Path(tmp_path / "small.mp4").read_bytes() == first

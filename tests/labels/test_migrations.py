@@ -1,4 +1,4 @@
-"""Databases that older versions made are brought up to date, and hold what they held."""
+"""Databases of older versions are migrated and keep their content."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from posewatch.labels.store import LabelStore
 
 
 def first_version(url: str, rows: list[dict], events: list[tuple]) -> None:
-    """A database as the first version made it: without alembic, with the label column set of old."""
+    """A database of the first version: without alembic, with the columns of that version."""
     engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     old = sa.MetaData()
     keep = {
         "clips": {c.name for c in tables.clips.c} - {"preview", "skeleton", "double_draw", "random_draw"},
         "events": {c.name for c in tables.events.c} - {"act", "batch", "undoes"},
     }
-    made = {
+    created = {
         name: sa.Table(
             name, old, *(sa.Column(c.name, c.type, primary_key=c.primary_key) for c in table.c if c.name in keep[name])
         )
@@ -28,9 +28,11 @@ def first_version(url: str, rows: list[dict], events: list[tuple]) -> None:
     old.create_all(engine)
     with engine.begin() as connection:
         connection.execute(old.tables["schema_version"].insert().values(version=1))
-        connection.execute(made["clips"].insert(), [{k: v for k, v in r.items() if k in keep["clips"]} for r in rows])
+        connection.execute(
+            created["clips"].insert(), [{k: v for k, v in r.items() if k in keep["clips"]} for r in rows]
+        )
         fields = ("clip_id", "old", "new", "who", "when", "source", "model_version")
-        connection.execute(made["events"].insert(), [dict(zip(fields, event, strict=True)) for event in events])
+        connection.execute(created["events"].insert(), [dict(zip(fields, event, strict=True)) for event in events])
     engine.dispose()
 
 
@@ -68,7 +70,7 @@ def test_a_database_of_the_first_version_is_upgraded_with_its_labels(url, make_c
     LabelStore(url).close()  # once more: nothing is left to do
 
 
-def test_the_migrations_make_the_tables_that_the_code_expects(url):
+def test_the_migrations_create_the_tables_that_the_code_expects(url):
     store = LabelStore(url)
     found = sa.inspect(store.engine)
     for table in tables.metadata.sorted_tables:
@@ -79,7 +81,7 @@ def test_the_migrations_make_the_tables_that_the_code_expects(url):
 
 
 @pytest.mark.parametrize("table", ["status", "votes"])
-def test_what_follows_from_the_events_can_be_made_anew(store, make_clips, table):
+def test_derived_tables_can_be_rebuilt(store, make_clips, table):
     clips = make_clips(count=2)
     store.register(clips)
     store.set_labels({e.clip.id: "normal" for e in clips}, "ann", "human")

@@ -52,7 +52,7 @@ def test_the_current_label_is_a_fold_over_the_events(store, make_clips):
     store.register(clips)
     first, second, third = (e.clip.id for e in clips)
     assert store.set_label(first, "normal", "ann", "human").old is None
-    assert store.set_label(first, "normal", "ann", "human") is None, "who says the same again says nothing"
+    assert store.set_label(first, "normal", "ann", "human") is None, "the same label again is no event"
     assert store.set_label(first, "abnormal", "ann", "human").old == "normal"
     store.set_label(second, "normal", "file", "import")
     assert store.counts() == {"abnormal": 1, "normal": 1}
@@ -88,8 +88,8 @@ def test_who_may_overrule_whom(sqlite_store, make_clips, before, after, wins):
     sqlite_store.register([entry])
     version = {"model": "m/1"}
     sqlite_store.set_label(entry.clip.id, "normal", "x", before, version.get(before))
-    made = sqlite_store.set_label(entry.clip.id, "abnormal", "y", after, version.get(after))
-    assert (made is not None) == wins
+    event = sqlite_store.set_label(entry.clip.id, "abnormal", "y", after, version.get(after))
+    assert (event is not None) == wins
     now = sqlite_store.current()[entry.clip.id]
     assert (now.new, now.source) == (("abnormal", after) if wins else ("normal", before))
     # the fold holds the rule too, should such an event ever get into the database
@@ -104,7 +104,7 @@ def test_a_person_who_confirms_a_model_makes_it_a_human_label(sqlite_store, make
     sqlite_store.set_label(entry.clip.id, "normal", "net", "model", "m/1")
     assert sqlite_store.set_label(entry.clip.id, "normal", "net", "model", "m/1") is None
     assert sqlite_store.set_label(entry.clip.id, "normal", "net", "model", "m/2").model_version == "m/2"
-    assert sqlite_store.videos()[0].labelled == 0, "a pre-label is no label"
+    assert sqlite_store.videos()[0].labelled == 0, "a pre-label is not a label"
     assert sqlite_store.set_label(entry.clip.id, "normal", "ann", "human").source == "human"
     assert sqlite_store.videos()[0].labelled == 1
     assert sqlite_store.undo(entry.clip.id, "ann").new is None
@@ -142,8 +142,8 @@ def test_unknown_clips_and_classes_are_refused_and_nothing_is_written(store, mak
 def test_many_clips_at_once(store, make_clips):
     clips = make_clips(count=1201, length=1.0)
     store.register(clips)
-    made = store.set_labels({e.clip.id: "normal" for e in clips}, "file", "import")
-    assert len(made) == 1201
+    events = store.set_labels({e.clip.id: "normal" for e in clips}, "file", "import")
+    assert len(events) == 1201
     assert len(store.current([e.clip.id for e in clips])) == 1201
 
 
@@ -211,12 +211,12 @@ def test_acknowledged_labels_outlive_a_killed_writer(url, make_clips):
         lines = [writer.stdout.readline() for _ in range(12)]
         writer.send_signal(signal.SIGKILL)
         lines += writer.stdout.readlines()  # communicate() would pass over what readline() has read ahead
-    said = [tuple(line.split()) for line in lines if line != "open\n" and line.endswith("\n")]
-    assert len(said) >= 11
+    acknowledged = [tuple(line.split()) for line in lines if line != "open\n" and line.endswith("\n")]
+    assert len(acknowledged) >= 11
     for entry in clips:
-        kept = [e.new for e in store.history(entry.clip.id)]
-        mine = [label for clip, label in said if clip == entry.clip.id]
-        assert kept[: len(mine)] == mine
+        stored = [e.new for e in store.history(entry.clip.id)]
+        mine = [label for clip, label in acknowledged if clip == entry.clip.id]
+        assert stored[: len(mine)] == mine
     assert store.set_label(clips[0].clip.id, "normal", "bob", "bulk"), "the store goes on"
     store.close()
 

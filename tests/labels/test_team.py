@@ -63,7 +63,7 @@ def test_a_claim_that_ran_out_goes_to_the_next(team, store):
     bob.label(hers[0], "normal", queued=True)
     with pytest.raises(LabelError, match=r"your claim on clip .* expired, and bob labelled it"):
         ann.label(hers[0], "abnormal", queued=True)
-    assert ann.label(hers[1], "abnormal", queued=True).new == "abnormal", "nobody else took it: the work is kept"
+    assert ann.label(hers[1], "abnormal", queued=True).new == "abnormal", "nobody else claimed it: the work is saved"
     assert store.current([hers[0]])[hers[0]].who == "bob"
 
 
@@ -75,7 +75,7 @@ def test_second_opinions_are_blind_and_disagreements_go_to_a_reviewer(team, stor
     assert cat.claim() == (), "two are enough"
     for clip in ids:
         ann.label(clip, "normal", queued=True)
-    assert {card.label for card in bob.claim()} == {None}, "bob does not see what ann said"
+    assert {card.label for card in bob.claim()} == {None}, "bob does not see the label of ann"
     assert {card.label for card in cat.cards(ids)} == {None}
     assert [card.second for card in bob.cards(ids[:1])] == [True]
     bob.label(ids[0], "abnormal", queued=True)
@@ -94,7 +94,7 @@ def test_second_opinions_are_blind_and_disagreements_go_to_a_reviewer(team, stor
     assert store.current([ids[0]])[ids[0]].who == "rev"
     with pytest.raises(LabelError, match="was settled by rev"):
         ann.label(ids[0], "normal")
-    assert ann.cards(ids[:1])[0].label == "abnormal", "what is settled is no secret"
+    assert ann.cards(ids[:1])[0].label == "abnormal", "settled labels are visible"
     rev.step("undo")
     assert len(rev.disagreements()) == 1, "a decision can be taken back like any act"
 
@@ -118,9 +118,9 @@ def test_the_rest_of_the_page_is_one_act_and_one_undo(team, store):
     ann.label(shown[0], "abnormal", "key")
     bob.label(shown[1], "abnormal", "key")
     bob.queue.claim("bob", 1)  # takes shown[2]
-    made = ann.label_remaining(shown, batch="b-1")
-    assert [(e.clip_id, e.new, e.source, e.act) for e in made] == [(shown[3], "normal", "bulk", "rest")]
-    assert ann.label_remaining(shown, batch="b-1") == made, "sent twice, done once"
+    events = ann.label_remaining(shown, batch="b-1")
+    assert [(e.clip_id, e.new, e.source, e.act) for e in events] == [(shown[3], "normal", "bulk", "rest")]
+    assert ann.label_remaining(shown, batch="b-1") == events, "sent twice, done once"
     bob.queue.release("bob")
     assert [e.clip_id for e in ann.label_remaining(shown)] == [shown[2]]
     assert [e.clip_id for e in ann.step("undo")] == [shown[2]]
@@ -140,7 +140,9 @@ def test_the_rest_of_the_page_is_a_second_opinion_too_where_one_is_wanted(team, 
     ann, bob, cat = (session(who, double=1.0) for who in ("ann", "bob", "cat"))
     ann.label(ids[0], "abnormal")
     store.set_label(ids[1], "abnormal", "file", "import")
-    assert {e.clip_id for e in bob.label_remaining(ids)} == {*ids} - {ids[1]}, "what a file says needs nobody"
+    assert {e.clip_id for e in bob.label_remaining(ids)} == {*ids} - {ids[1]}, (
+        "a label of a file needs no second opinion"
+    )
     assert {e.clip_id for e in cat.label_remaining(ids)} == {*ids} - {ids[0], ids[1]}
     assert store.disagreements(ids) == [ids[0]]
 
@@ -153,26 +155,26 @@ def test_undo_and_redo_go_back_and_forth_and_leave_others_alone(team, store):
         ann.label(clip, label)
     bob.label(ids[1], "normal")
 
-    def said() -> str | None:
+    def label_of_ann() -> str | None:
         found = store.states([clip])[clip].votes.get("ann")
         return found.new if found else None
 
     back = []
     for _ in range(4):
         ann.step("undo")
-        back.append(said())
+        back.append(label_of_ann())
     assert back == ["abnormal", "normal", None, None]
     ann.step("redo")
-    assert said() == "normal"
+    assert label_of_ann() == "normal"
     ann.step("redo")
     ann.step("undo")
     ann.step("redo")
-    assert said() == "abnormal"
+    assert label_of_ann() == "abnormal"
     ann.label(clip, BAD)
     assert ann.step("redo") == [], "a new act ends what could be redone"
     assert store.current([ids[1]])[ids[1]].who == "bob"
     ann.label(clip, None)
-    assert said() == "abnormal", "what was said before counts again"
+    assert label_of_ann() == "abnormal", "the label before counts again"
 
 
 def test_marks_stay_out_of_counts_and_unsure_goes_to_somebody_else(team, store):
@@ -190,7 +192,7 @@ def test_marks_stay_out_of_counts_and_unsure_goes_to_somebody_else(team, store):
     assert ids[1] not in bob.queue.claim("bob", 12)
     bob.label(ids[0], "normal", queued=True)
     assert store.current([ids[0]])[ids[0]].new == "normal"
-    assert rev.disagreements() == (), "who was unsure does not contradict"
+    assert rev.disagreements() == (), "unsure is not a disagreement"
 
 
 def test_roles_are_looked_up_each_time(team, store):
@@ -310,11 +312,11 @@ def test_what_is_done_is_not_in_the_way_of_the_queue(store, make_clips):
     WorkQueue(store).release("ann")
     store.undo(ids[7], "cat")
     assert WorkQueue(store).claim("ann", 2) == [ids[7], ids[30]]
-    kept = store.database.read(
+    before = store.database.read(
         lambda c: dict(c.execute(sa.select(tables.waiting.c.clip_id, tables.waiting.c.state)).all())
     )
     store.database.write(projection.refill)
-    assert kept == store.database.read(
+    assert before == store.database.read(
         lambda c: dict(c.execute(sa.select(tables.waiting.c.clip_id, tables.waiting.c.state)).all())
     )
     for stage, order, index in zip(

@@ -48,8 +48,8 @@ def test_labels_are_exported_audited_and_compared(run, sqlite_store, make_clips,
     assert (code, out) == (0, f"3 labelled clips in {tmp_path / 'a.csv'}\n")
     assert run("audit", "--out", str(tmp_path / "a.jsonl"))[1].startswith("4 rows")
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 4
-    told = json.loads(run("agreement")[1])
-    assert (told["clips"], told["differ"]) == (1, 1)
+    result = json.loads(run("agreement")[1])
+    assert (result["clips"], result["differ"]) == (1, 1)
 
 
 def test_a_refresh_needs_one_model(run):
@@ -81,8 +81,8 @@ def test_a_checkpoint_orders_the_queue_of_a_set(run, sqlite_store, tmp_path, mon
     words = ("refresh", clips.uri, skeletons.uri, "--checkpoint", str(tmp_path / "a.pt"))
     code, out, err = run(*words)
     assert code == 0, err
-    told = json.loads(out)
-    assert told["scored"] == told["ordered"] + told["random"] == 4
+    result = json.loads(out)
+    assert result["scored"] == result["ordered"] + result["random"] == 4
     ids = [e.clip.id for e in sqlite_store.clips()]
     sqlite_store.set_label(ids[0], "normal", "ann", "human")
     assert json.loads(run(*words)[1])["scored"] == 3, "what a person has labelled is not asked again"

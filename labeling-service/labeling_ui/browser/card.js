@@ -64,7 +64,7 @@ class CardView {
     }
     if (suggested) {
       const confidence = card.confidence == null ? "" : ` ${Math.round(card.confidence * 100)} %`;
-      return [create("span", "robot", `⌁ ${words.model_says} ${this.grid.name(card.suggestion)}${confidence}`)];
+      return [create("span", "robot", `⌁ ${words.suggested} ${this.grid.name(card.suggestion)}${confidence}`)];
     }
     if (!label) return card.second ? [create("span", "empty", words.second)] : [];
     const from = pending !== undefined ? words.saving : card.mine ? words.you : card.source === "import" ? words.from_file : card.who;
@@ -76,7 +76,7 @@ class CardView {
     if (this.drawn === key) return;
     this.drawn = key;
     const values = [["", data.words.choose], ...data.classes.map((name) => [name, name]), ...data.marks.map((mark) => [mark.label, mark.text])];
-    if (this.label && !values.some(([value]) => value === this.label)) values.push([this.label, `${this.grid.name(this.label)} (${data.words.gone_class})`]);
+    if (this.label && !values.some(([value]) => value === this.label)) values.push([this.label, `${this.grid.name(this.label)} (${data.words.deleted_class})`]);
     this.select.replaceChildren(...values.map(([value, text]) => Object.assign(create("option", "", text), { value })));
   }
 

@@ -36,7 +36,7 @@ class Player {
       if (!sameObject(this.skeletonUrl, card.skeleton)) this.skeleton = null;
       this.skeletonUrl = card.skeleton;
     }
-    if (!card.url) this.note.textContent = words.clip_gone;
+    if (!card.url) this.note.textContent = words.clip_missing;
     if (this.loaded && !sameObject(this.loaded, card.url)) { this.loaded = null; this.video.removeAttribute("src"); }
     this.refresh();
   }
@@ -46,7 +46,7 @@ class Player {
       this.retried += 1;
       this.loaded = null;
       this.refresh();
-    } else if (this.loaded) this.note.textContent = this.words.clip_gone;
+    } else if (this.loaded) this.note.textContent = this.words.clip_missing;
   }
 
   refresh() {

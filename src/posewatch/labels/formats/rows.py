@@ -20,7 +20,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return out.getvalue()
 
 
-def write_parquet(
+def write_table(
     path: Path,
     columns: Sequence[str],
     rows: Sequence[Mapping[str, Any]],

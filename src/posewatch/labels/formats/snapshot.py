@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from posewatch.digests import digest
 from posewatch.errors import LabelError
 from posewatch.labels.entries import MARKS
-from posewatch.labels.formats import rows as tables
+from posewatch.labels.formats.rows import write_table
 from posewatch.records import Source
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _require_agreement(store: LabelStore, clips: Collection[str]) -> None:
 def write_parquet(snapshot: Snapshot, path: str | Path) -> None:
     """Write a snapshot to ``path``: complete or not at all. Equal snapshots give equal bytes."""
     metadata = {_FORMAT: b"1", _DIGEST: snapshot.digest.encode()}
-    tables.write_parquet(Path(path), COLUMNS, snapshot.rows, metadata=metadata)
+    write_table(Path(path), COLUMNS, snapshot.rows, metadata=metadata)
 
 
 def read_parquet(path: str | Path) -> Snapshot:

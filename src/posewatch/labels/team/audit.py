@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from posewatch.errors import LabelError
 from posewatch.files import write_atomically
 from posewatch.labels.db import projection, tables
-from posewatch.labels.formats.rows import csv_text, write_parquet
+from posewatch.labels.formats.rows import csv_text, write_table
 from posewatch.records import LabelEvent
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def export(store: LabelStore, path: str | Path) -> int:
         raise LabelError(f"the audit trail is written as {', '.join(SUFFIXES)}, not {path.name!r}")
     rows = trail(store)
     if suffix == ".parquet":
-        write_parquet(path, COLUMNS, rows, integers=("id", "undoes"))
+        write_table(path, COLUMNS, rows, integers=("id", "undoes"))
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, as_bytes(rows, suffix))
