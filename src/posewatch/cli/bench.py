@@ -15,7 +15,7 @@ from posewatch.cli.context import Context, topic, verb
 from posewatch.errors import InputError
 
 app = topic()
-bench = topic(help="Benchmarks: serving, perception, training, watch, ...")
+bench = topic(help="Benchmarks: serving, perception, training, ...")
 app.add_typer(bench, name="bench")
 
 FILES = "A model in files"

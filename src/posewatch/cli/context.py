@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 from typer import Option
 from typer.core import TyperCommand, TyperOption
+from typer.exceptions import TyperException
 
 from posewatch.errors import PosewatchError
 
@@ -95,7 +96,11 @@ class Verb(TyperCommand):
         options = [p for p in self.params if isinstance(p, TyperOption)]
         several = {name for p in options if (p.metavar or "").endswith("...") for name in p.opts}
         optional = {name for p in options if (p.metavar or "").startswith("[") for name in p.opts}
-        return super().parse_args(ctx, list(_spread(args, several, optional)))
+        try:
+            return super().parse_args(ctx, list(_spread(args, several, optional)))
+        except TyperException as error:
+            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
+            raise
 
 
 def _spread(args: list[str], several: set[str], optional: set[str]) -> Iterator[str]:

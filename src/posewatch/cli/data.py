@@ -109,7 +109,7 @@ def footage(
     fps: Annotated[float, Option(help="Frame rate.")] = 10.0,
     seed: Annotated[int, Option(help="Seed of the scenes.")] = 0,
 ) -> str:
-    """Render labelled CCTV-like clips with exact ground truth."""
+    """Render labelled CCTV-like videos with ground truth."""
     from posewatch.footage import make_footage
     from posewatch.progress import Progress
 

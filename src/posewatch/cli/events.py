@@ -100,7 +100,7 @@ def events(
         Option(metavar="FILE", help="Scored windows of the validation videos.", rich_help_panel=ALARMS),
     ] = None,
 ) -> str:
-    """Compare alarms on whole videos with annotated events."""
+    """Compare alarms on videos with annotated events."""
     from posewatch.digests import canonical
     from posewatch.files import write_atomically
     from posewatch.recognition.events.alarms import Hysteresis

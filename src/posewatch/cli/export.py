@@ -42,7 +42,7 @@ def export(
         float, Option(metavar="POINTS", help="Largest accepted drop of accuracy.", rich_help_panel=FILES)
     ] = 0.5,
 ) -> Any:
-    """Export a checkpoint to ONNX, checked against PyTorch."""
+    """Export to ONNX, checked against PyTorch."""
     if out:
         return _export_file(Path(checkpoint), out, clips, precision, split, train_split, max_drop, context)
     if precision != "fp32":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from posewatch.records import Skeleton
 
 app = topic()
-labels = topic(help="Queue, import, wait, snapshot, set, role, audit, export, ...")
+labels = topic(help="Queue, import, wait, snapshot, role, export, ...")
 app.add_typer(labels, name="labels")
 
 Clips = Annotated[str, Argument(help="URI of a set of clips.")]

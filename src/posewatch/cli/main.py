@@ -56,7 +56,7 @@ class Verbs(TyperGroup):
                 text = str(self.get_command(ctx, name).help).partition("\n\n")[0].replace("\n", " ")
                 table.add_row(f"[bold]{section if section != before else ''}", f"[bold cyan]{name}", text)
                 before = section
-        options = ", ".join(option.opts[0] for option in self.get_params(ctx))
+        options = ", ".join(max(option.opts, key=len) for option in self.get_params(ctx))
         console = Console(highlight=False)
         console.print(f"Usage: posewatch VERB ...    {self.help}\n", table, sep="\n")
         console.print(f"\nOptions of a verb: posewatch VERB --help. Others: {options}")
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return typer.main.get_command(app).main(args=argv, prog_name="posewatch", standalone_mode=False) or 0
     except TyperException as error:
-        message = error.format_message()
+        message = error.format_message().replace("Value error, ", "")
         if possible := getattr(error, "possibilities", None):
             message = f"{error.message}. Did you mean {' or '.join(possible)}?"
         at = getattr(error, "ctx", None)

@@ -26,7 +26,7 @@ def predict(
     threads: Annotated[int, Option(help="Threads of a .onnx file.")] = 1,
     out: Annotated[Path | None, Option(metavar="FILE", help="Write the lines to this file.")] = None,
 ) -> str:
-    """Predict the class of clips in videos or skeleton files."""
+    """Predict the classes of videos or skeleton files."""
     from posewatch.digests import canonical
     from posewatch.files import write_atomically
     from posewatch.inference.files import predict_files

@@ -52,7 +52,7 @@ def pipeline(
         list[str] | None, Argument(metavar="...", help="A verb of the pipelines and its options; --help lists them.")
     ] = None,
 ) -> int:
-    """Kubeflow: compile, run, submit, runs, logs, schedule, ..."""
+    """Kubeflow: compile, run, submit, logs, schedule, ..."""
     if not Path("pipelines/__main__.py").is_file():
         raise InputError("no pipelines here: run this at the root of a checkout")
     try:

@@ -29,7 +29,7 @@ def up(
 
 @verb(app, "down", stack=False)
 def down(home: Home = None) -> str:
-    """Stop them."""
+    """Stop the embedded servers."""
     from posewatch import stack
 
     stack.down(home)
@@ -48,7 +48,7 @@ def status(home: Home = None) -> str:
 def install(
     accelerator: Annotated[Literal["openvino"] | None, Argument(help="Also install this accelerator for CPUs.")] = None,
 ) -> None:
-    """Install the embedded servers, so that the first `up` is quick."""
+    """Install the embedded servers ahead of the first up."""
     from posewatch.stack.seaweed import find_weed
     from posewatch.stack.triton_install import ensure_openvino, ensure_triton
 

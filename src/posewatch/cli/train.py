@@ -181,7 +181,7 @@ def train(
         Path | None, Option(metavar="DIR", help="Folder for checkpoint, metrics and plots.", rich_help_panel=TRAINING)
     ] = None,
 ) -> str:
-    """Train the recogniser on a dataset, or on a file of skeletons."""
+    """Train on a dataset, or on a file of skeletons."""
     config = context.experiment.train
     if model:
         config = dataclasses.replace(config, model=model)
@@ -251,7 +251,7 @@ def evaluate(
     context: Context,
     dataset: Annotated[str | None, Argument(help="URI of a dataset; or give --annotations.")] = None,
 ) -> str:
-    """Evaluate a checkpoint on held-out videos, or on a file of skeletons."""
+    """Evaluate on held-out videos, or a file of skeletons."""
     if clips.annotations is not None:
         return _evaluate_files(checkpoint, clips)
     if dataset is None:

@@ -87,7 +87,7 @@ def watch(
         float | None, Option(help="Give up after so many seconds without it (default: never).", rich_help_panel=CAMERA)
     ] = None,
 ) -> None:
-    """Raise alarms on videos or a camera, and annotate videos."""
+    """Raise alarms on videos or a camera."""
     from posewatch.inference.open import open_predictor
     from posewatch.perception.networks import build_estimator
     from posewatch.recognition.events.alarms import Hysteresis
@@ -195,7 +195,7 @@ def watch_service(
     config: Annotated[Path, Option(metavar="FILE", help="A YAML file: model, cameras, ...")],
     port: Annotated[int, Option(help="Port of metrics and probes.")] = 9100,
 ) -> None:
-    """Watch many cameras, a process for each, with metrics and probes."""
+    """Watch many cameras, with metrics and probes."""
     from posewatch.watch.service import Service, read_config, serve
 
     service = Service(read_config(config))
