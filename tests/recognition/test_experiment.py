@@ -81,7 +81,7 @@ def test_a_killed_experiment_ends_like_one_that_was_not(annotations, tmp_path):
     """kill -9 in the middle of the second training, by a process of its own."""
     script = """
 import os, signal, sys
-from posewatch.recognition import training
+from posewatch.recognition.training import trainer as training
 from posewatch.cli.main import main
 one, count = training._Run.one_epoch, [0]
 def epoch(self):

@@ -63,7 +63,7 @@ from pathlib import Path
 from skeletons import clip_set
 from posewatch.config import TrainConfig
 from posewatch.sections import from_dict
-from posewatch.recognition.training import train
+from posewatch.recognition.training.trainer import train
 
 class Killer:
     done = 0

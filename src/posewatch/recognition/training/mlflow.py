@@ -1,7 +1,7 @@
-"""Runs told to MLflow while they train, when MLFLOW_TRACKING_URI is set; the files of a run are written either way.
+"""Experiment tracking: a training is also a run of MLflow when MLFLOW_TRACKING_URI is set.
 
-The server is a spectator: one that is down, slow or full costs a warning and a few seconds, never a training. What it
-missed is sent again later.
+The files of a run are written either way. A server that is down, slow or full costs a warning and a few seconds, never
+a training; what it missed is sent again later.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,22 +21,21 @@ from typing import Any, Protocol
 from posewatch import __version__
 from posewatch.digests import digest
 from posewatch.errors import InputError
+from posewatch.files import write_atomically
 from posewatch.progress import say
 
 RUN = ".mlflow.json"
-"""Beside the checkpoint: which run of the server this folder belongs to."""
+"""Beside the checkpoint: the id of this folder's run on the server."""
 EXPERIMENT = "posewatch"
 LONGEST = 500
-"""Characters of a parameter that every server takes."""
-BATCH = 100
-"""Parameters that one request may hold, and a modest number of metrics."""
-GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-"""Answers that asking again will not change."""
+"""Characters of a parameter that every server accepts."""
+PERMANENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+"""Errors that a second try does not change."""
 SETTINGS = {
     # The client's own defaults wait for minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    # Footage of people: nothing about its processing is told to third parties.
+    # Footage of people: no usage reports to third parties.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -44,23 +43,23 @@ SETTINGS = {
 
 
 class Tracker(Protocol):
-    """Whoever wants to know how a training goes. Its methods never raise for a server's sake."""
+    """Receives the progress of a training. No method raises because of a server."""
 
     def start(self, params: Mapping[str, Any]) -> None:
-        """Begin, or go on with what was begun with the same ``params`` (nested plain data)."""
+        """Begin a run, or go on with the folder's own if it was begun with the same ``params`` (nested plain data)."""
 
     def epoch(self, row: Mapping[str, Any], step: int) -> None:
-        """The figures of one epoch; what is no number is left out."""
+        """Log the numbers of one epoch; other values are left out."""
 
     def section(self, name: str) -> Tracker:
-        """The same run, for a part of it: figures of the part are called ``name/...``."""
+        """The same run, for a part of it: the part's metrics are named ``name/...``."""
 
     def finish(self, metrics: Mapping[str, Any], files: Sequence[Path]) -> None:
-        """The final figures (nested plain data) and the files worth keeping."""
+        """Log the final metrics (nested plain data) as ``final/...`` and the files, and end the run."""
 
 
 def open_tracker(out: Path) -> Tracker:
-    """The tracker of the run that writes to ``out``: MLflow's if MLFLOW_TRACKING_URI is set, else none.
+    """The tracker of the run that writes to ``out``: MLflow's if MLFLOW_TRACKING_URI is set, else ``FilesOnly``.
 
     Raises InputError when the variable is set and mlflow is not installed.
     """
@@ -82,194 +81,148 @@ def open_tracker(out: Path) -> Tracker:
 
 
 class FilesOnly:
-    """Does nothing: the folder of the run says it all."""
+    """A tracker that logs nothing."""
 
-    def start(self, params: Mapping[str, Any]) -> None:
-        """Nothing to do."""
+    def start(self, params: Mapping[str, Any]) -> None: ...
+
+    def epoch(self, row: Mapping[str, Any], step: int) -> None: ...
+
+    def section(self, name: str) -> Tracker:
+        return _Section(self, name)
+
+    def finish(self, metrics: Mapping[str, Any], files: Sequence[Path]) -> None: ...
+
+
+class _Section(FilesOnly):
+    """A part of a run; only its epochs are logged."""
+
+    def __init__(self, whole: Tracker, name: str) -> None:
+        self._whole, self._name = whole, name
 
     def epoch(self, row: Mapping[str, Any], step: int) -> None:
-        """Nothing to do."""
-
-    def section(self, name: str) -> FilesOnly:
-        """Itself."""
-        return self
-
-    def finish(self, metrics: Mapping[str, Any], files: Sequence[Path]) -> None:
-        """Nothing to do."""
+        self._whole.epoch({self._name: row}, step)
 
 
-class MLflow:
-    """One folder, one run: a training that was killed goes on in the run that it began.
+class MLflow(FilesOnly):
+    """One folder, one run of the experiment MLFLOW_EXPERIMENT_NAME ("posewatch"); a killed training goes on in it.
 
-    The run's number stands in ``out/.mlflow.json``. The experiment is MLFLOW_EXPERIMENT_NAME or "posewatch".
+    Calls wait in a queue. It is sent at once while the server answers; after a failure it rests for some time.
     """
 
     def __init__(self, uri: str, out: Path) -> None:
         self._uri, self._out = uri, out
         self._run = ""
-        self._todo: list[Callable[[Any], None]] = []
+        self._queue: list[Callable[[Any], object]] = []
+        self._retry_at = 0.0
         self._warned = False
-        self._after = 0.0
-        self._client: Any = None
 
     def start(self, params: Mapping[str, Any]) -> None:
-        """Begin a run, or go on with the folder's own if it was begun with the same ``params``."""
-        # The address may hold a password: its digest is enough to know it again.
-        key = digest([hashlib.sha256(self._uri.encode()).hexdigest(), params])
-        self._do(lambda client: self._begin(client, params, key))
+        self._log(lambda client: self._begin(client, params))
 
     def epoch(self, row: Mapping[str, Any], step: int) -> None:
-        """Send the numbers of one epoch."""
-        self._send_metrics(row, step)
-
-    def section(self, name: str) -> Tracker:
-        """This run under a prefix."""
-        return _Section(self, name)
-
-    def finish(self, metrics: Mapping[str, Any], files: Sequence[Path]) -> None:
-        """Send the final figures as ``final/...`` and the files, and close the run."""
-        self._send_metrics({"final": metrics}, 0)
-        self._todo.append(lambda client: client.set_terminated(self._run))
-        # Last, since a server whose folder for files is not set up right still has the figures.
-        for path in files:
-            self._todo.append(partial(MLflow._send_file, self, path))
-        self._flush()
-
-    def _send_file(self, path: Path, client: Any) -> None:
-        client.log_artifact(self._run, str(path))
-
-    def _send_metrics(self, row: Mapping[str, Any], step: int) -> None:
-        found = {_legal(key): float(v) for key, v in _flat(row) if _is_number(v)}
-
         now = int(time.time() * 1000)
+        numbers = {
+            key: float(value)
+            for key, value in _flat(row)
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        }
 
-        def send(client: Any) -> None:
+        def log(client: Any) -> None:
             from mlflow.entities import Metric
 
-            listed = [Metric(key, value, now, step) for key, value in found.items()]
-            for i in range(0, len(listed), BATCH):
-                client.log_batch(self._run, metrics=listed[i : i + BATCH])
+            client.log_batch(self._run, metrics=[Metric(key, value, now, step) for key, value in numbers.items()])
 
-        self._do(send)
+        self._log(log)
 
-    def _begin(self, client: Any, params: Mapping[str, Any], key: str) -> None:
+    def finish(self, metrics: Mapping[str, Any], files: Sequence[Path]) -> None:
+        self.epoch({"final": metrics}, 0)
+        self._queue.append(lambda client: client.set_terminated(self._run))
+        # Last: a server that cannot store files still has the metrics.
+        self._queue += [partial(self._log_file, path) for path in files]
+        self._send()
+
+    def _log_file(self, path: Path, client: Any) -> None:
+        client.log_artifact(self._run, str(path))
+
+    def _begin(self, client: Any, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
         path = self._out / RUN
-        run = self._known(client, path, key)
+        # The address may hold a password: its digest identifies it.
+        key = digest([hashlib.sha256(self._uri.encode()).hexdigest(), params])
+        run = _resume(client, path, key)
         if not run:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip() or EXPERIMENT
             experiment = client.get_experiment_by_name(name)
             number = experiment.experiment_id if experiment else client.create_experiment(name)
             tags = {"posewatch.config_digest": digest(params), "posewatch.version": __version__}
             run = client.create_run(number, run_name=self._out.resolve().name, tags=tags).info.run_id
-            part = path.with_name(f"{RUN}.part")
-            part.write_text(json.dumps({"key": key, "run": run}) + "\n", encoding="utf-8")
-            part.replace(path)
-        listed = [Param(_legal(k), str(v)[:LONGEST]) for k, v in _flat(params)]
-        for i in range(0, len(listed), BATCH):
-            client.log_batch(run, params=listed[i : i + BATCH])
+            write_atomically(path, (json.dumps({"key": key, "run": run}) + "\n").encode())
+        client.log_batch(run, params=[Param(name, str(value)[:LONGEST]) for name, value in _flat(params)])
         self._run = run
 
-    def _known(self, client: Any, path: Path, key: str) -> str:
-        """The run that this folder began and the server still has, running again; else nothing."""
-        from mlflow.exceptions import MlflowException
+    def _log(self, call: Callable[[Any], object]) -> None:
+        self._queue.append(call)
+        if time.monotonic() >= self._retry_at:
+            self._send()
 
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            run = str(told["run"]) if told["key"] == key else ""
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
-        if not run:
-            return ""
-        try:
-            if client.get_run(run).info.lifecycle_stage != "active":
-                return ""
-            client.update_run(run, status="RUNNING")
-        except MlflowException as error:
-            if error.error_code not in GONE:
-                raise
-            return ""
-        return run
-
-    def _do(self, call: Callable[[Any], None]) -> None:
-        """Make a call, after those that are still to be made; after a failure only when some time has passed."""
-        self._todo.append(call)
-        if time.monotonic() >= self._after:
-            self._flush()
-
-    def _flush(self) -> None:
+    def _send(self) -> None:
         began = time.monotonic()
         try:
             with warnings.catch_warnings():
-                # The client warns of its own and of its libraries' future; a training's user can do nothing about it.
+                # The client warns of its libraries' future, which a training's user cannot change.
                 warnings.simplefilter("ignore")
-                if self._client is None:
-                    from mlflow.tracking import MlflowClient
+                from mlflow.tracking import MlflowClient
 
-                    self._client = MlflowClient(tracking_uri=self._uri)
-                while self._todo:
-                    self._call(self._todo[0])
-                    self._todo.pop(0)
+                client = MlflowClient(tracking_uri=self._uri)
+                while self._queue:
+                    try:
+                        self._queue[0](client)
+                    except Exception as error:
+                        if not self._run or getattr(error, "error_code", "") not in PERMANENT:
+                            raise
+                        self._warn(error)
+                    self._queue.pop(0)
         except Exception as error:
+            # Some clients try for minutes: that must stay a small part of the training.
             now = time.monotonic()
-            # Some clients try for minutes: never let that be more than a small part of the training.
-            self._after = now + max(10.0, 20 * (now - began))
-            self._warn(error)
-
-    def _call(self, call: Callable[[Any], None]) -> None:
-        try:
-            call(self._client)
-        except Exception as error:
-            if not self._run or getattr(error, "error_code", "") not in GONE:
-                raise
-            # What the server will never take must not keep the rest from it.
+            self._retry_at = now + max(10.0, 20 * (now - began))
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
-        if self._warned:
-            return
+        if not self._warned:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            text = f"MLflow at {self._uri} does not work; training goes on, {self._out} holds everything. {reason}"
+            say(f"posewatch: warning: {re.sub(r'//[^/@ ]*@', '//', text)[:400]}")
         self._warned = True
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        text = f"MLflow at {self._uri} does not answer as it should; training goes on, {self._out} holds all. {said}"
-        say(f"posewatch: warning: {re.sub(r'//[^/@ ]*@', '//', text)[:400]}")
 
 
-class _Section:
-    """A part of a run: its figures have names of their own."""
+def _resume(client: Any, path: Path, key: str) -> str:
+    """The id in ``path`` if it is of the same ``key`` and its run still exists, which then runs again; else ""."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["key"] != key:
+            return ""
+        run = str(record["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    try:
+        if client.get_run(run).info.lifecycle_stage != "active":
+            return ""
+        client.update_run(run, status="RUNNING")
+    except Exception as error:
+        if getattr(error, "error_code", "") not in PERMANENT:
+            raise
+        return ""
+    return run
 
-    def __init__(self, whole: Tracker, name: str) -> None:
-        self._whole, self._name = whole, name
 
-    def start(self, params: Mapping[str, Any]) -> None:
-        """The whole has started already."""
-
-    def epoch(self, row: Mapping[str, Any], step: int) -> None:
-        """The part's figures."""
-        self._whole.epoch({self._name: row}, step)
-
-    def section(self, name: str) -> Tracker:
-        """A part of the part."""
-        return _Section(self._whole, f"{self._name}/{name}")
-
-    def finish(self, metrics: Mapping[str, Any], files: Sequence[Path]) -> None:
-        """The whole finishes, not its parts."""
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    """Nested mappings as (a/b/c, value)."""
-    out: list[tuple[str, Any]] = []
+def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as (a/b/c, value), in names that MLflow accepts."""
     for key, value in tree.items():
-        name = f"{above}/{key}" if above else str(key)
-        out += _flat(value, name) if isinstance(value, Mapping) else [(name, value)]
-    return out
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _legal(name: str) -> str:
-    """A name that MLflow takes, and that is not a path out of its folder."""
-    parts = [re.sub(r"[^\w\-. :]", "_", part).strip(".") or "_" for part in name.split("/")]
-    return "/".join(parts)[:250]
+        parts = [re.sub(r"[^\w\-. :]", "_", part).strip(".") or "_" for part in str(key).split("/")]
+        name = "/".join([above, *parts] if above else parts)
+        if isinstance(value, Mapping):
+            yield from _flat(value, name)
+        else:
+            yield name[:250], value
