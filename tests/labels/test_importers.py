@@ -35,6 +35,12 @@ def test_a_labels_csv_is_read(tmp_path):
     ]
 
 
+def test_fields_beyond_the_header_are_ignored(tmp_path):
+    """The label is the field under "label", not the row's last one."""
+    rows = read_labels_csv(write(tmp_path / "labels.csv", HEADER + "a.mp4,0,1,normal,seen by A\n"))
+    assert rows == [Interval("a.mp4", 0, 1, "normal")]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -107,7 +107,7 @@ def test_a_pickle_that_calls_something_is_refused_without_a_call(tmp_path, proto
     argument = argument.format(target) if isinstance(argument, str) else argument
     hostile = Calls(function, argument, 1) if function is np.save else Calls(function, argument)
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"annotations": [hostile]}, protocol))
-    with pytest.raises(InputError, match=rf"evil\.pkl is not a safe pickle: it wants to load .*{named}") as caught:
+    with pytest.raises(InputError, match=rf"evil\.pkl is not a safe pickle: it loads .*{named}") as caught:
         read_pyskl(tmp_path / "evil.pkl")
     assert not target.exists()
     assert "\n" not in str(caught.value)
@@ -120,14 +120,14 @@ DTYPE = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f4tR"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "empty or cut short"),
-        (pickle.dumps({"annotations": [np.ones(99)]})[:-200], "cut short"),
-        (b"no pickle", "of skeletons: it does not read like one"),
+        (b"", "empty or truncated"),
+        (pickle.dumps({"annotations": [np.ones(99)]})[:-200], "truncated"),
+        (b"no pickle", "of skeletons: it is corrupt"),
         (b"cnumpy\nfromfile\n(Vsecret\ntR.", r"numpy\.fromfile"),
         # Nine bytes that make the standard library's C unpickler fill gigabytes with an empty memo.
         (b"\x80\x04Nr\xff\xff\xff\x0f.", "no list of annotations"),
-        (b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x.", "cut short"),
-        (b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b"x.", "cut short"),
+        (b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"x.", "truncated"),
+        (b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b"x.", "truncated"),
         (b"\x80\x03" + ARRAY + b"J\xff\xff\xff\x7f\x85" + DTYPE + b"\x89C\x04aaaatb.", "claims shape"),
         (b"\x80\x03" + ARRAY + b"J\xff\xff\xff\xff\x85" + DTYPE + b"\x89C\x04aaaatb.", "impossible shape"),
         (b"\x80\x03cnumpy\ndtype\n(X\x01\x00\x00\x00OtR.", "dtype 'O'"),
@@ -199,14 +199,14 @@ SOME = [row(f"c{i}", i % 2) for i in range(3)]
         (SOME, {"split": {"train": 3}}, InputError, "split must map names to lists"),
         (SOME, {"split": {"train": ["c0", "u", "v"]}}, InputError, "names 2 clips without an annotation: u, v "),
         (SOME, {"split": {"train": ["c0", "c0"]}}, InputError, "'train' names 1 clip twice: c0"),
-        ([*SOME, row("d", "kick")], {}, LabelError, "clip d: label 'kick' is not the number"),
+        ([*SOME, row("d", "kick")], {}, LabelError, "clip d: label 'kick' is not a class index"),
         ([*SOME, row("d", 0.5)], {}, LabelError, "clip d: label '0.5'"),
         ([*SOME, row("d", label=float("nan"))], {}, LabelError, "clip d: label 'nan'"),
         ([*SOME, row("d", 10**9)], {}, LabelError, "clip d: label 1000000000 is above"),
         ([*SOME, row("d", 2), row("e", 7)], {"classes": ["a", "b"]}, LabelError,
          r"2 clips .* outside the 2 classes a, b, 0 to 1: d \(label 2\), e \(label 7\) .*--classes"),
         (SOME, {"classes": "ab"}, LabelError, "classes are not a list"),
-        ([*SOME, row("d", keypoint=None)], {}, InputError, "clip d: it has no keypoint"),
+        ([*SOME, row("d", keypoint=None)], {}, InputError, "clip d has no keypoint"),
         ([*SOME, row("d", keypoint="x")], {}, InputError, "clip d: .* not numbers"),
         ([*SOME, row("d", keypoint=np.ones((8, 17, 2)))], {}, InputError, r"clip d: keypoint must be .* \(8, 17, 2\)"),
         ([*SOME, row("d", keypoint_score=np.ones((1, 8, 16)))], {}, InputError, r"clip d: keypoint_score must be"),

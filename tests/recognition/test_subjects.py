@@ -5,7 +5,8 @@ import pytest
 
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.pyskl import read_pyskl
-from posewatch.datasets.subjects import check_split, folds, hold_out, name_subjects, people_of, subjects_of
+from posewatch.datasets.split import folds, hold_out, people_of
+from posewatch.datasets.subjects import check_split, name_subjects, subjects_of
 from posewatch.errors import ConfigError, InputError, LabelError
 
 SKELETONS = Path(__file__).resolve().parents[2].parent / "shared/data/skeletons"
@@ -49,9 +50,9 @@ def test_names_that_begin_alike_are_of_the_same_people_if_that_says_anything():
 
 
 def test_patterns_that_find_nobody_or_are_none():
-    with pytest.raises(InputError, match=r"'q\+' finds nobody in the clips' names \(a1, b1\)"):
+    with pytest.raises(InputError, match=r"'q\+' matches none of the clips' names \(a1, b1\)"):
         named("a1", "b1", pattern="q+")
-    with pytest.raises(ConfigError, match=r"'\(' is no regular expression: missing"):
+    with pytest.raises(ConfigError, match=r"'\(' is not a regular expression: missing"):
         named("a1", "b1", pattern="(")
 
 
@@ -197,7 +198,7 @@ def test_hold_out_says_what_it_had_to_do(groups, labels, note, count):
 def test_hold_out_of_nothing_or_too_much():
     held = hold_out(PAIRS, 0.0)
     assert len(held.train) == 4
-    assert held.note == "No clips are held out for validation: no share of them was asked for."
+    assert held.note == "No clips are held out for validation: the share is 0."
     with pytest.raises(ConfigError, match="validation 1 must be a share"):
         hold_out(PAIRS, 1)
 
@@ -209,7 +210,7 @@ def test_hold_out_of_nothing_or_too_much():
         (["a+b"] * 6 + ["c+d"] * 6 + ["e"] * 6 + ["f+e"] * 6, 3, 3, ""),
         (["a+b"] * 8 + ["a+c"] * 8 + ["b+c"] * 8, 5, 3, "Folds share single people"),
         (["a"] * 12 + ["b"] * 12, 5, 2, "There are 2 groups."),
-        (["a"] * 24, 4, 4, "Folds share people: the groups are too few"),
+        (["a"] * 24, 4, 4, "Folds share people: there are too few groups"),
     ],
 )
 def test_folds_hold_each_clip_out_once(groups, k, made, note):

@@ -1,6 +1,6 @@
-"""What an annotation file says, checked clip by clip: a complaint names the clips, how many, and what to do about them.
+"""The content of an annotation file in pyskl's format, checked clip by clip; errors name the clips and the remedy.
 
-The format is the one that pyskl publishes its skeletons in; docs/data.md says what of it is read.
+docs/data.md describes what is read of the format.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from posewatch.datasets.layouts import Layout
 from posewatch.errors import InputError, LabelError
 
 BY_JOINTS = {17: "coco17", 18: "openpose18", 15: "kinect15", 20: "kinect20", 25: "ntu25"}
-"""The layout that is meant where a file names none."""
+"""The layout of a file that names none, by its number of joints."""
 MAX_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """The rows of a file as they are, but for their names: ``names`` (N,), and of each split the names in it."""
+    """The N rows of a file, their ``names``, the names in each split, and the file's other keys in ``about``."""
 
     rows: tuple[Mapping[str, Any], ...]
     names: tuple[str, ...]
@@ -34,7 +34,7 @@ class Annotations:
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of the rest."""
     known = [str(name)[:80] for name in names]
     more = len(known) - most
     return ", ".join(known[:most]) + (f" and {more} more" if more > 0 else "")
@@ -48,7 +48,7 @@ def count(n: int, noun: str) -> str:
 def annotations_of(data: Any, path: Path | str) -> Annotations:
     """Rows, names and splits of unpickled ``data``: pyskl's dict, or a bare list of annotations, which has no splits.
 
-    Raises InputError when it is neither, when a clip stands there twice, and when a split names one that is not there.
+    Raises InputError when it is neither, when a clip is annotated twice, and when a split names an unknown clip.
     """
     bare = isinstance(data, list | tuple)
     about: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
@@ -56,7 +56,7 @@ def annotations_of(data: Any, path: Path | str) -> Annotations:
     if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
         raise InputError(f"{path} is not in pyskl's annotation format: no list of annotations in it (see docs/data.md)")
     if not rows:
-        raise InputError(f"{path} is not of use: its list of annotations is empty")
+        raise InputError(f"{path} has no clips: its list of annotations is empty")
     names = tuple(_name(row, i, path) for i, row in enumerate(rows))
     twice = [name for name, n in Counter(names).items() if n > 1]
     if twice:
@@ -69,10 +69,10 @@ def annotations_of(data: Any, path: Path | str) -> Annotations:
     found = {str(part): tuple(str(member) for member in members) for part, members in splits.items()}
     known = set(names)
     for part, members in found.items():
-        gone = [member for member in members if member not in known]
-        if gone:
+        unknown = [member for member in members if member not in known]
+        if unknown:
             raise InputError(
-                f"{path}: split {part!r} names {count(len(gone), 'clip')} without an annotation: {some(gone)} "
+                f"{path}: split {part!r} names {count(len(unknown), 'clip')} without an annotation: {some(unknown)} "
                 "(annotate them, or take them out of the split)"
             )
         twice = [member for member, n in Counter(members).items() if n > 1]
@@ -88,7 +88,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _name(row: Mapping[str, Any], i: int, path: Path | str) -> str:
-    # The oldest files say filename.
+    # The oldest files have filename.
     name = row.get("frame_dir", row.get("filename"))
     if not isinstance(name, str | int | np.integer | np.str_) or not str(name):
         raise InputError(f"{path} is not in pyskl's annotation format: annotation {i} has no frame_dir")
@@ -96,10 +96,10 @@ def _name(row: Mapping[str, Any], i: int, path: Path | str) -> str:
 
 
 def keypoints_of(row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
-    """One clip's x, y and score, float32 (M, T, V, 3); M or T may be 0, a joint that was not seen has score 0.
+    """One clip's x, y and score, float32 (M, T, V, 3); M or T may be 0, a missing joint has score 0.
 
-    A third coordinate is left out. Without ``keypoint_score``, joints at exactly zero were not seen, all others were.
-    Raises InputError naming the clip when shapes do not fit, or a joint that was seen is nowhere (NaN, infinite).
+    A third coordinate is left out. Without ``keypoint_score``, joints at exactly zero are missing, all others have
+    score 1. Raises InputError naming the clip when shapes do not fit, or a joint with a score is NaN or infinite.
     """
     try:
         xy = np.asarray(row["keypoint"], np.float32)
@@ -107,7 +107,7 @@ def keypoints_of(row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
         score: NDArray[Any] = np.asarray(xy.any(-1) if given is None else given, np.float32)
         length = int(row.get("total_frames", xy.shape[1] if xy.ndim > 1 else 0))
     except KeyError as error:
-        raise InputError(f"clip {name}: it has no {error.args[0]}") from None
+        raise InputError(f"clip {name} has no {error.args[0]}") from None
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"clip {name}: keypoint, keypoint_score or total_frames are not numbers") from None
     if xy.ndim != 4 or xy.shape[3] not in (2, 3) or not xy.shape[2]:
@@ -141,7 +141,7 @@ def labels_of(found: Annotations, classes: Sequence[str] | None) -> tuple[NDArra
             label = label[()]
         whole = isinstance(label, int | np.integer) or (isinstance(label, float | np.floating) and label % 1 == 0)
         if not whole or isinstance(label, bool):
-            raise LabelError(f"clip {name}: label {str(label)[:40]!r} is not the number of a class (0, 1, ...)")
+            raise LabelError(f"clip {name}: label {str(label)[:40]!r} is not a class index (0, 1, ...)")
         labels.append(int(label or 0))
     own = found.about.get("classes")
     if classes is None and own is not None and not (_is_list(own) and len(own)):

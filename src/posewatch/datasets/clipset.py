@@ -20,9 +20,9 @@ class ClipSet:
     labels     int64 (N,), indices into ``classes``
     groups     N names of source videos, or of subjects joined by "+"; a split keeps each on one side
     fps        frames per second that the clips were sampled at
-    takes      N groups as the file writes them (s05s03 is of the group s03+s05), or none: the groups
-    certain    groups are given by somebody, not guessed from the clips' names
-    notes      what a user should know of how the clips were read
+    takes      N groups as the file writes them (s05s03 is of the group s03+s05); empty: the same as ``groups``
+    certain    whether the groups were given, not guessed from the clips' names
+    notes      remarks for the user on how the clips were read
     """
 
     keypoints: tuple[NDArray[np.float32], ...]
@@ -78,7 +78,7 @@ class ClipSet:
         )
 
     def joined(self, other: ClipSet) -> ClipSet:
-        """These clips, then ``other``'s; classes, layout and the like are taken from these."""
+        """These clips, then ``other``'s; classes, layout, fps and notes are those of these."""
         takes = self.takes + other.takes if len(self.takes) == len(self) and len(other.takes) == len(other) else ()
         return replace(
             self,

@@ -29,11 +29,11 @@ def read_gmdcsa24(
     config: LabelConfig | None = None,
     warn: Callable[[str], None] = log.warning,
 ) -> list[Interval]:
-    """Intervals of the videos in ``folder``: what begins with "Fall" is the positive class, all else the default.
+    """Intervals of the videos in ``folder``: classes that begin with "Fall" are the positive class, others the default.
 
-    Only videos that are there are returned. Whatever cannot be read is handed to ``warn``, one line each; a video of
-    falls whose fall has no readable time gets no interval at all, because its other stretches would say "no fall".
-    Raises LabelError when the folder holds no such csv, or none of their videos.
+    Rows of missing videos are skipped. ``warn`` is called with one line for each entry that cannot be read. A video of
+    a fall without a readable time for it gets no interval at all: its other intervals would label the fall as normal.
+    Raises LabelError when the folder holds no such csv, or none of the videos.
     """
     folder, config = Path(folder), config or LabelConfig()
     sheets = [(path, match) for path in sorted(folder.glob("*.csv")) if (match := PATTERN.match(path.name))]
@@ -49,13 +49,14 @@ def read_gmdcsa24(
                 continue
             seen.add(name)
             where = f"{path.name} row {number}"
-            # an unquoted comma in the description shifts the columns: the classes are always the last one
-            stretches, problems = parse_classes(row["Classes"])
+            # An unquoted comma in the description shifts the columns; the classes are always in the last one.
+            classes = next((c.strip() for c in (*row[""][::-1], row["Classes"]) if c.strip()), "")
+            stretches, problems = parse_classes(classes)
             for problem in problems:
                 warn(f"{where} ({name}): {problem}")
             falls = [s for s in stretches if s[0].lower().startswith("fall")]
             if (match["kind"] == "Fall" and not falls) or not stretches:
-                warn(f"{where} ({name}): no readable time in {row['Classes'].strip()!r}, the video stays unlabelled")
+                warn(f"{where} ({name}): no readable time in {classes!r}, the video stays unlabelled")
                 continue
             for stretch in stretches:
                 label = config.positive if stretch in falls else config.default
@@ -65,12 +66,12 @@ def read_gmdcsa24(
             if video.name not in seen:
                 warn(f"{path.name} has no row for {video.name}, the video stays unlabelled")
     if not out:
-        raise LabelError(f"the GMDCSA-24 annotations in {folder} name no video that is there")
+        raise LabelError(f"the GMDCSA-24 annotations in {folder} name none of its videos")
     return out
 
 
 def parse_classes(text: str) -> tuple[list[tuple[str, float, float]], list[str]]:
-    """Read "Falling (SW)[3.4 to 6]; Sitting[0 to 1; 2 to 3]" into (class, start_s, end_s), and list what is wrong."""
+    """ "Falling (SW)[3.4 to 6]; Sitting[0 to 1; 2 to 3]" → (class, start_s, end_s) of each, and the errors in it."""
     out: list[tuple[str, float, float]] = []
     problems: list[str] = []
     name, timed = "", True

@@ -1,13 +1,14 @@
-"""Timed labels as people write them down: a labels.csv, or one folder of videos per class."""
+"""Timed labels from files that people write: a labels.csv, or one folder of videos per class."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from posewatch.errors import LabelError
 from posewatch.video.files import SUFFIXES
@@ -26,11 +27,20 @@ class Interval:
     where: str = field(default="", compare=False)
 
 
-def table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def columns(names: Iterable[str], aliases: Mapping[str, Sequence[str]]) -> list[str]:
+    """``names`` in lower case; the first of each column's ``aliases`` that is among them is replaced by the column."""
+    lower = [name.strip().lower() for name in names]
+    found = {next((alias for alias in known if alias in lower), ""): column for column, known in aliases.items()}
+    return [found.get(name, name) for name in lower]
+
+
+def table(
+    path: Path, required: Sequence[str], aliases: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a csv file as (row number as a spreadsheet shows it, {column: text}); empty rows are left out.
 
-    In a row with more fields than the header the last column takes the last field. Raises LabelError when the file
-    cannot be read or lacks one of ``columns``.
+    The fields that a row has beyond the header are a list under the key "". Raises LabelError when the file cannot be
+    read or lacks one of the ``required`` columns, which may be named by their ``aliases`` in any case.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -41,16 +51,15 @@ def table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, s
     rows = csv.reader(io.StringIO(text, newline=""))
     try:
         header = [name.strip() for name in next(rows, [])]
-        missing = [name for name in columns if name not in header]
+        names = columns(header, aliases) if aliases else header
+        missing = [name for name in required if name not in names]
         if missing:
             found = ", ".join(name for name in header if name) or "nothing"
-            raise LabelError(f"{path.name} has no column {missing[0]!r}: found {found}; expected {', '.join(columns)}")
+            raise LabelError(f"{path.name} has no column {missing[0]!r}: found {found}; expected {', '.join(required)}")
         for row in rows:
             if any(cell.strip() for cell in row):
-                while len(row) > len(header) and not row[-1].strip():
-                    row.pop()
-                cells = [*row[: len(header) - 1], row[-1]] if len(row) > len(header) else row
-                yield rows.line_num, {name: cells[i] if i < len(cells) else "" for i, name in enumerate(header)}
+                cells = [*row, *[""] * (len(names) - len(row))]
+                yield rows.line_num, {**dict(zip(names, cells, strict=False)), "": cells[len(names) :]}
     except csv.Error as error:
         raise LabelError(f"{path.name} row {rows.line_num} is not CSV: {error}") from None
 
@@ -58,7 +67,7 @@ def table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, s
 def read_labels_csv(path: str | Path) -> list[Interval]:
     """Read a csv with the columns file, start_s, end_s and label (others are ignored).
 
-    ``end_s`` "inf" means until the end of the video. Raises LabelError, naming the row, for a value that does not fit.
+    ``end_s`` "inf" means until the end of the video. Raises LabelError, naming the row, for an invalid value.
     """
     path = Path(path)
     out: list[Interval] = []
@@ -90,7 +99,7 @@ def _seconds(text: str, where: str) -> float:
 
 
 def read_class_folders(folder: str | Path) -> list[Interval]:
-    """Read ``folder``/<class>/<video>: each video shows its class from beginning to end. Raises LabelError on none."""
+    """Read ``folder``/<class>/<video>: each video shows its class from start to end. Raises LabelError for none."""
     folder = Path(folder)
     out = [
         Interval(video.relative_to(folder).as_posix(), 0.0, math.inf, kind.name, f"folder {kind.name}")

@@ -1,8 +1,8 @@
-"""Pickles from elsewhere, read without running what is in them: plain data and numpy arrays of numbers and text.
+"""Reads untrusted pickles of plain data and numpy arrays of numbers and text, without running code from them.
 
-Arrays, scalars and dtypes are rebuilt by functions of this module that check every size against the bytes that are
-really there. The unpickler is the standard library's Python one: the C one takes the size of its memo from the file,
-and nine bytes make it fill tens of gigabytes.
+Arrays, scalars and dtypes are rebuilt by functions of this module that check every size against the bytes of the file.
+The unpickler is the standard library's Python one: the C one takes the size of its memo from the file, and nine bytes
+make it allocate tens of gigabytes.
 """
 
 from __future__ import annotations
@@ -25,27 +25,37 @@ _DTYPE = re.compile(r"[<>|=]?[biufSU]\d{1,6}")
 def read_pickle(path: Path | str) -> Any:
     """Plain data and numpy arrays from a pickle. Raises InputError for anything else, without running it."""
     try:
-        return _Unpickler(io.BytesIO(Path(path).read_bytes()), encoding="latin1").load()
+        return _Unpickler(_File(Path(path).read_bytes()), encoding="latin1").load()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except _Forbidden as error:
         raise InputError(
-            f"{path} is not a safe pickle: it wants to load {error} (only numpy arrays and plain data are allowed)"
+            f"{path} is not a safe pickle: it loads {error} (only numpy arrays and plain data are allowed)"
         ) from None
-    except Exception as error:
-        if isinstance(error, EOFError) or "exhausted" in str(error):
-            raise InputError(f"{path} is not a whole pickle: it is empty or cut short (copy it again)") from None
-        spoken = isinstance(error, ValueError | pickle.UnpicklingError)
-        why = " ".join(str(error).split())[:120] if spoken else f"it does not read like one ({type(error).__name__})"
-        raise InputError(f"{path} is not a pickle of skeletons: {why}") from None
+    except EOFError:
+        raise InputError(f"{path} is not a whole pickle: it is empty or truncated (copy it again)") from None
+    except (ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is not a pickle of skeletons: {' '.join(str(error).split())[:120]}") from None
+    except Exception as error:  # a corrupt opcode can raise nearly anything
+        raise InputError(f"{path} is not a pickle of skeletons: it is corrupt ({type(error).__name__})") from None
 
 
 class _Forbidden(Exception):
     """The name of what a pickle must not load."""
 
 
+class _File(io.BytesIO):
+    """A file whose ``read`` raises EOFError where it ends too early."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if size is not None and len(data) < size:
+            raise EOFError
+        return data
+
+
 class _Array(np.ndarray[Any, Any]):
-    """An array whose pickled state is only taken when it fits."""
+    """An array that accepts a pickled state only if its sizes fit."""
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, raw = state
@@ -55,7 +65,7 @@ class _Array(np.ndarray[Any, Any]):
 
 
 def _shape(shape: Any, dtype: Any, raw: Any) -> tuple[int, ...]:
-    """``shape`` if bytes ``raw`` fill an array of it, of plain ``dtype``."""
+    """``shape``, if ``raw`` has the bytes of such an array and ``dtype`` is of numbers or text; else ValueError."""
     if not isinstance(dtype, np.dtype) or dtype.kind not in "biufSU":
         raise ValueError("an array of something other than numbers or text")
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
@@ -87,19 +97,19 @@ def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> Any:
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    """How pickles of protocol 2 and older write bytes."""
+    """``_codecs.encode``, by which pickles of protocol 2 and older write bytes."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise ValueError("bytes in an unknown encoding")
     return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
-    """How they write none."""
+    """``bytes()``, by which they write empty ones."""
     return b""
 
 
 def _ndarray(*_: Any) -> Any:
-    """Stands for the class where ``_reconstruct`` is told it; made by itself it could claim any size."""
+    """``numpy.ndarray`` as the argument of ``_reconstruct``; called by itself it could allocate any size."""
     raise _Forbidden("numpy.ndarray")
 
 
@@ -121,7 +131,7 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Unpickler(pickle._Unpickler):
-    """Knows no names but those above."""
+    """Finds no names but those in ``_KNOWN``."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
@@ -132,7 +142,7 @@ class _Unpickler(pickle._Unpickler):
         return found
 
     def load_build(self) -> None:
-        """Give a state to arrays and dtypes only: functions and modules have states, too."""
+        """Set the state of arrays and dtypes only; the standard one sets that of functions and modules, too."""
         state, inst = self.stack[-1], self.stack[-2]  # type: ignore[attr-defined]
         if isinstance(inst, np.dtype):
             plain = isinstance(state, tuple) and len(state) == 8 and state[2:5] == (None, None, None)
@@ -143,7 +153,7 @@ class _Unpickler(pickle._Unpickler):
         super().load_build()  # type: ignore[misc]
 
     def load_bytearray8(self) -> None:
-        """As in the standard library, but never larger than the file."""
+        """As in the standard library, but without allocating more than the file holds."""
         size = int.from_bytes(self.read(8), "little")  # type: ignore[attr-defined]
         self.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
 

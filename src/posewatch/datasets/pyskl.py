@@ -13,6 +13,7 @@ from posewatch.datasets.layouts import Layout
 from posewatch.datasets.pickles import read_pickle
 from posewatch.datasets.subjects import Subjects, name_subjects
 from posewatch.errors import InputError
+from posewatch.files import write_atomically
 
 
 def read_pyskl(
@@ -30,27 +31,27 @@ def read_pyskl(
     groups           each clip's video or subject by ``frame_dir``; default: see ``subjects.name_subjects``
     layout           default: the file's own, else the built-in one with as many joints
     subject_pattern  regular expression that finds the subjects in a ``frame_dir``
-    drop_empty       leave clips out in which nobody is seen or that have fewer than 2 frames, and say so in ``notes``
+    drop_empty       leave out clips without a visible person or with fewer than 2 frames, and add a note on them
 
     docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
     """
-    found = annotations_of(read_pickle(path), path)
-    labels, known = labels_of(found, classes)
-    rows = list(zip(found.rows, found.names, strict=True))
+    file = annotations_of(read_pickle(path), path)
+    labels, known = labels_of(file, classes)
+    rows = list(zip(file.rows, file.names, strict=True))
     keypoints = [keypoints_of(row, name) for row, name in rows]
-    named = layout_of(found, {name: k.shape[2] for name, k in zip(found.names, keypoints, strict=True)}, layout)
+    named = layout_of(file, {name: k.shape[2] for name, k in zip(file.names, keypoints, strict=True)}, layout)
     used = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
     notes = []
     if len(used) < len(keypoints):
-        empty = [found.names[i] for i in sorted(set(range(len(keypoints))) - set(used))]
-        said = f"{len(empty)} of {len(keypoints)} clips show nobody or have fewer than 2 frames: {some(empty)}"
+        empty = [file.names[i] for i in sorted(set(range(len(keypoints))) - set(used))]
+        message = f"{len(empty)} of {len(keypoints)} clips show nobody or have fewer than 2 frames: {some(empty)}"
         if not drop_empty or not used:
-            raise InputError(f"{path}: {said} (leave them out with --drop-empty)")
-        notes.append(f"Left out: {said}.")
-    names = tuple(found.names[i] for i in used)
+            raise InputError(f"{path}: {message} (leave them out with --drop-empty)")
+        notes.append(f"Left out: {message}.")
+    names = tuple(file.names[i] for i in used)
     if len(used) > 2 and len({hash(keypoints[i].tobytes()) for i in used}) == 1:
         raise InputError(f"{path}: all {len(used)} clips are the same skeleton (the file is broken: get it again)")
-    who = name_subjects([found.rows[i] for i in used], names, subject_pattern)
+    who = name_subjects([file.rows[i] for i in used], names, subject_pattern)
     unknown = [name for name, group in zip(names, who.groups, strict=True) if subject_pattern and group == name]
     if unknown:
         notes.append(f"The subject pattern finds nobody in {len(unknown)} clips: {some(unknown)}.")
@@ -63,14 +64,14 @@ def read_pyskl(
         known,
         names,
         who.groups,
-        _fps(found.about.get("fps", 10.0)),
+        _fps(file.about.get("fps", 10.0)),
         named.name,
         who.takes,
         who.certain,
         tuple(notes),
     )
     index = {name: i for i, name in enumerate(names)}
-    return clips, {part: [index[m] for m in members if m in index] for part, members in found.splits.items()}
+    return clips, {part: [index[m] for m in members if m in index] for part, members in file.splits.items()}
 
 
 def _fps(value: Any) -> float:
@@ -88,10 +89,10 @@ def write_pyskl(
 ) -> None:
     """Write clips and splits (indices) in pyskl's annotation format; ``size`` is the frames' (height, width).
 
-    Groups that the clips' names do not tell are written as well, so that who reads the file can keep them apart.
+    Groups are written unless ``name_subjects`` guesses the same ones from the clips' names.
     """
     guessed = name_subjects([{"frame_dir": name} for name in clips.ids], clips.ids)
-    told = clips.certain or clips.groups != guessed.groups
+    with_groups = clips.certain or clips.groups != guessed.groups
     rows: list[dict[str, Any]] = [
         {
             "frame_dir": name,
@@ -105,7 +106,7 @@ def write_pyskl(
         for name, label, k in zip(clips.ids, clips.labels, clips.keypoints, strict=True)
     ]
     for row, group in zip(rows, clips.groups, strict=True):
-        row |= {"group": group} if told else {}
+        row |= {"group": group} if with_groups else {}
     data = {
         "split": {part: [clips.ids[i] for i in members] for part, members in splits.items()},
         "annotations": rows,
@@ -113,7 +114,4 @@ def write_pyskl(
         "fps": clips.fps,
         "layout": clips.layout,
     }
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(pickle.dumps(data, protocol=4))
-    partial.replace(path)
+    write_atomically(path, pickle.dumps(data, protocol=4))

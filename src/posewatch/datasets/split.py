@@ -1,19 +1,17 @@
-"""Splits, hold-outs and folds by source video or subject, as close to the wanted shares and class balance as can be."""
+"""Splits, hold-outs and folds by source video or subject, close to the wanted shares and balanced by class."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posewatch.datasets.clipset import ClipSet
 from posewatch.errors import ConfigError, LabelError
-
-if TYPE_CHECKING:
-    from posewatch.datasets.clipset import ClipSet
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 FIT = 0.6
@@ -22,7 +20,7 @@ FIT = 0.6
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Indices of the clips to fit on and of those held out; ``note`` says what is wanting, empty when nothing is."""
+    """Indices of the clips to fit on and of those held out; ``note`` is a shortcoming of the split, or empty."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -44,8 +42,8 @@ def split_by_group(
 ) -> NDArray[np.int64]:
     """Parts (N,): 0 train, 1 validation, 2 test; clips of one group share a part.
 
-    Training and test get every class whenever the groups allow it; validation gives way first, and is left empty rather
-    than given a single class. Raises LabelError when a class has too few clips or groups, ConfigError for bad shares.
+    Training and test get every class; validation does where the groups allow it, and else is left empty rather than
+    given a single class. Raises LabelError when a class has too few clips or groups, ConfigError for invalid shares.
     """
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise ConfigError(f"validation {validation} and test {test} must leave a share for training")
@@ -83,7 +81,7 @@ def split_by_group(
 
 
 def _greedy(counts: NDArray[Any], want: NDArray[Any], shares: NDArray[Any], rng: Any) -> NDArray[np.int64]:
-    """Give the groups away, rare classes and large groups first with some luck, each to the part that lacks most."""
+    """Assign the groups, rare classes and large groups first in random variations, each to the part that lacks most."""
     weight = (counts / counts.sum(0)).sum(1) * rng.uniform(0.3, 1.7, len(counts))
     parts = np.zeros(len(counts), np.int64)
     have = np.zeros_like(want)
@@ -94,7 +92,7 @@ def _greedy(counts: NDArray[Any], want: NDArray[Any], shares: NDArray[Any], rng:
         part = open_parts[np.argmax(lack[open_parts])]
         parts[g] = part
         have[part] += counts[g]
-    # Where groups are few, validation may hold what training or test need: some draws go without it.
+    # With few groups, validation may hold what training or test need: some draws leave it empty.
     if shares[VALIDATION] > 0 and rng.random() < 0.3:
         parts[parts == VALIDATION] = rng.choice([TRAIN, TEST] if shares[TEST] > 0 else [TRAIN])
     return parts
@@ -112,11 +110,11 @@ def _cost(parts: NDArray[np.int64], counts: NDArray[Any], want: NDArray[Any], sh
 
 
 def hold_out(clips: ClipSet, share: float, seed: int = 0) -> HoldOut:
-    """Hold about ``share`` of the clips out, all clips of some people, with every class on both sides.
+    """Hold out about ``share`` of the clips: all clips of some people, with every class on both sides.
 
     People who act in pairs are held out with all their clips as long as ``FIT`` of the clips remain to fit on; their
-    partners stay known. Where that cannot be, whole groups are held out; where that cannot be either, single clips; and
-    nothing where a class has but one clip. The note says which. Raises ConfigError for a share outside [0, 1).
+    partners stay in training. Else whole groups are held out; else single clips; nothing where a class has one clip
+    only. The note names the case. Raises ConfigError for a share outside [0, 1).
     """
     if not 0 <= share < 1:
         raise ConfigError(f"validation {share:g} must be a share of the clips, at least 0 and below 1")
@@ -124,7 +122,7 @@ def hold_out(clips: ClipSet, share: float, seed: int = 0) -> HoldOut:
     everything = np.arange(len(clips))
     few = [name for name, count in zip(clips.classes, counts, strict=True) if count < 2]
     if few or share == 0:
-        why = f"class {few[0]!r} has fewer than 2 clips" if few else "no share of them was asked for"
+        why = f"class {few[0]!r} has fewer than 2 clips" if few else "the share is 0"
         return HoldOut(everything, everything[:0], f"No clips are held out for validation: {why}.")
     rng = np.random.default_rng(seed)
     chosen = _whole_people(clips, share, rng)
@@ -150,7 +148,7 @@ def _held(chosen: NDArray[np.bool_], note: str = "") -> HoldOut:
 
 
 def _whole_people(clips: ClipSet, share: float, rng: np.random.Generator) -> NDArray[np.bool_] | None:
-    """All clips of a few people who act in groups with others, (N,); None where there are no such, or no fit."""
+    """Mask (N,) of all clips of a few people who act with others; None without such people or a good choice."""
     groups, member = np.unique(clips.groups, return_inverse=True)
     persons = sorted(set().union(*map(people_of, groups)))
     if all(len(people_of(group)) == 1 for group in groups) or len(persons) * len(groups) > 10_000_000:
@@ -169,7 +167,7 @@ def _whole_people(clips: ClipSet, share: float, rng: np.random.Generator) -> NDA
         found.append((float(cost), held))
     if not found:
         return None
-    # Seeds are there to differ: any of the choices that are about as good as the best.
+    # One at random of the choices about as good as the best, so that seeds differ.
     best = min(cost for cost, _ in found)
     near = [held for cost, held in found if cost <= best + 0.05]
     return near[int(rng.integers(len(near)))][member]
@@ -178,7 +176,7 @@ def _whole_people(clips: ClipSet, share: float, rng: np.random.Generator) -> NDA
 def _choices(
     acts: NDArray[np.bool_], sizes: NDArray[Any], share: float, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Sets of people to hold out: all sets of few, else random ones of about the wanted size."""
+    """Sets of people to hold out: all sets of up to 10 people, else random ones of about the wanted size."""
     people = len(acts)
     if people <= 10:
         sets = itertools.chain.from_iterable(itertools.combinations(range(people), n) for n in range(1, people))
@@ -205,11 +203,12 @@ def _classes_in(clips: ClipSet, chosen: NDArray[np.bool_]) -> bool:
 
 
 def folds(clips: ClipSet, k: int, seed: int = 0) -> tuple[HoldOut, ...]:
-    """k folds: every clip is held out once; whoever shares a person with a clip goes with it, as far as that can be.
+    """k folds, each clip held out in one of them; clips that share a person are in the same fold where possible.
 
-    Groups that share people go together while that leaves k parts and every class in each fold's training clips; else
-    each group by itself, in fewer folds where there are fewer groups; else clips, balanced by class. The note says
-    which. Raises ConfigError for fewer than 2 folds or more than clips, LabelError for a class with fewer than 2 clips.
+    Groups that share people stay together if that leaves k parts and every class in each fold's training clips; else
+    each group does, in fewer folds where there are fewer groups; else clips are dealt, balanced by class. The note
+    names the case. Raises ConfigError for fewer than 2 folds or more than clips, LabelError for a class with fewer than
+    2 clips.
     """
     if not 2 <= k <= len(clips):
         raise ConfigError(f"{len(clips)} clips cannot be dealt into {k} folds")
@@ -225,7 +224,7 @@ def folds(clips: ClipSet, k: int, seed: int = 0) -> tuple[HoldOut, ...]:
     units = (
         (_linked(clips.groups), k, ""),
         (list(clips.groups), min(k, groups), apart),
-        ([str(i) for i in range(len(clips))], k, "Folds share people: the groups are too few to be kept together."),
+        ([str(i) for i in range(len(clips))], k, "Folds share people: there are too few groups to keep them together."),
     )
     for unit, parts, note in units:
         names, member = np.unique(unit, return_inverse=True)
@@ -240,7 +239,7 @@ def folds(clips: ClipSet, k: int, seed: int = 0) -> tuple[HoldOut, ...]:
 
 
 def _linked(groups: Sequence[str]) -> list[str]:
-    """For each clip the name of its component: groups are linked that share a person."""
+    """For each clip the name of its component; groups that share a person are one component."""
     root: dict[str, str] = {}
 
     def find(name: str) -> str:

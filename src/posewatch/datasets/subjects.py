@@ -1,8 +1,8 @@
-"""Who is in a clip, and splits that keep people apart: who was seen in training is recognised too easily in the test.
+"""The people in each clip, and the check that no one is in both the training and the test clips.
 
-Subjects come from the annotation itself, from a pattern of the user's, or from how well-known data sets name their
-clips. A clip's group is the people in it ("s03+s05"); the take is how the file wrote them ("s05s03"), because the
-official folds of some sets tell takes of the same two people apart.
+Subjects come from the annotation itself, from the user's pattern, or from the clip names of well-known data sets. A
+clip's group is the people in it ("s03+s05"); the take is how the file writes them ("s05s03"), because the official
+folds of some sets separate takes of the same two people.
 """
 
 from __future__ import annotations
@@ -11,31 +11,17 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from posewatch.datasets.annotations import count, some
-from posewatch.datasets.split import HoldOut, folds, hold_out, people_of
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.split import people_of
 from posewatch.errors import ConfigError, InputError
 
-if TYPE_CHECKING:
-    from posewatch.datasets.clipset import ClipSet
-
-__all__ = [
-    "HoldOut",
-    "SplitCheck",
-    "Subjects",
-    "check_split",
-    "folds",
-    "hold_out",
-    "name_subjects",
-    "people_of",
-    "subjects_of",
-]
-
 KEYS = ("subject", "subjects", "subject_id", "person", "performer", "group", "video")
-"""What an annotation may name its people, or the scene that they are in, by; the first one counts."""
+"""Keys of an annotation that name its people or their scene; the first one present counts."""
 SCHEMES = (
     re.compile(r"(?i:S\d{3}C\d{3}(P\d{3})R\d{3}A\d{3})"),  # NTU RGB+D: setup, camera, performer, replication, action
     re.compile(r"(?:^|/)(s\d{2})(s\d{2})_"),  # SBU Kinect Interaction: who acts and who is acted upon
@@ -46,7 +32,7 @@ SCHEMES = (
 class Subjects:
     """The people of N clips.
 
-    groups   N canonical names of the people in a clip, sorted and joined by "+"; the clip's own name if nobody knows
+    groups   N canonical names of the people in a clip, sorted and joined by "+"; the clip's own name if unknown
     takes    N names as the file writes them
     certain  named by the annotations or by the user, not guessed from the clips' names
     """
@@ -58,7 +44,7 @@ class Subjects:
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """What two sides of a split have in common; ``note`` says it in a sentence, empty when there is nothing to say."""
+    """What two sides of a split have in common; ``note`` is that as a sentence, or empty."""
 
     shared_groups: tuple[str, ...]
     shared_subjects: tuple[str, ...]
@@ -68,10 +54,10 @@ class SplitCheck:
 
 
 def subjects_of(row: Mapping[str, Any], pattern: str | None = None) -> frozenset[str]:
-    """The people in one annotated clip; empty when neither its keys, ``pattern`` nor its name tell.
+    """The people in one annotated clip; empty when neither its keys, ``pattern`` nor its name show them.
 
     Every match of ``pattern`` in the clip's name is a subject, or what its parentheses hold: ``s\\d\\d`` finds s01 and
-    s02 in s01s02_kicking_001. Raises ConfigError for a pattern that is none.
+    s02 in s01s02_kicking_001. Raises ConfigError for an invalid pattern.
     """
     for key in KEYS:
         if row.get(key) is not None:
@@ -87,7 +73,7 @@ def subjects_of(row: Mapping[str, Any], pattern: str | None = None) -> frozenset
 
 
 def _listed(value: Any) -> frozenset[str]:
-    """What a key of an annotation names: one subject, or a list of them; a string may join several by "+"."""
+    """The subjects that a key of an annotation names: one or a list; a string may join several by "+"."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     values = value if isinstance(value, list | tuple | set | frozenset) else str(value).split("+")
@@ -102,19 +88,19 @@ def _matches(pattern: str, name: str) -> list[str]:
     try:
         found = list(re.finditer(pattern, name))
     except re.error as error:
-        raise ConfigError(f"subject pattern {pattern!r} is no regular expression: {error}") from None
+        raise ConfigError(f"subject pattern {pattern!r} is not a regular expression: {error}") from None
     return [part for match in found for part in (match.groups() or (match.group(),)) if part]
 
 
 def name_subjects(rows: Sequence[Mapping[str, Any]], names: Sequence[str], pattern: str | None = None) -> Subjects:
-    """The people of all clips; where nothing else tells, clips whose names begin alike are of the same people.
+    """The people of all clips; where nothing names them, clips whose names have the same beginning are of one group.
 
-    That beginning ends before the first underscore or dash; it must hold a digit, and be neither a single clip's nor
-    that of all. Raises InputError for a pattern that finds nobody, ConfigError for one that is none.
+    The beginning ends before the first underscore or dash; it must contain a digit, and some but not all clips must
+    share it. Raises InputError for a pattern that matches no clip, ConfigError for an invalid one.
     """
     found = [subjects_of(row, pattern) for row in rows]
     if pattern is not None and not any(found):
-        raise InputError(f"subject pattern {pattern!r} finds nobody in the clips' names ({some(names, 3)})")
+        raise InputError(f"subject pattern {pattern!r} matches none of the clips' names ({some(names, 3)})")
     heads = [re.split(r"[_-]", name, maxsplit=1)[0] for name in names]
     certain = pattern is not None or any(row.get(key) is not None for row in rows for key in KEYS)
     usable = set()
@@ -137,10 +123,10 @@ def check_split(
     allow_shared: bool = False,
     names: tuple[str, str] = ("train", "test"),
 ) -> SplitCheck:
-    """Whether two sides (indices into ``clips``) are fit to train and to test on.
+    """Check two sides of a split (indices into ``clips``).
 
-    Raises InputError when one is empty or a clip is on both, and, unless ``allow_shared``, when a group is: the same
-    take where people are guessed from the clips' names, else any person.
+    Raises InputError when one is empty, a clip is on both, or, unless ``allow_shared``, people are: any person where
+    groups are certain, the same take where they are guessed from the clips' names.
     """
     for name, side in zip(names, (train, test), strict=True):
         if not len(side):
@@ -149,7 +135,7 @@ def check_split(
     if both:
         raise InputError(
             f"{count(len(both), 'clip')} both in {names[0]!r} and in {names[1]!r}: {some(clips.ids[i] for i in both)} "
-            "(a clip can be trained or tested on, not both)"
+            "(a clip is for training or for testing, not both)"
         )
     takes = clips.takes or clips.groups
     sides = [{takes[i] for i in side} for side in (train, test)]
@@ -159,11 +145,15 @@ def check_split(
     what = count(len(refused), "subject")
     if not clips.certain:
         what += " or scenes, going by the clips' names,"
-    said = f"{what} both in {names[0]!r} and in {names[1]!r}: {some(refused)}"
+    shared_text = f"{what} both in {names[0]!r} and in {names[1]!r}: {some(refused)}"
     if refused and not allow_shared:
-        hint = "" if clips.certain else "if these are none, say what names them: --subject-pattern REGEX; "
-        raise InputError(f"{said} ({hint}to accept it: --allow-shared-subjects)")
-    notes = [f"{said}; scores may be too good."] if refused else []
+        hint = (
+            ""
+            if clips.certain
+            else "if these are not subjects, give a pattern that finds them: --subject-pattern REGEX; "
+        )
+        raise InputError(f"{shared_text} ({hint}to accept it: --allow-shared-subjects)")
+    notes = [f"{shared_text}; scores may be too good."] if refused else []
     if persons and not refused:
         notes.append(f"People of {names[1]!r} are also in {names[0]!r}, in other groups: {some(persons)}.")
     copies = _copies(clips, train, test)
