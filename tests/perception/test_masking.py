@@ -143,7 +143,7 @@ def test_overlap_and_similarity() -> None:
     areas = np.full((1, 1), 3200, np.float32)
     assert oks(a, a, areas)[0, 0] == pytest.approx(1)
     assert oks(a, far, areas)[0, 0] < 0.01
-    assert pair(np.array([[0.9, 0.8], [0.85, 0.1]], np.float32), 0.2) == [(0, 0)]
+    assert pair(np.array([[0.9, 0.8], [0.85, 0.1]], np.float32), 0.2) == [(0, 1), (1, 0)]
 
 
 def test_one_person_reported_twice_is_one_and_two_close_ones_are_two() -> None:

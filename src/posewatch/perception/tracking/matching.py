@@ -1,4 +1,4 @@
-"""Who is who from one frame to the next: overlap of boxes, similarity of keypoints, greedy pairing."""
+"""Similarity of persons in two frames by boxes and keypoints, one-to-one assignment, and duplicates."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Floats = NDArray[np.float32]
 
 _HEAD, _ARMS, _LEGS = (0.026, 0.025, 0.025, 0.035, 0.035), (0.079, 0.072, 0.062), (0.107, 0.087, 0.089)
 COCO_SIGMAS = np.array([*_HEAD, *np.repeat(_ARMS, 2), *np.repeat(_LEGS, 2)], np.float32)
-"""How far annotators of COCO disagree about each of the 17 joints, as a share of the person's size."""
+"""Standard deviation of COCO's annotators at each of the 17 joints, relative to the person's size."""
 
 
 def iou(a: Floats, b: Floats) -> Floats:
-    """Overlap of boxes (P, 4) and (Q, 4) as (P, Q), in [0, 1]."""
+    """IoU (P, Q) of boxes (P, 4) and (Q, 4)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=-1)
@@ -31,7 +31,8 @@ def area(boxes: Floats) -> Floats:
 
 
 def oks(a: Floats, b: Floats, areas: Floats, min_score: float = 0.2, slack: float = 1.0) -> Floats:
-    """Object keypoint similarity of (P, V, 3) and (Q, V, 3) as (P, Q), over the joints that both show clearly.
+    """Object keypoint similarity (P, Q) of keypoints (P, V, 3) and (Q, V, 3), over joints that score at least
+    ``min_score`` in both.
 
     ``areas`` (P, Q) in square pixels sets the scale, ``slack`` widens the tolerance (for persons who moved between
     two frames). Fewer than three shared joints give 0.
@@ -48,19 +49,11 @@ def oks(a: Floats, b: Floats, areas: Floats, min_score: float = 0.2, slack: floa
 
 
 def pair(similarity: Floats, least: float) -> list[tuple[int, int]]:
-    """One-to-one pairs (row, column) of a (P, Q) similarity, best first, none below ``least``."""
-    pairs: list[tuple[int, int]] = []
-    rows: set[int] = set()
-    columns: set[int] = set()
-    for flat in np.argsort(-similarity, axis=None, kind="stable"):
-        row, column = divmod(int(flat), similarity.shape[1])
-        if similarity[row, column] < least:
-            break
-        if row not in rows and column not in columns:
-            rows.add(row)
-            columns.add(column)
-            pairs.append((row, column))
-    return pairs
+    """The one-to-one pairs (row, column) of a similarity (P, Q) with the largest sum, none of them below ``least``."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(np.where(similarity >= least, similarity, 0), maximize=True)
+    return [(int(p), int(q)) for p, q in zip(rows, columns, strict=True) if similarity[p, q] >= least]
 
 
 def distinct(boxes: Floats, scores: Floats, keypoints: Floats | None) -> list[int]:
