@@ -30,7 +30,7 @@ class MaskConfig:
     """Longer side of the masked video in pixels; smaller videos keep their size."""
     min_score: float = 0.2
     hold: int = 5
-    """Frames for which the last mask of a person who was lost is kept."""
+    """Frames for which the last mask of a lost person is held."""
     dilate: int = 1
     """Pixels by which the mask is grown, so that hands and feet are not cut off."""
     feather: int = 0
@@ -40,11 +40,17 @@ class MaskConfig:
     segmenter_weights: str = ""
     """The same for the segmenter: a name, a file, or a folder as transformers saves it."""
     reprompt: int = 15
-    """Frames after which SAM 2 is shown the boxes again."""
+    """Frames after which the boxes prompt SAM 2 again."""
     crops: bool = False
     """Also write each person alone, as a small video that follows the person."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``, for the networks that can use a GPU."""
+
+    def __post_init__(self) -> None:
+        if self.fps <= 0 or self.max_side < 32 or self.hold < 0 or self.dilate < 0 or self.feather < 0:
+            raise ConfigError("mask needs fps > 0, max_side >= 32, hold >= 0, dilate >= 0 and feather >= 0")
+        if self.reprompt < 1:
+            raise ConfigError(f"mask.reprompt must be at least 1, not {self.reprompt}")
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,12 @@ class PoseConfig:
     """A name of ``posewatch weights list`` or a file of yours (.onnx, .pt); empty is the estimator's default."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``tensorrt``, for the estimators that can use a GPU."""
+
+    def __post_init__(self) -> None:
+        if self.source not in ("masked", "raw"):
+            raise ConfigError(f"pose.source must be masked or raw, not {self.source!r}")
+        if self.max_people < 1:
+            raise ConfigError(f"pose.max_people must be at least 1, not {self.max_people}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from posewatch.perception.masking import mask_video
 from posewatch.perception.networks import build_detector, build_estimator, build_segmenter, weights_of
 from posewatch.perception.networks.boxes import BoxSegmenter
 from posewatch.perception.ports import FixedNetwork
-from posewatch.perception.skeletons import estimate_video, pose_video
+from posewatch.perception.skeletons import estimate_video
 from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.matching import iou
 from posewatch.records import Detections
@@ -87,7 +87,7 @@ def test_rtmo_sees_batches_as_single_pictures(tmp_path: Path, rtmo: str) -> None
 def test_rtmo_on_a_video_and_in_the_lineage(make, rtmo: str) -> None:
     config = PoseConfig(estimator="rtmo", weights=rtmo, min_score=0.5)
     source = make(seconds=2, fps=10)
-    frames = pose_video(source, config)
+    frames = estimate_video(source, config)
     assert [len(f) for f in frames] == [1] * 20
     assert [f.boxes[0, 0] for f in frames] == pytest.approx([10 + 4 * i for i in range(20)], abs=3)
     sum_ = hashlib.sha256(Path(rtmo).read_bytes()).hexdigest()

@@ -13,7 +13,7 @@ from posewatch.perception.draw import overlay
 from posewatch.perception.masking import mask_video
 from posewatch.perception.networks import build_estimator, weights_of
 from posewatch.perception.ports import FixedNetwork
-from posewatch.perception.skeletons import pose_video, skeleton
+from posewatch.perception.skeletons import estimate_video, follow, skeleton
 from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.identities import track
 from posewatch.records import Detections
@@ -80,16 +80,14 @@ def test_nobody_and_odd_values_give_a_clean_array() -> None:
 
 def test_a_video_gives_one_entry_per_frame(make) -> None:
     source = make(seconds=2, fps=10)
-    frames = pose_video(source, PoseConfig(), estimator=FixedNetwork(square))
+    frames = follow(estimate_video(source, PoseConfig(), estimator=FixedNetwork(square)), PoseConfig())
     assert len(frames) == 20
     k = skeleton(frames, PoseConfig(), 10, 160, 120).keypoints
     assert np.diff(k[0, :, 0, 0]) == pytest.approx(4, abs=2)
-    stored = [people(10)] * 20
-    assert pose_video(source, PoseConfig(source="raw"), stored=stored) == stored
-    with pytest.raises(ConfigError, match="masked, raw"):
-        pose_video(source, PoseConfig(source="half"))
+    with pytest.raises(ConfigError, match="masked or raw"):
+        PoseConfig(source="half")
     with pytest.raises(ConfigError, match="max_people"):
-        skeleton(stored, PoseConfig(max_people=0), 10, 160, 120)
+        PoseConfig(max_people=0)
     with pytest.raises(ConfigError, match="movenet"):
         build_estimator(PoseConfig(estimator="openpose"))
     assert weights_of(PoseConfig())["movenet"]["licence"] == "Apache-2.0"
@@ -122,7 +120,7 @@ def test_real_video_masked_and_posed_twice_gives_the_same_bytes(
     for name in "ab":
         out = tmp_path / name / "masked.mp4"
         mask_video(part, out, MaskConfig(fps=5, max_side=480))
-        found = pose_video(out, PoseConfig())
+        found = follow(estimate_video(out, PoseConfig()), PoseConfig())
         k = skeleton(found, PoseConfig(), 5, 480, 270).keypoints
         results.append((out.read_bytes(), out.with_name("detections.npz").read_bytes(), k.tobytes()))
     assert results[0] == results[1]
@@ -131,6 +129,6 @@ def test_real_video_masked_and_posed_twice_gives_the_same_bytes(
     x = k[0, :, [11, 12], 0].mean(0)
     assert x[2] - x[-2] > 100  # from right to left
     stored = read_detections(out.with_name("detections.npz"))
-    raw = skeleton(pose_video(part, PoseConfig(source="raw"), stored=stored), PoseConfig(source="raw"), 5, 480, 270)
+    raw = skeleton(stored, PoseConfig(source="raw"), 5, 480, 270)
     both = (k[0, :, :, 2] > 0.4) & (raw.keypoints[0, :, :, 2] > 0.4)
     assert np.median(np.linalg.norm(k[0, ..., :2] - raw.keypoints[0, ..., :2], axis=-1)[both]) < 6

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,18 +115,13 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:
     """Windows of a video at the pipeline's frame rate; the last one ends with it."""
     from posewatch import video
-    from posewatch.perception.networks import build_estimator
-    from posewatch.perception.skeletons import skeleton
-    from posewatch.perception.tracking.tracker import Tracker
+    from posewatch.perception.skeletons import estimate_video, follow, skeleton
 
-    fps, config = experiment.mask.fps, experiment.pose
+    fps, max_side = experiment.mask.fps, experiment.mask.max_side
+    config = replace(experiment.pose, source="raw")  # the frames of the file, dark ones too
     info = video.probe(path)
-    width, height = video.fit(info.width, info.height, experiment.mask.max_side)
-    estimator, tracker = build_estimator(config), Tracker(config.min_score, config.hold)
-    frames = []
-    for frame in video.read(path, fps, experiment.mask.max_side):
-        found = estimator.estimate([frame.image])[0]
-        frames.append(found.pick([i for _, i in tracker.update(found)]))
+    width, height = video.fit(info.width, info.height, max_side)
+    frames = follow(estimate_video(path, config, fps=fps, max_side=max_side), config)
     span, step = max(2, round(window_s * fps)), max(1, round(stride_s * fps))
     last = max(0, len(frames) - span)
     for start in sorted({*range(0, last, step), last}):

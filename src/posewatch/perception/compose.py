@@ -1,4 +1,4 @@
-"""Masks of persons → what is visible of a frame: lost persons are held, the edge is grown and softened."""
+"""Masks of persons → the visible pixels of a frame: masks of lost persons are held, the edge is grown and softened."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.perception.ports import Image, Masks
-
-Mask = NDArray[np.bool_]
+from posewatch.perception.ports import Image, Mask, Masks
 
 
 class Composer:
-    """Keeps the last mask of each tracked person, so memory is constant. ``dilate`` and ``feather`` are pixels."""
+    """Holds the last mask of each tracked person. ``dilate`` and ``feather`` are pixels."""
 
     def __init__(self, dilate: int, feather: int) -> None:
         self._masks: dict[int, Mask] = {}
-        self._grow = _disc(dilate)
+        self._disc = _disc(dilate)
         self._feather = feather
 
     def visible(
@@ -28,42 +26,39 @@ class Composer:
         lost: Mapping[int, tuple[int, int]],
         recalled: Mapping[int, Mask],
     ) -> Mask:
-        """Visible pixels (H, W) of the next frame, from the masks (P, H, W) of the persons ``ids``.
+        """Visible pixels (H, W) of the next frame, from the masks (P, H, W) of the track ids ``ids``.
 
-        ``lost`` maps a person who is remembered but not found to the way (dx, dy) that the person went since the frame
-        before; ``recalled`` holds masks of such persons where the segmenter knows better.
+        ``lost`` maps the track ids without a detection to their movement (dx, dy) since the frame before; ``recalled``
+        holds the segmenter's own masks of some of them.
         """
         before, self._masks = self._masks, {}
-        union = np.zeros(shape, bool)
-        for person, step in lost.items():
-            if person in recalled:
-                self._masks[person] = recalled[person]
-            elif person in before:
-                self._masks[person] = shift(before[person], *step)
+        for track_id, step in lost.items():
+            if track_id in recalled:
+                self._masks[track_id] = recalled[track_id]
+            elif track_id in before:
+                self._masks[track_id] = shift(before[track_id], *step)
         self._masks.update(zip(ids, masks, strict=True))
-        for mask in self._masks.values():
-            union |= mask
-        return union
+        return np.logical_or.reduce([np.zeros(shape, bool), *self._masks.values()])
 
     def paint(self, image: Image, visible: Mask) -> Image:
-        """The picture (H, W, 3) with everything but the visible pixels (H, W), grown, black."""
+        """The image (H, W, 3) with everything black but the visible pixels (H, W) and their grown edge."""
         import cv2
 
         if not visible.any():
             return np.zeros_like(image)
         mask: NDArray[np.uint8] = visible.view(np.uint8)
-        if self._grow is not None:
-            mask = np.asarray(cv2.dilate(mask, self._grow), np.uint8)
+        if self._disc is not None:
+            mask = np.asarray(cv2.dilate(mask, self._disc), np.uint8)
         if not self._feather:
             return np.asarray(cv2.bitwise_and(image, image, mask=mask), np.uint8)
-        # fades outwards only: what is surely the person stays as it is
+        # the edge fades outwards only: pixels of the mask stay as they are
         distance = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 3)
-        share = np.clip(1 - distance / (self._feather + 1), 0, 1)[..., None]
-        return np.round(image * share).astype(np.uint8)
+        opacity = np.clip(1 - distance / (self._feather + 1), 0, 1)[..., None]
+        return np.round(image * opacity).astype(np.uint8)
 
 
 def shift(mask: Mask, dx: int, dy: int) -> Mask:
-    """The mask (H, W) moved by so many pixels; what leaves the picture is gone."""
+    """The mask (H, W) moved by (dx, dy) pixels; what leaves the image is cut off."""
     height, width = mask.shape
     moved = np.zeros_like(mask)
     if abs(dx) < width and abs(dy) < height:

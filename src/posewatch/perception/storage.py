@@ -1,8 +1,7 @@
-"""What masking saw, kept beside the masked video: the persons of every frame."""
+"""The persons of every frame as a file: written beside the masked video, and by the pose stage."""
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError
+from posewatch.files import atomic
 from posewatch.records import Detections
 
 DETECTIONS = "detections.npz"
@@ -30,17 +30,12 @@ def write_detections(path: Path, frames: Sequence[Detections]) -> None:
     }
     if joints:
         arrays["keypoints"] = np.concatenate([d.keypoints for d in filled if d.keypoints is not None])
-    temp = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temp.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
-        os.replace(temp, path)
-    finally:
-        temp.unlink(missing_ok=True)
+    with atomic(path) as partial, partial.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
 def read_detections(path: Path) -> list[Detections]:
-    """What ``write_detections`` wrote: one entry per frame. Raises InputError for another kind of file."""
+    """The frames that ``write_detections`` wrote. Raises InputError for another kind of file."""
     try:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}

@@ -1,7 +1,7 @@
-"""Networks at work on the frames of one video: in a thread of this process, or in several processes.
+"""Networks at work on the frames of one video: in one thread of this process, or in several processes.
 
-Frames come in shards of fixed length that do not depend on the number of workers, so neither does any result. A
-worker keeps the frames of a shard between finding persons in them and cutting them out, so a video is decoded once.
+Frames are processed in shards of fixed length. The length does not depend on the number of workers, so neither does any
+result.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ctypes
 import itertools
 import multiprocessing
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,33 +19,34 @@ from typing import Any, Generic, TypeVar
 from posewatch.errors import PosewatchError
 from posewatch.video import Frame
 
-Tool = TypeVar("Tool")
+S = TypeVar("S")
+Item = TypeVar("Item")
 R = TypeVar("R")
 
 SHARD = 32
 """Frames of a shard, unless they are very large."""
 _SHARD_BYTES = 128 << 20
-_DEPTH = 2
-"""Shards under way per worker: while one waits for its persons to be followed, the next is begun."""
+_AHEAD = 2
+"""Shards in progress per worker: the next one is begun while the tracker waits for the first."""
 
-_tool: Any = None
-"""The worker process's own networks."""
+_state: Any = None
+"""The state of this worker process."""
 
 
-def shards(frames: Iterable[Frame], most: int = SHARD) -> Iterator[list[Frame]]:
-    """Frames in lists of at most ``most``, fewer when they are large; the last may be shorter."""
+def shards(frames: Iterable[Frame], size: int = SHARD) -> Iterator[list[Frame]]:
+    """Frames in lists of at most ``size``, fewer when they are large; the last may be shorter."""
     source = iter(frames)
     for first in source:
-        size = max(1, min(most, _SHARD_BYTES // max(1, first.image.nbytes)))
-        yield [first, *itertools.islice(source, size - 1)]
+        count = max(1, min(size, _SHARD_BYTES // max(1, first.image.nbytes)))
+        yield [first, *itertools.islice(source, count - 1)]
 
 
 def _begin(build: Callable[[], Any]) -> None:
-    global _tool
+    global _state
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # must not outlive a parent that was killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _one_thread()
-    _tool = build()
+    _state = build()
 
 
 def _one_thread() -> None:
@@ -54,30 +56,25 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _act(function: Callable[..., R], *arguments: Any) -> R:
-    return function(_tool, *arguments)
+def _call(function: Callable[[Any, Item], R], item: Item) -> R:
+    return function(_state, item)
 
 
-class Crew(Generic[Tool]):
-    """``workers`` copies of what ``build`` makes; a context manager. One worker is a thread of this process.
+class WorkerPool(Generic[S]):
+    """``workers`` workers, each with a state of its own, which ``build`` returns: its networks. A context manager.
 
-    ``build`` and what is submitted must be picklable when there is more than one worker.
+    One worker is a thread of this process. With several, ``build`` and all that is passed to ``map`` must be picklable.
     """
 
-    def __init__(self, build: Callable[[], Tool], workers: int = 1) -> None:
+    def __init__(self, build: Callable[[], S], workers: int = 1) -> None:
         self._build, self.workers = build, max(1, workers)
         self._pools: list[Executor] = []
-        self._own: Tool | None = None
+        self._state: S | None = None
 
-    @property
-    def depth(self) -> int:
-        """Shards that may be under way at once."""
-        return _DEPTH * self.workers
-
-    def __enter__(self) -> Crew[Tool]:
+    def __enter__(self) -> WorkerPool[S]:
         if self.workers == 1:
             _one_thread()
-            self._own = self._build()
+            self._state = self._build()
             self._pools = [ThreadPoolExecutor(1)]
         else:
             context = multiprocessing.get_context("spawn")
@@ -87,12 +84,23 @@ class Crew(Generic[Tool]):
             ]
         return self
 
-    def submit(self, shard: int, function: Callable[..., R], *arguments: Any) -> Future[R]:
-        """Let the worker of that shard do ``function(tool, *arguments)``."""
-        pool = self._pools[shard % self.workers]
+    def map(self, function: Callable[[S, Item], R], items: Iterable[Item], ahead: int = _AHEAD) -> Iterator[R]:
+        """``function(state, item)`` of each item, in order, with up to ``ahead`` items in progress per worker.
+
+        Item i goes to worker i modulo ``workers``, and each worker takes its items in order.
+        """
+        waiting: deque[Future[R]] = deque()
+        for number, item in enumerate(items):
+            waiting.append(self._submit(number % self.workers, function, item))
+            if len(waiting) >= ahead * self.workers:
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+
+    def _submit(self, worker: int, function: Callable[[Any, Item], R], item: Item) -> Future[R]:
         if self.workers == 1:
-            return pool.submit(function, self._own, *arguments)
-        return pool.submit(_act, function, *arguments)
+            return self._pools[worker].submit(function, self._state, item)
+        return self._pools[worker].submit(_call, function, item)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         for pool in self._pools:
@@ -102,7 +110,7 @@ class Crew(Generic[Tool]):
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def result(future: Future[R]) -> R:
+def _result(future: Future[R]) -> R:
     """The future's result; a worker that was killed becomes a one-line error."""
     try:
         return future.result()

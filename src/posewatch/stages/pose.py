@@ -71,10 +71,9 @@ def _from_masking(masked: Artifact, config: PoseConfig) -> list[Detections] | No
 
 def _estimate(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str, str]], workers: int) -> Artifact:
     """All detections of the estimator in one video, an artifact that later clips and settings use again."""
-    from posewatch.perception.skeletons import check, estimate_video
+    from posewatch.perception.skeletons import estimate_video
     from posewatch.perception.storage import write_detections
 
-    check(config)
     settings = {k: getattr(config, k) for k in ("estimator", "weights", "source")}
     lineage = masked.lineage()
 
