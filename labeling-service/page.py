@@ -21,53 +21,41 @@ STYLE = """<style>
 .block-container {padding: 2.2rem 2rem 0 2rem; max-width: 2200px}
 [data-testid="stSidebar"] {min-width: 260px}
 </style>"""
-
-
-def language() -> str:
-    """The browser's language, unless another one was selected on the page."""
-    chosen = st.session_state.setdefault("language", language_of(st.context.locale))
-    return str(chosen)
+VIEWS = (
+    ("label", label_view.show, "grid_view", "label"),
+    ("review", review_view.show, "balance", "adjudicate"),
+    ("progress", progress_view.show, "monitoring", "label"),
+    ("people", people_view.show, "group", "grant"),
+)
+"""URL (and key of the title), function, icon and needed permission of each view."""
 
 
 def main() -> None:
     st.set_page_config("posewatch labels", page_icon=":material/label:", layout="wide")
     st.html(STYLE)
-    texts = catalogue(language())
+    # the browser's language, unless another one was selected on the page
+    texts = catalogue(str(st.session_state.setdefault("language", language_of(st.context.locale))))
     try:
         session = sign_in.session(texts)
         if session is None:
             return
         viewer = Viewer(session.who, texts)
+        role = viewer.role
         views = [
             st.Page(
-                lambda: label_view.show(viewer),
-                title=texts["label"],
-                icon=":material/grid_view:",
-                url_path="label",
-                default=True,
-            ),
-            st.Page(
-                lambda: progress_view.show(viewer),
-                title=texts["progress"],
-                icon=":material/monitoring:",
-                url_path="progress",
-            ),
+                lambda show=show: show(viewer),
+                title=texts[name],
+                icon=f":material/{icon}:",
+                url_path=name,
+                default=name == "label",
+            )
+            for name, show, icon, permission in VIEWS
+            if roles.may(role, permission)
         ]
-        if roles.may(viewer.role, "adjudicate"):
-            page = st.Page(
-                lambda: review_view.show(viewer), title=texts["review"], icon=":material/balance:", url_path="review"
-            )
-            views.insert(1, page)
-        if roles.may(viewer.role, "grant"):
-            page = st.Page(
-                lambda: people_view.show(viewer), title=texts["people"], icon=":material/group:", url_path="people"
-            )
-            views.append(page)
-        chosen = st.navigation(views)
-        chosen.run()
+        st.navigation(views).run()
         with st.sidebar:
             st.divider()
-            st.caption(texts["signed_in"].format(who=plain(viewer.who), role=viewer.role))
+            st.caption(texts["signed_in"].format(who=plain(viewer.who), role=role))
             sign_in.sign_out(texts)
             st.selectbox(texts["language"], list(LANGUAGES), format_func=LANGUAGES.__getitem__, key="language")
     except PosewatchError as error:

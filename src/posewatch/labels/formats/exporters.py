@@ -104,6 +104,7 @@ def to_labelstudio(store: LabelStore, snapshot: Snapshot, entries: Mapping[str, 
     The matching labelling interface is ``<Video name="video" value="$video"/><Choices name="label" toName="video">``.
     """
     states = store.states(row["clip_id"] for row in snapshot.rows)
+    choice = {"from_name": "label", "to_name": "video", "type": "choices"}
     tasks: list[dict[str, Any]] = []
     for number, row in enumerate(snapshot.rows, 1):
         entry = entries[row["clip_id"]]
@@ -125,14 +126,7 @@ def to_labelstudio(store: LabelStore, snapshot: Snapshot, entries: Mapping[str, 
                     {
                         "completed_by": {"email": who},
                         "ground_truth": current,
-                        "result": [
-                            {
-                                "from_name": "label",
-                                "to_name": "video",
-                                "type": "choices",
-                                "value": {"choices": [label]},
-                            }
-                        ],
+                        "result": [{**choice, "value": {"choices": [label]}}],
                     }
                     for who, label, current in labels
                 ],

@@ -25,7 +25,7 @@ Opinions = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two people: the number of clips that both labelled as sure, and Cohen's kappa (None where it is undefined).
+    """Two people: the number of clips that both labelled (unsure does not count), and Cohen's kappa (None: undefined).
 
     ``per_class`` is the kappa of each class against all others.
     """
@@ -52,7 +52,7 @@ class Agreement:
 
 
 def opinions(store: LabelStore) -> dict[str, dict[str, str]]:
-    """The labels of the clips that two or more people labelled as sure, without the decisions of reviewers."""
+    """The labels of the clips that two or more people labelled, without unsure and without reviewers' decisions."""
     votes, events = tables.votes, tables.events
     query = sa.select(votes.c.clip_id, votes.c.who, votes.c.label).join(events, events.c.id == votes.c.event_id)
     query = query.where(votes.c.label != UNSURE, events.c.act != ADJUDICATE).order_by(votes.c.clip_id, votes.c.who)
