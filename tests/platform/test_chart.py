@@ -16,8 +16,8 @@ import yaml
 
 import posewatch
 from posewatch.config import ServingConfig, load
-from posewatch.deploy import kserve as deploy
-from posewatch.kube.rights import rules
+from posewatch.deploy import manifests as deploy
+from posewatch.kube.rbac import rules
 from posewatch.kube.trainjob import STORE
 from posewatch.watch.service import read_config
 
@@ -211,7 +211,7 @@ def test_the_role_is_what_is_used_and_no_more() -> None:
         b for b in render(EXAMPLES[0]) if b["kind"] in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
     ]
     assert [b["kind"] for b in roles] == ["Role", "RoleBinding"]
-    assert roles[0]["rules"] == rules(), "tests/platform/test_rights.py sees that this is what is used"
+    assert roles[0]["rules"] == rules(), "tests/platform/test_rbac.py sees that this is what is used"
     assert roles[1]["subjects"] == [{"kind": "ServiceAccount", "name": "default-editor", "namespace": "team-a"}]
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from posewatch.config import ServingConfig
-from posewatch.deploy import kserve as deploy
+from posewatch.deploy import manifests
+from posewatch.deploy.readiness import wait_ready
 from posewatch.errors import ConfigError, ServingError
+from posewatch.kube.cluster import apply
 
 NAMESPACE = "posewatch"
 ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/posewatch/inferenceservices"
@@ -26,7 +28,7 @@ CONFIG = ServingConfig(namespace=NAMESPACE)
 
 
 def service(uri: str = URI, **options: Any) -> dict[str, Any]:
-    return deploy.inference_service("abnormal", NAMESPACE, uri, version="1", lineage_digest=DIGEST, **options)
+    return manifests.inference_service("abnormal", NAMESPACE, uri, version="1", lineage_digest=DIGEST, **options)
 
 
 def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
@@ -39,7 +41,7 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
 @pytest.mark.parametrize(
     "body",
     [
-        deploy.serving_runtime(CONFIG),
+        manifests.serving_runtime(CONFIG),
         service(),
         service(gpus=1, min_replicas=1, max_replicas=3, labels={"team": "a"}),
     ],
@@ -52,19 +54,19 @@ def test_the_dicts_fit_the_crd(body: dict[str, Any], crd_errors: Callable[[dict[
 
 
 def test_what_kserve_needs_is_there() -> None:
-    container = deploy.serving_runtime(CONFIG)["spec"]["containers"][0]
+    container = manifests.serving_runtime(CONFIG)["spec"]["containers"][0]
     assert [(p["containerPort"], p["name"]) for p in container["ports"]] == [(8080, "http1"), (9000, "h2c")]
     assert "--http-port=8080" in container["args"]
     assert "--grpc-port=9000" in container["args"]
     assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": 8080, "scheme": "HTTP"}
     body = service(gpus=2)
     assert body["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Standard"
-    assert body["metadata"]["annotations"][deploy.LINEAGE] == DIGEST
+    assert body["metadata"]["annotations"][manifests.LINEAGE] == DIGEST
     model = body["spec"]["predictor"]["model"]
     assert model["storageUri"] == URI == service(URI.rstrip("/"))["spec"]["predictor"]["model"]["storageUri"]
     assert model["protocolVersion"] == "v2"
     assert model["resources"]["limits"] == {"nvidia.com/gpu": "2"}
-    runtime = deploy.serving_runtime(CONFIG)
+    runtime = manifests.serving_runtime(CONFIG)
     assert model["runtime"] == runtime["metadata"]["name"]
     assert model["modelFormat"]["name"] == runtime["spec"]["supportedModelFormats"][0]["name"]
 
@@ -81,39 +83,39 @@ def test_what_kserve_needs_is_there() -> None:
 def test_what_cannot_be_deployed_is_refused_before_the_cluster_is_asked(change: dict[str, Any], says: str) -> None:
     given = {"name": "abnormal", "namespace": NAMESPACE, "storage_uri": URI, "version": "1", **change}
     with pytest.raises(ConfigError, match=re.escape(says)) as error:
-        deploy.inference_service(**given)
+        manifests.inference_service(**given)
     one_line(error)
 
 
 def test_apply_creates_and_applying_again_changes_nothing(api: Any) -> None:
-    objects = [deploy.serving_runtime(CONFIG), service()]
-    deploy.apply(objects, namespace=NAMESPACE)
+    objects = [manifests.serving_runtime(CONFIG), service()]
+    apply(objects, namespace=NAMESPACE)
     first = [api("GET", f"{RUNTIMES}/posewatch-triton"), api("GET", f"{ISVC}/abnormal")]
     assert first[1]["spec"]["predictor"]["model"]["storageUri"] == URI
     assert first[1]["metadata"]["managedFields"][0]["manager"] == "posewatch"
 
-    deploy.apply(objects, namespace=NAMESPACE)
+    apply(objects, namespace=NAMESPACE)
     again = [api("GET", f"{RUNTIMES}/posewatch-triton"), api("GET", f"{ISVC}/abnormal")]
     keys = ("resourceVersion", "generation", "uid")
     assert [[o["metadata"][k] for k in keys] for o in again] == [[o["metadata"][k] for k in keys] for o in first]
 
-    deploy.apply([service("s3://posewatch/models/abnormal/2/")], namespace=NAMESPACE)
+    apply([service("s3://posewatch/models/abnormal/2/")], namespace=NAMESPACE)
     changed = api("GET", f"{ISVC}/abnormal")
     assert changed["metadata"]["generation"] == first[1]["metadata"]["generation"] + 1
     assert changed["spec"]["predictor"]["model"]["storageUri"].endswith("/2/")
 
 
 def test_a_field_of_another_manager_is_a_conflict_until_forced(api: Any) -> None:
-    deploy.apply([service(max_replicas=4)], namespace=NAMESPACE, field_manager="autoscaler")
+    apply([service(max_replicas=4)], namespace=NAMESPACE, field_manager="autoscaler")
     with pytest.raises(ServingError) as error:
-        deploy.apply([service()], namespace=NAMESPACE)
+        apply([service()], namespace=NAMESPACE)
     text = one_line(error)
     assert all(
         word in text for word in ("posewatch/abnormal", '"autoscaler"', ".spec.predictor.maxReplicas", "--force")
     )
     assert api("GET", f"{ISVC}/abnormal")["spec"]["predictor"]["maxReplicas"] == 4
 
-    deploy.apply([service()], namespace=NAMESPACE, force=True)
+    apply([service()], namespace=NAMESPACE, force=True)
     assert api("GET", f"{ISVC}/abnormal")["spec"]["predictor"]["maxReplicas"] == 1
 
 
@@ -121,10 +123,10 @@ def test_an_unknown_field_and_a_missing_namespace_are_one_line(api: Any) -> None
     wrong = service()
     wrong["spec"]["predictor"]["replicas"] = 1
     with pytest.raises(ServingError, match=r"replicas: field not declared") as error:
-        deploy.apply([wrong], namespace=NAMESPACE)
+        apply([wrong], namespace=NAMESPACE)
     one_line(error)
     with pytest.raises(ServingError, match=r'namespaces "nowhere" not found.*apply -k manifests/base') as error:
-        deploy.apply([deploy.inference_service("a", "nowhere", URI, version="1")], namespace="nowhere")
+        apply([manifests.inference_service("a", "nowhere", URI, version="1")], namespace="nowhere")
     one_line(error)
     assert api("GET", ISVC)["items"] == []
 
@@ -133,7 +135,7 @@ def test_a_cluster_without_kserve(monkeypatch: pytest.MonkeyPatch, api: Any) -> 
     monkeypatch.setattr("posewatch.kube.cluster.SETTLE_S", 0.2)
     body = {"apiVersion": "serving.kserve.io/v9", "kind": "InferenceService", "metadata": {"name": "a"}}
     with pytest.raises(ServingError, match=r"install KServe 0\.20 or newer"):
-        deploy.apply([body], namespace=NAMESPACE)
+        apply([body], namespace=NAMESPACE)
 
 
 def test_a_crd_that_was_installed_a_moment_ago(api: Any) -> None:
@@ -155,7 +157,7 @@ def test_a_crd_that_was_installed_a_moment_ago(api: Any) -> None:
     late.start()
     try:
         body = {"apiVersion": "posewatch.example.com/v1", "kind": "Watcher", "metadata": {"name": "one"}}
-        deploy.apply([{**body, "spec": {"a": "b"}}], namespace=NAMESPACE)
+        apply([{**body, "spec": {"a": "b"}}], namespace=NAMESPACE)
     finally:
         late.join()
     stored = api("GET", f"/apis/posewatch.example.com/v1/namespaces/{NAMESPACE}/watchers/one")
@@ -163,9 +165,9 @@ def test_a_crd_that_was_installed_a_moment_ago(api: Any) -> None:
 
 
 def test_ready_gives_the_url(api: Any) -> None:
-    deploy.apply([service()], namespace=NAMESPACE)
+    apply([service()], namespace=NAMESPACE)
     api.status("abnormal", "UpToDate", ready=True)
-    url = deploy.wait_ready("abnormal", NAMESPACE, 20)
+    url = wait_ready("abnormal", NAMESPACE, 20)
     assert url == "http://abnormal.posewatch.example.com"
 
 
@@ -180,10 +182,10 @@ def test_ready_gives_the_url(api: Any) -> None:
     ids=["pods", "still-the-old-model", "old-generation", "old-failure"],
 )
 def test_not_ready_in_time(api: Any, status: dict[str, Any], says: str) -> None:
-    deploy.apply([service()], namespace=NAMESPACE)
+    apply([service()], namespace=NAMESPACE)
     api.status("abnormal", **status)
     with pytest.raises(ServingError) as error:
-        deploy.wait_ready("abnormal", NAMESPACE, 0.6, poll_s=0.2)
+        wait_ready("abnormal", NAMESPACE, 0.6, poll_s=0.2)
     text = one_line(error)
     assert "not ready after 0.6 s" in text
     assert says in text
@@ -199,11 +201,11 @@ def test_not_ready_in_time(api: Any, status: dict[str, Any], says: str) -> None:
 def test_a_failed_load_ends_the_wait_with_the_servers_words(
     api: Any, transition: str, reason: str, message: str
 ) -> None:
-    deploy.apply([service()], namespace=NAMESPACE)
+    apply([service()], namespace=NAMESPACE)
     api.status("abnormal", transition, lastFailureInfo={"reason": reason, "message": message})
     began = time.monotonic()
     with pytest.raises(ServingError) as error:
-        deploy.wait_ready("abnormal", NAMESPACE, 300, poll_s=0.2)
+        wait_ready("abnormal", NAMESPACE, 300, poll_s=0.2)
     assert time.monotonic() - began < 100, "it waited although nothing could come any more"
     text = one_line(error)
     assert all(word in text for word in (transition, reason, " ".join(message.split()), "describe inferenceservice"))
@@ -211,30 +213,30 @@ def test_a_failed_load_ends_the_wait_with_the_servers_words(
 
 @pytest.mark.parametrize("after_s", [0.0, 0.5])
 def test_a_wait_ends_when_the_api_server_stays_away(mortal_api: Any, after_s: float) -> None:
-    deploy.apply([service()], namespace=NAMESPACE)
+    apply([service()], namespace=NAMESPACE)
     stop = threading.Timer(after_s, mortal_api.process.terminate)
     stop.start()
     if not after_s:
         mortal_api.process.wait(20)
     try:
         with pytest.raises(ServingError, match=r"not ready after 3 s: .*cannot reach the cluster") as error:
-            deploy.wait_ready("abnormal", NAMESPACE, 3, poll_s=0.2)
+            wait_ready("abnormal", NAMESPACE, 3, poll_s=0.2)
     finally:
         stop.join()
     one_line(error)
 
 
 def test_a_wait_outlives_an_api_server_that_is_away_for_a_moment(api: Any, recorder: Any) -> None:
-    deploy.apply([service()], namespace=NAMESPACE)
+    apply([service()], namespace=NAMESPACE)
     api.status("abnormal", "UpToDate", ready=True)
     recorder.down = 2  # from the first request on
-    assert deploy.wait_ready("abnormal", NAMESPACE, 60, poll_s=0.2) == "http://abnormal.posewatch.example.com"
+    assert wait_ready("abnormal", NAMESPACE, 60, poll_s=0.2) == "http://abnormal.posewatch.example.com"
     assert recorder.down == 0
 
 
 def test_no_such_service(api: Any) -> None:
-    with pytest.raises(ServingError, match=r'"nothing" not found') as error:
-        deploy.wait_ready("nothing", NAMESPACE, 5)
+    with pytest.raises(ServingError, match="posewatch/nothing does not exist") as error:
+        wait_ready("nothing", NAMESPACE, 5)
     one_line(error)
 
 
@@ -244,23 +246,23 @@ def test_no_cluster_and_wrong_kubeconfig(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
     with pytest.raises(ServingError, match="no usable kubeconfig") as error:
-        deploy.apply([service()], namespace=NAMESPACE)
+        apply([service()], namespace=NAMESPACE)
     one_line(error)
 
     (tmp_path / "broken").write_text("{ not: [yaml")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "broken"))
     with pytest.raises(ServingError, match="no usable kubeconfig") as error:
-        deploy.apply([service()], namespace=NAMESPACE)
+        apply([service()], namespace=NAMESPACE)
     one_line(error)
 
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(f"http://127.0.0.1:{free_port}")))
     with pytest.raises(
         ServingError, match=rf"cannot reach the cluster at http://127.0.0.1:{free_port}.*refused"
     ) as error:
-        deploy.apply([service()], namespace=NAMESPACE)
+        apply([service()], namespace=NAMESPACE)
     one_line(error)
     with pytest.raises(ServingError, match=r"no usable kubeconfig.*elsewhere") as error:
-        deploy.apply([service()], namespace=NAMESPACE, context="elsewhere")
+        apply([service()], namespace=NAMESPACE, context="elsewhere")
     one_line(error)
 
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from posewatch.config import ServingConfig
-from posewatch.deploy import kserve as deploy
-from posewatch.kube.rights import rules
+from posewatch.deploy import manifests as deploy
+from posewatch.kube.rbac import rules
 
 from .chart import ROOT, load_script, render, tool
 
@@ -78,7 +78,7 @@ def test_the_runtime_is_the_one_that_deploy_applies(built: dict[str, dict[str, A
 
 
 def test_the_pipeline_may_deploy_and_no_more(built: dict[str, dict[str, Any]]) -> None:
-    assert built["Role"]["rules"] == rules(), "tests/platform/test_rights.py sees that this is what is used"
+    assert built["Role"]["rules"] == rules(), "tests/platform/test_rbac.py sees that this is what is used"
     assert built["RoleBinding"]["roleRef"]["name"] == built["Role"]["metadata"]["name"]
     assert built["RoleBinding"]["subjects"] == [
         {"kind": "ServiceAccount", "name": "pipeline-runner", "namespace": "kubeflow"}

@@ -16,7 +16,8 @@ pytest.importorskip("tritonclient.grpc")
 
 from posewatch.config import RobustnessConfig, ServingConfig
 from posewatch.deploy import history, rollout, service
-from posewatch.deploy.service import Release, State
+from posewatch.deploy.service import State
+from posewatch.deploy.target import Release
 from posewatch.errors import ConfigError, InputError, ServingError
 from posewatch.stack import TritonServer
 from posewatch.stages import deploy as stage
@@ -46,7 +47,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
 
 @pytest.fixture
 def kserve(api: Any, triton: TritonServer, store: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
-    monkeypatch.setattr("posewatch.deploy.ready.POLL_S", 0.1)
+    monkeypatch.setattr("posewatch.deploy.readiness.POLL_S", 0.1)
     for info in store.list("deployments/"):
         store.delete(info.key)
     controller = Controller(api, triton, store)
@@ -295,7 +296,7 @@ def test_a_field_of_another_manager_is_a_conflict(api: Any, kserve: Controller, 
 
     one, two, _ = versions
     put(kserve, one)
-    theirs = service.body(CONFIG, State(stable=stage.release(one.model), max_replicas=5))
+    theirs = service.body(CONFIG, State(stable=Release.of(one.model), max_replicas=5))
     apply([theirs], namespace="posewatch", field_manager="autoscaler", force=True)
     with pytest.raises(ServingError, match=r'another manager holds: .*"autoscaler".*maxReplicas.*--force'):
         put(kserve, two)
@@ -364,7 +365,7 @@ def test_a_service_of_somebody_else_is_left_alone(api: Any, kserve: Controller, 
     meta = {"name": "abnormal", "namespace": "posewatch"}
     theirs = {"apiVersion": service.API, "kind": service.KIND, "metadata": meta}
     api("POST", ISVC, theirs | {"spec": {"predictor": {"model": model}}})
-    with pytest.raises(ServingError, match=r"was not made by posewatch: choose another serving\.name"):
+    with pytest.raises(ServingError, match=r"was not created by posewatch: choose another serving\.name"):
         put(kserve, versions[0])
 
 

@@ -1,40 +1,45 @@
-"""A published version, loaded by the embedded Triton."""
+"""The target ``embedded``: the version is loaded by the Triton that ``posewatch up`` started."""
 
 from __future__ import annotations
 
 import shutil
 
-from posewatch.artifact import MANIFEST, Artifact
-from posewatch.errors import ServingError, StackError
+from posewatch.artifact import MANIFEST
+from posewatch.deploy.target import DeployRequest
+from posewatch.errors import InputError, ServingError, StackError
 
 
-def deploy_embedded(model: Artifact, name: str) -> str:
+def deploy(request: DeployRequest) -> str:
+    """See ``Target``. If the version cannot be loaded, the one before is loaded again."""
     from posewatch import stack
-    from posewatch.inference import triton_admin
+    from posewatch.inference.triton_admin import load_model, model_ready
 
-    info = stack.current()
-    if info is None:
+    if request.percent not in (None, 100):
+        raise InputError("the embedded Triton shares no traffic: --canary-percent needs serving.target=kserve")
+    server = stack.current()
+    if server is None:
         raise StackError("the embedded Triton is not running: start it with `posewatch up`")
-    endpoint = f"grpc://{info.triton_grpc}/{name}"
-    stamp = info.model_repository / name / MANIFEST
-    if stamp.is_file() and stamp.read_text() == model.digest and triton_admin.model_ready(info.triton_grpc, name):
+    model, name = request.model, request.config.name
+    endpoint = f"grpc://{server.triton_grpc}/{name}"
+    live = server.model_repository / name
+    digest = live / MANIFEST
+    if digest.is_file() and digest.read_text() == model.digest and model_ready(server.triton_grpc, name):
         return endpoint
-    new, old = info.model_repository / f".{name}.new", info.model_repository / f".{name}.old"
+    new, old = server.model_repository / f".{name}.new", server.model_repository / f".{name}.old"
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     model.fetch_all(new)
     (new / name / MANIFEST).write_text(model.digest)
-    here = info.model_repository / name
-    if here.exists():
-        here.rename(old)
-    (new / name).rename(here)
+    if live.exists():
+        live.rename(old)
+    (new / name).rename(live)
     try:
-        triton_admin.load_model(info.triton_grpc, name)
+        load_model(server.triton_grpc, name)
     except ServingError:
-        shutil.rmtree(here)
+        shutil.rmtree(live)
         if old.exists():
-            old.rename(here)
-            triton_admin.load_model(info.triton_grpc, name)
+            old.rename(live)
+            load_model(server.triton_grpc, name)
         raise
     finally:
         for folder in (new, old):

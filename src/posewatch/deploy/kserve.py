@@ -1,192 +1,22 @@
-"""What KServe is asked for: the ServingRuntime and the InferenceService of a published model, as plain dicts.
-Everything that talks to a cluster is in ``posewatch.kube``; the kserve SDK is not used (it cannot live in one process
-with ``tritonclient.grpc``).
-"""
+"""The target ``kserve``: the version is rolled out as a KServe service on a cluster."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
-
-from posewatch.config import ServingConfig
-from posewatch.deploy.ready import wait_ready
-from posewatch.errors import ConfigError
-from posewatch.kube.cluster import FIELD_MANAGER, apply
-
-__all__ = [
-    "FIELD_MANAGER",
-    "RUNTIME",
-    "SERVICE_ACCOUNT",
-    "TRITON_IMAGE",
-    "Endpoint",
-    "apply",
-    "inference_service",
-    "serving_runtime",
-    "wait_ready",
-]
-
-TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
-"""The release whose server also runs on the laptop; KServe's own runtime is 23.05, and 24.02 had no ONNX backend."""
-RUNTIME = "posewatch-triton"
-SERVICE_ACCOUNT = "posewatch-serving"
-LINEAGE = "posewatch/lineage-digest"
-"""An annotation, not a label: a sha256 has 64 digits and a label value at most 63."""
-
-_HTTP, _GRPC, _METRICS = 8080, 9000, 8002
-_NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
-_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-_REMOTE = ("s3://", "gs://", "pvc://")
+from posewatch.deploy.rollout import Rollout
+from posewatch.deploy.target import DeployRequest, Release
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """A served model: ``model`` is Triton's name for it (the repository folder), ``name`` the InferenceService."""
-
-    name: str
-    namespace: str
-    model: str
-    version: str
-    url: str
-
-    @property
-    def uri(self) -> str:
-        """``http://host:port/model``, the form in which posewatch's own client takes an endpoint."""
-        parts = urlsplit(self.url)
-        port = parts.port or {"https": 443}.get(parts.scheme, 80)
-        return f"{parts.scheme}://{parts.hostname}:{port}/{self.model}"
-
-
-def serving_runtime(config: ServingConfig, *, image: str = TRITON_IMAGE) -> dict[str, Any]:
-    """The ServingRuntime (KServe v1alpha1): Triton, one CPU per model instance, GPUs asked for by each service."""
-    cpus = max(1, config.instances)
-    return {
-        "apiVersion": "serving.kserve.io/v1alpha1",
-        "kind": "ServingRuntime",
-        "metadata": {"name": RUNTIME, "namespace": config.namespace, "labels": _labels(RUNTIME)},
-        "spec": {
-            "annotations": {"prometheus.kserve.io/path": "/metrics", "prometheus.kserve.io/port": str(_METRICS)},
-            "protocolVersions": ["v2", "grpc-v2"],
-            # Without autoSelect the runtime serves only who names it, so it never competes with the cluster's own.
-            "supportedModelFormats": [{"name": "triton", "version": "2", "autoSelect": False}],
-            "containers": [
-                {
-                    "name": "kserve-container",
-                    "image": image,
-                    "command": ["tritonserver"],
-                    "args": [
-                        "--model-repository=/mnt/models",
-                        f"--http-port={_HTTP}",
-                        f"--grpc-port={_GRPC}",
-                        f"--metrics-port={_METRICS}",
-                        "--metrics-config=summary_latencies=true",
-                        # posewatch writes config.pbtxt out in full; what Triton would guess must not hide a mistake.
-                        "--disable-auto-complete-config",
-                        "--exit-timeout-secs=25",
-                    ],
-                    # KServe routes its Service to the first port; the second is gRPC without TLS.
-                    "ports": [
-                        {"containerPort": _HTTP, "name": "http1", "protocol": "TCP"},
-                        {"containerPort": _GRPC, "name": "h2c", "protocol": "TCP"},
-                    ],
-                    "startupProbe": _probe("ready", period=5, failures=120),
-                    "readinessProbe": _probe("ready", period=5, failures=3),
-                    "livenessProbe": _probe("live", period=10, failures=6),
-                    "resources": {
-                        "requests": {"cpu": str(cpus), "memory": "2Gi"},
-                        "limits": {"cpu": str(cpus), "memory": "4Gi"},
-                    },
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "capabilities": {"drop": ["ALL"]},
-                        "runAsNonRoot": True,
-                        "runAsUser": 1000,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                }
-            ],
-        },
-    }
-
-
-def inference_service(
-    name: str,
-    namespace: str,
-    storage_uri: str,
-    *,
-    version: str,
-    service_account: str = SERVICE_ACCOUNT,
-    gpus: int = 0,
-    min_replicas: int = 1,
-    max_replicas: int = 1,
-    lineage_digest: str = "",
-    labels: Mapping[str, str] | None = None,
-    annotations: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """The InferenceService (KServe v1beta1) for one immutable version of a model repository.
-
-    ``storage_uri`` is the root of that version (``s3://bucket/models/name/3/``); ``gpus`` is a whole number of
-    ``nvidia.com/gpu`` per replica. Raises ConfigError when a name, version, URI or count cannot be deployed.
-    """
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"serving.name {name!r} cannot name an InferenceService: at most 50 of a-z, 0-9 and -, a letter first"
-        )
-    if not _LABEL.fullmatch(version):
-        raise ConfigError(f"model version {version!r} cannot be a label value: at most 63 of A-Z, a-z, 0-9, -, _ and .")
-    if not storage_uri.startswith(_REMOTE):
-        raise ConfigError(
-            f"KServe cannot read a model repository at {storage_uri!r}: publish it to a store that the cluster reaches"
-            f" ({', '.join(_REMOTE)})"
-        )
-    if gpus < 0 or not 0 < min_replicas <= max_replicas:
-        raise ConfigError(
-            f"replicas must be 1 <= min <= max and gpus >= 0, not {min_replicas}, {max_replicas} and {gpus}"
-        )
-    model: dict[str, Any] = {
-        "modelFormat": {"name": "triton", "version": "2"},
-        "protocolVersion": "v2",
-        "runtime": RUNTIME,
-        # Without the slash the storage initializer also pulls .../10/ for .../1.
-        "storageUri": storage_uri.rstrip("/") + "/",
-    }
-    if gpus:
-        model["resources"] = {"requests": {"nvidia.com/gpu": str(gpus)}, "limits": {"nvidia.com/gpu": str(gpus)}}
-    lineage = {LINEAGE: lineage_digest} if lineage_digest else {}
-    return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {**_labels(name), "app.kubernetes.io/version": version, **(labels or {})},
-            # KServe compares this string letter by letter, and its default is still Knative.
-            "annotations": {"serving.kserve.io/deploymentMode": "Standard", **lineage, **(annotations or {})},
-        },
-        "spec": {
-            "predictor": {
-                "serviceAccountName": service_account,
-                "automountServiceAccountToken": False,
-                "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-                "minReplicas": min_replicas,
-                "maxReplicas": max_replicas,
-                "model": model,
-            }
-        },
-    }
-
-
-def _labels(name: str) -> dict[str, str]:
-    return {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "posewatch"}
-
-
-def _probe(what: str, *, period: int, failures: int) -> dict[str, Any]:
-    # Over HTTP: KServe's default probe opens a TCP port, which says nothing about the model.
-    return {
-        "httpGet": {"path": f"/v2/health/{what}", "port": _HTTP, "scheme": "HTTP"},
-        "periodSeconds": period,
-        "timeoutSeconds": 5,
-        "failureThreshold": failures,
-    }
+def deploy(request: DeployRequest) -> str:
+    """See ``Target``."""
+    config = request.config
+    rollout = Rollout(
+        request.model.store,
+        config,
+        request.smoke_test,
+        request.smoke_url,
+        force=request.force,
+        progress=request.progress,
+    )
+    percent = config.canary_percent if request.percent is None else request.percent
+    endpoint = rollout.deploy(Release.of(request.model), request.gates, override=request.override, percent=percent)
+    return endpoint.uri

@@ -1,44 +1,41 @@
-"""Brings a published version into service step by step, so that users never meet one that was not tested where it runs.
+"""Brings a published version into service step by step: it is tested where it runs before it gets any traffic.
 
 A new version first runs beside the one that serves, as a canary with 0 % of the traffic (``spec.canary`` of KServe's
 Standard mode). There it must load and answer the held-out clips as its export does. Only then it gets traffic: a part
-(``percent``, until ``promote``) or all. If it fails it is taken away again; the old version served all the time.
+(``percent``, until ``promote``) or all. If it fails it is removed; the old version serves all the time.
 
-Promoting changes the stable predictor while the canary still stands, and takes the canary away last. Every step is a
-server-side apply of the whole wanted state, read back from the cluster at the start: killed anywhere, the same command
-goes on from where it stopped. What happened is told to ``history``, beforehand where something may go wrong.
+Promoting changes the stable predictor while the canary still runs, and removes the canary last. Every step is a
+server-side apply of the whole desired state, and each command first reads the state from the cluster: after a kill at
+any point, the same command goes on from there. ``history`` records each act, before it where it may fail.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from posewatch.config import ServingConfig
 from posewatch.deploy import history
 from posewatch.deploy.gates import Gate
-from posewatch.deploy.kserve import TRITON_IMAGE, Endpoint, serving_runtime
-from posewatch.deploy.ready import wait_ready
-from posewatch.deploy.service import Release, State, body, canary_name, canary_url, look, same
+from posewatch.deploy.manifests import TRITON_IMAGE, Endpoint, serving_runtime
+from posewatch.deploy.readiness import wait_ready
+from posewatch.deploy.service import State, body, canary_name, canary_url, look, same
+from posewatch.deploy.target import Release, SmokeTest
 from posewatch.errors import InputError, PosewatchError, ServingError
-from posewatch.kube.cluster import Away, apply
+from posewatch.kube.cluster import ClusterUnavailable, apply
 from posewatch.progress import Progress
 from posewatch.store import ObjectStore
-
-Smoke = Callable[[str, Release], dict[str, Any]]
-"""Endpoint (``http://host:port/model``) and release → figures; raises when the answers are not the export's."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One service on one cluster. ``smoke`` None tests nothing; ``smoke_url`` (``http://host:port``) is where to test
-    instead of the address that KServe gives, for whoever stands outside the cluster."""
+    """One service on one cluster. With ``smoke`` None there is no smoke test; ``smoke_url`` (``http://host:port``) is
+    tested instead of KServe's address, for a command that runs outside the cluster."""
 
     store: ObjectStore
     config: ServingConfig
-    smoke: Smoke | None = None
+    smoke: SmokeTest | None = None
     smoke_url: str = ""
     image: str = TRITON_IMAGE
     context: str | None = None
@@ -50,13 +47,12 @@ class Rollout:
     ) -> Endpoint:
         """Serve ``release`` with ``percent`` of the traffic (1 to 100); the same call again changes nothing.
 
-        ``gates`` and ``override`` are what is recorded: judging them is the caller's part. Raises InputError for a
-        percentage out of range, ServingError when the version does not come up or fails its test; then what served
-        before serves on.
+        ``gates`` and ``override`` are recorded; the caller has judged them. Raises InputError for a percentage out of
+        range, ServingError when the version does not become ready or fails its test; the version before serves on then.
         """
         if not 1 <= percent <= 100:
             raise InputError(f"--canary-percent must be between 1 and 100, not {percent}")
-        body(self.config, State(release, release))  # what cannot be deployed is refused before anything is recorded
+        body(self.config, State(release, release))  # refuses what cannot be deployed before anything is recorded
         state = look(self.config, self.context)
         fresh = state.stable is None or same(state.stable, release)
         if state.stable is None and percent < 100 and self.progress is not None:
@@ -68,7 +64,7 @@ class Rollout:
             )
         self._admit(release, gates, override)
         apply([serving_runtime(self.config, image=self.image)], **self._at)
-        how = dataclasses.replace(
+        target = dataclasses.replace(
             state,
             gpus=self.config.gpus,
             min_replicas=self.config.min_replicas,
@@ -76,18 +72,18 @@ class Rollout:
             autoscaler=self.config.autoscaler,
         )
         if fresh:
-            return self._stable(dataclasses.replace(how, stable=release, canary=None, traffic=0), release)
-        # Replicas and GPUs of what serves stay as they are until the new version takes its place.
+            return self._stable(dataclasses.replace(target, stable=release, canary=None, traffic=0), release)
+        # The serving version keeps its replicas and GPUs until the new one takes its place.
         beside = dataclasses.replace(state, canary=release, traffic=state.traffic if state.canary else 0)
-        told = self._try(beside, release)
+        figures = self._try(beside, release)
         if percent == 100:
-            return self._take_over(dataclasses.replace(how, canary=release, traffic=beside.traffic), told)
+            return self._take_over(dataclasses.replace(target, canary=release, traffic=beside.traffic), figures)
         after = dataclasses.replace(beside, traffic=percent)
         self._apply(after)
         self._wait(canary_name(release.version))
         last = self._last(release)
         if last is None or (last.act, last.traffic) != ("canary", percent):
-            self._record("canary", release, traffic=percent, smoke=told)
+            self._record("canary", release, traffic=percent, smoke=figures)
         return self._endpoint(release, canary_url(self.config, after))
 
     def promote(self) -> Endpoint:
@@ -102,9 +98,9 @@ class Rollout:
         return self._take_over(state, self._try(state, state.canary))
 
     def rollback(self, to: str = "", *, reason: str = "") -> Endpoint:
-        """Take a canary back; where there is none, serve the version ``to``, or else the one that served before.
+        """Remove a canary; if there is none, serve the version ``to``, or else the one that served before.
 
-        The old version is not judged again: it has served. Raises InputError when there is none to go back to.
+        The old version is not judged again: it has served. Raises InputError if there is no such version.
         """
         state = look(self.config, self.context)
         if state.stable is None:
@@ -117,55 +113,55 @@ class Rollout:
             return self._endpoint(state.stable, url)
         served = self._earlier(state, to)
         old = Release(served.version, served.uri, served.digest)
-        was = state.stable.version
+        previous = state.stable.version
         self._apply(dataclasses.replace(state, stable=old, canary=None, traffic=0))
         url = self._wait()
-        why = reason or (f"from {was}" if was != old.version else "")
+        why = reason or (f"from {previous}" if previous != old.version else "")
         try:
-            told = self._test(url, old)
+            figures = self._test(url, old)
         except PosewatchError as error:
             self._record("rolled-back", old, traffic=100, reason=f"{why}; its smoke test failed: {error}")
             raise
-        self._record("rolled-back", old, traffic=100, smoke=told, reason=why)
+        self._record("rolled-back", old, traffic=100, smoke=figures, reason=why)
         return self._endpoint(old, url)
 
     def _earlier(self, state: State, to: str) -> history.Event:
-        """What to go back to. Where a command was killed the cluster is ahead of the history, by one step."""
+        """The event to go back to. After a command was killed, the cluster is ahead of the history by one step."""
         assert state.stable is not None
         events, here = self._events(), state.stable.version
         if to:
-            found = history.last(events, *history.SERVING, version=to)
+            event = history.last(events, *history.SERVING, version=to)
         else:
             last = history.last(events, *history.SERVING)
-            found = history.before(events, last.version) if last else None
+            event = history.before(events, last.version) if last else None
             # A promotion that was not finished is undone; a rollback that was not finished is finished.
-            if last is not None and here != last.version and (found is None or found.version != here):
-                found = last
-        if found is None:
+            if last is not None and here != last.version and (event is None or event.version != here):
+                event = last
+        if event is None:
             known = sorted({e.version for e in events if e.act in history.SERVING} - {here})
             raise InputError(
                 f"there is no {'version ' + to if to else 'earlier version'} to go back to (have served:"
                 f" {', '.join(known) or 'none but ' + here}; --to names one)"
             )
-        return found
+        return event
 
     # steps
 
     def _stable(self, want: State, release: Release) -> Endpoint:
-        """The first version of a service, or the one that serves already."""
+        """Serve the first version of a service, or the one that serves already."""
         self._apply(want)
         try:
             url = self._wait()
-            told = self._test(url, release)
-        except Away:
+            figures = self._test(url, release)
+        except ClusterUnavailable:
             raise
         except PosewatchError as error:
             self._give_up(want, release, None, error)
-        self._live(release, told)
+        self._live(release, figures)
         return self._endpoint(release, url)
 
     def _give_up(self, state: State, release: Release, old: Release | None, error: Exception) -> NoReturn:
-        """``release`` failed: let ``old`` serve; None asks the history, as the cluster has forgotten it."""
+        """``release`` failed: serve ``old`` again. None: the cluster no longer has it, the history does."""
         last = history.last(self._events(), *history.SERVING)
         if old is None and last is not None and last.version != release.version:
             old = Release(last.version, last.uri, last.digest)
@@ -179,35 +175,35 @@ class Rollout:
         ) from None
 
     def _try(self, beside: State, release: Release) -> dict[str, Any]:
-        """Run ``release`` as a canary and test it; take it away again when it fails."""
+        """Run ``release`` as a canary and test it; remove it if it fails."""
         assert beside.stable is not None
         self._apply(beside)
         try:
             self._wait(canary_name(release.version))
-            # KServe fills in the address late; it says which port a Service of this cluster has.
-            where = dataclasses.replace(look(self.config, self.context), canary=release)
-            return self._test(canary_url(self.config, where), release)
-        except Away:
+            # Read again: KServe fills in the address late, and its port is that of a Service of this cluster.
+            ready = dataclasses.replace(look(self.config, self.context), canary=release)
+            return self._test(canary_url(self.config, ready), release)
+        except ClusterUnavailable:
             raise
         except PosewatchError as error:
             self._give_up(beside, release, None if same(beside.stable, release) else beside.stable, error)
 
-    def _take_over(self, state: State, told: dict[str, Any]) -> Endpoint:
-        """All of the traffic to the canary's version; back to the old one when it fails as the stable one."""
+    def _take_over(self, state: State, figures: dict[str, Any]) -> Endpoint:
+        """Give the canary's version all of the traffic; go back to the old one if it fails as the stable one."""
         assert state.canary is not None
         assert state.stable is not None
         release, old = state.canary, state.stable
         self._apply(dataclasses.replace(state, stable=release))
         try:
             url = self._wait()
-            told = self._test(url, release) or told
-        except Away:
+            figures = self._test(url, release) or figures
+        except ClusterUnavailable:
             raise
         except PosewatchError as error:
             self._give_up(state, release, None if same(old, release) else old, error)
         self._apply(dataclasses.replace(state, stable=release, canary=None, traffic=0))
         url = self._wait()
-        self._live(release, told)
+        self._live(release, figures)
         return self._endpoint(release, url)
 
     @property
@@ -235,18 +231,18 @@ class Rollout:
     # history
 
     def _admit(self, release: Release, gates: tuple[Gate, ...], override: str) -> None:
-        told = tuple(dataclasses.asdict(gate) for gate in gates)
-        # Kept only where it matters: with every gate passed there is nothing to override.
+        judged = tuple(dataclasses.asdict(gate) for gate in gates)
+        # Recorded only if a gate is missed: else there is nothing to override.
         why = override.strip() if any(not gate.passed for gate in gates) else ""
-        last, judged = self._last(release), self._last(release, "admitted")
+        last, admitted = self._last(release), self._last(release, "admitted")
         goes_on = last is not None and last.act in ("admitted", "canary", *history.SERVING)
-        if not goes_on or judged is None or (judged.gates, judged.override) != (told, why):
-            self._record("admitted", release, gates=told, override=why)
+        if not goes_on or admitted is None or (admitted.gates, admitted.override) != (judged, why):
+            self._record("admitted", release, gates=judged, override=why)
 
-    def _live(self, release: Release, told: dict[str, Any]) -> None:
+    def _live(self, release: Release, figures: dict[str, Any]) -> None:
         last = history.last(self._events(), *history.SERVING)
         if last is None or (last.version, last.digest) != (release.version, release.digest):
-            self._record("live", release, traffic=100, smoke=told)
+            self._record("live", release, traffic=100, smoke=figures)
 
     def _events(self) -> list[history.Event]:
         return history.read(self.store, self.config.namespace, self.config.name)
@@ -256,7 +252,7 @@ class Rollout:
 
     def _record(self, act: str, release: Release, **of: Any) -> None:
         if act in (*history.SERVING, "canary"):
-            judged = self._last(release, "admitted")
-            of |= {} if judged is None else {"gates": judged.gates, "override": judged.override}
+            admitted = self._last(release, "admitted")
+            of |= {} if admitted is None else {"gates": admitted.gates, "override": admitted.override}
         event = history.Event(act, release.version, release.digest, release.root, history.now(), history.who(), **of)
         history.record(self.store, self.config.namespace, self.config.name, event)

@@ -1,4 +1,4 @@
-"""What an InferenceService of posewatch looks like while versions change: the stable one, a canary beside it."""
+"""The InferenceService of posewatch while versions change: the stable version, and a canary beside it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from posewatch.config import ServingConfig
-from posewatch.deploy.kserve import LINEAGE, SERVICE_ACCOUNT, inference_service
+from posewatch.deploy.manifests import LINEAGE, SERVICE_ACCOUNT, inference_service
+from posewatch.deploy.readiness import API, KIND
+from posewatch.deploy.target import Release
 from posewatch.errors import ServingError
 from posewatch.kube.cluster import get
 
-API, KIND = "serving.kserve.io/v1beta1", "InferenceService"
 CANARY_VERSION, CANARY_LINEAGE = "posewatch/canary-version", "posewatch/canary-lineage-digest"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
 _GPU = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True)
-class Release:
-    """One immutable published version: ``uri`` is the root of its repository, ``digest`` its manifest's sha256."""
-
-    version: str
-    uri: str
-    digest: str
-
-    @property
-    def root(self) -> str:
-        """``uri`` as KServe has to be given it: with one slash at the end."""
-        return self.uri.rstrip("/") + "/"
-
-
-@dataclass(frozen=True)
 class State:
-    """What the cluster says is deployed: the stable release, and the canary with its share of the traffic (percent)."""
+    """What the cluster reports as deployed: the stable release, and the canary with its traffic in percent."""
 
     stable: Release | None = None
     canary: Release | None = None
@@ -51,37 +38,39 @@ class State:
 
 
 def look(config: ServingConfig, context: str | None = None) -> State:
-    """The state of ``config.name`` on the cluster. Raises ServingError for a service that posewatch did not make."""
-    found = get(API, KIND, config.name, config.namespace, context=context)
-    return State() if found is None else state_of(found)
+    """The state of ``config.name`` on the cluster. Raises ServingError for a service that posewatch did not create."""
+    service = get(API, KIND, config.name, config.namespace, context=context)
+    return State() if service is None else state_of(service)
 
 
-def state_of(found: Mapping[str, Any]) -> State:
+def state_of(service: Mapping[str, Any]) -> State:
     """The state that an InferenceService is in; see ``look``."""
-    meta, predictor = found["metadata"], found["spec"]["predictor"]
-    notes, model = meta.get("annotations") or {}, predictor.get("model") or {}
+    meta, predictor = service["metadata"], service["spec"]["predictor"]
+    annotations, model = meta.get("annotations") or {}, predictor.get("model") or {}
     version = (meta.get("labels") or {}).get("app.kubernetes.io/version", "")
     if not version or not model.get("storageUri"):
         raise ServingError(
-            f"InferenceService {meta.get('namespace')}/{meta['name']} was not made by posewatch: choose another"
+            f"InferenceService {meta.get('namespace')}/{meta['name']} was not created by posewatch: choose another"
             " serving.name, or delete it first"
         )
     canary, traffic = None, 0
-    for row in found["spec"].get("canary") or ():
-        there = row["predictor"].get("model") or {}
-        if row["predictor"].get("name") == canary_name(notes.get(CANARY_VERSION, "")):
-            canary = Release(notes[CANARY_VERSION], there.get("storageUri", ""), notes.get(CANARY_LINEAGE, ""))
+    for row in service["spec"].get("canary") or ():
+        canary_model = row["predictor"].get("model") or {}
+        if row["predictor"].get("name") == canary_name(annotations.get(CANARY_VERSION, "")):
+            canary = Release(
+                annotations[CANARY_VERSION], canary_model.get("storageUri", ""), annotations.get(CANARY_LINEAGE, "")
+            )
             traffic = int(row["trafficPercent"])
     return State(
-        Release(version, model["storageUri"], notes.get(LINEAGE, "")),
+        Release(version, model["storageUri"], annotations.get(LINEAGE, "")),
         canary,
         traffic,
-        str(((found.get("status") or {}).get("address") or {}).get("url") or ""),
+        str(((service.get("status") or {}).get("address") or {}).get("url") or ""),
         int(((model.get("resources") or {}).get("limits") or {}).get(_GPU, 0)),
         int(predictor.get("minReplicas") or 1),
         int(predictor.get("maxReplicas") or 1),
         str(predictor.get("serviceAccountName") or SERVICE_ACCOUNT),
-        str(notes.get(AUTOSCALER, "")),
+        str(annotations.get(AUTOSCALER, "")),
     )
 
 
@@ -96,7 +85,7 @@ def body(config: ServingConfig, state: State) -> dict[str, Any]:
     A canary keeps one pod of its own even at 0 % of the traffic: that is where it is tested before users meet it.
     """
     assert state.stable is not None
-    made = inference_service(
+    service = inference_service(
         config.name,
         config.namespace,
         state.stable.root,
@@ -109,17 +98,17 @@ def body(config: ServingConfig, state: State) -> dict[str, Any]:
         annotations={AUTOSCALER: state.autoscaler} if state.autoscaler else None,
     )
     if state.canary is not None:
-        # The model's container has to be named here, which the stable one's need not be (the CRD says so).
-        model = copy.deepcopy(made["spec"]["predictor"]["model"]) | {"name": "kserve-container"}
+        # The CRD requires the name of the container here, unlike for the stable predictor.
+        model = copy.deepcopy(service["spec"]["predictor"]["model"]) | {"name": "kserve-container"}
         model["storageUri"] = state.canary.root
-        # What is left out is taken over from the stable predictor; autoscaling of a canary is refused by KServe.
+        # KServe takes what is left out from the stable predictor, and refuses to scale a canary automatically.
         predictor = {"name": canary_name(state.canary.version), "minReplicas": 1, "model": model}
-        made["spec"]["canary"] = [{"trafficPercent": state.traffic, "predictor": predictor}]
-        made["metadata"]["annotations"] |= {
+        service["spec"]["canary"] = [{"trafficPercent": state.traffic, "predictor": predictor}]
+        service["metadata"]["annotations"] |= {
             CANARY_VERSION: state.canary.version,
             CANARY_LINEAGE: state.canary.digest,
         }
-    return made
+    return service
 
 
 def canary_name(version: str) -> str:

@@ -1,5 +1,7 @@
-"""The border to Kubernetes: server-side apply, get and delete of plain dicts. Each failure ends in one line that names
-the object and the remedy; the ``kubernetes`` package is imported only when a cluster is asked.
+"""The client of the Kubernetes API server: server-side apply, get and delete of plain dicts.
+
+Each failure is one line that names the object and the remedy. The ``kubernetes`` package is imported at the first
+request, so that a command line without a cluster starts without it.
 """
 
 from __future__ import annotations
@@ -7,24 +9,28 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from posewatch.errors import ServingError
-from posewatch.progress import Progress
+from posewatch.retry import retry
 
 FIELD_MANAGER = "posewatch"
-_WANTED = {"serving.kserve.io": "KServe 0.20", "trainer.kubeflow.org": "Kubeflow Trainer 2.1"}
-SETTLE_S = 10.0
-"""How long an unknown kind is asked for again: a CRD that was just installed is a 404 for a moment."""
 REQUEST_S = 30.0
+"""Timeout of one request."""
+SETTLE_S = 10.0
+"""How long a request is repeated while the server does not know the kind: a new CRD is a 404 for a moment."""
+_NEEDED = {"serving.kserve.io": "KServe 0.20", "trainer.kubeflow.org": "Kubeflow Trainer 2.1"}
 
 
-class Away(ServingError):
-    """The API server gave no answer, or said that it is busy: a wait goes on, an apply does not."""
+class ClusterUnavailable(ServingError):
+    """The API server gave no answer, or is too busy to give one: whoever waits for something may ask again."""
+
+
+class _UnknownKind(Exception):
+    """The server does not know the kind of an object (yet)."""
 
 
 def apply(
@@ -40,76 +46,111 @@ def apply(
     ``context`` is a kubeconfig context (default: the current one, or the pod's service account inside a cluster).
     A field that another manager holds with another value raises ServingError unless ``force`` takes it over.
     """
-    with connect(context) as cluster:
+    with Cluster(context) as cluster:
         for body in objects:
-            kind, name = body["kind"], body["metadata"]["name"]
-            with one_line(f"{kind} {namespace}/{name}", namespace):
-                settled(
-                    cluster,
-                    body["apiVersion"],
-                    kind,
-                    lambda resource, body=body: cluster.server_side_apply(
-                        resource,
-                        body=body,
-                        namespace=namespace,
-                        field_manager=field_manager,
-                        force_conflicts=True if force else None,
-                        _request_timeout=REQUEST_S,
-                    ),
-                )
+            cluster.apply(body, namespace, field_manager, force=force)
 
 
 def get(api_version: str, kind: str, name: str, namespace: str, *, context: str | None = None) -> dict[str, Any] | None:
-    """The object as a plain dict, or None where there is no such object (or not even such a namespace)."""
-    from kubernetes.dynamic.exceptions import NotFoundError
-
-    with connect(context) as cluster, one_line(f"{kind} {namespace}/{name}", namespace):
-        try:
-            found = settled(
-                cluster,
-                api_version,
-                kind,
-                lambda resource: resource.get(name=name, namespace=namespace, _request_timeout=REQUEST_S),
-            )
-        except NotFoundError:
-            return None
-        return dict(found.to_dict())
+    """The object as a plain dict; None if the object or its namespace does not exist."""
+    with Cluster(context) as cluster:
+        return cluster.get(api_version, kind, name, namespace)
 
 
-def delete(api_version: str, kind: str, name: str, namespace: str, *, context: str | None = None) -> bool:
-    """Delete the object; it stays visible until what it owns has gone. False where it had gone already."""
+def delete(api_version: str, kind: str, name: str, namespace: str, *, context: str | None = None) -> None:
+    """Delete the object, if it exists; it stays visible until the objects that it owns are deleted."""
     from kubernetes.dynamic.exceptions import NotFoundError
 
     options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
-    with connect(context) as cluster, one_line(f"{kind} {namespace}/{name}", namespace):
+    with Cluster(context) as cluster, one_line(f"{kind} {namespace}/{name}", namespace):
         try:
-            settled(
-                cluster,
-                api_version,
-                kind,
-                lambda resource: resource.delete(
-                    name=name, namespace=namespace, body=options, _request_timeout=REQUEST_S
-                ),
-            )
+            cluster.call(api_version, kind, "delete", name=name, namespace=namespace, body=options)
         except NotFoundError:
-            return False
-        return True
+            return
+
+
+class Cluster:
+    """One API server, connected at the first request; use as a context manager. ``context`` as for ``apply``."""
+
+    def __init__(self, context: str | None = None) -> None:
+        self._context = context
+        self._connection = ExitStack()
+        self._client: Any = None
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    @property
+    def client(self) -> Any:
+        """The dynamic client of the ``kubernetes`` package. Raises ServingError or ClusterUnavailable."""
+        if self._client is None:
+            self._client = self._connection.enter_context(_connect(self._context))
+        return self._client
+
+    def apply(self, body: Mapping[str, Any], namespace: str, field_manager: str, *, force: bool = False) -> None:
+        """See the function of this name."""
+        kind, options = body["kind"], {"field_manager": field_manager, "force_conflicts": True if force else None}
+        with one_line(f"{kind} {namespace}/{body['metadata']['name']}", namespace):
+            self.call(body["apiVersion"], kind, "server_side_apply", body=body, namespace=namespace, **options)
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
+        """See the function of this name."""
+        from kubernetes.dynamic.exceptions import NotFoundError
+
+        with one_line(f"{kind} {namespace}/{name}", namespace):
+            try:
+                return dict(self.call(api_version, kind, "get", name=name, namespace=namespace).to_dict())
+            except NotFoundError:
+                return None
+
+    def pods(self, selector: str, namespace: str) -> list[dict[str, Any]]:
+        """The pods that a label selector names, by their names."""
+        with one_line(f"pods {namespace}/{selector}", namespace):
+            found = self.call("v1", "Pod", "get", label_selector=selector, namespace=namespace)
+        return sorted(found.to_dict()["items"], key=lambda pod: str(pod["metadata"]["name"]))
+
+    def call(self, api_version: str, kind: str, verb: str, **options: Any) -> Any:
+        """One request of the dynamic client, repeated for a while if the server does not know the kind."""
+        from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
+
+        client = self.client
+
+        def once() -> Any:
+            try:
+                resource = client.resources.get(api_version=api_version, kind=kind)
+                return getattr(client, verb)(resource, **options, _request_timeout=REQUEST_S)
+            except (ResourceNotFoundError, NotFoundError) as error:
+                if isinstance(error, NotFoundError) and "could not find the requested resource" not in message(error):
+                    raise
+                client.resources.invalidate_cache()
+                raise _UnknownKind from None
+
+        try:
+            return retry(once, lambda e: isinstance(e, _UnknownKind), timeout_s=SETTLE_S, first_s=0.5, max_s=0.5)
+        except _UnknownKind:
+            needed = _NEEDED.get(api_version.partition("/")[0], "what defines it")
+            raise ServingError(
+                f"the cluster does not know {kind} ({api_version}): install {needed} or newer first"
+            ) from None
 
 
 @contextmanager
-def connect(context: str | None) -> Iterator[Any]:
-    """A dynamic client with a discovery cache of its own: the shared one in the temp folder outlives its cluster."""
+def _connect(context: str | None) -> Iterator[Any]:
+    """A dynamic client with its own discovery cache: the shared one in the temp folder outlives its cluster."""
     try:
         import yaml
         from kubernetes import client, config
         from kubernetes.dynamic import DynamicClient
         from urllib3.exceptions import HTTPError
     except ImportError:
-        raise ServingError("deploying to KServe needs another package: pip install 'posewatch[serving]'") from None
+        raise ServingError("a cluster needs another package: pip install 'posewatch[serving]'") from None
     settings = client.Configuration()
-    # urllib3 would retry three times, with a warning each: a cluster that is away is told in one line instead.
+    # urllib3 would retry three times, with a warning each
     settings.retries = 0
-    # Read here, because the client remembers what KUBECONFIG was when it was imported.
+    # Read here, because the client remembers the KUBECONFIG of the time when it was imported.
     file = os.environ.get("KUBECONFIG")
     try:
         if context is None and not file and os.environ.get("KUBERNETES_SERVICE_HOST"):
@@ -128,8 +169,7 @@ def connect(context: str | None) -> Iterator[Any]:
                 api.call_api("/version", "GET", auth_settings=["BearerToken"], _request_timeout=10)
                 cluster = DynamicClient(api, cache_file=str(Path(folder) / "discovery.json"))
             except client.ApiException as error:
-                kind = Away if error.status == 429 or error.status >= 500 else ServingError
-                raise kind(
+                raise _error(error.status)(
                     f"the cluster at {settings.host} refuses to talk: {error.status} {message(error)}"
                     " (check `kubectl auth whoami`)"
                 ) from None
@@ -142,78 +182,42 @@ def connect(context: str | None) -> Iterator[Any]:
 
 
 @contextmanager
-def connect_for(context: str | None, seconds: float, what: str, progress: Progress | None) -> Iterator[Any]:
-    """As ``connect`` for somebody who waits: a server that is away is asked again for ``seconds``, and ``progress``
-    told. Raises ServingError, which begins with ``what``, when it stays away.
-    """
-    deadline, last = time.monotonic() + seconds, ""
-    with ExitStack() as stack:
-        while True:
-            try:
-                cluster = stack.enter_context(connect(context))
-                break
-            except Away as error:
-                if time.monotonic() > deadline:
-                    raise ServingError(f"{what} after {seconds:g} s: {error}") from None
-                if progress and str(error) != last:
-                    progress.say(str(error))
-                last = str(error)
-            time.sleep(min(1.0, seconds))
-        yield cluster
-
-
-def settled(cluster: Any, api_version: str, kind: str, call: Any) -> Any:
-    """``call(resource)``, asked again for a while as long as the server does not know the kind."""
-    from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
-
-    deadline = time.monotonic() + SETTLE_S
-    while True:
-        try:
-            return call(cluster.resources.get(api_version=api_version, kind=kind))
-        except (ResourceNotFoundError, NotFoundError) as error:
-            unknown = not isinstance(error, NotFoundError) or "could not find the requested resource" in message(error)
-            if not unknown:
-                raise
-            if time.monotonic() > deadline:
-                raise ServingError(
-                    f"the cluster does not know {kind} ({api_version}): install"
-                    f" {_WANTED.get(api_version.partition('/')[0], 'what defines it')} or newer first"
-                ) from None
-        time.sleep(0.5)
-        cluster.resources.invalidate_cache()
-
-
-@contextmanager
 def one_line(what: str, namespace: str) -> Iterator[None]:
-    """Turns what the API server says about ``what`` into one line with the remedy."""
+    """Turn an error of the API server about ``what`` into one line with the remedy."""
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ApiException as error:
-        said = message(error)
-        if error.status == 409 and "conflict" in said.lower():
+        reason = message(error)
+        if error.status == 409 and "conflict" in reason.lower():
             raise ServingError(
                 f"{what} has fields that another manager holds: {_conflicts(error)} (change them there, or take them"
                 " over with --force)"
             ) from None
         remedy = {
-            401: "log in again; `kubectl auth whoami` tells who you are",
-            403: f"manifests/base/rbac.yaml lists the rights that posewatch needs in {namespace}",
+            401: "log in again; `kubectl auth whoami` shows who you are",
+            403: f"manifests/base/rbac.yaml lists the permissions that posewatch needs in {namespace}",
             404: f"create what is missing, e.g. the namespace {namespace}, with `kubectl apply -k manifests/base`",
         }.get(error.status)
-        kind = Away if error.status == 429 or (error.status >= 500 and "typed patch" not in said) else ServingError
-        raise kind(f"the cluster refuses {what}: {error.status} {said}" + (f" ({remedy})" if remedy else "")) from None
+        kind = ServingError if "typed patch" in reason else _error(error.status)
+        raise kind(
+            f"the cluster refuses {what}: {error.status} {reason}" + (f" ({remedy})" if remedy else "")
+        ) from None
     except HTTPError as error:
         raise _unreachable("its address", error) from None
 
 
-def _unreachable(host: str, error: Exception) -> Away:
+def _error(status: int) -> type[ServingError]:
+    return ClusterUnavailable if status == 429 or status >= 500 else ServingError
+
+
+def _unreachable(host: str, error: Exception) -> ClusterUnavailable:
     reason = str(getattr(error, "reason", None) or error)
     # urllib3 begins with its own object: "HTTPConnection(host=..., port=...): Failed to ..."
     text = flat(reason.partition("): ")[2] or reason)
-    return Away(f"cannot reach the cluster at {host}: {text} (is it up, and is this the right context?)")
+    return ClusterUnavailable(f"cannot reach the cluster at {host}: {text} (is it up, and is this the right context?)")
 
 
 def _body(error: Any) -> dict[str, Any]:
@@ -225,6 +229,7 @@ def _body(error: Any) -> dict[str, Any]:
 
 
 def message(error: Any) -> str:
+    """The message of an ApiException as one line."""
     body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
     return flat(str(_body(error).get("message") or body or error.reason or ""))
 
@@ -232,8 +237,8 @@ def message(error: Any) -> str:
 def _conflicts(error: Any) -> str:
     """``conflict with "kubectl": .spec.replicas``, one per field, from the details or else from the message."""
     causes = (_body(error).get("details") or {}).get("causes") or ()
-    told = [f"{c.get('message')}: {c.get('field')}" for c in causes if c.get("reason") == "FieldManagerConflict"]
-    return flat("; ".join(told) or message(error))
+    fields = [f"{c.get('message')}: {c.get('field')}" for c in causes if c.get("reason") == "FieldManagerConflict"]
+    return flat("; ".join(fields) or message(error))
 
 
 def flat(text: str, limit: int = 600) -> str:

@@ -1,7 +1,7 @@
-"""Training as a Kubeflow Trainer v2 job: what the TrainJob says, and following it to its end.
+"""Training as a Kubeflow Trainer v2 job: the TrainJob's content, and following it to its end.
 
-The runtime ``torch-distributed`` starts ``torchrun`` on every node and tells it through PET_NNODES, PET_NPROC_PER_NODE,
-PET_NODE_RANK, PET_MASTER_ADDR and PET_MASTER_PORT who is there; the processes meet in ``stages.train_distributed``.
+The runtime ``torch-distributed`` starts ``torchrun`` on every node, with the size of the group and its address in
+PET_NNODES, PET_NPROC_PER_NODE, PET_NODE_RANK, PET_MASTER_ADDR and PET_MASTER_PORT (``stages.train_distributed``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import dataclasses
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,18 +18,20 @@ from posewatch.artifact import Artifact, Job, find
 from posewatch.config import TrainConfig, TrainerConfig
 from posewatch.digests import canonical, digest
 from posewatch.errors import ConfigError, InputError, JobError, PosewatchError
-from posewatch.kube.cluster import apply, connect_for, delete, get
+from posewatch.kube.cluster import Cluster, apply, delete, get
 from posewatch.kube.logs import LogReader
+from posewatch.kube.polling import poll
 from posewatch.progress import Progress
 from posewatch.store import ObjectStore
 
 API, KIND = "trainer.kubeflow.org/v1alpha1", "TrainJob"
 MANAGER = "posewatch.io/train"
-"""Who owns our part of ``runtimePatches``."""
+"""The owner of our part of ``runtimePatches``."""
 STORE = ("POSEWATCH_S3_ENDPOINT", "POSEWATCH_S3_ACCESS_KEY", "POSEWATCH_S3_SECRET_KEY")
 UID = 10001
 POLL_S = 3.0
-GONE_S = 60.0
+DELETE_S = 60.0
+"""How long the deletion of an earlier job may take."""
 
 
 def train_job(
@@ -38,9 +39,9 @@ def train_job(
 ) -> dict[str, Any]:
     """The TrainJob (trainer.kubeflow.org/v1alpha1) that makes the checkpoint of ``job``, as a plain dict.
 
-    Its name is made of what it does, as ``spec.trainer`` cannot be changed: the same run has the same name, so that
-    whoever follows it may be killed and come back, and another one has another. Raises ConfigError without an image or
-    with a batch that cannot be shared out.
+    ``spec.trainer`` cannot be changed, so the name contains a digest of it: the same run has the same name and is found
+    again by a follower that was killed, another run has another name. Raises ConfigError without an image, or for a
+    batch that is not a multiple of the number of processes.
     """
     image = trainer.image or os.environ.get("POSEWATCH_IMAGE", "")
     if not image:
@@ -52,8 +53,8 @@ def train_job(
         raise InputError(f"pods cannot reach the store {store.uri}: use s3://bucket (--store)")
     resources = {"cpu": trainer.cpu, "memory": trainer.memory}
     resources |= {"nvidia.com/gpu": str(trainer.gpus)} if trainer.gpus else {}
-    # Only what the pods need: that they are told of no nodes keeps them from starting jobs of their own.
-    told = {"train": dataclasses.asdict(config), "trainer": {"checkpoint_s": trainer.checkpoint_s}}
+    # Only what the pods need: without trainer.nodes they train in their own processes and start no jobs.
+    options = {"train": dataclasses.asdict(config), "trainer": {"checkpoint_s": trainer.checkpoint_s}}
     env: list[dict[str, Any]] = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": trainer.secret, "key": name}}} for name in STORE
     ]
@@ -67,7 +68,7 @@ def train_job(
         "trainer": {
             "image": image,
             "command": ["torchrun", "-m", "posewatch.cli.main", "train"],
-            "args": [dataset.uri, "--store", store.uri, "--config", canonical(told)],
+            "args": [dataset.uri, "--store", store.uri, "--config", canonical(options)],
             "env": env,
             "numNodes": nodes,
             "numProcPerNode": each,
@@ -99,16 +100,16 @@ def train_on_cluster(
 ) -> Artifact:
     """Run the TrainJob, follow it with its log, and return the checkpoint that it left in the store.
 
-    The job is deleted in the end, whether it is complete, has failed, or this process is told to stop (Ctrl-C,
-    SIGTERM). What it had kept in the store stays, so that the next attempt goes on from there. Raises JobError with
-    the job's own message.
+    The job is deleted in the end, whether it is complete, has failed, or this process gets a signal to stop (Ctrl-C,
+    SIGTERM). The training state that it saved in the store stays, and the next attempt goes on from there. Raises
+    JobError with the job's own message.
     """
-    found = find(store, job.prefix)
-    if found is not None:
-        return found
+    checkpoint = find(store, job.prefix)
+    if checkpoint is not None:
+        return checkpoint
     body = train_job(store, job, dataset, config, trainer)
     name, namespace = body["metadata"]["name"], trainer.namespace
-    with _terminated():
+    with _sigterm_interrupts():
         try:
             _clear(name, namespace, context)
             apply([body], namespace=namespace, context=context)
@@ -118,65 +119,67 @@ def train_on_cluster(
                 progress.advance(note=name)
         finally:
             _delete(name, namespace, context)
-    found = find(store, job.prefix)
-    if found is None:
+    checkpoint = find(store, job.prefix)
+    if checkpoint is None:
         raise JobError(
             f"TrainJob {namespace}/{name} is complete, but {store.uri}/{job.prefix} is not there: same store?"
         )
-    return found
+    return checkpoint
 
 
 def _follow(name: str, namespace: str, timeout_s: float, progress: Progress, context: str | None) -> None:
-    deadline, last = time.monotonic() + timeout_s, ""
-    what = f"TrainJob {namespace}/{name} could not be followed"
-    with connect_for(context, timeout_s, what, progress) as cluster:
-        logs = LogReader(cluster, namespace, f"jobset.sigs.k8s.io/jobset-name={name}", progress)
-        while True:
-            found = logs.ask(API, KIND, name)
-            logs.read()
-            conditions = {c["type"]: c for c in ((found or {}).get("status") or {}).get("conditions") or ()}
-            held = {kind for kind, c in conditions.items() if c.get("status") == "True"}
-            if "Complete" in held:
-                return
-            if "Failed" in held:
-                told = conditions["Failed"]
-                why = logs.last_error() or told.get("message") or told.get("reason")
+    what = f"TrainJob {namespace}/{name}"
+    with Cluster(context) as cluster:
+        logs = LogReader(cluster, namespace, f"jobset.sigs.k8s.io/jobset-name={name}")
+
+        def check() -> tuple[bool | None, str]:
+            job = cluster.get(API, KIND, name, namespace)
+            if job is None:
+                raise JobError(f"{what} was deleted by somebody else: run it again to go on")
+            logs.update()
+            conditions = _conditions(job)
+            if "Complete" in conditions:
+                return True, "complete"
+            if "Failed" in conditions:
+                failed = conditions["Failed"]
+                why = logs.last_error() or failed.get("message") or failed.get("reason")
                 raise JobError(
-                    f"TrainJob {namespace}/{name} failed: {why}"
-                    f"{logs.casualties()} (what it had kept is in the store: run it again to go on)"
+                    f"{what} failed: {why}{logs.failures()} (its training state is in the store: run it again to go on)"
                 )
-            if found is None and logs.away == "":
-                raise JobError(f"TrainJob {namespace}/{name} was deleted by somebody else: run it again to go on")
-            state = logs.away or ("suspended" if "Suspended" in held else f"running{logs.pods_text()}")
-            if state != last:
-                progress.say(f"TrainJob {namespace}/{name}: {state}")
-            last = state
-            if time.monotonic() > deadline:
-                raise JobError(
-                    f"TrainJob {namespace}/{name} did not end within trainer.timeout_s = {timeout_s:g}: {state}"
-                )
-            time.sleep(POLL_S)
+            return None, "suspended" if "Suspended" in conditions else f"running{logs.phases()}"
+
+        def timed_out(state: str) -> Exception:
+            return JobError(f"{what} did not end within trainer.timeout_s = {timeout_s:g}: {state}")
+
+        poll(check, timeout_s, POLL_S, timed_out, what=what, progress=progress)
+
+
+def _conditions(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The conditions that are true, by type."""
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    return {c["type"]: c for c in conditions if c.get("status") == "True"}
 
 
 def _clear(name: str, namespace: str, context: str | None) -> None:
-    """Take away a job of this name that has ended: its follower was killed before it could."""
-    found = get(API, KIND, name, namespace, context=context)
-    ended = [
-        c for c in ((found or {}).get("status") or {}).get("conditions") or () if c["type"] in ("Failed", "Complete")
-    ]
-    leaving = found is not None and found["metadata"].get("deletionTimestamp")
-    if found is None or not (leaving or any(c.get("status") == "True" for c in ended)):
+    """Delete a job of this name that has ended: its follower was killed before it could."""
+    job = get(API, KIND, name, namespace, context=context)
+    if job is None:
+        return
+    if not (job["metadata"].get("deletionTimestamp") or {"Failed", "Complete"} & _conditions(job).keys()):
         return
     delete(API, KIND, name, namespace, context=context)
-    deadline = time.monotonic() + GONE_S
-    while get(API, KIND, name, namespace, context=context) is not None:
-        if time.monotonic() > deadline:
-            raise JobError(f"TrainJob {namespace}/{name} of an earlier attempt does not go away: delete it by hand")
-        time.sleep(min(1.0, POLL_S))
+
+    def check() -> tuple[bool | None, str]:
+        return True if get(API, KIND, name, namespace, context=context) is None else None, ""
+
+    def timed_out(_: str) -> Exception:
+        return JobError(f"TrainJob {namespace}/{name} of an earlier attempt is still being deleted: delete it by hand")
+
+    poll(check, DELETE_S, min(1.0, POLL_S), timed_out)
 
 
 def _delete(name: str, namespace: str, context: str | None) -> None:
-    """Delete the job; where the cluster cannot be asked, say how to do it by hand and go on."""
+    """Delete the job; if the cluster is unavailable, print how to do it by hand and go on."""
     try:
         delete(API, KIND, name, namespace, context=context)
     except PosewatchError as error:
@@ -185,8 +188,8 @@ def _delete(name: str, namespace: str, context: str | None) -> None:
 
 
 @contextmanager
-def _terminated() -> Iterator[None]:
-    """Inside, SIGTERM (a deleted pod, an aborted run) is an interrupt, so that what was begun is cleaned up."""
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM (a deleted pod, an aborted run) becomes an interrupt, so that the job is deleted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -202,7 +205,7 @@ def _terminated() -> Iterator[None]:
 
 
 def _pods(trainer: TrainerConfig) -> dict[str, Any]:
-    """The runtime's pods in ours: restricted, with room to write in three places only."""
+    """Our changes to the runtime's pods: restricted, with three writable folders only."""
     volumes = {"work": {}, "tmp": {}, "shm": {"medium": "Memory", "sizeLimit": trainer.shm}}
     places = {"work": "/work", "tmp": "/tmp", "shm": "/dev/shm"}
     spec: dict[str, Any] = {

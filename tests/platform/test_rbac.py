@@ -1,4 +1,4 @@
-"""The rights that posewatch uses on a cluster, noted by a proxy, are the ones of its table, no more and no less."""
+"""The permissions that posewatch uses on a cluster, recorded by a proxy, are exactly those of its table."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from published import Bucket, dataset, version
 from posewatch.artifact import Job
 from posewatch.config import ServingConfig, TrainConfig, TrainerConfig
 from posewatch.deploy import history
+from posewatch.deploy.target import Release
 from posewatch.errors import JobError
 from posewatch.kube import trainjob
-from posewatch.kube.rights import RIGHTS, rules
+from posewatch.kube.rbac import PERMISSIONS, rules
 from posewatch.stages import deploy as stage
 
 from .kserve import Controller
@@ -27,7 +28,7 @@ CONFIG = ServingConfig(target="kserve", namespace="posewatch", model_warmup="non
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     monkeypatch.setattr(trainjob, "POLL_S", 0.2)
-    monkeypatch.setattr("posewatch.deploy.ready.POLL_S", 0.1)
+    monkeypatch.setattr("posewatch.deploy.readiness.POLL_S", 0.1)
     return Bucket(tmp_path / "bucket")
 
 
@@ -41,14 +42,14 @@ def kserve(api: Any, store: Bucket) -> Iterator[Controller]:
     controller.join(30)
 
 
-def test_used_rights_are_the_table(api: Any, recorder: Any, store: Bucket, kserve: Controller) -> None:
+def test_the_table_is_what_is_used(api: Any, recorder: Any, store: Bucket, kserve: Controller) -> None:
     one, two = (version(store, seed, CONFIG) for seed in (1, 2))
     stage.deploy(one.model, one.evaluation, CONFIG, smoke=False)
     stage.deploy(two.model, two.evaluation, CONFIG, smoke=False, percent=20)
     way = stage.rollout(store, CONFIG, smoke=False)
     way.promote()
     way.rollback()
-    kserve.broken.add(stage.release(two.model).version)
+    kserve.broken.add(Release.of(two.model).version)
     with pytest.raises(Exception, match="was taken back"):
         stage.deploy(two.model, two.evaluation, CONFIG, smoke=False)
     used = set(recorder.used)
@@ -64,9 +65,9 @@ def test_used_rights_are_the_table(api: Any, recorder: Any, store: Bucket, kserv
 
     with Trainer(api, recorder, act), pytest.raises(JobError, match="nothing to train"):
         trainjob.train_on_cluster(store, job, data, config, TrainerConfig(nodes=2, image="a:1"))
-    assert recorder.used == {(group, resource, verb) for group, resource, verbs in RIGHTS for verb in verbs}
+    assert recorder.used == {(group, resource, verb) for group, resource, verbs in PERMISSIONS for verb in verbs}
 
 
 def test_the_table_is_sorted_and_each_resource_comes_once() -> None:
-    assert len({(g, r) for g, r, _ in RIGHTS}) == len(RIGHTS)
+    assert len({(g, r) for g, r, _ in PERMISSIONS}) == len(PERMISSIONS)
     assert all(list(rule["verbs"]) == sorted(set(rule["verbs"])) for rule in rules())
