@@ -24,6 +24,10 @@ FORWARD = "kubectl -n kubeflow port-forward svc/ml-pipeline 8888:8888, then --ho
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
+class ServerFailure(PosewatchError):
+    """The server answered, with an HTTP status from 500 on."""
+
+
 class Remote:
     """A server that has answered. ``host`` empty: KF_PIPELINES_ENDPOINT, else, in a pod, the cluster's own service.
 
@@ -104,7 +108,8 @@ class Remote:
             )
         if status == 404:
             return NotFound(f"{self.host} knows no such thing{about} (is it a Kubeflow Pipelines 2 server?)")
-        return PosewatchError(f"{self.host} answers HTTP {status}{about}")
+        kind = ServerFailure if status >= 500 else PosewatchError
+        return kind(f"{self.host} answers HTTP {status}{about}")
 
     def _unreachable(self, error: object) -> PosewatchError:
         text = " ".join(str(error).split())[:200]
@@ -163,14 +168,8 @@ class Remote:
         """What a step's pod wrote; None where the server keeps no logs and the pod is gone."""
         try:
             return self.read(f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log").decode(errors="replace")
-        except NotFound:
+        except (NotFound, ServerFailure):
             return None
-        except NotAllowed:
-            raise
-        except PosewatchError as error:
-            if "HTTP 5" in str(error):
-                return None
-            raise
 
     def upload(self, package: Path, name: str, version: str) -> tuple[str, str]:
         """Make ``version`` of the pipeline ``name``, new or not; returns both ids. A version that is there is kept."""

@@ -1,19 +1,25 @@
-"""What each step asks the cluster for: `resources.yaml`, with a user's file (POSEWATCH_RESOURCES) merged into it."""
+"""Resources of each step on the cluster: `resources.yaml`, with a user's file (POSEWATCH_RESOURCES) merged into it."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from posewatch.errors import ConfigError
+from posewatch.sections import from_dict, merge, read_yaml
 
-SHIPPED = {"gpu": None, "cpu": Path(__file__).with_name("resources-cpu.yaml")}
+HERE = Path(__file__).parent
+SHIPPED = {"gpu": None, "cpu": HERE / "resources-cpu.yaml"}
 VARIABLE = "POSEWATCH_RESOURCES"
 QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGT]i?)?")
+STEPS = tuple(sorted(path.parent.name for path in HERE.parent.glob("components/*/component.py")))
+"""The components; each is a step."""
 
 
 @dataclass(frozen=True)
@@ -31,105 +37,66 @@ class Step:
     gpus: int = 0
     shared_memory: str = ""
 
-    def __post_init__(self) -> None:
-        for name in ("cpu", "memory", "cpu_limit", "memory_limit", "shared_memory"):
-            value = getattr(self, name)
-            if not (isinstance(value, str) and QUANTITY.fullmatch(value)) and (name, value) != ("shared_memory", ""):
-                raise ConfigError(f'{name} must be a quantity such as "2", 500m or 4Gi, not {value!r}')
-        for name, least in (("retries", 0), ("backoff_s", 1), ("backoff_max_s", 1), ("timeout_s", 1), ("gpus", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"{name} must be a whole number from {least}, not {value!r}")
-
 
 @dataclass(frozen=True)
 class GpuNode:
-    """Where steps with ``gpus`` go: the resource's name, labels of the node, taints that are borne."""
+    """Nodes for steps with ``gpus``: the name of the resource, labels of the node, and tolerations of its taints."""
 
     accelerator: str
     node_selector: dict[str, str] = field(default_factory=dict)
-    tolerations: list[dict[str, str]] = field(default_factory=list)
+    tolerations: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """All of it: the steps by name, GPU nodes, shards at a time, and seconds that a finished run's record stays."""
+    """Resources by step, those of all other steps, GPU nodes, shards at a time, and how long a run's record stays."""
 
     steps: dict[str, Step]
-    default: Step
+    defaults: Step
     gpu_node: GpuNode
     parallelism: int
     ttl_s: int
 
+    def __post_init__(self) -> None:
+        _at_least(self, "", parallelism=1, ttl_s=0)
+        for name, step in {"defaults": self.defaults, **{f"steps.{name}": s for name, s in self.steps.items()}}.items():
+            _at_least(step, f"{name}.", retries=0, backoff_s=1, backoff_max_s=1, timeout_s=1, gpus=0)
+            for key in ("cpu", "memory", "cpu_limit", "memory_limit", "shared_memory"):
+                value = getattr(step, key)
+                if not QUANTITY.fullmatch(value) and (key, value) != ("shared_memory", ""):
+                    raise ConfigError(f'{name}.{key} must be a quantity such as "2", 500m or 4Gi, not {value!r}')
+        for name in self.steps:
+            if name not in STEPS:
+                near = difflib.get_close_matches(name, STEPS, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(STEPS)}"
+                raise ConfigError(f"no step {name!r}: {hint}")
+
     def step(self, name: str) -> Step:
-        return self.steps.get(name, self.default)
+        return self.steps.get(name, self.defaults)
 
 
-def resources(asked: str | None = None) -> Resources:
-    """The shipped figures with those of ``asked`` merged in (a file, ``gpu`` or ``cpu``; default: POSEWATCH_RESOURCES).
+def resources(given: str | None = None) -> Resources:
+    """The shipped resources with those of ``given`` merged in: a file, ``gpu`` or ``cpu``; default POSEWATCH_RESOURCES.
 
-    Raises ConfigError for a file that is absent or no YAML, and for a key or a step that does not exist.
+    Raises ConfigError for a file that is missing or no YAML, and for a key or a step that does not exist.
     """
-    return _read(asked if asked is not None else os.environ.get(VARIABLE) or "gpu")
+    return _read(given if given is not None else os.environ.get(VARIABLE) or "gpu")
 
 
 @cache
-def _read(asked: str) -> Resources:
-    base = _yaml(Path(__file__).with_name("resources.yaml"))
-    path = SHIPPED[asked] if asked in SHIPPED else Path(asked)
-    if path is not None:
-        told = _yaml(path)
-        _known(path, "", told, set(base))
-        for section in ("steps", "defaults", "gpu_node"):
-            if not isinstance(told.get(section, {}), dict):
-                raise ConfigError(f"{path}: {section} must be a mapping")
-        _known(path, "steps.", told.get("steps", {}), set(STEPS))
-        for name, step in told.get("steps", {}).items():
-            base["steps"][name] = {**base["steps"].get(name, {}), **(step or {})}
-        for section in ("defaults", "gpu_node"):
-            base[section] |= told.get(section, {})
-        base |= {key: told[key] for key in ("parallelism", "ttl_s") if key in told}
-    where = path or Path("resources.yaml")
-    for key, least in (("parallelism", 1), ("ttl_s", 0)):
-        if isinstance(base[key], bool) or not isinstance(base[key], int) or base[key] < least:
-            raise ConfigError(f"{where}: {key} must be a whole number from {least}, not {base[key]!r}")
-    _known(where, "gpu_node.", base["gpu_node"], {f.name for f in fields(GpuNode)})
-    steps = {name: _step(where, f"steps.{name}", {**base["defaults"], **step}) for name, step in base["steps"].items()}
-    default = _step(where, "defaults", base["defaults"])
-    return Resources(steps, default, GpuNode(**base["gpu_node"]), base["parallelism"], base["ttl_s"])
-
-
-STEPS = (
-    "ingest", "shards", "mask", "split", "pose", "gather",
-    "queue_clips", "label_import", "label_gate", "snapshot", "dataset", "train",
-    "evaluate", "export", "publish", "deploy", "smoke_test", "score",
-    "benchmark", "report", "refresh", "notify",
-)  # fmt: skip
-
-
-def _step(path: Path, where: str, values: dict[str, Any]) -> Step:
-    _known(path, f"{where}.", values, {f.name for f in fields(Step)})
+def _read(given: str) -> Resources:
+    path = SHIPPED[given] if given in SHIPPED else Path(given)
+    data = merge(read_yaml(HERE / "resources.yaml"), read_yaml(path) if path else {})
+    if isinstance(data["steps"], Mapping):
+        data["steps"] = {name: merge({"": data["defaults"]}, {"": step})[""] for name, step in data["steps"].items()}
     try:
-        return Step(**values)
+        return from_dict(Resources, data)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {where}: {error}") from None
+        raise ConfigError(f"{path or HERE / 'resources.yaml'}: {error}") from None
 
 
-def _known(path: Path, where: str, told: dict[str, Any], known: set[str]) -> None:
-    for key in told:
-        if key not in known:
-            raise ConfigError(f"{path}: no such key: {where}{key} (there are: {', '.join(sorted(known))})")
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ConfigError(f"no such file of resources: {path} (give a YAML file, gpu or cpu)") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path} must be a mapping, as pipelines/resources.yaml is")
-    return found
+def _at_least(section: object, where: str, **least: int) -> None:
+    for key, limit in least.items():
+        value = getattr(section, key)
+        if value < limit:
+            raise ConfigError(f"{where}{key} must be a whole number from {limit}, not {value!r}")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from posewatch.digests import canonical
 from posewatch.errors import ConfigError
-from posewatch.sections import from_dict, parse_yaml
+from posewatch.sections import from_dict, merge, parse_yaml
 
 
 @dataclass(frozen=True)
@@ -389,13 +389,6 @@ def fingerprinted(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {former.get(name, name): value for name, value in (fields | options).items()}
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(base)
-    for key, value in over.items():
-        out[key] = _merge(out[key], value) if isinstance(out.get(key), dict) and isinstance(value, Mapping) else value
-    return out
-
-
 def names() -> list[str]:
     """The experiments that ship with the package."""
     folder = resources.files("posewatch") / "configs"
@@ -425,7 +418,7 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if parent:
         if base and str(parent).endswith((".yaml", ".yml")):
             parent = str(base.parent / parent)
-        data = _merge(_read(str(parent), (*seen, source)), data)
+        data = merge(_read(str(parent), (*seen, source)), data)
     return data
 
 
@@ -443,5 +436,5 @@ def load(source: str = "default", overrides: Iterable[str] = ()) -> Experiment:
             leaf[part] = {}
             leaf = leaf[part]
         leaf[last] = value
-        data = _merge(data, node)
+        data = merge(data, node)
     return from_dict(Experiment, data)

@@ -43,6 +43,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 
 
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``, section by section; an empty section of ``over`` changes nothing."""
+    out = dict(base)
+    for key, value in over.items():
+        if isinstance(out.get(key), Mapping) and (value is None or isinstance(value, Mapping)):
+            out[key] = merge(out[key], value or {})
+        else:
+            out[key] = value
+    return out
+
+
 def from_dict(cls: type[T], data: Any, where: str = "", *, former_names: bool = False) -> T:
     """Build the dataclass ``cls`` from plain data. ``where`` is the dotted key of the section, for error messages.
 
@@ -94,6 +105,8 @@ def convert(kind: Any, value: Any, where: str, *, former_names: bool = False) ->
     try:
         if kind is bool:
             return _BOOLEANS[value.lower()] if isinstance(value, str) else bool(value)
+        if kind in (int, float) and isinstance(value, bool):
+            raise ValueError
         if kind is int:
             if float(value) != int(float(value)):
                 raise ValueError

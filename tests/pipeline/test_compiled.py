@@ -136,11 +136,13 @@ def test_a_file_of_resources_changes_what_it_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("steps: {trian: {gpus: 1}}", "no such key: steps.trian"),
-        ("steps: {train: {gpu: 1}}", "no such key: steps.train.gpu"),
-        ("steps: {train: {gpus: -1}}", "steps.train: gpus must be a whole number from 0"),
-        ("steps: {train: {memory: lots}}", "memory must be a quantity"),
+        ("steps: {trian: {gpus: 1}}", "no step 'trian': did you mean 'train'?"),
+        ("steps: {train: {gpu: 1}}", "unknown configuration key 'steps.train.gpu': did you mean 'gpus'?"),
+        ("steps: {train: {gpus: -1}}", "steps.train.gpus must be a whole number from 0"),
+        ("steps: {train: {memory: lots}}", "steps.train.memory must be a quantity"),
         ("parallelism: 0", "parallelism must be a whole number from 1"),
+        ("steps: [train]", "steps must be a mapping"),
+        ("ttl_s: week", "ttl_s must be int"),
         ("- 1", "must be a mapping"),
         ("a: [", "is not YAML"),
     ],
