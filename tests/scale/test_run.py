@@ -65,7 +65,8 @@ def test_objects_of_a_video_are_what_the_stages_write():
     assert found["clips"] == 2
     for stage, (fixed, each) in objects.PER_STAGE.items():
         assert found["stages"][stage]["objects"] == fixed + each * 2, stage
-    assert objects.per_video(2) == sum(s["objects"] for s in found["stages"].values())
+    assert sum(fixed for fixed, _ in objects.PER_STAGE.values()) == 21, "the formula in docs/scale.md is 21 + 3c"
+    assert sum(each for _, each in objects.PER_STAGE.values()) == 3
 
 
 def test_a_set_costs_in_proportion_to_its_videos():

@@ -202,7 +202,7 @@ def test_a_killed_model_process_is_noticed_and_repaired(served: TritonServer, cl
 
 
 def test_a_server_that_crashed_leaves_no_process(tiny: Path, tmp_path: Path) -> None:
-    with TritonServer.start(tmp_path / "models") as mine:
+    with TritonServer.start(tmp_path / "models", log=tmp_path / "triton.log") as mine:
         write_repository(tiny, mine.repository, name="tiny")
         triton_admin.load_model(mine.grpc, "tiny")
         stubs = _stubs(mine)

@@ -172,5 +172,5 @@ def test_a_transport_is_one_row_of_the_table(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("url", ["ftp://x", "mailto:x", "https://"])
 def test_an_address_that_no_transport_takes(tmp_path: Path, url: str) -> None:
-    with pytest.raises(InputError, match="a webhook is an address"):
-        open_delivery(tmp_path, url)
+    with pytest.raises(InputError, match="a webhook is an address"), open_delivery(tmp_path, url):
+        pass

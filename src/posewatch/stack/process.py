@@ -7,6 +7,7 @@ A process is identified by its id *and* its start time, so that a recycled id is
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -185,6 +186,14 @@ def pick_ports(count: int, seed: int, *, twin: bool = False) -> list[int]:
             if len(ports) == count:
                 return ports
     raise StackError(f"no {count} free ports between {FIRST} and {LAST} on 127.0.0.1: stop some servers")
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``; waits while another process, or another block, holds it."""
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -15,7 +14,7 @@ from typing import Any
 from posewatch.errors import StackError
 from posewatch.files import atomic
 from posewatch.stack import seaweed
-from posewatch.stack.process import Process
+from posewatch.stack.process import Process, exclusive
 from posewatch.stack.triton import Ports
 
 
@@ -44,10 +43,6 @@ class StackInfo:
     @property
     def triton_grpc(self) -> str:
         return f"127.0.0.1:{self.triton_ports[1]}"
-
-    @property
-    def triton_metrics(self) -> str:
-        return f"127.0.0.1:{self.triton_ports[2]}"
 
     @property
     def model_repository(self) -> Path:
@@ -163,13 +158,12 @@ def _write(path: Path, data: dict[str, Any], mode: int) -> None:
 @contextlib.contextmanager
 def locked(home: Path) -> Iterator[None]:
     """Hold the lock of a home: one ``up`` or ``down`` at a time."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        handle = (home / "lock").open("w")
-    except OSError as error:
-        raise StackError(
-            f"cannot use {home}: {error.strerror} (choose another with POSEWATCH_HOME or --home)"
-        ) from None
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive(home / "lock"))
+        except OSError as error:
+            raise StackError(
+                f"cannot use {home}: {error.strerror} (choose another with POSEWATCH_HOME or --home)"
+            ) from None
         yield

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import shutil
 import signal
-import tempfile
 from pathlib import Path
 from types import TracebackType
 
@@ -31,24 +29,18 @@ class TritonServer:
     ``stop``.
     """
 
-    def __init__(
-        self, process: Process, ports: Ports, repository: Path, log: Path, scratch: Path | None = None
-    ) -> None:
+    def __init__(self, process: Process, ports: Ports, repository: Path, log: Path) -> None:
         self.process, self.ports, self.repository, self.log = process, ports, repository, log
         self.http, self.grpc, self.metrics = (f"127.0.0.1:{port}" for port in ports)
-        self._scratch = scratch
 
     @classmethod
-    def start(
-        cls, repository: Path, *, ports: Ports | None = None, log: Path | None = None, detached: bool = False
-    ) -> TritonServer:
+    def start(cls, repository: Path, *, log: Path, ports: Ports | None = None) -> TritonServer:
         """Start the server on ``repository`` (created when missing) and wait until it answers.
 
-        A server that is not ``detached`` ends with the thread that started it, so with this process at the latest.
-        Without ``ports`` free ones are chosen; without ``log`` it is a temporary file. Raises PortInUse naming a taken
-        port, or StackError with the last line of the log of a server that died.
+        It ends with the thread that started it, so with this process at the latest. Without ``ports`` free ones are
+        chosen. Raises PortInUse naming a taken port, or StackError with the last line of the log of a server that died.
         """
-        server = cls.launch(repository, ports=ports, log=log, detached=detached)
+        server = cls.launch(repository, log=log, ports=ports)
         try:
             server.wait_ready()
         except BaseException:
@@ -58,9 +50,9 @@ class TritonServer:
 
     @classmethod
     def launch(
-        cls, repository: Path, *, ports: Ports | None = None, log: Path | None = None, detached: bool = False
-    ) -> TritonServer:
-        """Like ``start``, without waiting."""
+        cls, repository: Path, *, log: Path, ports: Ports | None = None, detached: bool = False
+    ) -> TritonServer:  # fmt: skip
+        """Like ``start``, without waiting. A ``detached`` server outlives this process."""
         install = ensure_triton()
         repository = repository.absolute()
         repository.mkdir(parents=True, exist_ok=True)
@@ -73,8 +65,6 @@ class TritonServer:
                 raise PortInUse(
                     f"port {port} (Triton {name}) is taken: stop what listens there, or choose another port"
                 )
-        scratch = None if log else Path(tempfile.mkdtemp(prefix="posewatch-triton-"))
-        log = log or Path(str(scratch)) / "triton.log"
         command = [str(install.binary), f"--model-repository={repository}", f"--backend-directory={install.backends}"]
         for name, port in zip(("http", "grpc", "metrics"), ports, strict=True):
             command += [f"--{name}-address=127.0.0.1", f"--{name}-port={port}"]
@@ -91,7 +81,7 @@ class TritonServer:
             f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
         ]
         process = spawn(command, log, install.environment(), detached=detached)
-        return cls(process, ports, repository, log, scratch)
+        return cls(process, ports, repository, log)
 
     def wait_ready(self, timeout_s: float = START_S) -> None:
         """Wait until the server answers. Raises StackError with the last line of its log when it dies or times out."""
@@ -103,10 +93,8 @@ class TritonServer:
         return answers(self.http)
 
     def stop(self) -> None:
-        """Stop the server and delete its temporary files."""
+        """Stop the server and what it left running."""
         stop(self.process, self.ports)
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def __enter__(self) -> TritonServer:
         return self

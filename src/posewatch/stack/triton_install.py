@@ -7,7 +7,6 @@ is complete or absent: it is built under a temporary name and renamed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from posewatch.errors import StackError
 from posewatch.progress import say
-from posewatch.stack.process import terminable
+from posewatch.stack.process import exclusive, terminable
 
 TRITON_VERSION = "2.51.0"
 PYTRITON = "nvidia-pytriton==0.7.0"
@@ -94,7 +93,7 @@ def ensure_triton() -> TritonInstall:
     python = _compatible_python()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with terminable(), _lock(root / "triton.lock"):
+        with terminable(), exclusive(root / "triton.lock"):
             for stale in root.glob(".triton-*.part"):  # left by an install that was killed: we hold the lock
                 shutil.rmtree(stale, ignore_errors=True)
             if not install.binary.is_file():
@@ -125,7 +124,7 @@ def ensure_openvino() -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with terminable(), _lock(folder.parent / "triton.lock"):
+        with terminable(), exclusive(folder.parent / "triton.lock"):
             if not folder.is_dir():
                 say(f"posewatch: installing {OPENVINO} (once, about 160 MB)")
                 with _atomic_folder(folder) as part:
@@ -163,13 +162,6 @@ def _compatible_python() -> str:
             f"the embedded Triton needs Python 3.11, this is {platform.python_version()} and PATH has no python3.11"
         )
     return python
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class Fanout:
 
 
 def compiled(folder: Path) -> dict[str, Any] | None:
-    """``prepare`` compiled as a user compiles it: its ``spec`` and size in ``bytes``; None outside a checkout.
+    """The specification of ``prepare``, compiled as a user compiles it; None outside a checkout.
 
     Raises InputError when it cannot be compiled.
     """
@@ -60,8 +60,8 @@ def compiled(folder: Path) -> dict[str, Any] | None:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise InputError(f"the pipelines cannot be compiled: {reason}")
-    path = folder / "prepare.yaml"
-    return {"bytes": path.stat().st_size, "spec": next(iter(yaml.safe_load_all(path.read_text(encoding="utf-8"))))}
+    spec: dict[str, Any] = next(iter(yaml.safe_load_all((folder / "prepare.yaml").read_text(encoding="utf-8"))))
+    return spec
 
 
 def steps(spec: dict[str, Any]) -> tuple[int, int]:
@@ -131,13 +131,12 @@ def measure() -> dict[str, Any]:
     ``fits`` and ``argument_fits`` are the largest numbers of shards within the limits, ``most`` is what a run may have.
     """
     with tempfile.TemporaryDirectory(prefix="posewatch-scale-") as temp:
-        pipeline = compiled(Path(temp))
-    outside, inside = steps(pipeline["spec"]) if pipeline is not None else (6, 3)
+        spec = compiled(Path(temp))
+    outside, inside = steps(spec) if spec is not None else (6, 3)
     runs = [record(n, outside, inside) for n in (50, MAX_SHARDS, 5 * MAX_SHARDS)]
     slope = (runs[-1].packed - runs[0].packed) / (runs[-1].shards - runs[0].shards)
     fits = round(runs[0].shards + (RECORD_LIMIT - runs[0].packed) / slope)
     return {
-        "compiled_bytes": pipeline["bytes"] if pipeline is not None else None,
         "steps_outside": outside,
         "steps_per_shard": inside,
         "runs": [run.__dict__ for run in runs],

@@ -32,11 +32,6 @@ class SetCost:
     seconds: float
 
 
-def per_video(clips: float) -> float:
-    """Objects of a video of ``clips`` clips over all stages; sets are not counted."""
-    return sum(fixed + each * clips for fixed, each in PER_STAGE.values())
-
-
 def real_run(videos: int = 2, seconds: float = 6.0) -> dict[str, Any]:
     """Take rendered videos through the real stages in a temporary folder.
 

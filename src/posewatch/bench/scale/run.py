@@ -122,4 +122,4 @@ def _environment() -> dict[str, Any]:
     from posewatch.serving.benchmark.report import environment
 
     known = environment("")
-    return {"cpu": known["cpu"], "cores": known["cores"], "memory_gb": known["memory_gb"], "load": os.getloadavg()[2]}
+    return {"cpu": known["cpu"], "cores": known["cores"], "load": os.getloadavg()[2]}

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 from posewatch.retry import retry
@@ -42,7 +41,7 @@ class Transport(Protocol):
 
 
 class Delivery:
-    """Delivers the messages of ``outbox`` by ``transport`` from a thread, inside a ``with`` block.
+    """Delivers the messages of ``outbox`` by ``transport`` from a thread, until ``close``.
 
     A refused message moves to the outbox's ``refused`` folder and holds up no other. An unavailable receiver is tried
     again with backoff; the messages behind wait. ``delivered`` and ``failures`` count messages and failed attempts.
@@ -53,19 +52,14 @@ class Delivery:
         self._closing, self._news = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.delivered = self.failures = 0
-
-    def __enter__(self) -> Delivery:
-        self.outbox.__enter__()
         self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Stop after the attempt that is under way; what is not delivered stays in the outbox."""
         self._closing.set()
         self._news.set()
         self._thread.join(self._transport.timeout_s + 5)
-        self.outbox.__exit__(kind, error, trace)
+        self.outbox.close()
 
     def put(self, key: str, message: Mapping[str, Any]) -> None:
         """Queue a message; it is on disk when this returns. ``key`` names it for the receiver."""
@@ -87,7 +81,7 @@ class Delivery:
             self._news.wait()
 
     def _deliver(self, path: Path) -> None:
-        """Send one message, again and again while the receiver is unavailable; gives up when the block is left."""
+        """Send one message, again and again while the receiver is unavailable; gives up on ``close``."""
 
         def attempt() -> None:
             if self._closing.is_set():

@@ -12,35 +12,28 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from posewatch.errors import InputError
 
 
 class Outbox:
-    """A folder of messages in the order in which they were put. Use it as a context manager, which locks the folder.
+    """A folder of messages, in the order in which they were put; locked until ``close``.
 
     Raises InputError when another process has the folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._lock: Any = None
-
-    def __enter__(self) -> Outbox:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / ".lock").open("w")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._lock = folder, (folder / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.close()
-            raise InputError(f"{self.folder} is in use by another watcher: give each its own --out") from None
-        return self
+            self.close()
+            raise InputError(f"{folder} is in use by another watcher: give each its own --out") from None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Release the folder."""
         self._lock.close()
 
     def put(self, key: str, message: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -43,10 +43,12 @@ def open_sinks(context: SinkContext) -> Iterator[list[Sink]]:
         yield sinks
 
 
-def open_delivery(folder: Path, url: str, secret: str = "") -> Delivery:
-    """Delivery of the messages queued in ``folder`` to ``url``; a context manager. Raises InputError for an address
-    that no transport takes."""
+@contextmanager
+def open_delivery(folder: Path, url: str, secret: str = "") -> Iterator[Delivery]:
+    """Delivery of the messages queued in ``folder`` to ``url`` inside the ``with`` block. Raises InputError for an
+    address that no transport takes, or a folder that another process uses."""
     transport = TRANSPORTS.get(urlsplit(url).scheme)
     if transport is None or not urlsplit(url).hostname:
         raise InputError(f"a webhook is an address such as https://host/path, not {url!r}")
-    return Delivery(Outbox(folder), transport(url, secret))
+    with closing(Delivery(Outbox(folder), transport(url, secret))) as delivery:
+        yield delivery
