@@ -41,30 +41,30 @@ def test_the_store_is_filled_as_stages_and_people_fill_it(store: LabelStore):
     assert len(store.videos()) == 50
     assert sum(v.labelled for v in store.videos()) == 500
     assert store.database.read(stale) == []
-    found = labels.sizes(store)
-    assert {n: found[n].rows for n in ("clips", "events", "status", "votes", "predictions", "waiting")} == {
+    sizes = labels.sizes(store)
+    assert {n: sizes[n].rows for n in ("clips", "events", "status", "votes", "predictions", "waiting")} == {
         "clips": 1_000, "events": 500, "status": 500, "votes": 500, "predictions": 1_000, "waiting": 1_000,
     }  # fmt: skip
-    assert (found["clips"].table is None) == (store.engine.dialect.name == "sqlite")
+    assert (sizes["clips"].table is None) == (store.engine.dialect.name == "sqlite")
     assert labels.plan(store)["index"] == "ix_waiting_order"
     assert all(seconds > 0 for seconds in labels.calls(store).values())
 
 
 def test_people_at_once_lose_nothing(store: LabelStore):
     filling.fill(store, 0, 1_000)
-    found = labels.loop(store, 12, 4.0, 0.0)
-    assert (found.lost, found.twice, found.errors) == (0, 0, 0)
-    assert found.acts > 12
-    assert 0 < found.act_p50_s <= found.act_p95_s
-    assert sum(store.counts().values()) >= found.acts
+    result = labels.loop(store, 12, 4.0, 0.0)
+    assert (result.lost, result.twice, result.errors) == (0, 0, 0)
+    assert result.acts > 12
+    assert 0 < result.act_p50_s <= result.act_p95_s
+    assert sum(store.counts().values()) >= result.acts
     assert store.database.read(stale) == []
 
 
 def test_objects_of_a_video_are_what_the_stages_write():
-    found = objects.real_run(videos=1, seconds=6.0)
-    assert found["clips"] == 2
+    result = objects.real_run(videos=1, seconds=6.0)
+    assert result["clips"] == 2
     for stage, (fixed, each) in objects.PER_STAGE.items():
-        assert found["stages"][stage]["objects"] == fixed + each * 2, stage
+        assert result["stages"][stage]["objects"] == fixed + each * 2, stage
     assert sum(fixed for fixed, _ in objects.PER_STAGE.values()) == 21, "the formula in docs/scale.md is 21 + 3c"
     assert sum(each for _, each in objects.PER_STAGE.values()) == 3
 
@@ -77,12 +77,12 @@ def test_a_set_costs_in_proportion_to_its_videos():
 
 
 def test_the_design_keeps_a_run_within_the_record():
-    found = fanout.measure()
-    assert found["steps_per_shard"] == 3
-    most = next(r for r in found["runs"] if r["shards"] == found["most"])
-    assert most["packed"] < fanout.RECORD_LIMIT < found["runs"][-1]["packed"], "five times as many shards would not fit"
-    assert most["pods"] == 200 * 7 + 2 * found["steps_outside"]
-    assert found["most"] < found["fits"] < found["argument_fits"]
+    result = fanout.measure()
+    assert result["steps_per_shard"] == 3
+    most = next(r for r in result["runs"] if r["shards"] == result["most"])
+    assert most["packed"] < fanout.RECORD_LIMIT < result["runs"][-1]["packed"], "five times the shards do not fit"
+    assert most["pods"] == 200 * 7 + 2 * result["steps_outside"]
+    assert result["most"] < result["fits"] < result["argument_fits"]
 
 
 def test_the_verb_writes_figures_a_page_and_a_plot(tmp_path: Path):
@@ -102,14 +102,14 @@ def test_the_verb_writes_figures_a_page_and_a_plot(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "error"),
     [
         (["--database", "oracle"], "must be postgresql, sqlite or a URL"),
         (["--clips", "1000"], "--clips 1000 must name two sizes or more"),
         (["--people", "0"], "give --people of 1 or more"),
     ],
 )
-def test_wrong_input_is_one_line(tmp_path: Path, words: list[str], says: str):
+def test_wrong_input_is_one_line(tmp_path: Path, words: list[str], error: str):
     done = run("bench", "scale", "--out", str(tmp_path), "--clips", "500,1000", *words, env={})
     assert done.returncode == 2
-    assert says in said(done)
+    assert error in said(done)

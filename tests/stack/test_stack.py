@@ -33,7 +33,7 @@ def _minio(info: stack.StackInfo) -> Minio:
 
 
 def _put(info: stack.StackInfo, key: str) -> None:
-    _minio(info).put_object("posewatch", key, io.BytesIO(b"kept"), 4)
+    _minio(info).put_object("posewatch", key, io.BytesIO(b"data"), 4)
 
 
 def _get(info: stack.StackInfo, key: str) -> bytes:
@@ -72,11 +72,11 @@ def test_only_the_owner_reads_the_credentials(home: Path) -> None:
 def test_servers_listen_on_loopback_only(home: Path, listening) -> None:
     info = stack.current(home)
     ports = [*info.triton_ports, *info.s3_ports, *(p + 10000 for p in info.s3_ports)]
-    # not all are open when the first answers; and the kernel's table, read while it changes, may miss a line
+    # some open after the first answers; and the kernel's table may miss a line while it changes
     assert wait_until(lambda: set(ports) <= set(listening()), 60)
-    found = {port: {a for table in (listening(), listening()) for a in table.get(port, ())} for port in ports}
+    addresses = {port: {a for table in (listening(), listening()) for a in table.get(port, ())} for port in ports}
     for port in ports:
-        assert found[port] <= {"127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1"}, port
+        assert addresses[port] <= {"127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1"}, port
 
 
 def test_other_ports_while_up(home: Path) -> None:
@@ -94,13 +94,13 @@ def test_a_killed_server_is_seen_and_repaired(home: Path, name: str) -> None:
     def server() -> stack.ServerStatus:
         return next(s for s in stack.status(home).servers if s.name == name)
 
-    # On a busy machine it takes a moment until a killed process is gone.
+    # on a busy machine a killed process takes a moment to end
     assert wait_until(lambda: server().state == "dead", 60)
     assert "posewatch up" in str(server())
     assert stack.current(home) == info
     assert stack.up(home) == info
     assert _all_up(home)
-    assert _get(info, f"before/{name}") == b"kept"
+    assert _get(info, f"before/{name}") == b"data"
 
 
 def test_a_server_that_answers_late_is_not_started_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_down_leaves_nothing_and_up_keeps_the_data(tmp_path: Path, listening) ->
     try:
         again = stack.up(tmp_path)
         assert (again.access_key, again.secret_key) == (info.access_key, info.secret_key)
-        assert _get(again, "a/b") == b"kept"
+        assert _get(again, "a/b") == b"data"
     finally:
         stack.down(tmp_path)
 
@@ -249,7 +249,7 @@ def test_running_goes_down_on_a_signal(tmp_path: Path, number: signal.Signals) -
         pids = [s.pid for s in stack.status(tmp_path).servers]
         running.send_signal(number)
         assert running.wait(120) != 0
-    # nobody is left; whoever adopted them may take a moment to see it
+    # their new parent may take a moment to reap them
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
 
 

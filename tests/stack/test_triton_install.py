@@ -1,4 +1,4 @@
-"""Installing Triton: whole or absent, and a clear word where it cannot run."""
+"""Installing Triton: complete or absent, and a clear error where it cannot run."""
 
 from __future__ import annotations
 

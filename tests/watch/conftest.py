@@ -53,10 +53,8 @@ class Posture(Predictor):
     def __init__(self, people: int = 1, frames: int = 10) -> None:
         self.shape = (people, frames, 17, 3)
         self.metadata = {"positive": "abnormal", "layout": "coco17", "threshold": "0.5", "version": "7"}
-        self.asked: list[np.ndarray] = []
 
     def predict(self, keypoints: np.ndarray) -> Prediction:
-        self.asked.append(keypoints)
         wide = np.ptp(keypoints[..., 0], axis=3) > np.ptp(keypoints[..., 1], axis=3)
         p = wide.max(1).mean(1).astype(np.float32)
         return Prediction(np.stack([1 - p, p], 1), self.labels, np.zeros((len(p), 1), np.float32))

@@ -41,8 +41,8 @@ def _samples(text: str) -> dict[tuple[str, str], float]:
 
 
 def _restarts(port: int) -> list[float]:
-    found = _samples(_get(port, "/metrics")[1])
-    return sorted(found["posewatch_watch_restarts_total", name] for name in ("door", "gone"))
+    samples = _samples(_get(port, "/metrics")[1])
+    return sorted(samples["posewatch_watch_restarts_total", name] for name in ("door", "gone"))
 
 
 @pytest.mark.usefixtures("real_networks")
@@ -67,8 +67,8 @@ def test_cameras_are_watched_started_again_and_ended(tmp_path: Path) -> None:
             return _samples(_get(port, "/metrics")[1]).get(("posewatch_watch_camera_up", "door")) == 1
 
         assert wait_until(watched, 60)
-        found = _samples(_get(port, "/metrics")[1])
-        assert found["posewatch_watch_camera_up", "gone"] == 0
+        samples = _samples(_get(port, "/metrics")[1])
+        assert samples["posewatch_watch_camera_up", "gone"] == 0
 
         def working() -> bool:
             now = _samples(_get(port, "/metrics")[1])
@@ -76,9 +76,9 @@ def test_cameras_are_watched_started_again_and_ended(tmp_path: Path) -> None:
             return counts[0] > 10 and counts[1] > 0
 
         assert wait_until(working, 60)
-        found = _samples(_get(port, "/metrics")[1])
-        total = found["posewatch_watch_probability_bucket", "door+Inf"]
-        assert total == found["posewatch_watch_probability_count", "door"] > 0
+        samples = _samples(_get(port, "/metrics")[1])
+        total = samples["posewatch_watch_probability_bucket", "door+Inf"]
+        assert total == samples["posewatch_watch_probability_count", "door"] > 0
         children = _children(process.pid)
         assert len(children) == 2
         commands = " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in children)

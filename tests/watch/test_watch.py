@@ -219,7 +219,7 @@ def test_a_served_model_is_asked(clip: Callable[..., Path], tmp_path: Path) -> N
     model = tiny_model(tmp_path / "model.onnx")
     graph = onnx.load(model)
     for weights in graph.graph.initializer:
-        if weights.name == "weight":  # made for coordinates below 1: on pixels it would be sure of everything
+        if weights.name == "weight":  # for coordinates below 1: on pixels all probabilities would be 0 or 1
             weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) / 100, "weight"))
     onnx.save(graph, model)
     write_repository(model, tmp_path / "models", name="tiny", queue_delay_us=0)
@@ -245,9 +245,9 @@ def test_the_command(clip: Callable[..., Path], tmp_path: Path, capsys: pytest.C
     out = tmp_path / "out"
     words = ["watch", str(tmp_path / "a.mp4"), "--model", str(model), "--out", str(out), "--on", "0.99", "--no-video"]
     assert cli.main(words) == 0
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "a.mp4: 40 frames, 3 windows, 0 alarms" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "a.mp4: 40 frames, 3 windows, 0 alarms" in printed.err
     assert len((out / "a.windows.jsonl").read_text().splitlines()) == 3
     for wrong, line in (
         (["watch", str(tmp_path / "no.mp4"), "--model", str(model), "--out", str(out)], "no such file or folder"),

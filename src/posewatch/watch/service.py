@@ -113,7 +113,7 @@ class CameraProcess:
         return self.process is not None and self.process.poll() is None
 
     def command(self) -> list[str]:
-        """The command line. The address is passed in the environment: everybody on the machine can read commands."""
+        """The command line. The address is in the environment: all users of the machine can read command lines."""
         config = self._config
         words = [sys.executable, "-m", "posewatch.cli", "watch", f"env:{_ADDRESS}", "--model", config.model]
         words += ["--name", self.camera.name, "--out", str(self.folder), "--status", str(self.folder / "status.json")]

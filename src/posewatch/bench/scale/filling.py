@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from posewatch.labels.store import LabelStore  # first, because it says which extra is missing
+from posewatch.labels.store import LabelStore  # first: its error names the missing extra
 
 # isort: split
 import sqlalchemy as sa

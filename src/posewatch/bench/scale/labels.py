@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from posewatch.labels.store import LabelStore  # first, because it says which extra is missing
+from posewatch.labels.store import LabelStore  # first: its error names the missing extra
 
 # isort: split
 import numpy as np
@@ -89,7 +89,7 @@ def people(store: LabelStore, count: int) -> list[str]:
 
 
 def calls(store: LabelStore, config: LabelConfig | None = None) -> dict[str, float]:
-    """Median seconds of each call of one labeler while nobody else works."""
+    """Median seconds of each call of one labeler while no other works."""
     config = config or LabelConfig()
     (who,) = people(store, 1)
     session = LabelingSession(store, who, config)
@@ -173,7 +173,7 @@ def loop(
             session = LabelingSession(store, who, config)
             page = list(session.claim())
             ready.wait()
-        except threading.BrokenBarrierError:  # somebody else failed
+        except threading.BrokenBarrierError:  # another thread failed
             return
         except BaseException:
             ready.abort()

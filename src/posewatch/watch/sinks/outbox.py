@@ -59,7 +59,7 @@ class Outbox:
         path.unlink(missing_ok=True)
 
     def refuse(self, path: Path) -> Path:
-        """Move a message that nobody wants to the folder ``refused``; returns its new path."""
+        """Move a message that the receiver refuses to the folder ``refused``; returns its new path."""
         target = self.folder / "refused" / path.name
         target.parent.mkdir(exist_ok=True)
         path.replace(target)
