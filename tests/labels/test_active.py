@@ -137,7 +137,7 @@ def test_half_of_the_labels_are_enough_when_the_queue_goes_by_doubt(tmp_path, ca
     assert result["uncertain"]["f1_at_half"] >= result["full_f1"] - 0.01
     assert result["uncertain"]["share_needed"] < result["random"]["share_needed"]
     assert (tmp_path / "bench.png").stat().st_size > 10_000
-    assert "least sure first" in capsys.readouterr().out
+    assert "uncertain first" in capsys.readouterr().out
 
 
 def test_the_benchmark_says_what_is_wrong_in_one_line(tmp_path, capsys):

@@ -1,8 +1,8 @@
-"""How many labels the uncertain-first queue saves: a simulated labeler on a labelled file of skeletons.
+"""Active learning with a simulated labeler: the labels that the uncertain-first queue saves on a labelled file.
 
-Each seed holds out a quarter of the groups of people. From ten labelled clips on, a classifier (logistic regression on
-statistics of the poses, see ``recognition.baselines``) is fitted anew after every page of ten labels; the next ten come
-by chance, or by ``active.order``. The labeler answers with the truth. Both queues begin with the same ten clips.
+Each seed holds out a quarter of the groups of people. After every page of ten labels a classifier (logistic regression
+on the pose statistics of ``evaluation.baselines``) is fitted, and the next ten clips are drawn at random or by
+``labels.active.order``. The labeler gives the true label. Both queues begin with the same ten clips.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 
 from posewatch.datasets import layouts
 from posewatch.errors import InputError
-from posewatch.files import write_atomically
+from posewatch.files import atomic, write_atomically
 from posewatch.labels.active import order, uncertainty
 
 FIRST, STEP, POOL = 10, 10, 3
 WITHIN = 0.01
-"""How near to the F1 with all labels is as good (a share of 1: one point)."""
+"""An F1 this close to the F1 with all labels counts as equal (one point)."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """F1 on the held-out people after each number of labels, and with all of them."""
+    """F1 on the held-out people after each number of ``labels``, and with all of them (``full``)."""
 
     labels: tuple[int, ...]
     f1: tuple[float, ...]
@@ -36,7 +36,7 @@ class Curve:
 
 
 class _Model:
-    """A cheap model with probabilities and an embedding: what is asked of it is the order of the queue."""
+    """Logistic regression on features (N, F) and labels (N,): probabilities for the queue, and F1."""
 
     def __init__(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
         from sklearn.linear_model import LogisticRegression
@@ -48,25 +48,27 @@ class _Model:
             warnings.simplefilter("ignore")
             self.model.fit(self.scaler.transform(features), labels)
 
-    def ask(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def predict(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Probabilities (N, K) and the scaled features (N, F), as embedding."""
         scaled = self.scaler.transform(features)
         return self.model.predict_proba(scaled), scaled
 
     def f1(self, features: NDArray[np.float32], truth: NDArray[np.int64], positive: int) -> float:
-        called = self.model.predict(self.scaler.transform(features)) == positive
-        real = truth == positive
-        return float(2 * (called & real).sum() / max(1, called.sum() + real.sum()))
+        from sklearn.metrics import f1_score
+
+        predicted = self.model.predict(self.scaler.transform(features))
+        return float(f1_score(truth == positive, predicted == positive, zero_division=0))
 
 
 def simulate(
     features: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[Any], positive: int, seed: int
 ) -> dict[str, Curve]:
     """Curves of the ``random`` and the ``uncertain`` queue, for features (N, F) of clips with labels (N,)."""
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     names = np.array(sorted(set(groups)))
-    held = set(chance.permutation(names)[: max(1, len(names) // 4)])
+    held = set(rng.permutation(names)[: max(1, len(names) // 4)])
     test = np.array([group in held for group in groups])
-    pool = chance.permutation(np.flatnonzero(~test))
+    pool = rng.permutation(np.flatnonzero(~test))
     start = _both_classes(labels, pool)
     full = _Model(features[pool], labels[pool]).f1(features[test], labels[test], positive)
     out = {}
@@ -83,7 +85,7 @@ def simulate(
             if queue == "random":
                 chosen = rest[:STEP]
             else:
-                p, embedding = model.ask(features[rest])
+                p, embedding = model.predict(features[rest])
                 chosen = rest[order(uncertainty(p), embedding, batch=STEP, pool=POOL)[:STEP]]
             labelled += list(chosen)
         out[queue] = Curve(tuple(sizes), tuple(scores), full)
@@ -99,51 +101,52 @@ def _both_classes(labels: NDArray[np.int64], pool: NDArray[np.int64]) -> int:
 
 
 def summary(runs: list[dict[str, Curve]]) -> dict[str, Any]:
-    """Mean curves over the seeds, and the labels each queue needs to come within a point of all labels.
+    """Mean curves over the seeds, and the share of labels with which each queue comes within a point of all labels.
 
-    Seeds differ in the number of clips: curves are compared at shares of the pool, in steps of 2 %.
+    Seeds differ in the number of clips, so curves are compared at shares of the pool, in steps of 2 %.
     """
     shares = np.arange(0.04, 1.0001, 0.02)
-    told: dict[str, Any] = {"seeds": len(runs), "shares": [round(float(s), 2) for s in shares], "within": WITHIN}
-    told["full_f1"] = round(float(np.mean([run["random"].full for run in runs])), 4)
-    told["clips"] = [run["random"].labels[-1] for run in runs]
+    result: dict[str, Any] = {"seeds": len(runs), "shares": [round(float(s), 2) for s in shares], "within": WITHIN}
+    result["full_f1"] = round(float(np.mean([run["random"].full for run in runs])), 4)
+    result["clips"] = [run["random"].labels[-1] for run in runs]
     for queue in ("random", "uncertain"):
         rows = np.array([np.interp(shares * run[queue].labels[-1], run[queue].labels, run[queue].f1) for run in runs])
         mean = rows.mean(0)
-        reached = np.flatnonzero(mean >= told["full_f1"] - WITHIN)
-        told[queue] = {
+        reached = np.flatnonzero(mean >= result["full_f1"] - WITHIN)
+        result[queue] = {
             "f1": [round(float(v), 4) for v in mean],
             "std": [round(float(v), 4) for v in rows.std(0)],
             "share_needed": round(float(shares[reached[0]]), 2) if len(reached) else None,
             "f1_at_half": round(float(mean[np.searchsorted(shares, 0.5 - 1e-9)]), 4),
         }
-    return told
+    return result
 
 
-def plot(told: dict[str, Any], path: Path) -> None:
-    """F1 against the share of clips that are labelled."""
+def plot(result: dict[str, Any], path: Path) -> None:
+    """F1 against the share of labelled clips."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.6), dpi=140, layout="constrained")
     axes = figure.add_subplot()
-    x = 100 * np.array(told["shares"])
-    for queue, colour, name in (("random", "#64748b", "by chance"), ("uncertain", "#2563eb", "least sure first")):
-        mean, std = np.array(told[queue]["f1"]), np.array(told[queue]["std"])
+    x = 100 * np.array(result["shares"])
+    for queue, colour, name in (("random", "#64748b", "random"), ("uncertain", "#2563eb", "uncertain first")):
+        mean, std = np.array(result[queue]["f1"]), np.array(result[queue]["std"])
         axes.plot(x, mean, color=colour, lw=2.2, label=name)
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.13, lw=0)
-        if told[queue]["share_needed"]:
-            axes.axvline(100 * told[queue]["share_needed"], color=colour, lw=1, ls=":")
-    axes.axhline(told["full_f1"], color="#d6404f", lw=1.2, ls="--", label="all labels")
-    axes.set(xlabel="labelled clips (% of all)", ylabel="F1 on people never seen", xlim=(0, 100), ylim=(0.6, 1))
-    axes.set_title(f"Labels needed, mean and spread over {told['seeds']} seeds", loc="left", fontsize=11)
+        if result[queue]["share_needed"]:
+            axes.axvline(100 * result[queue]["share_needed"], color=colour, lw=1, ls=":")
+    axes.axhline(result["full_f1"], color="#d6404f", lw=1.2, ls="--", label="all labels")
+    axes.set(xlabel="labelled clips (% of all)", ylabel="F1 on held-out people", xlim=(0, 100), ylim=(0.6, 1))
+    axes.set_title(f"Labels needed, mean and standard deviation over {result['seeds']} seeds", loc="left", fontsize=11)
     axes.legend(frameon=False, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2)
-    figure.savefig(path, metadata={"Software": None})
+    with atomic(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
 
 
 def bench_active_learning(annotations: Path, out: Path, seeds: int = 5, frames: int = 20) -> dict[str, Any]:
-    """Simulate, write ``bench.json`` and ``bench.png`` to ``out``, and return what the former holds."""
+    """Simulate, write ``bench.json`` and ``bench.png`` to ``out``, and return the content of the former."""
     from posewatch.datasets.pyskl import read_pyskl
     from posewatch.recognition.evaluation.baselines import pose_statistics
     from posewatch.recognition.sampling import resample
@@ -154,19 +157,19 @@ def bench_active_learning(annotations: Path, out: Path, seeds: int = 5, frames: 
     features = pose_statistics(resample(clips.keypoints, frames, 2), layout)
     positive = clips.classes.index(positive_of(clips.classes) or clips.classes[-1])
     groups = np.array(clips.groups)
-    told = summary([simulate(features, clips.labels, groups, positive, seed) for seed in range(seeds)])
-    told["annotations"] = annotations.name
+    result = summary([simulate(features, clips.labels, groups, positive, seed) for seed in range(seeds)])
+    result["annotations"] = annotations.name
     out.mkdir(parents=True, exist_ok=True)
-    plot(told, out / "bench.png")
-    write_atomically(out / "bench.json", (json.dumps(told, indent=1) + "\n").encode())
-    return told
+    plot(result, out / "bench.png")
+    write_atomically(out / "bench.json", json.dumps(result, indent=1) + "\n")
+    return result
 
 
-def table(told: dict[str, Any]) -> str:
-    """What a person wants to see first."""
-    lines = [f"F1 with all labels {told['full_f1']:.3f} (mean of {told['seeds']} seeds, {told['annotations']})"]
+def table(result: dict[str, Any]) -> str:
+    """The result as a table for people."""
+    lines = [f"F1 with all labels {result['full_f1']:.3f} (mean of {result['seeds']} seeds, {result['annotations']})"]
     lines.append(f"{'queue':<18}{'F1 at half':>12}{'share of the labels for F1 within a point of all':>52}")
-    for queue, name in (("random", "by chance"), ("uncertain", "least sure first")):
-        share = told[queue]["share_needed"]
-        lines.append(f"{name:<18}{told[queue]['f1_at_half']:>12.3f}{'-' if share is None else f'{share:.0%}':>52}")
+    for queue, name in (("random", "random"), ("uncertain", "uncertain first")):
+        share = result[queue]["share_needed"]
+        lines.append(f"{name:<18}{result[queue]['f1_at_half']:>12.3f}{'-' if share is None else f'{share:.0%}':>52}")
     return "\n".join(lines)

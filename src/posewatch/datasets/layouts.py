@@ -1,6 +1,6 @@
-"""Joint layouts as data: which joints a skeleton has, how they hang together and which are left and right.
+"""Joint layouts as data: the joints of a skeleton, its bones, and the left/right pairs.
 
-``get("coco17")`` gives a built-in one; ``from_yaml(path)`` reads a user's own.
+``get("coco17")`` returns a built-in one; ``from_yaml(path)`` reads a user's own.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from posewatch.errors import ConfigError, InputError
 
 @dataclass(frozen=True)
 class Layout:
-    """V joints and how they hang together; all numbers are indices into ``joints``.
+    """V joints and their bones; all numbers are indices into ``joints``.
 
-    ``edges``    bones as (child, parent), pointing to the centre: what is drawn and what graph networks convolve over
+    ``edges``    bones as (child, parent), pointing to the centre; they are drawn, and graph networks convolve over them
     ``centre``   the root of the body
-    ``pairs``    (left, right): what a mirror image swaps
-    ``parents``  V parents for the bone stream (a root is its own); follows from ``edges`` unless it is given
-    ``virtual``  what each of the last joints is the mean of; an estimator does not give those
+    ``pairs``    (left, right), swapped in a mirror image
+    ``parents``  V parents for the bone stream (a root is its own); default: by ``edges``
+    ``virtual``  for each of the last joints, the joints that it is the mean of; estimators do not detect it
     """
 
     name: str
@@ -45,7 +45,7 @@ class Layout:
         need(not bad, f"joint {bad[0] if bad else ''} is not one of 0..{v - 1}")
         need(all(len(e) == 2 for e in (*self.edges, *self.pairs)), "edges and pairs are lists of two joints")
         sides = [j for pair in self.pairs for j in pair]
-        need(len(set(sides)) == len(sides), "a joint stands in two left/right pairs")
+        need(len(set(sides)) == len(sides), "a joint is in two left/right pairs")
         need(all(j < self.observed for g in self.virtual for j in g), "a virtual joint must be a mean of observed ones")
         if not self.parents:
             object.__setattr__(self, "parents", _parents(v, self.edges, self.centre))
@@ -58,7 +58,7 @@ class Layout:
 
     @property
     def observed(self) -> int:
-        """How many joints an estimator gives: all but the virtual ones."""
+        """The number of joints that an estimator detects: all but the virtual ones."""
         return len(self.joints) - len(self.virtual)
 
     @property
@@ -121,7 +121,7 @@ class Layout:
 
 
 def _parents(v: int, edges: tuple[tuple[int, int], ...], centre: int) -> tuple[int, ...]:
-    """Walk from the centre along the edges; joints that hang on nothing are their own parents."""
+    """Each joint's neighbour on the way to the centre; joints without one are their own parents."""
     parents, front = {centre: centre}, [centre]
     while front:
         joint = front.pop(0)
@@ -137,12 +137,17 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def _bones(text: str) -> tuple[tuple[int, int], ...]:
+    """The pairs of joints in "3-1 5-2"."""
+    return tuple((int(a), int(b)) for a, _, b in (bone.partition("-") for bone in text.split()))
+
+
 _COCO = _names(
     "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist "
     "right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
 )
 _COCO_PAIRS = tuple((i, i + 1) for i in range(1, 16, 2))
-_COCO_LIMBS = ((15, 13), (13, 11), (16, 14), (14, 12), (9, 7), (7, 5), (10, 8), (8, 6), (1, 0), (3, 1), (2, 0), (4, 2))
+_COCO_LIMBS = _bones("15-13 13-11 16-14 14-12 9-7 7-5 10-8 8-6 1-0 3-1 2-0 4-2")
 
 _BUILTIN = {
     layout.name: layout
@@ -150,7 +155,7 @@ _BUILTIN = {
         Layout(
             "coco17",
             _COCO,
-            (*_COCO_LIMBS, (11, 5), (12, 6), (5, 0), (6, 0)),
+            _COCO_LIMBS + _bones("11-5 12-6 5-0 6-0"),
             centre=0,
             pairs=_COCO_PAIRS,
             # The bone stream of the published 2D configurations measures hips from the nose, not from the shoulders.
@@ -159,7 +164,7 @@ _BUILTIN = {
         Layout(
             "coco20",
             (*_COCO, "mid_hip", "mid_spine", "mid_shoulder"),
-            (*_COCO_LIMBS, (11, 17), (12, 17), (5, 19), (6, 19), (0, 19), (17, 18), (18, 19)),
+            _COCO_LIMBS + _bones("11-17 12-17 5-19 6-19 0-19 17-18 18-19"),
             centre=19,
             pairs=_COCO_PAIRS,
             virtual=((11, 12), (5, 6, 11, 12), (5, 6)),
@@ -170,39 +175,30 @@ _BUILTIN = {
                 "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip "
                 "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear"
             ),
-            (
-                *((4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5), (8, 2), (5, 1), (2, 1)),
-                *((0, 1), (15, 0), (14, 0), (17, 15), (16, 14)),
-            ),
+            _bones("4-3 3-2 7-6 6-5 13-12 12-11 10-9 9-8 11-5 8-2 5-1 2-1 0-1 15-0 14-0 17-15 16-14"),
             centre=1,
-            pairs=((5, 2), (6, 3), (7, 4), (11, 8), (12, 9), (13, 10), (15, 14), (17, 16)),
+            pairs=_bones("5-2 6-3 7-4 11-8 12-9 13-10 15-14 17-16"),
         ),
         Layout(
             "kinect15",
             _names(
-                "head neck torso left_shoulder left_elbow left_hand right_shoulder right_elbow right_hand left_hip "
-                "left_knee left_foot right_hip right_knee right_foot"
+                "head neck torso left_shoulder left_elbow left_hand right_shoulder right_elbow right_hand "
+                "left_hip left_knee left_foot right_hip right_knee right_foot"
             ),
-            (
-                *((0, 1), (1, 2), (3, 1), (4, 3), (5, 4), (6, 1), (7, 6), (8, 7)),
-                *((9, 2), (10, 9), (11, 10), (12, 2), (13, 12), (14, 13)),
-            ),
+            _bones("0-1 1-2 3-1 4-3 5-4 6-1 7-6 8-7 9-2 10-9 11-10 12-2 13-12 14-13"),
             centre=2,
-            pairs=((3, 6), (4, 7), (5, 8), (9, 12), (10, 13), (11, 14)),
+            pairs=_bones("3-6 4-7 5-8 9-12 10-13 11-14"),
         ),
         Layout(
             "kinect20",
             _names(
-                "hip_centre spine shoulder_centre head left_shoulder left_elbow left_wrist left_hand right_shoulder "
-                "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
-                "right_ankle right_foot"
+                "hip_centre spine shoulder_centre head left_shoulder left_elbow left_wrist left_hand "
+                "right_shoulder right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot "
+                "right_hip right_knee right_ankle right_foot"
             ),
-            (
-                *((0, 1), (2, 1), (3, 2), (4, 2), (5, 4), (6, 5), (7, 6), (8, 2), (9, 8), (10, 9), (11, 10)),
-                *((12, 0), (13, 12), (14, 13), (15, 14), (16, 0), (17, 16), (18, 17), (19, 18)),
-            ),
+            _bones("0-1 2-1 3-2 4-2 5-4 6-5 7-6 8-2 9-8 10-9 11-10 12-0 13-12 14-13 15-14 16-0 17-16 18-17 19-18"),
             centre=1,
-            pairs=((4, 8), (5, 9), (6, 10), (7, 11), (12, 16), (13, 17), (14, 18), (15, 19)),
+            pairs=_bones("4-8 5-9 6-10 7-11 12-16 13-17 14-18 15-19"),
         ),
         Layout(
             "ntu25",
@@ -211,30 +207,13 @@ _BUILTIN = {
                 "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
                 "right_ankle right_foot spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb"
             ),
-            (
-                *(
-                    (0, 1),
-                    (1, 20),
-                    (2, 20),
-                    (3, 2),
-                    (4, 20),
-                    (5, 4),
-                    (6, 5),
-                    (7, 6),
-                    (8, 20),
-                    (9, 8),
-                    (10, 9),
-                    (11, 10),
-                ),
-                *((12, 0), (13, 12), (14, 13), (15, 14), (16, 0), (17, 16), (18, 17), (19, 18)),
-                *((21, 7), (22, 7), (23, 11), (24, 11)),
+            _bones(
+                "0-1 1-20 2-20 3-2 4-20 5-4 6-5 7-6 8-20 9-8 10-9 11-10 12-0 13-12 14-13 15-14 16-0 17-16 18-17 "
+                "19-18 21-7 22-7 23-11 24-11"
             ),
             centre=20,
-            pairs=(
-                *((4, 8), (5, 9), (6, 10), (7, 11), (12, 16), (13, 17), (14, 18), (15, 19)),
-                *((21, 23), (22, 24)),
-            ),
-            # The published bone stream hangs the hand's tip on the thumb.
+            pairs=_bones("4-8 5-9 6-10 7-11 12-16 13-17 14-18 15-19 21-23 22-24"),
+            # In the published bone stream the tip of a hand hangs on the thumb.
             parents=(1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11),
         ),
     )
@@ -242,7 +221,7 @@ _BUILTIN = {
 
 
 def names() -> list[str]:
-    """The built-in layouts."""
+    """The names of the built-in layouts."""
     return list(_BUILTIN)
 
 
