@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from perception.pictures import square
 
 from posewatch import video
-from posewatch.config import MaskConfig, PoseConfig
+from posewatch.config import MaskConfig, PoseConfig, load
+from posewatch.errors import ConfigError
 from posewatch.perception.compose import Composer
 from posewatch.perception.masking import mask_frames, mask_video
 from posewatch.perception.networks.boxes import BoxSegmenter
@@ -20,6 +22,7 @@ from posewatch.perception.skeletons import estimate_video, skeleton
 from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.identities import track
 from posewatch.perception.tracking.tracker import Tracker
+from posewatch.perception.workers import WorkerPool
 from posewatch.records import Detections
 
 CONFIG = MaskConfig(fps=10, dilate=0, hold=3)
@@ -165,3 +168,13 @@ def test_twenty_minutes_take_no_more_memory_than_one(make, tmp_path: Path) -> No
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert report.frames == 12_000
     assert grown < 120, f"{grown:.0f} MiB more for 20 minutes; all its frames are 2.7 GB"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_networks_that_cannot_be_loaded_say_why(workers: int) -> None:
+    """In a worker process, too: not that the process was killed."""
+    with (
+        pytest.raises(ConfigError, match="no-such-experiment"),
+        WorkerPool(partial(load, "no-such-experiment"), workers) as pool,
+    ):
+        list(pool.map(max, [1]))

@@ -46,7 +46,10 @@ def _begin(build: Callable[[], Any]) -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # must not outlive a parent that was killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _one_thread()
-    _state = build()
+    try:
+        _state = build()
+    except Exception as error:  # the first call raises it: a failed initializer breaks the pool and gives no reason
+        _state = error
 
 
 def _one_thread() -> None:
@@ -57,6 +60,8 @@ def _one_thread() -> None:
 
 
 def _call(function: Callable[[Any, Item], R], item: Item) -> R:
+    if isinstance(_state, Exception):
+        raise _state
     return function(_state, item)
 
 
