@@ -59,7 +59,7 @@ def test_everything_is_written_and_says_the_same(annotations, tmp_path, capsys):
     assert load_checkpoint(out / "checkpoint.pt").threshold == metrics["threshold"]
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert len(rows) == 8
-    assert metrics["accuracy"] == pytest.approx(sum(r["label"] == r["called"] for r in rows) / 8, abs=1e-6)
+    assert metrics["accuracy"] == pytest.approx(sum(r["label"] == r["predicted"] for r in rows) / 8, abs=1e-6)
     said = capsys.readouterr().out
     assert "random forest" in said
     assert str(out / "metrics.json") in said

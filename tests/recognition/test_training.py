@@ -16,10 +16,11 @@ from posewatch.config import TrainConfig  # noqa: E402
 from posewatch.errors import ConfigError, InputError, LabelError  # noqa: E402
 from posewatch.recognition.ensemble import combine  # noqa: E402
 from posewatch.recognition.models import build  # noqa: E402
+from posewatch.recognition.recogniser import load_checkpoint  # noqa: E402
 from posewatch.recognition.sampling import resample  # noqa: E402
 from posewatch.recognition.threshold import choose_threshold, decide  # noqa: E402
 from posewatch.recognition.training import trainer as training  # noqa: E402
-from posewatch.recognition.training.trainer import load_checkpoint, train  # noqa: E402
+from posewatch.recognition.training.trainer import train  # noqa: E402
 
 TINY = TrainConfig(
     width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1, epochs=3, batch=8, threads=1, lr=0.005

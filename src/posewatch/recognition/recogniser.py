@@ -1,9 +1,10 @@
-"""A trained network with everything around it: keypoints in, probabilities out, and the rule that decides."""
+"""A trained network with its features and decision rule: keypoints in, probabilities and classes out."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -31,7 +32,7 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Branch:
-    """One network of a recogniser: what it is built from, and its weight in the average of probabilities."""
+    """One network of a recogniser: model, size, options and stream, and its weight in the mean of probabilities."""
 
     RENAMED: ClassVar[dict[str, str]] = TrainConfig.RENAMED
 
@@ -59,9 +60,9 @@ def branches_of(config: TrainConfig) -> tuple[Branch, ...]:
 class Recogniser(nn.Module):
     """Keypoints (N, M, T, V, 3) → probabilities (N, K) and embedding (N, D).
 
-    ``labels`` K classes, ``positive`` the one that raises an alert from ``threshold`` on (empty: none does, the
-    likeliest class is what a clip is called), ``frames`` T, ``people`` M, ``fps`` the frame rate of the training clips.
-    Several ``branches`` are an ensemble: their probabilities are averaged, their embeddings put side by side.
+    ``labels`` are the K classes, ``positive`` the one that raises an alert from ``threshold`` on (empty: none does, and
+    the likeliest class is predicted), ``frames`` T, ``people`` M, ``fps`` the frame rate of the training clips. Several
+    ``branches`` are an ensemble: their probabilities are averaged, their embeddings concatenated.
     """
 
     def __init__(
@@ -93,12 +94,20 @@ class Recogniser(nn.Module):
             for branch in self.branches
         )
 
+    def description(self) -> dict[str, Any]:
+        """Plain data from which ``build_from`` builds the same networks with fresh weights."""
+        return {
+            "config": asdict(self.config),
+            "layout": self.layout.to_dict(),
+            "labels": list(self.labels),
+            "positive": self.positive,
+            "branches": [asdict(branch) for branch in self.branches],
+            "fps": self.fps,
+        }
+
     def recipe(self) -> str:
-        """What this was built from, as JSON: ``from_recipe`` makes the same network with fresh weights."""
-        told = {"layout": self.layout.to_dict(), "labels": self.labels, "positive": self.positive, "fps": self.fps}
-        return canonical(
-            {**told, "config": asdict(self.config), "branches": [asdict(branch) for branch in self.branches]}
-        )
+        """``description`` as JSON, for the metadata of an exported file; ``from_recipe`` reads it."""
+        return canonical(self.description())
 
     @property
     def frames(self) -> int:
@@ -127,7 +136,7 @@ class Recogniser(nn.Module):
         return cast(Tensor, p), torch.cat([o.embedding.float() for o in outputs], 1)
 
     def arrange_for_inference(self) -> None:
-        """Drop what only training needs and arrange the networks for export; answers do not change."""
+        """Drop what only training needs and arrange the networks for export; predictions do not change."""
         self.networks = nn.ModuleList(cast(Network, network).for_inference() for network in self.networks)
 
     @property
@@ -166,19 +175,14 @@ class Recogniser(nn.Module):
 
 def save(path: Path, recogniser: Recogniser, weights: dict[str, Tensor], extra: dict[str, Any] | None = None) -> None:
     """Write a checkpoint that ``load_checkpoint`` reads; equal input gives equal bytes."""
-    data = {
+    checkpoint = {
         "version": VERSION,
         "weights": weights,
-        "config": asdict(recogniser.config),
-        "layout": recogniser.layout.to_dict(),
-        "labels": list(recogniser.labels),
-        "positive": recogniser.positive,
-        "branches": [asdict(branch) for branch in recogniser.branches],
-        "fps": recogniser.fps,
+        **recogniser.description(),
         "threshold": recogniser.threshold,
         **(extra or {}),
     }
-    write_atomically(path, dump(data))
+    write_atomically(path, dump(checkpoint))
 
 
 def dump(data: Any) -> bytes:
@@ -188,36 +192,33 @@ def dump(data: Any) -> bytes:
     return buffer.getvalue()
 
 
+def build_from(description: Mapping[str, Any]) -> Recogniser:
+    """A recogniser with fresh weights from its ``description``; settings may have the names of earlier versions."""
+    return Recogniser(
+        from_dict(TrainConfig, description["config"], former_names=True),
+        Layout.from_dict(description["layout"]),
+        tuple(description["labels"]),
+        description["positive"],
+        float(description["fps"]),
+        branches=tuple(from_dict(Branch, branch, former_names=True) for branch in description["branches"]),
+    )
+
+
 def from_recipe(text: str) -> Recogniser:
-    """An untrained recogniser from ``Recogniser.recipe``, the same weights in every run. Raises InputError."""
+    """An untrained recogniser from ``Recogniser.recipe``, with the same weights in every run. Raises InputError."""
     try:
-        told = json.loads(text)
         torch.manual_seed(0)
-        return Recogniser(
-            from_dict(TrainConfig, told["config"], former_names=True),
-            Layout.from_dict(told["layout"]),
-            tuple(told["labels"]),
-            told["positive"],
-            float(told["fps"]),
-            branches=tuple(from_dict(Branch, branch, former_names=True) for branch in told["branches"]),
-        ).eval()
+        return build_from(json.loads(text)).eval()
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"this is no recipe of a recogniser: {error}") from None
+        raise InputError(f"this does not describe a recogniser: {error}") from None
 
 
 def load_checkpoint(path: Path | str) -> Recogniser:
     """The recogniser of a checkpoint, in eval mode. Runs no code from the file. Raises InputError."""
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-        recogniser = Recogniser(
-            from_dict(TrainConfig, data["config"], former_names=True),
-            Layout.from_dict(data["layout"]),
-            tuple(data["labels"]),
-            data["positive"],
-            float(data["fps"]),
-            float(data["threshold"]),
-            tuple(from_dict(Branch, branch, former_names=True) for branch in data["branches"]),
-        )
+        recogniser = build_from(data)
+        recogniser.threshold = float(data["threshold"])
         recogniser.load_state_dict(data["weights"])
     except FileNotFoundError:
         raise InputError(f"no such checkpoint: {path}") from None

@@ -32,10 +32,10 @@ def choose_threshold(scores: NDArray[Any], truth: NDArray[Any]) -> float:
     for low, high in itertools.pairwise(edges):
         if high <= low:
             continue
-        called = scores >= high
-        hit = int((called & truth).sum())
-        f1 = 2 * hit / max(1, int(called.sum() + truth.sum()))
-        # Every threshold in (low, high] calls the same clips; stay off the ends, where rounding would decide.
+        predicted = scores >= high
+        hit = int((predicted & truth).sum())
+        f1 = 2 * hit / max(1, int(predicted.sum() + truth.sum()))
+        # Every threshold in (low, high] predicts the same; stay off the ends, where rounding would decide.
         margin = 0.1 * (high - low)
         near = float(np.clip(0.5, low + margin, high - margin))
         if f1 > best + 1e-9 or (f1 > best - 1e-9 and abs(near - 0.5) < abs(choice - 0.5)):
@@ -44,24 +44,24 @@ def choose_threshold(scores: NDArray[Any], truth: NDArray[Any]) -> float:
 
 
 THRESHOLD_CLIPS = 100
-"""Validation clips that weigh as much as what theory says of the threshold."""
+"""Validation clips that weigh as much as the threshold that theory expects."""
 
 
 def odds_of(clips: ClipSet, positive: int, config: TrainConfig) -> float:
-    """Negatives per positive where training makes as much of both as if there were one; else 1."""
+    """Negatives per positive where training weighs both classes alike; else 1."""
     share = float((clips.labels == positive).mean())
     return (1 - share) / share if config.balance != "none" and len(clips.classes) == 2 else 1.0
 
 
 def shrunk_threshold(scores: NDArray[Any], truth: NDArray[Any], odds: float = 1.0) -> float:
-    """The threshold with the best F1 for ``scores`` (N,), drawn towards what theory says by as much as N is small.
+    """The threshold with the best F1 for ``scores`` (N,), shrunk towards the expected one, the more the smaller N is.
 
     The best threshold on a calibrated probability is half of the F1 that it reaches (Lipton et al., arXiv 1402.1892).
     Training with balanced classes multiplies the odds by ``odds``, negatives per positive, and the threshold with them.
     """
     chosen = choose_threshold(scores, truth)
-    called = scores >= chosen
-    f1 = 2 * int((called & truth.astype(bool)).sum()) / max(1, int(called.sum() + truth.sum()))
+    predicted = scores >= chosen
+    f1 = 2 * int((predicted & truth.astype(bool)).sum()) / max(1, int(predicted.sum() + truth.sum()))
     half = float(np.clip(f1, 0.5, 1.0)) / 2
     expected = odds * half / (odds * half + 1 - half)
     share = len(scores) / (len(scores) + THRESHOLD_CLIPS)

@@ -1,4 +1,4 @@
-"""What cannot be trained on, refused before the first epoch."""
+"""Checks of clips and settings before the first epoch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from posewatch.recognition import distributed as parallel
 from posewatch.recognition.recogniser import Recogniser
 
 MAX_LR = {"adamw": 0.02, "sgd": 1.0}
-"""A rate meant for SGD is a mistake with AdamW, and one that ends in a model that merely looks bad."""
+"""A rate meant for SGD trains a bad model with AdamW, and no error would show it."""
 
 
 def check(
     train_set: ClipSet, val_set: ClipSet, config: TrainConfig, positive: str, layout: Layout, allow_shared: bool = False
 ) -> None:
-    """Raise ConfigError, LabelError or InputError for what cannot be trained on."""
+    """Raise ConfigError, LabelError or InputError for settings and clips that cannot be trained on."""
     if min(config.epochs, config.batch, config.people) < 1 or config.clip_frames < 2 or config.lr <= 0:
         raise ConfigError("train: epochs, batch and people must be at least 1, clip_frames at least 2 and lr above 0")
     for key, known in (

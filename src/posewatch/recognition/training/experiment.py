@@ -1,4 +1,4 @@
-"""One experiment on labelled skeletons: train, measure beside baselines, and write it all to one folder."""
+"""One experiment on labelled skeletons: train, evaluate beside baselines, and write everything to one folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METRICS = "metrics.json"
 
 
 def positive_of(classes: Sequence[str], wanted: str | None = None) -> str:
-    """The class that raises alerts: the one asked for, "abnormal", the second of two, or none of many ("")."""
+    """The class that raises alerts: ``wanted``, else "abnormal", else the second of two, else none ("")."""
     if wanted is not None:
         if wanted and wanted not in classes:
             raise LabelError(f"the positive class {wanted!r} is none of {', '.join(classes)}")
@@ -49,27 +49,27 @@ def run(
     layout: Layout | None = None,
     note: str = "",
 ) -> dict[str, Any]:
-    """Train on ``train_set`` and measure on ``test_set``; returns what ``metrics.json`` holds.
+    """Train on ``train_set`` and evaluate on ``test_set``; returns the contents of ``metrics.json``.
 
     Writes ``checkpoint.pt``, ``metrics.json``, ``config.yaml``, ``history.jsonl``, ``predictions.jsonl`` and plots to
-    ``out``. Run again after a kill it goes on; run again when it is done it only reads. Raises InputError, LabelError
-    or ConfigError for what cannot be trained on.
+    ``out``. A killed run goes on when it is called again; a finished one is only read. Raises InputError, LabelError or
+    ConfigError for data or settings that cannot be trained on.
     """
     main = parallel.rank() == 0
     tracker = open_tracker(out) if main else FilesOnly()
     layout = layout or layouts.get(config.layout or train_set.layout)
     check(train_set, train_set.subset([]), config, positive, layout)
     tracker.start(training.plain(config))
-    how = fit(train_set, config, out, positive=positive, layout=layout, tracker=tracker)
+    plan = fit(train_set, config, out, positive=positive, layout=layout, tracker=tracker)
     if not main:
         return {}
     recogniser = load_checkpoint(out / CHECKPOINT).to(training.device_of(config))
     metrics = evaluate(recogniser, test_set, positive, train_set=train_set)
     metrics["validation"] = {
-        "clips": sum(len(part.validation) for part in how.judged),
-        "groups": sorted({train_set.groups[i] for part in how.judged for i in part.validation}),
-        "method": how.method,
-        "note": " ".join(sorted({part.note for part in how.judged if part.note})),
+        "clips": sum(len(part.validation) for part in plan.judged),
+        "groups": sorted({train_set.groups[i] for part in plan.judged for i in part.validation}),
+        "method": plan.method,
+        "note": " ".join(sorted({part.note for part in plan.judged if part.note})),
     }
     if note:
         metrics["note"] = " ".join(filter(None, [metrics.get("note", ""), note]))
@@ -78,7 +78,7 @@ def run(
         {
             "clip": name,
             "label": test_set.classes[k],
-            "called": test_set.classes[c],
+            "predicted": test_set.classes[c],
             "p": [round(float(v), 6) for v in row],
         }
         for name, k, c, row in zip(test_set.ids, test_set.labels, recogniser.decide(p), p, strict=True)
@@ -98,17 +98,17 @@ def summary(runs: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
         for key in next(iter(runs.values()))
         if all(isinstance(m.get(key), int | float) and not isinstance(m.get(key), bool) for m in runs.values())
     ]
-    told: dict[str, Any] = {"runs": {name: {key: m[key] for key in keys} for name, m in runs.items()}}
+    result: dict[str, Any] = {"runs": {name: {key: m[key] for key in keys} for name, m in runs.items()}}
     for key in keys:
         values = [m[key] for m in runs.values()]
-        told[key] = round(float(np.mean(values)), 6)
-        told[f"{key}_std"] = round(float(np.std(values)), 6)
-    write_atomically(out / METRICS, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
-    return told
+        result[key] = round(float(np.mean(values)), 6)
+        result[f"{key}_std"] = round(float(np.std(values)), 6)
+    write_atomically(out / METRICS, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
+    return result
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """What a person wants to see first: the network beside its baselines."""
+    """The network's metrics beside those of its baselines, as text."""
     rows: list[tuple[str, ...]] = [("", "accuracy", "precision", "recall", "F1", "AUC")]
     for prefix, name in (("", "network"), ("baseline_forest_", "random forest"), ("baseline_logistic_", "logistic")):
         values = [metrics.get(f"{prefix}{key}") for key in ("accuracy", "precision", "recall", "f1", "auc")]

@@ -1,8 +1,8 @@
-"""From labelled clips to one checkpoint whose threshold was chosen on people that its networks had not seen.
+"""From labelled clips to one checkpoint, its threshold chosen on people that its networks have not seen.
 
-Few clips are too few to leave a fifth of them unused. So either one training holds out whole subjects and chooses the
-threshold, and a second one uses all clips with it (``train.refit``), or several networks each leave out a fold of the
-subjects (``train.folds``), are judged on it, and answer together.
+A small set cannot spare a fifth of its clips for the threshold. So either one training holds out whole subjects and
+chooses the threshold, and a second one trains on all clips and takes it over (``train.refit``), or several networks
+each hold out a fold of the subjects for the threshold and are averaged (``train.folds``).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from posewatch.recognition.training.mlflow import FilesOnly, Tracker
 
 CHECKPOINT, HISTORY, CONFIG = "checkpoint.pt", "history.jsonl", "config.yaml"
 MEMBER_SEED = 1000
-"""What lies between the seeds of an ensemble's members: more than between those that people choose."""
+"""Distance of the seeds of an ensemble's members, larger than between seeds that people choose."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which clips the trainings of a run fit on and judge on, in what folders, and how in words.
+    """The trainings of a run: clips to train and to validate on, folders, and the method in words.
 
     ``members``: all trainings are members of an ensemble; else the last one is the result.
     """
@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def judged(self) -> tuple[HoldOut, ...]:
-        """The trainings whose held-out clips chose the threshold."""
+        """The trainings whose held-out clips choose the threshold."""
         return self.parts if self.members else self.parts[:1]
 
 
@@ -61,7 +61,7 @@ def plan(clips: ClipSet, config: TrainConfig, positive: str, held: HoldOut | Non
         if len(parts) > 1:
             names = tuple(f"member{k}" for k in range(len(parts)))
             return Plan(parts, names, f"{len(parts)} networks, each judged on the people it has not seen", True)
-    # Without a threshold to choose and an epoch to stop at, nothing needs to be held out.
+    # Nothing needs to be held out without a threshold to choose or early stopping.
     if not (positive or config.patience > 0) or (held is None and config.validation <= 0):
         return Plan((everything,), ("",), "nothing was held out: there is no threshold to choose")
     held = held or hold_out(clips, config.validation, config.seed)
@@ -84,21 +84,21 @@ def fit(
 ) -> Plan:
     """Train on ``clips`` and write ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml`` to ``out``.
 
-    Run again after a kill it goes on; run again when it is done it only looks. Raises InputError, LabelError or
-    ConfigError for what cannot be trained on, before anything is written.
+    A killed run goes on when it is called again; a finished one is only read. Raises InputError, LabelError or
+    ConfigError before anything is written.
     """
     layout = layout or layouts.get(config.layout or clips.layout)
     check(clips, clips.subset([]), config, positive, layout)
-    how = plan(clips, config, positive, held)
+    trainings = plan(clips, config, positive, held)
     tracker = tracker or FilesOnly()
-    with Progress("train", config.epochs * len(how.parts), "epoch") as progress:
+    with Progress("train", config.epochs * len(trainings.parts), "epoch") as progress:
 
         def train(k: int, threshold: float | None = None) -> Path:
-            part, name = how.parts[k], how.names[k]
+            part, name = trainings.parts[k], trainings.names[k]
             return training.train(
                 clips.subset(part.train),
                 clips.subset(part.validation),
-                replace(config, seed=config.seed + MEMBER_SEED * k) if how.members else config,
+                replace(config, seed=config.seed + MEMBER_SEED * k) if trainings.members else config,
                 out / name,
                 positive=positive,
                 layout=layout,
@@ -108,40 +108,40 @@ def fit(
                 tracker=tracker.section(name) if name else tracker,
             )
 
-        if how.members:
-            paths = [train(k) for k in range(len(how.parts))]
+        if trainings.members:
+            paths = [train(k) for k in range(len(trainings.parts))]
             if parallel.writer():
-                _join(clips, how, paths, positive, config, out)
+                _join(clips, trainings, paths, positive, config, out)
             parallel.barrier()
-        elif len(how.parts) == 2:
+        elif len(trainings.parts) == 2:
             train(1, load_checkpoint(train(0)).threshold)
             if parallel.writer():
-                _write_history(how, out)
+                _write_history(trainings, out)
         else:
             train(0)
-    return how
+    return trainings
 
 
 def curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of the rows of ``history.jsonl`` those of the first training: the one that was judged on clips held out."""
+    """The rows of ``history.jsonl`` of the first training: the one with held-out clips."""
     return [row for row in rows if row.get("training") == rows[0].get("training")]
 
 
-def _write_history(how: Plan, out: Path) -> None:
-    """All trainings in one file, each row with the name of its own."""
+def _write_history(trainings: Plan, out: Path) -> None:
+    """All trainings in one file, each row with the name of its training."""
     rows = []
-    for name in how.names:
-        told = {"training": name or "final"}
-        found = [json.loads(row) for row in (out / name / HISTORY).read_text().splitlines()]
-        # The last training writes to the very file: what stands there may be from an earlier run, and complete.
-        rows += [{**told, **row} for row in found if row.get("training", told["training"]) == told["training"]]
+    for name in trainings.names:
+        training = name or "final"
+        read = [json.loads(row) for row in (out / name / HISTORY).read_text().splitlines()]
+        # The last training writes to this very file, which may be complete already, from an earlier run.
+        rows += [{"training": training, **row} for row in read if row.get("training", training) == training]
     write_atomically(out / HISTORY, "".join(canonical(row) + "\n" for row in rows).encode())
 
 
-def _join(clips: ClipSet, how: Plan, paths: list[Path], positive: str, config: TrainConfig, out: Path) -> None:
-    """Make one checkpoint of the members, with the threshold that suits each one's unseen people best."""
+def _join(clips: ClipSet, trainings: Plan, paths: list[Path], positive: str, config: TrainConfig, out: Path) -> None:
+    """Write one checkpoint of the members, its threshold chosen on the people that each member has not seen."""
     scores = np.zeros((len(clips), len(clips.classes)), np.float32)
-    for part, path in zip(how.parts, paths, strict=True):
+    for part, path in zip(trainings.parts, paths, strict=True):
         member = load_checkpoint(path).to(training.device_of(config))
         scores[part.validation] = member.score(clips.subset(part.validation))
     threshold = None
@@ -149,6 +149,6 @@ def _join(clips: ClipSet, how: Plan, paths: list[Path], positive: str, config: T
         index = clips.classes.index(positive)
         odds = odds_of(clips, index, config)
         threshold = shrunk_threshold(scores[:, index], clips.labels == index, odds)
-    _write_history(how, out)
+    _write_history(trainings, out)
     write_atomically(out / CONFIG, training.text(config).encode())
     combine(paths, out / CHECKPOINT, threshold=threshold)

@@ -33,7 +33,7 @@ from posewatch.files import write_atomically
 from posewatch.progress import Progress
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.models.base import Network
-from posewatch.recognition.recogniser import Recogniser, dump, load_checkpoint, save
+from posewatch.recognition.recogniser import Recogniser, dump, save
 from posewatch.recognition.sampling import sampled, training_batch
 from posewatch.recognition.threshold import odds_of, shrunk_threshold
 from posewatch.recognition.training.augment import Augment
@@ -42,11 +42,13 @@ from posewatch.recognition.training.checks import check
 if TYPE_CHECKING:
     from posewatch.recognition.training.mlflow import Tracker
 
-__all__ = ["load_checkpoint", "train"]
-
 STATE = ".state.pt"
 MIN_STEPS = 8
-"""Steps of an epoch at the least: a small set is gone through several times, each time augmented anew."""
+"""Steps of an epoch at the least: a small set is passed several times, each time augmented anew."""
+VALIDATE = 5
+"""Epochs between two evaluations on the validation clips."""
+NORM_CLIPS, NORM_BATCH = 4096, 64
+"""Clips that the final batch statistics are measured on, and how many at a time."""
 
 
 def train(
@@ -64,10 +66,9 @@ def train(
 ) -> Path:
     """Train and write ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml`` to ``out``; returns the checkpoint.
 
-    ``val_set`` may be empty: then the last averaged weights are kept and the threshold stays at 0.5, unless
-    ``threshold`` says otherwise. ``positive`` may be empty: no class raises alerts. With ``allow_shared`` the same
-    people may be in both sets. ``progress`` advances by one per epoch. Raises LabelError, ConfigError or InputError for
-    what cannot be trained on.
+    Without clips in ``val_set`` the last averaged weights are saved, with ``threshold`` or 0.5. ``positive`` may be
+    empty: no class raises alerts. With ``allow_shared`` the same people may be in both sets. ``progress`` advances by
+    one per epoch. Raises LabelError, ConfigError or InputError for data or settings that cannot be trained on.
     """
     layout = layout or layouts.get(config.layout or train_set.layout)
     check(train_set, val_set, config, positive, layout, allow_shared)
@@ -89,109 +90,18 @@ def train(
                     tracker.epoch(row, run.epoch)
             if progress is not None:
                 progress.advance(note=f"loss {row['train_loss']:.3f}")
-        recogniser = run.recogniser
-        recogniser.threshold = run.threshold()
+        run.recogniser.threshold = run.threshold()
         if main:
             write_atomically(out / "config.yaml", text(config).encode())
             epoch = run.best_epoch if config.patience else run.epoch
-            save(out / "checkpoint.pt", recogniser, run.chosen(), {"epoch": epoch, "run": run.key})
-    if main:
-        (out / STATE).unlink(missing_ok=True)
+            save(out / "checkpoint.pt", run.recogniser, run.final(), {"epoch": epoch, "run": run.key})
+            (out / STATE).unlink(missing_ok=True)
     parallel.barrier()
     return out / "checkpoint.pt"
 
 
-def _done(path: Path, key: str) -> bool:
-    """Whether a checkpoint is what this very run ends in."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True).get("run") == key
-    except Exception:
-        return False
-
-
-def plain(config: TrainConfig) -> dict[str, Any]:
-    """A configuration as plain data that YAML holds."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-
-
-def text(config: TrainConfig) -> str:
-    """A configuration as the YAML file that would give it again."""
-    return yaml.safe_dump({"train": plain(config)}, sort_keys=False)
-
-
-def place_gradients(module: nn.Module) -> None:
-    """Allocate the gradients before the first step; ``zero_grad(set_to_none=False)`` keeps them.
-
-    Allocated during the backward pass they would lie in the memory that activations have left, which no other
-    activation would fit into then: in full-size training on a CPU that takes a quarter of all memory.
-    """
-    for parameter in module.parameters():
-        if parameter.requires_grad and parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def device_of(config: TrainConfig) -> torch.device:
-    """Where to train: this process's GPU where there is one, unless the configuration says otherwise."""
-    if config.device == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", parallel.rank() % torch.cuda.device_count())
-
-
-VALIDATE = 5
-"""Epochs between two looks at the validation clips."""
-NORM_CLIPS, NORM_BATCH = 4096, 64
-"""Clips that the final batch statistics are measured on, and how many at a time."""
-
-
-class _Losses(nn.Module):
-    """Keypoints and labels in, losses out: what is run on each process of a distributed training."""
-
-    def __init__(self, recogniser: Recogniser, config: TrainConfig, weight: Tensor) -> None:
-        super().__init__()
-        self.recogniser, self.config = recogniser, config
-        self.register_buffer("weight", weight)
-
-    def forward(self, keypoints: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """→ the loss to minimise; its cross-entropy and contrastive parts; how many are right; spread."""
-        recogniser, config = self.recogniser, self.config
-        x, present = recogniser.features(keypoints)
-        bf16 = config.precision == "bf16"
-        weight = cast(Tensor, self.weight)[labels]
-        loss, cross, extra, spread = (x.new_zeros(()) for _ in range(4))
-        mean = x.new_zeros(len(x), len(recogniser.labels))
-        for network, branch in zip(recogniser.networks, recogniser.branches, strict=True):
-            network = cast(Network, network)
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-                output = network(recogniser.features.stack(x, present, branch.stream), present)
-            logits = output.logits.float()
-            ce = (F.cross_entropy(logits, labels, reduction="none", label_smoothing=config.smoothing) * weight).mean()
-            rebuilt = output.reconstruction
-            auxiliary = network.auxiliary_loss(
-                output._replace(logits=logits, reconstruction=None if rebuilt is None else rebuilt.float()), labels
-            )
-            loss = loss + ce + config.contrastive * auxiliary
-            cross, extra = cross + ce.detach(), extra + auxiliary.detach()
-            mean = mean + torch.softmax(logits.detach(), 1) * branch.weight
-            if rebuilt is not None:
-                spread = spread + parallel.spread(rebuilt.float()).mean()
-        right = (mean.argmax(1) == labels).sum()
-        return loss, torch.stack([cross, extra]) / len(recogniser.branches), right, spread
-
-
 class _Run:
-    """One training run, between epochs: everything that has to survive a kill is in ``state``."""
+    """One training run between two epochs. ``state`` holds everything that a killed run needs to go on."""
 
     def __init__(
         self,
@@ -203,27 +113,13 @@ class _Run:
         threshold: float | None = None,
     ) -> None:
         self.train_set, self.val_set, self.config, self.layout = train_set, val_set, config, layout
-        self.given, self.final = threshold, None  # type: tuple[float | None, dict[str, Tensor] | None]
+        self.given = threshold
+        self._final: dict[str, Tensor] | None = None
         self.device = device_of(config)
         torch.manual_seed(config.seed)
         self.recogniser = Recogniser(config, layout, train_set.classes, positive, train_set.fps).to(self.device)
         self.positive = train_set.classes.index(positive) if positive else -1
-        decay = [p for p in self.recogniser.parameters() if p.dim() > 1]
-        rest = [p for p in self.recogniser.parameters() if p.dim() <= 1]
-        if config.optimiser == "sgd":
-            self.optimiser: torch.optim.Optimizer = torch.optim.SGD(
-                self.recogniser.parameters(),
-                lr=config.lr,
-                momentum=0.9,
-                nesterov=True,
-                weight_decay=config.weight_decay,
-            )
-        else:
-            # SGD, the paper's choice, needs more steps than a hundred clips give it to leave the first plateau.
-            self.optimiser = torch.optim.AdamW(
-                [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-                lr=config.lr,
-            )
+        self.optimiser = _optimiser(self.recogniser, config)
         counts = np.bincount(train_set.labels, minlength=len(train_set.classes))
         weight = torch.ones(len(counts))
         if config.balance == "weights":
@@ -232,10 +128,11 @@ class _Run:
         self.losses = parallel.distribute(losses)
         self.augment = Augment(layout, config.augment)
         self.steps = max(MIN_STEPS, math.ceil(len(train_set) / config.batch))
-        self.average = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
+        self.average = _copy(self.recogniser.state_dict())
         self.key = self._key()
         place_gradients(self.recogniser)
-        self.epoch, self.history, self.stopped = 0, [], False  # type: tuple[int, list[dict[str, Any]], bool]
+        self.epoch, self.stopped = 0, False
+        self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
         self.best_loss, self.best_epoch = math.inf, 0
 
@@ -270,12 +167,12 @@ class _Run:
             "train_loss": round(cross, 6),
             "contrastive_loss": round(contrastive, 6),
             "train_accuracy": round(accuracy, 6),
-            # Near zero, the prototypes have collapsed: every clip's graph is rebuilt alike.
+            # Near zero, ProtoGCN's prototypes have collapsed: every clip's graph is rebuilt alike.
             "reconstruction_spread": round(spreading, 8),
         }
         if not math.isfinite(cross + contrastive):
             raise ConfigError(f"training diverged in epoch {self.epoch} (lower train.lr, it is {config.lr:g})")
-        # Without early stopping the curve is for the eye only: every few epochs are enough.
+        # Without early stopping the curve is only looked at: every few epochs are enough.
         if len(self.val_set) and (config.patience or self.epoch % VALIDATE == 0 or self.epoch == config.epochs):
             row |= self._validate()
         self.history.append(row)
@@ -305,13 +202,13 @@ class _Run:
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(make, 0)
             for step in range(self.steps):
-                made = ahead.result()
+                batch = ahead.result()
                 if step + 1 < self.steps:
                     ahead = pool.submit(make, step + 1)
-                yield made
+                yield batch
 
     def _too_large(self, batch: Tensor, labels: Tensor) -> str:
-        """What to say when a batch does not fit into the GPU: which one does."""
+        """The error for a batch that does not fit into the memory, with the largest half, quarter, ... that does."""
         n = len(batch)
         while n > 1:
             n //= 2
@@ -338,25 +235,28 @@ class _Run:
 
     def _update_average(self, step: int) -> None:
         span = self.config.average_epochs * self.steps
-        keep = min(math.exp(-1 / span), (1 + step) / (10 + step)) if span > 0 else 0.0
+        decay = min(math.exp(-1 / span), (1 + step) / (10 + step)) if span > 0 else 0.0
         own = self.recogniser.state_dict()
         moving = [name for name, value in own.items() if value.is_floating_point()]
         with torch.no_grad():
-            torch._foreach_lerp_([self.average[k] for k in moving], [own[k] for k in moving], 1 - keep)
+            torch._foreach_lerp_([self.average[k] for k in moving], [own[k] for k in moving], 1 - decay)
             for name in own.keys() - set(moving):
                 self.average[name].copy_(own[name])
 
-    def _scores(self, weights: dict[str, Tensor]) -> NDArray[np.float32]:
-        """Probabilities (N, K) of the validation clips under ``weights``."""
-        own = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
+    @contextlib.contextmanager
+    def _loaded(self, weights: dict[str, Tensor]) -> Iterator[None]:
+        """Inside, the recogniser has these weights."""
+        own = _copy(self.recogniser.state_dict())
         self.recogniser.load_state_dict(weights)
-        found = self.recogniser.score(self.val_set)
-        self.recogniser.load_state_dict(own)
-        return found
+        try:
+            yield
+        finally:
+            self.recogniser.load_state_dict(own)
 
     def _validate(self) -> dict[str, float]:
-        """Judge the averaged weights; keep them when their class-balanced loss is the lowest so far."""
-        p = self._scores(self.average)
+        """Evaluate the averaged weights; they are the best if their class-balanced loss is the lowest so far."""
+        with self._loaded(self.average):
+            p = self.recogniser.score(self.val_set)
         labels = self.val_set.labels
         chosen = np.clip(p[np.arange(len(p)), labels], 1e-6, 1)
         counts = np.bincount(labels, minlength=len(self.train_set.classes))
@@ -364,27 +264,27 @@ class _Run:
         loss = float(-(np.log(chosen) * weight).sum() / weight.sum())
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.epoch
-            self.best = {k: v.clone() for k, v in self.average.items()}
+            self.best = _copy(self.average)
         self.stopped = self.config.patience > 0 and self.epoch - self.best_epoch >= self.config.patience
         return {"val_loss": round(loss, 6), "val_accuracy": round(float((p.argmax(1) == labels).mean()), 6)}
 
-    def chosen(self) -> dict[str, Tensor]:
+    def final(self) -> dict[str, Tensor]:
         """The averaged weights at the end; with early stopping (``patience``), those that validated best.
 
         Averaged weights have no batch statistics of their own: they are measured on the training clips.
         """
         weights = self.best if self.best is not None and self.config.patience > 0 else self.average
-        if self.config.average_epochs > 0 and self.final is None:
-            own = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
-            self.recogniser.load_state_dict(weights)
-            with parallel.alone():  # every process has all clips, and only the one that writes may ask
+        if self.config.average_epochs <= 0:
+            return weights
+        if self._final is None:
+            # Every process has all clips, and only the one that writes may call this.
+            with self._loaded(weights), parallel.alone():
                 self._measure_norms()
-            self.final = {k: v.clone() for k, v in self.recogniser.state_dict().items()}
-            self.recogniser.load_state_dict(own)
-        return self.final or weights
+                self._final = _copy(self.recogniser.state_dict())
+        return self._final
 
     def _measure_norms(self) -> None:
-        """Set all batch statistics to those of the training clips, half of them disturbed as in training.
+        """Set all batch statistics to those of the training clips, once as they are and once augmented.
 
         Running averages of small batches under changing weights are off, in some runs by far (arXiv 2105.07576).
         """
@@ -413,20 +313,21 @@ class _Run:
             return self.given
         if not len(self.val_set) or self.positive < 0:
             return 0.5
-        scores = self._scores(self.chosen())[:, self.positive]
+        with self._loaded(self.final()):
+            scores = self.recogniser.score(self.val_set)[:, self.positive]
         odds = odds_of(self.train_set, self.positive, self.config)
         return shrunk_threshold(scores, self.val_set.labels == self.positive, odds)
 
     def _key(self) -> str:
-        """What a state must have been made from to be gone on with."""
+        """The fingerprint of a run: of its settings and clips."""
         data = hashlib.sha256()
         for clips in (self.train_set, self.val_set):
             for k in clips.keypoints:
                 data.update(np.ascontiguousarray(k).tobytes())
             data.update(clips.labels.tobytes())
         settings = fingerprinted(plain(self.config))
-        made_from = [settings, self.layout.to_dict(), list(self.train_set.classes), self.positive, self.given]
-        return digest([made_from, data.hexdigest()])
+        about = [settings, self.layout.to_dict(), list(self.train_set.classes), self.positive, self.given]
+        return digest([about, data.hexdigest()])
 
     def state(self) -> dict[str, Any]:
         return {
@@ -443,7 +344,7 @@ class _Run:
         }
 
     def resume(self, path: Path) -> None:
-        """Go on from a state of the very same run; anything else there is ignored."""
+        """Go on from a state of the very same run; any other file is ignored."""
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception:
@@ -455,3 +356,102 @@ class _Run:
         self.average, self.best, self.history = state["average"], state["best"], state["history"]
         self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
         self.epoch, self.stopped = state["epoch"], state["stopped"]
+
+
+class _Losses(nn.Module):
+    """Keypoints and labels in, losses out: the module that a distributed training replicates."""
+
+    def __init__(self, recogniser: Recogniser, config: TrainConfig, weight: Tensor) -> None:
+        super().__init__()
+        self.recogniser, self.config = recogniser, config
+        self.register_buffer("weight", weight)
+
+    def forward(self, keypoints: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns the loss, its cross-entropy and contrastive parts (2,), the number of right clips, and the spread."""
+        recogniser, config = self.recogniser, self.config
+        x, present = recogniser.features(keypoints)
+        bf16 = config.precision == "bf16"
+        weight = cast(Tensor, self.weight)[labels]
+        loss, cross, extra, spread = (x.new_zeros(()) for _ in range(4))
+        mean = x.new_zeros(len(x), len(recogniser.labels))
+        for network, branch in zip(recogniser.networks, recogniser.branches, strict=True):
+            network = cast(Network, network)
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+                output = network(recogniser.features.stack(x, present, branch.stream), present)
+            logits = output.logits.float()
+            ce = (F.cross_entropy(logits, labels, reduction="none", label_smoothing=config.smoothing) * weight).mean()
+            rebuilt = output.reconstruction
+            auxiliary = network.auxiliary_loss(
+                output._replace(logits=logits, reconstruction=None if rebuilt is None else rebuilt.float()), labels
+            )
+            loss = loss + ce + config.contrastive * auxiliary
+            cross, extra = cross + ce.detach(), extra + auxiliary.detach()
+            mean = mean + torch.softmax(logits.detach(), 1) * branch.weight
+            if rebuilt is not None:
+                spread = spread + parallel.spread(rebuilt.float()).mean()
+        right = (mean.argmax(1) == labels).sum()
+        return loss, torch.stack([cross, extra]) / len(recogniser.branches), right, spread
+
+
+def _optimiser(recogniser: Recogniser, config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(
+            recogniser.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+        )
+    # SGD, the paper's choice, needs more steps than a hundred clips give it to leave the first plateau.
+    matrices = [p for p in recogniser.parameters() if p.dim() > 1]
+    rest = [p for p in recogniser.parameters() if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in weights.items()}
+
+
+def _done(path: Path, key: str) -> bool:
+    """Whether a checkpoint is the result of this very run."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True).get("run") == key
+    except Exception:
+        return False
+
+
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """A configuration as plain data that YAML holds."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+
+
+def text(config: TrainConfig) -> str:
+    """A configuration as a YAML file."""
+    return yaml.safe_dump({"train": plain(config)}, sort_keys=False)
+
+
+def place_gradients(module: nn.Module) -> None:
+    """Allocate the gradients before the first step; ``zero_grad(set_to_none=False)`` keeps them.
+
+    Allocated during the backward pass they would lie in the memory that activations have left, which no other
+    activation would fit into then: in full-size training on a CPU that takes a quarter of all memory.
+    """
+    for parameter in module.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """Where to train: this process's GPU where there is one, unless the configuration says otherwise."""
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", parallel.rank() % torch.cuda.device_count())
