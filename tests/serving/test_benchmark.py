@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from posewatch.bench.fixed_cost import add_fixed_cost
 from posewatch.cli import main as cli
 from posewatch.config import TrainConfig
 from posewatch.datasets import layouts
@@ -39,7 +40,6 @@ def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:
         open_loop=(0.3,),
         seconds=0.6,
         queue_delay_us=5000,
-        mechanism=True,
         progress=lambda count, note: steps.append(note),
     )
     assert json.loads((tmp_path / "bench.json").read_text()) == result
@@ -74,13 +74,21 @@ def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:
     report = (tmp_path / "bench.md").read_text()
     assert report.count("| triton+batching | closed |") == 2
     assert "The load generator spent" in report
-    assert "whatever its batch" in report
     for name in ("latency.png", "throughput.png", "open.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    # 16 clients share an execution that costs the same for all: the gain is the batch
+
+
+def test_a_model_of_fixed_cost(tmp_path: Path) -> None:
+    """16 clients share an execution that costs the same for all: the gain is the batch."""
+    (tmp_path / "bench.json").write_text('{"rows": []}')
+    (tmp_path / "bench.md").write_text("- a caveat\n")
+    add_fixed_cost(tmp_path, 0.6)
+    result = json.loads((tmp_path / "bench.json").read_text())
     plain, batched = result["mechanism"]["rows"]
-    assert plain["mean_batch"] == 1.0
+    assert (plain["mean_batch"], result["rows"]) == (1.0, [])
     assert batched["mean_batch"] > 10
+    assert result["mechanism"]["gain"] > 5
+    assert "whatever its batch, 16 at a time" in (tmp_path / "bench.md").read_text().splitlines()[1]
 
 
 @pytest.mark.parametrize("requests", [1, 40])

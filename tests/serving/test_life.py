@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from support import stop_and_wait
 
+from posewatch.bench.fixed_cost import write_fixed_cost
 from posewatch.errors import InputError, ServingError
 from posewatch.inference import triton_admin
 from posewatch.inference import triton_admin as control
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.benchmark import soak
-from posewatch.serving.benchmark.fixed_cost import write_fixed_cost
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.stack.process import wait_until

@@ -89,10 +89,10 @@ def test_a_server_that_dies_costs_one_trial(tmp_path: Path, tiny: Path, clips, m
     start = TritonServer.start
     monkeypatch.setattr(tuning.TritonServer, "start", lambda *a, **k: started.append(start(*a, **k)) or started[-1])
 
-    async def dying(url: str, name: str, asked: Asked) -> load.Measured:
+    async def dying(endpoint: str, asked: Asked) -> load.Measured:
         if len(started) == 1:
             started[0].process.stop(signal.SIGKILL, 5)
-        return await real(url, name, asked)
+        return await real(endpoint, asked)
 
     monkeypatch.setattr(tuning, "_load", dying)
     monkeypatch.setattr(tuning, "first_round", lambda *_: [Trial("m", "onnxruntime", "fp32", n) for n in (1, 3)])

@@ -42,6 +42,7 @@ def bench_serving(
     ``model``: an exported file, by default ProtoGCN, untrained. ``perf_analyzer``: the path of Triton's load generator
     for a cross-check, "" to look for it, None for none. Raises InputError, ServingError or StackError.
     """
+    from posewatch.bench.fixed_cost import add_fixed_cost
     from posewatch.inference.onnx_runtime import OnnxPredictor
     from posewatch.progress import Progress
     from posewatch.serving.benchmark import perf_analyzer as triton_tool
@@ -73,10 +74,11 @@ def bench_serving(
             queue_delay_us=queue_delay_us,
             instances=instances,
             endpoint=endpoint,
-            mechanism=mechanism and not endpoint,
-            perf_analyzer=tool,
+            perf_analyzer_path=tool,
             progress=progress.advance,
         )
+    if mechanism and not endpoint:
+        add_fixed_cost(out, seconds)
     return out / "bench.md"
 
 

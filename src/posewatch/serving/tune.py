@@ -25,10 +25,10 @@ from posewatch.digests import canonical, digest
 from posewatch.errors import InputError, PosewatchError, ServingError
 from posewatch.export.precision import Judge
 from posewatch.inference import triton_admin
-from posewatch.inference.asynchronous import open_async
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.benchmark import load
+from posewatch.serving.benchmark.benchmark import closed_loop
 from posewatch.serving.repository import write_repository
 from posewatch.stack.triton import TritonServer
 
@@ -250,7 +250,7 @@ def _measure(place: _Server, trial: Trial, asked: Asked, exact: NDArray[np.float
         row |= cost
         asked.judge.require(cost, f"{trial.runtime} {trial.precision} of {trial.file}")
         before = triton_admin.statistics(server.grpc, name)
-        found = asyncio.run(_load(server.grpc, name, asked))
+        found = asyncio.run(_load(f"grpc://{server.grpc}/{name}", asked))
         after = triton_admin.statistics(server.grpc, name)
         triton_admin.unload_model(server.grpc, name)
     except PosewatchError as error:
@@ -264,9 +264,8 @@ def _measure(place: _Server, trial: Trial, asked: Asked, exact: NDArray[np.float
     return {**row, "mean_batch": round(gone["inferences"] / max(1, gone["executions"]), 2)}
 
 
-async def _load(url: str, name: str, asked: Asked) -> load.Measured:
-    async with await open_async(f"grpc://{url}/{name}", retries=0) as predictor:
-        return await load.closed(predictor, asked.judge.keypoints, asked.concurrency, asked.seconds)
+async def _load(endpoint: str, asked: Asked) -> load.Measured:
+    return await closed_loop(endpoint, asked.judge.keypoints, asked.concurrency, asked.seconds)
 
 
 def winner_of(row: dict[str, Any]) -> Trial:

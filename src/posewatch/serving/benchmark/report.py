@@ -105,15 +105,6 @@ def write_markdown(result: dict[str, Any], path: Path) -> None:
         cells += [_share(r["queue_share"]), _share(r["compute_share"]), _number(r["cpu_ms_per_inference"], 2)]
         lines.append(f"| {' | '.join([*cells, str(r['errors'])])} |")
     lines += ["", *_ratios(rows)]
-    mechanism = result.get("mechanism")
-    if mechanism:
-        plain, batched = mechanism["rows"]
-        lines.append(
-            f"- A model of {mechanism['cost_ms']:g} ms per execution, whatever its batch,"
-            f" {plain['concurrency']} at a time: batching answers {mechanism['gain']:.1f} times as many clips"
-            f" ({plain['throughput_ips']:.0f} → {batched['throughput_ips']:.0f} per second,"
-            f" {batched['mean_batch']:.1f} per execution)."
-        )
     for row in result.get("perf_analyzer", []):
         lines.append(
             f"- perf_analyzer, {row['system']}, {row['concurrency']} at a time: {row['throughput_ips']:.1f} clips/s,"

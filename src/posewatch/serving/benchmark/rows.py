@@ -1,4 +1,4 @@
-"""The rows of ``bench.json``, and the server's own counts that go into them."""
+"""The rows of ``bench.json``, and the server's own counts in them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import numpy as np
 
 from posewatch.errors import ServingError
 from posewatch.inference import triton_admin
+from posewatch.inference.open import parse_endpoint
 from posewatch.serving.benchmark import load
 
 
 @dataclass(frozen=True)
 class Row:
-    """One load. ``throughput_ips`` inferences (clips) per second; latencies in milliseconds; ``mean_batch`` clips per
-    execution by the server's own counts; ``cpu_ms_per_inference`` processor time of the process that runs the model
-    (None: it is on another machine), ``client_cpu_ms`` that of the load generator.
+    """One load. ``throughput_ips`` is clips per second; latencies are in milliseconds; ``mean_batch`` is clips per
+    execution by the server's own counts; ``cpu_ms_per_inference`` is the processor time of the process that runs the
+    model (None: on another machine), ``client_cpu_ms`` that of the load generator.
 
-    ``concurrency`` is how many clients wait at a time; of an open loop, how many requests were under way on average,
-    and ``offered_ips`` how many were sent. The shares are of the time between a request's arrival at the server and
-    its answer. ``errors`` were refused, or came too late.
+    ``concurrency`` is the number of clients that wait at a time; in an open loop, the mean number of requests under
+    way, and ``offered_ips`` the requests sent per second. ``queue_share`` and ``compute_share`` are of the time between
+    a request's arrival at the server and its answer. ``errors`` requests were refused or late.
     """
 
     system: str
@@ -40,10 +41,11 @@ class Row:
 
 
 class ServerMeter:
-    """Snapshots of the server's counts and processor time at the ends of the measured time."""
+    """The server's counts and processor time at both ends of the measured time; ``process`` is None for a remote one."""
 
-    def __init__(self, url: str, model: str, protocol: str, process: int | None) -> None:
-        self._place, self._process = (url, model, protocol), process
+    def __init__(self, endpoint: str, process: int | None) -> None:
+        protocol, url, model = parse_endpoint(endpoint)
+        self._model, self._process = (url, model, protocol), process
         self._snapshots: list[tuple[dict[str, int], dict[int, float]]] = []
 
     def begin(self) -> None:
@@ -53,20 +55,20 @@ class ServerMeter:
         self._snapshots.append(self._snap())
 
     def _snap(self) -> tuple[dict[str, int], dict[int, float]]:
-        return triton_admin.statistics(*self._place), load.cpu_seconds(self._process) if self._process else {}
+        return triton_admin.statistics(*self._model), load.cpu_seconds(self._process) if self._process else {}
 
-    def told(self) -> dict[str, float | None]:
-        """Mean batch, shares and processor time of the load that was measured last."""
+    def figures(self) -> dict[str, float | None]:
+        """Mean batch, shares and processor time of the last load."""
         (first, cpu_then), (last, cpu_now) = self._snapshots
-        gone = {key: last[key] - first[key] for key in last}
-        # of the processes that are still there: those of a model that is being unloaded are not this one's
+        delta = {key: last[key] - first[key] for key in last}
+        # only of processes that still run: the others belong to a model that is being unloaded
         cpu = sum(used - cpu_then.get(pid, 0.0) for pid, used in cpu_now.items()) * 1000 if cpu_now else None
-        total = max(1, gone["total_ns"])
+        total = max(1, delta["total_ns"])
         return {
-            "mean_batch": round(gone["inferences"] / max(1, gone["executions"]), 2),
-            "queue_share": round(gone["queue_ns"] / total, 3),
-            "compute_share": round(gone["compute_ns"] / total, 3),
-            "cpu_ms_per_inference": None if cpu is None else round(cpu / max(1, gone["inferences"]), 3),
+            "mean_batch": round(delta["inferences"] / max(1, delta["executions"]), 2),
+            "queue_share": round(delta["queue_ns"] / total, 3),
+            "compute_share": round(delta["compute_ns"] / total, 3),
+            "cpu_ms_per_inference": None if cpu is None else round(cpu / max(1, delta["inferences"]), 3),
         }
 
 
@@ -74,30 +76,30 @@ def row_of(
     system: str,
     kind: str,
     clients: int,
-    found: load.Measured,
+    measured: load.Measured,
     meter: ServerMeter | None = None,
     *,
     own: bool = False,
     offered: float | None = None,
 ) -> Row:
-    """One row from what was measured; ``own``: by this process itself, so that its processor time is the model's.
+    """The row of a load; ``own``: the model runs in this process, so that its processor time is the model's.
 
-    Raises ServingError when nothing was answered.
+    Raises ServingError if there was no answer at all.
     """
-    if not found.latencies_ms:
+    if not measured.latencies_ms:
         raise ServingError(
-            f"{system} gave no answer within {found.wall_s:.0f} s ({found.errors} refusals): measure for longer"
+            f"{system} gave no answer within {measured.wall_s:.0f} s ({measured.errors} refusals): measure for longer"
         )
-    p50, p95, p99 = (round(float(p), 3) for p in np.percentile(found.latencies_ms, (50, 95, 99)))
+    p50, p95, p99 = (round(float(p), 3) for p in np.percentile(measured.latencies_ms, (50, 95, 99)))
     if kind == "open":
-        clients = max(1, round(sum(found.latencies_ms) / 1000 / found.wall_s))
-    cpu_ms = round(found.client_cpu_s * 1000 / max(1, found.answers), 3)
-    told: dict[str, Any] = {"mean_batch": 1.0, "cpu_ms_per_inference": cpu_ms}
+        clients = max(1, round(sum(measured.latencies_ms) / 1000 / measured.wall_s))
+    cpu_ms = round(measured.client_cpu_s * 1000 / max(1, measured.answers), 3)
+    figures: dict[str, Any] = {"mean_batch": 1.0, "cpu_ms_per_inference": cpu_ms}
     if meter is not None:
-        told = meter.told()
+        figures = meter.figures()
     if not own:
-        told["client_cpu_ms"] = cpu_ms
+        figures["client_cpu_ms"] = cpu_ms
     if offered is not None:
-        told["offered_ips"] = round(offered, 2)
-    speed = round(found.answers / found.wall_s, 2)
-    return Row(system, kind, clients, speed, p50, p95, p99, errors=found.errors, **told)
+        figures["offered_ips"] = round(offered, 2)
+    speed = round(measured.answers / measured.wall_s, 2)
+    return Row(system, kind, clients, speed, p50, p95, p99, errors=measured.errors, **figures)
