@@ -41,7 +41,7 @@ class Row:
 
 
 class ServerMeter:
-    """The server's counts and processor time at both ends of the measured time; ``process`` is None for a remote one."""
+    """The server's counts and processor time at both ends of the measured time; ``process`` None: a remote server."""
 
     def __init__(self, endpoint: str, process: int | None) -> None:
         protocol, url, model = parse_endpoint(endpoint)
