@@ -81,4 +81,4 @@ def real_networks() -> None:
 def walk() -> Path:
     """A real video: one woman walks past, another person exercises on a roof."""
     _weights("sports2d_walk")
-    return weights.package_file("sports2d_walk")
+    return weights.path("sports2d_walk")

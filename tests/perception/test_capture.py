@@ -38,7 +38,7 @@ def test_a_stream_becomes_segments_that_begin_with_a_keyframe(camera: Camera, tm
 
 def test_a_connection_that_breaks_is_opened_again_and_nothing_is_lost_before_it(tmp_path: Path) -> None:
     camera = Camera(breaks_after=4.5)
-    pieces = list(capture(camera.url, tmp_path, segment_s=2, duration_s=8, patience_s=20))
+    pieces = list(capture(camera.url, tmp_path, segment_s=2, duration_s=8, timeout_s=20))
     camera.close()
     assert camera.connections == 2
     assert sum(p.seconds for p in pieces) == pytest.approx(8, abs=0.01)
@@ -48,7 +48,7 @@ def test_a_connection_that_breaks_is_opened_again_and_nothing_is_lost_before_it(
 def test_a_silent_camera_is_named_without_its_password(camera: Camera, tmp_path: Path) -> None:
     camera.close()
     with pytest.raises(VideoError, match=r"nothing from rtsp://127.0.0.1:\d+/live") as caught:
-        list(capture(camera.url, tmp_path, 1, 1, patience_s=0.2))
+        list(capture(camera.url, tmp_path, 1, 1, timeout_s=0.2))
     assert "secret" not in str(caught.value)
     with pytest.raises(ConfigError, match="lengths above 0"):
         list(capture(camera.url, tmp_path, 0, 1))

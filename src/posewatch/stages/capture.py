@@ -54,7 +54,7 @@ def capture(
         remaining_s = duration_s - recorded_s
         try:
             if remaining_s > 0.01:
-                for segment in camera.capture(url, Path(temp), segment_s, remaining_s, patience_s=timeout_s):
+                for segment in camera.capture(url, Path(temp), segment_s, remaining_s, timeout_s=timeout_s):
                     stamp = segment.path.stem
                     record = record_of(f"{name}/{stamp}", segment.path, video.probe(segment.path))
                     prefix = store_video(store, record, segment.path).prefix

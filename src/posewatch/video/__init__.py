@@ -1,4 +1,4 @@
-"""Video in and out through PyAV: probe, read at a constant rate, write H.264 that a browser plays, split, pictures."""
+"""Video through PyAV: probe, read at a constant rate, write H.264 that a browser plays, split, save images."""
 
 from posewatch.video.overlap import BackgroundWriter, ahead
 from posewatch.video.pictures import contact_sheet, poster, save_image

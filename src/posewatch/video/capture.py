@@ -1,13 +1,14 @@
-"""A camera's stream cut into files of a fixed length, without decoding: hours of it cost next to nothing.
+"""A camera's stream recorded to files of a fixed length, without decoding, so that it costs almost no CPU time.
 
-Packets are copied as they come; a segment begins with a keyframe, so segments are as long as asked up to the
-distance between two keyframes. A connection that breaks ends a segment and is opened anew.
+Packets are copied as they come. A segment begins with a keyframe, so its length is exact up to the distance between two
+keyframes. A connection that breaks ends a segment and is opened again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from posewatch.errors import ConfigError, VideoError
+from posewatch.files import atomic
+from posewatch.retry import retry
 from posewatch.video.reading import vendor
 
 if TYPE_CHECKING:
@@ -22,15 +25,18 @@ if TYPE_CHECKING:
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "http", "https")
 """Addresses that are streams rather than files."""
-_SILENCE_S = 15.0
-"""A camera that sends nothing for so long is taken for gone."""
-_PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Waits before the next attempts to connect; the last goes on until ``patience_s`` is over."""
+_READ_TIMEOUT_S = 15.0
+"""A connection without data for so long is closed."""
+_FIRST_BACKOFF_S, _MAX_BACKOFF_S = 1.0, 30.0
+
+
+class _Disconnected(Exception):
+    """The camera refused the connection, or closed it before a segment began."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A finished file: ``began`` when its first picture came in (UTC), ``seconds`` of video by its timestamps."""
+    """A complete file: ``began`` when its first packet arrived (UTC), ``seconds`` of video by its timestamps."""
 
     path: Path
     began: datetime
@@ -55,45 +61,71 @@ def capture(
     segment_s: float,
     duration_s: float,
     *,
-    patience_s: float = 60.0,
+    timeout_s: float = 60.0,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Iterator[Segment]:
     """Write ``duration_s`` seconds of the stream at ``url`` to files of ``segment_s`` seconds in ``folder``.
 
-    Yields each file when it is complete; the caller may delete it. Time counts by the stream's timestamps. Raises
-    VideoError when nothing can be had from the camera for ``patience_s`` seconds, ConfigError for lengths below zero.
+    Yields each file when it is complete; the caller may delete it. Time is measured by the stream's timestamps. Raises
+    VideoError when the camera sends nothing for ``timeout_s`` seconds, ConfigError for lengths below zero.
     """
     if segment_s <= 0 or duration_s <= 0:
         raise ConfigError(f"a capture needs lengths above 0, not {segment_s:g} and {duration_s:g} s")
     folder.mkdir(parents=True, exist_ok=True)
-    done, heard, attempt = 0.0, time.monotonic(), 0
-    while done < duration_s - 0.01:
-        reason = "the stream ended"
+    recorded_s = 0.0
+    connection = _connection(url, folder, segment_s, duration_s, clock)
+
+    def next_segment() -> Segment:
+        nonlocal connection
         try:
-            with connect(url) as container:
-                for segment in _segments(container, folder, segment_s, duration_s - done, clock):
-                    done, heard, attempt = done + segment.seconds, time.monotonic(), 0
-                    yield segment
-                    if done >= duration_s - 0.01:
-                        return
+            segment = next(connection, None)
+            if segment is None:
+                connection = _connection(url, folder, segment_s, duration_s - recorded_s, clock)
+                segment = next(connection, None)
         except vendor().error.FFmpegError as error:
-            reason = str(error.strerror or error)
-        waited = time.monotonic() - heard
-        if waited >= patience_s:
-            raise VideoError(f"nothing from {without_secrets(url)} for {waited:.0f} s: {reason} (is the camera on?)")
-        pause = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
-        time.sleep(min(pause, max(0.05, patience_s - waited)))
-        attempt += 1
+            raise _Disconnected(str(error.strerror or error)) from None
+        if segment is None:
+            raise _Disconnected("the stream ended")
+        return segment
+
+    try:
+        while recorded_s < duration_s - 0.01:
+            start = time.monotonic()
+            try:
+                segment = retry(
+                    next_segment,
+                    lambda error: isinstance(error, _Disconnected),
+                    timeout_s=timeout_s,
+                    first_s=_FIRST_BACKOFF_S,
+                    max_s=_MAX_BACKOFF_S,
+                )
+            except _Disconnected as error:
+                waited_s = time.monotonic() - start
+                raise VideoError(
+                    f"nothing from {without_secrets(url)} for {waited_s:.0f} s: {error} (is the camera on?)"
+                ) from None
+            recorded_s += segment.seconds
+            yield segment
+    finally:
+        connection.close()
 
 
 def connect(url: str) -> InputContainer:
     scheme = url.partition("://")[0].lower()
-    options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}  # UDP loses packets, which stay visible
-    return vendor().open(url, options=options, timeout=(_SILENCE_S, _SILENCE_S), metadata_errors="ignore")
+    options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}  # over UDP packets get lost
+    return vendor().open(url, options=options, timeout=(_READ_TIMEOUT_S, _READ_TIMEOUT_S), metadata_errors="ignore")
+
+
+def _connection(
+    url: str, folder: Path, segment_s: float, remaining_s: float, clock: Callable[[], datetime]
+) -> Generator[Segment, None, None]:
+    """The segments of one connection, of ``remaining_s`` seconds at most. Raises FFmpegError when it breaks early."""
+    with connect(url) as container:
+        yield from _segments(container, folder, segment_s, remaining_s, clock)
 
 
 def _segments(
-    container: InputContainer, folder: Path, segment_s: float, left_s: float, clock: Callable[[], datetime]
+    container: InputContainer, folder: Path, segment_s: float, remaining_s: float, clock: Callable[[], datetime]
 ) -> Iterator[Segment]:
     if not container.streams.video:
         raise VideoError("the camera sends no video (choose another of its streams)")
@@ -109,11 +141,11 @@ def _segments(
                 continue  # before the camera's first time report
             if writer is not None and packet.is_keyframe and at * tick - writer.first_s >= segment_s - 1e-6:
                 yield writer.finish(until=at * tick)
-                left_s -= writer.seconds
+                remaining_s -= writer.seconds
                 writer = None
-                if left_s <= 0.01:
+                if remaining_s <= 0.01:
                     return
-            if writer is not None and at * tick - writer.first_s >= left_s:
+            if writer is not None and at * tick - writer.first_s >= remaining_s:
                 break
             if writer is None:
                 writer = _Writer(folder, stream, at * tick, clock())
@@ -121,19 +153,19 @@ def _segments(
     except vendor().error.FFmpegError:
         if writer is None:
             raise
-    if writer is not None and writer.packets:  # what came in before the connection broke is kept
+    if writer is not None and writer.packets:  # the part before the connection broke
         yield writer.finish()
 
 
 class _Writer:
-    """Copies packets into one Matroska file, which takes whatever a camera sends and survives a cut."""
+    """Copies packets into one Matroska file, a format for every codec that stays readable when it breaks off."""
 
     def __init__(self, folder: Path, stream: Any, first_s: float, began: datetime) -> None:
         self.first_s, self.began, self.packets = first_s, began, 0
         self.seconds = 0.0
         self._path = folder / f"{began:%Y%m%dT%H%M%S.%f}Z.mkv"
-        self._temp = self._path.with_name(f".{self._path.name}.part")
-        self._file = vendor().open(str(self._temp), "w", format="matroska")
+        self._place = ExitStack()
+        self._file = vendor().open(str(self._place.enter_context(atomic(self._path))), "w", format="matroska")
         self._stream = self._file.add_stream_from_template(stream)
         self._origin: int | None = None
         self._last_dts: int | None = None
@@ -156,7 +188,7 @@ class _Writer:
     def finish(self, until: float | None = None) -> Segment:
         """Close the file; ``until`` is when the next one begins, in seconds of the stream."""
         self._file.close()
-        self._temp.replace(self._path)
+        self._place.close()
         if until is not None:
             self.seconds = until - self.first_s
         return Segment(self._path, self.began, self.seconds)

@@ -1,4 +1,4 @@
-"""Interlaced video: the two fields of a picture are half a frame apart in time, and combs at moving limbs."""
+"""Interlaced video: the two fields of a frame are half a frame apart in time, which shows as combs at moving limbs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Deinterlacer:
-    """Turns frames that are marked as interlaced into whole pictures (bwdif, one per frame); others pass untouched.
+    """Deinterlaces frames that are marked as interlaced (bwdif, one output per frame); others pass unchanged.
 
-    From the first interlaced frame on the output is one frame late; ``finish`` gives the last.
+    From the first interlaced frame on the output is one frame late; ``finish`` returns the last one.
     """
 
     def __init__(self, stream: VideoStream) -> None:
@@ -33,20 +33,21 @@ class Deinterlacer:
         yield from self._ready()
 
     def finish(self) -> Iterator[VideoFrame]:
-        """What is still inside."""
+        """The frames still in the filter."""
         if self._graph is not None:
             self._graph.push(None)
             yield from self._ready()
             self._graph = None
 
     def _build(self, shape: tuple[int, int, str]) -> None:
+        from av import VideoFormat
         from av.filter import Graph
 
         width, height, name = shape
         self._graph, self._shape = Graph(), shape
         self._graph.threads = 1  # parallel work is one process per video
         source = self._graph.add_buffer(
-            width=width, height=height, format=_format(name), time_base=self._stream.time_base
+            width=width, height=height, format=VideoFormat(name), time_base=self._stream.time_base
         )
         deinterlace = self._graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
         source.link_to(deinterlace)
@@ -62,9 +63,3 @@ class Deinterlacer:
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
             yield frame
-
-
-def _format(name: str) -> Any:
-    from av import VideoFormat
-
-    return VideoFormat(name)

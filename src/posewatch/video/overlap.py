@@ -1,6 +1,6 @@
-"""Decoding before and encoding behind the work on the frames, each in a thread of its own.
+"""Decoding ahead of the work on the frames and encoding behind it, each in a thread of its own.
 
-FFmpeg lets go of the interpreter while it works, so both overlap with inference on another core.
+FFmpeg releases the interpreter lock, so both overlap with inference on another core.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterable[T], count: int = 8) -> Iterator[T]:
-    """The same items, of which up to ``count`` are made in advance by a thread; what it raises is raised here."""
+    """The same items, computed in a thread up to ``count`` in advance; an error of the thread is raised here."""
     ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(count)
     stop = threading.Event()
 
@@ -38,7 +38,7 @@ def ahead(items: Iterable[T], count: int = 8) -> Iterator[T]:
             for item in items:
                 if not put(False, item):
                     return
-        except BaseException as error:  # handed over to whoever reads
+        except BaseException as error:  # raised where the items are read
             put(True, error)
         else:
             put(True, None)
@@ -64,7 +64,7 @@ def ahead(items: Iterable[T], count: int = 8) -> Iterator[T]:
 
 
 class BackgroundWriter:
-    """A ``Writer`` whose encoding runs in a thread; ``waiting`` pictures at most are kept for it."""
+    """A ``Writer`` that encodes in a thread, with at most ``waiting`` images queued."""
 
     def __init__(self, writer: Writer, waiting: int = 16) -> None:
         self._writer, self._waiting = writer, waiting
@@ -76,7 +76,7 @@ class BackgroundWriter:
         return self
 
     def write(self, image: Image) -> None:
-        """Hand over one picture, which must not be changed afterwards; raises what an earlier one has raised."""
+        """Queue one image, which must not be changed afterwards; raises the error of an earlier one."""
         self._open.append(self._pool.submit(self._writer.write, image))
         while len(self._open) > self._waiting:
             self._open.popleft().result()

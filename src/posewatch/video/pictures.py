@@ -1,31 +1,31 @@
-"""Single pictures for reports: a poster of a video, a contact sheet, files."""
+"""Single images for reports: a poster of a video, a contact sheet, files."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from posewatch.errors import ConfigError, VideoError
+from posewatch.files import write_atomically
 from posewatch.video.reading import Image, probe, read
 
 
 def poster(path: Path, max_side: int | None = None) -> Image:
-    """The picture in the middle of a video, uint8 (H, W, 3) RGB."""
+    """The image in the middle of a video, uint8 (H, W, 3) RGB."""
     middle = probe(path).duration_s / 2
     frame = next(read(path, 1.0, max_side, start_s=middle), None) or next(read(path, 1.0, max_side))
     return frame.image
 
 
 def contact_sheet(images: Sequence[Image], columns: int = 4, gap: int = 4) -> Image:
-    """Pictures side by side on one white sheet, each fitted into a cell of the first one's size."""
+    """Images side by side on one white sheet, each fitted into a cell of the first one's size."""
     import cv2
 
     if not images or columns < 1:
-        raise ConfigError("a contact sheet needs at least one picture and one column")
+        raise ConfigError("a contact sheet needs at least one image and one column")
     height, width = images[0].shape[:2]
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
@@ -41,13 +41,11 @@ def contact_sheet(images: Sequence[Image], columns: int = 4, gap: int = 4) -> Im
 
 
 def save_image(path: Path, image: Image) -> Path:
-    """Write a picture (RGB) as PNG or JPEG, by the suffix of ``path``."""
+    """Write an RGB image as PNG or JPEG, by the suffix of ``path``."""
     import cv2
 
     ok, data = cv2.imencode(Path(path).suffix, np.ascontiguousarray(image[..., ::-1]))
     if not ok:
         raise VideoError(f"cannot write {path} (use .png or .jpg)")
-    temp = Path(path).with_name(f".{Path(path).name}.part")
-    temp.write_bytes(data.tobytes())
-    os.replace(temp, path)
+    write_atomically(path, data.tobytes())
     return Path(path)

@@ -1,7 +1,7 @@
 """Probing and reading video through PyAV.
 
-Frames are resampled by their timestamps to a constant rate (so a variable frame rate comes out even), turned upright
-by the rotation in the file's metadata, and have even sizes.
+Frames are resampled by their timestamps to a constant rate, turned upright by the rotation in the file's metadata, and
+scaled to even sizes.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Image = NDArray[np.uint8]
 """uint8 (H, W, 3), RGB."""
 
 _JITTER_S = 0.002
-"""Timestamps are rounded by the container: a frame that comes this little late still counts as on time."""
+"""Containers round timestamps: a frame that is later by no more than this is on time."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
     """``width`` and ``height`` in pixels as shown (upright, square pixels), ``fps`` the mean rate in frames per second.
 
-    ``duration_s`` is seconds from the first picture to the end of the last one that is there; ``truncated`` says that
-    the file breaks off before its declared end.
+    ``duration_s`` is seconds from the first frame to the end of the last one; ``truncated``: the file breaks off before
+    its declared end.
     """
 
     width: int
@@ -51,7 +51,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Frame:
-    """``image`` uint8 (H, W, 3) RGB, not to be written into; ``time_s`` seconds since the video's first picture."""
+    """``image`` uint8 (H, W, 3) RGB, not to be changed; ``time_s`` seconds since the video's first frame."""
 
     index: int
     time_s: float
@@ -83,7 +83,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         reason = getattr(error, "strerror", None) or str(error)
         raise VideoError(f"not a video: {path} ({reason}; use a format that FFmpeg reads, such as mp4)") from None
     with container:
-        # cover art counts as a video stream of one picture
+        # cover art is a video stream of one image
         streams = [s for s in container.streams.video if "ATTACHED_PIC" not in str(s.disposition)]
         if not streams:
             kind = "audio only" if container.streams.audio else "no video stream"
@@ -101,26 +101,23 @@ def _looks_like_mp4(path: Path) -> bool:
 
 
 _NO_TIMESTAMPS = 0x80
-"""FFmpeg's flag for formats that are nothing but the pictures, one after another, such as raw H.264."""
+"""FFmpeg's flag for formats without timestamps, such as raw H.264."""
 
 
 def _frame_s(container: InputContainer, stream: VideoStream) -> float:
-    """Seconds that one picture lasts by the declared rate."""
-    bare = bool(int(container.format.flags) & _NO_TIMESTAMPS)  # then the average is an assumption of the reader's
+    """Seconds of one frame at the declared rate."""
+    bare = bool(int(container.format.flags) & _NO_TIMESTAMPS)  # then FFmpeg assumes the average rate
     rate = stream.guessed_rate if bare and stream.guessed_rate else stream.average_rate or stream.guessed_rate
     return float(1 / rate) if rate else 1 / 25
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[tuple[float, float, VideoFrame]]:
-    """(seconds, duration in seconds, frame) in the order shown, whole pictures only.
-
-    Broken packets are skipped, a broken end ends it.
-    """
+    """(seconds, duration in seconds, frame) in presentation order. Broken packets are skipped."""
     step = _frame_s(container, stream)
     tick = float(stream.time_base or 0)
     origin = (stream.start_time or 0) * tick
     last = -math.inf
-    for frame in _whole(container, stream):
+    for frame in _deinterlaced(container, stream):
         unit = float(frame.time_base) if frame.time_base else tick
         time = last + step if frame.pts is None else frame.pts * unit - origin
         if frame.pts is None and last == -math.inf:
@@ -132,10 +129,10 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[tuple[f
         yield time, lasts, frame
 
 
-def _whole(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """The decoded frames, deinterlaced where they need it."""
+def _deinterlaced(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """The decoded frames, deinterlaced where necessary."""
     av = vendor()
-    comb = Deinterlacer(stream)
+    deinterlaced = Deinterlacer(stream)
     packets = container.demux(stream)
     while True:
         try:
@@ -147,17 +144,17 @@ def _whole(container: InputContainer, stream: VideoStream) -> Iterator[VideoFram
         except av.error.FFmpegError:
             continue
         for frame in frames:
-            yield from comb(frame)
-    yield from comb.finish()
+            yield from deinterlaced(frame)
+    yield from deinterlaced.finish()
 
 
 def _rotation(frame: VideoFrame) -> int:
-    """Quarter turns counter-clockwise that bring the picture upright."""
+    """Quarter turns counter-clockwise that turn the frame upright."""
     return round(frame.rotation / 90) % 4
 
 
 def shown_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
-    """Width and height as shown: pixels made square, picture upright."""
+    """Width and height as shown: square pixels, upright."""
     ratio = stream.sample_aspect_ratio or Fraction(1)
     width, height = frame.width, frame.height
     if 0 < ratio != 1:
@@ -166,16 +163,16 @@ def shown_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Look at a video: all packets are walked over, the first picture is decoded.
+    """Properties of a video, from all its packets and the first decoded frame.
 
-    Raises VideoError, one line each: no such file, empty, not a video, audio only, no picture that can be decoded.
+    Raises VideoError, one line each: no such file, empty, not a video, audio only, no frame that can be decoded.
     """
     av = vendor()
     path = Path(path)
     with _opened(path) as (container, stream):
         first = next(_decoded(container, stream), None)
         if first is None:
-            raise VideoError(f"broken video: {path} has no picture that can be decoded (copy it again)")
+            raise VideoError(f"broken video: {path} has no frame that can be decoded (copy it again)")
         width, height = shown_size(first[2], stream)
     with _opened(path) as (container, stream):
         base = float(stream.time_base or 0)
@@ -205,21 +202,21 @@ def probe(path: Path) -> VideoInfo:
 
 
 def _declared_s(container: InputContainer, stream: VideoStream) -> float:
-    """Seconds of video that the file's header promises; 0 when it says nothing about the video stream."""
+    """Seconds of video by the file's header; 0 when it has no duration of the video stream."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    if container.duration and not container.streams.audio:  # else it may be the sound that lasts so long
+    if container.duration and not container.streams.audio:  # else it may be the duration of the sound
         return container.duration / 1e6
     return 0.0
 
 
 def grid(duration_s: float, fps: float) -> int:
-    """How many frames ``read`` yields for so many seconds at a constant rate."""
+    """Number of frames that ``read`` yields for a duration at a constant rate."""
     return max(1, math.ceil((duration_s - _JITTER_S) * fps))
 
 
 def fit(width: int, height: int, max_side: int | None) -> tuple[int, int]:
-    """Even (width, height) with the longer side at most ``max_side``; nothing is enlarged."""
+    """Even (width, height) with the longer side at most ``max_side``; never enlarged."""
     scale = min(1.0, max_side / max(width, height)) if max_side else 1.0
     return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
 
@@ -233,8 +230,8 @@ def read(
 ) -> Iterator[Frame]:
     """The frames of [start_s, end_s) at a constant rate (the video's own mean rate when ``fps`` is None).
 
-    Frame i shows what was on screen at start_s + i / fps. Streams: one frame is held at a time. Raises VideoError as
-    ``probe`` does; a video that breaks off ends early.
+    Frame i is the one shown at start_s + i / fps. One frame is in memory at a time. A video that breaks off ends
+    early. Raises VideoError as ``probe`` does.
     """
     path = Path(path)
     rate = probe(path).fps if fps is None else fps
@@ -260,7 +257,7 @@ def read(
             size = size or fit(*shown_size(frame, stream), max_side)
             end = time + lasts
         if shown is None:
-            raise VideoError(f"broken video: {path} has no picture that can be decoded (copy it again)")
+            raise VideoError(f"broken video: {path} has no frame that can be decoded (copy it again)")
         while (at := begin + index / rate) < min(end - _JITTER_S, stop - 1e-9) or (index == 0 and begin == 0):
             if image is None:
                 image = upright(shown, size or (2, 2))
@@ -279,7 +276,7 @@ def _seek(container: InputContainer, stream: VideoStream, begin: float) -> None:
 
 
 def upright(frame: VideoFrame, size: tuple[int, int]) -> Image:
-    """The picture turned upright, in the video's (width, height): a camera may change its resolution under way."""
+    """The frame turned upright, in the video's (width, height): a camera may change its resolution while it records."""
     turns = _rotation(frame)
     width, height = size[::-1] if turns % 2 else size
     small = width < frame.width

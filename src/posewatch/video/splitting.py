@@ -10,13 +10,13 @@ from posewatch.errors import ConfigError
 from posewatch.video.reading import grid, probe, read
 from posewatch.video.writing import Writer
 
-_MIN_REST = 0.2
-"""A rest of the video that is at least this share of a clip is covered by a last clip, shifted back."""
+_MIN_REMAINDER = 0.2
+"""A remainder of at least this share of a clip is covered by a last clip, shifted back."""
 
 
 @dataclass(frozen=True)
 class ClipSpan:
-    """A clip that ``split`` wrote: [start_s, start_s + length_s) seconds of the source, ``frames`` pictures."""
+    """A clip that ``split`` wrote: [start_s, start_s + length_s) seconds of the source, in ``frames`` frames."""
 
     start_s: float
     length_s: float
@@ -27,15 +27,15 @@ class ClipSpan:
 def spans(total: int, length: int, overlap: int) -> list[tuple[int, int]]:
     """(first frame, frames) of the clips of ``length`` frames of a video of ``total`` frames.
 
-    When at least a fifth of a clip is left over, a last clip is shifted back so that it ends with the video; less is
-    left out. A video shorter than one clip gives one clip of its own length.
+    When at least a fifth of a clip remains, a last clip is shifted back so that it ends with the video; a shorter
+    remainder is left out. A video shorter than one clip gives one clip of its own length.
     """
     if length < 1 or not 0 <= overlap < length:
         raise ConfigError(f"clips need a length above their overlap, not {length} and {overlap} frames")
     if total <= length:
         return [(0, total)]
     firsts = list(range(0, total - length + 1, length - overlap))
-    if total - (firsts[-1] + length) >= _MIN_REST * length:
+    if total - (firsts[-1] + length) >= _MIN_REMAINDER * length:
         firsts.append(total - length)
     return [(first, length) for first in firsts]
 
@@ -43,22 +43,22 @@ def spans(total: int, length: int, overlap: int) -> list[tuple[int, int]]:
 def split(src: Path, out_dir: Path, length_s: float, overlap_s: float = 0.0) -> list[ClipSpan]:
     """Cut a video into clips of a fixed length (see ``spans``) in one decoding pass, ``clip-0000.mp4`` and so on.
 
-    Clips are encoded anew, so that each begins with a keyframe. The last may hold fewer frames than planned when the
+    Clips are encoded again, so that each begins with a keyframe. The last may hold fewer frames than planned when the
     video cannot be decoded to its end.
     """
     info = probe(src)
     plan = spans(grid(info.duration_s, info.fps), round(length_s * info.fps), round(overlap_s * info.fps))
     paths = [Path(out_dir) / f"clip-{i:04d}.mp4" for i in range(len(plan))]
-    done: list[ClipSpan] = []
+    clips: list[ClipSpan] = []
     waiting = list(range(len(plan)))
     writers: dict[int, Writer] = {}
 
     def finish(i: int) -> None:
         writer = writers.pop(i)
         writer.__exit__(None, None, None)
-        done.append(ClipSpan(plan[i][0] / info.fps, writer.frames / info.fps, paths[i], writer.frames))
+        clips.append(ClipSpan(plan[i][0] / info.fps, writer.frames / info.fps, paths[i], writer.frames))
 
-    with ExitStack() as stack:  # leaves no half clip behind when the source fails
+    with ExitStack() as stack:  # removes unfinished clips when the source fails
         for frame in read(src, info.fps):
             while waiting and plan[waiting[0]][0] <= frame.index:
                 i = waiting.pop(0)
@@ -72,4 +72,4 @@ def split(src: Path, out_dir: Path, length_s: float, overlap_s: float = 0.0) -> 
                 break
         for i in list(writers):
             finish(i)
-    return sorted(done, key=lambda clip: clip.start_s)
+    return sorted(clips, key=lambda clip: clip.start_s)

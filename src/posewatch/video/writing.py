@@ -1,9 +1,9 @@
-"""Writing video: H.264 in mp4 that a browser plays, byte-identical for equal pictures."""
+"""Writing video: H.264 in mp4 that a browser plays, byte-identical for equal images."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posewatch.errors import ConfigError, VideoError
+from posewatch.files import atomic
 from posewatch.video.reading import Image, vendor
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Writer:
-    """Writes ``path`` as H.264 in mp4; a context manager. The file appears only when all went well.
+    """Writes ``path`` as H.264 in mp4; a context manager. The file appears when the block ends without an error.
 
     ``size`` is (width, height) in pixels, both even; frames are uint8 (H, W, 3) RGB, shown at ``fps``.
     """
@@ -29,9 +30,9 @@ class Writer:
             raise ConfigError(f"cannot write {path}: needs fps > 0 and even sizes, not {fps} and {size[0]}x{size[1]}")
         self.path, self.frames = Path(path), 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._temp = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._rate = Fraction(fps).limit_denominator(1001)
         self._size = size
+        self._place = ExitStack()
         self._file: Any = None
         self._stream: Any = None
 
@@ -40,7 +41,8 @@ class Writer:
         from av.bitstream import BitStreamFilterContext
 
         options = {"movflags": "faststart", "fflags": "bitexact"}
-        self._file = av.open(str(self._temp), "w", format="mp4", options=options)
+        partial = self._place.enter_context(atomic(self.path))
+        self._file = av.open(str(partial), "w", format="mp4", options=options)
         stream = self._file.add_stream("libx264", rate=self._rate)
         stream.width, stream.height = self._size
         stream.pix_fmt = "yuv420p"
@@ -52,15 +54,15 @@ class Writer:
         # x264's macroblock tree gives other bytes from run to run with AVX-512, even on one thread
         stream.options = {"crf": "23", "preset": "veryfast", "x264-params": "mbtree=0"}
         self._stream = stream
-        # x264 writes its version and options into the stream; without them only the pictures decide the bytes
+        # x264 writes its version and options into the stream; without them the bytes depend on the images only
         self._clean = BitStreamFilterContext("filter_units=remove_types=6", in_stream=stream)
         return self
 
     def write(self, image: Image) -> None:
-        """Append one picture."""
+        """Append one image."""
         av = vendor()
         if image.shape != (self._size[1], self._size[0], 3):
-            raise ConfigError(f"{self.path.name} takes pictures of {self._size[0]}x{self._size[1]}, not {image.shape}")
+            raise ConfigError(f"{self.path.name} takes images of {self._size[0]}x{self._size[1]}, not {image.shape}")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG", threads=1)
         frame.pts, frame.time_base = self.frames, 1 / self._rate
@@ -78,15 +80,16 @@ class Writer:
         if self._file is None:  # finished before
             return
         file, self._file = self._file, None
-        try:
-            if kind is None and self.frames:
+        if kind is None and self.frames:
+            with self._place, file:
                 self._mux(file, self._stream.encode())
                 for packet in self._clean.filter(None):
                     file.mux(packet)
+            return
+        empty = VideoError(f"cannot write {self.path}: no frames (a video needs at least one image)")
+        try:
             file.close()
-            if kind is None and self.frames:
-                os.replace(self._temp, self.path)
         finally:
-            self._temp.unlink(missing_ok=True)
-        if kind is None and not self.frames:
-            raise VideoError(f"cannot write {self.path}: no frames (a video needs at least one picture)")
+            self._place.__exit__(kind or VideoError, error or empty, trace)
+        if kind is None:
+            raise empty

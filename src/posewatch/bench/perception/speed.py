@@ -183,7 +183,7 @@ def bench_speed(
     The video is shown ``loops`` times over to one and to two workers (0: not at all), ``rounds`` times. Raises
     WeightsError or VideoError.
     """
-    path = source or weights.package_file(SAMPLE)
+    path = source or weights.path(SAMPLE)
     out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"video": path.name, "load": round(os.getloadavg()[0], 2), **parts(path, config)}
     if len(os.sched_getaffinity(0)) >= 2 and loops:
