@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
+.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -39,6 +39,9 @@ lint: $(STAMP) secrets ## ruff, mypy, hadolint and a look for secrets
 
 compile: $(STAMP) ## the pipelines as YAML in build/pipelines; RESOURCES=my.yaml (or cpu) says what steps ask for
 	@$(BIN)/python -m pipelines compile $(if $(RESOURCES),--resources "$(RESOURCES)")
+
+components: $(STAMP) ## renew README.md and metadata.yaml of the pipelines' components
+	@$(BIN)/python -m components.generate
 
 golden: $(STAMP) ## renew the compiled pipelines that tests compare with
 	@POSEWATCH_IMAGE= POSEWATCH_RESOURCES= POSEWATCH_IMAGES=registry.example/posewatch POSEWATCH_TAG=abc123 $(BIN)/python -m pipelines compile --out tests/pipeline/golden

@@ -8,7 +8,7 @@ from components.label_gate.component import label_gate
 from components.label_import.component import label_import
 from components.notify.component import notify
 from pipelines.prepare import prepare_stages
-from pipelines.tasks import at_the_end, config, task
+from pipelines.tasks import config, exit_task, task
 from pipelines.train import train_stages
 
 
@@ -55,5 +55,5 @@ def end_to_end(
     webhook: str = "",
 ):
     """``end_to_end_stages``, and a message to ``webhook`` when it has ended."""
-    with dsl.ExitHandler(at_the_end(notify(pipeline="end_to_end", webhook=webhook))):
+    with dsl.ExitHandler(exit_task(notify(pipeline="end_to_end", webhook=webhook))):
         end_to_end_stages(source=source, store=store, config=config, labels=labels, about=about, shard_size=shard_size)

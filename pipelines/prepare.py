@@ -13,7 +13,7 @@ from components.queue_clips.component import queue_clips
 from components.shards.component import shards
 from components.split.component import split
 from pipelines.resources import resources
-from pipelines.tasks import at_the_end, config, task
+from pipelines.tasks import config, exit_task, task
 
 
 class Prepared(NamedTuple):
@@ -53,5 +53,5 @@ def prepare_stages(source: str, store: str, config: str, shard_size: int = 50) -
 )
 def prepare(source: str, store: str, config: str, shard_size: int = 50, webhook: str = ""):
     """``prepare_stages``, and a message to ``webhook`` when it has ended."""
-    with dsl.ExitHandler(at_the_end(notify(pipeline="prepare", webhook=webhook))):
+    with dsl.ExitHandler(exit_task(notify(pipeline="prepare", webhook=webhook))):
         prepare_stages(source=source, store=store, config=config, shard_size=shard_size)

@@ -4,7 +4,7 @@ from kfp import dsl
 
 from components.notify.component import notify
 from components.refresh.component import refresh as ask
-from pipelines.tasks import at_the_end, config, task
+from pipelines.tasks import config, exit_task, task
 
 
 @dsl.pipeline(name="posewatch-refresh-stages", description="The labelers' queue in the order of the model's doubt")
@@ -33,5 +33,5 @@ def refresh_stages(clips: str, skeletons: str, store: str, config: str, endpoint
 )
 def refresh(clips: str, skeletons: str, store: str, config: str, endpoint: str, version: str = "", webhook: str = ""):
     """``refresh_stages``, and a message to ``webhook`` when it has ended."""
-    with dsl.ExitHandler(at_the_end(notify(pipeline="refresh", webhook=webhook))):
+    with dsl.ExitHandler(exit_task(notify(pipeline="refresh", webhook=webhook))):
         refresh_stages(clips=clips, skeletons=skeletons, store=store, config=config, endpoint=endpoint, version=version)

@@ -1,4 +1,4 @@
-"""What every task of a pipeline gets: credentials from a secret, resources, retries, whether its result is reused."""
+"""Settings of every task of a pipeline: credentials from a secret, resources, retries, and use of the cache."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ VARIABLES = (
 WEBHOOK = "POSEWATCH_WEBHOOK"
 
 
-def task(made: dsl.PipelineTask, *, cache: bool = True) -> dsl.PipelineTask:
-    """Give a task the store's and the label store's credentials, and what `resources.yaml` says of its step.
+def task(step: dsl.PipelineTask, *, cache: bool = True) -> dsl.PipelineTask:
+    """Give a task the store's and the label store's credentials, and its resources from `resources.yaml`.
 
-    ``cache=False`` for steps that look at something outside their parameters (a folder, the label store, a server): the
+    ``cache=False`` is for steps that read something outside their parameters (a folder, the label store, a server): the
     engine's cache key holds no content.
     """
-    kubernetes.use_secret_as_env(made, secret_name=SECRET, secret_key_to_env={name: name for name in VARIABLES})
-    return _placed(made).set_caching_options(cache)
+    kubernetes.use_secret_as_env(step, secret_name=SECRET, secret_key_to_env={name: name for name in VARIABLES})
+    return _place(step).set_caching_options(cache)
 
 
-def at_the_end(made: dsl.PipelineTask) -> dsl.PipelineTask:
-    """The task that tells how a run ended: it knows the webhook, and neither the store nor the labels."""
-    kubernetes.use_secret_as_env(made, secret_name=SECRET, secret_key_to_env={WEBHOOK: WEBHOOK}, optional=True)
-    return _placed(made).set_caching_options(False)
+def exit_task(step: dsl.PipelineTask) -> dsl.PipelineTask:
+    """The task that runs when a run has ended: it gets the webhook, and no credentials of the stores."""
+    kubernetes.use_secret_as_env(step, secret_name=SECRET, secret_key_to_env={WEBHOOK: WEBHOOK}, optional=True)
+    return _place(step).set_caching_options(False)
 
 
 def config() -> dsl.PipelineConfig:
@@ -38,21 +38,22 @@ def config() -> dsl.PipelineConfig:
     return dsl.PipelineConfig(ttl_seconds_after_finished=resources().ttl_s)
 
 
-def _placed(made: dsl.PipelineTask) -> dsl.PipelineTask:
-    told = resources()
-    step = told.step(made.component_spec.name.replace("-", "_"))
-    made.set_cpu_request(step.cpu).set_cpu_limit(step.cpu_limit)
-    made.set_memory_request(step.memory).set_memory_limit(step.memory_limit)
+def _place(task: dsl.PipelineTask) -> dsl.PipelineTask:
+    """Set requests, limits, retries, timeout and node of a task."""
+    gpu_node = resources().gpu_node
+    step = resources().step(task.component_spec.name.replace("-", "_"))
+    task.set_cpu_request(step.cpu).set_cpu_limit(step.cpu_limit)
+    task.set_memory_request(step.memory).set_memory_limit(step.memory_limit)
     if step.retries:
-        made.set_retry(step.retries, f"{step.backoff_s}s", 2.0, f"{step.backoff_max_s}s")
-    kubernetes.set_timeout(made, step.timeout_s)
+        task.set_retry(step.retries, f"{step.backoff_s}s", 2.0, f"{step.backoff_max_s}s")
+    kubernetes.set_timeout(task, step.timeout_s)
     if step.shared_memory:
         # a container's own /dev/shm is 64 MiB: too small for the data loader's processes
-        kubernetes.empty_dir_mount(made, "shared-memory", "/dev/shm", "Memory", step.shared_memory)
+        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", step.shared_memory)
     if step.gpus:
-        made.set_accelerator_type(told.gpu_node.accelerator).set_accelerator_limit(step.gpus)
-        for key, value in told.gpu_node.node_selector.items():
-            kubernetes.add_node_selector(made, key, value)
-        for toleration in told.gpu_node.tolerations:
-            kubernetes.add_toleration(made, **toleration)
-    return made
+        task.set_accelerator_type(gpu_node.accelerator).set_accelerator_limit(step.gpus)
+        for key, value in gpu_node.node_selector.items():
+            kubernetes.add_node_selector(task, key, value)
+        for toleration in gpu_node.tolerations:
+            kubernetes.add_toleration(task, **toleration)
+    return task

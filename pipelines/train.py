@@ -17,7 +17,7 @@ from components.score.component import score
 from components.smoke_test.component import smoke_test
 from components.snapshot.component import snapshot
 from components.train.component import train as fit
-from pipelines.tasks import at_the_end, config, task
+from pipelines.tasks import config, exit_task, task
 
 
 class Trained(NamedTuple):
@@ -75,5 +75,5 @@ def train_stages(clips: str, skeletons: str, store: str, config: str, about: str
 )
 def train(clips: str, skeletons: str, store: str, config: str, about: str = "", webhook: str = ""):
     """``train_stages``, and a message to ``webhook`` when it has ended."""
-    with dsl.ExitHandler(at_the_end(notify(pipeline="train", webhook=webhook))):
+    with dsl.ExitHandler(exit_task(notify(pipeline="train", webhook=webhook))):
         train_stages(clips=clips, skeletons=skeletons, store=store, config=config, about=about)

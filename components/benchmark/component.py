@@ -8,6 +8,7 @@ from components.image import image
 @dsl.component(base_image=image("serving"), install_kfp_package=False)
 def benchmark(store: str, onnx: str, checkpoint: str, data: str, config: str, metrics: dsl.Output[dsl.Metrics]) -> str:
     """Measures latency and throughput: PyTorch, ONNX Runtime, Triton, Triton with dynamic batching.
+    On a laptop: ``posewatch bench serving --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -19,10 +20,11 @@ def benchmark(store: str, onnx: str, checkpoint: str, data: str, config: str, me
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.stages.benchmark import benchmark as stage
+    from posewatch.stages.contents import BENCH
     from posewatch.store import open_store
 
-    where, told = open_store(store), load(config).serving
-    made = stage(where, get(where, onnx), get(where, checkpoint), get(where, data), told)
-    for row in made.json("bench.json")["rows"]:
+    objects = open_store(store)
+    bench = stage(objects, *[get(objects, uri) for uri in (onnx, checkpoint, data)], load(config).serving)
+    for row in bench.json(BENCH)["rows"]:
         metrics.log_metric(f"{row['system']}@{row['concurrency']}", row["throughput_ips"])
-    return made.uri
+    return bench.uri

@@ -8,6 +8,7 @@ from components.image import image
 @dsl.component(base_image=image("base"), install_kfp_package=False)
 def dataset(store: str, snapshot: str, skeletons: str, config: str, data: dsl.Output[dsl.Dataset]) -> str:
     """Freezes labels and skeletons as a dataset, split by source video.
+    On a laptop: ``posewatch dataset --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -17,9 +18,11 @@ def dataset(store: str, snapshot: str, skeletons: str, config: str, data: dsl.Ou
     """
     from posewatch.artifact import describe, get
     from posewatch.config import load
+    from posewatch.stages.contents import dataset_about
     from posewatch.stages.dataset import dataset as stage
     from posewatch.store import open_store
 
-    where, told = open_store(store), load(config)
-    made = stage(where, get(where, snapshot), get(where, skeletons), told.dataset, told.labels)
-    return describe(made, data, **made.json("dataset.json")["counts"])
+    objects, experiment = open_store(store), load(config)
+    inputs = get(objects, snapshot), get(objects, skeletons)
+    frozen = stage(objects, *inputs, experiment.dataset, experiment.labels)
+    return describe(frozen, data, **dataset_about(frozen)["counts"])

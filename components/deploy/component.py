@@ -1,4 +1,4 @@
-"""Serves a published version: by the embedded Triton, or as a KServe InferenceService."""
+"""Serves a published version that passes its gates."""
 
 from kfp import dsl
 
@@ -7,19 +7,24 @@ from components.image import image
 
 @dsl.component(base_image=image("serving"), install_kfp_package=False)
 def deploy(store: str, model: str, evaluation: str, config: str) -> str:
-    """Serves a published version: by the embedded Triton, or as a KServe InferenceService.
+    """Serves a published version that passes its gates.
+    The embedded Triton loads it, or it is rolled out as a KServe InferenceService (docs/deploy.md).
+    On a laptop: ``posewatch deploy --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
         model: URI of a published version.
         evaluation: URI of an evaluation.
         config: the whole experiment as JSON.
+
+    Returns:
+        the endpoint, grpc://host:port/name.
     """
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.stages.deploy import deploy as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    told = load(config)
-    return stage(get(where, model), get(where, evaluation), told.serving, robustness=told.robustness)
+    objects, experiment = open_store(store), load(config)
+    inputs = get(objects, model), get(objects, evaluation)
+    return stage(*inputs, experiment.serving, robustness=experiment.robustness)

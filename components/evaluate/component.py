@@ -15,6 +15,7 @@ def evaluate(
     curves: dsl.Output[dsl.ClassificationMetrics],
 ) -> str:
     """Measures a checkpoint on the videos held out, beside classical baselines.
+    On a laptop: ``posewatch evaluate --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -24,14 +25,15 @@ def evaluate(
     """
     from posewatch.artifact import get
     from posewatch.config import load
+    from posewatch.stages.contents import metrics_of
     from posewatch.stages.evaluate import evaluate as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    made = stage(where, get(where, data), get(where, checkpoint), load(config).robustness)
-    found = made.json("metrics.json")
+    objects = open_store(store)
+    evaluation = stage(objects, get(objects, data), get(objects, checkpoint), load(config).robustness)
+    found = metrics_of(evaluation)
     metrics.metadata.update({k: v for k, v in found.items() if isinstance(v, int | float)})
     curves.log_confusion_matrix(found["labels"], found["confusion_matrix"])
     if found["roc"]:
         curves.log_roc_curve(found["roc"]["fpr"], found["roc"]["tpr"], found["roc"]["thresholds"])
-    return made.uri
+    return evaluation.uri

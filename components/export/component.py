@@ -1,4 +1,4 @@
-"""Exports a checkpoint to ONNX and checks that both answer alike."""
+"""Exports a checkpoint to ONNX and checks that its answers are equal to PyTorch's."""
 
 from kfp import dsl
 
@@ -7,7 +7,8 @@ from components.image import image
 
 @dsl.component(base_image=image("train"), install_kfp_package=False)
 def export(store: str, checkpoint: str, config: str, model: dsl.Output[dsl.Model]) -> str:
-    """Exports a checkpoint to ONNX and checks that both answer alike.
+    """Exports a checkpoint to ONNX and checks that its answers are equal to PyTorch's.
+    On a laptop: ``posewatch export --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -16,9 +17,10 @@ def export(store: str, checkpoint: str, config: str, model: dsl.Output[dsl.Model
     """
     from posewatch.artifact import describe, get
     from posewatch.config import load
+    from posewatch.stages.contents import EXPORT
     from posewatch.stages.export import export as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    made = stage(where, get(where, checkpoint), load(config).serving)
-    return describe(made, model, framework="onnx", **made.json("export.json"))
+    objects = open_store(store)
+    onnx = stage(objects, get(objects, checkpoint), load(config).serving)
+    return describe(onnx, model, framework="onnx", **onnx.json(EXPORT))

@@ -1,4 +1,4 @@
-"""Joins the sets that shards made to one set, the same as without shards."""
+"""Joins the sets that a stage wrote shard by shard to one set, the same as without shards."""
 
 from kfp import dsl
 
@@ -6,8 +6,8 @@ from components.image import image
 
 
 @dsl.component(base_image=image("base"), install_kfp_package=False)
-def gather(store: str, parts: list[str], made: dsl.Output[dsl.Dataset]) -> str:
-    """Joins the sets that shards made to one set, the same as without shards.
+def gather(store: str, parts: list[str], joined: dsl.Output[dsl.Dataset]) -> str:
+    """Joins the sets that a stage wrote shard by shard to one set, the same as without shards.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -17,5 +17,5 @@ def gather(store: str, parts: list[str], made: dsl.Output[dsl.Dataset]) -> str:
     from posewatch.stages.gather import gather as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    return describe(stage(where, [get(where, uri) for uri in parts]), made)
+    objects = open_store(store)
+    return describe(stage(objects, [get(objects, uri) for uri in parts]), joined)

@@ -1,4 +1,4 @@
-"""Brings raw videos into the store, named by their content."""
+"""Copies raw videos into the store, named by their content."""
 
 from kfp import dsl
 
@@ -7,7 +7,8 @@ from components.image import image
 
 @dsl.component(base_image=image("base"), install_kfp_package=False)
 def ingest(store: str, source: str, videos: dsl.Output[dsl.Dataset]) -> str:
-    """Brings raw videos into the store, named by their content.
+    """Copies raw videos into the store, named by their content.
+    On a laptop: ``posewatch ingest --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].

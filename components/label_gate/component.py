@@ -8,6 +8,7 @@ from components.image import image
 @dsl.component(base_image=image("base"), install_kfp_package=False)
 def label_gate(store: str, clips: str, config: str, metrics: dsl.Output[dsl.Metrics]) -> None:
     """Waits until every class has enough labelled clips, or fails with a clear message.
+    On a laptop: ``posewatch labels wait --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].

@@ -10,13 +10,14 @@ def label_import(
     store: str, clips: str, labels: str, config: str, after: int, metrics: dsl.Output[dsl.Metrics]
 ) -> None:
     """Imports label files into the label store, as events with their source; does nothing without any.
+    On a laptop: ``posewatch labels import --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
         clips: URI of a set of clips.
         labels: label files: a folder, a labels.csv or an s3:// URI; empty when people label in the web app.
         config: the whole experiment as JSON.
-        after: anything that must have happened before.
+        after: an output of a step that must have ended before.
     """
     from posewatch.artifact import get
     from posewatch.config import load

@@ -1,4 +1,4 @@
-"""Keeps the people of every video and makes everything else black."""
+"""Masks every video: its people stay, everything else turns black."""
 
 from kfp import dsl
 
@@ -6,8 +6,9 @@ from components.image import image
 
 
 @dsl.component(base_image=image("masking"), install_kfp_package=False)
-def mask(store: str, raw: str, config: str, made: dsl.Output[dsl.Dataset]) -> str:
-    """Keeps the people of every video and makes everything else black.
+def mask(store: str, raw: str, config: str, masked: dsl.Output[dsl.Dataset]) -> str:
+    """Masks every video: its people stay, everything else turns black.
+    On a laptop: ``posewatch mask --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -19,5 +20,5 @@ def mask(store: str, raw: str, config: str, made: dsl.Output[dsl.Dataset]) -> st
     from posewatch.stages.mask import mask as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    return describe(stage(where, get(where, raw), load(config).mask), made)
+    objects = open_store(store)
+    return describe(stage(objects, get(objects, raw), load(config).mask), masked)

@@ -1,4 +1,4 @@
-"""Tells a webhook how a run ended; does nothing without one."""
+"""Sends a run's final state to a webhook; does nothing without one."""
 
 from kfp import dsl
 
@@ -7,10 +7,10 @@ from components.image import image
 
 @dsl.component(base_image=image("base"), install_kfp_package=False)
 def notify(pipeline: str, webhook: str, status: dsl.PipelineTaskFinalStatus) -> None:
-    """Tells a webhook how a run ended; does nothing without one.
+    """Sends a run's final state to a webhook; does nothing without one.
 
     Args:
-        pipeline: what the message calls the run.
+        pipeline: name of the run in the message.
         webhook: an http(s) URL; empty takes POSEWATCH_WEBHOOK, where the cluster's secret has one.
         status: the run's final state, filled in by the engine.
     """

@@ -6,8 +6,9 @@ from components.image import image
 
 
 @dsl.component(base_image=image("pose"), install_kfp_package=False)
-def pose(store: str, clips: str, config: str, made: dsl.Output[dsl.Dataset]) -> str:
+def pose(store: str, clips: str, config: str, skeletons: dsl.Output[dsl.Dataset]) -> str:
     """Estimates the skeletons of every clip.
+    On a laptop: ``posewatch pose --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -19,5 +20,5 @@ def pose(store: str, clips: str, config: str, made: dsl.Output[dsl.Dataset]) -> 
     from posewatch.stages.pose import pose as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    return describe(stage(where, get(where, clips), load(config).pose), made)
+    objects = open_store(store)
+    return describe(stage(objects, get(objects, clips), load(config).pose), skeletons)

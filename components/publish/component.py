@@ -8,6 +8,7 @@ from components.image import image
 @dsl.component(base_image=image("serving"), install_kfp_package=False)
 def publish(store: str, onnx: str, config: str, repository: dsl.Output[dsl.Model]) -> str:
     """Writes an immutable version of the Triton model repository.
+    On a laptop: ``posewatch publish --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -19,5 +20,5 @@ def publish(store: str, onnx: str, config: str, repository: dsl.Output[dsl.Model
     from posewatch.stages.publish import publish as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    return describe(stage(where, get(where, onnx), load(config).serving), repository)
+    objects = open_store(store)
+    return describe(stage(objects, get(objects, onnx), load(config).serving), repository)

@@ -8,11 +8,15 @@ from components.image import image
 @dsl.component(base_image=image("base"), install_kfp_package=False)
 def queue_clips(store: str, clips: str, skeletons: str) -> int:
     """Puts the clips of a set on the labelers' queue.
+    On a laptop: ``posewatch labels queue --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
         clips: URI of a set of clips.
         skeletons: URI of the set of their skeletons, which the page draws over them.
+
+    Returns:
+        number of clips.
     """
     from posewatch.artifact import get
     from posewatch.labels.store import LabelStore
@@ -20,6 +24,6 @@ def queue_clips(store: str, clips: str, skeletons: str) -> int:
     from posewatch.stages.queue_clips import queue_clips as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    found = get(where, clips)
-    return stage(found, LabelStore(), previews(where, found, get(where, skeletons)))
+    objects = open_store(store)
+    chosen = get(objects, clips)
+    return stage(chosen, LabelStore(), previews(objects, chosen, get(objects, skeletons)))

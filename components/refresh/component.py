@@ -1,4 +1,4 @@
-"""Scores the unlabelled clips with the served model and orders the labelers' queue by its doubt."""
+"""Scores the unlabelled clips with the served model and orders the labelers' queue by its uncertainty."""
 
 from kfp import dsl
 
@@ -9,15 +9,19 @@ from components.image import image
 def refresh(
     store: str, clips: str, skeletons: str, endpoint: str, version: str, config: str, metrics: dsl.Output[dsl.Metrics]
 ) -> int:
-    """Scores the unlabelled clips with the served model and orders the labelers' queue by its doubt.
+    """Scores the unlabelled clips with the served model and orders the labelers' queue by its uncertainty.
+    On a laptop: ``posewatch labels refresh --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
         clips: URI of a set of clips.
         skeletons: URI of the set of their skeletons.
-        endpoint: where the model is served, grpc://host:port/name.
-        version: what the labeling page calls the model; empty takes its name.
+        endpoint: address of the served model, grpc://host:port/name.
+        version: the model's name on the labeling page; empty: that in the endpoint.
         config: the whole experiment as JSON.
+
+    Returns:
+        number of clips that were scored.
     """
     from posewatch.artifact import get
     from posewatch.config import load
@@ -26,9 +30,10 @@ def refresh(
     from posewatch.stages.refresh import refresh as stage
     from posewatch.store import open_store
 
-    where, told = open_store(store), load(config).labels
-    name = version or endpoint.rsplit("/", 1)[-1]
+    objects = open_store(store)
+    inputs = get(objects, clips), get(objects, skeletons)
     with open_predictor(endpoint) as model:
-        found = stage(get(where, clips), get(where, skeletons), LabelStore(), model, name, told)
-    metrics.metadata.update(found)
-    return found["scored"]
+        name = version or endpoint.rsplit("/", 1)[-1]
+        counts = stage(*inputs, LabelStore(), model, name, load(config).labels)
+    metrics.metadata.update(counts)
+    return counts["scored"]

@@ -10,14 +10,15 @@ def report(
     store: str, evaluation: str, bench: str, scores: str, smoke: str, about: str, page: dsl.Output[dsl.HTML]
 ) -> str:
     """Gathers pictures, curves, figures and lineage of a run in one HTML page.
+    On a laptop: ``posewatch report --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
         evaluation: URI of an evaluation.
         bench: URI of a benchmark.
-        scores: URI of the scores of unlabelled clips.
+        scores: URI of the predictions of unlabelled clips.
         smoke: URI of a smoke test.
-        about: a remark that the report prints, on where the videos come from.
+        about: a remark for the report on where the videos come from.
     """
     from pathlib import Path
 
@@ -25,7 +26,7 @@ def report(
     from posewatch.stages.report import report as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    made = stage(where, *[get(where, uri) for uri in (evaluation, bench, scores, smoke)], about=about)
-    Path(page.path).write_bytes(made.read("report.html"))
-    return made.uri
+    objects = open_store(store)
+    html = stage(objects, *[get(objects, uri) for uri in (evaluation, bench, scores, smoke)], about=about)
+    Path(page.path).write_bytes(html.read("report.html"))
+    return html.uri

@@ -1,4 +1,4 @@
-"""Asks the served model about the clips that nobody labelled."""
+"""Predicts the unlabelled clips with the served model."""
 
 from kfp import dsl
 
@@ -15,11 +15,12 @@ def score(
     model: str,
     predictions: dsl.Output[dsl.Dataset],
 ) -> str:
-    """Asks the served model about the clips that nobody labelled.
+    """Predicts the unlabelled clips with the served model.
+    On a laptop: ``posewatch score --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
-        endpoint: where the model is served, grpc://host:port/name.
+        endpoint: address of the served model, grpc://host:port/name.
         clips: URI of a set of clips.
         skeletons: URI of a set of skeletons.
         snapshot: URI of a label snapshot.
@@ -29,6 +30,6 @@ def score(
     from posewatch.stages.score import score as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    found = [get(where, uri) for uri in (clips, skeletons, snapshot, model)]
-    return describe(stage(where, endpoint, *found), predictions)
+    objects = open_store(store)
+    inputs = [get(objects, uri) for uri in (clips, skeletons, snapshot, model)]
+    return describe(stage(objects, endpoint, *inputs), predictions)

@@ -13,10 +13,13 @@ def shards(store: str, raw: str, size: int) -> list[str]:
         store: object store, s3://bucket[/prefix].
         raw: URI of a set of raw videos.
         size: videos in a shard, at most; more where there would be too many shards.
+
+    Returns:
+        URIs of the shards, in order.
     """
     from posewatch.artifact import get
     from posewatch.stages.shards import shards as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    return [part.uri for part in stage(where, get(where, raw), size)]
+    objects = open_store(store)
+    return [part.uri for part in stage(objects, get(objects, raw), size)]

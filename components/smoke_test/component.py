@@ -1,4 +1,4 @@
-"""Sends held-out clips to the endpoint and compares with the exported model."""
+"""Sends held-out clips to the endpoint and compares its answers with the exported model's."""
 
 from kfp import dsl
 
@@ -7,20 +7,22 @@ from components.image import image
 
 @dsl.component(base_image=image("serving"), install_kfp_package=False)
 def smoke_test(store: str, endpoint: str, data: str, onnx: str, model: str, metrics: dsl.Output[dsl.Metrics]) -> str:
-    """Sends held-out clips to the endpoint and compares with the exported model.
+    """Sends held-out clips to the endpoint and compares its answers with the exported model's.
+    On a laptop: ``posewatch smoke-test --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
-        endpoint: where the model is served, grpc://host:port/name.
+        endpoint: address of the served model, grpc://host:port/name.
         data: URI of a dataset (content-addressed, so that caching by it is safe).
         onnx: URI of an ONNX export.
         model: URI of a published version.
     """
     from posewatch.artifact import get
+    from posewatch.stages.contents import SMOKE
     from posewatch.stages.smoke_test import smoke_test as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    made = stage(where, endpoint, get(where, data), get(where, onnx), get(where, model))
-    metrics.metadata.update(made.json("smoke.json"))
-    return made.uri
+    objects = open_store(store)
+    smoke = stage(objects, endpoint, *[get(objects, uri) for uri in (data, onnx, model)])
+    metrics.metadata.update(smoke.json(SMOKE))
+    return smoke.uri

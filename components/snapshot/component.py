@@ -8,6 +8,7 @@ from components.image import image
 @dsl.component(base_image=image("base"), install_kfp_package=False)
 def snapshot(store: str, clips: str, config: str, labels: dsl.Output[dsl.Dataset]) -> str:
     """Freezes the current labels of a set's clips.
+    On a laptop: ``posewatch labels snapshot --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -20,5 +21,5 @@ def snapshot(store: str, clips: str, config: str, labels: dsl.Output[dsl.Dataset
     from posewatch.stages.snapshot import snapshot as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    return describe(stage(where, get(where, clips), LabelStore(), load(config).labels), labels)
+    objects = open_store(store)
+    return describe(stage(objects, get(objects, clips), LabelStore(), load(config).labels), labels)

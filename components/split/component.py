@@ -6,8 +6,9 @@ from components.image import image
 
 
 @dsl.component(base_image=image("base"), install_kfp_package=False)
-def split(store: str, masked: str, config: str, made: dsl.Output[dsl.Dataset]) -> str:
+def split(store: str, masked: str, config: str, clips: dsl.Output[dsl.Dataset]) -> str:
     """Splits masked videos into clips of a fixed length.
+    On a laptop: ``posewatch split --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -19,5 +20,5 @@ def split(store: str, masked: str, config: str, made: dsl.Output[dsl.Dataset]) -
     from posewatch.stages.split import split as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    return describe(stage(where, get(where, masked), load(config).split), made)
+    objects = open_store(store)
+    return describe(stage(objects, get(objects, masked), load(config).split), clips)

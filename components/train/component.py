@@ -1,4 +1,4 @@
-"""Trains the recogniser, here or as a job on several nodes; goes on after a crash."""
+"""Trains the recogniser; resumes after a crash."""
 
 from kfp import dsl
 
@@ -7,7 +7,9 @@ from components.image import image
 
 @dsl.component(base_image=image("train"), install_kfp_package=False)
 def train(store: str, data: str, config: str, model: dsl.Output[dsl.Model]) -> str:
-    """Trains the recogniser, here or as a job on several nodes; goes on after a crash.
+    """Trains the recogniser; resumes after a crash.
+    It trains in this step, or as a job on several nodes (``trainer.nodes``, ``trainer.gpus``).
+    On a laptop: ``posewatch train --help``.
 
     Args:
         store: object store, s3://bucket[/prefix].
@@ -19,6 +21,6 @@ def train(store: str, data: str, config: str, model: dsl.Output[dsl.Model]) -> s
     from posewatch.stages.train import train as stage
     from posewatch.store import open_store
 
-    where = open_store(store)
-    told = load(config)
-    return describe(stage(where, get(where, data), told.train, told.trainer), model, framework="pytorch")
+    objects, experiment = open_store(store), load(config)
+    checkpoint = stage(objects, get(objects, data), experiment.train, experiment.trainer)
+    return describe(checkpoint, model, framework="pytorch")
