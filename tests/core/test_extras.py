@@ -75,6 +75,12 @@ def posewatch(request: pytest.FixtureRequest, python: Callable[[str], Path], tmp
     return run
 
 
+def elsewhere(*words: object, store: Path) -> str:
+    """Runs a verb in the environment of the tests, which has every extra."""
+    command = [sys.executable, "-m", "posewatch.cli", *map(str, words), "--store", str(store)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """A video of two seconds."""
@@ -118,9 +124,7 @@ def test_with_none(posewatch: Posewatch, clip: Path, files: tuple[Path, Path], t
         (("up",), "stack", 5),
     ):
         assert re.search(rf"pip install 'posewatch\[{extra}\]'", posewatch(*words, code=code)), words
-    ingest = [sys.executable, "-m", "posewatch.cli", "ingest", str(clip), "--store", str(tmp_path / "store")]
-    uri = subprocess.run(ingest, capture_output=True, text=True, check=True).stdout.strip()
-    assert "raw" in posewatch("lineage", uri)
+    assert "raw" in posewatch("lineage", elsewhere("ingest", clip, store=tmp_path / "store"))
 
 
 def test_with_video(posewatch: Posewatch, clip: Path) -> None:
@@ -142,11 +146,18 @@ def test_with_serving(posewatch: Posewatch, files: tuple[Path, Path]) -> None:
     posewatch("predict", "grpc://127.0.0.1:9/m", files[1], "--timeout-s", 1, code=6)
 
 
-def test_with_labeling(posewatch: Posewatch) -> None:
+def test_with_labeling(posewatch: Posewatch, clip: Path, tmp_path: Path) -> None:
     assert posewatch("labels", "role", "ann", "labeler") == "ann: labeler"
     assert posewatch("labels", "audit", "--out", "audit.parquet") == "1 rows in audit.parquet"
-    assert "kappa" in posewatch("labels", "agreement")
-    assert posewatch("labels", "export", "csv", "--out", "labels.csv").startswith("0 labelled clips")
+    assert '"fleiss"' in posewatch("labels", "agreement")
+    raw = elsewhere("ingest", clip, store=tmp_path / "store")
+    masked = elsewhere("mask", raw, store=tmp_path / "store")
+    clips = elsewhere("split", masked, "--set", "split.length_s=1", store=tmp_path / "store")
+    assert '"queued": 2' in posewatch("labels", "queue", clips)
+    (tmp_path / "labels.csv").write_text("file,start_s,end_s,label\nclip.mp4,0,1,abnormal\n")
+    assert "1" in posewatch("labels", "import", clips, "labels.csv")
+    assert "snapshots" in posewatch("lineage", posewatch("labels", "snapshot", clips))
+    assert posewatch("labels", "export", "csv", "--out", "out.csv").endswith("labelled clips in out.csv")
 
 
 def test_with_watch(posewatch: Posewatch, clip: Path, files: tuple[Path, Path], tmp_path: Path) -> None:
