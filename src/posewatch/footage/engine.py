@@ -1,4 +1,4 @@
-"""pybullet without its chatter: a headless client, figures that take a pose, and ragdolls that fall."""
+"""pybullet without its output: a headless client, figures that take a pose, and ragdolls that fall."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MUSCLE = {"chest": 60.0, "neck": 25.0, "hip": 14.0, "knee": 9.0, "ankle": 6.0, 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what C code prints (pybullet greets on import and complains on load)."""
+    """Silence the output of C code (pybullet prints on import and on load)."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved, sink = {fd: os.dup(fd) for fd in (1, 2)}, os.open(os.devnull, os.O_WRONLY)
@@ -39,7 +39,7 @@ def quiet() -> Iterator[None]:
             os.dup2(sink, fd)
         yield
     finally:
-        ctypes.CDLL(None).fflush(None)  # what C holds back would appear once we no longer look away
+        ctypes.CDLL(None).fflush(None)  # buffered output would appear later
         for fd, before in saved.items():
             os.dup2(before, fd)
             os.close(before)
@@ -88,7 +88,7 @@ class Figure:
                 self._client.resetJointState(self.body, LINKS[name], row[at])
 
     def read(self) -> NDArray[np.float64]:
-        """The pose (43,) in which the body is now."""
+        """The current pose (43,) of the body."""
         row = np.zeros(POSE_SIZE)
         place, turn = self._client.getBasePositionAndOrientation(self.body)
         row[:3], row[3:7] = place, turn
@@ -107,9 +107,9 @@ class Figure:
 
 
 def fall(urdf: Path, height: float, before: Poses, seconds: float, rng: np.random.Generator) -> Poses:
-    """What physics makes of a person who loses all strength after ``before`` (N >= 2, 43): a track at ``RATE``.
+    """The simulated fall of a person who loses all strength after ``before`` (N >= 2, 43): a track at ``RATE``.
 
-    The body keeps the speed it had and gets a push in a random direction; muscles only slow the joints.
+    The body keeps its speed and gets a push in a random direction; muscles only slow the joints.
     """
     with world() as client:
         floor = client.createCollisionShape(client.GEOM_BOX, halfExtents=[20, 0.5, 20])
@@ -130,7 +130,7 @@ def fall(urdf: Path, height: float, before: Poses, seconds: float, rng: np.rando
         angle = rng.uniform(0, 2 * np.pi)
         push = rng.uniform(0.6, 1.1) * np.array([np.cos(angle), 0.0, np.sin(angle)])
         velocity = np.clip(speed * [1, height, 1], -1.5, 1.5) + push
-        # tipping over the feet: the trunk turns about the floor axis across the way of the fall
+        # tipping over the feet: the trunk turns about the axis on the floor across the direction of the fall
         client.resetBaseVelocity(body, velocity, np.cross([0.0, 1.0, 0.0], velocity) * 0.9)
         _slacken(client, body, before[-1])
         rows = []

@@ -1,7 +1,7 @@
-"""The body of the figure: a closed, clothed person of smooth parts on the skeleton of pybullet's humanoid.
+"""The body of the figure: a clothed person of smooth parts on the skeleton of pybullet's humanoid.
 
-Every part is a loft, a row of elliptic rings along a bone, so that neighbouring parts overlap and no gap shows between
-limbs. Lengths here are metres of the unscaled body (1.62 m); the skeleton itself is four times life size in its file.
+Every part is a loft: elliptic rings along a bone. Neighbouring parts overlap, so that no gap shows between limbs. Lengths
+are metres of the unscaled body (1.62 m); the skeleton is four times life size in its file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from posewatch.footage.motion import data_folder
 
 Colour = tuple[float, float, float]
 Ring = tuple[float, float, float, float, float]
-"""Where along the axis, the centre across it (forward, sideways), and the two radii."""
+"""Position along the axis, centre across it (forward, sideways), and the two radii."""
 
 FILE_SCALE = 4.0
 """The skeleton in pybullet_data is four times life size; meshes are written at the same size."""
@@ -25,7 +25,7 @@ FILE_SCALE = 4.0
 
 @dataclass(frozen=True)
 class Look:
-    """What a figure looks like. ``height`` scales the whole body (1.0 is 1.62 m), ``build`` its girth."""
+    """The look of a figure. ``height`` scales the whole body (1.0 is 1.62 m), ``build`` its girth."""
 
     skin: Colour
     shirt: Colour

@@ -1,11 +1,10 @@
-"""Makes labelled footage: draws each video from (seed, index), renders it in a process of its own, writes labels.csv."""
+"""Labelled footage: each video is drawn from (seed, index) and rendered in a process of its own; labels.csv lists all."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,18 +17,19 @@ from typing import Any
 import numpy as np
 
 from posewatch.errors import ConfigError, InputError, PosewatchError
+from posewatch.files import write_atomically
 from posewatch.footage import scenario, scene, truth
 from posewatch.footage.engine import Figure, world
 from posewatch.footage.figure import draw_look, write_figure
 from posewatch.footage.motion import data_folder
 
 VERSION = 1
-"""Of the recipe; raised when equal settings give other pictures, so that old files are made anew."""
+"""Raised when equal settings give other images, so that old files are rendered again."""
 
 
 @dataclass(frozen=True)
 class FootageVideo:
-    """One finished video: its file, its ground truth, and its labels as (start_s, end_s, normal|abnormal)."""
+    """One rendered video: its file, its ground truth, and its labels as (start_s, end_s, normal|abnormal)."""
 
     name: str
     path: Path
@@ -72,18 +72,18 @@ def make_footage(
 ) -> list[FootageVideo]:
     """Write ``videos`` CCTV-like clips of ``seconds`` at ``fps`` and ``size`` (width, height), both even, into ``out``.
 
-    Beside ``<name>.mp4`` lie ``labels.csv`` (file,start_s,end_s,label) and the exact ground truth in ``truth/``. Videos
-    with an odd number hold abnormal behaviour, the others none. Video i is the same whatever ``videos`` and ``workers``
-    are; a finished one is not rendered again. ``progress`` is called after each. Raises ConfigError for settings out of
-    range and PosewatchError without pybullet.
+    ``out`` also has ``labels.csv`` (file,start_s,end_s,label) and the exact ground truth in ``truth/``. Videos with an
+    odd number show abnormal behaviour, the others do not. Video i does not depend on ``videos`` and ``workers``, and a
+    complete one is not rendered again. ``progress`` is called after each. Raises ConfigError for settings out of range
+    and PosewatchError without pybullet.
     """
     if videos < 1 or workers < 1 or fps <= 0 or seconds < 2:
         raise ConfigError(
-            f"cannot make {videos} videos of {seconds} s at {fps} fps with {workers} workers: "
+            f"cannot render {videos} videos of {seconds} s at {fps} fps with {workers} workers: "
             "give at least 1 video, 2 seconds, 1 worker and fps > 0"
         )
     if min(size) < 64 or size[0] % 2 or size[1] % 2:
-        raise ConfigError(f"cannot make videos of {size[0]}x{size[1]}: give even sizes of at least 64 pixels")
+        raise ConfigError(f"cannot render videos of {size[0]}x{size[1]}: give even sizes of at least 64 pixels")
     data_folder()
     out = Path(out)
     try:
@@ -91,17 +91,17 @@ def make_footage(
     except OSError as error:
         raise InputError(f"cannot write footage to {out}: {error.strerror} (give a folder)") from None
     jobs = [_Job(out, i, float(seconds), float(fps), (size[0], size[1]), seed) for i in range(videos)]
-    done = progress or (lambda: None)
+    advance = progress or (lambda: None)
     missing = []
     for job in jobs:
-        if _finished(job):
-            done()
+        if _complete(job):
+            advance()
         else:
             missing.append(job)
     if workers == 1 or len(missing) == 1:
         for job in missing:
             _render(job)
-            done()
+            advance()
     elif missing:
         # spawned, not forked: the caller may hold threads, and pybullet keeps state in the process
         with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
@@ -109,27 +109,29 @@ def make_footage(
             try:
                 for future in as_completed(futures):
                     future.result()
-                    done()
+                    advance()
             except BrokenProcessPool:
-                raise PosewatchError("a rendering process was killed (out of memory?); run it again to go on") from None
+                raise PosewatchError(
+                    "a rendering process was killed (out of memory?); run it again to continue"
+                ) from None
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    made = [_load(job) for job in jobs]
+    rendered = [_load(job) for job in jobs]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", "start_s", "end_s", "label"])
-    for video in made:
+    for video in rendered:
         table.writerows([video.path.name, f"{a:g}", f"{b:g}", label] for a, b, label in video.labels)
-    _write_text(out / "labels.csv", text.getvalue())
-    return made
+    write_atomically(out / "labels.csv", text.getvalue())
+    return rendered
 
 
 def _paths(job: _Job) -> tuple[Path, Path, Path]:
     return job.out / f"{job.name}.mp4", job.out / "truth" / f"{job.name}.npz", job.out / "truth" / f"{job.name}.json"
 
 
-def _finished(job: _Job) -> bool:
+def _complete(job: _Job) -> bool:
     video, arrays, about = _paths(job)
     if not (video.is_file() and arrays.is_file() and about.is_file()):
         return False
@@ -146,14 +148,8 @@ def _load(job: _Job) -> FootageVideo:
     return FootageVideo(job.name, video, arrays, record["kind"], labels)
 
 
-def _write_text(path: Path, text: str) -> None:
-    temp = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temp.write_text(text, encoding="utf-8")
-    os.replace(temp, path)
-
-
 def _render(job: _Job) -> None:
-    """One video from (seed, index) alone. The json is written last: it says that all is there."""
+    """Render one video from (seed, index) alone. The json is written last: with it the video is complete."""
     from posewatch.video.writing import Writer
 
     video, arrays, about = _paths(job)
@@ -202,4 +198,4 @@ def _render(job: _Job) -> None:
         "actions": [asdict(i) for i in intervals],
         "labels": scenario.labels(intervals, job.seconds),
     }
-    _write_text(about, json.dumps(record, indent=1) + "\n")
+    write_atomically(about, json.dumps(record, indent=1) + "\n")

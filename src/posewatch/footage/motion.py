@@ -1,4 +1,4 @@
-"""Motion as numbers: reads the motion capture that pybullet_data ships, chains and steers it, and makes plain standing.
+"""Motion: reads the motion capture of pybullet_data, chains and steers it, and generates standing people.
 
 A pose is one float64 row of 43 values: root position (3, metres, y is up), root rotation (quaternion x y z w), then every
 joint of ``JOINTS`` as a quaternion (4 values) or as one angle (radians). The unscaled body is 1.62 m tall, faces +x.
@@ -38,8 +38,8 @@ POSE_SIZE = _at
 
 @dataclass(frozen=True)
 class Action:
-    """How a motion file is used: ``start``/``stop`` cut it (fractions), ``travel`` scales its way over the floor (a run
-    at full speed leaves every room), ``turn`` is how fast the path may bend (radians per second)."""
+    """How a motion file is used: ``start``/``stop`` cut it (fractions), ``travel`` scales the distance covered (a run at
+    full speed leaves every room), ``turn`` is the highest turning rate of the path (radians per second)."""
 
     motion: str
     travel: float = 1.0
@@ -55,7 +55,7 @@ ACTIONS: dict[str, Action] = {
     "dance": Action("dance_a", turn=0.5),
     "dance_slow": Action("dance_b", turn=0.5),
     "spin": Action("spin", turn=0.5),
-    # the part in which the person is plainly rising: lying still belongs to the abnormal class
+    # the part in which the person rises: lying still belongs to the abnormal class
     "getup": Action("getup_faceup", start=0.42),
     "punch": Action("punch", travel=0.7, turn=0.9),
     "kick": Action("kick", travel=0.7, turn=0.9),
@@ -64,7 +64,7 @@ ACTIONS: dict[str, Action] = {
 
 
 def data_folder() -> Path:
-    """Where pybullet keeps its data. Raises PosewatchError naming the extra when pybullet is not installed."""
+    """The data folder of pybullet. Raises PosewatchError naming the extra when pybullet is not installed."""
     spec = importlib.util.find_spec("pybullet_data")
     if spec is None or spec.origin is None:
         raise PosewatchError("the footage maker needs pybullet: pip install 'posewatch[footage]'")
@@ -73,7 +73,7 @@ def data_folder() -> Path:
 
 @functools.cache
 def read_motion(name: str) -> tuple[NDArray[np.float64], Poses]:
-    """Times (F,) in seconds and poses (F, 43) of one motion file of pybullet_data, cut nowhere."""
+    """Times (F,) in seconds and poses (F, 43) of one motion file of pybullet_data, uncut."""
     path = data_folder() / "data" / "motions" / f"humanoid3d_{name}.txt"
     rows = np.array(json.loads(path.read_text())["Frames"], np.float64)
     times = np.concatenate([[0.0], np.cumsum(rows[:-1, 0])])
@@ -91,7 +91,7 @@ _QUATS = _quaternions(np.zeros(POSE_SIZE))
 
 
 def blend(a: Poses, b: Poses, weight: NDArray[np.float64] | float) -> Poses:
-    """Poses between ``a`` (weight 0) and ``b`` (weight 1), all (..., 43); quaternions take the short way round."""
+    """Poses between ``a`` (weight 0) and ``b`` (weight 1), all (..., 43); quaternions take the shorter arc."""
     w = np.asarray(weight, np.float64)[..., None]
     b = np.array(b, np.float64)
     for q in _QUATS:
@@ -112,7 +112,7 @@ def sample(times: NDArray[np.float64], poses: Poses, at: NDArray[np.float64]) ->
 
 
 def resample(track: Poses, fps: float, frames: int) -> Poses:
-    """The poses (frames, 43) that a camera of ``fps`` sees of a track at ``RATE``."""
+    """The poses (frames, 43) at ``fps`` of a track at ``RATE``."""
     return sample(np.arange(len(track)) / RATE, track, np.arange(frames) / fps)
 
 
@@ -138,7 +138,7 @@ def rotated(xz: NDArray[np.float64], yaw: float) -> NDArray[np.float64]:
 
 
 def _steer(place: NDArray[np.float64], facing: float, home: NDArray[np.float64], radius: float, turn: float) -> float:
-    """How fast (radians per second) to turn so that somebody who strays from ``home`` comes back."""
+    """The turning rate (radians per second) that leads a person back who strays from ``home``."""
     away = place - home
     far = float(np.hypot(*away)) / radius
     if far < 0.5 or turn == 0:
@@ -163,9 +163,10 @@ def chain(
 ) -> Poses:
     """A track (N, 43) at ``RATE`` of the actions in ``plan``, (name, seconds) one after the other.
 
-    Loops go on from where the last turn ended, so that people who walk travel; a path that leaves the circle of ``radius``
-    metres about ``place`` bends back. ``phase`` in [0, 1) says where in its loop the first action starts. ``stand`` and
-    ``wave`` are made up, all else comes from ``ACTIONS``. Who has a ``target`` turns to it and keeps ``reach`` metres away from it.
+    Motion files are repeated from where the last repetition ended, so that people who walk travel; a path that leaves the
+    circle of ``radius`` metres about ``place`` bends back. ``phase`` in [0, 1) is where in its file the first action starts.
+    ``stand`` and ``wave`` are generated, all others come from ``ACTIONS``. A person with a ``target`` turns to it and stays
+    ``reach`` metres away from it.
     """
     goal = None if target is None else (np.array(target, np.float64), reach)
     home = np.array(place, np.float64)
@@ -199,14 +200,14 @@ def _perform(
     clock = begin + phase * (end - begin)
     now = sample(times, poses, np.array([clock]))[0]
     place = here.copy()
-    twist = yaw - float(heading(now[3:7]))  # from the file's directions to the room's
+    twist = yaw - float(heading(now[3:7]))  # from directions of the file to those of the room
     out = np.empty((steps, POSE_SIZE))
     for i in range(steps):
         pose = turned(now, twist)
         pose[[0, 2]] = place
         out[i] = pose
         clock += speed / RATE
-        if clock > end:  # wrap: the next turn of the loop starts where, and facing where, this one ended
+        if clock > end:  # repeat: the next repetition starts at the place and heading where this one ended
             ended = sample(times, poses, np.array([end]))[0]
             again = sample(times, poses, np.array([begin]))[0]
             twist += float(heading(ended[3:7]) - heading(again[3:7]))
@@ -220,7 +221,9 @@ def _perform(
             far = float(np.hypot(*way)) + 1e-9
             error = (np.arctan2(-way[1], way[0]) - facing + np.pi) % (2 * np.pi) - np.pi
             twist += float(np.clip(2.0 * error, -1.5, 1.5)) / RATE
-            if far < goal[1] or action.motion != "walk":  # who strikes is drawn to arm's length, who walks only stops
+            if (
+                far < goal[1] or action.motion != "walk"
+            ):  # a person who strikes moves to arm's length, one who walks only stops
                 place = place + way / far * float(np.clip(4.0 * (far - goal[1]), -1.2, 1.2)) / RATE
             continue
         twist += _steer(place, facing, home, radius, action.turn * speed) / RATE
@@ -228,7 +231,7 @@ def _perform(
 
 
 def standing(steps: int, rng: np.random.Generator, *, wave: bool = False) -> Poses:
-    """Poses (steps, 43) of a person who stands at the origin, shifts the weight and looks about; or waves an arm."""
+    """Poses (steps, 43) of a person who stands at the origin, shifts weight and looks around, or waves an arm."""
     t = np.arange(steps) / RATE
     slow = 2 * np.pi * rng.uniform(0.1, 0.3, 4)
     shift = rng.uniform(0, 2 * np.pi, 4)

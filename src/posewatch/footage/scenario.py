@@ -1,4 +1,4 @@
-"""What happens in a video: who is there, who does what when. Everything is drawn from one generator per video."""
+"""The plot of a video: its people, and what each does when. Everything is drawn from one generator per video."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ABNORMAL_KINDS = (
     "punch>fall", "spinkick>stand",
 )  # fmt: skip
 FALL_S = 1.5
-"""A fall is over after this; from then on the person lies."""
+"""Duration of a fall; after it the person lies."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Role:
-    """One person: a track of poses at ``RATE`` and what it shows."""
+    """One person: a track of poses at ``RATE`` and its actions."""
 
     track: Poses
     intervals: list[Interval] = field(default_factory=list)
 
 
 def kind_of(seed: int, index: int) -> str:
-    """What kind of video number ``index`` is: even ones are normal, odd ones abnormal; kinds take turns."""
+    """The kind of video number ``index``: even ones are normal, odd ones abnormal; kinds take turns."""
     kinds = ABNORMAL_KINDS if index % 2 else NORMAL_KINDS
     return kinds[(index // 2 + seed) % len(kinds)]
 
@@ -76,7 +76,7 @@ def _finish(
     person: int, plan: list[tuple[str, float]], seconds: float, track: Poses, urdf: Path, look: Look,
     rng: np.random.Generator,
 ) -> Role:  # fmt: skip
-    """Let the person fall where ``track`` ends and lie until the video does."""
+    """The person falls where ``track`` ends, and lies until the end of the video."""
     begun = sum(s for _, s in plan)
     rest = max(0.2, seconds - begun)
     down = fall(urdf, look.height, track, rest, rng)
@@ -85,7 +85,7 @@ def _finish(
 
 
 def play(kind: str, seconds: float, looks: list[Look], urdfs: list[Path], rng: np.random.Generator) -> list[Role]:
-    """The roles of a video of this kind; as many as ``people(kind)``, one per look."""
+    """The roles of a video of this kind, ``people(kind)`` of them, one per look."""
     speed, phase, facing = rng.uniform(0.8, 1.2), rng.random(), rng.uniform(0, 2 * np.pi)
     seeds = [int(s) for s in rng.integers(0, 2**31, 4)]
     change = round(seconds * rng.uniform(0.3, 0.42), 1)
@@ -102,7 +102,7 @@ def play(kind: str, seconds: float, looks: list[Look], urdfs: list[Path], rng: n
             plan = [(second, seconds)]
             roles.append(Role(chain(plan, place=place, facing=_towards(place), seed=seeds[1]), _spans(1, plan)))
         return roles
-    if not act:  # somebody who hits the air
+    if not act:  # a punch or kick without an opponent
         plan = [("walk" if rng.random() < 0.7 else "stand", change), (before, seconds - change)]
         track = chain(plan, facing=facing, speed=speed, phase=phase, radius=0.6, seed=seeds[0])
         return [Role(track, _spans(0, plan))]
@@ -152,7 +152,7 @@ def _attack(
     blow: str, then: str, seconds: float, change: float, speed: float, facing: float, seeds: list[int],
     looks: list[Look], urdfs: list[Path], rng: np.random.Generator,
 ) -> list[Role]:  # fmt: skip
-    """Somebody comes up to somebody else and hits: the other stays on the feet, or falls."""
+    """One person walks up to another and hits; the victim stands or falls."""
     walk = min(1.6, change - 0.4)
     reach = 0.85 if blow == "punch" else 1.05
     gap = reach + 0.95 * speed * walk
@@ -176,7 +176,7 @@ def _attack(
 
 
 def people(kind: str) -> int:
-    """How many persons a video of this kind shows."""
+    """Number of persons in a video of this kind."""
     if "+" in kind:
         return 2
     before, _, act = kind.partition(">")
@@ -184,12 +184,12 @@ def people(kind: str) -> int:
 
 
 def frames_of(role: Role, fps: float, frames: int) -> Poses:
-    """The poses (frames, 43) that the camera sees."""
+    """The poses (frames, 43) at the camera's rate."""
     return resample(role.track, fps, frames)
 
 
 def _beside(facing: float, distance: float, rng: np.random.Generator) -> tuple[float, float]:
-    """A place across the way that somebody goes, so that nobody walks through anybody."""
+    """A place to the side of the walking direction, so that people do not walk through each other."""
     side = facing + np.pi / 2 * (1 if rng.random() < 0.5 else -1)
     return (float(distance * np.cos(side)), float(-distance * np.sin(side)))
 

@@ -1,4 +1,4 @@
-"""The room, the light and the camera of a video, and the picture that the camera takes."""
+"""The room, the light and the camera of a video, and the images that the camera takes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Light:
-    """Where the light comes from, and how much of it is everywhere (ambient) or falls from there (diffuse)."""
+    """The direction of the light, its shares without (ambient) and with direction (diffuse), and its colour."""
 
     direction: tuple[float, float, float]
     ambient: float
@@ -51,14 +51,14 @@ class Light:
 
 
 _THIN = 0.0005
-"""Metres: a thicker patch of floor would show its edge."""
+"""Thickness in metres of a patch of floor; the edge of a thicker one would be visible."""
 _SAME_M = 0.04
-"""Metres within which two depths are the same surface."""
+"""Difference in metres up to which two depths are the same surface."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture: RGB uint8 (H, W, 3), depth in metres (H, W), and the body seen in each pixel (H, W), -1 for none."""
+    """One image: RGB uint8 (H, W, 3), depth in metres (H, W), and the body in each pixel (H, W), -1 for none."""
 
     image: NDArray[np.uint8]
     depth: Vector
@@ -66,7 +66,7 @@ class Shot:
 
 
 def aim_camera(points: Vector, size: tuple[int, int], rng: np.random.Generator) -> Camera:
-    """A camera 2 to 3 m up, tilted down, just far enough to hold all ``points`` (N, 3) of the people in the picture."""
+    """A camera 2 to 3 m up, tilted down, just far enough to have all ``points`` (N, 3) of the people in its view."""
     low, high = points.min(0), points.max(0)
     middle = (low + high) / 2
     fov, lift = rng.uniform(40, 58), rng.uniform(2.0, 2.9)
@@ -74,7 +74,7 @@ def aim_camera(points: Vector, size: tuple[int, int], rng: np.random.Generator) 
     aim = (float(middle[0]), float(rng.uniform(0.72, 0.85)), float(middle[2]))
     inset = np.array([0.05 * size[0], 0.04 * size[1]])
     best = None
-    # of a few directions the one that comes closest: people stay large although they move about
+    # of a few directions the closest one, so that people stay large although they move
     for turn in np.linspace(0, 2 * np.pi, 7)[:-1]:
         side = np.array([np.cos(yaw + turn), np.sin(yaw + turn)])
         for distance in np.arange(2.4, 9.0, 0.15):
@@ -91,7 +91,7 @@ def aim_camera(points: Vector, size: tuple[int, int], rng: np.random.Generator) 
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """A lamp or window somewhere above, of a slightly warm or cold colour."""
+    """A light from above, of a slightly warm or cold colour."""
     angle, tilt = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.95)
     warm = rng.uniform(-0.06, 0.06)
     return Light(
@@ -110,7 +110,7 @@ def _box(client: Any, half: list[float], centre: list[float], colour: list[float
 
 
 def furnish(client: Any, camera: Camera, people: Vector, rng: np.random.Generator) -> list[float]:
-    """Floor, walls with a skirting, and some boxes clear of ``people`` (N, 3) and of the camera's view of them.
+    """Add floor, walls, a door, and boxes that neither touch ``people`` (N, 3) nor stand between them and the camera.
 
     Returns the colour of the floor.
     """
@@ -151,9 +151,9 @@ def furnish(client: Any, camera: Camera, people: Vector, rng: np.random.Generato
 
 
 class Stage:
-    """The people of one video before a room that is rendered only once: it does not move, and is most of the work.
+    """The people of one video, and their room as a backdrop: it does not change, so it is rendered only once.
 
-    Under each person lies a patch of the same floor that catches the shadow.
+    A patch of floor under each person receives the shadow.
     """
 
     def __init__(self, client: Any, backdrop: Shot, floor: list[float], camera: Camera, light: Light) -> None:
@@ -164,7 +164,7 @@ class Stage:
         self._patches: list[int] = []
 
     def shoot(self, places: Vector) -> Shot:
-        """The picture with people standing at ``places`` (P, 3)."""
+        """The image with people at ``places`` (P, 3)."""
         while len(self._patches) < len(places):
             self._patches.append(self._client.createMultiBody(0, -1, self._shape, [0, -_THIN, 0]))
         for patch, place in zip(self._patches, places, strict=True):
@@ -181,7 +181,7 @@ class Stage:
 
 
 def shoot(client: Any, camera: Camera, light: Light) -> Shot:
-    """Take the picture, without a GPU."""
+    """Render one image, without a GPU."""
     width, height = camera.size
     view = client.computeViewMatrix(camera.eye, camera.aim, [0, 1, 0])
     lens = client.computeProjectionMatrixFOV(camera.fov, width / height, _NEAR, _FAR)

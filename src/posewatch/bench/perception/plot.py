@@ -1,4 +1,4 @@
-"""The picture of a quality report: how masks fit, what leaks, where joints lie, and who is found."""
+"""The figure of a quality report: mask IoU, background shown, OKS, and detection rates."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from posewatch.bench.perception.accuracy import CLEAR, Picture, Seen
+from posewatch.bench.perception.accuracy import UNOCCLUDED, FrameResult, PersonResult
 from posewatch.recognition.evaluation.plots import BLUE, GREY, INK, ORANGE, styled, write_figure
 
 
-def plot(rows: Sequence[Seen], pictures: Sequence[Picture], report: dict[str, Any], path: Path) -> Path:
+def plot(rows: Sequence[PersonResult], frames: Sequence[FrameResult], report: dict[str, Any], path: Path) -> Path:
     """Draw four panels to a PNG."""
-    clear = [r for r in rows if r.sight >= CLEAR]
+    clear = [r for r in rows if r.visibility >= UNOCCLUDED]
     with styled() as plt:
         figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained")
         axis = axes[0, 0]
-        axis.hist([p.iou for p in pictures], np.linspace(0, 1, 41), color=BLUE)
+        axis.hist([p.iou for p in frames], np.linspace(0, 1, 41), color=BLUE)
         axis.axvline(0.8, color=ORANGE, lw=1.5, ls="--")
         axis.set(title=f"Mask IoU per frame, mean {report['figures']['mask_iou']:.2f}", xlabel="IoU", ylabel="frames")
         axis = axes[0, 1]
-        axis.hist([100 * p.leaked for p in pictures], 40, color=BLUE)
+        axis.hist([100 * p.leaked for p in frames], 40, color=BLUE)
         leaked = 100 * report["figures"]["background_leaked"]
         axis.set(title=f"Background shown, mean {leaked:.2f} %", xlabel="% of the background", ylabel="frames")
         axis = axes[1, 0]
@@ -35,7 +35,7 @@ def plot(rows: Sequence[Seen], pictures: Sequence[Picture], report: dict[str, An
 
 def _bars(axis: Any, report: dict[str, Any]) -> None:
     names, values, counts = [], [], []
-    for key, unit, scale in (("by_height", "px", 1), ("by_sight", "% in sight", 100)):
+    for key, unit, scale in (("by_height", "px", 1), ("by_sight", "% visible", 100)):
         for row in report[key]:
             top = min(row["to"] * scale, 100) if scale == 100 else row["to"]
             low = f"{row['from'] * scale:.0f}"
@@ -49,4 +49,4 @@ def _bars(axis: Any, report: dict[str, Any]) -> None:
         at, side, colour = (value - 0.02, "right", "white") if inside else (value + 0.02, "left", INK)
         axis.text(at, place, f"{value:.2f} of {count}", va="center", ha=side, color=colour)
     axis.set_yticks(places, names)
-    axis.set(title="Persons found, by size and sight", xlim=(0, 1))
+    axis.set(title="Persons detected, by height and visibility", xlim=(0, 1))

@@ -1,7 +1,7 @@
 """Quality of masks, skeletons and detections.
 
-Rendered footage has exact truth; real videos of single persons (a folder with GMDCSA24) give the rate of frames in
-which the person is found, with and without hold. Writes quality.json, quality.png, sheet.jpg and quality.html.
+Rendered footage has exact ground truth. Real videos of one person each (such as GMDCSA24) give the rate of frames in
+which the person is detected, and shown thanks to hold. Writes quality.json, quality.png, sheet.jpg and quality.html.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from posewatch import video
-from posewatch.bench.perception.accuracy import Picture, Seen, compare, rates, summary, switches
+from posewatch.bench.perception.accuracy import FrameResult, PersonResult, compare, rates, summary, switches
 from posewatch.bench.perception.plot import plot
 from posewatch.config import Experiment
 from posewatch.errors import ConfigError
@@ -30,74 +29,74 @@ from posewatch.perception.tracking.identities import track
 from posewatch.records import Detections
 
 GOALS = {"mask_iou": 0.80, "pck_0.2_box": 0.90, "real_detected": 0.95}
-"""What the offline default must reach."""
-_SIZES = (0.0, 60.0, 100.0, 150.0, 200.0, 1000.0)
-_SIGHT = (0.0, 0.25, 0.5, 0.75, 0.95, 1.01)
+"""Goals of the offline default."""
+_HEIGHTS = (0.0, 60.0, 100.0, 150.0, 200.0, 1000.0)
+_VISIBILITIES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.01)
 
 
-def footage(made: Sequence[FootageVideo], config: Experiment) -> tuple[list[Seen], list[Picture], dict[str, Any]]:
-    """Compare every video with its truth; the dict adds how skeletons of masked frames fare, as the pipeline has it."""
-    rows: list[Seen] = []
-    pictures: list[Picture] = []
-    masked_rows: list[Seen] = []
-    changes = masked_changes = 0
+def footage(
+    videos: Sequence[FootageVideo], config: Experiment
+) -> tuple[list[PersonResult], list[FrameResult], dict[str, Any]]:
+    """Compare every video with its ground truth; the dict holds the metrics of masking and of the skeletons."""
+    rows: list[PersonResult] = []
+    frames: list[FrameResult] = []
+    skeleton_rows: list[PersonResult] = []
+    id_switches = skeleton_switches = 0
     estimator = build_estimator(config.pose)
-    for one in made:
+    for one in videos:
         truth = read_truth(one.truth)
-        seen: list[Seen] = []
-        again: list[Detections] = []
+        of_video: list[PersonResult] = []
+        estimated: list[Detections] = []
         for masked in mask_frames(one.path, config.mask):
             t = masked.frame.index
             if t >= len(truth.masks):
                 break
             if masked.painted.shape[:2] != truth.masks.shape[2:]:
                 raise ConfigError(f"mask.max_side={config.mask.max_side} is too small: the footage has 480 pixels")
-            shown: NDArray[np.bool_] = np.asarray(masked.painted.any(-1), bool)
-            some, picture = compare(t, truth, masked.persons, masked.masks, shown)
-            seen += some
-            pictures += [picture] if picture else []
-            again.append(estimator.estimate([masked.painted])[0])
-        rows += seen
-        changes += switches(seen)
-        tracked = _tracked(again, config, max(2, truth.masks.shape[1]))
-        skeletons = [r for t, p in enumerate(tracked) for r in compare(t, truth, p)[0]]
-        masked_rows += skeletons
-        masked_changes += switches(skeletons)
-    said = summary(masked_rows, [], masked_changes)
-    kept = ("pck_0.2_box", "pck_0.2_torso", "oks", "detected", "id_switches")
-    return rows, pictures, {"figures": summary(rows, pictures, changes), "masked_skeletons": {k: said[k] for k in kept}}
+            persons, frame = compare(t, truth, masked.persons, masked.masks, np.asarray(masked.painted.any(-1), bool))
+            of_video += persons
+            frames += [frame] if frame else []
+            estimated.append(estimator.estimate([masked.painted])[0])
+        rows += of_video
+        id_switches += switches(of_video)
+        tracked = _tracked(estimated, config, max(2, truth.masks.shape[1]))
+        of_skeletons = [r for t, persons in enumerate(tracked) for r in compare(t, truth, persons)[0]]
+        skeleton_rows += of_skeletons
+        skeleton_switches += switches(of_skeletons)
+    skeletons = summary(skeleton_rows, [], skeleton_switches)
+    reported = ("pck_0.2_box", "pck_0.2_torso", "oks", "detected", "id_switches")
+    metrics = {"figures": summary(rows, frames, id_switches), "masked_skeletons": {k: skeletons[k] for k in reported}}
+    return rows, frames, metrics
 
 
 def _tracked(frames: Sequence[Detections], config: Experiment, people: int) -> Iterator[Detections]:
-    """Per frame the persons of the tracked skeleton, numbered by their place m."""
-    keypoints = track([_strong(f, config.pose.min_score) for f in frames], people, config.pose.hold)
+    """Per frame the persons of the tracked skeleton; the track id is the index m."""
+    strong = [f.pick(np.flatnonzero(f.scores >= config.pose.min_score).tolist()) for f in frames]
+    keypoints = track(strong, people, config.pose.hold)
     for t in range(keypoints.shape[1]):
         present = np.flatnonzero((keypoints[:, t, :, 2] > 0).any(-1))
         points = keypoints[present, t]
         boxes = np.zeros((len(present), 4), np.float32)
         for i, person in enumerate(points):
-            sure = person[person[:, 2] > 0.1, :2] if (person[:, 2] > 0.1).any() else person[:, :2]
-            boxes[i] = *sure.min(0), *sure.max(0)
+            confident = person[person[:, 2] > 0.1, :2] if (person[:, 2] > 0.1).any() else person[:, :2]
+            boxes[i] = *confident.min(0), *confident.max(0)
         yield Detections(boxes, points[..., 2].mean(-1), points, present.astype(np.int64))
 
 
-def _strong(found: Detections, least: float) -> Detections:
-    return found.pick(np.flatnonzero(found.scores >= least).tolist())
-
-
 def real(folder: Path, config: Experiment, sheet: list[Any]) -> list[dict[str, Any]]:
-    """How many frames of each video of one person show somebody: found by the detector, and shown thanks to hold."""
+    """For each video of one person the share of frames in which the person is detected, and shown thanks to hold."""
     rows = []
     for path in sorted(folder.glob("*.mp4")):
-        found = shown = count = 0
-        kept: list[MaskedFrame] = []
+        detected = shown = count = 0
+        samples: list[MaskedFrame] = []
         for masked in mask_frames(path, config.mask):
             count += 1
-            found += len(masked.persons) > 0
+            detected += len(masked.persons) > 0
             shown += bool(masked.visible.any())
-            kept.append(masked) if masked.frame.index % 8 == 0 else None
-        rows.append({"video": path.name, "frames": count, "detected": found / count, "shown": shown / count})
-        for masked in (kept[len(kept) // 4], kept[-2 if len(kept) > 1 else -1]):
+            if masked.frame.index % 8 == 0:
+                samples.append(masked)
+        rows.append({"video": path.name, "frames": count, "detected": detected / count, "shown": shown / count})
+        for masked in (samples[len(samples) // 4], samples[-2 if len(samples) > 1 else -1]):
             sheet += [masked.frame.image, _drawn(masked)]
     return rows
 
@@ -116,34 +115,34 @@ def bench_quality(
     seed: int = 3,
     clips: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure, and write the report into ``out``; returns what quality.json holds.
+    """Run the benchmark and write the report into ``out``; returns the content of quality.json.
 
     ``clips``: a folder with real videos of one person each.
     """
     out.mkdir(parents=True, exist_ok=True)
-    made = make_footage(out / "footage", videos=videos, seconds=seconds, seed=seed, fps=config.mask.fps)
-    rows, pictures, report = footage(made, config)
+    footage_videos = make_footage(out / "footage", videos=videos, seconds=seconds, seed=seed, fps=config.mask.fps)
+    rows, frames, report = footage(footage_videos, config)
     sheet: list[Any] = []
     about = {"videos": videos, "seconds": seconds, "seed": seed, "detector": config.mask.detector}
     report = {"about": {**about, "segmenter": config.mask.segmenter, "estimator": config.pose.estimator}, **report}
-    report["by_height"] = rates(rows, [r.height for r in rows], _SIZES)
-    report["by_sight"] = rates(rows, [r.sight for r in rows], _SIGHT)
+    report["by_height"] = rates(rows, [r.height for r in rows], _HEIGHTS)
+    report["by_sight"] = rates(rows, [r.visibility for r in rows], _VISIBILITIES)
     if clips is not None:
         each = real(clips, config, sheet)
-        frames = sum(r["frames"] for r in each)
-        total = {k: round(sum(r[k] * r["frames"] for r in each) / frames, 4) for k in ("detected", "shown")}
-        report["real"] = {"frames": frames, **total, "videos": each}
+        count = sum(r["frames"] for r in each)
+        total = {k: round(sum(r[k] * r["frames"] for r in each) / count, 4) for k in ("detected", "shown")}
+        report["real"] = {"frames": count, **total, "videos": each}
     report["goals"] = goals(report)
-    write_atomically(out / "quality.json", (json.dumps(report, indent=1) + "\n").encode())
-    plot(rows, pictures, report, out / "quality.png")
+    write_atomically(out / "quality.json", json.dumps(report, indent=1) + "\n")
+    plot(rows, frames, report, out / "quality.png")
     if sheet:
         video.save_image(out / "sheet.jpg", video.contact_sheet(sheet, 8))
-    write_atomically(out / "quality.html", _page(report, out).encode())
+    write_atomically(out / "quality.html", _page(report, out))
     return report
 
 
 def goals(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each goal with what was reached."""
+    """Each goal with the value reached."""
     reached = {k: report["figures"].get(k) for k in GOALS}
     reached["real_detected"] = report["real"]["detected"] if "real" in report else None
     return {

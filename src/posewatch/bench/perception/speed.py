@@ -1,7 +1,7 @@
 """Speed of perception, part by part.
 
-CPU milliseconds per frame say what a part costs, whatever else the machine does; frames per second need a quiet one.
-The offline chain is masking, then skeletons of the masked frames, as the pipeline runs them.
+CPU milliseconds per frame do not depend on the load of the machine; frames per second do. The chain is masking, then
+skeletons of the masked frames, as in the pipeline.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import os
 import resource
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from posewatch import video, weights
 from posewatch.config import Experiment
@@ -25,15 +25,14 @@ from posewatch.perception.skeletons import estimate_video
 
 SAMPLE = "sports2d_walk"
 GOALS = {"beside_networks": 0.15, "two_workers": 1.8}
-"""At most this share of the CPU time beside the networks; at least this much faster with two workers."""
+"""Highest share of CPU time outside the networks; lowest speed-up by two workers."""
 
 
 class Meter:
-    """CPU seconds of the networks' own calls, by kind, while it is entered; the calls run in one thread each."""
+    """CPU ``seconds`` of the networks' calls, each of which runs in one thread."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.calls: dict[str, int] = defaultdict(int)
+        self.seconds = 0.0
 
     @contextlib.contextmanager
     def metered(self) -> Iterator[Meter]:
@@ -41,43 +40,35 @@ class Meter:
         from posewatch.perception.networks.litert import Network
 
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._wrapped(Network, "run", "LiteRT networks"))
+            stack.enter_context(mock.patch.object(Network, "run", self._timed(Network.run)))
             with contextlib.suppress(ImportError):
                 from onnxruntime import InferenceSession
 
-                stack.enter_context(self._wrapped(InferenceSession, "run", "ONNX networks"))
+                stack.enter_context(mock.patch.object(InferenceSession, "run", self._timed(InferenceSession.run)))
             yield self
 
-    @contextlib.contextmanager
-    def _wrapped(self, kind: Any, method: str, name: str) -> Iterator[None]:
-        plain = getattr(kind, method)
-
-        def timed(*args: Any, **more: Any) -> Any:
-            begun = time.thread_time()
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **options: Any) -> Any:
+            start = time.thread_time()
             try:
-                return plain(*args, **more)
+                return function(*args, **options)
             finally:
-                self.seconds[name] += time.thread_time() - begun
-                self.calls[name] += 1
+                self.seconds += time.thread_time() - start
 
-        setattr(kind, method, timed)
-        try:
-            yield
-        finally:
-            setattr(kind, method, plain)
+        return timed
 
 
-def cpu(act: Callable[[], Any]) -> tuple[float, float, Any]:
-    """CPU seconds of this process, wall seconds, and what ``act`` returns."""
-    begun, wall = time.process_time(), time.perf_counter()
-    done = act()
-    return time.process_time() - begun, time.perf_counter() - wall, done
+def cpu(call: Callable[[], Any]) -> tuple[float, float, Any]:
+    """CPU seconds of this process, wall seconds, and what ``call`` returns."""
+    cpu_start, start = time.process_time(), time.perf_counter()
+    result = call()
+    return time.process_time() - cpu_start, time.perf_counter() - start, result
 
 
 def parts(source: Path, config: Experiment) -> dict[str, Any]:
-    """What masking and skeletons cost: CPU ms per frame of each part, and the share that is not the networks'.
+    """CPU ms per frame of each part of masking and skeletons, and the share of CPU time outside the networks.
 
-    ``start_cpu_s`` is what a process costs once (imports, checking weights, the codecs' tables) and is not in the rest.
+    ``start_cpu_s`` is spent once per process (imports, checking weights, the codecs' tables) and counted nowhere else.
     """
     with tempfile.TemporaryDirectory(prefix="posewatch-bench-") as temp:
         out = Path(temp) / "masked.mp4"
@@ -92,13 +83,13 @@ def parts(source: Path, config: Experiment) -> dict[str, Any]:
         decode, _, _ = cpu(lambda: sum(1 for _ in video.read(source, config.mask.fps, config.mask.max_side)))
         again, _, _ = cpu(lambda: sum(1 for _ in video.read(out)))
         encode, _, _ = cpu(lambda: _encode(Path(temp) / "again.mp4", frames, config.mask.fps))
-    networks = sum(mask.seconds.values()) + sum(pose.seconds.values())
+    networks = mask.seconds + pose.seconds
     total = mask_cpu + pose_cpu
     each = {
-        "decode raw": decode, "networks of masking": sum(mask.seconds.values()), "encode masked": encode,
-        "the rest of masking": mask_cpu - decode - encode - sum(mask.seconds.values()),
-        "decode masked": again, "networks of skeletons": sum(pose.seconds.values()),
-        "the rest of skeletons": pose_cpu - again - sum(pose.seconds.values()),
+        "decode raw": decode, "networks of masking": mask.seconds, "encode masked": encode,
+        "the rest of masking": mask_cpu - decode - encode - mask.seconds,
+        "decode masked": again, "networks of skeletons": pose.seconds,
+        "the rest of skeletons": pose_cpu - again - pose.seconds,
     }  # fmt: skip
     return {
         "frames": n,
@@ -126,11 +117,10 @@ def _encode(path: Path, frames: Sequence[video.Image], fps: float) -> None:
 
 
 def workers(source: Path, config: Experiment, rounds: int = 1) -> dict[str, Any]:
-    """Seconds of masking and skeletons of one video with one and with two processes, by turns; the best of each.
+    """Seconds of masking and skeletons of one video with one and with two processes in turn, the best of ``rounds``.
 
-    The one is kept on one core, as POSEWATCH_WORKERS counts them: decoding and encoding would overlap on the other.
-    ``two_workers_by_cpu`` is what two free cores could give at most, from the CPU seconds spent, on a machine whose
-    cores are busy otherwise.
+    The single process is pinned to one core: decoding and encoding would overlap on the other. ``two_workers_by_cpu``
+    is the speed-up by CPU seconds, an upper limit for when the machine is busy otherwise.
     """
     cores = sorted(os.sched_getaffinity(0))
     best: dict[int, float] = {}
@@ -160,13 +150,13 @@ def workers(source: Path, config: Experiment, rounds: int = 1) -> dict[str, Any]
 
 
 def _cpu_of_all() -> float:
-    """CPU seconds of this process and of its finished children."""
+    """CPU seconds of this process and its finished children."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def looped(source: Path, out: Path, times: int) -> Path:
-    """A video that shows ``source`` several times over."""
+    """A video that repeats ``source``."""
     frames = [f.image for f in video.read(source, 10, 640)]
     with video.Writer(out, 10, frames[0].shape[1::-1]) as writer:
         for _ in range(times):
@@ -178,9 +168,9 @@ def looped(source: Path, out: Path, times: int) -> Path:
 def bench_speed(
     out: Path, config: Experiment, source: Path | None = None, *, loops: int = 4, rounds: int = 1
 ) -> dict[str, Any]:
-    """Measure on ``source`` (default: a real sample); writes speed.json to ``out``, and returns what it holds.
+    """Run the benchmark on ``source`` (default: a real sample); returns the content of speed.json, written to ``out``.
 
-    The video is shown ``loops`` times over to one and to two workers (0: not at all), ``rounds`` times. Raises
+    One and two workers process the video repeated ``loops`` times (0: skip this part), in ``rounds`` rounds. Raises
     WeightsError or VideoError.
     """
     path = source or weights.path(SAMPLE)
@@ -188,5 +178,5 @@ def bench_speed(
     report: dict[str, Any] = {"video": path.name, "load": round(os.getloadavg()[0], 2), **parts(path, config)}
     if len(os.sched_getaffinity(0)) >= 2 and loops:
         report["workers"] = workers(looped(path, out / "looped.mp4", loops), config, rounds)
-    write_atomically(out / "speed.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_atomically(out / "speed.json", json.dumps(report, indent=1) + "\n")
     return report

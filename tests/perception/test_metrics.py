@@ -1,4 +1,4 @@
-"""The benchmark's measures on scenes whose answers are known by hand."""
+"""The benchmark's metrics on scenes whose values are known by hand."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def truth() -> Truth:
     return Truth(masks, boxes, np.broadcast_to(one, (2, 1, 17, 3)).copy(), 10)
 
 
-def found(truth: Truth, shift: float = 0.0, number: int = 4) -> Detections:
+def found(truth: Truth, shift: float = 0.0, track_id: int = 4) -> Detections:
     points = truth.keypoints[0].copy()
     points[..., 0] += shift
-    return Detections(truth.boxes[0] + [shift, 0, shift, 0], np.ones(1, np.float32), points, np.array([number]))
+    return Detections(truth.boxes[0] + [shift, 0, shift, 0], np.ones(1, np.float32), points, np.array([track_id]))
 
 
 def test_a_perfect_answer_is_perfect(truth: Truth) -> None:
@@ -36,9 +36,9 @@ def test_a_perfect_answer_is_perfect(truth: Truth) -> None:
     rows, picture = compare(0, truth, found(truth), mask, mask[0])
     assert picture is not None
     assert (picture.iou, picture.leaked) == (1, 0)
-    said = summary(rows, [picture], 0)
+    metrics = summary(rows, [picture], 0)
     assert {
-        said[k] for k in ("mask_iou", "person_iou", "covered", "pck_0.2_box", "pck_0.2_torso", "oks", "detected")
+        metrics[k] for k in ("mask_iou", "person_iou", "covered", "pck_0.2_box", "pck_0.2_torso", "oks", "detected")
     } == {1}
 
 
@@ -51,20 +51,20 @@ def test_masks_leaks_and_joints_are_counted(truth: Truth) -> None:
     assert picture.leaked == pytest.approx(80 * 20 / (120 * 160 - 80 * 40))
     (row,) = rows
     assert (row.near, row.near_torso, row.joints) == (17, 0, 17)  # 10 px: under 0.2 x 80, over 0.2 x the torso's 39
-    assert row.covered == 1
+    assert row.shown == 1
     assert 0 < row.oks < 0.6
 
 
 def test_who_is_not_found_counts_against_it(truth: Truth) -> None:
     rows, picture = compare(0, truth, Detections.none(17), np.zeros((0, 120, 160), bool), np.zeros((120, 160), bool))
     assert picture is not None
-    said = summary(rows, [picture], 0)
-    assert (said["detected"], said["pck_0.2_box"], said["mask_iou"], said["person_iou"]) == (0, 0, 0, 0)
+    metrics = summary(rows, [picture], 0)
+    assert (metrics["detected"], metrics["pck_0.2_box"], metrics["mask_iou"], metrics["person_iou"]) == (0, 0, 0, 0)
     assert compare(1, Truth(truth.masks & False, truth.boxes, truth.keypoints, 10), found(truth))[1] is None
 
 
-def test_a_number_that_changes_is_a_switch(truth: Truth) -> None:
-    rows = [compare(t, truth, found(truth, number=n))[0][0] for t, n in ((0, 4), (1, 4), (0, 7), (1, 7), (0, 4))]
+def test_a_track_id_that_changes_is_a_switch(truth: Truth) -> None:
+    rows = [compare(t, truth, found(truth, track_id=n))[0][0] for t, n in ((0, 4), (1, 4), (0, 7), (1, 7), (0, 4))]
     assert switches(rows) == 2
     assert rates(rows, [r.height for r in rows], (0, 50, 100, 200)) == [
         {"from": 50, "to": 100, "persons": 5, "detected": 1.0}
