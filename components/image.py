@@ -11,7 +11,7 @@ from pathlib import Path
 
 REPOSITORY = "ghcr.io/posewatch/posewatch"
 KINDS = ("base", "masking", "pose", "train", "serving")
-"""Kinds of image that a pipeline's stage can ask for; labeling and watcher are services."""
+"""Kinds of image for a pipeline's stages; labeling and watcher are services."""
 
 
 def image(kind: str) -> str:
@@ -23,14 +23,14 @@ def image(kind: str) -> str:
 
     if kind not in KINDS:
         raise InputError(f"no kind of image {kind!r} (there are: {', '.join(KINDS)})")
-    asked = os.environ.get("POSEWATCH_IMAGE", "")
-    if not asked:
+    name = os.environ.get("POSEWATCH_IMAGE", "")
+    if not name:
         tag = os.environ.get("POSEWATCH_TAG", "") or _commit()
-        asked = f"{os.environ.get('POSEWATCH_IMAGES') or REPOSITORY}-{kind}:{tag}"
-    name = asked.rsplit("/", 1)[-1]
-    if "@sha256:" not in name and (":" not in name or name.endswith((":latest", ":"))):
-        raise InputError(f"the image {asked!r} needs a fixed tag other than 'latest' (the git commit, say)")
-    return asked
+        name = f"{os.environ.get('POSEWATCH_IMAGES') or REPOSITORY}-{kind}:{tag}"
+    last = name.rsplit("/", 1)[-1]
+    if "@sha256:" not in last and (":" not in last or last.endswith((":latest", ":"))):
+        raise InputError(f"the image {name!r} needs a fixed tag other than 'latest' (the git commit, say)")
+    return name
 
 
 @functools.cache

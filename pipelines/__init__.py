@@ -1,6 +1,6 @@
 """The pipelines over the stages; the same code runs on a cluster (compiled) and here (``pipelines.local``).
 
-``<name>`` is what a cluster gets: the stages, and a message when they have ended. ``<name>_stages`` has the outputs.
+``<name>`` is for a cluster: the stages, and a message when they have ended. ``<name>_stages`` has the outputs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ NAMES = ("prepare", "train", "end_to_end", "refresh")
 
 
 def pipeline(name: str) -> Any:
-    """The pipeline that is compiled. Imported when it is asked for: importing builds it, with images and resources."""
+    """The pipeline that is compiled. Imported on demand: the import builds it, with images and resources."""
     return getattr(importlib.import_module(f"pipelines.{name}"), name)
 
 

@@ -34,33 +34,33 @@ def main(argv: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     make = verbs.add_parser("compile", help="write the YAML that a Kubeflow Pipelines server takes")
     make.add_argument("--out", type=Path, default=Path("build/pipelines"))
-    make.add_argument("--resources", help="what steps ask the cluster for: a YAML file, gpu or cpu (default: gpu)")
+    make.add_argument("--resources", help="resources of the steps: a YAML file, gpu or cpu (default: gpu)")
     run = verbs.add_parser("run", help="run a pipeline here, every step in a process of its own")
     run.add_argument("pipeline", choices=NAMES)
     run.add_argument("argument", nargs="*", help="name=value, the pipeline's own parameters (source=…, store=…)")
     run.add_argument("--config", default="default", help="experiment: a name, a YAML file or JSON")
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one value")
     remote_verbs.add(verbs)
-    told = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
-        if getattr(told, "resources", None):
-            os.environ["POSEWATCH_RESOURCES"] = told.resources
-        if hasattr(told, "act"):
-            return int(told.act(told))
-        if told.verb == "compile":
-            for path in compile_all(told.out):
+        if getattr(args, "resources", None):
+            os.environ["POSEWATCH_RESOURCES"] = args.resources
+        if hasattr(args, "act"):
+            return int(args.act(args))
+        if args.verb == "compile":
+            for path in compile_all(args.out):
                 print(path)
             return 0
         from pipelines.local import run_local
 
         arguments = {}
-        for item in told.argument:
+        for item in args.argument:
             name, sep, value = item.partition("=")
             if not sep:
                 raise InputError(f"argument {item!r} must look like name=value")
             arguments[name] = value
-        arguments["config"] = load(told.config, told.set).to_json()
-        for name, value in run_local(told.pipeline, arguments).items():
+        arguments["config"] = load(args.config, args.set).to_json()
+        for name, value in run_local(args.pipeline, arguments).items():
             print(f"{name}: {value}")
     except PosewatchError as error:
         print(f"pipelines: {error}", file=sys.stderr)

@@ -20,7 +20,8 @@ from posewatch import stack, weights
 from posewatch.artifact import Artifact, get
 from posewatch.config import load
 from posewatch.errors import PosewatchError
-from posewatch.lineage import ancestor
+from posewatch.lineage import ancestor, parent
+from posewatch.stages.contents import BENCH, metrics_of
 from posewatch.store import open_store
 
 ABOUT = (
@@ -41,12 +42,12 @@ def demo_videos(folder: Path, videos: int, seed: int) -> str:
     footage = folder.parent / f"footage-{videos}-{seed}"
     with Bars() as bars:
         bars.row({"stage": "footage", "done": 0, "total": videos, "unit": "video", "note": ""})
-        made = 0
+        finished = 0
 
         def advance() -> None:
-            nonlocal made
-            made += 1
-            bars.row({"stage": "footage", "done": made, "total": videos, "unit": "video", "note": ""})
+            nonlocal finished
+            finished += 1
+            bars.row({"stage": "footage", "done": finished, "total": videos, "unit": "video", "note": ""})
 
         make_footage(footage, videos=videos, seed=seed, progress=advance)
         bars.row({"stage": "footage", "done": videos, "total": videos, "unit": "video", "note": "finished"})
@@ -133,17 +134,16 @@ def run_pipeline(arguments: list[str], home: Path) -> dict[str, str]:
                 run.wait()
     text = log.read_text(encoding="utf-8", errors="replace")
     if run.returncode:
-        said = re.findall(r"posewatch\.errors\.\w+: (.+)", text) or re.findall(
+        errors = re.findall(r"posewatch\.errors\.\w+: (.+)", text) or re.findall(
             r"^\s*(\w+(?:Error|Exception): .+)", text, re.M
         )
-        raise PosewatchError(f"{said[0] if said else 'the pipeline failed'} (whole log: {log})")
+        raise PosewatchError(f"{errors[0] if errors else 'the pipeline failed'} (whole log: {log})")
     return dict(re.findall(r"^(model|endpoint|report): (\S+)$", text, re.MULTILINE))
 
 
 def table(page: Artifact) -> str:
     """The final table of a run: recognition and serving."""
-    found = {p.prefix.split("/")[0]: get(page.store, p.prefix) for p in page.lineage().parents}
-    metrics, bench = found["evaluations"].json("metrics.json"), found["benchmarks"].json("bench.json")
+    metrics, bench = metrics_of(parent(page, "evaluations")), parent(page, "benchmarks").json(BENCH)
     scores = ["accuracy", "precision", "recall", "f1", "auc"]
     lines = [
         "",
@@ -174,24 +174,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--videos", type=int, default=30, help="how many videos to render")
     parser.add_argument("--seed", type=int, default=0)
-    told = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     home = Path(os.environ.get("POSEWATCH_HOME") or ".posewatch").resolve()
     os.environ["POSEWATCH_HOME"] = str(home)
     began = time.monotonic()
     try:
-        load(told.config, told.set)
+        load(args.config, args.set)
         home.mkdir(parents=True, exist_ok=True)
-        if told.data:
-            source, about = told.data.resolve(), OWN.format(folder=told.data.name)
+        if args.data:
+            source, about = args.data.resolve(), OWN.format(folder=args.data.name)
         else:
-            source = home / "demo" / f"videos-{told.videos}-{told.seed}"
-            about = demo_videos(source, told.videos, told.seed)
+            source = home / "demo" / f"videos-{args.videos}-{args.seed}"
+            about = demo_videos(source, args.videos, args.seed)
         with stack.running(home) as info:
             os.environ.update(stack.env(info))
             print(f"  stack: S3 at {info.s3_endpoint}, Triton at {info.triton_grpc}", flush=True)
-            arguments = [f"source={source}", f"labels={source}", f"about={about}", "--config", told.config]
-            made = run_pipeline([*arguments, *(x for item in told.set for x in ("--set", item))], home)
-            page = get(open_store(stack.env(info)["POSEWATCH_STORE"]), made["report"])
+            arguments = [f"source={source}", f"labels={source}", f"about={about}", "--config", args.config]
+            outputs = run_pipeline([*arguments, *(x for item in args.set for x in ("--set", item))], home)
+            page = get(open_store(stack.env(info)["POSEWATCH_STORE"]), outputs["report"])
             for name in ("report.html", "cover.jpg"):
                 page.fetch(name, home)
             print(table(page))
@@ -205,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 0
     except KeyboardInterrupt:
-        print("\ndemo: stopped; what was finished is kept, run it again to go on", file=sys.stderr)
+        print("\ndemo: stopped; finished steps are stored, run it again to go on", file=sys.stderr)
         return 130
     except PosewatchError as error:
         print(f"demo: {' '.join(str(error).split())}", file=sys.stderr)

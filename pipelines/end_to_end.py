@@ -1,4 +1,4 @@
-"""end_to_end: prepare, import the label files there are, wait until people have labelled enough, train."""
+"""end_to_end: prepare, import label files where some are given, wait until people have labelled enough, train."""
 
 from typing import NamedTuple
 
@@ -22,24 +22,24 @@ class Served(NamedTuple):
 def end_to_end_stages(
     source: str, store: str, config: str, labels: str = "", about: str = "", shard_size: int = 50
 ) -> Served:
-    """The whole way.
+    """From raw videos to a served model.
 
     Args:
         source: a folder of videos, or an s3:// URI.
         store: object store, s3://bucket[/prefix].
         config: the whole experiment as JSON.
         labels: label files to import (a folder, a labels.csv or an s3:// URI); empty when people label in the web app.
-        about: a remark that the report prints, on where the videos come from.
+        about: a remark for the report on where the videos come from.
         shard_size: videos that one pod takes.
     """
     ready = prepare_stages(source=source, store=store, config=config, shard_size=shard_size)
     clips, skeletons = ready.outputs["clips"], ready.outputs["skeletons"]
-    brought = task(
+    imported = task(
         label_import(store=store, clips=clips, labels=labels, config=config, after=ready.outputs["queued"]), cache=False
     )
-    enough = task(label_gate(store=store, clips=clips, config=config), cache=False).after(brought)
-    made = train_stages(clips=clips, skeletons=skeletons, store=store, config=config, about=about).after(enough)
-    return Served(made.outputs["model"], made.outputs["endpoint"], made.outputs["report"])
+    enough = task(label_gate(store=store, clips=clips, config=config), cache=False).after(imported)
+    trained = train_stages(clips=clips, skeletons=skeletons, store=store, config=config, about=about).after(enough)
+    return Served(trained.outputs["model"], trained.outputs["endpoint"], trained.outputs["report"])
 
 
 @dsl.pipeline(

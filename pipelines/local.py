@@ -45,7 +45,7 @@ def run_local(name: str, arguments: dict[str, Any], home: Path | None = None) ->
 
 
 def without_retries(pipeline: Any) -> Any:
-    """Retries are for a cluster's lost nodes; here a failure is the stage's own, and should be said at once."""
+    """The pipeline without retries: those are for lost nodes of a cluster; a local failure is reported at once."""
     spec = pipeline.pipeline_spec
     for dag in (spec.root.dag, *(c.dag for c in spec.components.values() if c.HasField("dag"))):
         for task in dag.tasks.values():

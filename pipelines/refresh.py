@@ -1,13 +1,13 @@
-"""refresh: a round of active learning. The served model scores what nobody labelled; the queue follows its doubt."""
+"""refresh: a round of active learning. The served model scores unlabelled clips; uncertain ones come first."""
 
 from kfp import dsl
 
 from components.notify.component import notify
-from components.refresh.component import refresh as ask
+from components.refresh.component import refresh as score
 from pipelines.tasks import config, exit_task, task
 
 
-@dsl.pipeline(name="posewatch-refresh-stages", description="The labelers' queue in the order of the model's doubt")
+@dsl.pipeline(name="posewatch-refresh-stages", description="The labelers' queue, uncertain clips first")
 def refresh_stages(clips: str, skeletons: str, store: str, config: str, endpoint: str, version: str = "") -> int:
     """One round; returns the number of clips that were scored.
 
@@ -16,19 +16,19 @@ def refresh_stages(clips: str, skeletons: str, store: str, config: str, endpoint
         skeletons: URI of the set of their skeletons, from ``prepare``.
         store: object store, s3://bucket[/prefix].
         config: the whole experiment as JSON.
-        endpoint: where the model is served, grpc://host:port/name.
-        version: what the labeling page calls the model; empty takes its name.
+        endpoint: address of the served model, grpc://host:port/name.
+        version: the model's name on the labeling page; empty: that in the endpoint.
     """
-    asked = task(
-        ask(store=store, clips=clips, skeletons=skeletons, endpoint=endpoint, version=version, config=config),
+    scored = task(
+        score(store=store, clips=clips, skeletons=skeletons, endpoint=endpoint, version=version, config=config),
         cache=False,
     )
-    return asked.outputs["Output"]
+    return scored.outputs["Output"]
 
 
 @dsl.pipeline(
     name="posewatch-refresh",
-    description="The labelers' queue in the order of the model's doubt",
+    description="The labelers' queue, uncertain clips first",
     pipeline_config=config(),
 )
 def refresh(clips: str, skeletons: str, store: str, config: str, endpoint: str, version: str = "", webhook: str = ""):

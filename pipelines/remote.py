@@ -32,7 +32,7 @@ class Remote:
     """A server that has answered. ``host`` empty: KF_PIPELINES_ENDPOINT, else, in a pod, the cluster's own service.
 
     The token (POSEWATCH_KFP_TOKEN or ``token_file``; in a pod the mounted one) never stands on a command line.
-    Raises InputError without a host, NotAllowed for a refused token, PosewatchError where nobody answers.
+    Raises InputError without a host, NotAllowed for a refused token, PosewatchError for a server without an answer.
     """
 
     def __init__(self, host: str = "", token_file: Path | None = None, namespace: str = "", ca: str = "") -> None:
@@ -80,7 +80,7 @@ class Remote:
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        """Whatever the client raises, as one line of ours."""
+        """Any error of the client as one line of ours."""
         import json
 
         import kfp_server_api
@@ -90,8 +90,8 @@ class Remote:
             yield
         except kfp_server_api.ApiException as error:
             try:
-                said = json.loads(error.body or "{}")
-                text = said.get("error_message") or said.get("message") or said.get("error") or ""
+                body = json.loads(error.body or "{}")
+                text = body.get("error_message") or body.get("message") or body.get("error") or ""
             except (ValueError, AttributeError):
                 text = ""
             raise self._refusal(error.status or 0, " ".join(str(text).split())[:300]) from None
@@ -118,14 +118,14 @@ class Remote:
     def submit(self, package: Path, arguments: dict[str, Any], experiment: str, name: str, account: str = "") -> str:
         """Start a run of a compiled pipeline; returns its id."""
         with _quiet(), self.errors():
-            made = self.client.create_experiment(experiment, namespace=self.namespace)
+            group = self.client.create_experiment(experiment, namespace=self.namespace)
             run = self.client.run_pipeline(
-                made.experiment_id, name, str(package), params=arguments, service_account=account or None
+                group.experiment_id, name, str(package), params=arguments, service_account=account or None
             )
         return str(run.run_id)
 
     def runs(self, limit: int = 20) -> list[dict[str, str]]:
-        """The newest runs: id, name, state and when they were made."""
+        """The newest runs: id, name, state and creation time."""
         with _quiet(), self.errors():
             found = self.client.list_runs(page_size=limit, sort_by="created_at desc", namespace=self.namespace)
         return [_row(run) for run in found.runs or []]
@@ -148,7 +148,7 @@ class Remote:
         return _row(found), sorted(tasks, key=lambda t: (t["started"], t["name"]))
 
     def wait(self, run_id: str, every_s: float = 10.0) -> dict[str, str]:
-        """Poll until the run has ended; an answer that fails is asked for again, six times in a row at most."""
+        """Poll until the run has ended. Raises the error of the sixth failed request in a row."""
         missed = 0
         while True:
             try:
@@ -165,19 +165,19 @@ class Remote:
             time.sleep(every_s)
 
     def log(self, run_id: str, pod: str) -> str | None:
-        """What a step's pod wrote; None where the server keeps no logs and the pod is gone."""
+        """The log of a step's pod; None where the server stores no logs and the pod is deleted."""
         try:
             return self.read(f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log").decode(errors="replace")
         except (NotFound, ServerFailure):
             return None
 
     def upload(self, package: Path, name: str, version: str) -> tuple[str, str]:
-        """Make ``version`` of the pipeline ``name``, new or not; returns both ids. A version that is there is kept."""
+        """Upload ``version`` of the pipeline ``name``; returns both ids. An existing version is not replaced."""
         with _quiet(), self.errors():
             found = self.client.get_pipeline_id(name)
             if found is None:
-                made = self.client._upload_api.upload_pipeline(str(package), name=name, namespace=self.namespace)
-                found = made.pipeline_id
+                pipeline = self.client._upload_api.upload_pipeline(str(package), name=name, namespace=self.namespace)
+                found = pipeline.pipeline_id
             known = self.client.list_pipeline_versions(found, page_size=100, sort_by="created_at desc")
             for item in known.pipeline_versions or []:
                 if item.display_name == version:
@@ -188,9 +188,9 @@ class Remote:
     def schedule(self, package: Path, arguments: dict[str, Any], experiment: str, name: str, cron: str) -> str:
         """Run a compiled pipeline again and again, one run at a time; a missed turn is left out. Returns the id."""
         with _quiet(), self.errors():
-            made = self.client.create_experiment(experiment, namespace=self.namespace)
+            group = self.client.create_experiment(experiment, namespace=self.namespace)
             job = self.client.create_recurring_run(
-                made.experiment_id,
+                group.experiment_id,
                 name,
                 cron_expression=cron,
                 max_concurrency=1,
@@ -203,12 +203,11 @@ class Remote:
 
 def _row(run: Any) -> dict[str, str]:
     error = " ".join((run.error.message or "").split()) if run.error else ""
-    made = str(run.created_at or "")
     return {
         "run": run.run_id,
         "name": run.display_name or "",
         "state": run.state or "",
-        "created": made,
+        "created": str(run.created_at or ""),
         "error": error,
     }
 

@@ -35,12 +35,12 @@ def train_stages(clips: str, skeletons: str, store: str, config: str, about: str
         skeletons: URI of the set of their skeletons, from ``prepare``.
         store: object store, s3://bucket[/prefix].
         config: the whole experiment as JSON.
-        about: a remark that the report prints, on where the videos come from.
+        about: a remark for the report on where the videos come from.
     """
     frozen = task(snapshot(store=store, clips=clips, config=config), cache=False)
     labels = frozen.outputs["Output"]
-    made = task(dataset(store=store, snapshot=labels, skeletons=skeletons, config=config))
-    data = made.outputs["Output"]
+    frozen_data = task(dataset(store=store, snapshot=labels, skeletons=skeletons, config=config))
+    data = frozen_data.outputs["Output"]
     fitted = task(fit(store=store, data=data, config=config))
     fitted.set_env_variable("POSEWATCH_IMAGE", image("train"))  # the nodes of a TrainJob run what this step runs
     checkpoint = fitted.outputs["Output"]

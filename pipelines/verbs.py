@@ -20,7 +20,7 @@ CRON = re.compile(r"(\S+ ){5}\S+|@(yearly|monthly|weekly|daily|hourly)|@every \S
 
 
 def add(verbs: Any) -> None:
-    """Add the verbs; each sets ``act``, which takes the told arguments and returns the exit status."""
+    """Add the verbs; each sets ``act``, which takes the parsed arguments and returns the exit status."""
     server = argparse.ArgumentParser(add_help=False)
     server.add_argument(
         "--host", default="", help="the server's URL (default: KF_PIPELINES_ENDPOINT, or the cluster's)"
@@ -33,53 +33,53 @@ def add(verbs: Any) -> None:
     values.add_argument("argument", nargs="*", help="name=value, the pipeline's own parameters (source=…, store=…)")
     values.add_argument("--config", default="default", help="experiment: a name, a YAML file or JSON")
     values.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one value")
-    values.add_argument("--experiment", default="posewatch", help="under which the server files the run")
-    values.add_argument("--name", default="", help="what the server calls it (default: the pipeline's name)")
-    values.add_argument("--resources", help="what steps ask the cluster for: a YAML file, gpu or cpu (default: gpu)")
+    values.add_argument("--experiment", default="posewatch", help="experiment on the server that holds the run")
+    values.add_argument("--name", default="", help="name on the server (default: the pipeline's name)")
+    values.add_argument("--resources", help="resources of the steps: a YAML file, gpu or cpu (default: gpu)")
 
     def verb(name: str, act: Callable[..., int], text: str, *parents: argparse.ArgumentParser) -> Any:
-        made = verbs.add_parser(name, help=text, description=text, parents=[server, *parents])
-        made.set_defaults(act=act)
-        return made
+        parser = verbs.add_parser(name, help=text, description=text, parents=[server, *parents])
+        parser.set_defaults(act=act)
+        return parser
 
-    made = verb("submit", _submit, "start a run on a Kubeflow Pipelines server", values)
-    made.add_argument("--wait", action="store_true", help="until it has ended; exit status 1 when it failed")
-    made.add_argument("--service-account", default="", help="the steps' service account (default: the server's)")
-    made = verb("schedule", _schedule, "run a pipeline again and again", values)
-    made.add_argument("--cron", required=True, help='six fields, seconds first: "0 0 3 * * *" is at 3 every night')
-    made = verb("runs", _runs, "the newest runs")
-    made.add_argument("--limit", type=int, default=20)
-    made = verb("logs", _logs, "a run's steps with their errors, and what failed steps wrote")
-    made.add_argument("run")
-    made.add_argument("--step", default="", help="the whole log of this step")
-    made = verb("upload-version", _upload, "give the server the pipelines, so that its page can start them")
-    made.add_argument("pipelines", nargs="*", metavar="PIPELINE", help=f"{', '.join(NAMES)} (default: all)")
-    made.add_argument("--version", default="", help="the version's name (default: the images' tag)")
-    made.add_argument("--resources", help="what steps ask the cluster for: a YAML file, gpu or cpu (default: gpu)")
+    parser = verb("submit", _submit, "start a run on a Kubeflow Pipelines server", values)
+    parser.add_argument("--wait", action="store_true", help="wait until it has ended; exit status 1 when it failed")
+    parser.add_argument("--service-account", default="", help="the steps' service account (default: the server's)")
+    parser = verb("schedule", _schedule, "run a pipeline repeatedly", values)
+    parser.add_argument("--cron", required=True, help='six fields, seconds first: "0 0 3 * * *" is at 3 every night')
+    parser = verb("runs", _runs, "the newest runs")
+    parser.add_argument("--limit", type=int, default=20)
+    parser = verb("logs", _logs, "a run's steps with their errors, and the logs of failed steps")
+    parser.add_argument("run")
+    parser.add_argument("--step", default="", help="the whole log of this step")
+    parser = verb("upload-version", _upload, "upload the pipelines, so that they can be started on the server's page")
+    parser.add_argument("pipelines", nargs="*", metavar="PIPELINE", help=f"{', '.join(NAMES)} (default: all)")
+    parser.add_argument("--version", default="", help="the version's name (default: the images' tag)")
+    parser.add_argument("--resources", help="resources of the steps: a YAML file, gpu or cpu (default: gpu)")
 
 
-def arguments_of(name: str, items: list[str], config: str = "", where: str = "") -> dict[str, Any]:
+def arguments_of(name: str, items: list[str], config: str = "", store: str = "") -> dict[str, Any]:
     """``name=value`` items as a pipeline's parameters, of the types that it has. Raises InputError."""
-    told: dict[str, str] = {}
+    given: dict[str, str] = {}
     for item in items:
         key, sep, value = item.partition("=")
         if not sep:
             raise InputError(f"argument {item!r} must look like name=value")
-        told[key] = value
+        given[key] = value
     if config:
-        told["config"] = config
-    if where:
-        told.setdefault("store", where)
+        given["config"] = config
+    if store:
+        given.setdefault("store", store)
     from pipelines import pipeline
 
     inputs = pipeline(name).component_spec.inputs or {}
-    for key in told:
+    for key in given:
         if key not in inputs:
             raise InputError(f"{name} has no parameter {key!r} (it has: {', '.join(sorted(inputs))})")
-    missing = [key for key, about in inputs.items() if key not in told and not about.optional]
+    missing = [key for key, about in inputs.items() if key not in given and not about.optional]
     if missing:
         raise InputError(f"{name} needs {', '.join(f'{key}=…' for key in missing)}")
-    return {key: _typed(key, value, inputs[key].type) for key, value in told.items()}
+    return {key: _typed(key, value, inputs[key].type) for key, value in given.items()}
 
 
 def _typed(key: str, value: str, kind: str) -> Any:
@@ -168,7 +168,7 @@ def _logs(args: argparse.Namespace) -> int:
     for row in chosen:
         text = server.log(args.run, row["pod"]) if row["pod"] else None
         print(f"\n== {row['name']} ({row['pod'] or 'no pod'})")
-        print(text.rstrip() if text is not None else "its log is gone: keep logs in the cluster (docs/pipelines.md)")
+        print(text.rstrip() if text is not None else "its log is deleted: archive logs (docs/pipelines.md)")
     return 0
 
 
@@ -184,7 +184,7 @@ def _upload(args: argparse.Namespace) -> int:
         packages = {name: _package(name, temp) for name in names}
         server = _remote(args)
         for name, package in packages.items():
-            made = f"posewatch-{name.replace('_', '-')}"
-            pipeline_id, version_id = server.upload(package, made, f"{made}-{version}")
-            print(json.dumps({"pipeline": made, "id": pipeline_id, "version": version, "version_id": version_id}))
+            title = f"posewatch-{name.replace('_', '-')}"
+            pipeline_id, version_id = server.upload(package, title, f"{title}-{version}")
+            print(json.dumps({"pipeline": title, "id": pipeline_id, "version": version, "version_id": version_id}))
     return 0

@@ -21,7 +21,7 @@ from posewatch.sections import from_dict, merge, parse_yaml
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """People kept, everything else black. ``fps`` is the rate that the whole pipeline works at (frames per second)."""
+    """Masking: everything but people turns black. ``fps``, in frames per second, holds for the whole pipeline."""
 
     detector: str = "movenet"
     segmenter: str = "blazepose"
@@ -100,17 +100,17 @@ class LabelConfig:
     timeout_s: float = 0.0
     """How long the gate polls; 0 fails at once."""
     double: float = 0.0
-    """Share of the clips that two people label, neither of whom sees what the other said."""
+    """Share of the clips that two people label, each without seeing the other's label."""
     random: float = 0.1
-    """Share of the queue that no model orders, so that what is labelled there can judge a model without bias."""
+    """Share of the queue in random order, whose labels evaluate a model without bias."""
     claim_s: float = 600.0
-    """How long a clip that the queue gave to somebody is kept for them."""
+    """Seconds for which a claimed clip is reserved for the labeler."""
     page_size: int = 24
     """Clips on one page."""
     accept: float = 0.95
-    """Probability from which on a model's labels are offered for acceptance in bulk."""
+    """Smallest confidence at which a model's labels are offered for acceptance in bulk."""
     sensitive: tuple[str, ...] = ()
-    """Classes that are hard to look at; where there are any, the welfare mode is on until somebody turns it off."""
+    """Classes that are hard to look at; with any, the welfare mode is on by default."""
 
     def __post_init__(self) -> None:
         if self.default not in self.classes:
@@ -136,28 +136,28 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How much training clips are disturbed; each number is the largest change, drawn anew for every clip.
+    """Augmentation of training clips; each number is the largest change, drawn at random for every clip.
 
-    The dropouts are the shares of what goes missing on average, spread over half of the clips (missing: score 0).
+    The dropouts are mean shares of missing joints (score 0), applied to half of the clips.
     """
 
     flip: bool = True
     swap: bool = True
-    """Persons in a random order: which of two people is number one means nothing."""
+    """Persons in a random order, because the order has no meaning."""
     rotate: float = 0.25
     """Radians."""
     stretch: float = 0.2
-    """Of the width against the height: a camera that looks from further up, or from the side."""
+    """Of the width against the height, as a camera from higher up or from the side would show."""
     scale: float = 0.1
     """Of each person's size."""
     shift: float = 0.1
-    """Of each person's place, in body sizes."""
+    """Of each person's position, in body sizes."""
     jitter: float = 0.02
     """Noise in body sizes."""
     crop: float = 0.25
     """Share of the clip that may be cut off in time."""
     speed: float = 0.2
-    """How unevenly time may run."""
+    """Of the playback speed within a clip."""
     joint_dropout: float = 0.1
     limb_dropout: float = 0.05
     person_dropout: float = 0.0
@@ -204,7 +204,7 @@ class TrainConfig:
     smoothing: float = 0.0
     """Label smoothing of the cross-entropy."""
     average_epochs: float = 3.0
-    """Epochs over which the averaged weights (EMA) forget; 0 keeps the last weights."""
+    """Time constant of the averaged weights (EMA), in epochs; 0 uses the last weights."""
     balance: str = "weights"
     """Against rare classes: ``weights`` in the loss, ``sampling`` of as many clips of each class, or ``none``."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -216,12 +216,12 @@ class TrainConfig:
     """Share of the training clips, whole subjects of them, that choose the threshold where a split has none of its
     own."""
     folds: int = 0
-    """From 2 on: an ensemble of as many networks, each trained without a fold of the subjects, on whom it is judged to
-    choose the threshold; takes the place of ``validation``."""
+    """From 2 on: an ensemble of as many networks, each trained without one fold of the subjects and evaluated on that
+    fold to choose the threshold. Replaces ``validation``."""
     refit: bool = True
     """Train again on all clips once the threshold is chosen."""
     test_clips: int = 1
-    """Differently sampled versions of a test clip whose probabilities are averaged."""
+    """Samplings of a test clip whose probabilities are averaged."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     precision: str = "fp32"
@@ -236,7 +236,7 @@ class TrainerConfig:
     depend on it, so none of it is part of a checkpoint's identity."""
 
     nodes: int = 0
-    """Pods of the job; 0 trains in this very process unless ``gpus`` says otherwise."""
+    """Pods of the job; 0 trains in this process unless ``gpus`` is set."""
     gpus: int = 0
     """Of each pod, with one process each; 0 trains on CPUs."""
     processes: int = 1
@@ -271,7 +271,7 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class RobustnessConfig:
-    """How thoroughly robustness is measured, and what a model must withstand to be deployed (the defaults ask nothing).
+    """Measurement of robustness, and its limits for deployment (the defaults set no limit).
 
     F1 is a share of 1, so 0.02 is two points.
     """
@@ -303,7 +303,7 @@ class RobustnessConfig:
 
     @property
     def asks(self) -> bool:
-        """Whether anything is asked of a model at all."""
+        """Whether any limit is set."""
         return any(getattr(self, f.name) != f.default for f in dataclasses.fields(self)[1:])
 
 
@@ -334,15 +334,15 @@ class ServingConfig:
     canary_percent: int = 100
     """Share of the traffic that a new version gets on a cluster; below 100 it waits for `posewatch promote`."""
     smoke_clips: int = 64
-    """Held-out clips at most that a version must answer like its export before it is given traffic."""
+    """Held-out clips, at most, on which a version must answer like its export before it gets traffic."""
     ready_timeout_s: float = 900.0
     """How long a version may take to load on a cluster."""
     bench_seconds: float = 4.0
     concurrency: tuple[int, ...] = (1, 8, 32)
     max_queue: int = 512
-    """Requests that may wait; one more is refused at once."""
+    """Largest number of waiting requests; the next one is refused at once."""
     queue_timeout_us: int = 30_000_000
-    """Who waits longer is refused."""
+    """Largest queue delay in microseconds; a request that waits longer is refused."""
     device: str = "auto"
     """``auto`` (a GPU where there is one), ``cpu`` or ``gpu``."""
     threads: int = 1
@@ -352,7 +352,7 @@ class ServingConfig:
     accelerator: str = ""
     """``tensorrt`` (on a GPU), ``openvino`` (on a CPU), or none."""
     precision: str = "fp32"
-    """That the accelerator computes in: ``fp32``, ``fp16`` or ``bf16``."""
+    """Of the accelerator: ``fp32``, ``fp16`` or ``bf16``."""
 
     def __post_init__(self) -> None:
         if self.autoscaler not in ("", "external"):
@@ -361,7 +361,7 @@ class ServingConfig:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that one run is told."""
+    """The whole configuration of a run."""
 
     mask: MaskConfig = field(default_factory=MaskConfig)
     split: SplitConfig = field(default_factory=SplitConfig)

@@ -1,10 +1,10 @@
 """Every error that posewatch raises on purpose, so that the CLI can print one line and choose the exit code.
 
     PosewatchError            1  anything below
-    ├── InputError            2  what the user gave: a file, an option, a value
+    ├── InputError            2  a wrong input of the user: a file, an option, a value
     │   ├── VideoError           a video that cannot be read, or holds no picture
     │   ├── LabelError           a label, class or label file that does not fit
-    │   ├── NotAllowed           a person without the identity or the role that an act needs
+    │   ├── NotAllowed           a person without the identity or the role that is required
     │   └── ConfigError          an unknown key or a value out of range
     ├── StoreError            3  the object store
     │   ├── NotFound             no such object or artifact
@@ -29,7 +29,7 @@ class PosewatchError(Exception):
 
 
 class InputError(PosewatchError):
-    """Something that the user gave is wrong."""
+    """A wrong input of the user."""
 
     exit_code = 2
 
@@ -43,7 +43,7 @@ class LabelError(InputError):
 
 
 class NotAllowed(InputError):
-    """A person has not the identity or the role that an act needs."""
+    """A person lacks the identity or the role that is required."""
 
 
 class ConfigError(InputError):
@@ -51,7 +51,7 @@ class ConfigError(InputError):
 
 
 class StoreError(PosewatchError):
-    """The object store could not do what was asked."""
+    """A request to the object store failed."""
 
     exit_code = 3
 

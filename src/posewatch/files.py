@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Atomic file writes: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a hidden name beside ``path`` to write to; it takes the name ``path`` when the block ends without an error.
+    """Yield a hidden path beside ``path`` to write to; it is renamed to ``path`` when the block ends without an error.
 
-    What was at ``path`` is there until then, and stays there when the block fails.
+    An existing file stays as it is until then, and when the block fails.
     """
     path = Path(path)
     # Nodes of one training may share a disk, and have the same process ids: each writes under a name of its own.

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, log lines in a pod, and JSON lines for whoever watches the run.
+"""Progress of long work: a bar on a terminal, log lines in a pod, and JSON lines for another process.
 
 When ``POSEWATCH_PROGRESS`` names a file, every stage appends {"stage", "done", "total", "unit", "note"} lines to
 it; the demo draws its bars from them, because a pipeline's steps run in processes of their own.
@@ -25,7 +25,7 @@ class Progress:
 
     def __init__(self, stage: str, total: int, unit: str = "video") -> None:
         self.stage, self.total, self.unit, self.done = stage, total, unit, 0
-        # Of the processes that torchrun starts, the first one speaks for all.
+        # Of the processes that torchrun starts, only the first one reports.
         self._quiet = quiet = os.environ.get("RANK", "0") != "0"
         self._file = "" if quiet else os.environ.get("POSEWATCH_PROGRESS", "")
         terminal = sys.stderr.isatty() and not self._file and not quiet

@@ -1,4 +1,4 @@
-"""The frozen records that travel between the stages; each checks its own shapes and ranges when it is made."""
+"""The frozen records that stages exchange; each checks its shapes and ranges on construction."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Video:
 class Clip:
     """A stretch of one masked video: [start_s, start_s + length_s) seconds, shown to labelers.
 
-    ``people`` is the mean number of persons found per frame; 0 means that nobody was seen in it.
+    ``people`` is the mean number of persons found per frame; 0 means that nobody is visible.
     """
 
     id: str
@@ -130,7 +130,7 @@ class Detections:
 
     @classmethod
     def none(cls, joints: int | None = None) -> Detections:
-        """Nobody in the frame; ``joints`` gives V when the detector has keypoints."""
+        """No persons; ``joints`` gives V when the detector has keypoints."""
         keypoints = None if joints is None else np.zeros((0, joints, 3), np.float32)
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), keypoints)
 
@@ -191,13 +191,13 @@ class LabelEvent:
 
     def __post_init__(self) -> None:
         _require(self.source in SOURCES, f"label source {self.source!r} is none of {', '.join(SOURCES)}")
-        _require(bool(self.who), "a label event needs to say who made it")
+        _require(bool(self.who), "a label event needs the person who labelled (who)")
         _require(self.source != "model" or bool(self.model_version), "a model's label needs its model_version")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of N clips.
+    """A model's predictions of N clips.
 
     probabilities  float32 (N, K), rows sum to 1, columns in the order of ``labels``
     embedding      float32 (N, D), or None when the model gives none
@@ -220,7 +220,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Parent:
-    """An artifact that another was made from: its prefix in the same store and the sha256 of its manifest."""
+    """A parent of an artifact: its prefix in the same store and the sha256 of its manifest."""
 
     prefix: str
     digest: str
@@ -230,8 +230,8 @@ class Parent:
 class Lineage:
     """Where an artifact comes from; stored beside it as ``lineage.json``.
 
-    ``config`` is what the stage was told, ``weights`` maps a weights name to {"sha256", "licence"}, ``source`` says
-    where an artifact without parents came from. No clock and no host in it: the same input gives the same bytes.
+    ``config`` holds the stage's settings, ``weights`` maps a weights name to {"sha256", "licence"}, ``source`` is the
+    origin of an artifact without parents. No clock and no host in it: the same input gives the same bytes.
     """
 
     stage: str

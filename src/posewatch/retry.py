@@ -1,4 +1,4 @@
-"""Retry with exponential backoff and jitter, for whatever may be away for a moment: a store, a server, a database."""
+"""Retry with exponential backoff and jitter, for stores, servers and databases that may be unavailable for a moment."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_logs_show_the_steps_and_what_failed_ones_wrote(server: Server, capsys: 
     assert out.startswith("monday: FAILED\n")
     assert out.index("SUCCEEDED  ingest") < out.index("FAILED     mask - exit status 2")
     assert "== mask (pod-mask)\nposewatch: bad video\n" in out
-    assert "== pose (pod-gone)\nits log is gone" in out
+    assert "== pose (pod-gone)\nits log is deleted" in out
     assert "4 videos" not in out
     assert main(["logs", "run-0", "--step", "ingest"]) == 0
     assert capsys.readouterr().out == "\n== ingest (pod-in)\n4 videos\n"
