@@ -13,6 +13,7 @@ from posewatch.errors import InputError
 
 if TYPE_CHECKING:
     from posewatch.inference.onnx_runtime import OnnxPredictor
+    from posewatch.inference.predictor import Predictor
     from posewatch.inference.pytorch import TorchPredictor
 
 RANDOM_CLIPS = 64
@@ -93,13 +94,14 @@ def bench_soak(
     endpoint: str | None = None,
 ) -> str:
     """Write soak.json and soak.png to ``out``; returns a summary. Raises InputError, ServingError or StackError."""
-    from posewatch.inference.onnx_runtime import OnnxPredictor
+    from posewatch.inference.open import open_predictor
     from posewatch.progress import Progress
     from posewatch.serving.benchmark.soak import soak, summary
 
     out.mkdir(parents=True, exist_ok=True)
-    path = model or full_size(out)
-    clips = clips_for(OnnxPredictor(path), annotations)
+    path = None if endpoint else model or full_size(out)
+    with open_predictor(endpoint or str(path)) as predictor:
+        clips = clips_for(predictor, annotations)
     with Progress("soak", max(1, round(minutes * 60 / every_s)), "stretch") as progress:
         result = soak(
             path, clips, out, minutes=minutes, share=share, every_s=every_s, endpoint=endpoint,
@@ -176,18 +178,18 @@ def in_process(path: Path, torch: TorchPredictor | None, tuned: dict[str, Any] |
     return others
 
 
-def clips_for(onnx: OnnxPredictor, path: Path | None) -> NDArray[np.float32]:
+def clips_for(model: Predictor, path: Path | None) -> NDArray[np.float32]:
     """What to send (N, M, T, V, 3): the clips of a file, else made-up ones. Raises InputError."""
     if path is None:
         from posewatch.export.onnx import synthetic_clips
 
-        return synthetic_clips(RANDOM_CLIPS, onnx.shape)
+        return synthetic_clips(RANDOM_CLIPS, model.shape)
     from posewatch.config import load
     from posewatch.inference.files import read
     from posewatch.recognition.sampling import resample
 
     items = list(read(path, load(), 3.0, 3.0))
     joints = {item.keypoints.shape[2] for item in items}
-    if joints != {onnx.shape[2]}:
-        raise InputError(f"{path} has clips of {sorted(joints)} joints, the model takes {onnx.shape[2]}")
-    return resample([item.keypoints for item in items], onnx.frames, onnx.people)
+    if joints != {model.joints}:
+        raise InputError(f"{path} has clips of {sorted(joints)} joints, the model takes {model.joints}")
+    return resample([item.keypoints for item in items], model.frames, model.people)

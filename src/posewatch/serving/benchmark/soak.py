@@ -1,4 +1,4 @@
-"""Hours under a steady load: ``posewatch bench soak``. Does memory grow, does anything fail, do answers get slower?"""
+"""``posewatch bench soak``: hours under a steady load. Does memory grow, do requests fail, does latency rise?"""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError
+from posewatch.files import write_atomically
 from posewatch.inference import triton_admin
 from posewatch.inference.asynchronous import open_async
 from posewatch.serving.benchmark import load
@@ -23,15 +24,15 @@ from posewatch.serving.repository import write_repository
 from posewatch.stack.triton import TritonServer
 
 CLIENTS = 16
-"""How many at a time find the peak that the load is a share of."""
+"""Clients of the closed loop that finds the peak throughput."""
 FLAT = 0.05
-"""Memory that grew by a smaller share counts as flat, see ``growth``."""
+"""Growth of memory below this fraction counts as flat, see ``growth``."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """One stretch of the load: ``at_s`` seconds since its begin, answers per second, latencies in milliseconds,
-    ``errors`` refused or late, memory in MB of the server's processes (None: elsewhere) and of this client."""
+    """One stretch of the load, ``at_s`` seconds after the first one: answers per second, latencies in ms, ``errors``
+    refused or late, memory in MB of the server's processes (None: a remote server) and of this client."""
 
     at_s: float
     throughput_ips: float
@@ -43,7 +44,7 @@ class Stretch:
 
 
 def soak(
-    onnx: Path,
+    onnx: Path | None,
     clips: NDArray[np.float32],
     out: Path,
     *,
@@ -53,59 +54,67 @@ def soak(
     endpoint: str | None = None,
     progress: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """Send ``clips`` (N, M, T, V, 3) one at a time at random moments, ``share`` of what the model answers at most.
+    """Send ``clips`` (N, M, T, V, 3) one at a time at random moments, at ``share`` of the peak throughput.
 
-    Writes ``soak.json`` after every stretch, and ``soak.png``. A private Triton with dynamic batching is started unless
-    ``endpoint`` names a served model. What is refused or late is counted, and the load goes on.
+    Writes ``soak.json`` after every stretch, and ``soak.png``. ``endpoint`` names a served model; without one, a
+    private Triton with dynamic batching serves the file ``onnx``. Refused and late requests are counted, and the load
+    goes on.
     """
     if minutes <= 0 or every_s <= 0 or not share > 0:
         raise InputError("minutes, the seconds of a stretch and the share of the peak must be above 0")
     with ExitStack() as stack:
         process, address = None, endpoint or ""
-        if not endpoint:
+        if onnx is None and not endpoint:
+            raise InputError("a soak needs a model: an ONNX file or an endpoint")
+        if not endpoint and onnx is not None:
             temp = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posewatch-soak-")))
             write_repository(onnx, temp / "models", name="soak")
             server = stack.enter_context(TritonServer.start(temp / "models", log=temp / "triton.log"))
             triton_admin.load_model(server.grpc, "soak")
             process, address = server.process.pid, f"grpc://{server.grpc}/soak"
-        found: dict[str, Any] = {"share": share, "every_s": every_s, "endpoint": endpoint or "private", "stretches": []}
+        result: dict[str, Any] = {
+            "share": share,
+            "every_s": every_s,
+            "endpoint": endpoint or "private",
+            "stretches": [],
+        }
 
         async def run() -> None:
             async with await open_async(address) as predictor:
-                found["peak_ips"] = round(await _peak(predictor, clips, min(5.0, every_s)), 2)
-                begun = time.monotonic()
-                while (at := time.monotonic() - begun) < minutes * 60:
-                    number = len(found["stretches"])
-                    told = await load.opened(predictor, clips, share * found["peak_ips"], every_s, seed=number)
-                    found["stretches"].append(asdict(_stretch(at, told, process)))
-                    _keep(found, out)
+                result["peak_ips"] = round(await _peak(predictor, clips, min(5.0, every_s)), 2)
+                started = time.monotonic()
+                while (at := time.monotonic() - started) < minutes * 60:
+                    number = len(result["stretches"])
+                    measured = await load.opened(predictor, clips, share * result["peak_ips"], every_s, seed=number)
+                    result["stretches"].append(asdict(_stretch(at, measured, process)))
+                    _save(result, out)
                     if progress:
-                        progress(1, f"{found['stretches'][-1]['throughput_ips']:.0f} clips/s")
+                        progress(1, f"{result['stretches'][-1]['throughput_ips']:.0f} clips/s")
 
         asyncio.run(run())
-    _plot(found, out / "soak.png")
-    return found
+    _plot(result, out / "soak.png")
+    return result
 
 
 async def _peak(predictor: Any, clips: NDArray[np.float32], seconds: float) -> float:
-    found = await load.closed(predictor, clips, CLIENTS, seconds)
-    return max(found.answers / found.wall_s, 0.1)
+    measured = await load.closed(predictor, clips, CLIENTS, seconds)
+    return max(measured.answers / measured.wall_s, 0.1)
 
 
-def _stretch(at: float, told: load.Measured, process: int | None) -> Stretch:
-    p50, p99 = np.percentile(told.latencies_ms, (50, 99)) if told.latencies_ms else (np.nan, np.nan)
+def _stretch(at: float, measured: load.Measured, process: int | None) -> Stretch:
+    p50, p99 = np.percentile(measured.latencies_ms, (50, 99)) if measured.latencies_ms else (np.nan, np.nan)
     server = sum(map(resident_mb, load.cpu_seconds(process))) if process else None
-    speed = told.answers / told.wall_s
+    speed = measured.answers / measured.wall_s
     return Stretch(
-        round(at, 1), round(speed, 2), round(float(p50), 2), round(float(p99), 2), told.errors,
+        round(at, 1), round(speed, 2), round(float(p50), 2), round(float(p99), 2), measured.errors,
         None if server is None else round(server, 1), round(resident_mb("self"), 1),
     )  # fmt: skip
 
 
 def resident_mb(pid: int | str) -> float:
-    """Memory in MB that a process has taken, with its part of the shared memory; 0 when it is gone.
+    """Memory in MB of a process, with its part of the shared memory; 0 if it has ended.
 
-    Files are left out: what a program's own libraries count for depends on who else runs them.
+    Mapped files are left out: the share of a library depends on how many other processes map it.
     """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -115,7 +124,7 @@ def resident_mb(pid: int | str) -> float:
 
 
 def growth(values: list[float]) -> float:
-    """Share by which the last quarter's median is above that of the quarter before the middle; 0 for too few."""
+    """By which fraction the last quarter's median exceeds that of the second quarter; 0 for fewer than 4 values."""
     n = len(values)
     if n < 4:
         return 0.0
@@ -123,36 +132,34 @@ def growth(values: list[float]) -> float:
     return float(after / before - 1)
 
 
-def summary(found: dict[str, Any]) -> str:
+def summary(result: dict[str, Any]) -> str:
     """A few lines for people."""
-    rows = found["stretches"]
-    answers = sum(row["throughput_ips"] * found["every_s"] for row in rows)
+    rows = result["stretches"]
+    answers = sum(row["throughput_ips"] * result["every_s"] for row in rows)
     lines = [
-        f"{rows[-1]['at_s'] / 60 + found['every_s'] / 60:.0f} min at {found['share']:.0%} of {found['peak_ips']:.0f}"
+        f"{rows[-1]['at_s'] / 60 + result['every_s'] / 60:.0f} min at {result['share']:.0%} of {result['peak_ips']:.0f}"
         f" clips/s: {answers:.0f} answers, {sum(row['errors'] for row in rows)} errors",
         f"p99 {np.nanmedian([row['p99_ms'] for row in rows]):.0f} ms in the middle of the stretches,"
         f" {np.nanmax([row['p99_ms'] for row in rows]):.0f} ms in the worst",
     ]
-    for who in ("server", "client"):
-        values = [row[f"{who}_mb"] for row in rows if row[f"{who}_mb"] is not None]
+    for side in ("server", "client"):
+        values = [row[f"{side}_mb"] for row in rows if row[f"{side}_mb"] is not None]
         if values:
             grown = growth(values)
             verdict = "flat" if grown < FLAT else "GROWS"
-            lines.append(f"memory of the {who}: {values[0]:.0f} to {values[-1]:.0f} MB, {verdict} ({grown:+.1%})")
+            lines.append(f"memory of the {side}: {values[0]:.0f} to {values[-1]:.0f} MB, {verdict} ({grown:+.1%})")
     return "\n".join(lines)
 
 
-def _keep(found: dict[str, Any], out: Path) -> None:
+def _save(result: dict[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    part = out / ".soak.json.part"
-    part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    part.replace(out / "soak.json")
+    write_atomically(out / "soak.json", json.dumps(result, indent=1) + "\n")
 
 
-def _plot(found: dict[str, Any], path: Path) -> None:
+def _plot(result: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    rows = found["stretches"]
+    rows = result["stretches"]
     at = [row["at_s"] / 60 for row in rows]
     figure = Figure(figsize=(9, 6), layout="constrained")
     speed, latency, memory = figure.subplots(3, 1, sharex=True)
