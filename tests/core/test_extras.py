@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -32,21 +34,37 @@ NOT_TESTED = {
 Posewatch = Callable[..., str]
 
 
-@pytest.fixture(scope="session")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """extra → the interpreter of an environment in which posewatch is installed with this extra ("" for none)."""
-    made: dict[str, Path] = {}
+def clean() -> dict[str, str]:
+    """The environment variables without ours and Python's: nothing outside of the fresh environment is found."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("POSEWATCH_", "PYTHON"))}
 
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, built from a copy of the sources: the checkout stays as it is."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT / "src", folder / "source" / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "source")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "source"]
+    subprocess.run(pip, check=True, timeout=600)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """extra → the interpreter of an environment in which posewatch is installed with this extra ("" for none)."""
+
+    @functools.cache
     def environment(extra: str) -> Path:
-        if extra not in made:
-            folder = tmp_path_factory.mktemp(f"extra-{extra or 'none'}")
-            venv.create(folder, with_pip=True)
-            made[extra] = folder / "bin" / "python"
-            what = f"{ROOT}[{extra}]" if extra else str(ROOT)
-            pip = [made[extra], "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", what]
-            done = subprocess.run(pip, capture_output=True, text=True, check=False, timeout=1800)
-            assert done.returncode == 0, done.stderr
-        return made[extra]
+        folder = tmp_path_factory.mktemp(f"extra-{extra or 'none'}")
+        venv.create(folder, with_pip=True)
+        interpreter = folder / "bin" / "python"
+        package = f"posewatch[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
+        pip = [interpreter, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", package]
+        done = subprocess.run(pip, capture_output=True, text=True, env=clean(), check=False, timeout=1800)
+        assert done.returncode == 0, done.stderr
+        return interpreter
 
     return environment
 
@@ -56,8 +74,7 @@ def posewatch(request: pytest.FixtureRequest, python: Callable[[str], Path], tmp
     """Runs a verb in the environment of the extra that the test's name ends with; returns what it printed."""
     extra = request.node.name.rpartition("_")[2].replace("none", "")
     interpreter = python(extra)
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("POSEWATCH_", "PYTHON"))}
-    env |= {"POSEWATCH_CACHE": str(weights.cache()), "POSEWATCH_HOME": str(tmp_path / "home")}
+    env = clean() | {"POSEWATCH_CACHE": str(weights.cache()), "POSEWATCH_HOME": str(tmp_path / "home")}
     env |= {"POSEWATCH_STORE": (tmp_path / "store").as_uri()}
     env |= {"POSEWATCH_LABELS_URL": f"sqlite:///{tmp_path / 'labels.db'}"}
 

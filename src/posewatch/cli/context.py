@@ -10,12 +10,11 @@ import dataclasses
 import inspect
 import json
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import typer
 from typer import Option
@@ -128,7 +127,7 @@ def _is_option(word: str) -> bool:
 
 def topic(**settings: Any) -> typer.Typer:
     """The verbs of one topic, or a verb with verbs of its own."""
-    return typer.Typer(add_completion=False, rich_markup_mode="rich", **settings)
+    return typer.Typer(add_completion=False, rich_markup_mode="rich", subcommand_metavar="VERB ...", **settings)
 
 
 def verb(app: typer.Typer, name: str, *, stack: bool = True, **settings: Any) -> Callable[[F], F]:
@@ -162,7 +161,7 @@ _KIND = inspect.Parameter.KEYWORD_ONLY
 
 
 def _expanded(handler: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, tuple[type, list[str]]]]:
-    """The parameters of a handler with its groups as single options; and each group's type and option names."""
+    """The options of a handler, those of its groups one by one; and the type and the field names of each group."""
     parameters: list[inspect.Parameter] = []
     common: list[inspect.Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
@@ -186,31 +185,33 @@ def _exit(call: Callable[[], Any], stack: bool, show_trace: bool) -> None:
             use_stack()
         result = call()
     except KeyboardInterrupt:
-        say("posewatch: stopped; finished work is saved")
-        raise typer.Exit(INTERRUPTED) from None
-    except (PosewatchError, ModuleNotFoundError) as error:
-        name = getattr(error, "name", None) or ""
-        if isinstance(error, ModuleNotFoundError) and name.partition(".")[0] in ("", "posewatch"):
+        _fail(INTERRUPTED, "stopped; finished work is saved", show_trace)
+    except PosewatchError as error:
+        _fail(error.exit_code, " ".join(str(error).split()), show_trace)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module in ("", "posewatch"):
             raise
-        if show_trace:
-            traceback.print_exc()
-        else:
-            say(f"posewatch: {' '.join(str(error).split()) if isinstance(error, PosewatchError) else _missing(name)}")
-        raise typer.Exit(error.exit_code if isinstance(error, PosewatchError) else 1) from None
+        _fail(1, f"{module} is not installed: pip install 'posewatch[{EXTRAS.get(module, 'dev')}]'", show_trace)
     if isinstance(result, int):
         raise typer.Exit(result)
     if result not in ("", None):  # "": another process of the same training prints it
         print(result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False))
 
 
-def _missing(module: str) -> str:
-    name = module.partition(".")[0]
-    return f"{name} is not installed: pip install 'posewatch[{EXTRAS.get(name, 'dev')}]'"
+def _fail(code: int, message: str, show_trace: bool) -> NoReturn:
+    if show_trace:
+        traceback.print_exc()
+    else:
+        say(f"posewatch: {message}")
+    raise typer.Exit(code) from None
 
 
 def say(line: str) -> None:
     """A message on stderr; stdout holds results only."""
-    print(line, file=sys.stderr, flush=True)
+    from posewatch import progress  # not at the top: it imports tqdm, which the help does not need
+
+    progress.say(line)
 
 
 def notes(lines: Iterable[str]) -> None:

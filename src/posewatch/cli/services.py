@@ -52,7 +52,7 @@ _PASS_ON: dict[str, Any] = {"ignore_unknown_options": True, "allow_interspersed_
 @verb(app, "pipeline", context_settings=_PASS_ON)
 def pipeline(
     words: Annotated[
-        list[str] | None, Argument(metavar="...", help="A verb of the pipelines and its options; --help lists them.")
+        list[str] | None, Argument(metavar="WORDS", help="A verb of the pipelines and its options; --help lists them.")
     ] = None,
 ) -> int:
     """Kubeflow: compile, run, submit, logs, schedule, ..."""

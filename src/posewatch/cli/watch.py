@@ -72,7 +72,7 @@ class Outputs:
 def watch(
     sources: Annotated[
         list[str],
-        Argument(metavar="SOURCE...", help="Videos, folders of them, or one camera: rtsp://..., or env:NAME."),
+        Argument(metavar="SOURCE", help="Videos, folders of them, or one camera: rtsp://..., or env:NAME."),
     ],
     model: Annotated[str, Option(help="grpc://host:port/model, http://host:port/model, or a .onnx or .pt file.")],
     out: Annotated[Path, Option(metavar="DIR", help="Folder for alarms.jsonl and videos.")],
@@ -83,7 +83,7 @@ def watch(
         str, Option(metavar="CLASS", help="Class that raises alarms (default: the model's positive one).")
     ] = "",
     name: Annotated[str, Option(help="The camera's name (default: its address).", rich_help_panel=CAMERA)] = "",
-    patience_s: Annotated[
+    timeout_s: Annotated[
         float | None, Option(help="Give up after so many seconds without it (default: never).", rich_help_panel=CAMERA)
     ] = None,
 ) -> None:
@@ -95,7 +95,7 @@ def watch(
     from posewatch.watch.sinks.table import open_delivery
 
     experiment = context.experiment
-    opened = list(_sources(sources, name, patience_s, experiment))
+    opened = list(_sources(sources, name, timeout_s, experiment))
     lines = []
     with ExitStack() as stack, _stopping() as stop:
         predictor = open_predictor(model)
@@ -140,7 +140,7 @@ def _one(
     return f"{source.name}: {done.frames} frames, {done.windows} windows, {done.alarms} alarms{lost}"
 
 
-def _sources(given: list[str], name: str, patience_s: float | None, experiment: Experiment) -> Iterator[Source]:
+def _sources(given: list[str], name: str, timeout_s: float | None, experiment: Experiment) -> Iterator[Source]:
     from posewatch.video.capture import is_stream
     from posewatch.video.files import find_videos
     from posewatch.watch.sources import CameraSource, FileSource
@@ -151,7 +151,7 @@ def _sources(given: list[str], name: str, patience_s: float | None, experiment: 
     if cameras:
         if len(sources) > 1:
             raise InputError("one camera at a time: several are watched by `posewatch watch-service`")
-        yield CameraSource(cameras[0], fps, side, timeout_s=patience_s or None, name=name)
+        yield CameraSource(cameras[0], fps, side, timeout_s=timeout_s or None, name=name)
         return
     files = [path for source in sources for _, path in find_videos(Path(source))]
     stems = [path.stem for path in files]

@@ -19,7 +19,7 @@ def weights(
     act: Annotated[Literal["list", "fetch", "verify", "where", "mirror"], Argument(help="What to do.")],
     names: Annotated[
         list[str] | None,
-        Argument(metavar="name...", help="Names of `weights list` (default: those of the offline default)."),
+        Argument(metavar="name", help="Names of `weights list` (default: those of the offline default)."),
     ] = None,
     store: Annotated[str | None, Option(help="Store to mirror into (default: POSEWATCH_STORE).")] = None,
 ) -> str:
