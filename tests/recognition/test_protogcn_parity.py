@@ -19,9 +19,9 @@ from torch.nn import functional as F  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from posewatch.errors import InputError  # noqa: E402
+from posewatch.export.protogcn import ExportedProtoGCN  # noqa: E402
 from posewatch.recognition.models.base import mean_over_people  # noqa: E402
 from posewatch.recognition.models.protogcn.fused import FusedProtoGCN  # noqa: E402
-from posewatch.recognition.models.protogcn.inference import InferenceProtoGCN  # noqa: E402
 from posewatch.recognition.models.protogcn.network import ProtoGCN  # noqa: E402
 from posewatch.recognition.models.protogcn.official import from_official, official_name, to_official  # noqa: E402
 
@@ -168,7 +168,7 @@ def test_trimmed_network_says_the_same(want):
 def test_the_faster_forms_equal_the_official_code_in_eval(want, form):
     network = from_arrays(want).eval()
     if form == "exported":
-        network = InferenceProtoGCN(network)
+        network = ExportedProtoGCN(network)
     else:
         network.__class__ = FusedProtoGCN
     with torch.no_grad():

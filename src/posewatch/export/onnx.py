@@ -38,13 +38,14 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
         import torch
     except ImportError as error:
         raise InputError(f"export needs {error.name}: pip install 'posewatch[train]'") from None
+    from posewatch.export.protogcn import arrange
     from posewatch.recognition.recogniser import load_checkpoint
 
     if opset < 18:
         raise InputError(f"opset {opset} is too old: the exporter writes 18 or newer")
     recogniser = load_checkpoint(checkpoint)
     arranged = load_checkpoint(checkpoint)
-    arranged.arrange_for_inference()
+    arrange(arranged)
     shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
     example = torch.from_numpy(synthetic_clips(2, shape))
     with _quiet():

@@ -1,6 +1,6 @@
-"""Training on several processes at once (``torchrun``) that computes what one process with the whole batch would.
+"""Training on several processes (``torchrun``) that computes what one process with the whole batch would.
 
-Everything here does nothing, at no cost, when there is one process.
+With one process, nothing here does anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 @contextlib.contextmanager
 def processes() -> Iterator[None]:
-    """Join the other processes that ``torchrun`` started, if it did (NCCL on GPUs, else gloo)."""
+    """Inside, the processes that ``torchrun`` started can exchange tensors (NCCL on GPUs, else gloo)."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
@@ -34,7 +34,7 @@ _alone = False
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Inside, this process computes by itself what is not shared out: it waits for no other one."""
+    """Inside, this process computes as if it were the only one."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -51,26 +51,26 @@ def world() -> int:
 
 
 def rank() -> int:
-    """Which of them this is; 0 is the one that speaks for all."""
+    """The number of this process; 0 prints and logs."""
     return dist.get_rank() if world() > 1 else 0
 
 
 def writer() -> bool:
-    """Whether this process writes files: one on each node does, as nodes need not share a disk.
+    """Whether this process writes files: one on each node does, since nodes need not share a disk.
 
-    All processes hold the same weights, so what the nodes write is the same, too.
+    All processes hold the same weights, so all nodes write the same.
     """
     return rank() == 0 or (world() > 1 and os.environ.get("LOCAL_RANK") == "0")
 
 
 def barrier() -> None:
-    """Wait until all processes are here: what each node's ``writer`` wrote is then there for the others on it."""
+    """Wait for all processes: files of each node's ``writer`` can then be read by the other processes of the node."""
     if world() > 1:
         dist.barrier()
 
 
 class _Sum(torch.autograd.Function):
-    """A sum over processes; the gradient of each input is the sum of all gradients, as every result depends on it."""
+    """A sum over processes. Every process's result depends on each input, so an input's gradient is the sum of all."""
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
@@ -96,21 +96,17 @@ def mean(x: Tensor) -> Tensor:
 def spread(x: Tensor) -> Tensor:
     """(N, D) → (D,): the standard deviation over the batches of all processes, without a gradient."""
     x, count = x.detach(), len(x) * world()
-    away = x - all_reduce(x.sum(0)) / count
-    return torch.sqrt(all_reduce((away * away).sum(0)) / max(1, count - 1))
+    centred = x - all_reduce(x.sum(0)) / count
+    return torch.sqrt(all_reduce(centred.square().sum(0)) / max(1, count - 1))
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Dropout whose mask does not depend on the number of processes: drawn for the whole batch, this share taken."""
+    """Dropout whose mask is drawn for the batch of all processes, so that it does not depend on their number."""
     if world() == 1 or not training or p == 0:
-        return F.dropout(x, p, training)
-    n, shape = len(x), (len(x) * world(), *x.shape[1:])
-    # Masks are drawn in the order in which a tensor lies in memory, which need not be that of its dimensions.
-    # A share of one clip has the stride of the dimension outside of it.
-    order = sorted(range(x.dim()), key=lambda dim: (x.stride()[dim], x.shape[dim]), reverse=True)
-    mask = torch.ones([shape[dim] for dim in order], dtype=x.dtype, device=x.device)
-    mask = mask.permute([order.index(dim) for dim in range(x.dim())])
-    return x * F.dropout(mask, p, True)[rank() * n : (rank() + 1) * n]
+        return F.dropout(x.contiguous(), p, training)  # a mask is drawn in the order of memory
+    n = len(x)
+    mask = F.dropout(torch.ones((n * world(), *x.shape[1:]), dtype=x.dtype, device=x.device), p, True)
+    return x * mask[rank() * n : (rank() + 1) * n]
 
 
 def batch_norm(
@@ -124,13 +120,13 @@ def batch_norm(
     shape = (1, -1, *[1] * (x.dim() - 2))
     count = x.numel() // x.shape[1] * world()
     # Two passes: the difference of two large sums would lose the variance of pixels far from zero.
-    middle = all_reduce(x.sum(over)) / count
-    away = x - middle.view(shape)
-    var = all_reduce((away * away).sum(over)) / count
+    mean = all_reduce(x.sum(over)) / count
+    centred = x - mean.view(shape)
+    var = all_reduce(centred.square().sum(over)) / count
     with torch.no_grad():
-        running_mean.lerp_(middle.to(running_mean.dtype), momentum)
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
         running_var.lerp_((var * (count / max(1, count - 1))).to(running_var.dtype), momentum)
-    return away * (weight * torch.rsqrt(var + eps)).view(shape) + bias.view(shape)
+    return centred * (weight * torch.rsqrt(var + eps)).view(shape) + bias.view(shape)
 
 
 class SyncedBatchNorm(nn.Module):

@@ -22,7 +22,7 @@ from posewatch.errors import ConfigError, InputError
 from posewatch.files import write_atomically
 from posewatch.recognition.features import Features
 from posewatch.recognition.models import build
-from posewatch.recognition.models.base import Network, Output
+from posewatch.recognition.models.base import Output
 from posewatch.recognition.sampling import sampled
 from posewatch.recognition.threshold import decide
 from posewatch.sections import from_dict
@@ -134,10 +134,6 @@ class Recogniser(nn.Module):
             torch.softmax(o.logits.float(), 1) * (b.weight / total) for o, b in zip(outputs, self.branches, strict=True)
         )
         return cast(Tensor, p), torch.cat([o.embedding.float() for o in outputs], 1)
-
-    def arrange_for_inference(self) -> None:
-        """Drop what only training needs and arrange the networks for export; predictions do not change."""
-        self.networks = nn.ModuleList(cast(Network, network).for_inference() for network in self.networks)
 
     @property
     def device(self) -> torch.device:

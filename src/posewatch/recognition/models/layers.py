@@ -6,12 +6,15 @@ Shapes: N clips, M persons, B = N * M, C channels, T frames, V joints.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
+from posewatch.datasets.layouts import Layout
 from posewatch.recognition.models.base import Network, Output, mean_over_people
+from posewatch.recognition.models.graph import adjacency
 
 MULTIPLES = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
 """Width of each block in multiples of the first: the ten blocks that ST-GCN chose and its successors kept."""
@@ -36,19 +39,30 @@ def stages(in_channels: int, width: int) -> Iterator[Stage]:
 
 
 class GraphNetwork(Network):
-    """Input norm, ``blocks`` that each take (B, C, T, V), and a linear head on the mean over frames, joints, persons.
+    """Input norm, ten blocks that each take (B, C, T, V), and a linear head on the mean over frames, joints, persons.
 
     The input is normalised per joint and channel, alike for all persons, so that a clip may hold any number of them.
     """
 
-    def __init__(self, joints: int, classes: int, in_channels: int, blocks: list[nn.Module], channels: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        classes: int,
+        width: int,
+        in_channels: int,
+        block: Callable[[Stage, Tensor], nn.Module],
+        partition: str = "spatial",
+    ) -> None:
+        """``block`` builds each block from its sizes and the adjacency (K, V, V) of ``partition``."""
         super().__init__()
-        self.input_norm = nn.BatchNorm1d(joints * in_channels)
+        graph = torch.from_numpy(adjacency(layout, partition))
+        blocks = [block(stage, graph) for stage in stages(in_channels, width)]
+        self.input_norm = nn.BatchNorm1d(len(layout.joints) * in_channels)
         self.blocks = nn.Sequential(*blocks)
-        self.classify = nn.Linear(channels, classes)
+        self.classify = nn.Linear(width * MULTIPLES[-1], classes)
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Output:
-        """Features (N, M, T, V, C) and, optionally, who is there (N, M) in 0..1."""
+        """Features (N, M, T, V, C) and, optionally, ``present`` (N, M) in 0..1."""
         n, m, t, v, c = x.shape
         x = self.input_norm(x.permute(0, 1, 3, 4, 2).reshape(n * m, v * c, t))
         x = x.view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()
@@ -88,7 +102,7 @@ def start(convolution: nn.Conv2d, parts: int = 1) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """ReLU(time(graph(x)) + x), with x brought to the same shape where it has another; (B, C, T, V) → (B, D, T', V)."""
+    """ReLU(time(graph(x)) + x), x projected where its shape differs; (B, C, T, V) → (B, D, T', V)."""
 
     def __init__(self, graph: nn.Module, time: nn.Module, stage: Stage) -> None:
         super().__init__()

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posewatch.datasets.layouts import Layout
-from posewatch.recognition.models.graph import adjacency
-from posewatch.recognition.models.layers import Block, GraphNetwork, normed, over_time, side_by_side, stages
+from posewatch.recognition.models.layers import Block, GraphNetwork, Stage, normed, over_time, side_by_side
 
 KERNEL = 9
 """Frames that a convolution over time sees."""
@@ -59,13 +58,9 @@ class STGCN(GraphNetwork):
     """Features (N, M, T, V, C) → ``Output``. The paper's width is 64."""
 
     def __init__(self, layout: Layout, classes: int, width: int = 64, in_channels: int = 3) -> None:
-        graph = torch.from_numpy(adjacency(layout, "stgcn_spatial"))
-        blocks: list[nn.Module] = [
-            Block(
-                GraphConvolution(stage.channels, stage.out, graph),
-                normed(over_time(stage.out, stage.out, KERNEL, stage.stride)),
-                stage,
-            )
-            for stage in stages(in_channels, width)
-        ]
-        super().__init__(len(layout.joints), classes, in_channels, blocks, width * 4)
+        super().__init__(layout, classes, width, in_channels, _block, "stgcn_spatial")
+
+
+def _block(stage: Stage, graph: Tensor) -> Block:
+    time = normed(over_time(stage.out, stage.out, KERNEL, stage.stride))
+    return Block(GraphConvolution(stage.channels, stage.out, graph), time, stage)

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from posewatch.recognition import distributed as parallel
-from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.protogcn.fused_ops import combine, mix, topology
-from posewatch.recognition.models.protogcn.inference import InferenceProtoGCN
 from posewatch.recognition.models.protogcn.network import (
     SUBSETS,
     Block,
@@ -27,7 +25,7 @@ from posewatch.recognition.models.protogcn.temporal import temporal
 
 
 class FusedProtoGCN(ProtoGCN):
-    """``ProtoGCN`` with the same parameters and results, faster on a CPU and in the exported file.
+    """``ProtoGCN`` with the same parameters and results, faster on a CPU.
 
     On GPUs, on several processes, under autocast and where gradients flow in eval mode, ``ProtoGCN`` itself runs.
     """
@@ -47,9 +45,6 @@ class FusedProtoGCN(ProtoGCN):
             wanted = block is self.blocks[-1] and self.training and self.prototypes is not None
             x, learned = _block(cast(Block, block), x, self.training, wanted)
         return x.transpose(0, 1), learned
-
-    def for_inference(self) -> Network:
-        return InferenceProtoGCN(self).train(self.training)
 
 
 def _block(block: Block, x: Tensor, training: bool, wanted: bool) -> tuple[Tensor, Tensor | None]:

@@ -3,7 +3,7 @@
 "Revealing Key Details to See Differences: A Novel Prototypical Perspective for Skeleton-based Action Recognition",
 CVPR 2025, arXiv 2411.18941; the authors' code (firework8/ProtoGCN) is under the MIT licence. This is an independent
 implementation, equal to theirs (``tests/recognition/test_protogcn_parity.py``). It runs on any device and on several
-processes; ``fused`` computes the same faster on a CPU, ``inference`` is the form that is exported.
+processes; ``fused.py`` computes the same faster on a CPU, ``export/protogcn.py`` is the form that is exported.
 
 Shapes: N clips, M persons, B = N * M, T frames, V joints, C and D channels, K subsets of the graph.
 """

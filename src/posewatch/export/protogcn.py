@@ -1,13 +1,14 @@
-"""ProtoGCN as it is exported: equal in eval mode, arranged for the runtimes that serve it.
+"""ProtoGCN as it is exported: equal to ``network.py`` in eval mode, arranged for the runtimes that serve it.
 
-Those fuse a convolution with the addition and the ReLU behind it, want (B, C, T, V) and have no use for what was
-chosen for training's sake. So: batch norms folded into the convolutions around them, convolutions of one input side by
-side as one, the mean over time before the convolutions that are averaged over time, the mean joint on a way of its own,
-and no branch that only training needs. 10.07 GFLOP a clip in the published order of operations become 7.5.
+ONNX Runtime and OpenVINO fuse a convolution with the addition and the ReLU that follow it. So batch norms are folded
+into the convolutions around them, convolutions of the same input are one, the mean joint is computed apart from the
+others, and there is no branch that only training needs. 10.07 GFLOP a clip in the published order of operations become
+7.5.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import cast
 
@@ -17,10 +18,20 @@ from torch import Tensor, nn
 
 from posewatch.recognition.models.base import Network, Output, mean_over_people
 from posewatch.recognition.models.protogcn.network import Block, GraphConvolution, ProtoGCN, TemporalConvolution
+from posewatch.recognition.recogniser import Recogniser
 
 
-class InferenceProtoGCN(Network):
-    """Features (N, M, T, V, C) → ``Output``: what the ``ProtoGCN`` that it is made from says in eval mode."""
+def arrange(recogniser: Recogniser) -> None:
+    """Replace the networks of a recogniser by the forms that are exported; predictions do not change."""
+    for i, network in enumerate(recogniser.networks):
+        if isinstance(network, ProtoGCN):
+            recogniser.networks[i] = ExportedProtoGCN(network).eval()
+        else:
+            cast(Network, network).trim()
+
+
+class ExportedProtoGCN(Network):
+    """Features (N, M, T, V, C) → ``Output``, equal to that of ``source`` in eval mode."""
 
     def __init__(self, source: ProtoGCN) -> None:
         super().__init__()
@@ -57,7 +68,7 @@ class _Block(nn.Module):
 
 
 class _Graph(nn.Module):
-    """The graph convolution, over a topology made for each sample."""
+    """The graph convolution, over a topology folded for each sample."""
 
     def __init__(self, source: GraphConvolution) -> None:
         super().__init__()
@@ -86,10 +97,10 @@ class _Graph(nn.Module):
 
 
 class _Time(nn.Module):
-    """The six views of time, and of the mean joint's time, which is shown to every joint.
+    """The six temporal branches, of the joints and of the mean joint, which is added to every joint.
 
-    The batch norm behind the views is in their weights. The mean joint goes its own way: side by side with the others,
-    all would be copied twice.
+    The batch norm after the branches is in their weights. The mean joint is computed apart: appended to the others it
+    would cost two copies of all activations.
     """
 
     def __init__(self, source: TemporalConvolution, joints: int) -> None:
@@ -99,7 +110,7 @@ class _Time(nn.Module):
         scale, shift = _affine(cast(nn.BatchNorm2d, norm))
         self.joints = _Views(branches, scale, shift)
         self.middle = _Views(branches, scale, torch.zeros_like(shift)).sharing(self.joints)
-        # Written out for every channel, as runtimes with the channels innermost multiply whole rows then.
+        # Expanded to all channels: runtimes with the channels innermost then multiply whole rows.
         self.share = _constant(source.mean_joint[:joints].expand(len(scale), 1, joints))
         self.last = _folded([last], [source.norm])
 
@@ -133,9 +144,9 @@ class _Views(nn.Module):
         return torch.cat([*parts, pooled, self.plain(x)], 1)
 
     def sharing(self, other: _Views) -> _Views:
-        """Its weights are those of ``other``, and so in the file once; returns itself.
+        """Take the weights of ``other``, so that the file holds them once; returns itself.
 
-        The biases stay its own: one that two convolutions share, OpenVINO adds in a pass by itself.
+        The biases are copies: OpenVINO adds a bias that two convolutions share in a pass of its own.
         """
         for name in ("reduce", "reduce_pooled", "plain"):
             setattr(self, name, _Apart(getattr(self, name), getattr(other, name)))
@@ -145,7 +156,7 @@ class _Views(nn.Module):
 
 
 class _Apart(nn.Module):
-    """A convolution whose bias is added behind it."""
+    """A convolution with the weights of another and its bias added separately."""
 
     def __init__(self, source: nn.Conv2d, weights: nn.Conv2d) -> None:
         super().__init__()
@@ -161,7 +172,7 @@ def _constant(x: Tensor) -> nn.Parameter:
 
 
 def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """What a batch norm in eval mode multiplies with, and what it adds then."""
+    """The factor and the summand of a batch norm in eval mode."""
     scale = norm.weight * torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
     return scale, norm.bias - cast(Tensor, norm.running_mean) * scale
 
@@ -175,18 +186,14 @@ def _folded(convolutions: Sequence[nn.Module], norms: Sequence[nn.Module]) -> nn
         weights.append(convolution.weight * scale[:, None, None, None])
         biases.append(cast(Tensor, convolution.bias) * scale + shift)
     first = pairs[0][0]
-    made = nn.Conv2d(first.in_channels, sum(len(w) for w in weights), 1, cast("tuple[int, int]", first.stride))
-    made.weight, made.bias = _constant(torch.cat(weights)), _constant(torch.cat(biases))
-    return made
+    folded = nn.Conv2d(first.in_channels, sum(len(w) for w in weights), 1, cast("tuple[int, int]", first.stride))
+    folded.weight, folded.bias = _constant(torch.cat(weights)), _constant(torch.cat(biases))
+    return folded
 
 
 def _scaled(source: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:
-    """A convolution whose results are multiplied and shifted per channel."""
-    made = nn.Conv2d(
-        source.in_channels, source.out_channels, cast("tuple[int, int]", source.kernel_size),
-        cast("tuple[int, int]", source.stride), cast("tuple[int, int]", source.padding),
-        cast("tuple[int, int]", source.dilation),
-    )  # fmt: skip
-    made.weight = _constant(source.weight * scale[:, None, None, None])
-    made.bias = _constant(cast(Tensor, source.bias) * scale + shift)
-    return made
+    """A convolution with its results scaled and shifted per channel."""
+    scaled = copy.deepcopy(source)
+    scaled.weight = _constant(source.weight * scale[:, None, None, None])
+    scaled.bias = _constant(cast(Tensor, source.bias) * scale + shift)
+    return scaled
