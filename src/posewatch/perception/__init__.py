@@ -1,1 +1,1 @@
-"""Persons in pictures: masks and skeletons, by networks behind three ports."""
+"""Persons in images: masks and skeletons, by networks behind three interfaces."""

@@ -1,4 +1,4 @@
-"""Skeletons drawn over pictures, one colour per person."""
+"""Skeletons drawn over images, one colour per person."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIMBS: Sequence[tuple[int, int]] = (
     (0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10),
     (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16),
 )  # fmt: skip
-"""Joints of COCO-17 that are connected."""
+"""Pairs of COCO-17 joints that are drawn as lines."""
 
 COLOURS: Sequence[tuple[int, int, int]] = (
     (46, 204, 113), (255, 159, 28), (52, 152, 219), (231, 76, 160), (241, 221, 60), (155, 89, 232),

@@ -1,7 +1,7 @@
 """Video through PyAV: probe, read at a constant rate, write H.264 that a browser plays, split, save images."""
 
+from posewatch.video.images import contact_sheet, poster, save_image
 from posewatch.video.overlap import BackgroundWriter, ahead
-from posewatch.video.pictures import contact_sheet, poster, save_image
 from posewatch.video.reading import Frame, Image, VideoInfo, fit, grid, probe, read
 from posewatch.video.splitting import ClipSpan, spans, split
 from posewatch.video.writing import Writer
