@@ -1,5 +1,3 @@
-"""Measures latency and throughput: PyTorch, ONNX Runtime, Triton, Triton with dynamic batching."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Freezes labels and skeletons as a dataset, split by source video."""
-
 from kfp import dsl
 
 from components.image import image

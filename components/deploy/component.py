@@ -1,5 +1,3 @@
-"""Serves a published version that passes its gates."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Measures a checkpoint on the videos held out, beside classical baselines."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Exports a checkpoint to ONNX and checks that its answers are equal to PyTorch's."""
-
 from kfp import dsl
 
 from components.image import image

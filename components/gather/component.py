@@ -1,5 +1,3 @@
-"""Joins the sets that a stage wrote shard by shard to one set, the same as without shards."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Copies raw videos into the store, named by their content."""
-
 from kfp import dsl
 
 from components.image import image

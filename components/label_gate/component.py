@@ -1,5 +1,3 @@
-"""Waits until every class has enough labelled clips, or fails with a clear message."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Imports label files into the label store, as events with their source; does nothing without any."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Masks every video: its people stay, everything else turns black."""
-
 from kfp import dsl
 
 from components.image import image

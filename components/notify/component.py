@@ -1,5 +1,3 @@
-"""Sends a run's final state to a webhook; does nothing without one."""
-
 from kfp import dsl
 
 from components.image import image

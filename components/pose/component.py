@@ -1,5 +1,3 @@
-"""Estimates the skeletons of every clip."""
-
 from kfp import dsl
 
 from components.image import image

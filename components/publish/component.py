@@ -1,5 +1,3 @@
-"""Writes an immutable version of the Triton model repository."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Puts the clips of a set on the labelers' queue."""
-
 from kfp import dsl
 
 from components.image import image

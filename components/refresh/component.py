@@ -1,5 +1,3 @@
-"""Scores the unlabelled clips with the served model and orders the labelers' queue by its uncertainty."""
-
 from kfp import dsl
 
 from components.image import image

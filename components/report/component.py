@@ -1,5 +1,3 @@
-"""Gathers pictures, curves, figures and lineage of a run in one HTML page."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Predicts the unlabelled clips with the served model."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Divides a set of raw videos into shards of few videos, for stages that run side by side."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Sends held-out clips to the endpoint and compares its answers with the exported model's."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Freezes the current labels of a set's clips."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Splits masked videos into clips of a fixed length."""
-
 from kfp import dsl
 
 from components.image import image

@@ -1,5 +1,3 @@
-"""Trains the recogniser; resumes after a crash."""
-
 from kfp import dsl
 
 from components.image import image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,12 @@ def test_runs_newest_first(server: Server, capsys: pytest.CaptureFixture[str]) -
     capsys.readouterr()
     assert main(["runs", "--limit", "1"]) == 0
     assert capsys.readouterr().out.split() == ["run-1", "PENDING", str(AT)[:10], str(AT)[11:19], "two"]
+
+
+def test_the_client_leaves_logging_as_it_was(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["runs"]) == 0
+    logging.getLogger("posewatch").warning("still logged")
+    assert "still logged" in caplog.text
 
 
 def test_logs_show_the_steps_and_what_failed_ones_wrote(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

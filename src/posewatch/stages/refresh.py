@@ -27,14 +27,14 @@ def refresh(
     """
     from posewatch.labels import active
 
-    poses_of = by_video(skeletons)
+    skeletons_by_video = by_video(skeletons)
     done = {clip for clip, event in labels.current().items() if event.source != "model"}
     ids: list[str] = []
     parts: list[Prediction] = []
-    videos = [item for item in videos_of(clips) if item.video in poses_of]
+    videos = [item for item in videos_of(clips) if item.video in skeletons_by_video]
     with Progress("refresh", len(videos)) as progress:
         for item in videos:
-            poses = skeletons_of(poses_of[item.video])
+            poses = skeletons_of(skeletons_by_video[item.video])
             chosen = [
                 clip.id
                 for clip in clips_of(item.artifact)

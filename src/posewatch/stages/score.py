@@ -26,11 +26,11 @@ def score(
     def write(folder: Path) -> None:
         labelled = {row["clip_id"] for row in label_rows(snapshot)}
         rows: list[dict[str, Any]] = []
-        poses_of = by_video(skeletons)
-        with open_predictor(endpoint) as served, Progress("score", len(poses_of)) as progress:
+        skeletons_by_video = by_video(skeletons)
+        with open_predictor(endpoint) as served, Progress("score", len(skeletons_by_video)) as progress:
             for item in videos_of(clips):
                 unlabelled = [c for c in clips_of(item.artifact) if c.id not in labelled]
-                poses = skeletons_of(poses_of[item.video]) if unlabelled else {}
+                poses = skeletons_of(skeletons_by_video[item.video]) if unlabelled else {}
                 for clip in unlabelled:
                     row = {"clip": clip.id, "video": clip.video_id, "names": list(item.names), "start_s": clip.start_s}
                     row["people"] = poses[clip.id].persons
