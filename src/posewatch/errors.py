@@ -94,3 +94,9 @@ class JobError(PosewatchError):
     """A training job on a cluster failed, or did not end in time."""
 
     exit_code = 7
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none: the reason in a message of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

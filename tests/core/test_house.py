@@ -33,7 +33,7 @@ FLOORS = (
     "records",
     "config",
     "sections",
-    "files digests retry progress errors",
+    "files digests retry progress errors quiet",
 )
 """From top to bottom; rooms that share a floor may import each other."""
 LARGEST = 0.16

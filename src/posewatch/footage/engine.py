@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 
 from posewatch.footage.figure import FILE_SCALE
 from posewatch.footage.motion import JOINTS, OFFSETS, POSE_SIZE, RATE, Poses, data_folder
+from posewatch.quiet import quiet
 
 LINKS: dict[str, int] = {
     "root": 0, "chest": 1, "neck": 2, "right_hip": 3, "right_knee": 4, "right_ankle": 5, "right_shoulder": 6,
@@ -29,28 +27,10 @@ _MUSCLE = {"chest": 60.0, "neck": 25.0, "hip": 14.0, "knee": 9.0, "ankle": 6.0, 
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the output of C code (pybullet prints on import and on load)."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved, sink = {fd: os.dup(fd) for fd in (1, 2)}, os.open(os.devnull, os.O_WRONLY)
-    try:
-        for fd in saved:
-            os.dup2(sink, fd)
-        yield
-    finally:
-        ctypes.CDLL(None).fflush(None)  # buffered output would appear later
-        for fd, before in saved.items():
-            os.dup2(before, fd)
-            os.close(before)
-        os.close(sink)
-
-
-@contextlib.contextmanager
 def world() -> Iterator[Any]:
     """A headless pybullet client of its own, with gravity down -y. Raises PosewatchError without pybullet."""
     data_folder()
-    with quiet():
+    with quiet(1, 2):
         import pybullet
         from pybullet_utils.bullet_client import BulletClient
 
@@ -59,7 +39,7 @@ def world() -> Iterator[Any]:
     try:
         yield client
     finally:
-        with quiet():
+        with quiet(1, 2):
             client.disconnect()
 
 
@@ -71,7 +51,7 @@ class Figure:
         flags = client.URDF_MAINTAIN_LINK_ORDER
         if not fixed:
             flags |= client.URDF_USE_SELF_COLLISION
-        with quiet():
+        with quiet(1, 2):
             self.body: int = client.loadURDF(
                 str(urdf), [0, 1, 0], globalScaling=height / FILE_SCALE, useFixedBase=fixed, flags=flags
             )

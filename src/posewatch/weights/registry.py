@@ -96,15 +96,9 @@ def _transformers(name: str, repository: str, megabytes: float) -> list[Weights]
     base = f"https://huggingface.co/{repository}/resolve/main"
     source = f"Meta, {repository} on the Hugging Face hub"
     config = Weights(
-        f"{name}-config",
-        f"{name}/config.json",
-        "",
-        "Apache-2.0",
-        5_000,
-        source,
-        kind="parts",
+        f"{name}-config", f"{name}/config.json", "", "Apache-2.0", 5_000, source, kind="parts",
         url=f"{base}/config.json",
-    )
+    )  # fmt: skip
     net = Weights(
         name, f"{name}/model.safetensors", "", "Apache-2.0", round(megabytes * 1e6), source,
         url=f"{base}/model.safetensors", also=(config.name,),

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from posewatch.errors import PosewatchError, WeightsError
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the runtime, which writes to file descriptor 2, below Python, in the middle of progress bars."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as sink:
-            os.dup2(sink.fileno(), 2)
-            yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+from posewatch.errors import PosewatchError, WeightsError, first_line
+from posewatch.quiet import quiet
 
 
 class Network:
@@ -37,13 +19,14 @@ class Network:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise PosewatchError("this network needs LiteRT: pip install 'posewatch[masking]'") from None
-        with _quiet():
+        with quiet(2):
             try:
                 self._net = Interpreter(model_path=str(path), num_threads=1)
                 self._net.allocate_tensors()
             except (ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0] if str(error) else "unreadable"
-                raise WeightsError(f"{path} is not a TensorFlow Lite network ({reason}; fetch it again)") from None
+                raise WeightsError(
+                    f"{path} is not a TensorFlow Lite network ({first_line(error)}; fetch it again)"
+                ) from None
         self._input = int(self._net.get_input_details()[0]["index"])
         self._outputs = [int(d["index"]) for d in self._net.get_output_details()]
         self._shape: tuple[int, ...] = tuple(int(n) for n in self._net.get_input_details()[0]["shape"])
@@ -52,7 +35,7 @@ class Network:
         """All outputs for one input; the input's shape may change from call to call where the network allows it."""
         if data.shape != self._shape:
             self._net.resize_tensor_input(self._input, data.shape)
-            with _quiet():
+            with quiet(2):
                 self._net.allocate_tensors()
             self._shape = data.shape
         self._net.set_tensor(self._input, data)

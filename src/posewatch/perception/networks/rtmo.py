@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch import weights
-from posewatch.errors import PosewatchError, WeightsError
+from posewatch.errors import PosewatchError, WeightsError, first_line
 from posewatch.perception.ports import Image
 from posewatch.perception.tracking.matching import iou, suppress
 from posewatch.records import Detections
@@ -111,5 +111,4 @@ def _session(path: Path, device: str) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=list(_PROVIDERS[device]))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{path} is not an ONNX network ({reason}; fetch it again)") from None
+        raise WeightsError(f"{path} is not an ONNX network ({first_line(error)}; fetch it again)") from None

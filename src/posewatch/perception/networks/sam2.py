@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch import weights
-from posewatch.errors import PosewatchError, WeightsError
+from posewatch.errors import PosewatchError, WeightsError, first_line
 from posewatch.perception.networks.boxes import BoxSegmenter
 from posewatch.perception.networks.pytorch import device_of, need_torchvision
 from posewatch.perception.ports import Image, Mask, Masks, Segmenter
@@ -167,8 +167,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
     try:
         return network.from_pretrained(str(folder), local_files_only=True), session
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{folder} is not a SAM 2 video network ({reason}; fetch it again)") from None
+        raise WeightsError(f"{folder} is not a SAM 2 video network ({first_line(error)}; fetch it again)") from None
 
 
 def _box_of(mask: Mask) -> NDArray[np.float32] | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch import weights
-from posewatch.errors import PosewatchError, WeightsError
+from posewatch.errors import PosewatchError, WeightsError, first_line
 from posewatch.perception.networks.boxes import BoxSegmenter
 from posewatch.perception.networks.pytorch import device_of, need_torchvision, numpy
 from posewatch.perception.ports import Image, Masks, Segmenter
@@ -151,8 +151,9 @@ def open_network(name: str, task: str) -> Any:
     except PosewatchError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{path} is not a YOLO network ({reason}; give a .pt or .onnx of task {task})") from None
+        raise WeightsError(
+            f"{path} is not a YOLO network ({first_line(error)}; give a .pt or .onnx of task {task})"
+        ) from None
     if network.task != task:
         raise WeightsError(f"{path} is a YOLO network for {network.task}, not for {task} (choose other weights)")
     return network
