@@ -316,7 +316,7 @@ def test_gates_hold_a_model_back_before_the_cluster_is_asked(
         (13, {"f1": float("nan")}, CONFIG, None, r"no F1 and serving.min_f1 is 0.8"),
         (14, {"robustness": rows}, CONFIG, asks, r"joints dropped costs 40.0 points of F1, max_f1_drop_30 allows 10.0"),
         (15, {"parity": 3e-3}, CONFIG, None, r"differs from PyTorch by 0.003, serving.max_parity_error is 0.0001"),
-        (16, {"parity": None}, CONFIG, None, r"nobody compared the exported model with PyTorch"),
+        (16, {"parity": None}, CONFIG, None, r"the exported model was not compared with PyTorch"),
     ):
         made = version(store, seed, CONFIG, **of)
         with pytest.raises(ServingError, match=f"not deployed: .*{says}.*--override-gates REASON") as error:

@@ -19,15 +19,15 @@ from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.serving import tune as tuning
 from posewatch.serving.benchmark import load
 from posewatch.serving.model_config import check_config
-from posewatch.serving.tune import Asked, Trial, second_round, third_round, tune
+from posewatch.serving.tune import Trial, TuneInput, second_round, third_round, tune
 from posewatch.stack import TritonServer
 
 from .conftest import tiny_model
 
 
-def _asked(files: dict[str, Path], clips: np.ndarray) -> Asked:
+def _asked(files: dict[str, Path], clips: np.ndarray) -> TuneInput:
     truth = OnnxPredictor(next(iter(files.values()))).predict(clips).probabilities.argmax(1)
-    return Asked(files, Judge(clips, truth, 0.5), concurrency=4, seconds=0.6)
+    return TuneInput(files, Judge(clips, truth, 0.5), concurrency=4, seconds=0.6)
 
 
 def test_the_fastest_that_is_right(tmp_path: Path, tiny: Path, clips, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +74,8 @@ def test_the_fastest_that_is_right(tmp_path: Path, tiny: Path, clips, monkeypatc
 
 def test_nothing_good_enough(tmp_path: Path, tiny: Path, clips) -> None:
     truth = 1 - OnnxPredictor(tiny).predict(clips).probabilities.argmax(1)
-    asked = Asked({"m": tiny}, Judge(clips, truth, -1.0), concurrency=1, seconds=0.2)
-    with pytest.raises(ServingError, match=r"no way to serve is good enough: .*points of accuracy"):
+    asked = TuneInput({"m": tiny}, Judge(clips, truth, -1.0), concurrency=1, seconds=0.2)
+    with pytest.raises(ServingError, match=r"no way to serve is accurate enough: .*points of accuracy"):
         tune(asked, tmp_path / "out", cores=1)
     with pytest.raises(InputError, match="runtimes are some of onnxruntime, openvino"):
         tune(asked, tmp_path / "out", runtimes=("tvm",))
@@ -89,7 +89,7 @@ def test_a_server_that_dies_costs_one_trial(tmp_path: Path, tiny: Path, clips, m
     start = TritonServer.start
     monkeypatch.setattr(tuning.TritonServer, "start", lambda *a, **k: started.append(start(*a, **k)) or started[-1])
 
-    async def dying(endpoint: str, asked: Asked) -> load.Measured:
+    async def dying(endpoint: str, asked: TuneInput) -> load.Measured:
         if len(started) == 1:
             started[0].process.stop(signal.SIGKILL, 5)
         return await real(endpoint, asked)

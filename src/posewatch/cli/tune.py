@@ -46,7 +46,7 @@ def serving(
     from posewatch.serving.benchmark import load
     from posewatch.serving.benchmark.benchmark import torch_threads
     from posewatch.serving.repository import write_repository
-    from posewatch.serving.tune import Asked, lines, tune, winner_of
+    from posewatch.serving.tune import TuneInput, lines, tune, winner_of
     from posewatch.stack.triton_install import ensure_openvino
 
     files = {path.name: path for path in model}
@@ -61,19 +61,19 @@ def serving(
     runtimes = [name.strip() for name in runtime.split(",") if name.strip()]
     if "openvino" in runtimes:
         ensure_openvino()
-    asked = Asked(files, _judge(exact, skeletons, split, max_drop), at_a_time, seconds)
+    inputs = TuneInput(files, _judge(exact, skeletons, split, max_drop), at_a_time, seconds)
     out.mkdir(parents=True, exist_ok=True)
     torch: TorchPredictor | None = torch_predictor(exact, checkpoint)
     baseline = None
     if torch is not None:
-        torch_threads(torch, asked.judge.keypoints)
+        torch_threads(torch, inputs.judge.keypoints)
 
         def baseline() -> float:
-            measured = load.in_process(torch.predict, asked.judge.keypoints, 1, seconds)
+            measured = load.in_process(torch.predict, inputs.judge.keypoints, 1, seconds)
             return measured.answers / measured.wall_s
 
     with Progress("tune", 20, "trial") as progress:
-        rows = tune(asked, out, runtimes=runtimes, baseline=baseline, progress=lambda note: progress.advance(1, note))
+        rows = tune(inputs, out, runtimes=runtimes, baseline=baseline, progress=lambda note: progress.advance(1, note))
     best = winner_of(rows[0])
     name = context.config
     if name.endswith((".yaml", ".yml")):

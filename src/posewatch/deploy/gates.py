@@ -1,4 +1,4 @@
-"""The gates of a deployment: F1, robustness, and the export's parity with PyTorch, judged from its own lineage."""
+"""The gates of a deployment: F1, robustness, and the export's parity with PyTorch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posewatch.lineage import find_ancestor, trace
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate as it was judged. ``value`` is None where nobody measured it; ``text`` says all in one line."""
+    """A judged gate. ``value`` is None if it was not measured; ``text`` is the result in one line."""
 
     name: str
     value: float | None
@@ -26,9 +26,9 @@ class Gate:
 def judge(
     model: Artifact, evaluation: Artifact | None, serving: ServingConfig, robustness: RobustnessConfig | None
 ) -> tuple[Gate, ...]:
-    """Judge a published version; raises ConfigError when a gate is asked for that nothing was given to judge by.
+    """Judge a published version. Raises ConfigError if what a configured gate needs is missing.
 
-    ``evaluation`` has to be one of the very checkpoint that ``model`` was exported from (ServingError).
+    ``evaluation`` must be of the checkpoint that ``model`` was exported from (ServingError).
     """
     gates = []
     if evaluation is not None:
@@ -42,12 +42,12 @@ def judge(
 
 
 def require(gates: Iterable[Gate], override: str = "") -> None:
-    """Raise ServingError, in one line, when a gate is missed and ``override`` gives no reason to go on."""
+    """Raise ServingError if a gate is missed and ``override`` gives no reason to go on."""
     missed = [gate.text for gate in gates if not gate.passed]
     if missed and not override.strip():
         raise ServingError(
-            f"the model is not deployed: {'; '.join(missed)} (make a better model, or say why it must be served all the"
-            " same: --override-gates REASON)"
+            f"the model is not deployed: {'; '.join(missed)} (train a better model, or give a reason to serve it"
+            " all the same: --override-gates REASON)"
         )
 
 
@@ -76,19 +76,19 @@ def _robustness(evaluation: Artifact | None, config: RobustnessConfig) -> list[G
 def _parity(model: Artifact, limit: float) -> Gate:
     onnx = find_ancestor(model, "onnx")
     try:
-        told = None if onnx is None else onnx.json("export.json")["max_abs_error"]
+        error = None if onnx is None else onnx.json("export.json")["max_abs_error"]
     except (NotFound, KeyError):
-        told = None
-    if not isinstance(told, (int, float)) or math.isnan(told):
-        text = "nobody compared the exported model with PyTorch: export it with `posewatch export`, publish it again"
+        error = None
+    if not isinstance(error, (int, float)) or math.isnan(error):
+        text = "the exported model was not compared with PyTorch: export it with `posewatch export`, publish it again"
         return Gate("parity", None, limit, False, text)
-    passed = told <= limit
-    text = f"the export differs from PyTorch by {told:.2g}, serving.max_parity_error is {limit:g}"
-    return Gate("parity", float(told), limit, passed, text)
+    passed = error <= limit
+    text = f"the export differs from PyTorch by {error:.2g}, serving.max_parity_error is {limit:g}"
+    return Gate("parity", float(error), limit, passed, text)
 
 
 def _same_checkpoint(model: Artifact, evaluation: Artifact) -> None:
     judged = {parent.digest for parent in evaluation.lineage().parents if parent.prefix.startswith("checkpoints/")}
-    here = {node.artifact.digest for node in trace(model)} | {model.digest}
-    if judged and not judged & here:
+    lineage = {node.artifact.digest for node in trace(model)} | {model.digest}
+    if judged and not judged & lineage:
         raise ServingError(f"{evaluation.uri} is the evaluation of another model than {model.uri}: give the right one")

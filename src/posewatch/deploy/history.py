@@ -1,8 +1,8 @@
-"""What was deployed, when, by whom, on what figures: one small immutable object per act, beside the models.
+"""The history of a service: what was deployed, when, by whom, with which figures; an immutable object per event.
 
-It lies in the object store, ``deployments/<namespace>/<service>/<time>-<id>.json``, and not in the cluster: it outlives
+It is in the object store, ``deployments/<namespace>/<service>/<time>-<id>.json``, and not in the cluster: it outlives
 a deleted InferenceService and a rebuilt cluster, has no limit of size (annotations have 256 KiB, a ConfigMap 1 MiB),
-needs no further rights on the API server, and refers to versions that lie in the same store.
+needs no more permissions on the API server, and refers to versions in the same store.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from posewatch.errors import StoreError
 from posewatch.store import ObjectStore
 
 ACTS = ("admitted", "canary", "live", "rejected", "withdrawn", "rolled-back")
-"""``admitted``: its gates were judged, nothing changed yet. ``rejected``: it did not load or failed its smoke test.
-``withdrawn``: its canary was taken back. ``rolled-back``: it took the place of a later version again."""
+"""``admitted``: its gates were judged, nothing has changed yet. ``rejected``: it did not load or failed its smoke test.
+``withdrawn``: its canary was removed. ``rolled-back``: it replaced a later version again."""
 SERVING = ("live", "rolled-back")
 
 
@@ -46,20 +46,20 @@ class Event:
 
 
 def now() -> str:
-    """This moment in UTC, to the microsecond, in a form that sorts."""
+    """The time in UTC, to the microsecond, in a form that sorts."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def who() -> str:
-    """Who is recorded: POSEWATCH_USER where it is set, else user@host (of a pipeline's pod: the pod's name)."""
-    told = os.environ.get("POSEWATCH_USER", "").strip()
-    if told:
-        return told
+def user() -> str:
+    """The user to record: POSEWATCH_USER if it is set, else user@host (in a pipeline's pod: the pod's name)."""
+    name = os.environ.get("POSEWATCH_USER", "").strip()
+    if name:
+        return name
     try:
-        user = getpass.getuser()
+        name = getpass.getuser()
     except (OSError, KeyError):  # a container's uid without a name
-        user = f"uid-{os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+        name = f"uid-{os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
 
 
 def record(store: ObjectStore, namespace: str, name: str, event: Event) -> None:
@@ -70,22 +70,22 @@ def record(store: ObjectStore, namespace: str, name: str, event: Event) -> None:
 
 
 def read(store: ObjectStore, namespace: str, name: str) -> list[Event]:
-    """All events of a service, oldest first. Raises StoreError for an object that is no event."""
-    found = []
+    """All events of a service, oldest first. Raises StoreError for an object that is not an event."""
+    events = []
     fields = {f.name for f in dataclasses.fields(Event)}
     for info in sorted(store.list(_prefix(namespace, name)), key=lambda i: i.key):
         try:
-            told = json.loads(store.get(info.key))
-            # What a later version adds is not this one's business.
-            event = Event(**{k: v for k, v in told.items() if k in fields})
+            row = json.loads(store.get(info.key))
+            # A later version of posewatch may have added fields.
+            event = Event(**{k: v for k, v in row.items() if k in fields})
         except (ValueError, TypeError, AttributeError):
             raise StoreError(f"{store.uri}/{info.key} is not an event of a deployment: move it away") from None
-        found.append(dataclasses.replace(event, gates=tuple(event.gates)))
-    return found
+        events.append(dataclasses.replace(event, gates=tuple(event.gates)))
+    return events
 
 
 def last(events: Sequence[Event], *acts: str, version: str = "", digest: str = "") -> Event | None:
-    """The newest event of these acts (of any, when none is named), of that version and digest where they are given."""
+    """The newest event of these acts (none named: any act), of that version and digest if they are given."""
     for event in reversed(events):
         if acts and event.act not in acts:
             continue
@@ -95,9 +95,9 @@ def last(events: Sequence[Event], *acts: str, version: str = "", digest: str = "
 
 
 def before(events: Sequence[Event], current: str) -> Event | None:
-    """The event that made the version serve which served before ``current``.
+    """The event by which the version before ``current`` was served.
 
-    Versions that were rolled back from are not gone back to: v1, v2, back to v1 leaves nothing before v1.
+    A version that was rolled back from does not count: after v1, v2 and back to v1 there is none before v1.
     """
     stack: list[Event] = []
     for event in events:
@@ -114,7 +114,7 @@ def before(events: Sequence[Event], current: str) -> Event | None:
 
 
 def text(events: Sequence[Event]) -> str:
-    """The history as a table for people, newest first."""
+    """The history as a table, newest first."""
     if not events:
         return "nothing was deployed yet"
     rows = [("when", "act", "version", "traffic", "by", "figures", "digest", "remark")]

@@ -15,7 +15,7 @@ from posewatch.config import ServingConfig
 from posewatch.errors import ConfigError
 
 TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
-"""The release whose server also runs on the laptop; KServe's own runtime is 23.05, and 24.02 had no ONNX backend."""
+"""The release that also runs on the laptop; KServe's own runtime is 23.05, and 24.02 had no ONNX backend."""
 RUNTIME = "posewatch-triton"
 SERVICE_ACCOUNT = "posewatch-serving"
 LINEAGE = "posewatch/lineage-digest"
@@ -39,14 +39,14 @@ class Endpoint:
 
     @property
     def uri(self) -> str:
-        """``http://host:port/model``, the form in which posewatch's own client takes an endpoint."""
+        """``http://host:port/model``, the form that ``open_predictor`` takes."""
         parts = urlsplit(self.url)
         port = parts.port or {"https": 443}.get(parts.scheme, 80)
         return f"{parts.scheme}://{parts.hostname}:{port}/{self.model}"
 
 
 def serving_runtime(config: ServingConfig, *, image: str = TRITON_IMAGE) -> dict[str, Any]:
-    """The ServingRuntime (KServe v1alpha1): Triton, one CPU per model instance, GPUs asked for by each service."""
+    """The ServingRuntime (KServe v1alpha1): Triton, one CPU per model instance; each service requests its own GPUs."""
     cpus = max(1, config.instances)
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",

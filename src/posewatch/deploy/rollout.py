@@ -254,5 +254,5 @@ class Rollout:
         if act in (*history.SERVING, "canary"):
             admitted = self._last(release, "admitted")
             of |= {} if admitted is None else {"gates": admitted.gates, "override": admitted.override}
-        event = history.Event(act, release.version, release.digest, release.root, history.now(), history.who(), **of)
+        event = history.Event(act, release.version, release.digest, release.root, history.now(), history.user(), **of)
         history.record(self.store, self.config.namespace, self.config.name, event)

@@ -1,11 +1,11 @@
-"""``posewatch predict``: what a model says of clips in files: videos, skeletons, or folders of both.
+"""``posewatch predict``: predictions for the clips in files: videos, skeletons, or folders of both.
 
 | file | holds |
 |---|---|
 | .npy | float32 keypoints (M, T, V, 3), or (N, M, T, V, 3) |
 | .npz | such arrays by name, as ``posewatch pose`` writes them |
 | .pkl | skeletons in pyskl's annotation format |
-| .mp4, .avi, ... | a video: its people's skeletons are estimated, and cut into windows |
+| .mp4, .avi, ... | a video: skeletons are estimated and cut into windows |
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def predict_files(
     stride_s: float | None = None,
     **connection: Any,
 ) -> list[dict[str, Any]]:
-    """One row per clip of ``sources``, as ``predicted`` gives it; ``connection`` is what ``open_predictor`` takes.
+    """One row per clip of ``sources``, as ``predicted`` gives it; ``connection`` are options of ``open_predictor``.
 
     Videos are cut into windows of ``window_s`` (default: the length of the experiment's clips), ``stride_s`` apart
     (default: without overlap). Raises InputError, VideoError, ServingError.
@@ -61,11 +61,8 @@ def predict_files(
     if not (window > 0 and stride > 0):
         raise InputError(f"window and stride must be above 0 seconds, not {window:g} and {stride:g}")
     files = files_of(sources)
-    predictor = open_predictor(model, **connection)
-    try:
+    with open_predictor(model, **connection) as predictor:
         return [row for path in files for row in predicted(predictor, list(read(path, experiment, window, stride)))]
-    finally:
-        predictor.close()
 
 
 def files_of(sources: Sequence[str | Path]) -> list[Path]:
@@ -103,17 +100,17 @@ def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {path.stem: found}
-        with found:
-            return {name: found[name] for name in found.files}
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {path.stem: content}
+        with content:
+            return {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a numpy file of keypoints: {str(error).splitlines()[0]}") from None
 
 
 def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:
-    """Windows of a video at the pipeline's frame rate; the last one ends with it."""
+    """Windows of a video at the pipeline's frame rate; the last window ends with the video."""
     from posewatch import video
     from posewatch.perception.skeletons import estimate_video, follow, skeleton
 
@@ -126,9 +123,9 @@ def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float)
     last = max(0, len(frames) - span)
     for start in sorted({*range(0, last, step), last}):
         part = frames[start : start + span]
-        found_here = skeleton(part, config, fps, width, height)
+        clip = skeleton(part, config, fps, width, height)
         begin, end = round(start / fps, 3), round((start + len(part)) / fps, 3)
-        yield Item(str(path), f"{path.stem}@{begin:g}", found_here.keypoints, begin, end)
+        yield Item(str(path), f"{path.stem}@{begin:g}", clip.keypoints, begin, end)
 
 
 def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How a model is served, and the text of Triton's ``config.pbtxt`` for it, checked against Triton's own protobuf."""
+"""The options of a served model, and their text in Triton's ``config.pbtxt``, checked against Triton's protobuf."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Any
 from posewatch.errors import InputError
 
 MAX_QUEUE = 512
-"""Requests that may wait; more are refused at once, which a client can act on, instead of being answered too late."""
+"""Requests that may wait. More are refused at once: a client can act on that, unlike on an answer that is too late."""
 DEVICES = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "gpu": "KIND_GPU"}
 ACCELERATORS = ("", "tensorrt", "openvino")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-WARM_UPS = ("all", "powers", "none")
+WARMUPS = ("all", "powers", "none")
 
 
 @dataclass(frozen=True)
 class Batching:
-    """Dynamic batching: a request waits up to ``delay_us`` microseconds for company, ``max_queue`` may wait at a time.
+    """Dynamic batching: a request waits up to ``delay_us`` microseconds for others; at most ``max_queue`` may wait.
 
-    Whoever waits longer than ``timeout_us``, or than its own shorter deadline, is refused instead of being computed for
-    nobody.
+    A request that waits longer than ``timeout_us``, or than its own shorter deadline, is refused and not computed.
     """
 
     delay_us: int = 2000
@@ -33,7 +32,7 @@ class Batching:
         )
 
     def text(self) -> str:
-        """The block of config.pbtxt. A request's own deadline counts only where it is shorter than the default one."""
+        """The block of config.pbtxt. A request's own deadline counts only if it is shorter than the default one."""
         return "\n".join(
             [
                 "dynamic_batching {",
@@ -53,11 +52,11 @@ class Batching:
 class ServeOptions:
     """How a model is served.
 
-    max_batch    clips of one execution, at most
+    max_batch    most clips of one execution
     batching     None: every request is an execution of its own
     instances    copies that run at a time, on each of ``gpus`` if some are named
-    device       auto (a GPU where there is one), cpu or gpu
-    threads      of each instance, per operator; one, and as many instances as cores, is the best use of a CPU: more
+    device       auto (a GPU if there is one), cpu or gpu
+    threads      of each instance, per operator; a CPU is used best with one thread and as many instances as cores: more
                  threads spin against each other
     model_warmup batch sizes that run before the model is ready: all up to the maximum (on a GPU the first run of each
                  size takes up to a second), powers of two, or none
@@ -77,14 +76,14 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         _at_least(max_batch=(self.max_batch, 1), instances=(self.instances, 1), threads=(self.threads, 1))
-        for what, value, known in (
+        for name, value, known in (
             ("device", self.device, tuple(DEVICES)),
-            ("model_warmup", self.model_warmup, WARM_UPS),
+            ("model_warmup", self.model_warmup, WARMUPS),
             ("accelerator", self.accelerator, ACCELERATORS),
             ("precision", self.precision, PRECISIONS),
         ):
             if value not in known:
-                raise InputError(f"{what} must be one of {', '.join(k or 'none' for k in known)}, not {value!r}")
+                raise InputError(f"{name} must be one of {', '.join(k or 'none' for k in known)}, not {value!r}")
         if self.accelerator == "tensorrt" and self.device == "cpu":
             raise InputError("tensorrt runs on a GPU: serve with device gpu, or with accelerator openvino")
         if self.accelerator == "openvino" and self.device == "gpu":
@@ -94,7 +93,7 @@ class ServeOptions:
 
     @property
     def kind(self) -> str:
-        """Triton's name for the device; an accelerator decides where it was left open."""
+        """Triton's name for the device; with ``auto`` the accelerator decides."""
         if self.device == "auto" and self.accelerator:
             return "KIND_GPU" if self.accelerator == "tensorrt" else "KIND_CPU"
         return DEVICES[self.device]
@@ -115,19 +114,19 @@ class ServeOptions:
             out.append(self.batching.text())
         if self.accelerator:
             out.append(f"optimization {{ execution_accelerators {{ {self._accelerator()} }} }}")
-        # skeletons never repeat, so that a cache would only cost memory and a hash
+        # skeletons never repeat: a cache would only cost memory and a hash
         out.append("response_cache { enable: false }")
         return out
 
     def _accelerator(self) -> str:
-        told = {"precision_mode": self.precision.upper()}
+        parameters = {"precision_mode": self.precision.upper()}
         if self.accelerator == "tensorrt":
-            told |= {"max_workspace_size_bytes": str(1 << 30), "trt_engine_cache_enable": "true"}
-            where = "gpu_execution_accelerator"
+            parameters |= {"max_workspace_size_bytes": str(1 << 30), "trt_engine_cache_enable": "true"}
+            kind = "gpu_execution_accelerator"
         else:
-            where = "cpu_execution_accelerator"
-        text = " ".join(f"parameters {{ key: {quoted(k)} value: {quoted(v)} }}" for k, v in told.items())
-        return f"{where} [ {{ name: {quoted(self.accelerator)} {text} }} ]"
+            kind = "cpu_execution_accelerator"
+        text = " ".join(f"parameters {{ key: {quoted(k)} value: {quoted(v)} }}" for k, v in parameters.items())
+        return f"{kind} [ {{ name: {quoted(self.accelerator)} {text} }} ]"
 
 
 def quoted(text: str) -> str:
@@ -137,7 +136,7 @@ def quoted(text: str) -> str:
 
 
 def check_config(text: str) -> Any:
-    """The config as Triton's own protobuf message (``ModelConfig``). Raises InputError for a text that is none."""
+    """The config as Triton's own protobuf message (``ModelConfig``). Raises InputError for another text."""
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
 
@@ -148,6 +147,6 @@ def check_config(text: str) -> Any:
 
 
 def _at_least(**values: tuple[int, int]) -> None:
-    for what, (value, least) in values.items():
+    for name, (value, least) in values.items():
         if value < least:
-            raise InputError(f"{what} must be at least {least}, not {value}")
+            raise InputError(f"{name} must be at least {least}, not {value}")

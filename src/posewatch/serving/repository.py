@@ -1,6 +1,6 @@
-"""Writes a Triton model repository from an ONNX file, and from nothing else.
+"""Writes a Triton model repository from an ONNX file.
 
-``config.pbtxt`` is written out in full, so that it means the same to the embedded server and to the Triton container.
+``config.pbtxt`` is complete, so that it means the same to the embedded server and to the Triton container.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ def write_repository(
     """Write ``out/<name>/`` with ``config.pbtxt``, ``labels.txt`` and ``<version>/model.onnx``; returns that folder.
 
     An older ``out/<name>/`` is replaced as a whole. ``queue_delay_us`` is how long, in microseconds, a request may wait
-    for company; ``options`` are the other fields of ``ServeOptions``. Raises InputError when a value is out of range or
-    the ONNX file does not fit.
+    for others; ``options`` are the other fields of ``ServeOptions``. Raises InputError for a value out of range, or an
+    ONNX file that is not an exported model.
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"bad model name {name!r}: use letters, digits, '-', '_' and '.'")
     if version < 1:
         raise InputError(f"version must be at least 1, not {version}")
     batching = Batching(queue_delay_us, max_queue, queue_timeout_us)
-    how = ServeOptions(
+    serve = ServeOptions(
         max_batch=max_batch, batching=batching if dynamic_batching else None, instances=instances, **options
     )
     model = read_model(onnx_path)
-    text = config_text(model, name, how)
+    text = config_text(model, name, serve)
     check_config(text)
     out.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=out))
@@ -68,23 +68,23 @@ def write_repository(
     return target
 
 
-def config_text(model: ModelFile, name: str, how: ServeOptions) -> str:
+def config_text(model: ModelFile, name: str, options: ServeOptions) -> str:
     """The text of ``config.pbtxt``."""
     lines = [f"name: {quoted(name)}", 'backend: "onnxruntime"', 'default_model_filename: "model.onnx"']
-    lines += [f"max_batch_size: {how.max_batch}", "version_policy { latest { num_versions: 1 } }"]
+    lines += [f"max_batch_size: {options.max_batch}", "version_policy { latest { num_versions: 1 } }"]
     for tensor in model.inputs:
-        lines.append(f"input {{ {_described(tensor)} }}")
+        lines.append(f"input {{ {_description(tensor)} }}")
     for tensor in model.outputs:
         labels = ' label_filename: "labels.txt"' if tensor.name == "probabilities" else ""
-        lines.append(f"output {{ {_described(tensor)}{labels} }}")
-    lines += how.lines()
-    for size in how.warmup_sizes():
+        lines.append(f"output {{ {_description(tensor)}{labels} }}")
+    lines += options.lines()
+    for size in options.warmup_sizes():
         inputs = " ".join(_zeros(tensor) for tensor in model.inputs)
         lines.append(f'model_warmup {{ name: "batch_{size}" batch_size: {size} count: 1 {inputs} }}')
     # "1" (heuristic) keeps cuDNN from an exhaustive search, up to a second, at each new batch size; Triton reads it
-    # here and nowhere else.
+    # only here.
     settings = {
-        "intra_op_thread_count": str(how.threads),
+        "intra_op_thread_count": str(options.threads),
         "inter_op_thread_count": "1",
         "cudnn_conv_algo_search": "1",
         "labels": json.dumps(list(model.labels), ensure_ascii=False),
@@ -94,7 +94,7 @@ def config_text(model: ModelFile, name: str, how: ServeOptions) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _described(tensor: Tensor) -> str:
+def _description(tensor: Tensor) -> str:
     dims = ", ".join(map(str, tensor.dims))
     return f"name: {quoted(tensor.name)} data_type: {tensor.dtype} dims: [ {dims} ]"
 

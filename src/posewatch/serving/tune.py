@@ -1,9 +1,9 @@
-"""Finds how a model is served fastest on this machine, among what answers well enough: ``posewatch tune serving``.
+"""``posewatch tune serving``: finds the fastest way to serve a model on this machine that keeps its accuracy.
 
-Three rounds, each around the best of the last: which file, runtime and precision; how many instances and threads; how
-large a batch, and how long to wait for one. Then the best few again, in turns, so that a moment in which the machine
-was busy with something else decides nothing. Every trial is a real Triton under a closed loop. What was measured is not
-measured again: ``tune.jsonl`` keeps it.
+Three rounds, each around the best trial of the round before: file, runtime and precision; instances and threads; batch
+size and queue delay. Then the best few are measured again, in turns, so that a moment in which the machine was busy
+decides nothing. Every trial is a real Triton under a closed loop. ``tune.jsonl`` records the trials, and an interrupted
+run goes on from there.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Trial:
     delay_us: int = 0
 
     def options(self) -> dict[str, Any]:
-        """What ``write_repository`` takes."""
+        """The options of ``write_repository``."""
         accelerator = "openvino" if self.runtime == "openvino" else ""
         return {
             "instances": self.instances,
@@ -64,8 +64,8 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What every trial is asked: the files by name, clips (N, M, T, V, 3), how many clients, for how many seconds."""
+class TuneInput:
+    """What all trials share: ``files`` by name, the clips of ``judge``, number of clients, seconds of a trial."""
 
     files: dict[str, Path]
     judge: Judge
@@ -74,7 +74,7 @@ class Asked:
 
 
 def first_round(files: dict[str, Path], runtimes: Iterable[str], cores: int) -> list[Trial]:
-    """Every file by every runtime in every precision that fits."""
+    """Every file in every runtime and every precision that the runtime supports."""
     trials = []
     for name, path in files.items():
         own = OnnxPredictor(path).metadata.get("precision", "fp32")
@@ -85,7 +85,7 @@ def first_round(files: dict[str, Path], runtimes: Iterable[str], cores: int) -> 
 
 
 def second_round(best: Trial, cores: int) -> list[Trial]:
-    """Instances and threads, of which at most twice as many as cores run at a time."""
+    """Instances and threads; at most twice as many threads as cores run at a time."""
     pairs = [(n, t) for n in sorted({1, cores, 2 * cores}) for t in sorted({1, cores}) if n * t <= 2 * cores]
     return [replace(best, instances=n, threads=t) for n, t in pairs]
 
@@ -96,7 +96,7 @@ def third_round(best: Trial) -> list[Trial]:
 
 
 def tune(
-    asked: Asked,
+    inputs: TuneInput,
     out: Path,
     *,
     runtimes: Sequence[str] = ("onnxruntime",),
@@ -104,33 +104,33 @@ def tune(
     baseline: Callable[[], float] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measure, and return the rows of all trials, the fastest that is good enough first.
+    """Measure, and return the rows of all trials, the winner first.
 
     A row has the trial's fields, ``throughput_ips``, ``p50_ms``, ``p95_ms``, ``mean_batch``, the cost in accuracy
-    (``points_lost``, ``agreement``), and ``refused``: why it cannot be the winner, or "". The finalists are measured in
-    turns, ``repeats`` are all their rates; ``baseline`` measures clips per second of something else in between. Raises
-    InputError for a runtime that is not known, ServingError when nothing is left.
+    (``points_lost``, ``agreement``), and ``refused``: why it cannot win, or "". The finalists are measured in turns,
+    ``repeats`` are all their rates; ``baseline`` measures the clips per second of something else in between. Raises
+    InputError for an unknown runtime, ServingError if no trial is accurate enough.
     """
     unknown = [name for name in runtimes if name not in RUNTIMES]
-    if unknown or not runtimes or not asked.files:
+    if unknown or not runtimes or not inputs.files:
         raise InputError(f"runtimes are some of {', '.join(RUNTIMES)}, not {unknown or 'none'}")
     cores = cores or len(os.sched_getaffinity(0))
-    exact = OnnxPredictor(next(iter(asked.files.values()))).predict(asked.judge.keypoints).probabilities
-    journal = _Journal(out / "tune.jsonl", asked)
+    exact = OnnxPredictor(next(iter(inputs.files.values()))).predict(inputs.judge.keypoints).probabilities
+    journal = _Journal(out / "tune.jsonl", inputs)
     done: dict[Trial, dict[str, Any]] = {}
     with _Server(out) as server:
 
         def row_of(trial: Trial, repeat: int) -> dict[str, Any]:
             row = journal.get(trial, repeat)
             if row is None:
-                row = _measure(server, trial, asked, exact)
+                row = _measure(server, trial, inputs, exact)
                 if baseline and repeat:
                     row["baseline_ips"] = round(baseline(), 2)
-                # what failed for another reason than its answers may go well the next time
-                if "throughput_ips" in row or row.get("points_lost", 0.0) > asked.judge.limit:
+                # a trial that failed for another reason than its accuracy may succeed the next time
+                if "throughput_ips" in row or row.get("points_lost", 0.0) > inputs.judge.limit:
                     journal.add(trial, repeat, row)
             if progress:
-                progress(_said(row))
+                progress(_line(row))
             return row
 
         def measure(trials: Iterable[Trial]) -> None:
@@ -138,59 +138,65 @@ def tune(
                 if trial not in done:
                     done[trial] = row_of(trial, 0)
 
-        measure(first_round(asked.files, runtimes, cores))
+        measure(first_round(inputs.files, runtimes, cores))
         measure(second_round(_best(done), cores))
         measure(third_round(_best(done)))
-        finals = _fit(done)[:FINALISTS]
+        finals = _accepted(done)[:FINALISTS]
         again = {trial: [done[trial]] for trial in finals}
         for repeat in range(1, REPEATS + 1):
             for trial in finals:
                 again[trial].append(row_of(trial, repeat))
-    for trial, found in again.items():
-        done[trial] = _middle(found)
-    return [done[t] for t in _fit({t: done[t] for t in finals})] + sorted(
+    for trial, rows in again.items():
+        done[trial] = _median(rows)
+    return [done[t] for t in _accepted({t: done[t] for t in finals})] + sorted(
         (row for trial, row in done.items() if trial not in finals or row["refused"]),
         key=lambda row: (bool(row["refused"]), -row.get("throughput_ips", 0.0)),
     )
 
 
-def _fit(done: dict[Trial, dict[str, Any]]) -> list[Trial]:
+def _accepted(done: dict[Trial, dict[str, Any]]) -> list[Trial]:
     """The trials that may win, the fastest first."""
-    fit = [trial for trial, row in done.items() if not row["refused"]]
-    return sorted(fit, key=lambda trial: -float(done[trial]["throughput_ips"]))
+    accepted = [trial for trial, row in done.items() if not row["refused"]]
+    return sorted(accepted, key=lambda trial: -float(done[trial]["throughput_ips"]))
 
 
-def _middle(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of several measurements of a trial the one with the median rate; ``repeats`` are all rates."""
+def _median(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row with the median rate among several of one trial; ``repeats`` are all rates."""
     answered = sorted((r for r in rows if not r["refused"]), key=lambda r: r["throughput_ips"])
     if len(answered) <= len(rows) // 2:
         return next(r for r in rows if r["refused"])
-    found = {**answered[(len(answered) - 1) // 2], "repeats": [r["throughput_ips"] for r in answered]}
+    row = {**answered[(len(answered) - 1) // 2], "repeats": [r["throughput_ips"] for r in answered]}
     bases = sorted(r["baseline_ips"] for r in rows if "baseline_ips" in r)
-    return {**found, "baseline_ips": bases[len(bases) // 2]} if bases else found
+    return {**row, "baseline_ips": bases[len(bases) // 2]} if bases else row
 
 
 def _best(done: dict[Trial, dict[str, Any]]) -> Trial:
-    fit = _fit(done)
-    if not fit:
-        raise ServingError(f"no way to serve is good enough: {next(iter(done.values()))['refused']}")
-    return fit[0]
+    accepted = _accepted(done)
+    if not accepted:
+        raise ServingError(f"no way to serve is accurate enough: {next(iter(done.values()))['refused']}")
+    return accepted[0]
 
 
-def _said(row: dict[str, Any]) -> str:
-    what = f"{row['file']} {row['runtime']} {row['precision']}, {row['instances']}x{row['threads']}"
-    what += f", batch {row['max_batch']}, {row['delay_us']} us"
-    return f"{what}: {row['refused'] or format(row['throughput_ips'], '.1f') + ' clips/s'}"
+def _line(row: dict[str, Any]) -> str:
+    trial = f"{row['file']} {row['runtime']} {row['precision']}, {row['instances']}x{row['threads']}"
+    trial += f", batch {row['max_batch']}, {row['delay_us']} us"
+    return f"{trial}: {row['refused'] or format(row['throughput_ips'], '.1f') + ' clips/s'}"
 
 
 class _Journal:
-    """The rows measured so far; a line per trial, keyed by the trial and all that it depends on."""
+    """The rows measured so far: a line per trial, by a key of the trial and all that its result depends on."""
 
-    def __init__(self, path: Path, asked: Asked) -> None:
+    def __init__(self, path: Path, inputs: TuneInput) -> None:
         self._path = path
-        self._files = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in asked.files.items()}
-        clips = hashlib.sha256(asked.judge.keypoints.tobytes() + asked.judge.truth.tobytes()).hexdigest()
-        self._about = [clips, asked.judge.limit, asked.concurrency, asked.seconds, next(iter(self._files.values()))]
+        self._files = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in inputs.files.items()}
+        clips = hashlib.sha256(inputs.judge.keypoints.tobytes() + inputs.judge.truth.tobytes()).hexdigest()
+        self._fingerprint = [
+            clips,
+            inputs.judge.limit,
+            inputs.concurrency,
+            inputs.seconds,
+            next(iter(self._files.values())),
+        ]
         self._rows: dict[str, dict[str, Any]] = {}
         if path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -198,10 +204,10 @@ class _Journal:
                     row = json.loads(line)
                     self._rows[row.pop("key")] = row
                 except (ValueError, KeyError):
-                    continue  # the last line of a run that was killed
+                    continue  # an incomplete last line, of a run that was killed
 
     def _key(self, trial: Trial, repeat: int) -> str:
-        return digest([asdict(trial), repeat, self._files[trial.file], *self._about])[:16]
+        return digest([asdict(trial), repeat, self._files[trial.file], *self._fingerprint])[:16]
 
     def get(self, trial: Trial, repeat: int) -> dict[str, Any] | None:
         return self._rows.get(self._key(trial, repeat))
@@ -213,7 +219,7 @@ class _Journal:
 
 
 class _Server:
-    """A Triton of our own, started when it is first needed: a run that finds all in its journal needs none."""
+    """A private Triton, started when it is first needed: a run that finds all trials in its journal needs none."""
 
     def __init__(self, out: Path) -> None:
         self._folder = out / ".triton"
@@ -238,34 +244,34 @@ class _Server:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _measure(place: _Server, trial: Trial, asked: Asked, exact: NDArray[np.float32]) -> dict[str, Any]:
-    """One trial; a server that does not answer any more costs this trial, not the run."""
-    server, name = place.get(), "trial"
-    write_repository(asked.files[trial.file], server.repository, name=name, model_warmup="powers", **trial.options())
+def _measure(triton: _Server, trial: Trial, inputs: TuneInput, exact: NDArray[np.float32]) -> dict[str, Any]:
+    """The row of one trial; if the server dies, the trial is refused and the run goes on."""
+    server, name = triton.get(), "trial"
+    write_repository(inputs.files[trial.file], server.repository, name=name, model_warmup="powers", **trial.options())
     row: dict[str, Any] = {**asdict(trial), "refused": ""}
     try:
         triton_admin.load_model(server.grpc, name)
         with TritonPredictor(server.grpc, name, timeout_s=120) as predictor:
-            cost = asked.judge.cost(exact, predictor.predict(asked.judge.keypoints).probabilities)
+            cost = inputs.judge.cost(exact, predictor.predict(inputs.judge.keypoints).probabilities)
         row |= cost
-        asked.judge.require(cost, f"{trial.runtime} {trial.precision} of {trial.file}")
+        inputs.judge.require(cost, f"{trial.runtime} {trial.precision} of {trial.file}")
         before = triton_admin.statistics(server.grpc, name)
-        found = asyncio.run(_load(f"grpc://{server.grpc}/{name}", asked))
+        measured = asyncio.run(_load(f"grpc://{server.grpc}/{name}", inputs))
         after = triton_admin.statistics(server.grpc, name)
         triton_admin.unload_model(server.grpc, name)
     except PosewatchError as error:
-        place.drop()
+        triton.drop()
         return {**row, "refused": str(error)}
-    if not found.latencies_ms:
-        return {**row, "refused": f"no answer within {asked.seconds:g} s"}
-    p50, p95 = (round(float(p), 2) for p in np.percentile(found.latencies_ms, (50, 95)))
-    gone = {key: after[key] - before[key] for key in ("inferences", "executions")}
-    row |= {"throughput_ips": round(found.answers / found.wall_s, 2), "p50_ms": p50, "p95_ms": p95}
-    return {**row, "mean_batch": round(gone["inferences"] / max(1, gone["executions"]), 2)}
+    if not measured.latencies_ms:
+        return {**row, "refused": f"no answer within {inputs.seconds:g} s"}
+    p50, p95 = (round(float(p), 2) for p in np.percentile(measured.latencies_ms, (50, 95)))
+    counts = {key: after[key] - before[key] for key in ("inferences", "executions")}
+    row |= {"throughput_ips": round(measured.answers / measured.wall_s, 2), "p50_ms": p50, "p95_ms": p95}
+    return {**row, "mean_batch": round(counts["inferences"] / max(1, counts["executions"]), 2)}
 
 
-async def _load(endpoint: str, asked: Asked) -> load.Measured:
-    return await closed_loop(endpoint, asked.judge.keypoints, asked.concurrency, asked.seconds)
+async def _load(endpoint: str, inputs: TuneInput) -> load.Measured:
+    return await closed_loop(endpoint, inputs.judge.keypoints, inputs.concurrency, inputs.seconds)
 
 
 def winner_of(row: dict[str, Any]) -> Trial:

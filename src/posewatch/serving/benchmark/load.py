@@ -1,7 +1,7 @@
-"""Loads for the benchmark: closed loop (so many clients, each waits for its answer), open loop (nobody waits).
+"""Loads for the benchmark: closed loop (a number of clients, each waits for its answer) and open loop (none waits).
 
 An open loop sends at random moments with a fixed mean rate (Poisson) whatever the server does, and a latency counts
-from the moment at which its request was due: a server that stalls cannot hide it by keeping clients waiting.
+from the moment at which its request was due: a server that stalls cannot hide that by keeping clients waiting.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from posewatch.errors import PosewatchError, ServingError
 
 Clips = NDArray[np.float32]
-MOST_WARM_UP_S = 30.0
+MAX_WARMUP_S = 30.0
+"""How long a load waits for its first answers, before it measures and after its time."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
 class Measured:
-    """What one load gave: latencies in milliseconds, ``answers`` within ``wall_s`` seconds, ``errors`` refused or late.
+    """The result of a load: latencies in ms, ``answers`` within ``wall_s`` seconds, ``errors`` refused or late.
 
     ``client_cpu_s`` is this process's own processor time meanwhile.
     """
@@ -41,14 +42,14 @@ class Measured:
 
 
 class Meter(Protocol):
-    """Told when the measured time begins and when it ends, to take the server's counts."""
+    """Called when the measured time begins and when it ends, to read the server's counts."""
 
     def begin(self) -> None: ...
     def end(self) -> None: ...
 
 
 class NoMeter:
-    """Takes nothing."""
+    """Reads nothing."""
 
     def begin(self) -> None: ...
     def end(self) -> None: ...
@@ -57,9 +58,9 @@ class NoMeter:
 def in_process(predict: Callable[[Clips], Any], clips: Clips, workers: int, seconds: float) -> Measured:
     """``workers`` threads that each send one clip after the other to a model in this process.
 
-    Where no answer came within ``seconds``, the measured time goes on until one does. Raises what the model raises.
+    If no answer comes within ``seconds``, the measured time goes on until one does. Raises what the model raises.
     """
-    found, lock = Measured(), threading.Lock()
+    measured, lock = Measured(), threading.Lock()
     start, end = threading.Event(), threading.Event()
     warm = threading.Barrier(workers + 1)
     crashes: list[BaseException] = []
@@ -77,8 +78,8 @@ def in_process(predict: Callable[[Clips], Any], clips: Clips, workers: int, seco
                 at += workers
                 with lock:
                     if not end.is_set():
-                        found.answers += 1
-                    found.latencies_ms.append(lasted)
+                        measured.answers += 1
+                    measured.latencies_ms.append(lasted)
         except BaseException as error:
             crashes.append(error)
             warm.abort()
@@ -92,18 +93,18 @@ def in_process(predict: Callable[[Clips], Any], clips: Clips, workers: int, seco
         began, cpu = time.perf_counter(), time.process_time()
         start.set()
         time.sleep(seconds)
-        while not (found.answers or crashes) and _within(began, seconds):
+        while not (measured.answers or crashes) and _within(began, seconds):
             time.sleep(0.02)
         end.set()
-        found.wall_s, found.client_cpu_s = time.perf_counter() - began, time.process_time() - cpu
+        measured.wall_s, measured.client_cpu_s = time.perf_counter() - began, time.process_time() - cpu
     if crashes:
         raise crashes[0]
-    return found
+    return measured
 
 
 def _within(began: float, seconds: float) -> bool:
-    """Whether an answer that is late, on a machine that has much else to do, is still waited for."""
-    return time.perf_counter() - began < seconds + MOST_WARM_UP_S
+    """Whether a load without any answer still waits for one (a slow model, or a busy machine)."""
+    return time.perf_counter() - began < seconds + MAX_WARMUP_S
 
 
 @contextmanager
@@ -120,13 +121,13 @@ def _running(threads: list[threading.Thread], end: threading.Event, start: threa
 
 
 async def closed(predictor: Any, clips: Clips, clients: int, seconds: float, meter: Meter | None = None) -> Measured:
-    """``clients`` at a time. The warm-up lasts until every client has an answer; an answer counts when it comes within
-    the measured time, whenever it was asked for. Where none came, the measured time goes on until one does.
+    """``clients`` at a time. The warm-up lasts until every client has an answer. An answer counts if it comes within
+    the measured time, whenever its request was sent. If none comes, the measured time goes on until one does.
     """
-    found, meter = Measured(), meter or NoMeter()
+    measured, meter = Measured(), meter or NoMeter()
     measuring, end = False, False
     warm = 0
-    everybody = asyncio.Event()
+    all_warm = asyncio.Event()
 
     async def work(number: int) -> None:
         nonlocal warm
@@ -136,37 +137,37 @@ async def closed(predictor: Any, clips: Clips, clients: int, seconds: float, met
             try:
                 await predictor.predict(clips[at % len(clips)][None])
             except PosewatchError:
-                found.errors += measuring
-                await asyncio.sleep(0.005)  # a refusal is quick: do not spin on it
+                measured.errors += measuring
+                await asyncio.sleep(0.005)  # a refusal comes at once: do not send without pause
             else:
                 if measuring:
-                    found.answers += 1
-                    found.latencies_ms.append((time.perf_counter() - began) * 1000)
+                    measured.answers += 1
+                    measured.latencies_ms.append((time.perf_counter() - began) * 1000)
             at += clients
             warm += first
             first = False
             if warm >= clients:
-                everybody.set()
+                all_warm.set()
 
     tasks = [asyncio.create_task(work(i)) for i in range(clients)]
     try:
-        warming = asyncio.create_task(everybody.wait())
-        await asyncio.wait([warming, *tasks], timeout=MOST_WARM_UP_S, return_when="FIRST_COMPLETED")
+        warming = asyncio.create_task(all_warm.wait())
+        await asyncio.wait([warming, *tasks], timeout=MAX_WARMUP_S, return_when="FIRST_COMPLETED")
         warming.cancel()
         await asyncio.sleep(min(1.0, max(0.1, seconds / 4)))
         await asyncio.to_thread(meter.begin)
         began, cpu = time.perf_counter(), time.process_time()
         measuring = True
         await asyncio.sleep(seconds)
-        while not (found.answers or found.errors or any(t.done() for t in tasks)) and _within(began, seconds):
+        while not (measured.answers or measured.errors or any(t.done() for t in tasks)) and _within(began, seconds):
             await asyncio.sleep(0.02)
         measuring = False
-        found.wall_s, found.client_cpu_s = time.perf_counter() - began, time.process_time() - cpu
+        measured.wall_s, measured.client_cpu_s = time.perf_counter() - began, time.process_time() - cpu
         await asyncio.to_thread(meter.end)
     finally:
         end = True
         await _finish(tasks)
-    return found
+    return measured
 
 
 async def opened(
@@ -174,10 +175,10 @@ async def opened(
 ) -> Measured:
     """``rate`` requests a second at random moments, the same in every run for one ``seed``.
 
-    The requests of the first quarter more (at most two seconds) are a warm-up. Whoever has no answer a few seconds
-    after the last request is due counts as an error.
+    A quarter of the time more (at most two seconds) goes first, as a warm-up. A request without an answer a few seconds
+    after the last one is due counts as an error.
     """
-    found, meter = Measured(), meter or NoMeter()
+    measured, meter = Measured(), meter or NoMeter()
     warm_s = min(2.0, seconds / 4)
     rng = np.random.default_rng(seed)
     count = max(1, int((warm_s + seconds) * rate * 2) + 10)
@@ -192,12 +193,12 @@ async def opened(
         try:
             await predictor.predict(clips[number % len(clips)][None])
         except PosewatchError:
-            found.errors += counted
+            measured.errors += counted
             return
         now = time.perf_counter()
-        found.answers += origin + warm_s <= now < until
+        measured.answers += origin + warm_s <= now < until
         if counted:
-            found.latencies_ms.append((now - origin - at) * 1000)
+            measured.latencies_ms.append((now - origin - at) * 1000)
 
     cpu, begun = 0.0, False
     for number, at in enumerate(due.tolist()):
@@ -208,21 +209,21 @@ async def opened(
         if wait > 0:
             await asyncio.sleep(wait)
         elif number % 16 == 0:
-            await asyncio.sleep(0)  # behind schedule: the answers need their turn, too
+            await asyncio.sleep(0)  # behind schedule: let the answers be processed as well
         tasks.append(asyncio.create_task(one(number, at)))
     await asyncio.sleep(max(0.0, until - time.perf_counter()))
-    found.wall_s, found.client_cpu_s = seconds, time.process_time() - cpu
+    measured.wall_s, measured.client_cpu_s = seconds, time.process_time() - cpu
     await asyncio.to_thread(meter.end)
     _, late = await asyncio.wait(tasks, timeout=max(2.0, seconds)) if tasks else (set(), set())
-    found.errors += len(late)
+    measured.errors += len(late)
     for task in late:
         task.cancel()
     await _finish(tasks)
-    return found
+    return measured
 
 
 async def _finish(tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for all; raise the first error that is not a cancellation."""
+    """Wait for all tasks; raise the first error that is not a cancellation."""
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(ended, Exception):
             raise ended
@@ -237,12 +238,12 @@ def cpu_seconds(pid: int) -> dict[int, float]:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        me = int(stat.parent.name)
-        parents[me], used[me] = int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS
-    found: dict[int, float] = {}
+        own = int(stat.parent.name)
+        parents[own], used[own] = int(fields[1]), (int(fields[11]) + int(fields[12])) / _TICKS
+    result: dict[int, float] = {}
     wanted = [pid]
     while wanted:
-        me = wanted.pop()
-        found[me] = used.get(me, 0.0)
-        wanted += [child for child, parent in parents.items() if parent == me]
-    return found
+        own = wanted.pop()
+        result[own] = used.get(own, 0.0)
+        wanted += [child for child, parent in parents.items() if parent == own]
+    return result

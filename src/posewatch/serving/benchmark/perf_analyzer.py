@@ -1,4 +1,4 @@
-"""Triton's own load generator, where it is installed, to cross-check our figures with."""
+"""Runs Triton's own load generator, if it is installed, as a cross-check of our figures."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from posewatch.errors import ServingError
 
 
 def find(given: str) -> Path:
-    """``auto``: the one on PATH; else a path. Raises ServingError when there is none."""
-    found = shutil.which("perf_analyzer" if given == "auto" else given)
-    if not found:
+    """Its path: ``given``, or for ``auto`` the one on PATH. Raises ServingError if it does not exist."""
+    path = shutil.which("perf_analyzer" if given == "auto" else given)
+    if not path:
         raise ServingError(f"no perf_analyzer at {given!r}: install Triton's client tools, or leave the option out")
-    return Path(found)
+    return Path(path)
 
 
 def run(binary: Path, url: str, model: str, concurrency: int, seconds: float) -> dict[str, Any]:
-    """One closed loop over gRPC with made-up clips: ``concurrency``, ``throughput_ips``, ``p50_ms``, ``p95_ms``.
+    """One closed loop over gRPC with random clips: ``concurrency``, ``throughput_ips``, ``p50_ms``, ``p95_ms``.
 
-    Raises ServingError with the tool's last words when it fails.
+    Raises ServingError with the last line of the tool's output if it fails.
     """
     with tempfile.TemporaryDirectory() as temp:
         table = Path(temp) / "table.csv"
@@ -36,7 +36,7 @@ def run(binary: Path, url: str, model: str, concurrency: int, seconds: float) ->
             raise ServingError(f"{binary} does not work: {str(error).splitlines()[0]}") from None
         if done.returncode or not table.is_file():
             words = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-            raise ServingError(f"{binary} failed: {(words or ['it said nothing'])[-1][:200]}")
+            raise ServingError(f"{binary} failed: {(words or ['it wrote nothing'])[-1][:200]}")
         with table.open(newline="", encoding="utf-8") as file:
             row = next(csv.DictReader(file))
     return {

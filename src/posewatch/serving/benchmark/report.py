@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind for people: a Markdown table, plots, its caveats, and where it was measured."""
+"""The report of a benchmark: a Markdown table, plots, caveats, and the machine that it was measured on."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def environment(triton: str, torch_threads: int = 0) -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = ""
-    found = {"versions": versions, "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "gpu": _gpu()}
-    return {**found, "memory_gb": _memory(), "system": platform.system(), "torch_threads": torch_threads}
+    machine = {"versions": versions, "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "gpu": _gpu()}
+    return {**machine, "memory_gb": _memory(), "system": platform.system(), "torch_threads": torch_threads}
 
 
 def _cpu() -> str:
@@ -48,47 +48,49 @@ def _memory() -> float:
 
 
 def caveats(result: dict[str, Any]) -> list[str]:
-    """What a reader must know before quoting a figure, from what was measured."""
+    """What a reader must know before quoting a figure."""
     rows, seconds = result["rows"], result["settings"]["seconds"]
-    said = []
+    notes = []
     if any(row["cpu_ms_per_inference"] is None for row in rows):
-        said.append("A given server was measured: its processor time is not known, and the network is part of it.")
+        notes.append(
+            "The server runs elsewhere: its processor time is not known, and the network is part of the latency."
+        )
     else:
-        said.append("Clients and servers share this machine's cores.")
+        notes.append("Clients and servers share this machine's cores.")
     costs = [row["client_cpu_ms"] for row in rows if row["client_cpu_ms"]]
     if costs:
         busy = max(row["client_cpu_ms"] * row["throughput_ips"] / 10 for row in rows if row["client_cpu_ms"])
-        said.append(
+        notes.append(
             f"The load generator spent {min(costs):.2f} to {max(costs):.2f} ms of processor"
             f" time per request and was busy for {busy:.0f} % of one core at most"
             + ("." if busy < 70 else ": it may be the bottleneck there.")
         )
-    said.append(
-        "Closed loop: latency at a high concurrency is mostly time in the queue. What is not Triton runs in this"
-        " process, without a server, a network or a queue."
+    notes.append(
+        "Closed loop: latency at a high concurrency is mostly time in the queue. Systems other than Triton"
+        " run in this process, without a server, a network or a queue."
     )
     if any(row["load"] == "open" for row in rows):
-        said.append(
+        notes.append(
             "Open loop: requests come at random moments whatever the server does; a latency counts from the moment at"
-            " which its request was due. Above the peak the queue grows for as long as one measures."
+            " which its request was due. Above the peak, the queue grows without end."
         )
     if not result["environment"]["gpu"]:
-        said.append(
+        notes.append(
             "No GPU here: dynamic batching pays where one execution leaves the processor idle; on a CPU a model that"
             " fills its cores alone gains nothing from it."
         )
-    said.append(f"Windows of {seconds:g} s: read +-15 %.")
+    notes.append(f"Windows of {seconds:g} s: read +-15 %.")
     if any(row["system"] == "pytorch-published" for row in rows):
-        said.append(
+        notes.append(
             "pytorch is the network as it is trained here; pytorch-published is the same with its operations in the"
             " published order, which gives the same answers."
         )
     tuned = result["settings"].get("tuned")
     if tuned:
-        said.append(f"triton+tuned: {', '.join(f'{key} {value}' for key, value in tuned.items() if value != '')}.")
+        notes.append(f"triton+tuned: {', '.join(f'{key} {value}' for key, value in tuned.items() if value != '')}.")
     if result["environment"]["torch_threads"]:
-        said.append(f"pytorch: eager, batch 1, {result['environment']['torch_threads']} threads (the faster choice).")
-    return said
+        notes.append(f"pytorch: eager, batch 1, {result['environment']['torch_threads']} threads (the faster choice).")
+    return notes
 
 
 def write_markdown(result: dict[str, Any], path: Path) -> None:
@@ -110,10 +112,10 @@ def write_markdown(result: dict[str, Any], path: Path) -> None:
             f"- perf_analyzer, {row['system']}, {row['concurrency']} at a time: {row['throughput_ips']:.1f} clips/s,"
             f" p50 {row['p50_ms']:.1f} ms, p95 {row['p95_ms']:.1f} ms."
         )
-    found = result["environment"]
-    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items() if v)
-    gpu = found["gpu"] or "no GPU"
-    lines += ["", f"{found['cpu']}, {found['cores']} cores, {gpu}; {result['precision']}; {versions}.", ""]
+    machine = result["environment"]
+    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)
+    gpu = machine["gpu"] or "no GPU"
+    lines += ["", f"{machine['cpu']}, {machine['cores']} cores, {gpu}; {result['precision']}; {versions}.", ""]
     path.write_text("\n".join([*lines, *(f"- {c}" for c in result["caveats"])]) + "\n", encoding="utf-8")
 
 
@@ -126,26 +128,26 @@ def _share(value: float | None) -> str:
 
 
 def _ratios(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Each system's best closed-loop rate, against PyTorch's (else the first system's), and Triton's own share."""
+    """Each system's best closed-loop rate relative to PyTorch's (else the first system's), Triton's to its runtime's."""
     best: dict[str, float] = {}
     for row in rows:
         if row["load"] == "closed":
             best[row["system"]] = max(best.get(row["system"], 0.0), row["throughput_ips"])
     bases = [system for system in best if system.startswith("pytorch")] or list(best)[:1]
-    said = []
+    notes = []
     for system, speed in best.items():
         against = [f"{speed / best[base]:.2f} times {base}" for base in bases if base != system]
-        said.append(f"- {system}: {', '.join(against)}.")
+        notes.append(f"- {system}: {', '.join(against)}.")
     for served, runtime in (("triton", "onnxruntime"), ("triton+tuned", "openvino")):
         if served in best and runtime in best:
             share = best[served] / best[runtime]
-            said.append(f"- {served} answers {share:.0%} of what {runtime} does in this process, as many at a time.")
-    return said
+            notes.append(f"- {served} reaches {share:.0%} of the rate of {runtime} in this process.")
+    return notes
 
 
 def write_plots(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    """``throughput.png`` and ``latency.png`` (p50, band up to p95) over the concurrency; ``open.png`` where an open
-    loop was measured: latency over what was answered.
+    """``throughput.png`` and ``latency.png`` (p50, band up to p95) over the concurrency; ``open.png``, if an open loop
+    was measured: latency over the requests sent per second.
     """
     closed = [row for row in rows if row["load"] == "closed"]
     loads = sorted({row["concurrency"] for row in closed})
@@ -155,12 +157,12 @@ def write_plots(rows: Sequence[dict[str, Any]], out: Path) -> None:
     ):
         figure, axes = _figure()
         for system in dict.fromkeys(row["system"] for row in closed):
-            mine = sorted((r for r in closed if r["system"] == system), key=lambda r: r["concurrency"])
-            at, height = [r["concurrency"] for r in mine], [r[keys[0]] for r in mine]
+            points = sorted((r for r in closed if r["system"] == system), key=lambda r: r["concurrency"])
+            at, height = [r["concurrency"] for r in points], [r[keys[0]] for r in points]
             axes.plot(at, height, color=COLORS.get(system), marker=MARKS.get(system), label=system)
             if len(keys) > 1:
-                axes.fill_between(at, height, [r[keys[1]] for r in mine], color=COLORS.get(system), alpha=0.15, lw=0)
-            if len(mine) == 1:
+                axes.fill_between(at, height, [r[keys[1]] for r in points], color=COLORS.get(system), alpha=0.15, lw=0)
+            if len(points) == 1:
                 axes.axhline(height[0], color=COLORS.get(system), lw=1, ls=":")
         axes.set_xscale("log", base=2)
         axes.set_xticks(loads, [str(n) for n in loads])
@@ -173,16 +175,16 @@ def write_plots(rows: Sequence[dict[str, Any]], out: Path) -> None:
     if opened:
         figure, axes = _figure()
         for system in dict.fromkeys(row["system"] for row in opened):
-            mine = sorted((r for r in opened if r["system"] == system), key=lambda r: r["offered_ips"])
-            at = [r["offered_ips"] for r in mine]
+            points = sorted((r for r in opened if r["system"] == system), key=lambda r: r["offered_ips"])
+            at = [r["offered_ips"] for r in points]
             axes.plot(
                 at,
-                [r["p50_ms"] for r in mine],
+                [r["p50_ms"] for r in points],
                 color=COLORS.get(system),
                 marker=MARKS.get(system),
                 label=f"{system} p50",
             )
-            axes.plot(at, [r["p95_ms"] for r in mine], color=COLORS.get(system), ls="--", lw=1, label=f"{system} p95")
+            axes.plot(at, [r["p95_ms"] for r in points], color=COLORS.get(system), ls="--", lw=1, label=f"{system} p95")
         _log(axes)
         _finish(figure, axes, "requests per second sent (open loop, Poisson)", "latency in ms", out / "open.png")
 
