@@ -79,7 +79,7 @@ def read(store: ObjectStore, namespace: str, name: str) -> list[Event]:
             # A later version of posewatch may have added fields.
             event = Event(**{k: v for k, v in row.items() if k in fields})
         except (ValueError, TypeError, AttributeError):
-            raise StoreError(f"{store.uri}/{info.key} is not an event of a deployment: move it away") from None
+            raise StoreError(f"{store.uri}/{info.key} is not an event of a deployment: move it elsewhere") from None
         events.append(dataclasses.replace(event, gates=tuple(event.gates)))
     return events
 

@@ -169,7 +169,7 @@ def _labels(name: str) -> dict[str, str]:
 
 
 def _probe(what: str, *, period: int, failures: int) -> dict[str, Any]:
-    # Over HTTP: KServe's default probe opens a TCP port, which says nothing about the model.
+    # Over HTTP: KServe's default probe only opens a TCP port.
     return {
         "httpGet": {"path": f"/v2/health/{what}", "port": _HTTP, "scheme": "HTTP"},
         "periodSeconds": period,

@@ -61,17 +61,17 @@ def wait_ready(
         return poll(check, timeout_s, every_s, timed_out, what=what, progress=progress)
 
 
-def url_of(found: Mapping[str, Any]) -> str:
+def url_of(service: Mapping[str, Any]) -> str:
     """The address of an InferenceService; "" until its status has one."""
-    status = found.get("status") or {}
+    status = service.get("status") or {}
     return str(status.get("url") or (status.get("address") or {}).get("url") or "")
 
 
-def _state(found: Mapping[str, Any], canary: str) -> tuple[bool, str, Mapping[str, Any]]:
+def _state(service: Mapping[str, Any], canary: str) -> tuple[bool, str, Mapping[str, Any]]:
     """Whether the status is of the newest generation; "ready" or what is missing, for people; its modelStatus."""
-    status = found.get("status") or {}
+    status = service.get("status") or {}
     model: Mapping[str, Any] = status.get("modelStatus") or {}
-    if status.get("observedGeneration") != found["metadata"].get("generation"):
+    if status.get("observedGeneration") != service["metadata"].get("generation"):
         return False, "KServe's controller has not looked at it yet (is KServe running?)", model
     if canary:
         row = next((c for c in status.get("canaryStatuses") or () if c.get("name") == canary), None)

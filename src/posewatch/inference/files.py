@@ -67,13 +67,13 @@ def predict_files(
 
 def files_of(sources: Sequence[str | Path]) -> list[Path]:
     """The files to predict on, those of a folder in order. Raises InputError for a missing, empty or unknown one."""
-    found: list[Path] = []
+    files: list[Path] = []
     for source in map(Path, sources):
         if source.is_file() and source.suffix.lower() not in (*SKELETONS, *SUFFIXES):
             kinds = ", ".join((*SKELETONS, *SUFFIXES))
             raise InputError(f"{source} is neither a video nor a skeleton file ({kinds})")
-        found += [path for _, path in find_videos(source, also=SKELETONS)]
-    return found
+        files += [path for _, path in find_videos(source, also=SKELETONS)]
+    return files
 
 
 def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:

@@ -101,7 +101,7 @@ def unavailable(text: str) -> Unavailable:
 
 
 def refusal(url: str, what: str, text: str, deadline: Deadline, *, retryable: bool) -> Exception:
-    """The error for a refusal with the message ``text``; ``retryable`` is what its status code says."""
+    """The error for a refusal with the message ``text``; ``retryable``: by its status code."""
     text = " ".join(text.replace(_NO_ID, "").split())
     if "timeout expired" in text.lower():
         return too_late(url, what, deadline)

@@ -26,7 +26,7 @@ _NEEDED = {"serving.kserve.io": "KServe 0.20", "trainer.kubeflow.org": "Kubeflow
 
 
 class ClusterUnavailable(ServingError):
-    """The API server gave no answer, or is too busy to give one: whoever waits for something may ask again."""
+    """The API server gave no answer, or is too busy to give one: a wait may ask again."""
 
 
 class _UnknownKind(Exception):
@@ -109,8 +109,8 @@ class Cluster:
     def pods(self, selector: str, namespace: str) -> list[dict[str, Any]]:
         """The pods that a label selector names, by their names."""
         with one_line(f"pods {namespace}/{selector}", namespace):
-            found = self.call("v1", "Pod", "get", label_selector=selector, namespace=namespace)
-        return sorted(found.to_dict()["items"], key=lambda pod: str(pod["metadata"]["name"]))
+            pods = self.call("v1", "Pod", "get", label_selector=selector, namespace=namespace)
+        return sorted(pods.to_dict()["items"], key=lambda pod: str(pod["metadata"]["name"]))
 
     def call(self, api_version: str, kind: str, verb: str, **options: Any) -> Any:
         """One request of the dynamic client, repeated for a while if the server does not know the kind."""

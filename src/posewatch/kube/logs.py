@@ -10,7 +10,7 @@ from posewatch.progress import say
 INDEX = "batch.kubernetes.io/job-completion-index"
 CONTAINER = "node"
 TAIL = 200
-"""Lines of the first pod that are kept for ``last_error``."""
+"""Lines of the first pod saved for ``last_error``."""
 
 
 class LogReader:

@@ -128,7 +128,7 @@ def _share(value: float | None) -> str:
 
 
 def _ratios(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Each system's best closed-loop rate relative to PyTorch's (else the first system's), Triton's to its runtime's."""
+    """Each system's best closed-loop rate relative to PyTorch's (else the first one's), Triton's to its runtime's."""
     best: dict[str, float] = {}
     for row in rows:
         if row["load"] == "closed":
