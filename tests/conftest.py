@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from videos import audio_only, make, real_networks, walk  # noqa: F401 (fixtures)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from perception import networks
-from perception.pictures import picture, square
+from pictures import picture, square
 
 from posewatch import video, weights
 from posewatch.config import MaskConfig, PoseConfig

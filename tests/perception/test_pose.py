@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from perception.pictures import square
+from pictures import square
 
 from posewatch import video
 from posewatch.config import MaskConfig, PoseConfig

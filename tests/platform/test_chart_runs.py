@@ -18,7 +18,7 @@ import pytest
 import yaml
 from labels.conftest import PostgresServer
 from minio import Minio
-from serving.conftest import tiny_model
+from tiny_models import tiny_model
 
 from posewatch.labels.store import LabelStore
 from posewatch.stack.process import pick_ports, wait_until

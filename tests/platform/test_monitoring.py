@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from serving.conftest import SHAPE, tiny_model
+from tiny_models import SHAPE, tiny_model
 
 from posewatch.inference.open import open_predictor
 from posewatch.inference.triton_admin import load_model

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import LABELS, SHAPE
 
 from posewatch.bench.fixed_cost import add_fixed_cost
 from posewatch.cli import main as cli
@@ -25,8 +26,6 @@ from posewatch.serving.benchmark.benchmark import benchmark
 from posewatch.serving.benchmark.benchmark import steps as count_steps
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
-
-from .conftest import LABELS, SHAPE
 
 
 def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:

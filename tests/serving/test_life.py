@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import stop_and_wait
+from tiny_models import tiny_model
 
 from posewatch.bench.fixed_cost import write_fixed_cost
 from posewatch.errors import InputError, ServingError
@@ -28,8 +29,6 @@ from posewatch.serving.benchmark import soak
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.stack.process import wait_until
-
-from .conftest import tiny_model
 
 PROTOCOLS = ("grpc", "http")
 

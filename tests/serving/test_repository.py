@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
+from tiny_models import tiny_model
 from tritonclient.grpc import model_config_pb2
 
 from posewatch.errors import InputError
 from posewatch.serving.model_config import check_config
 from posewatch.serving.repository import write_repository
-
-from .conftest import tiny_model
 
 
 def _config(folder: Path) -> model_config_pb2.ModelConfig:

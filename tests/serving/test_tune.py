@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import tiny_model
 
 from posewatch.cli import main as cli
 from posewatch.config import load as load_config
@@ -21,8 +22,6 @@ from posewatch.serving.benchmark import load
 from posewatch.serving.model_config import check_config
 from posewatch.serving.tune import Trial, TuneInput, second_round, third_round, tune
 from posewatch.stack import TritonServer
-
-from .conftest import tiny_model
 
 
 def _asked(files: dict[str, Path], clips: np.ndarray) -> TuneInput:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from perception.conftest import real_networks  # noqa: F401 (a fixture)
-from perception.pictures import picture
+from pictures import picture
 
 from posewatch import video
 from posewatch.inference.predictor import Predictor

@@ -11,9 +11,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from perception.camera import Camera
+from camera import Camera
 from prometheus_client.parser import text_string_to_metric_families
-from serving.conftest import tiny_model
+from tiny_models import tiny_model
 
 from posewatch.cli.main import main
 from posewatch.errors import ConfigError

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-from perception.camera import Camera
-from serving.conftest import tiny_model
+from camera import Camera
+from tiny_models import tiny_model
 from watch.conftest import Falls, Posture
 
 from posewatch import video

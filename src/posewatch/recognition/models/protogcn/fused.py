@@ -2,7 +2,7 @@
 
 With activations as (C, pixels) a 1x1 convolution is one matrix product, the batch norm's statistics are sums of
 contiguous rows, and joining or splitting channels costs nothing. A training step takes two thirds of the time and half
-of the memory, and gives equal results (``tests/recognition/test_bench_train.py``). Pixels are (clip, frame, joint).
+of the memory, and gives equal results (``tests/bench/test_training.py``). Pixels are (clip, frame, joint).
 """
 
 from __future__ import annotations

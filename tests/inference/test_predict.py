@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from support import SHARED
+from tiny_models import tiny_model
 
 from posewatch.cli import main as cli
 from posewatch.inference import triton_admin
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
-
-from .conftest import tiny_model
 
 
 def _rows(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import LABELS, SHAPE, tiny_model
 
 from posewatch.errors import InputError, ServingError
 from posewatch.inference import triton_admin
@@ -22,8 +23,6 @@ from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 from posewatch.stack.process import wait_until
-
-from .conftest import LABELS, SHAPE, tiny_model
 
 PROTOCOLS = ["grpc", "http"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from perception.pictures import picture
+from pictures import picture
 
 from posewatch import video
 from posewatch.errors import ConfigError, VideoError

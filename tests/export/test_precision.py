@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from tiny_models import tiny_model
 
 from posewatch.cli import main as cli
 from posewatch.config import TrainConfig
@@ -19,8 +20,6 @@ from posewatch.errors import InputError, ServingError
 from posewatch.export.onnx import export, synthetic_clips
 from posewatch.export.precision import Judge, convert, front
 from posewatch.inference.onnx_runtime import OnnxPredictor
-
-from .conftest import tiny_model
 
 SHAPE = (2, 12, 17, 3)
 

@@ -9,7 +9,7 @@ import threading
 from fractions import Fraction
 
 import av
-from perception.pictures import picture
+from pictures import picture
 
 _SDP = (
     "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"

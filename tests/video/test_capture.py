@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from perception.camera import Camera
+from camera import Camera
 
 from posewatch import video
 from posewatch.artifact import get, members

@@ -51,7 +51,7 @@ def rtmo(tmp_path: Path) -> str:
 @pytest.mark.parametrize("verb", ["predict", "watch"])
 def test_a_verb_builds_the_estimator_from_all_pose_settings(verb: str, make, rtmo: str, tmp_path: Path, capsys) -> None:
     """Both verbs reach the estimator's own check of ``pose.device``, with the network of ``pose.weights`` opened."""
-    from serving.conftest import tiny_model
+    from tiny_models import tiny_model
 
     model, source = str(tiny_model(tmp_path / "tiny.onnx")), str(make(seconds=1, fps=10))
     arguments = [model, source] if verb == "predict" else [source, "--model", model, "--out", str(tmp_path / "out")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from perception.pictures import picture
+from pictures import picture
 
 from posewatch import weights
 from posewatch.errors import WeightsError

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import LABELS
 
 from posewatch.errors import InputError, PosewatchError, ServingError
 from posewatch.inference import triton_admin
@@ -25,8 +26,6 @@ from posewatch.inference.triton import TritonPredictor
 from posewatch.inference.wire import Deadline
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
-
-from .conftest import LABELS
 
 PROTOCOLS = ["grpc", "http"]
 ANSWER = {"outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0.25, 0.75]}]}

@@ -1,0 +1,1 @@
+from recognition.conftest import clips  # noqa: F401 (a fixture)

@@ -1,0 +1,1 @@
+from serving.conftest import clips, server, tiny  # noqa: F401 (fixtures)

@@ -1,0 +1,44 @@
+"""Tiny ONNX models that keep the contract of an export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+SHAPE = (2, 6, 17, 3)
+LABELS = ["normal", "abnormal"]
+
+
+def tiny_model(path: Path, *, seed: int = 0, batch: str | int = "N", labels: object = LABELS) -> Path:
+    """keypoints → mean over M, T, V → linear → softmax."""
+    weight = np.random.default_rng(seed).normal(size=(3, 2)).astype(np.float32)
+    nodes = [
+        helper.make_node("ReduceMean", ["keypoints", "axes"], ["embedding"], keepdims=0),
+        helper.make_node("MatMul", ["embedding", "weight"], ["logits"]),
+    ]
+    constants = [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.array([1, 2, 3]), "axes")]
+    nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1))
+    inputs = [helper.make_tensor_value_info("keypoints", TensorProto.FLOAT, [batch, *SHAPE])]
+    outputs = [
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [batch, 2]),
+        helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 3]),
+    ]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    told = {
+        "layout": "coco17",
+        "frames": "6",
+        "people": "2",
+        "fps": "10.0",
+        "positive": "abnormal",
+        "lineage": "0" * 64,
+    }
+    if labels is not None:
+        told["labels"] = labels if isinstance(labels, str) else json.dumps(labels)
+    helper.set_model_props(model, told)
+    onnx.save(model, str(path))
+    return path
