@@ -194,8 +194,8 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_choices_are_those_of_the_library() -> None:
     pytest.importorskip("numpy")
+    from posewatch.events.alarms import Hysteresis
     from posewatch.export.precision import PRECISIONS
-    from posewatch.recognition.events.alarms import Hysteresis
 
     for precision in PRECISIONS:
         assert parsed(["export", "a", "--precision", precision])["precision"] == precision

@@ -23,9 +23,9 @@ from posewatch import video
 from posewatch.cli import main as cli
 from posewatch.config import PoseConfig
 from posewatch.errors import ConfigError, InputError, ServingError, VideoError
+from posewatch.events.alarms import Hysteresis
 from posewatch.inference.open import open_predictor
 from posewatch.inference.triton_admin import load_model
-from posewatch.recognition.events.alarms import Hysteresis
 from posewatch.records import Detections, Prediction
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer

@@ -12,7 +12,7 @@ from posewatch.cli.context import topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
-    from posewatch.recognition.events.timeline import Window
+    from posewatch.events.timeline import Window
 
 app = topic()
 
@@ -52,9 +52,9 @@ class Predictions:
     def read(self) -> tuple[str, list[Window]]:
         """The class that raises alarms, and the scored windows. Raises InputError or LabelError."""
         from posewatch.datasets.pyskl import read_pyskl
+        from posewatch.events.files import read_windows
+        from posewatch.events.timeline import sliding
         from posewatch.progress import Progress
-        from posewatch.recognition.events.files import read_windows
-        from posewatch.recognition.events.timeline import sliding
         from posewatch.recognition.recogniser import load_checkpoint
 
         if self.windows is not None:
@@ -102,11 +102,11 @@ def events(
 ) -> str:
     """Compare alarms on videos with annotated events."""
     from posewatch.digests import canonical
+    from posewatch.events.alarms import Hysteresis
+    from posewatch.events.files import read_intervals, read_windows, write_windows
+    from posewatch.events.plot import plot
+    from posewatch.events.report import choose_hysteresis, report
     from posewatch.files import write_atomically
-    from posewatch.recognition.events.alarms import Hysteresis
-    from posewatch.recognition.events.files import read_intervals, read_windows, write_windows
-    from posewatch.recognition.events.plot import plot
-    from posewatch.recognition.events.report import choose_hysteresis, report
 
     if (predictions.windows is None) == (predictions.checkpoint is None):
         raise InputError("choose where the scores come from: --windows FILE, or --checkpoint FILE.pt --skeletons FILE")

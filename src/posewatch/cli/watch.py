@@ -88,9 +88,9 @@ def watch(
     ] = None,
 ) -> None:
     """Raise alarms on videos or a camera."""
+    from posewatch.events.alarms import Hysteresis
     from posewatch.inference.open import open_predictor
     from posewatch.perception.networks import build_estimator
-    from posewatch.recognition.events.alarms import Hysteresis
     from posewatch.watch.config import WatchConfig
     from posewatch.watch.sinks.table import open_delivery
 

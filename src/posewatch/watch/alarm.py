@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from posewatch.errors import ConfigError
-from posewatch.recognition.events.alarms import Hysteresis
+from posewatch.events.alarms import Hysteresis
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from posewatch.errors import ConfigError
-from posewatch.recognition.events.alarms import Hysteresis
+from posewatch.events.alarms import Hysteresis
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posewatch.events.timeline import Window, smooth
 from posewatch.recognition.evaluation.plots import BLUE, GREY, INK, ORANGE, styled, write_figure
-from posewatch.recognition.events.timeline import Window, smooth
 
 ROWS = 10
 """Videos shown at most."""

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import ConfigError, InputError, LabelError
-from posewatch.recognition.events.alarms import Event, Hysteresis, detect, ious, match
-from posewatch.recognition.events.timeline import Timeline, Window, smooth
+from posewatch.events.alarms import Event, Hysteresis, detect, ious, match
+from posewatch.events.timeline import Timeline, Window, smooth
 
 IOUS = (0.2, 0.5)
 THRESHOLDS = 50

@@ -13,9 +13,9 @@ from posewatch.datasets import gmdcsa24
 from posewatch.datasets.intervals import columns, table
 from posewatch.digests import canonical
 from posewatch.errors import InputError, LabelError
+from posewatch.events.alarms import Event
+from posewatch.events.timeline import Window
 from posewatch.files import write_atomically
-from posewatch.recognition.events.alarms import Event
-from posewatch.recognition.events.timeline import Window
 
 ALIASES = {
     "video": ("video", "file", "name", "filename", "file name", "video_id", "frame_dir"),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import ConfigError, LabelError
-from posewatch.recognition.events.timeline import Timeline
+from posewatch.events.timeline import Timeline
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import pytest
 
 from posewatch.cli.main import main
 from posewatch.errors import ConfigError, InputError, LabelError
-from posewatch.recognition.events.alarms import Event, Hysteresis, detect, ious, match
-from posewatch.recognition.events.files import read_intervals, read_windows, write_windows
-from posewatch.recognition.events.report import average_precision, choose_hysteresis, report
-from posewatch.recognition.events.timeline import Window, smooth
+from posewatch.events.alarms import Event, Hysteresis, detect, ious, match
+from posewatch.events.files import read_intervals, read_windows, write_windows
+from posewatch.events.report import average_precision, choose_hysteresis, report
+from posewatch.events.timeline import Window, smooth
 
 GMDCSA = Path(__file__).resolve().parents[2].parent / "shared/data/video/gmdcsa24"
 
