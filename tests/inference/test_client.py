@@ -238,7 +238,7 @@ def test_every_predictor_knows_its_shape(served: TritonServer, tiny: Path, tmp_p
         from posewatch.datasets import layouts
         from posewatch.recognition.recogniser import Recogniser, save
 
-        config = TrainConfig(model="stgcn", width=0.1, frames=6, people=2)
+        config = TrainConfig(model="stgcn", width=0.1, clip_frames=6, people=2)
         network = Recogniser(config, layouts.get("coco17"), tuple(LABELS), "abnormal", 10.0)
         save(tmp_path / "small.pt", network, network.state_dict())
         reference = str(tmp_path / "small.pt")
