@@ -1,4 +1,4 @@
-"""The fused form of ProtoGCN computes what ``network.py`` does, and the benchmark of the two runs."""
+"""The fused and the published form of ProtoGCN compute what ``network.py`` does, and the benchmark of the two runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ SIZE = bench_train.Size(width=16, batch=3, frames=11, classes=5, prototypes=7)
 def network(form, dtype=torch.float64, size=SIZE):
     """Every term far from its initial value, at which the learned graph is switched off."""
     torch.manual_seed(1)
-    made = bench_train.FORMS[form](17, size.classes, size.width, size.prototypes).to(dtype)
+    made = (
+        ProtoGCN(17, size.classes, size.width, size.prototypes) if form == "plain" else bench_train.build(form, size)
+    ).to(dtype)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -59,14 +61,15 @@ def assert_equal(got, want, tolerance=1e-9):
         assert (got[name] - value).abs().max() <= tolerance * max(1, value.abs().max()), name
 
 
-def test_training_equals_the_plain_network():
-    assert_equal(trained(network("fused")), trained(network("plain")))
+@pytest.mark.parametrize("form", bench_train.ARRANGEMENTS)
+def test_training_equals_the_plain_network(form):
+    assert_equal(trained(network(form)), trained(network("plain")))
 
 
 def test_room_that_is_handed_on_between_layers_and_batches_of_any_size():
     """The same parameters see batches of other sizes before, and the other way round."""
-    want = trained(network("fused"))
-    made = network("fused")
+    want = trained(network("ours"))
+    made = network("ours")
     x, present, labels = clips()
     for part in (slice(0, 2), slice(0, 3), slice(1, 2)):
         state = {k: v.clone() for k, v in made.state_dict().items()}
@@ -87,7 +90,7 @@ def test_room_that_is_handed_on_between_layers_and_batches_of_any_size():
 
 def test_forward_equals_the_plain_network():
     x, present, _ = clips(torch.float32)
-    fused, plain = network("fused", torch.float32).eval(), network("plain", torch.float32).eval()
+    fused, plain = network("ours", torch.float32).eval(), network("plain", torch.float32).eval()
     with_gradients = fused(x, present)
     with torch.no_grad():
         got, want = fused(x, present), plain(x, present)
@@ -97,14 +100,14 @@ def test_forward_equals_the_plain_network():
 
 
 def test_state_dicts_are_interchangeable():
-    fused, plain = network("fused"), network("plain")
+    fused, plain = network("ours"), network("plain")
     assert list(fused.state_dict()) == list(plain.state_dict())
     assert isinstance(fused, FusedProtoGCN)
     assert not isinstance(plain, FusedProtoGCN)
 
 
 def test_a_second_backward_pass_adds_the_same_again():
-    made = network("fused")
+    made = network("ours")
     x, present, labels = clips()
     loss = F.cross_entropy(made(x, present).logits, labels)
     loss.backward(retain_graph=True)
@@ -149,7 +152,7 @@ def test_of_equal_frames_the_max_pool_s_gradient_goes_to_the_same_one_as_in_torc
 def test_the_fused_form_saves_less_between_the_passes():
     """Bytes counted by autograd's own hooks."""
     saved, size = {}, bench_train.Size(width=24, batch=2, frames=60, prototypes=7)
-    for name in bench_train.FORMS:
+    for name in bench_train.ARRANGEMENTS:
         made, seen = network(name, torch.float32, size), {}
         x = clips(torch.float32, size)[0]
 
@@ -161,21 +164,21 @@ def test_the_fused_form_saves_less_between_the_passes():
             out = made(x)
         saved[name] = sum(seen.values())
         del out
-    assert saved["fused"] < 0.9 * saved["plain"]
+    assert saved["ours"] < 0.9 * saved["published"]
 
 
 def test_the_benchmark_writes_json_and_a_table(tmp_path, capsys):
     words = ["--width", "8", "--batch", "2", "--frames", "6", "--steps", "1", "--out", str(tmp_path / "bench")]
     assert main(["bench", "training", *words]) == 0
     result = json.loads((tmp_path / "bench/bench_train.json").read_text())
-    assert [row["form"] for row in result["rows"]] == list(bench_train.FORMS)
+    assert [row["arrangement"] for row in result["rows"]] == list(bench_train.ARRANGEMENTS)
     assert result["rows"][0]["ratios"] == dict.fromkeys(result["rows"][0]["ratios"], 1.0)
     for row in result["rows"]:
         assert row["step"]["cpu_seconds"] > 0 < row["forward"]["cpu_seconds"]
         assert row["peak"] > row["peak_of_step"] > 0
     table = (tmp_path / "bench/bench_train.md").read_text()
     assert table == capsys.readouterr().out
-    assert table.count("\n| ") == 1 + len(bench_train.FORMS)
+    assert table.count("\n| ") == 1 + len(bench_train.ARRANGEMENTS)
     assert sorted(p.name for p in (tmp_path / "bench").iterdir()) == ["bench_train.json", "bench_train.md"]
 
 
@@ -183,12 +186,12 @@ def test_refusals(tmp_path, capsys):
     assert main(["bench", "training", "--width", "2", "--out", str(tmp_path / "none")]) == 2
     assert "--width must be at least 8" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
-    with pytest.raises(InputError, match="measuring 'plain' failed"):
-        bench_train.measure_apart("plain", bench_train.Size(layout="coco17", width=8, frames=0), 1)
+    with pytest.raises(InputError, match="measuring 'published' failed"):
+        bench_train.measure_apart("published", bench_train.Size(layout="coco17", width=8, frames=0), 1)
 
 
 def test_a_trimmed_network_trains_without_its_prototypes():
-    made = network("fused")
+    made = network("ours")
     made.trim()
     x, present, labels = clips()
     out = made(x, present)

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from posewatch.bench.protogcn_published import publish
 from posewatch.datasets import layouts
 from posewatch.datasets.layouts import Layout
 from posewatch.recognition.models import NETWORKS, build, ctrgcn, stgcn
 from posewatch.recognition.models.base import Network
-from posewatch.recognition.models.protogcn import network as protogcn
-from posewatch.recognition.models.protogcn.fused import FusedProtoGCN
 from posewatch.recognition.models.protogcn.network import ProtoGCN
 
 CLASSES, PEOPLE, FRAMES = 2, 2, 100
@@ -48,8 +47,8 @@ def measure(network: Network, joints: int, people: int = PEOPLE, frames: int = F
     network.eval().trim()
     x = torch.zeros(1, people, frames, joints, in_channels)
     macs = _macs(network, x)
-    if isinstance(network, FusedProtoGCN):
-        network.__class__ = ProtoGCN  # type: ignore[assignment]  # its base class
+    if isinstance(network, ProtoGCN):
+        publish(network)
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         nonlocal saved
@@ -73,7 +72,7 @@ def _saved(module: nn.Module, x: Tensor) -> int:
     if isinstance(module, stgcn.SubsetConvolution):
         # The graph on the channels that go in, not on those that come out.
         return b * t * v * v * (module.convolve.out_channels - c * module.subsets)
-    if isinstance(module, protogcn.GraphConvolution | ctrgcn.GraphConvolution):
+    if isinstance(module, ctrgcn.GraphConvolution):
         # Queries and keys of the mean frame, not the mean of the queries and keys of all frames.
         return b * c * (t - 1) * v * (module.query.out_channels + module.key.out_channels)
     return 0

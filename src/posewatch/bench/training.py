@@ -1,6 +1,6 @@
-"""Time and memory of ProtoGCN's training: ``network.py`` as it is written, and the fused form that trains on CPUs.
+"""Time and memory of ProtoGCN's training: the published order of operations, and the fused form used here.
 
-Each form runs in a process of its own, one after the other, so that its peak of memory is its own.
+Each arrangement runs in a process of its own, one after the other, so that its peak of memory is its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from posewatch.bench.protogcn_published import publish
 from posewatch.datasets.layouts import get as get_layout
 from posewatch.errors import InputError
 from posewatch.files import write_atomically
@@ -26,8 +27,7 @@ from posewatch.recognition.models.protogcn.fused import FusedProtoGCN
 from posewatch.recognition.models.protogcn.network import ProtoGCN
 from posewatch.recognition.training.trainer import place_gradients
 
-FORMS = {"plain": ProtoGCN, "fused": FusedProtoGCN}
-"""With equal seeds they have equal weights."""
+ARRANGEMENTS = ("published", "ours")
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ def bench_training(out: Path, size: Size, threads: Sequence[int] = (1,)) -> str:
     get_layout(size.layout)
     rows = []
     for count in threads:
-        for form in FORMS:
-            say(f"{form}, threads {count}")
-            rows.append(measure_apart(form, size, count))
-        plain = rows[-len(FORMS)]
-        for row in rows[-len(FORMS) :]:
+        for arrangement in ARRANGEMENTS:
+            say(f"{arrangement}, threads {count}")
+            rows.append(measure_apart(arrangement, size, count))
+        published = rows[-len(ARRANGEMENTS)]
+        for row in rows[-len(ARRANGEMENTS) :]:
             row["ratios"] = {
-                "step": round(plain["step"]["cpu_seconds"] / row["step"]["cpu_seconds"], 3),
-                "step_wall": round(plain["step"]["seconds"] / row["step"]["seconds"], 3),
-                "forward": round(plain["forward"]["cpu_seconds"] / row["forward"]["cpu_seconds"], 3),
-                "forward_wall": round(plain["forward"]["seconds"] / row["forward"]["seconds"], 3),
-                "peak": round(plain["peak"] / row["peak"], 3),
+                "step": round(published["step"]["cpu_seconds"] / row["step"]["cpu_seconds"], 3),
+                "step_wall": round(published["step"]["seconds"] / row["step"]["seconds"], 3),
+                "forward": round(published["forward"]["cpu_seconds"] / row["forward"]["cpu_seconds"], 3),
+                "forward_wall": round(published["forward"]["seconds"] / row["forward"]["seconds"], 3),
+                "peak": round(published["peak"] / row["peak"], 3),
             }
     result = {"size": asdict(size), "torch": torch.__version__, "rows": rows}
     out.mkdir(parents=True, exist_ok=True)
@@ -72,21 +72,27 @@ def bench_training(out: Path, size: Size, threads: Sequence[int] = (1,)) -> str:
     return table
 
 
-def measure_apart(form: str, size: Size, threads: int) -> dict[str, Any]:
+def build(arrangement: str, size: Size) -> ProtoGCN:
+    """The network of one of ``ARRANGEMENTS``; with equal seeds they have equal weights."""
+    network = FusedProtoGCN(len(get_layout(size.layout).joints), size.classes, size.width, size.prototypes)
+    return publish(network) if arrangement == "published" else network
+
+
+def measure_apart(arrangement: str, size: Size, threads: int) -> dict[str, Any]:
     """``measure`` in a process of its own. Raises InputError."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(measure, form, size, threads).result()
+            return pool.submit(measure, arrangement, size, threads).result()
         except Exception as error:
-            raise InputError(f"measuring {form!r} failed: {error} (try a smaller --width or --batch)") from None
+            raise InputError(f"measuring {arrangement!r} failed: {error} (try a smaller --width or --batch)") from None
 
 
-def measure(form: str, size: Size, threads: int) -> dict[str, Any]:
+def measure(arrangement: str, size: Size, threads: int) -> dict[str, Any]:
     """Least seconds and CPU seconds of ``size.steps`` training steps and forward passes, and peak memory (bytes)."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     joints = len(get_layout(size.layout).joints)
-    network = FORMS[form](joints, size.classes, size.width, size.prototypes)
+    network = build(arrangement, size)
     x = torch.randn(size.batch, size.people, size.frames, joints, 3)
     labels = torch.arange(size.batch) % size.classes
     before = _peak()
@@ -108,7 +114,7 @@ def measure(form: str, size: Size, threads: int) -> dict[str, Any]:
     network.eval()
     _, infer = _timed(forward, size.steps)
     return {
-        "form": form,
+        "arrangement": arrangement,
         "threads": threads,
         "step": train,
         "forward": infer,
@@ -143,15 +149,15 @@ def markdown(result: dict[str, Any]) -> str:
     """The table for people."""
     about = ", ".join(f"{k} {v}" for k, v in result["size"].items())
     lines = [
-        f"{about}; torch {result['torch']}. Seconds are CPU seconds, the least of the steps; ratios are to plain.",
+        f"{about}; torch {result['torch']}. Seconds are CPU seconds, the least of the steps; ratios are to published.",
         "",
-        "| form | threads | training step | ratio | forward | ratio | peak memory | ratio |",
+        "| arrangement | threads | training step | ratio | forward | ratio | peak memory | ratio |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in result["rows"]:
         ratio = row["ratios"]
         lines.append(
-            f"| {row['form']} | {row['threads']} | {row['step']['cpu_seconds']:.3f} s | {ratio['step']:.2f}x |"
+            f"| {row['arrangement']} | {row['threads']} | {row['step']['cpu_seconds']:.3f} s | {ratio['step']:.2f}x |"
             f" {row['forward']['cpu_seconds']:.3f} s | {ratio['forward']:.2f}x | {row['peak'] / 2**20:.0f} MiB |"
             f" {ratio['peak']:.2f}x |"
         )

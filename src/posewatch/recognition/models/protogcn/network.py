@@ -50,16 +50,20 @@ class GraphConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         b, _, t, v = x.shape
-        # The convolutions are linear and 1x1, so the mean over time may come first: T times less work.
-        still = x.mean(2, keepdim=True)
-        q = self.query(still).view(b, SUBSETS, self.mid, v)
-        k = self.key(still).view(b, SUBSETS, self.mid, v)
+        q, k = self.motion(x)
         differ = torch.tanh(q.unsqueeze(-1) - k.unsqueeze(-2)) * self.alpha[0]
         alike = torch.softmax(q.transpose(-1, -2) @ k, -2) * self.beta[0]
         learned = differ + alike.unsqueeze(2)
         y = self.pre(x).view(b, SUBSETS, self.mid, t, v) @ (learned + self.topology.unsqueeze(1))
         y = self.norm(self.post(y.flatten(1, 2)))
         return F.relu(y + self.down(x)), learned.flatten(1, 2)
+
+    def motion(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """How each joint moves: queries and keys (B, K, C, V), the means over time of two convolutions."""
+        b, _, _, v = x.shape
+        # The convolutions are linear and 1x1, so the mean may come first: T times less work.
+        still = x.mean(2, keepdim=True)
+        return self.query(still).view(b, SUBSETS, self.mid, v), self.key(still).view(b, SUBSETS, self.mid, v)
 
 
 class TemporalConvolution(nn.Module):
