@@ -241,7 +241,17 @@ def _train_files(
         if distributed.rank():
             return ""
     metrics = experiment.summary(results, out) if len(results) > 1 else next(iter(results.values()))
-    return experiment.table(metrics) + f"\n{out / experiment.METRICS}"
+    return _table(metrics) + f"\n{out / experiment.METRICS}"
+
+
+def _table(metrics: dict[str, Any]) -> str:
+    """The network's metrics beside those of its baselines, as text."""
+    rows: list[tuple[str, ...]] = [("", "accuracy", "precision", "recall", "F1", "AUC")]
+    for prefix, name in (("", "network"), ("baseline_forest_", "random forest"), ("baseline_logistic_", "logistic")):
+        values = [metrics.get(f"{prefix}{key}") for key in ("accuracy", "precision", "recall", "f1", "auc")]
+        if any(v is not None for v in values):
+            rows.append((name, *("-" if v is None else f"{v:.3f}" for v in values)))
+    return "\n".join("".join(f"{cell:<14}" if i == 0 else f"{cell:>10}" for i, cell in enumerate(row)) for row in rows)
 
 
 @verb(app, "evaluate")
@@ -274,7 +284,7 @@ def _evaluate_files(checkpoint: str, clips: Evaluated) -> str:
     out.mkdir(parents=True, exist_ok=True)
     plots(metrics, [], out)
     write_atomically(out / experiment.METRICS, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
-    return experiment.table(metrics) + f"\n{out / experiment.METRICS}"
+    return _table(metrics) + f"\n{out / experiment.METRICS}"
 
 
 @verb(app, "robustness")

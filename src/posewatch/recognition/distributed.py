@@ -109,26 +109,6 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     return x * mask[rank() * n : (rank() + 1) * n]
 
 
-def batch_norm(
-    x: Tensor, running_mean: Tensor, running_var: Tensor, weight: Tensor, bias: Tensor,
-    training: bool, momentum: float = 0.1, eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
-    """``F.batch_norm`` on (N, C, ...) with the statistics of the batch of all processes."""
-    if world() == 1 or not training:
-        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    over = [0, *range(2, x.dim())]
-    shape = (1, -1, *[1] * (x.dim() - 2))
-    count = x.numel() // x.shape[1] * world()
-    # Two passes: the difference of two large sums would lose the variance of pixels far from zero.
-    mean = all_reduce(x.sum(over)) / count
-    centred = x - mean.view(shape)
-    var = all_reduce(centred.square().sum(over)) / count
-    with torch.no_grad():
-        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-        running_var.lerp_((var * (count / max(1, count - 1))).to(running_var.dtype), momentum)
-    return centred * (weight * torch.rsqrt(var + eps)).view(shape) + bias.view(shape)
-
-
 class SyncedBatchNorm(nn.Module):
     """A batch norm whose training statistics are those of all processes; parameters and buffers are the original's.
 
@@ -143,14 +123,28 @@ class SyncedBatchNorm(nn.Module):
         self.momentum, self.eps = original.momentum or 0.0, original.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, var = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+        """(N, C, ...) → the same."""
+        running_mean, running_var = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
         if self.training:
             cast(Tensor, self.num_batches_tracked).add_(1)
-        return batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
+        if world() == 1 or not self.training:
+            return F.batch_norm(
+                x, running_mean, running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+            )
+        dims, shape = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))
+        count = x.numel() // x.shape[1] * world()
+        # Two passes: the difference of two large sums would lose the variance of pixels far from zero.
+        mean = all_reduce(x.sum(dims)) / count
+        centred = x - mean.view(shape)
+        var = all_reduce(centred.square().sum(dims)) / count
+        with torch.no_grad():
+            running_mean.lerp_(mean.to(running_mean.dtype), self.momentum)
+            running_var.lerp_((var * (count / max(1, count - 1))).to(running_var.dtype), self.momentum)
+        return centred * (self.weight * torch.rsqrt(var + self.eps)).view(shape) + self.bias.view(shape)
 
 
 def synchronise(module: nn.Module) -> nn.Module:
-    """Replace every batch norm inside ``module`` by one that counts all processes; returns ``module``."""
+    """Replace every batch norm inside ``module`` by a ``SyncedBatchNorm``; returns ``module``."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
             setattr(module, name, SyncedBatchNorm(child))

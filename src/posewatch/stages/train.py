@@ -51,13 +51,13 @@ def _train(
     from posewatch.datasets.split import HoldOut
     from posewatch.recognition import distributed
     from posewatch.recognition.training.holdout import fit
-    from posewatch.recognition.training.mlflow import FilesOnly, open_tracker
+    from posewatch.recognition.training.mlflow import Tracker, open_tracker
     from posewatch.recognition.training.trainer import plain
 
     train_set, validation_set = dataset_part(dataset, "train"), dataset_part(dataset, "validation")
     n, m = len(train_set), len(validation_set)
     held = HoldOut(np.arange(n), np.arange(n, n + m)) if m else None
-    tracker: Tracker = open_tracker(folder) if distributed.rank() == 0 else FilesOnly()
+    tracker: Tracker = open_tracker(folder) if distributed.rank() == 0 else Tracker()
     tracker.start(plain(config))
     if wrap is not None:
         tracker = wrap(tracker)

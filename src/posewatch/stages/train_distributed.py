@@ -21,7 +21,7 @@ from posewatch.store import ObjectStore
 _PARTIAL = ".part"
 
 
-class UploadingTracker:
+class UploadingTracker(Tracker):
     """Wraps an experiment tracker, and copies the training's folder to the store at most every ``every_s`` seconds."""
 
     def __init__(self, inner: Tracker, store: ObjectStore, prefix: str, folder: Path, every_s: float) -> None:

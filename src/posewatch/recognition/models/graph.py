@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import shortest_path
 
 from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError
@@ -31,15 +32,8 @@ def normalise(matrix: Matrix) -> Matrix:
 
 
 def hops(layout: Layout) -> NDArray[np.float64]:
-    """(V, V) bones between two joints, whichever way they point; infinity where no path leads."""
-    v = len(layout.joints)
-    bones = directed(layout)
-    step = (bones + bones.T) > 0
-    distance = np.full((v, v), np.inf)
-    reached = np.eye(v, dtype=bool)
-    for hop in range(v):
-        distance[reached & np.isinf(distance)] = hop
-        reached = (reached.astype(np.float32) @ step) > 0
+    """(V, V) bones between two joints, in either direction; infinity where no path leads."""
+    distance: NDArray[np.float64] = shortest_path(directed(layout), directed=False, unweighted=True)
     return distance
 
 

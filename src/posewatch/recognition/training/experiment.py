@@ -23,7 +23,7 @@ from posewatch.recognition.recogniser import load_checkpoint
 from posewatch.recognition.training import trainer as training
 from posewatch.recognition.training.checks import check
 from posewatch.recognition.training.holdout import CHECKPOINT, HISTORY, curve, fit
-from posewatch.recognition.training.mlflow import FilesOnly, open_tracker
+from posewatch.recognition.training.mlflow import Tracker, open_tracker
 
 METRICS = "metrics.json"
 
@@ -56,7 +56,7 @@ def run(
     ConfigError for data or settings that cannot be trained on.
     """
     main = parallel.rank() == 0
-    tracker = open_tracker(out) if main else FilesOnly()
+    tracker = open_tracker(out) if main else Tracker()
     layout = layout or layouts.get(config.layout or train_set.layout)
     check(train_set, train_set.subset([]), config, positive, layout)
     tracker.start(training.plain(config))
@@ -105,13 +105,3 @@ def summary(runs: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
         result[f"{key}_std"] = round(float(np.std(values)), 6)
     write_atomically(out / METRICS, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
     return result
-
-
-def table(metrics: dict[str, Any]) -> str:
-    """The network's metrics beside those of its baselines, as text."""
-    rows: list[tuple[str, ...]] = [("", "accuracy", "precision", "recall", "F1", "AUC")]
-    for prefix, name in (("", "network"), ("baseline_forest_", "random forest"), ("baseline_logistic_", "logistic")):
-        values = [metrics.get(f"{prefix}{key}") for key in ("accuracy", "precision", "recall", "f1", "auc")]
-        if any(v is not None for v in values):
-            rows.append((name, *("-" if v is None else f"{v:.3f}" for v in values)))
-    return "\n".join("".join(f"{cell:<14}" if i == 0 else f"{cell:>10}" for i, cell in enumerate(row)) for row in rows)

@@ -28,7 +28,7 @@ from posewatch.recognition.recogniser import load_checkpoint
 from posewatch.recognition.threshold import odds_of, shrunk_threshold
 from posewatch.recognition.training import trainer as training
 from posewatch.recognition.training.checks import check
-from posewatch.recognition.training.mlflow import FilesOnly, Tracker
+from posewatch.recognition.training.mlflow import Tracker
 
 CHECKPOINT, HISTORY, CONFIG = "checkpoint.pt", "history.jsonl", "config.yaml"
 MEMBER_SEED = 1000
@@ -90,7 +90,7 @@ def fit(
     layout = layout or layouts.get(config.layout or clips.layout)
     check(clips, clips.subset([]), config, positive, layout)
     trainings = plan(clips, config, positive, held)
-    tracker = tracker or FilesOnly()
+    tracker = tracker or Tracker()
     with Progress("train", config.epochs * len(trainings.parts), "epoch") as progress:
 
         def train(k: int, threshold: float | None = None) -> Path:

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from posewatch import __version__
 from posewatch.digests import digest
@@ -42,8 +42,8 @@ SETTINGS = {
 }
 
 
-class Tracker(Protocol):
-    """Receives the progress of a training. No method raises because of a server."""
+class Tracker:
+    """Receives the progress of a training; this one logs nothing. No method raises because of a server."""
 
     def start(self, params: Mapping[str, Any]) -> None:
         """Begin a run, or go on with the folder's own if it was begun with the same ``params`` (nested plain data)."""
@@ -53,19 +53,20 @@ class Tracker(Protocol):
 
     def section(self, name: str) -> Tracker:
         """The same run, for a part of it: the part's metrics are named ``name/...``."""
+        return _Section(self, name)
 
     def finish(self, metrics: Mapping[str, Any], files: Sequence[Path]) -> None:
         """Log the final metrics (nested plain data) as ``final/...`` and the files, and end the run."""
 
 
 def open_tracker(out: Path) -> Tracker:
-    """The tracker of the run that writes to ``out``: MLflow's if MLFLOW_TRACKING_URI is set, else ``FilesOnly``.
+    """The tracker of the run that writes to ``out``, which logs to MLFLOW_TRACKING_URI if that is set.
 
     Raises InputError when the variable is set and mlflow is not installed.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if not uri:
-        return FilesOnly()
+        return Tracker()
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
     try:
@@ -80,20 +81,7 @@ def open_tracker(out: Path) -> Tracker:
     return MLflow(uri, out)
 
 
-class FilesOnly:
-    """A tracker that logs nothing."""
-
-    def start(self, params: Mapping[str, Any]) -> None: ...
-
-    def epoch(self, row: Mapping[str, Any], step: int) -> None: ...
-
-    def section(self, name: str) -> Tracker:
-        return _Section(self, name)
-
-    def finish(self, metrics: Mapping[str, Any], files: Sequence[Path]) -> None: ...
-
-
-class _Section(FilesOnly):
+class _Section(Tracker):
     """A part of a run; only its epochs are logged."""
 
     def __init__(self, whole: Tracker, name: str) -> None:
@@ -103,7 +91,7 @@ class _Section(FilesOnly):
         self._whole.epoch({self._name: row}, step)
 
 
-class MLflow(FilesOnly):
+class MLflow(Tracker):
     """One folder, one run of the experiment MLFLOW_EXPERIMENT_NAME ("posewatch"); a killed training goes on in it.
 
     Calls wait in a queue. It is sent at once while the server answers; after a failure it rests for some time.

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from posewatch.recognition.training.mlflow import Tracker
 
 STATE = ".state.pt"
+PROGRESS = ("epoch", "history", "average", "best", "best_loss", "best_epoch", "stopped")
+"""Attributes of a run that its state file holds, beside the weights and the optimiser."""
 MIN_STEPS = 8
 """Steps of an epoch at the least: a small set is passed several times, each time augmented anew."""
 VALIDATE = 5
@@ -332,15 +334,9 @@ class _Run:
     def state(self) -> dict[str, Any]:
         return {
             "key": self.key,
-            "epoch": self.epoch,
             "weights": self.recogniser.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "average": self.average,
-            "best": self.best,
-            "best_loss": self.best_loss,
-            "best_epoch": self.best_epoch,
-            "stopped": self.stopped,
-            "history": self.history,
+            **{name: getattr(self, name) for name in PROGRESS},
         }
 
     def resume(self, path: Path) -> None:
@@ -353,9 +349,8 @@ class _Run:
             return
         self.recogniser.load_state_dict(state["weights"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average, self.best, self.history = state["average"], state["best"], state["history"]
-        self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
-        self.epoch, self.stopped = state["epoch"], state["stopped"]
+        for name in PROGRESS:
+            setattr(self, name, state[name])
 
 
 class _Losses(nn.Module):

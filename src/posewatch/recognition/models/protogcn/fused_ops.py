@@ -12,15 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from posewatch.recognition.models.protogcn.activation_cache import (
-    POOL,
-    input_of,
-    origin,
-    output_of,
-    release,
-    save,
-    saved,
-)
+from posewatch.recognition.models.protogcn import activation_cache as cache
 
 Update = Callable[[Tensor, Tensor, int], None]
 
@@ -106,7 +98,7 @@ class _Mix(torch.autograd.Function):
         torch.mm(weight, x, out=y[:, :pixels])
         if joints:
             torch.mean(y[:, :pixels].view(rows, -1, joints), -1, out=y[:, pixels:])
-        out = POOL.take(y, *y.shape) if recompute else torch.empty_like(y)
+        out = cache.POOL.take(y, *y.shape) if recompute else torch.empty_like(y)
         mean, var, inv = _normalise(y[:n], gamma, beta, add, relu, eps, out[:n])
         update(mean + bias[:n], var, y.shape[1])
         if n < rows:
@@ -116,31 +108,31 @@ class _Mix(torch.autograd.Function):
             def rebuild(
                 _: Any, weight: Tensor, gamma: Tensor, inv: Tensor, y: Tensor, beta: Tensor, *rest: Tensor
             ) -> Tensor:
-                made = POOL.take(y, *y.shape)
+                made = cache.POOL.take(y, *y.shape)
                 _affine(y[:n], gamma * inv, beta, rest[1] if len(rest) > 1 else None, relu, made[:n])
                 if n < rows:
                     torch.add(y[n:], rest[0][n:, None], out=made[n:])
                 return made
 
             ctx.rebuild = rebuild
-            save(ctx, x, source, weight, gamma, inv, y, beta, bias, *([] if add is None else [add]))
+            cache.save(ctx, x, source, weight, gamma, inv, y, beta, bias, *([] if add is None else [add]))
         else:
-            save(ctx, x, source, weight, gamma, inv, y[:n], out if relu else None)
+            cache.save(ctx, x, source, weight, gamma, inv, y[:n], out if relu else None)
         ctx.joints, ctx.relu, ctx.add = joints, relu, add is not None
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        weight, gamma, inv, y, out = saved(ctx)[:5]
+        weight, gamma, inv, y, out = cache.saved(ctx)[:5]
         over = hasattr(ctx, "rebuild")
         if over:
-            out = output_of(ctx) if ctx.relu else None
+            out = cache.output_of(ctx) if ctx.relu else None
         g, n, joints = gradients[0].contiguous(), len(gamma), ctx.joints
         out = None if out is None else out[:n]
         dy, dgamma, dbeta, dadd = _norm_backward(g[:n], y[:n], gamma, inv, out, ctx.add, over)
         del out, y
-        x = input_of(ctx)
-        release(ctx, reuse=not ctx.add)  # else it holds the gradient of what was added
+        x = cache.input_of(ctx)
+        cache.release(ctx, reuse=not ctx.add)  # else it holds the gradient of what was added
         pixels = x.shape[1]
         tail = g[n:]
         dbias = g.new_zeros(len(g))  # what a batch norm follows has none: its mean is subtracted
@@ -202,12 +194,8 @@ def mix(
     norm = Norms(norms)
     n = len(norm.weight)
     if training:
-        return cast(
-            Tensor,
-            _Mix.apply(
-                x, weight, bias, norm.weight, norm.bias, add, relu, joints, norm.eps, norm.update, recompute, origin(x)
-            ),
-        )
+        fixed = (relu, joints, norm.eps, norm.update, recompute, cache.origin(x))
+        return cast(Tensor, _Mix.apply(x, weight, bias, norm.weight, norm.bias, add, *fixed))
     scale, shift = norm.scale()
     bias = torch.cat([bias[:n] * scale + shift, bias[n:]])
     weight = torch.cat([weight[:n] * scale[:, None], weight[n:]])
@@ -245,19 +233,19 @@ class _Topology(torch.autograd.Function):
         intra, shared = _alike(q, k, fixed, beta)
 
         def rebuild(ctx: Any, q: Tensor, k: Tensor, alpha: Tensor, beta: Tensor, _: Tensor, shared: Tensor) -> Tensor:
-            y = input_of(ctx)
-            return _product(y, q, k, alpha, shared, POOL.take(y, len(y), y[0].numel()))
+            y = cache.input_of(ctx)
+            return _product(y, q, k, alpha, shared, cache.POOL.take(y, len(y), y[0].numel()))
 
         ctx.rebuild = rebuild
-        out = _product(y, q, k, alpha, shared, POOL.take(y, len(y), y[0].numel()))
-        save(ctx, y, source, q, k, alpha, beta, intra, shared)
+        out = _product(y, q, k, alpha, shared, cache.POOL.take(y, len(y), y[0].numel()))
+        cache.save(ctx, y, source, q, k, alpha, beta, intra, shared)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, alpha, beta, intra, shared = saved(ctx)
-        y = input_of(ctx)
-        release(ctx)  # of the product too, which the next one has used by now
+        q, k, alpha, beta, intra, shared = cache.saved(ctx)
+        y = cache.input_of(ctx)
+        cache.release(ctx)  # of the product too, which the next one has used by now
         g = gradients[0].contiguous()
         dy, dq, dk, dshared = torch.empty_like(y), torch.empty_like(q), torch.empty_like(k), torch.empty_like(shared)
         dalpha = torch.zeros_like(alpha)
@@ -295,7 +283,7 @@ def topology(
         learned = inter + (torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), -2) * beta).unsqueeze(1)
         return y @ (learned + fixed[:, None, None]), learned
     if training:
-        return cast(Tensor, _Topology.apply(y, q, k, fixed, alpha, beta, origin(y))), None
+        return cast(Tensor, _Topology.apply(y, q, k, fixed, alpha, beta, cache.origin(y))), None
     return _product(y, q, k, alpha, _alike(q, k, fixed, beta)[1], torch.empty_like(y)), None
 
 
@@ -307,23 +295,23 @@ class _Combine(torch.autograd.Function):
         rows, joints = len(x), len(share)
         pixels = x.shape[1] // (joints + 1) * joints
         y = torch.addcmul(x[:, :pixels].view(rows, -1, joints), x[:, pixels:, None], share).view(rows, pixels)
-        out = POOL.take(y, *y.shape)
+        out = cache.POOL.take(y, *y.shape)
         mean, var, inv = _normalise(y, gamma, beta, None, True, eps, out)
         update(mean, var, pixels)
 
         def rebuild(_: Any, share: Tensor, gamma: Tensor, beta: Tensor, inv: Tensor, y: Tensor) -> Tensor:
-            return _affine(y, gamma * inv, beta, None, True, POOL.take(y, *y.shape))
+            return _affine(y, gamma * inv, beta, None, True, cache.POOL.take(y, *y.shape))
 
         ctx.rebuild = rebuild
-        save(ctx, x[:, pixels:].clone(), None, share, gamma, beta, inv, y)
+        cache.save(ctx, x[:, pixels:].clone(), None, share, gamma, beta, inv, y)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        share, gamma, _, inv, y = saved(ctx)
-        middle = input_of(ctx)
-        dy, dgamma, dbeta, _ = _norm_backward(gradients[0], y, gamma, inv, output_of(ctx), False, True)
-        release(ctx)
+        share, gamma, _, inv, y = cache.saved(ctx)
+        middle = cache.input_of(ctx)
+        dy, dgamma, dbeta, _ = _norm_backward(gradients[0], y, gamma, inv, cache.output_of(ctx), False, True)
+        cache.release(ctx)
         del y
         by_joint = dy.view(-1, len(share))
         dx = torch.cat([dy, torch.mv(by_joint, share).view_as(middle)], 1)
