@@ -21,6 +21,9 @@ A message names the thing and the remedy in one line: "no such video: a.mp4 (giv
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class PosewatchError(Exception):
     """Base of all errors raised on purpose; ``exit_code`` is what the CLI exits with."""
@@ -100,3 +103,10 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type where it has none: the reason in a message of ours."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"

@@ -7,7 +7,6 @@ name "field.key" is a key of a field that is a mapping.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from posewatch.errors import ConfigError
+from posewatch.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
@@ -74,9 +73,7 @@ def from_dict(cls: type[T], data: Any, where: str = "", *, former_names: bool = 
             name, _, option = renamed[name].partition(".")
             value = {option: value} if option else value
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
-            raise ConfigError(f"unknown configuration key {dot + name!r}: {hint}")
+            raise ConfigError(f"unknown configuration key {dot + name!r}: {did_you_mean(name, fields)}")
         values[name] = convert(kinds[name], value, dot + name, former_names=former_names)
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:

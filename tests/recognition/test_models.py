@@ -336,8 +336,7 @@ def test_adjacency_follows_the_bones(layout):
     assert {tuple(sorted(edge)) for edge in layout.edges} == {
         (i, j) for i in range(v) for j in range(i + 1, v) if distance[i, j] == 1
     }
-    for partition in graph.PARTITIONS:
-        a = graph.adjacency(layout, partition)
+    for a in (graph.spatial(layout), graph.stgcn_spatial(layout)):
         assert a.shape == (3, v, v)
         assert a.dtype == np.float32
         assert ((a > 0).sum(0) <= 1).all(), "an entry stands in two subsets"
@@ -364,11 +363,9 @@ def test_graph_of_a_user_s_layout(tmp_path):
     file = tmp_path / "robot.yaml"
     file.write_text("name: robot\njoints: [base, arm, grip]\nedges: [[arm, base], [grip, arm]]\ncentre: base\n")
     layout = layouts.from_yaml(file)
-    _, parent, children = graph.adjacency(layout)
+    _, parent, children = graph.spatial(layout)
     assert parent.tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
     assert children.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
     network = small("ctrgcn", layout).eval()
     with torch.no_grad():
         assert network(features(joints=3)).logits.shape == (2, 3)
-    with pytest.raises(ConfigError, match="unknown graph partition 'distance': choose from spatial, stgcn_spatial"):
-        graph.adjacency(layout, "distance")

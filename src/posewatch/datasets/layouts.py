@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posewatch.errors import ConfigError, InputError
+from posewatch.errors import ConfigError, InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -228,9 +227,7 @@ def names() -> list[str]:
 def get(name: str) -> Layout:
     """A built-in layout. Raises ConfigError naming the nearest one."""
     if name not in _BUILTIN:
-        near = difflib.get_close_matches(name, _BUILTIN, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_BUILTIN)}"
-        raise ConfigError(f"unknown joint layout {name!r}: {hint}")
+        raise ConfigError(f"unknown joint layout {name!r}: {did_you_mean(name, _BUILTIN)}")
     return _BUILTIN[name]
 
 

@@ -11,12 +11,11 @@ from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save
 
 
 def combine(paths: Sequence[Path], out: Path, weights: Sequence[float] = (), threshold: float | None = None) -> Path:
-    """Write ``out``, the ensemble of the checkpoints at ``paths``; what exports and evaluates one takes it, too.
+    """Write ``out``, the ensemble of the checkpoints at ``paths``; it is exported and evaluated like one of them.
 
-    Members may be different networks on different streams, but must agree in everything that a client sees: classes,
-    positive class, joint layout, frames, persons and kind of features.
-    Unless one is given, the threshold is the weighted mean of theirs.
-    Raises InputError naming what differs, ConfigError for weights that do not fit.
+    Members may be different networks on different streams, but must agree in classes, positive class, joint layout,
+    frames, persons and kind of features. The default of ``threshold`` is the weighted mean of theirs. Raises InputError
+    naming what differs, ConfigError for weights that do not fit.
     """
     if len(paths) < 2:
         raise InputError("an ensemble needs at least two checkpoints")
@@ -42,17 +41,10 @@ def combine(paths: Sequence[Path], out: Path, weights: Sequence[float] = (), thr
         for member, weight in zip(members, weights, strict=True)
         for branch in member.branches
     )
-    joint = sum(m.threshold * w for m, w in zip(members, weights, strict=True)) / sum(weights)
-    made = Recogniser(
-        first.config,
-        first.layout,
-        first.labels,
-        first.positive,
-        first.fps,
-        threshold if threshold is not None else joint,
-        branches,
-    )
-    for mine, theirs in zip(made.networks, (n for member in members for n in member.networks), strict=True):
+    if threshold is None:
+        threshold = sum(m.threshold * w for m, w in zip(members, weights, strict=True)) / sum(weights)
+    joined = Recogniser(first.config, first.layout, first.labels, first.positive, first.fps, threshold, branches)
+    for mine, theirs in zip(joined.networks, (n for member in members for n in member.networks), strict=True):
         mine.load_state_dict(theirs.state_dict())
-    save(out, made, made.state_dict(), {"members": len(paths)})
+    save(out, joined, joined.state_dict(), {"members": len(paths)})
     return out

@@ -1,8 +1,8 @@
-"""Raw keypoints to what a network reads, in torch operations only: the same module trains, serves and is exported.
+"""Raw keypoints → features of a network, in torch operations only: the same module trains, serves and is exported.
 
-A joint that was not seen (score 0) is never read as the point (0, 0): it takes its place from the frames nearby in
-which it was seen, or else the middle of its person. Scores decide that and no more: a network that sees them learns how
-sure the pose estimator was instead of what people do, and fails when joints go missing.
+A missing joint (score 0) is never read as the point (0, 0): its position is taken from nearby frames in which it was
+seen, else it is the middle of its person. Scores have no other use: a network that sees them learns how confident the
+pose estimator was instead of what people do, and fails when joints are missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from posewatch.errors import ConfigError
 STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm")
 """joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact
 (nearest joint of another person - joint), and the motion of each. The partner and contact streams are ours: what two
-people do to each other is in the room between them."""
+people do to each other shows in the distance between them."""
 KINDS = ("body", "raw")
 
 
@@ -41,7 +41,7 @@ def motion(x: Tensor, mean_score: bool = True) -> Tensor:
 
 
 def partner(x: Tensor, present: Tensor | None = None) -> Tensor:
-    """(N, M, T, V, 3) → each joint minus the middle of the others who are there (N, M); zero for who is alone."""
+    """(N, M, T, V, 3) → each joint minus the middle of the other present (N, M) persons; zero without others."""
     there = x.new_ones(x.shape[:2]) if present is None else present
     weight = there[:, :, None, None, None]
     middle = x.mean(3, keepdim=True) * weight
@@ -52,9 +52,9 @@ def partner(x: Tensor, present: Tensor | None = None) -> Tensor:
 
 
 def contact(x: Tensor, present: Tensor | None = None) -> Tensor:
-    """(N, M, T, V, 3) → from each joint to the nearest one of others who are there (N, M); zero for who is alone.
+    """(N, M, T, V, 3) → the nearest joint of another present (N, M) person minus each joint; zero without others.
 
-    Between joints about as near (a seventh of a body's size apart) it takes a middle, so that it does not jump.
+    It is a soft minimum (joints within a seventh of a body's size are averaged), so that it does not jump.
     """
     n, m, t, v, _ = x.shape
     xy = x[..., :2]
@@ -77,11 +77,11 @@ def _step(a: Tensor, b: Tensor, mean_score: bool) -> Tensor:
 
 
 class Features(nn.Module):
-    """Keypoints (N, M, T, V, 3), pixels and scores → what the streams are made of, (N, M, T, V', 3), and who is there.
+    """Keypoints (N, M, T, V, 3), pixels and scores → the input of the streams (N, M, T, V', 3); present persons.
 
-    ``body``: clips are moved so that the middle of all joints seen lies at the origin, and scaled so that a body has
+    ``body``: clips are moved so that the middle of all seen joints lies at the origin, and scaled so that a body has
     size 1: its root mean square distance from its own middle, over all persons and frames. ``raw``: pixels and scores
-    as they are, as the published recipes have it. T is ``frames``; V' counts the layout's virtual joints, too.
+    unchanged, as in the published recipes. T is ``frames``; V' includes the layout's virtual joints.
     """
 
     parents: Tensor
@@ -94,7 +94,7 @@ class Features(nn.Module):
             raise ConfigError(f"unknown features {kind!r}: choose from {', '.join(KINDS)}")
         self.virtual, self.kind = layout.virtual, kind
         distance = (torch.arange(frames)[:, None] - torch.arange(frames)).abs().float()
-        # Steep, so that it is next to nearest-frame interpolation, yet never zero in single precision.
+        # Steep: almost nearest-frame interpolation, yet never zero in single precision.
         self.register_buffer("nearby", (1 + distance) ** -6, persistent=False)
         self.register_buffer("parents", torch.tensor(layout.parents), persistent=False)
         self.register_buffer("grandparents", torch.tensor(layout.grandparents), persistent=False)
@@ -104,19 +104,19 @@ class Features(nn.Module):
         return (3 if self.kind == "raw" else 2) * len(parse_streams(stream))
 
     def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Keypoints (N, M, T, V, 3) → (N, M, T, V', 3) and who is there (N, M) in {0, 1}; None: nobody is left out."""
+        """Keypoints (N, M, T, V, 3) → (N, M, T, V', 3) and present (N, M) in {0, 1}, or None if all count."""
         if self.kind == "raw":
             return self._with_virtual(keypoints), None
         return self.normalise(keypoints)
 
     def stack(self, x: Tensor, present: Tensor | None, stream: str) -> Tensor:
-        """What ``forward`` gave → features (N, M, T, V', C) of ``stream``."""
-        made = [self.stream(x, name, present) for name in parse_streams(stream)]
-        out = torch.cat([s if self.kind == "raw" else s[..., :2] for s in made], -1)
+        """The results of ``forward`` → features (N, M, T, V', C) of ``stream``."""
+        parts = [self.stream(x, name, present) for name in parse_streams(stream)]
+        out = torch.cat([s if self.kind == "raw" else s[..., :2] for s in parts], -1)
         return out if present is None else out * present[:, :, None, None, None]
 
     def stream(self, x: Tensor, name: str, present: Tensor | None = None) -> Tensor:
-        """One stream of (N, M, T, V', 3), same shape; ``present`` (N, M) says who is a partner."""
+        """One stream of (N, M, T, V', 3), same shape; partners are the ``present`` (N, M) persons."""
         # The published code treats scores like a third coordinate in these streams when it adds virtual joints.
         mean_score = not (self.kind == "raw" and self.virtual)
         if name.startswith("b"):
@@ -134,14 +134,14 @@ class Features(nn.Module):
         score = keypoints[..., 2:].clamp(0, 1)
         seen = (score > 0).to(keypoints.dtype)
         present = (seen.sum((2, 3, 4)) > 0).to(keypoints.dtype)
-        # The middle of what was seen, so that single precision is not wasted on where in the picture it is.
+        # Centred on the seen joints first: single precision would lose digits to the position in the picture.
         xy = keypoints[..., :2] * seen
         centre = xy.sum((1, 2, 3), keepdim=True) / seen.sum((1, 2, 3), keepdim=True).clamp(min=1)
         xy = (keypoints[..., :2] - centre) * seen
         xy = self._fill(xy, seen)
         there = present[:, :, None, None, None]
         count = (there.sum(1, keepdim=True) * xy.shape[2] * xy.shape[3]).clamp(min=1)
-        # Again, now that every joint has a place: what is missing must not move the others.
+        # Again, now that every joint has a position: a missing joint must not move the others.
         xy = xy - (xy * there).sum((1, 2, 3), keepdim=True) / count
         square = ((xy - xy.mean(3, keepdim=True)) ** 2 * there).sum((1, 2, 3, 4), keepdim=True)
         scale = torch.sqrt(square / count).clamp(min=1e-3)
@@ -153,7 +153,7 @@ class Features(nn.Module):
         return x
 
     def _fill(self, xy: Tensor, seen: Tensor) -> Tensor:
-        """Give every joint that was not seen a place: its own nearby in time, else its person's middle."""
+        """Give every missing joint a position: its own in nearby frames, else its person's middle."""
         n, m, t = xy.shape[:3]
 
         def around(values: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from posewatch.config import TrainConfig
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
 from posewatch.digests import canonical
-from posewatch.errors import ConfigError, InputError
+from posewatch.errors import ConfigError, InputError, first_line
 from posewatch.files import write_atomically
 from posewatch.recognition.features import Features
 from posewatch.recognition.models import build
@@ -221,6 +221,5 @@ def load_checkpoint(path: Path | str) -> Recogniser:
     except InputError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path} is not a posewatch checkpoint: {reason}") from None
+        raise InputError(f"{path} is not a posewatch checkpoint: {first_line(error)[:120]}") from None
     return recogniser.eval()

@@ -1,4 +1,4 @@
-"""Clips of any length → T frames of M persons: interpolated, or chosen as the published recipes do."""
+"""Clips of any length → T frames of M persons: interpolated, or sampled as in the published recipes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def uniform(length: int, frames: int, rng: np.random.RandomState) -> NDArray[np.
     """One random frame of each of ``frames`` equal parts of a clip of ``length`` frames: (frames,) indices of frames.
 
     PYSKL's uniform sampling (arXiv 2205.09443), number by number for the same ``rng``. A clip of less than twice
-    ``frames`` is gone through frame by frame with random ones left out; one shorter than ``frames`` from a random frame
-    on, beginning anew at its end.
+    ``frames`` is taken frame by frame with random ones left out; one shorter than ``frames`` is repeated from a random
+    frame on.
     """
-    # The published code draws a speed and an offset first, of which its recipes leave one choice only.
+    # The published code draws a speed and an offset first; its recipes leave one choice of each.
     rng.rand()
     rng.randint(1)
     if length < frames:
@@ -50,7 +50,7 @@ def uniform_test(length: int, frames: int, clips: int) -> NDArray[np.int64]:
 def training_batch(
     clips: ClipSet, picked: NDArray[np.int64], config: TrainConfig, seeds: Sequence[Sequence[int]]
 ) -> NDArray[np.float32]:
-    """The clips at ``picked`` (B,), each sampled anew by the seed of its place in the epoch: (B, M, T, V, 3)."""
+    """The clips at ``picked`` (B,), each sampled with the seed of its position in the epoch: (B, M, T, V, 3)."""
     out = []
     for i, seed in zip(picked, seeds, strict=True):
         clip = clips.keypoints[i]
@@ -64,7 +64,7 @@ def training_batch(
 
 
 def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np.float32]:
-    """All clips for evaluation, (N, M, T, V, 3); each ``version`` is another sampling, the same in every run."""
+    """All clips for evaluation, (N, M, T, V, 3); ``version`` chooses the sampling, the same in every run."""
     if config.features == "body" and version == 0:
         return resample(clips.keypoints, config.clip_frames, config.people)
     rng = np.random.default_rng([255, version])
@@ -84,8 +84,8 @@ def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np
 def sample(clip: NDArray[np.float32], times: NDArray[np.float64], people: int) -> NDArray[np.float32]:
     """One clip (M, T_i, V, 3) at ``times`` (T,), in frames → (people, T, V, 3).
 
-    Between two frames a joint is interpolated where both saw it; else it is taken from the nearer frame, so that a
-    missing joint (score 0) never pulls a seen one to the corner. Of too many persons the most present ones stay.
+    A joint is interpolated where both neighbouring frames have it; else it is taken from the nearer frame, so that a
+    missing joint (score 0) never pulls a seen one towards (0, 0). Of more than ``people`` the most visible ones stay.
     """
     m, length, v, _ = clip.shape
     if m > people:
@@ -97,9 +97,9 @@ def sample(clip: NDArray[np.float32], times: NDArray[np.float64], people: int) -
     part = (times - low).astype(np.float32)[None, :, None, None]
     a, b = clip[:, low], clip[:, high]
     both = (a[..., 2:] > 0) & (b[..., 2:] > 0)
-    found = np.where(both, a + (b - a) * part, np.where(part < 0.5, a, b))
+    joints = np.where(both, a + (b - a) * part, np.where(part < 0.5, a, b))
     out = np.zeros((people, len(times), v, 3), np.float32)
-    out[: len(found)] = found
+    out[: len(joints)] = joints
     return out
 
 
@@ -111,7 +111,7 @@ def resample(keypoints: Sequence[NDArray[np.float32]], frames: int, people: int)
 
 
 def times(length: int, frames: int, config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:
-    """When to look at a clip of ``length`` frames: ``frames`` times in frames, cut at both ends and unevenly spaced."""
+    """Augmented sampling times (frames,) of a clip of ``length`` frames: cut at both ends and unevenly spaced."""
     part = 1 - config.crop * rng.random()
     start = rng.uniform(0, 1 - part)
     u = np.linspace(0, 1, frames)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from posewatch.datasets.layouts import Layout
-from posewatch.errors import ConfigError
+from posewatch.errors import ConfigError, did_you_mean
 from posewatch.recognition.models.aagcn import AAGCN
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.ctrgcn import CTRGCN
@@ -54,7 +53,7 @@ def build(
     """
     name = ALIASES.get(name, name)
     if name not in NETWORKS:
-        raise ConfigError(f"unknown model {name!r}: {_hint(name, NETWORKS)}")
+        raise ConfigError(f"unknown model {name!r}: {did_you_mean(name, NETWORKS)}")
     if not 0 < width <= 4:
         raise ConfigError(f"model {name!r}: width is a multiple of the published one, in (0, 4], not {width:g}")
     if min(classes, in_channels) < 1:
@@ -72,18 +71,13 @@ def build(
 
 def _own_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the options given those of model ``name``, checked. Raises ConfigError."""
-    known = {key for model in NETWORKS for key in options(model)}
+    known = [key for model in NETWORKS for key in options(model)]
     for key in given:
         if key not in known:
-            raise ConfigError(f"unknown option {key!r} in train.model_options: {_hint(key, known)}")
+            raise ConfigError(f"unknown option {key!r} in train.model_options: {did_you_mean(key, known)}")
     own = {key: given[key] for key in options(name) if key in given}
     for key, value in own.items():
         kind = type(options(name)[key])
         if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
             raise ConfigError(f"train.model_options.{key} must be {kind.__name__}, not {value!r}")
     return own
-
-
-def _hint(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"

@@ -1,4 +1,4 @@
-"""AAGCN, the grown-up 2s-AGCN: a learned graph plus one made for each clip, and attention to joints, frames, channels.
+"""AAGCN, successor of 2s-AGCN: a learned graph plus one per clip, and attention to joints, frames and channels.
 
 "Two-Stream Adaptive Graph Convolutional Networks for Skeleton-Based Action Recognition", CVPR 2019, arXiv 1805.07694;
 attention from "Skeleton-Based Action Recognition with Multi-Stream Adaptive Graph Convolutional Networks", TIP 2020,
@@ -22,7 +22,7 @@ KERNEL = 9
 
 
 class Attention(nn.Module):
-    """(B, C, T, V) → the same, with joints, then frames, then channels that matter made up to twice as large."""
+    """(B, C, T, V) → the same, scaled by 1 to 2 per joint, then per frame, then per channel."""
 
     def __init__(self, channels: int, joints: int) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class Attention(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        # The three only scale, so the means that the later ones need follow from the first two without touching x.
+        # All three only scale, so the means for the later ones follow from the first without another pass over x.
         joints = 1 + torch.sigmoid(self.joints(x.mean(2)))
-        shown = torch.einsum("bctv,bv->bct", x, joints[:, 0]) / x.shape[3]
-        frames = 1 + torch.sigmoid(self.frames(shown))
-        mean = (shown * frames).mean(2)
+        mean_joint = torch.einsum("bctv,bv->bct", x, joints[:, 0]) / x.shape[3]
+        frames = 1 + torch.sigmoid(self.frames(mean_joint))
+        mean = (mean_joint * frames).mean(2)
         channels = 1 + torch.sigmoid(self.excite(F.relu(self.squeeze(mean))))
         return x * (joints.unsqueeze(2) * frames.unsqueeze(3)) * channels[:, :, None, None]
 

@@ -1,6 +1,6 @@
-"""Adjacency of a joint layout, as the graph networks read it: which joints pass what they carry to which others.
+"""Adjacency matrices of a joint layout for the graph networks.
 
-In every matrix here row u is the joint that gives and column w the joint that takes, so a graph convolution is
+In every matrix row u is the source joint and column w the target joint, so a graph convolution is
 ``einsum("...ctu,kuw->...kctw")``. K counts the subsets of neighbours that have weights of their own, V the joints.
 """
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import shortest_path
 
 from posewatch.datasets.layouts import Layout
-from posewatch.errors import ConfigError
 
 Matrix = NDArray[np.float32]
 
@@ -26,7 +25,7 @@ def directed(layout: Layout) -> Matrix:
 
 
 def normalise(matrix: Matrix) -> Matrix:
-    """(V, V) whose columns are divided by their sums: each joint takes the mean of those that give. Empty ones stay."""
+    """(V, V) with columns divided by their sums: each joint takes the mean of its sources. Empty columns stay zero."""
     total = matrix.sum(0, keepdims=True)
     return np.divide(matrix, total, out=np.zeros_like(matrix), where=total > 0)
 
@@ -58,13 +57,3 @@ def stgcn_spatial(layout: Layout) -> Matrix:
     farther = (distance == 1) & (away[:, None] >= away[None, :])
     nearer = (distance == 1) & (away[:, None] < away[None, :])
     return np.stack([near * itself, near * farther, near * nearer]).astype(np.float32)
-
-
-PARTITIONS = {"spatial": spatial, "stgcn_spatial": stgcn_spatial}
-
-
-def adjacency(layout: Layout, partition: str = "spatial") -> Matrix:
-    """(K, V, V) float32 of ``layout`` by the name of its partition. Raises ConfigError."""
-    if partition not in PARTITIONS:
-        raise ConfigError(f"unknown graph partition {partition!r}: choose from {', '.join(PARTITIONS)}")
-    return PARTITIONS[partition](layout)

@@ -1,4 +1,4 @@
-"""What the graph networks of the zoo share: their ten stages, input norm and head, and convolutions over time.
+"""Parts that the graph networks share: ten blocks, input norm, head, and convolutions over time.
 
 Shapes: N clips, M persons, B = N * M, C channels, T frames, V joints.
 """
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from posewatch.datasets.layouts import Layout
 from posewatch.recognition.models.base import Network, Output, mean_over_people
-from posewatch.recognition.models.graph import adjacency
+from posewatch.recognition.models.graph import Matrix, spatial
 
 MULTIPLES = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
-"""Width of each block in multiples of the first: the ten blocks that ST-GCN chose and its successors kept."""
+"""Width of each block in multiples of the first: as in ST-GCN and its successors."""
 
 
 class Stage(NamedTuple):
@@ -51,11 +51,11 @@ class GraphNetwork(Network):
         width: int,
         in_channels: int,
         block: Callable[[Stage, Tensor], nn.Module],
-        partition: str = "spatial",
+        partition: Callable[[Layout], Matrix] = spatial,
     ) -> None:
         """``block`` builds each block from its sizes and the adjacency (K, V, V) of ``partition``."""
         super().__init__()
-        graph = torch.from_numpy(adjacency(layout, partition))
+        graph = torch.from_numpy(partition(layout))
         blocks = [block(stage, graph) for stage in stages(in_channels, width)]
         self.input_norm = nn.BatchNorm1d(len(layout.joints) * in_channels)
         self.blocks = nn.Sequential(*blocks)
@@ -82,7 +82,7 @@ def normed(convolution: nn.Conv2d) -> nn.Sequential:
 
 
 def reduced(channels: int, out: int) -> list[nn.Module]:
-    """How a branch over time begins: 1x1 convolution, norm, ReLU."""
+    """The start of a temporal branch: 1x1 convolution, norm, ReLU."""
     return [nn.Conv2d(channels, out, 1), nn.BatchNorm2d(out), nn.ReLU()]
 
 

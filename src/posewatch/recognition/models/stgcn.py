@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posewatch.datasets.layouts import Layout
+from posewatch.recognition.models.graph import stgcn_spatial
 from posewatch.recognition.models.layers import Block, GraphNetwork, Stage, normed, over_time, side_by_side
 
 KERNEL = 9
@@ -58,7 +59,7 @@ class STGCN(GraphNetwork):
     """Features (N, M, T, V, C) → ``Output``. The paper's width is 64."""
 
     def __init__(self, layout: Layout, classes: int, width: int = 64, in_channels: int = 3) -> None:
-        super().__init__(layout, classes, width, in_channels, _block, "stgcn_spatial")
+        super().__init__(layout, classes, width, in_channels, _block, stgcn_spatial)
 
 
 def _block(stage: Stage, graph: Tensor) -> Block:

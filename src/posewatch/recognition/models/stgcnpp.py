@@ -1,4 +1,4 @@
-"""ST-GCN++: ST-GCN with a graph that is learned from the body's on, a residual around it, and six views of time.
+"""ST-GCN++: ST-GCN with a learned graph that starts as the body's, a residual around it, and six temporal branches.
 
 "PYSKL: Towards Good Practices for Skeleton Action Recognition", ACM Multimedia 2022, arXiv 2205.09443. Small, fast and
 hard to beat. Shapes: B clips times persons, C channels, T frames, V joints, K subsets of the graph.
@@ -18,7 +18,7 @@ DILATIONS = (1, 2, 3, 4)
 
 
 class GraphConvolution(nn.Module):
-    """(B, C, T, V) → (B, D, T, V) over a graph that starts as the body's and is free from there on."""
+    """(B, C, T, V) → (B, D, T, V) over a learned graph that starts as the body's."""
 
     def __init__(self, channels: int, out: int, graph: Tensor) -> None:
         super().__init__()

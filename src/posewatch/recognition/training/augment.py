@@ -1,6 +1,6 @@
-"""Training clips as other cameras, other bodies and worse pose estimators would have seen them.
+"""Augmentation of training clips: other viewpoints, other bodies, worse pose estimators.
 
-Time is resampled clip by clip (``times``); everything else is done to a whole batch at once, on its device.
+Time is resampled clip by clip (``sampling.times``); the rest is done to a whole batch at once, on its device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from posewatch.datasets.layouts import Layout
 
 
 class Augment:
-    """Keypoints (N, M, T, V, 3) → the same, disturbed. V counts the joints that an estimator gives."""
+    """Keypoints (N, M, T, V, 3) → the same, augmented. V is the number of joints that an estimator gives."""
 
     def __init__(self, layout: Layout, config: AugmentConfig) -> None:
         self.config = config
@@ -28,8 +28,8 @@ class Augment:
     def __call__(self, x: Tensor, generator: torch.Generator, rank: int = 0, world: int = 1) -> Tensor:
         """Draws come from ``generator`` (on the CPU), so that they do not depend on the device.
 
-        In a distributed training ``x`` is what process ``rank`` of ``world`` has of a batch: draws are made for the
-        whole batch, so that they do not depend on the number of processes either.
+        In a distributed training ``x`` is the part of a batch that process ``rank`` of ``world`` has. Draws are made
+        for the whole batch, so that they do not depend on the number of processes either.
         """
         c, (n, m, t, v, _) = self.config, x.shape
         mine = slice(rank * n, (rank + 1) * n)
@@ -55,8 +55,8 @@ class Augment:
             weight = seen.to(x.dtype)
         xy = x[..., :2]
         own = (xy * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1)
-        away = ((xy - own) ** 2 * weight).sum((1, 2, 3), keepdim=True).sum(-1, keepdim=True)
-        size = torch.sqrt(away / count)
+        squares = ((xy - own) ** 2 * weight).sum((1, 2, 3), keepdim=True).sum(-1, keepdim=True)
+        size = torch.sqrt(squares / count)
         xy = own + (xy - own) * (1 + c.scale * spread(m, 1, 1, 1)) + c.shift * size * spread(m, 1, 1, 2)
         angle = c.rotate * spread()
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(n, 1, 1, 2, 2)
@@ -64,12 +64,11 @@ class Augment:
         xy = ((xy - middle) * stretch) @ turn.transpose(-1, -2) + middle
         noise = torch.randn(n * world, m, t, v, 2, generator=generator)[mine].to(x.device)
         xy = xy + noise * (c.jitter * uniform(1, 1, 1, 1)) * size
-        gone = self._gone(m, t, v, uniform, weight.amax((2, 3, 4)))
-        keep = seen & ~gone[..., None]
-        return torch.cat([xy, x[..., 2:]], -1) * keep
+        dropped = self._dropped(m, t, v, uniform, weight.amax((2, 3, 4)))
+        return torch.cat([xy, x[..., 2:]], -1) * (seen & ~dropped[..., None])
 
-    def _gone(self, m: int, t: int, v: int, uniform: Callable[..., Tensor], there: Tensor) -> Tensor:
-        """Which joints (N, M, T, V) go missing; ``there`` (N, M) says who is in the clip."""
+    def _dropped(self, m: int, t: int, v: int, uniform: Callable[..., Tensor], present: Tensor) -> Tensor:
+        """The joints to drop, (N, M, T, V); ``present`` (N, M) in {0, 1}."""
         c = self.config
 
         def rate(share: float) -> Tensor:
@@ -81,21 +80,21 @@ class Augment:
         # One time in two it is the same joints throughout.
         tracks = uniform(m, 1, v).expand(-1, m, t, v)
         scattered = torch.where(uniform(1, 1, 1) < 0.5, uniform(m, t, v), tracks)
-        gone = scattered < joints
-        gone = gone | (uniform(m, t, 1) < rate(c.frame_dropout))
-        limbs = self.limbs.to(gone.device)
+        dropped = scattered < joints
+        dropped = dropped | (uniform(m, t, 1) < rate(c.frame_dropout))
+        limbs = self.limbs.to(dropped.device)
         if c.limb_dropout > 0 and len(limbs):
             hidden = uniform(m, len(limbs)) < rate(c.limb_dropout).view(-1, 1, 1)
-            gone = gone | ((hidden.to(torch.float32) @ limbs.to(torch.float32)) > 0)[:, :, None]
+            dropped = dropped | ((hidden.to(torch.float32) @ limbs.to(torch.float32)) > 0)[:, :, None]
         if c.person_dropout > 0 and m > 1:
-            several = (there.sum(1) > 1)[:, None]
-            who = uniform(m).argmax(1, keepdim=True) == torch.arange(m, device=gone.device)
-            gone = gone | (who & several & (uniform(1) < c.person_dropout))[:, :, None, None]
-        return gone
+            several = (present.sum(1) > 1)[:, None]
+            who = uniform(m).argmax(1, keepdim=True) == torch.arange(m, device=dropped.device)
+            dropped = dropped | (who & several & (uniform(1) < c.person_dropout))[:, :, None, None]
+        return dropped
 
 
 def _limbs(layout: Layout) -> NDArray[np.bool_]:
-    """(L, V) which joints hang on a joint, for the joints on which at least two and at most half of the body hangs."""
+    """(L, V): for each joint that carries at least two joints and at most half of the body, the joints it carries."""
     v = layout.observed
     below = np.eye(v, dtype=bool)
     for joint in range(v):

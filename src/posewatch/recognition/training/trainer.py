@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -38,9 +38,7 @@ from posewatch.recognition.sampling import sampled, training_batch
 from posewatch.recognition.threshold import odds_of, shrunk_threshold
 from posewatch.recognition.training.augment import Augment
 from posewatch.recognition.training.checks import check
-
-if TYPE_CHECKING:
-    from posewatch.recognition.training.mlflow import Tracker
+from posewatch.recognition.training.mlflow import Tracker
 
 STATE = ".state.pt"
 PROGRESS = ("epoch", "history", "average", "best", "best_loss", "best_epoch", "stopped")
@@ -436,8 +434,7 @@ def place_gradients(module: nn.Module) -> None:
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
+    torch.set_num_threads(count or before)
     try:
         with torch.random.fork_rng(devices=[]):
             yield

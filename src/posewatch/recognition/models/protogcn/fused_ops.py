@@ -32,7 +32,7 @@ class Norms:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def scale(self) -> tuple[Tensor, Tensor]:
-        """In eval mode: what to multiply with, and what to add then."""
+        """Factor and summand (C,) in eval mode."""
         scale = self.weight * torch.rsqrt(self._joined("running_var") + self.eps)
         return scale, self.bias - self._joined("running_mean") * scale
 
@@ -67,22 +67,21 @@ def _affine(y: Tensor, scale: Tensor, shift: Tensor, add: Tensor | None, relu: b
 
 
 def _norm_backward(
-    g: Tensor, centred: Tensor, gamma: Tensor, inv: Tensor, out: Tensor | None, keep: bool, over: bool = False
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Gradients of a batch norm's input, weight and bias from that of ``_normalise``'s ``out`` (None: not rectified).
+    g: Tensor, centred: Tensor, gamma: Tensor, inv: Tensor, out: Tensor | None, overwrite: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of a batch norm's input, weight, bias and output from ``g``, that of ``_normalise``'s ``out``.
 
-    With ``keep``, the gradient before the batch norm, too: that of what was added. With ``over``, ``out`` is not needed
-    any more, and written over.
+    ``out`` is None without ReLU; with ``overwrite`` its memory may be reused.
     """
     dz = g
-    if out is not None and over:
+    if out is not None and overwrite:
         dz = torch.ops.aten.threshold_backward.grad_input(g, out, 0, grad_input=out)
     elif out is not None:
         dz = torch.ops.aten.threshold_backward(g, out, 0)
     dy, dgamma, dbeta = torch.ops.aten.native_batch_norm_backward(
         dz[None], centred[None], gamma, None, None, torch.zeros_like(inv), inv, True, 0.0, [True, True, True]
     )
-    return dy[0], dgamma, dbeta, dz if keep else None
+    return dy[0], dgamma, dbeta, dz
 
 
 class _Mix(torch.autograd.Function):
@@ -108,11 +107,11 @@ class _Mix(torch.autograd.Function):
             def rebuild(
                 _: Any, weight: Tensor, gamma: Tensor, inv: Tensor, y: Tensor, beta: Tensor, *rest: Tensor
             ) -> Tensor:
-                made = cache.POOL.take(y, *y.shape)
-                _affine(y[:n], gamma * inv, beta, rest[1] if len(rest) > 1 else None, relu, made[:n])
+                out = cache.POOL.take(y, *y.shape)
+                _affine(y[:n], gamma * inv, beta, rest[1] if len(rest) > 1 else None, relu, out[:n])
                 if n < rows:
-                    torch.add(y[n:], rest[0][n:, None], out=made[n:])
-                return made
+                    torch.add(y[n:], rest[0][n:, None], out=out[n:])
+                return out
 
             ctx.rebuild = rebuild
             cache.save(ctx, x, source, weight, gamma, inv, y, beta, bias, *([] if add is None else [add]))
@@ -124,18 +123,18 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         weight, gamma, inv, y, out = cache.saved(ctx)[:5]
-        over = hasattr(ctx, "rebuild")
-        if over:
-            out = cache.output_of(ctx) if ctx.relu else None
+        recomputed = hasattr(ctx, "rebuild")
+        if recomputed:
+            out = cache.output_of(ctx)
         g, n, joints = gradients[0].contiguous(), len(gamma), ctx.joints
-        out = None if out is None else out[:n]
-        dy, dgamma, dbeta, dadd = _norm_backward(g[:n], y[:n], gamma, inv, out, ctx.add, over)
-        del out, y
+        dy, dgamma, dbeta, dz = _norm_backward(g[:n], y[:n], gamma, inv, out[:n] if ctx.relu else None, recomputed)
+        dadd = dz if ctx.add else None
+        del out, y, dz
         x = cache.input_of(ctx)
-        cache.release(ctx, reuse=not ctx.add)  # else it holds the gradient of what was added
+        cache.release(ctx, reuse=not ctx.add)  # else it holds the gradient of ``add``
         pixels = x.shape[1]
         tail = g[n:]
-        dbias = g.new_zeros(len(g))  # what a batch norm follows has none: its mean is subtracted
+        dbias = g.new_zeros(len(g))  # zero before a batch norm, which subtracts the mean
         if n < len(g):
             dbias[n:] = tail.sum(1)
         if joints:
@@ -203,22 +202,22 @@ def mix(
 
 
 def _graphs(q: Tensor, k: Tensor) -> Iterator[Tensor]:
-    """Of each subset, how differently joints move, (C, B, V, V): small enough for a cache, and made again each time."""
+    """For each subset, how differently joints move, (C, B, V, V): small enough for a core's cache, never saved."""
     for queries, keys in zip(q, k, strict=True):
         yield torch.sub(queries[..., :, None], keys[..., None, :]).tanh_()
 
 
 def _product(y: Tensor, q: Tensor, k: Tensor, alpha: Tensor, shared: Tensor, out: Tensor) -> Tensor:
-    """y (K, C, B, T, V) times the topology, the part that all channels share being (K, B, V, V); written to ``out``."""
+    """y (K, C, B, T, V) times the topology, its part for all channels being (K, B, V, V); written to ``out``."""
     out = out.view(y.shape)
     for subset, graph in enumerate(_graphs(q, k)):
-        made = graph.mul_(alpha).add_(shared[subset])
-        torch.bmm(y[subset].flatten(0, 1), made.flatten(0, 1), out=out[subset].flatten(0, 1))
+        graph.mul_(alpha).add_(shared[subset])
+        torch.bmm(y[subset].flatten(0, 1), graph.flatten(0, 1), out=out[subset].flatten(0, 1))
     return out
 
 
 def _alike(q: Tensor, k: Tensor, fixed: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """How alike joints move, (K, B, V, V), and what all channels share of the topology."""
+    """How alike joints move, (K, B, V, V), and the part of the topology that is for all channels."""
     alike = torch.softmax(q.permute(0, 2, 3, 1) @ k.permute(0, 2, 1, 3), dim=-2)
     return alike, alike * beta + fixed[:, None]
 
@@ -245,19 +244,19 @@ class _Topology(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         q, k, alpha, beta, intra, shared = cache.saved(ctx)
         y = cache.input_of(ctx)
-        cache.release(ctx)  # of the product too, which the next one has used by now
+        cache.release(ctx)  # the product, which the next function has used by now
         g = gradients[0].contiguous()
         dy, dq, dk, dshared = torch.empty_like(y), torch.empty_like(q), torch.empty_like(k), torch.empty_like(shared)
         dalpha = torch.zeros_like(alpha)
         one = y.new_ones(y.shape[-1])
         for subset, graph in enumerate(_graphs(q, k)):
-            made = torch.mul(graph, alpha).add_(shared[subset]).flatten(0, 1)
+            topology = torch.mul(graph, alpha).add_(shared[subset]).flatten(0, 1)
             gradient = g[subset].flatten(0, 1)
-            torch.bmm(gradient, made.transpose(1, 2), out=dy[subset].flatten(0, 1))
-            torch.bmm(y[subset].flatten(0, 1).transpose(1, 2), gradient, out=made)
-            dgraph = made.view_as(graph)
+            torch.bmm(gradient, topology.transpose(1, 2), out=dy[subset].flatten(0, 1))
+            torch.bmm(y[subset].flatten(0, 1).transpose(1, 2), gradient, out=topology)
+            dgraph = topology.view_as(graph)
             torch.sum(dgraph, 0, out=dshared[subset])
-            dalpha += torch.dot(made.view(-1), graph.view(-1))
+            dalpha += torch.dot(topology.view(-1), graph.view(-1))
             moved = torch.ops.aten.tanh_backward(dgraph, graph)
             torch.mv(moved.view(-1, len(one)), one, out=dq[subset].view(-1))
             torch.sum(moved, -2, out=dk[subset])
@@ -310,7 +309,7 @@ class _Combine(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         share, gamma, _, inv, y = cache.saved(ctx)
         middle = cache.input_of(ctx)
-        dy, dgamma, dbeta, _ = _norm_backward(gradients[0], y, gamma, inv, cache.output_of(ctx), False, True)
+        dy, dgamma, dbeta, _ = _norm_backward(gradients[0], y, gamma, inv, cache.output_of(ctx), True)
         cache.release(ctx)
         del y
         by_joint = dy.view(-1, len(share))

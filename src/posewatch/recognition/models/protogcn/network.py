@@ -67,7 +67,7 @@ class GraphConvolution(nn.Module):
 
 
 class TemporalConvolution(nn.Module):
-    """(B, C, T, V) → (B, C, T / stride, V): six views of time, with the mean joint shown to every joint."""
+    """(B, C, T, V) → (B, C, T / stride, V): six temporal branches; the mean joint's are added to every joint's."""
 
     def __init__(self, channels: int, joints: int, stride: int) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ Shape = tuple[int, int, int]
 
 
 def strided(frames: int, stride: int) -> int:
-    """How many frames a convolution of that stride leaves."""
+    """Number of frames after a convolution of that stride."""
     return (frames - 1) // stride + 1
 
 
@@ -29,10 +29,10 @@ def _views(x: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
 
 
 class _Padded:
-    """Rows of (C, pixels) with ``margin`` frames of zeros before and after each clip, to look at them shifted."""
+    """Rows of (C, pixels) with ``margin`` frames of zeros before and after each clip, to be read with an offset."""
 
     def __init__(self, x: Tensor, shape: Shape, margin: int, stride: int = 1, every: int = 1) -> None:
-        """``every`` > 1: ``x`` holds every so-manieth of the frames only; the others are zeros."""
+        """``every`` n > 1: ``x`` holds each n-th frame only; the others are zeros."""
         self.margin, self.stride = margin, stride
         b, t, v = shape
         self.after = b, strided(t, stride), v
@@ -43,7 +43,7 @@ class _Padded:
             self.parts.append(padded)
 
     def look(self, first: int, rows: int, dilation: int, taps: int = 3) -> list[Tensor]:
-        """Of joints and mean joint, what a kernel's taps see: views (taps, rows, B, T / stride, V or 1)."""
+        """The inputs of a kernel's taps, for joints and mean joint: views (taps, rows, B, T / stride, V or 1)."""
         seen = []
         for part in self.parts:
             row, clip, frame, _ = part.stride()
@@ -54,12 +54,12 @@ class _Padded:
         return seen
 
     def columns(self, first: int, rows: int, dilation: int) -> Tensor:
-        """The same as a matrix (3 rows, pixels / stride)."""
+        """The same as a matrix (3 * rows, pixels / stride)."""
         b, t, v = self.after
-        made = self.parts[0].new_empty(3 * rows, b * t * (v + 1))
-        for target, seen in zip(_views(made, self.after), self.look(first, rows, dilation), strict=True):
+        matrix = self.parts[0].new_empty(3 * rows, b * t * (v + 1))
+        for target, seen in zip(_views(matrix, self.after), self.look(first, rows, dilation), strict=True):
             target.view(seen.shape).copy_(seen)
-        return made
+        return matrix
 
 
 def _forward(
@@ -124,7 +124,7 @@ class _Temporal(torch.autograd.Function):
             if stride > 1:
                 target.zero_()
             target[:, :, ::stride] = part
-        # With the gradient spread out to all frames, the stride is gone, and what a tap read is what is shifted back.
+        # With the gradient spread to all frames there is no stride, and each tap's input is its output shifted back.
         padded = _Padded(g[:row], shape, max(dilations), every=stride)
         dweights, dbiases, row = [], [], 0
         for weight, dilation in zip(weights, dilations, strict=True):
@@ -139,7 +139,7 @@ class _Temporal(torch.autograd.Function):
 
 
 def _pool_backward(x: Tensor, g: Tensor, dx: Tensor, shape: Shape, stride: int) -> None:
-    """Write the gradient of the max pool's input; of equal frames the first has it, as in torch's own max pool."""
+    """Write the gradient of the max pool's input; of equal frames the first gets it, as in torch's max pool."""
     source, target = _Padded(x, shape, 1, stride), _Padded(dx.zero_(), shape, 1, stride)
     for seen, given, left in zip(
         source.look(0, len(x), 1), target.look(0, len(x), 1), _views(g, source.after), strict=True
