@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,6 @@ app = topic()
 bench = topic(help="Benchmarks: serving, perception, training, ...")
 app.add_typer(bench, name="bench")
 
-FILES = "A model in files"
 Out = Annotated[Path, Option(metavar="DIR", help="Folder for figures and plots.")]
 Endpoint = Annotated[
     str | None, Option(metavar="URL", help="Measure this served model: grpc://host:port/model or http://...")
@@ -32,56 +32,53 @@ def _numbers(option: str, text: str, kind: type[int] | type[float]) -> list[Any]
         raise InputError(f"{option} {text!r} must be numbers separated by commas") from None
 
 
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model and clips in files, and the loads to measure it under."""
+
+    PANEL = "A model in files"
+
+    model: Annotated[Path | None, Option(metavar="ONNX", help="An exported model (default: ProtoGCN, untrained).")] = (
+        None
+    )
+    checkpoint: Annotated[
+        Path | None, Option(metavar="FILE", help="Its checkpoint, for PyTorch (default: one built alike).")
+    ] = None
+    annotations: Annotated[
+        Path | None, Option(metavar="FILE", help="Clips to send, .pkl or .npy (default: random walks).")
+    ] = None
+    out: Annotated[Path | None, Option(metavar="DIR", help="Folder for bench.json, bench.md and plots.")] = None
+    concurrency: Annotated[str, Option(metavar="LIST", help="Numbers of clients of the closed loop.")] = (
+        "1,2,4,8,16,32,64"
+    )
+    open_loop: Annotated[
+        str, Option(metavar="LIST", help="Rates as fractions of the peak throughput; '' for none.")
+    ] = "0.5,0.8,1.1"
+    seconds: Annotated[float, Option(help="Length of each load, after its warm-up.")] = 4.0
+    max_batch: Annotated[int, Option(help="Largest batch of Triton.")] = 16
+    queue_delay_us: Annotated[int, Option(help="Microseconds that Triton waits for a batch to fill.")] = 2000
+    instances: Annotated[int | None, Option(help="Instances of the model (default: the cores).")] = None
+    tuned: Annotated[
+        Path | None, Option(metavar="YAML", help="Also serve with serving.yaml of `posewatch tune serving`.")
+    ] = None
+    endpoint: Endpoint = None
+    no_mechanism: Annotated[bool, Option("--no-mechanism", help="Leave out the model of fixed cost per execution.")] = (
+        False
+    )
+    perf_analyzer: Annotated[
+        str | None, Option(metavar="[PATH]", help="Cross-check with Triton's own load generator.")
+    ] = None
+
+
 @verb(bench, "serving")
 def serving(
+    files: ModelFiles,
     context: Context,
     onnx: Annotated[
         str | None, Argument(help="URI of an export, with its checkpoint and dataset; or see --model.")
     ] = None,
     checkpoint_uri: Annotated[str | None, Argument(metavar="checkpoint", help="URI of its checkpoint.")] = None,
     dataset: Annotated[str | None, Argument(help="URI of the dataset whose clips are sent.")] = None,
-    model: Annotated[
-        Path | None,
-        Option(metavar="ONNX", help="An exported model (default: ProtoGCN, untrained).", rich_help_panel=FILES),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        Option(metavar="FILE", help="Its checkpoint, for PyTorch (default: one built alike).", rich_help_panel=FILES),
-    ] = None,
-    annotations: Annotated[
-        Path | None,
-        Option(metavar="FILE", help="Clips to send, .pkl or .npy (default: random walks).", rich_help_panel=FILES),
-    ] = None,
-    out: Annotated[
-        Path | None, Option(metavar="DIR", help="Folder for bench.json, bench.md and plots.", rich_help_panel=FILES)
-    ] = None,
-    concurrency: Annotated[
-        str, Option(metavar="LIST", help="Numbers of clients of the closed loop.", rich_help_panel=FILES)
-    ] = "1,2,4,8,16,32,64",
-    open_loop: Annotated[
-        str,
-        Option(metavar="LIST", help="Rates as fractions of the peak throughput; '' for none.", rich_help_panel=FILES),
-    ] = "0.5,0.8,1.1",
-    seconds: Annotated[float, Option(help="Length of each load, after its warm-up.", rich_help_panel=FILES)] = 4.0,
-    max_batch: Annotated[int, Option(help="Largest batch of Triton.", rich_help_panel=FILES)] = 16,
-    queue_delay_us: Annotated[
-        int, Option(help="Microseconds that Triton waits for a batch to fill.", rich_help_panel=FILES)
-    ] = 2000,
-    instances: Annotated[
-        int | None, Option(help="Instances of the model (default: the cores).", rich_help_panel=FILES)
-    ] = None,
-    tuned: Annotated[
-        Path | None,
-        Option(metavar="YAML", help="Also serve with serving.yaml of `posewatch tune serving`.", rich_help_panel=FILES),
-    ] = None,
-    endpoint: Endpoint = None,
-    no_mechanism: Annotated[
-        bool, Option("--no-mechanism", help="Leave out the model of fixed cost per execution.", rich_help_panel=FILES)
-    ] = False,
-    perf_analyzer: Annotated[
-        str | None,
-        Option(metavar="[PATH]", help="Cross-check with Triton's own load generator.", rich_help_panel=FILES),
-    ] = None,
 ) -> str:
     """PyTorch, ONNX Runtime, Triton, and Triton with batching, in one run."""
     if onnx and checkpoint_uri and dataset:
@@ -91,25 +88,25 @@ def serving(
         return benchmark(context.objects, *artifacts, context.experiment.serving).uri
     from posewatch.bench.serving import bench_serving
 
-    if out is None:
+    if files.out is None:
         raise InputError("give a folder for bench.json and the plots: --out DIR")
     page = bench_serving(
-        out,
-        model=model,
-        checkpoint=checkpoint,
-        annotations=annotations,
-        concurrency=_numbers("--concurrency", concurrency, int),
-        open_loop=_numbers("--open-loop", open_loop, float),
-        seconds=seconds,
-        max_batch=max_batch,
-        queue_delay_us=queue_delay_us,
-        instances=instances or len(os.sched_getaffinity(0)),
-        tuned=tuned,
-        endpoint=endpoint,
-        mechanism=not no_mechanism,
-        perf_analyzer=perf_analyzer,
+        files.out,
+        model=files.model,
+        checkpoint=files.checkpoint,
+        annotations=files.annotations,
+        concurrency=_numbers("--concurrency", files.concurrency, int),
+        open_loop=_numbers("--open-loop", files.open_loop, float),
+        seconds=files.seconds,
+        max_batch=files.max_batch,
+        queue_delay_us=files.queue_delay_us,
+        instances=files.instances or len(os.sched_getaffinity(0)),
+        tuned=files.tuned,
+        endpoint=files.endpoint,
+        mechanism=not files.no_mechanism,
+        perf_analyzer=files.perf_analyzer,
     )
-    return page.read_text(encoding="utf-8") + f"\n{out / 'bench.json'}"
+    return page.read_text(encoding="utf-8") + f"\n{files.out / 'bench.json'}"
 
 
 @verb(bench, "soak")

@@ -1,11 +1,12 @@
 """What all verbs share: common options, groups of options, how results and errors are printed.
 
 A handler is a function whose parameters are typer options. A parameter whose type is a dataclass stands for a group of
-options, one for each field; ``Context`` is the group that most verbs take.
+options, one for each field; its ``PANEL`` is their title in the help. Most verbs take the group ``Context``.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import json
@@ -14,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast, get_type_hints
 
 import typer
 from typer import Option
@@ -169,12 +170,18 @@ def _expanded(handler: Callable[..., Any]) -> tuple[list[inspect.Parameter], dic
         if not dataclasses.is_dataclass(p.annotation):
             parameters.append(p.replace(kind=_KIND))
             continue
-        hints = get_type_hints(p.annotation, include_extras=True)
-        names = [field.name for field in dataclasses.fields(p.annotation)]
-        groups[p.name] = (p.annotation, names)  # type: ignore[assignment]
-        into = common if p.annotation is Context else parameters
-        for field in dataclasses.fields(p.annotation):
-            into.append(inspect.Parameter(field.name, _KIND, default=field.default, annotation=hints[field.name]))
+        kind: Any = p.annotation
+        fields = dataclasses.fields(kind)
+        groups[p.name] = (kind, [field.name for field in fields])
+        hints = get_type_hints(kind, include_extras=True)
+        panels = {name: c.__dict__.get("PANEL") for c in reversed(kind.__mro__) for name in inspect.get_annotations(c)}
+        into = common if kind is Context else parameters
+        for field in fields:
+            hint = hints[field.name]
+            option = copy.copy(hint.__metadata__[0])
+            option.rich_help_panel = panels[field.name]
+            annotation = cast(Any, Annotated)[hint.__origin__, option]
+            into.append(inspect.Parameter(field.name, _KIND, default=field.default, annotation=annotation))
     return [*parameters, *common], groups
 
 

@@ -16,38 +16,24 @@ if TYPE_CHECKING:
 
 app = topic()
 
-SCORES = "Predictions"
-ALARMS = "Alarms"
-
 
 @dataclass(frozen=True)
 class Predictions:
     """Where the scores of the videos' windows come from: a file, or a checkpoint and skeletons."""
 
+    PANEL = "Predictions"
+
     windows: Annotated[
-        Path | None,
-        Option(metavar="FILE", help="Scored windows (.jsonl, .csv): video, start_s, end_s, p.", rich_help_panel=SCORES),
+        Path | None, Option(metavar="FILE", help="Scored windows (.jsonl, .csv): video, start_s, end_s, p.")
     ] = None
-    checkpoint: Annotated[
-        Path | None, Option(metavar="FILE", help="Or a checkpoint that scores --skeletons.", rich_help_panel=SCORES)
-    ] = None
+    checkpoint: Annotated[Path | None, Option(metavar="FILE", help="Or a checkpoint that scores --skeletons.")] = None
     skeletons: Annotated[
-        Path | None,
-        Option(metavar="FILE", help="Whole videos' skeletons in pyskl's format (.pkl).", rich_help_panel=SCORES),
+        Path | None, Option(metavar="FILE", help="Whole videos' skeletons in pyskl's format (.pkl).")
     ] = None
-    fps: Annotated[
-        float | None, Option(help="Frame rate of --skeletons (default: the file's).", rich_help_panel=SCORES)
-    ] = None
-    window_s: Annotated[
-        float, Option(help="Seconds of a window; with --windows: of rows without end_s.", rich_help_panel=SCORES)
-    ] = 0.0
-    stride_s: Annotated[
-        float | None, Option(help="Seconds between windows (default: a third of one).", rich_help_panel=SCORES)
-    ] = None
-    label: Annotated[
-        str,
-        Option(metavar="CLASS", help="Class that raises alarms (default: the checkpoint's).", rich_help_panel=SCORES),
-    ] = ""
+    fps: Annotated[float | None, Option(help="Frame rate of --skeletons (default: the file's).")] = None
+    window_s: Annotated[float, Option(help="Seconds of a window; with --windows: of rows without end_s.")] = 0.0
+    stride_s: Annotated[float | None, Option(help="Seconds between windows (default: a third of one).")] = None
+    label: Annotated[str, Option(metavar="CLASS", help="Class that raises alarms (default: the checkpoint's).")] = ""
 
     def read(self) -> tuple[str, list[Window]]:
         """The class that raises alarms, and the scored windows. Raises InputError or LabelError."""
@@ -77,28 +63,29 @@ class Predictions:
         return label, windows
 
 
+@dataclass(frozen=True)
+class Alarms:
+    """When scored windows are an alarm."""
+
+    PANEL = "Alarms"
+
+    on: Annotated[float, Option(help="Probability at which an alarm begins.")] = 0.5
+    off: Annotated[float | None, Option(help="Probability below which it ends (default: 0.8 of --on).")] = None
+    min_s: Annotated[float, Option(help="Shortest alarm in seconds.")] = 0.0
+    merge_s: Annotated[float, Option(help="Alarms closer than this many seconds are one.")] = 0.0
+    step_s: Annotated[float, Option(help="Time grid in seconds.")] = 0.1
+    tune_intervals: Annotated[
+        Path | None, Option(metavar="CSV", help="Validation videos to choose the alarm options on.")
+    ] = None
+    tune_windows: Annotated[Path | None, Option(metavar="FILE", help="Scored windows of the validation videos.")] = None
+
+
 @verb(app, "events")
 def events(
     intervals: Annotated[Path, Option(metavar="CSV", help="Annotated events: video, start_s, end_s, label.")],
     out: Annotated[Path, Option(metavar="DIR", help="Folder for events.json and events.png.")],
     predictions: Predictions,
-    on: Annotated[float, Option(help="Probability at which an alarm begins.", rich_help_panel=ALARMS)] = 0.5,
-    off: Annotated[
-        float | None, Option(help="Probability below which it ends (default: 0.8 of --on).", rich_help_panel=ALARMS)
-    ] = None,
-    min_s: Annotated[float, Option(help="Shortest alarm in seconds.", rich_help_panel=ALARMS)] = 0.0,
-    merge_s: Annotated[
-        float, Option(help="Alarms closer than this many seconds are one.", rich_help_panel=ALARMS)
-    ] = 0.0,
-    step_s: Annotated[float, Option(help="Time grid in seconds.", rich_help_panel=ALARMS)] = 0.1,
-    tune_intervals: Annotated[
-        Path | None,
-        Option(metavar="CSV", help="Validation videos to choose the alarm options on.", rich_help_panel=ALARMS),
-    ] = None,
-    tune_windows: Annotated[
-        Path | None,
-        Option(metavar="FILE", help="Scored windows of the validation videos.", rich_help_panel=ALARMS),
-    ] = None,
+    alarms: Alarms,
 ) -> str:
     """Compare alarms on videos with annotated events."""
     from posewatch.digests import canonical
@@ -110,19 +97,21 @@ def events(
 
     if (predictions.windows is None) == (predictions.checkpoint is None):
         raise InputError("choose where the scores come from: --windows FILE, or --checkpoint FILE.pt --skeletons FILE")
-    if (tune_intervals is None) != (tune_windows is None):
+    if (alarms.tune_intervals is None) != (alarms.tune_windows is None):
         raise InputError("to choose on validation videos give both --tune-intervals and --tune-windows")
-    hysteresis = Hysteresis(on, 0.8 * on if off is None else off, min_s, merge_s)
+    hysteresis = Hysteresis(
+        alarms.on, 0.8 * alarms.on if alarms.off is None else alarms.off, alarms.min_s, alarms.merge_s
+    )
     label, windows = predictions.read()
-    if tune_intervals is not None and tune_windows is not None:
+    if alarms.tune_intervals is not None and alarms.tune_windows is not None:
         hysteresis = choose_hysteresis(
-            read_intervals(tune_intervals),
-            read_windows(tune_windows, label, predictions.window_s),
+            read_intervals(alarms.tune_intervals),
+            read_windows(alarms.tune_windows, label, predictions.window_s),
             label=label,
-            step_s=step_s,
+            step_s=alarms.step_s,
             start=hysteresis,
         )
-    result = report(read_intervals(intervals), windows, hysteresis, label=label, step_s=step_s)
+    result = report(read_intervals(intervals), windows, hysteresis, label=label, step_s=alarms.step_s)
     out.mkdir(parents=True, exist_ok=True)
     if predictions.checkpoint is not None:
         write_windows(out / "windows.jsonl", windows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,61 +24,59 @@ app = topic()
 onnx = topic(help="Exported files: inspect.")
 app.add_typer(onnx, name="onnx")
 
-FILES = "A checkpoint file"
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """The file that a checkpoint file is exported to, and its precision."""
+
+    PANEL = "A checkpoint file"
+
+    out: Annotated[Path | None, Option(metavar="FILE", help="ONNX file to write.")] = None
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8"], Option(help="Other than fp32: judged on the clips of --annotations.")
+    ] = "fp32"
+    split: Annotated[str, Option(help="Split that the precision is judged on.")] = "test"
+    train_split: Annotated[str, Option(help="Split that int8 is calibrated on.")] = "train"
+    max_drop: Annotated[float, Option(metavar="POINTS", help="Largest accepted drop of accuracy.")] = 0.5
 
 
 @verb(app, "export")
 def export(
     checkpoint: Annotated[str, Argument(help="URI of a checkpoint, or a file with --out.")],
     clips: Skeletons,
+    file: ExportedFile,
     context: Context,
-    out: Annotated[Path | None, Option(metavar="FILE", help="ONNX file to write.", rich_help_panel=FILES)] = None,
-    precision: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8"],
-        Option(help="Other than fp32: judged on the clips of --annotations.", rich_help_panel=FILES),
-    ] = "fp32",
-    split: Annotated[str, Option(help="Split that the precision is judged on.", rich_help_panel=FILES)] = "test",
-    train_split: Annotated[str, Option(help="Split that int8 is calibrated on.", rich_help_panel=FILES)] = "train",
-    max_drop: Annotated[
-        float, Option(metavar="POINTS", help="Largest accepted drop of accuracy.", rich_help_panel=FILES)
-    ] = 0.5,
 ) -> Any:
     """Export to ONNX, checked against PyTorch."""
-    if out:
-        return _export_file(Path(checkpoint), out, clips, precision, split, train_split, max_drop, context)
-    if precision != "fp32":
+    if file.out:
+        return _export_file(Path(checkpoint), file.out, file, clips, context.experiment.serving.opset)
+    if file.precision != "fp32":
         raise InputError("another precision is for files: give the file to write, --out FILE")
     from posewatch.stages.export import export
 
     return export(context.objects, context.artifact(checkpoint), context.experiment.serving).uri
 
 
-def _export_file(
-    checkpoint: Path, out: Path, skeletons: Skeletons, precision: str, split: str, train_split: str, max_drop: float,
-    context: Context,
-) -> dict[str, Any]:  # fmt: skip
+def _export_file(checkpoint: Path, out: Path, file: ExportedFile, skeletons: Skeletons, opset: int) -> dict[str, Any]:
     """Export a checkpoint file; returns the report. Raises InputError or ServingError, and writes nothing then."""
     from posewatch.export.onnx import export
 
-    opset = context.experiment.serving.opset
-    if precision == "fp32":
+    if file.precision == "fp32":
         return export(checkpoint, out, opset=opset)
     from posewatch.export.precision import convert
 
     if skeletons.annotations is None:
-        raise InputError(f"give the clips that {precision} is judged on: --annotations FILE.pkl")
-    judge, calibration = _clips(checkpoint, skeletons, precision, split, train_split, max_drop)
+        raise InputError(f"give the clips that {file.precision} is judged on: --annotations FILE.pkl")
+    judge, calibration = _clips(checkpoint, file, skeletons)
     with tempfile.TemporaryDirectory(prefix="posewatch-export-") as temp:
         exact = Path(temp) / "model.onnx"
         report = export(checkpoint, exact, opset=opset)
-        computed = _bf16(checkpoint) if precision == "bf16" else None
-        cost = convert(exact, out, precision, judge, calibration=calibration, computed=computed)
+        computed = _bf16(checkpoint) if file.precision == "bf16" else None
+        cost = convert(exact, out, file.precision, judge, calibration=calibration, computed=computed)
     return {**report, **cost}
 
 
-def _clips(
-    checkpoint: Path, skeletons: Skeletons, precision: str, split: str, train_split: str, max_drop: float
-) -> tuple[Judge, NDArray[np.float32]]:
+def _clips(checkpoint: Path, file: ExportedFile, skeletons: Skeletons) -> tuple[Judge, NDArray[np.float32]]:
     """The clips to judge on, and the training clips to calibrate on."""
     from posewatch.export.precision import Judge
     from posewatch.recognition.recogniser import load_checkpoint
@@ -85,11 +84,11 @@ def _clips(
 
     recogniser = load_checkpoint(checkpoint)
     clips, splits, _ = skeletons.read(tuple(recogniser.labels))
-    judged = clips.subset(split_of(splits, split))
-    training = clips.subset(split_of(splits, train_split) if precision == "int8" else splits.get(train_split, []))
+    judged = clips.subset(split_of(splits, file.split))
+    calibration = split_of(splits, file.train_split) if file.precision == "int8" else []
     shape = (recogniser.frames, recogniser.people)
-    judge = Judge(resample(judged.keypoints, *shape), judged.labels, max_drop)
-    return judge, resample(training.keypoints, *shape)
+    judge = Judge(resample(judged.keypoints, *shape), judged.labels, file.max_drop)
+    return judge, resample(clips.subset(calibration).keypoints, *shape)
 
 
 def _bf16(checkpoint: Path) -> Any:

@@ -23,45 +23,35 @@ if TYPE_CHECKING:
 
 app = topic()
 
-FILE = "Skeletons from a file"
-TRAINING = "Training from a file"
-EVALUATION = "Evaluation on a file"
-
 
 @dataclass(frozen=True)
 class Skeletons:
     """Clips of a file in pyskl's annotation format: their classes, joint layout and subjects."""
 
+    PANEL = "Skeletons from a file"
+
     annotations: Annotated[
-        Path | None, Option(metavar="FILE", help="Skeletons in pyskl's annotation format (.pkl).", rich_help_panel=FILE)
+        Path | None, Option(metavar="FILE", help="Skeletons in pyskl's annotation format (.pkl).")
     ] = None
     classes: Annotated[
-        str | None,
-        Option(metavar="LIST", help="Class names, separated by commas (default: the file's).", rich_help_panel=FILE),
+        str | None, Option(metavar="LIST", help="Class names, separated by commas (default: the file's).")
     ] = None
     layout: Annotated[
-        str | None,
-        Option(help="Joint layout: a built-in name or a YAML file (default: the file's).", rich_help_panel=FILE),
+        str | None, Option(help="Joint layout: a built-in name or a YAML file (default: the file's).")
     ] = None
     positive: Annotated[
         str | None,
         Option(
-            metavar="CLASS",
-            help="Class that raises alerts; '' for none (default: abnormal, else the second of two).",
-            rich_help_panel=FILE,
+            metavar="CLASS", help="Class that raises alerts; '' for none (default: abnormal, else the second of two)."
         ),
     ] = None
     subject_pattern: Annotated[
-        str | None,
-        Option(metavar="REGEX", help="Finds the subjects in a clip's name, e.g. 's[0-9]+'.", rich_help_panel=FILE),
+        str | None, Option(metavar="REGEX", help="Finds the subjects in a clip's name, e.g. 's[0-9]+'.")
     ] = None
     allow_shared_subjects: Annotated[
-        bool,
-        Option("--allow-shared-subjects", help="Accept people who are in both splits.", rich_help_panel=FILE),
+        bool, Option("--allow-shared-subjects", help="Accept people who are in both splits.")
     ] = False
-    drop_empty: Annotated[
-        bool, Option("--drop-empty", help="Leave out clips in which nobody is seen.", rich_help_panel=FILE)
-    ] = False
+    drop_empty: Annotated[bool, Option("--drop-empty", help="Leave out clips in which nobody is seen.")] = False
 
     def read(
         self, classes: tuple[str, ...] = (), layout: str | None = None
@@ -92,14 +82,13 @@ class Skeletons:
 class Evaluated(Skeletons):
     """The clips of a file that a checkpoint is evaluated on."""
 
-    split: Annotated[str, Option(help="Split of the file to evaluate on.", rich_help_panel=EVALUATION)] = "test"
+    PANEL = "Evaluation on a file"
+
+    split: Annotated[str, Option(help="Split of the file to evaluate on.")] = "test"
     train_split: Annotated[
-        str | None,
-        Option(help="Split that the baselines are fitted on (default: no baselines).", rich_help_panel=EVALUATION),
+        str | None, Option(help="Split that the baselines are fitted on (default: no baselines).")
     ] = None
-    out: Annotated[
-        Path | None, Option(metavar="DIR", help="Folder for figures and plots.", rich_help_panel=EVALUATION)
-    ] = None
+    out: Annotated[Path | None, Option(metavar="DIR", help="Folder for figures and plots.")] = None
 
     def load(self, checkpoint: str | Path) -> tuple[Recogniser, ClipSet, ClipSet | None, Path]:
         """The recogniser, the clips to evaluate it on, those for the baselines, and the output folder."""
@@ -159,40 +148,40 @@ def dataset(
     return dataset(context.objects, *artifacts, config.dataset, config.labels).uri
 
 
+@dataclass(frozen=True)
+class Training:
+    """Splits, network and output of a training from a file."""
+
+    PANEL = "Training from a file"
+
+    train_split: Annotated[str, Option(help="Split of the file; with * several, e.g. 'fold*_train'.")] = "train"
+    test_split: Annotated[str, Option(help="Split of the file; with * as many as --train-split.")] = "test"
+    model: Annotated[str | None, Option(metavar="NAME", help="Network (default: the configuration's).")] = None
+    seed: Annotated[list[int] | None, Option(metavar="N...", help="One or several (default: the configuration's).")] = (
+        None
+    )
+    out: Annotated[Path | None, Option(metavar="DIR", help="Folder for checkpoint, metrics and plots.")] = None
+
+
 @verb(app, "train")
 def train(
     clips: Skeletons,
+    training: Training,
     context: Context,
     dataset: Annotated[str | None, Argument(help="URI of a dataset; or give --annotations.")] = None,
-    train_split: Annotated[
-        str, Option(help="Split of the file; with * several, e.g. 'fold*_train'.", rich_help_panel=TRAINING)
-    ] = "train",
-    test_split: Annotated[
-        str, Option(help="Split of the file; with * as many as --train-split.", rich_help_panel=TRAINING)
-    ] = "test",
-    model: Annotated[
-        str | None, Option(metavar="NAME", help="Network (default: the configuration's).", rich_help_panel=TRAINING)
-    ] = None,
-    seed: Annotated[
-        list[int] | None,
-        Option(metavar="N...", help="One or several (default: the configuration's).", rich_help_panel=TRAINING),
-    ] = None,
-    out: Annotated[
-        Path | None, Option(metavar="DIR", help="Folder for checkpoint, metrics and plots.", rich_help_panel=TRAINING)
-    ] = None,
 ) -> str:
     """Train on a dataset, or on a file of skeletons."""
     config = context.experiment.train
-    if model:
-        config = dataclasses.replace(config, model=model)
-    seeds = seed or [config.seed]
+    if training.model:
+        config = dataclasses.replace(config, model=training.model)
+    seeds = training.seed or [config.seed]
     config = dataclasses.replace(config, seed=seeds[0])
     if clips.annotations is not None:
         if dataset is not None:
             raise InputError(f"give a dataset ({dataset}) or --annotations, not both")
-        if out is None:
+        if training.out is None:
             raise InputError("give a folder for checkpoint and metrics: --out DIR")
-        return _train_files(clips, config, train_split, test_split, seeds, out)
+        return _train_files(clips, config, training, seeds, training.out)
     if dataset is None:
         raise InputError("give what to train on: a dataset's URI, or --annotations FILE.pkl")
     if len(seeds) > 1:
@@ -203,9 +192,7 @@ def train(
     return trained.uri if os.environ.get("RANK", "0") == "0" else ""  # the first of torchrun's processes prints
 
 
-def _train_files(
-    skeletons: Skeletons, config: TrainConfig, train_split: str, test_split: str, seeds: list[int], out: Path
-) -> str:
+def _train_files(skeletons: Skeletons, config: TrainConfig, given: Training, seeds: list[int], out: Path) -> str:
     """Train and evaluate on splits of an annotation file; several seeds or folds also give a summary."""
     # Threads that spin while they wait make training several times slower as soon as anything else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -216,7 +203,7 @@ def _train_files(
 
     clips, splits, layout = skeletons.read()
     notes(clips.notes)
-    pairs = pairs_of(splits, train_split, test_split)
+    pairs = pairs_of(splits, given.train_split, given.test_split)
     shared = {}
     for a, b in pairs:
         allow = skeletons.allow_shared_subjects

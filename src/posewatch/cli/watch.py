@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 app = topic()
 
-ALARM = "When it is an alarm"
-OUTPUT = "Output"
-CAMERA = "A camera"
 SECRET = "POSEWATCH_WEBHOOK_SECRET"
 DRAIN_S = 15.0
 """How long the end waits for the webhook; what is left then stays in the outbox."""
@@ -34,58 +31,55 @@ DRAIN_S = 15.0
 class Alarms:
     """When the windows of a video raise an alarm."""
 
-    window_s: Annotated[
-        float | None, Option(help="Seconds of a window (default: split.length_s).", rich_help_panel=ALARM)
-    ] = None
-    stride_s: Annotated[float, Option(help="Seconds between two windows.", rich_help_panel=ALARM)] = 0.5
-    smooth: Annotated[int, Option(help="Windows that are averaged.", rich_help_panel=ALARM)] = 2
-    on: Annotated[
-        float | None,
-        Option(help="Probability that raises an alarm (default: the model's threshold).", rich_help_panel=ALARM),
-    ] = None
-    off: Annotated[
-        float | None, Option(help="Probability that ends it (default: 0.8 of --on).", rich_help_panel=ALARM)
-    ] = None
-    min_s: Annotated[float, Option(help="Seconds that it must last before it is raised.", rich_help_panel=ALARM)] = 0.0
-    merge_s: Annotated[float, Option(help="Seconds of calm after which an alarm has ended.", rich_help_panel=ALARM)] = (
-        2.0
+    PANEL = "When it is an alarm"
+
+    window_s: Annotated[float | None, Option(help="Seconds of a window (default: split.length_s).")] = None
+    stride_s: Annotated[float, Option(help="Seconds between two windows.")] = 0.5
+    smooth: Annotated[int, Option(help="Windows that are averaged.")] = 2
+    on: Annotated[float | None, Option(help="Probability that raises an alarm (default: the model's threshold).")] = (
+        None
     )
+    off: Annotated[float | None, Option(help="Probability that ends it (default: 0.8 of --on).")] = None
+    min_s: Annotated[float, Option(help="Seconds that it must last before it is raised.")] = 0.0
+    merge_s: Annotated[float, Option(help="Seconds of calm after which an alarm has ended.")] = 2.0
 
 
 @dataclass(frozen=True)
 class Outputs:
     """Where alarms go, and what the annotated videos show."""
 
-    privacy: Annotated[
-        Literal["none", "blur", "skeleton"], Option(help="What the videos show of people.", rich_help_panel=OUTPUT)
-    ] = "none"
-    no_video: Annotated[bool, Option("--no-video", help="No annotated videos.", rich_help_panel=OUTPUT)] = False
-    webhook: Annotated[
-        str, Option(metavar="URL", help=f"Post alarms here, signed with {SECRET}.", rich_help_panel=OUTPUT)
-    ] = ""
-    status: Annotated[
-        Path | None, Option(metavar="FILE", help="Write the watcher's state to this JSON file.", rich_help_panel=OUTPUT)
-    ] = None
+    PANEL = "Output"
+
+    privacy: Annotated[Literal["none", "blur", "skeleton"], Option(help="What the videos show of people.")] = "none"
+    no_video: Annotated[bool, Option("--no-video", help="No annotated videos.")] = False
+    webhook: Annotated[str, Option(metavar="URL", help=f"Post alarms here, signed with {SECRET}.")] = ""
+    status: Annotated[Path | None, Option(metavar="FILE", help="Write the watcher's state to this JSON file.")] = None
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera's name, and how long it may be unavailable."""
+
+    PANEL = "A camera"
+
+    name: Annotated[str, Option(help="The camera's name (default: its address).")] = ""
+    timeout_s: Annotated[float | None, Option(help="Give up after so many seconds without it (default: never).")] = None
 
 
 @verb(app, "watch")
 def watch(
     sources: Annotated[
-        list[str],
-        Argument(metavar="SOURCE", help="Videos, folders of them, or one camera: rtsp://..., or env:NAME."),
+        list[str], Argument(metavar="SOURCE", help="Videos, folders of them, or one camera: rtsp://..., or env:NAME.")
     ],
     model: Annotated[str, Option(help="grpc://host:port/model, http://host:port/model, or a .onnx or .pt file.")],
     out: Annotated[Path, Option(metavar="DIR", help="Folder for alarms.jsonl and videos.")],
     alarms: Alarms,
     outputs: Outputs,
+    camera: Camera,
     context: Context,
     label: Annotated[
         str, Option(metavar="CLASS", help="Class that raises alarms (default: the model's positive one).")
     ] = "",
-    name: Annotated[str, Option(help="The camera's name (default: its address).", rich_help_panel=CAMERA)] = "",
-    timeout_s: Annotated[
-        float | None, Option(help="Give up after so many seconds without it (default: never).", rich_help_panel=CAMERA)
-    ] = None,
 ) -> None:
     """Raise alarms on videos or a camera."""
     from posewatch.events.alarms import Hysteresis
@@ -95,7 +89,7 @@ def watch(
     from posewatch.watch.sinks.table import open_delivery
 
     experiment = context.experiment
-    opened = list(_sources(sources, name, timeout_s, experiment))
+    opened = list(_sources(sources, camera, experiment))
     lines = []
     with ExitStack() as stack, _stopping() as stop:
         predictor = open_predictor(model)
@@ -140,7 +134,7 @@ def _one(
     return f"{source.name}: {done.frames} frames, {done.windows} windows, {done.alarms} alarms{lost}"
 
 
-def _sources(given: list[str], name: str, timeout_s: float | None, experiment: Experiment) -> Iterator[Source]:
+def _sources(given: list[str], camera: Camera, experiment: Experiment) -> Iterator[Source]:
     from posewatch.video.capture import is_stream
     from posewatch.video.files import find_videos
     from posewatch.watch.sources import CameraSource, FileSource
@@ -151,7 +145,7 @@ def _sources(given: list[str], name: str, timeout_s: float | None, experiment: E
     if cameras:
         if len(sources) > 1:
             raise InputError("one camera at a time: several are watched by `posewatch watch-service`")
-        yield CameraSource(cameras[0], fps, side, timeout_s=timeout_s or None, name=name)
+        yield CameraSource(cameras[0], fps, side, timeout_s=camera.timeout_s or None, name=camera.name)
         return
     files = [path for source in sources for _, path in find_videos(Path(source))]
     stems = [path.stem for path in files]
