@@ -29,7 +29,7 @@ class Transport(Protocol):
     """Sends messages to one receiver. ``name`` is for messages; ``timeout_s`` bounds one attempt."""
 
     name: str
-    timeout_s: float
+    timeout_s: float = 10.0
 
     def __init__(self, url: str, secret: str) -> None: ...
 

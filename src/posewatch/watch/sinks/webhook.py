@@ -41,8 +41,6 @@ class Webhook(Transport):
     that it has already taken.
     """
 
-    timeout_s = 10.0
-
     def __init__(self, url: str, secret: str = "") -> None:
         self._url, self._secret = url, secret.encode()
         self.name = f"webhook {urlsplit(url).hostname}"
