@@ -41,6 +41,10 @@ def test_a_checkpoint_of_an_earlier_version_is_read() -> None:
     assert (config.clip_frames, config.lr_warmup, config.augment.flip) == (24, 0.05, False)
 
 
+def test_an_option_of_a_model_is_read_from_the_command_line() -> None:
+    assert load("default", ["train.model_options.prototypes=20"]).train.model_options == {"prototypes": 20}
+
+
 def parent(store: MemoryStore, name: str) -> Artifact:
     sha = hashlib.sha256(name.encode()).hexdigest()
     return Artifact(store, name, sha, {"file": sha, "lineage.json": "0"})

@@ -18,7 +18,7 @@ from posewatch.recognition.models.aagcn import AAGCN, Attention  # noqa: E402
 from posewatch.recognition.models.aagcn import GraphConvolution as Adaptive  # noqa: E402
 from posewatch.recognition.models.ctrgcn import GraphConvolution as Refined  # noqa: E402
 from posewatch.recognition.models.protogcn.network import ProtoGCN  # noqa: E402
-from posewatch.recognition.models.stgcn import SubsetConvolution  # noqa: E402
+from posewatch.recognition.models.stgcn import STGCN, SubsetConvolution  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save  # noqa: E402
 
 HAND = Layout("hand5", ("wrist", "a", "b", "c", "free"), ((1, 0), (2, 0), (3, 1)), centre=0, pairs=((1, 2),))
@@ -248,6 +248,27 @@ def test_names_and_widths():
     for width in (0, -1, 5):
         with pytest.raises(ConfigError, match="width is a multiple"):
             build("stgcn", layout=HAND, classes=2, width=width)
+
+
+def test_options_of_a_model_are_the_parameters_of_its_class(monkeypatch):
+    class Deep(STGCN):
+        def __init__(self, layout, classes, width=64, in_channels=3, *, depth=2):
+            super().__init__(layout, classes, width, in_channels)
+            self.depth = depth
+
+    monkeypatch.setitem(NETWORKS, "deep", Deep)
+    given = {"depth": 5, "prototypes": 7}
+    assert build("deep", layout=HAND, classes=2, width=0.1, model_options=given).depth == 5
+    assert build("deep", layout=HAND, classes=2, width=0.1).depth == 2
+    proto = build("protogcn", layout=HAND, classes=2, width=0.1, model_options=given)
+    assert proto.prototypes.query.out_features == 7
+    for options, message in (
+        ({"prototype": 7}, r"unknown option 'prototype' in train.model_options: did you mean 'prototypes'\?"),
+        ({"prototypes": "many"}, r"train.model_options.prototypes must be int, not 'many'"),
+        ({"prototypes": 0}, "prototypes must be at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build("protogcn", layout=HAND, classes=2, width=0.1, model_options=options)
 
 
 def test_same_seed_same_network():
