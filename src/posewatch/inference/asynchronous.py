@@ -13,7 +13,7 @@ from posewatch.inference import wire
 from posewatch.inference.open import open_predictor
 from posewatch.inference.predictor import Arrays, Predictor, batches, check_clips, prediction
 from posewatch.inference.triton import TritonPredictor
-from posewatch.inference.triton_grpc import CHANNEL, grpc_error, grpc_inputs, grpc_outputs
+from posewatch.inference.triton_grpc import CHANNEL, grpc_error, grpc_outputs
 from posewatch.inference.wire import Deadline
 from posewatch.records import Prediction
 
@@ -78,10 +78,11 @@ class AsyncTritonPredictor:
         return prediction(outputs, len(keypoints), model.labels, model.name)
 
     async def _infer(self, batch: NDArray[np.float32], deadline: Deadline) -> Arrays:
+        from tritonclient.grpc import InferInput
         from tritonclient.utils import InferenceServerException
 
         url, model = self._model.url, self._model.model
-        inputs = grpc_inputs({"keypoints": batch})
+        inputs = wire.infer_inputs(InferInput, {"keypoints": batch})
 
         async def call(left_s: float) -> Any:
             try:

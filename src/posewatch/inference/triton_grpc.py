@@ -86,7 +86,9 @@ class GrpcConnection:
         )
 
     def infer(self, model: str, inputs: Arrays, deadline: Deadline | None = None) -> Arrays:
-        tensors = grpc_inputs(inputs)
+        from tritonclient.grpc import InferInput
+
+        tensors = wire.infer_inputs(InferInput, inputs)
 
         def send(left_s: float) -> Any:
             return self._client.infer(model, tensors, client_timeout=left_s, timeout=wire.microseconds(left_s))
@@ -95,19 +97,6 @@ class GrpcConnection:
 
     def close(self) -> None:
         self._client.close()
-
-
-def grpc_inputs(arrays: Arrays) -> list[Any]:
-    """Arrays by name as ``tritonclient`` sends them."""
-    from tritonclient.grpc import InferInput
-    from tritonclient.utils import np_to_triton_dtype
-
-    tensors = []
-    for name, array in arrays.items():
-        tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-        tensor.set_data_from_numpy(np.ascontiguousarray(array))
-        tensors.append(tensor)
-    return tensors
 
 
 def grpc_outputs(answer: Any) -> Arrays:

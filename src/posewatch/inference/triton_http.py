@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,6 @@ from posewatch.inference import wire
 from posewatch.inference.predictor import Arrays
 from posewatch.inference.wire import Deadline
 
-DTYPES = {"FP32": np.float32, "FP16": np.float16, "FP64": np.float64, "INT64": np.int64, "INT32": np.int32}
-NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
 RETRYABLE = (429, 502, 503)
 HEADER_SIZE = "Inference-Header-Content-Length"
 
@@ -84,10 +81,17 @@ class HttpConnection:
         self._call("POST", path, f"cannot {verb} {model!r}", b"{}", deadline=Deadline(wire.LOAD_S))
 
     def infer(self, model: str, inputs: Arrays, deadline: Deadline | None = None) -> Arrays:
+        from tritonclient.http import InferenceServerClient, InferInput
+
         until = deadline or Deadline(self._timeout_s)
-        body, headers = _request(inputs, until.require(self.url, model))
+        tensors = wire.infer_inputs(InferInput, inputs)
+        timeout = wire.microseconds(until.require(self.url, model))
+        body, head = InferenceServerClient.generate_request_body(tensors, timeout=timeout)
+        headers = {"Content-Type": "application/octet-stream", HEADER_SIZE: str(head)}
         answer = self._call("POST", f"/v2/models/{model}/infer", model, body, headers, deadline=until)
-        return _outputs(answer.headers, answer.data)
+        size = answer.headers.get(HEADER_SIZE)  # missing: a server without the binary extension answers in JSON
+        result = InferenceServerClient.parse_response_body(answer.data, header_length=int(size) if size else None)
+        return {o["name"]: np.array(result.as_numpy(o["name"])) for o in result.get_response()["outputs"]}
 
     def close(self) -> None:
         self._pool.clear()
@@ -99,36 +103,3 @@ def _message(status: int, body: bytes) -> str:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
         return f"HTTP {status}"
-
-
-def _request(inputs: Arrays, left_s: float) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of an inference request with binary tensors; the server drops it after ``left_s`` seconds."""
-    raw = [np.ascontiguousarray(array).tobytes() for array in inputs.values()]
-    tensors = [
-        {
-            "name": name,
-            "shape": array.shape,
-            "datatype": NAMES[array.dtype],
-            "parameters": {"binary_data_size": len(data)},
-        }
-        for (name, array), data in zip(inputs.items(), raw, strict=True)
-    ]
-    parameters = {"binary_data_output": True, "timeout": wire.microseconds(left_s)}
-    head = json.dumps({"inputs": tensors, "parameters": parameters}).encode()
-    headers = {"Content-Type": "application/octet-stream", HEADER_SIZE: str(len(head))}
-    return b"".join((head, *raw)), headers
-
-
-def _outputs(headers: Mapping[str, str], body: bytes) -> Arrays:
-    """The output arrays of an inference answer; a server without the binary extension answers in JSON."""
-    start = int(headers.get(HEADER_SIZE, len(body)))
-    outputs: Arrays = {}
-    for output in json.loads(body[:start])["outputs"]:
-        kind, shape = DTYPES[output["datatype"]], output["shape"]
-        size = output.get("parameters", {}).get("binary_data_size")
-        if size is None:
-            outputs[output["name"]] = np.array(output["data"], kind).reshape(shape)
-            continue
-        outputs[output["name"]] = np.frombuffer(body[start : start + size], kind).reshape(shape).copy()
-        start += size
-    return outputs

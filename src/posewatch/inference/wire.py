@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from posewatch.errors import InputError, ServingError
+from posewatch.inference.predictor import Arrays
 from posewatch.retry import retry, retry_async
 
 T = TypeVar("T")
@@ -113,3 +116,15 @@ def refusal(url: str, what: str, text: str, deadline: Deadline, *, retryable: bo
 def microseconds(seconds: float) -> int:
     """A request's time to live as Triton counts it: at least 1, as 0 means for ever."""
     return max(1, int(seconds * 1e6))
+
+
+def infer_inputs(kind: Any, arrays: Arrays) -> list[Any]:
+    """Arrays by name as ``tritonclient`` sends them; ``kind`` is the InferInput of its module for the protocol."""
+    from tritonclient.utils import np_to_triton_dtype
+
+    tensors = []
+    for name, array in arrays.items():
+        tensor = kind(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(np.ascontiguousarray(array))
+        tensors.append(tensor)
+    return tensors
