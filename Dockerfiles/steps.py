@@ -46,7 +46,9 @@ def component(name: str, site: Site) -> Any:
     os.environ.pop("POSEWATCH_IMAGE", None)
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    return getattr(importlib.import_module(f"components.{name}.component"), name).component_spec
+    # a component takes its image when it is imported, perhaps before the variables above were set
+    module = importlib.reload(importlib.import_module(f"components.{name}.component"))
+    return getattr(module, name).component_spec
 
 
 def kind_of(name: str, site: Site) -> str:
