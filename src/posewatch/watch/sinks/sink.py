@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,13 +42,13 @@ class SinkContext:
         return Annotator(width, height, self.source.name, self.label, limits.on, limits.off, self.privacy)
 
 
-class Sink:
+class Sink(ABC):
     """Takes what a watcher reports about one source. A sink overrides what it needs; the rest does nothing."""
 
     @classmethod
+    @abstractmethod
     def open(cls, context: SinkContext) -> Sink | None:
         """The sink for this source; None when the context does not ask for it."""
-        raise NotImplementedError
 
     def alarm(self, message: dict[str, Any]) -> None:
         """An alarm was raised or has ended; ``message`` is the JSON object of docs/watch.md."""
