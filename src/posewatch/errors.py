@@ -14,7 +14,10 @@
     ├── WeightsError          4  a weights file that is missing, or not the one that was published
     ├── StackError            5  the embedded servers: a port taken, a server that died
     ├── ServingError          6  an inference server that refuses, times out or answers wrongly
-    └── JobError              7  a training job on a cluster that failed
+    ├── JobError              7  a training job on a cluster that failed
+    └── MachineError          8  this machine: a full disk, too many open files, no memory
+
+130 is Ctrl-C, 141 a reader that closed stdout (``| head``). Errors of the operating system become these in ``faults``.
 
 A message names the thing and the remedy in one line: "no such video: a.mp4 (give a file, a folder or an s3:// URI)".
 """
@@ -97,6 +100,12 @@ class JobError(PosewatchError):
     """A training job on a cluster failed, or did not end in time."""
 
     exit_code = 7
+
+
+class MachineError(PosewatchError):
+    """The disk is full, too many files are open, or there is no memory left."""
+
+    exit_code = 8
 
 
 def first_line(error: BaseException) -> str:

@@ -9,13 +9,13 @@ import pytest
 from camera import Camera
 
 from posewatch import video
+from posewatch.addresses import name_of, without_secrets
 from posewatch.artifact import get, members
 from posewatch.cli import main as cli
 from posewatch.errors import ConfigError, InputError, VideoError
 from posewatch.stages.capture import capture as record
-from posewatch.stages.capture import name_of
 from posewatch.store import open_store
-from posewatch.video.capture import capture, is_stream, without_secrets
+from posewatch.video.capture import capture, is_stream
 
 
 @pytest.fixture

@@ -11,18 +11,20 @@ import dataclasses
 import inspect
 import json
 import os
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 from typer import Option
 from typer.core import TyperCommand, TyperOption
 from typer.exceptions import TyperException
 
+from posewatch import boundary
+from posewatch.boundary import INTERRUPTED as INTERRUPTED
 from posewatch.errors import PosewatchError
+from posewatch.redact import redact
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from posewatch.store import ObjectStore
 
 F = TypeVar("F", bound=Callable[..., Any])
-INTERRUPTED = 130
 EXTRAS = {
     "PIL": "watch", "ai_edge_litert": "masking", "alembic": "labeling", "av": "video", "cv2": "video",
     "kfp": "pipelines", "kubernetes": "serving", "lap": "yolo", "matplotlib": "serving", "mlflow": "tracking",
@@ -191,34 +192,29 @@ def _exit(call: Callable[[], Any], stack: bool, show_trace: bool) -> None:
         if stack:
             use_stack()
         result = call()
-    except KeyboardInterrupt:
-        _fail(INTERRUPTED, "stopped; finished work is saved", show_trace)
-    except PosewatchError as error:
-        _fail(error.exit_code, " ".join(str(error).split()), show_trace)
-    except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        if module in ("", "posewatch"):
-            raise
-        _fail(1, f"{module} is not installed: pip install 'posewatch[{EXTRAS.get(module, 'dev')}]'", show_trace)
+        if not isinstance(result, int) and result not in ("", None):  # "": another process of the training prints it
+            text = result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False)
+            boundary.written(f"{text}\n")
+    except typer.Exit:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        raise typer.Exit(boundary.failed(_not_installed(error), "posewatch", verbose=show_trace)) from None
     if isinstance(result, int):
         raise typer.Exit(result)
-    if result not in ("", None):  # "": another process of the same training prints it
-        print(result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False))
 
 
-def _fail(code: int, message: str, show_trace: bool) -> NoReturn:
-    if show_trace:
-        traceback.print_exc()
-    else:
-        say(f"posewatch: {message}")
-    raise typer.Exit(code) from None
+def _not_installed(error: BaseException) -> BaseException:
+    """For a missing package of others, the error that names the extra."""
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if module in ("", "posewatch"):
+        return error
+    ours = PosewatchError(f"{module} is not installed: pip install 'posewatch[{EXTRAS.get(module, 'dev')}]'")
+    return ours.with_traceback(error.__traceback__)
 
 
 def say(line: str) -> None:
     """A message on stderr; stdout holds results only."""
-    from posewatch import progress  # not at the top: it imports tqdm, which the help does not need
-
-    progress.say(line)
+    boundary.tell(redact(line))
 
 
 def notes(lines: Iterable[str]) -> None:

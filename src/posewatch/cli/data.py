@@ -37,9 +37,10 @@ Clips = Annotated[str, Argument(help="URI of a set of clips.")]
 
 def _raw(context: Context, source: str, recording: Recording) -> Artifact:
     """Raw videos from files, or recorded from a camera."""
+    from posewatch.addresses import without_secrets
     from posewatch.stages.capture import capture
     from posewatch.stages.ingest import ingest
-    from posewatch.video.capture import is_stream, without_secrets
+    from posewatch.video.capture import is_stream
 
     if not is_stream(source):
         return ingest(context.objects, source, allow_truncated=recording.allow_truncated)

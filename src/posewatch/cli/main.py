@@ -10,6 +10,9 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from posewatch import boundary
+from posewatch.redact import redact
+
 TOPICS = (
     ("Data", "data", "ingest mask split pose prepare footage"),
     ("Labels", "labels", "labels"),
@@ -86,16 +89,23 @@ def posewatch(
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code (see ``posewatch.errors``)."""
+    words = sys.argv[1:] if argv is None else argv
+    return boundary.guarded("posewatch", lambda: _run(words), *words)
+
+
+def _run(words: list[str]) -> int:
     try:
-        return typer.main.get_command(app).main(args=argv, prog_name="posewatch", standalone_mode=False) or 0
+        return typer.main.get_command(app).main(args=words, prog_name="posewatch", standalone_mode=False) or 0
     except TyperException as error:
         message = error.format_message().replace("Value error, ", "")
         if possible := getattr(error, "possibilities", None):
             message = f"{error.message}. Did you mean {' or '.join(possible)}?"
         at = getattr(error, "ctx", None)
         command = at.command_path if at else "posewatch"
-        print(f"posewatch: {' '.join(message.split())} ({command} --help)", file=sys.stderr)
+        boundary.tell(redact(f"posewatch: {' '.join(message.split())} ({command} --help)"))
         return error.exit_code
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Outputs:
 
     privacy: Annotated[Literal["none", "blur", "skeleton"], Option(help="What the videos show of people.")] = "none"
     no_video: Annotated[bool, Option("--no-video", help="No annotated videos.")] = False
-    webhook: Annotated[str, Option(metavar="URL", help=f"Post alarms here, signed with {SECRET}.")] = ""
+    webhook: Annotated[str, Option(metavar="URL", help=f"Post alarms here (or env:NAME), signed with {SECRET}.")] = ""
     status: Annotated[Path | None, Option(metavar="FILE", help="Write the watcher's state to this JSON file.")] = None
 
 
@@ -101,9 +101,10 @@ def watch(
         estimator = build_estimator(experiment.pose)
         out.mkdir(parents=True, exist_ok=True)
         delivery = None
-        if outputs.webhook:
+        webhook = _from_environment(outputs.webhook)
+        if webhook:
             secret = os.environ.get(SECRET, "")
-            delivery = stack.enter_context(open_delivery(out / "outbox", outputs.webhook, secret))
+            delivery = stack.enter_context(open_delivery(out / "outbox", webhook, secret))
         for source in opened:
             if stop.is_set():
                 break
@@ -162,7 +163,7 @@ def _from_environment(source: str) -> str:
     variable = source.removeprefix("env:")
     value = os.environ.get(variable, "")
     if not value:
-        raise InputError(f"the environment variable {variable} is empty: give it the source to watch")
+        raise InputError(f"the environment variable {variable} is empty: give it the address")
     return value
 
 

@@ -10,20 +10,14 @@ import json
 import re
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from posewatch.addresses import name_of, without_secrets
 from posewatch.artifact import Artifact, collect, find
 from posewatch.digests import canonical
 from posewatch.errors import InputError, StoreError, VideoError
 from posewatch.progress import Progress
 from posewatch.stages.ingest import record_of, store_video
 from posewatch.store import ObjectStore
-
-
-def name_of(url: str) -> str:
-    """A camera's default name: host and path of its address, without secrets."""
-    parts = urlsplit(url)
-    return re.sub(r"[^A-Za-z0-9]+", "-", f"{parts.hostname or ''}{parts.path}").strip("-").lower() or "camera"
 
 
 def capture(
@@ -70,7 +64,7 @@ def capture(
                 raise
             progress.say(f"{error}; {len(rows)} segments are stored")
     if not rows:
-        raise VideoError(f"nothing was recorded from {camera.without_secrets(url)} (give it more time)")
+        raise VideoError(f"nothing was recorded from {without_secrets(url)} (give it more time)")
     names: dict[str, list[str]] = {}
     artifacts: dict[str, Artifact] = {}
     for row in sorted(rows, key=lambda r: str(r["name"])):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
 import urllib.error
 import urllib.request
-from urllib.parse import urlsplit
 
+from posewatch.addresses import Address
 from posewatch.errors import InputError
+from posewatch.redact import redact, remember_webhook
 from posewatch.retry import retry
 
 VARIABLE = "POSEWATCH_WEBHOOK"
@@ -29,8 +31,10 @@ def notify(url: str, pipeline: str, state: str, run: str, error: str = "", *, wa
     url = url or os.environ.get(VARIABLE, "")
     if not url:
         return False
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+    address = Address.parse(url)
+    if address.scheme not in ("http", "https") or address.doubtful or address.user or not url.isascii() or " " in url:
         raise InputError(f"the webhook must be an http:// or https:// URL (parameter webhook, or {VARIABLE})")
+    remember_webhook(url)
     body = json.dumps(payload(pipeline, state, run, error)).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
 
@@ -43,17 +47,17 @@ def notify(url: str, pipeline: str, state: str, run: str, error: str = "", *, wa
 
     try:
         retry(post, _passes, attempts=ATTEMPTS, first_s=wait_s, max_s=4 * wait_s)
-    except OSError as failure:
+    except (OSError, http.client.HTTPException) as failure:
         status = getattr(failure, "code", None)
         reason = f"HTTP {status}" if status else getattr(failure, "reason", failure)
-        _LOG.warning("posewatch: the webhook at %s was not notified: %s", urlsplit(url).hostname, reason)
+        _LOG.warning("posewatch: the webhook at %s was not notified: %s", address.place, redact(str(reason)))
         return False
     return True
 
 
 def payload(pipeline: str, state: str, run: str, error: str = "") -> dict[str, str]:
     """The message: ``text`` for people, and pipeline, state, run and error for programs."""
-    error = " ".join(error.split())[:MAX_ERROR]
+    error = " ".join(redact(error).split())[:MAX_ERROR]
     text = f"posewatch {pipeline}: {state.lower()}" + (f" - {error}" if error else "") + f" (run {run})"
     return {"text": text, "pipeline": pipeline, "state": state, "run": run, "error": error}
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
+from posewatch.addresses import connectable, without_secrets
 from posewatch.errors import ConfigError, VideoError
 from posewatch.files import atomic
+from posewatch.redact import remember
 from posewatch.retry import retry
 from posewatch.video.reading import vendor
 
@@ -48,13 +49,6 @@ def is_stream(source: str) -> bool:
     return "://" in source and source.partition("://")[0].lower() in SCHEMES
 
 
-def without_secrets(url: str) -> str:
-    """The address without user, password and query, for messages, names and lineage."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return urlunsplit((parts.scheme, f"{host}:{parts.port}" if parts.port else host, parts.path, "", ""))
-
-
 def capture(
     url: str,
     folder: Path,
@@ -67,7 +61,8 @@ def capture(
     """Write ``duration_s`` seconds of the stream at ``url`` to files of ``segment_s`` seconds in ``folder``.
 
     Yields each file when it is complete; the caller may delete it. Time is measured by the stream's timestamps. Raises
-    VideoError when the camera sends nothing for ``timeout_s`` seconds, ConfigError for lengths below zero.
+    VideoError when the camera sends nothing for ``timeout_s`` seconds, ConfigError for lengths below zero,
+    InputError for an address that can be read in several ways.
     """
     if segment_s <= 0 or duration_s <= 0:
         raise ConfigError(f"a capture needs lengths above 0, not {segment_s:g} and {duration_s:g} s")
@@ -111,6 +106,9 @@ def capture(
 
 
 def connect(url: str) -> InputContainer:
+    """Open a camera's stream. Raises FFmpegError, and InputError for an address that can be read in several ways."""
+    remember(url)
+    url = connectable(url)
     scheme = url.partition("://")[0].lower()
     options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}  # over UDP packets get lost
     return vendor().open(url, options=options, timeout=(_READ_TIMEOUT_S, _READ_TIMEOUT_S), metadata_errors="ignore")

@@ -32,7 +32,7 @@ STOP_S = 20.0
 """How long the processes may take to end before they are killed."""
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
-_ADDRESS = "POSEWATCH_CAMERA_URL"
+_ADDRESS, _RECEIVER = "POSEWATCH_CAMERA_URL", "POSEWATCH_ALARM_WEBHOOK"
 _LOG = logging.getLogger(__name__)
 
 
@@ -104,6 +104,8 @@ class CameraProcess:
 
     def __init__(self, camera: Camera, config: ServiceConfig) -> None:
         self.camera, self._config, self.restarts = camera, config, 0
+        self._options = {**config.options, **camera.options}
+        self._webhook = self._options.pop("webhook", config.webhook)
         self.folder = Path(config.out) / camera.name
         self.process: subprocess.Popen[bytes] | None = None
         self._started, self._restart_at, self._attempt = 0.0, 0.0, 0
@@ -113,16 +115,16 @@ class CameraProcess:
         return self.process is not None and self.process.poll() is None
 
     def command(self) -> list[str]:
-        """The command line. The address is in the environment: all users of the machine can read command lines."""
+        """The command line. Addresses are in the environment: all users of the machine can read command lines."""
         config = self._config
         words = [sys.executable, "-m", "posewatch.cli", "watch", f"env:{_ADDRESS}", "--model", config.model]
         words += ["--name", self.camera.name, "--out", str(self.folder), "--status", str(self.folder / "status.json")]
         words += ["--config", config.config, "--privacy", config.privacy]
         for override in config.set:
             words += ["--set", override]
-        if config.webhook:
-            words += ["--webhook", config.webhook]
-        for name, value in {**config.options, **self.camera.options}.items():
+        if self._webhook:
+            words += ["--webhook", f"env:{_RECEIVER}"]
+        for name, value in self._options.items():
             words += {"True": [f"--{name}"], "False": []}.get(value, [f"--{name}", value])
         return words
 
@@ -142,7 +144,7 @@ class CameraProcess:
         self.restarts += self.process is not None
         self.folder.mkdir(parents=True, exist_ok=True)
         url = _VARIABLE.sub(lambda match: os.environ[match[1]], self.camera.url)
-        self.process = subprocess.Popen(self.command(), env={**os.environ, _ADDRESS: url})
+        self.process = subprocess.Popen(self.command(), env={**os.environ, _ADDRESS: url, _RECEIVER: self._webhook})
         self._started, self._restart_at = now, 0.0
 
     def status(self) -> dict[str, Any] | None:

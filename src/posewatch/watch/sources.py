@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from posewatch import video
+from posewatch.addresses import connectable, without_secrets
 from posewatch.errors import VideoError
-from posewatch.video.capture import connect, without_secrets
+from posewatch.video.capture import connect
 from posewatch.video.reading import Image, shown_size, upright, vendor
 
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -94,6 +95,7 @@ class CameraSource:
     def __init__(
         self, url: str, fps: float, max_side: int, *, timeout_s: float | None = None, name: str = ""
     ) -> None:  # fmt: skip
+        connectable(url)  # an address that cannot be understood is told at once, not by retries without end
         self.url, self._fps, self._max_side, self._timeout_s = url, fps, max_side, timeout_s
         self.name, self.counters = name or without_secrets(url), Counters()
         self._buffer: deque[Frame] = deque()

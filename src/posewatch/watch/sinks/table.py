@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from posewatch.addresses import Address
 from posewatch.errors import InputError
+from posewatch.redact import remember_webhook
 from posewatch.watch.sinks.alarm_lines import AlarmLines
 from posewatch.watch.sinks.alarm_videos import AlarmVideos
 from posewatch.watch.sinks.delivery import Delivery, Transport
@@ -47,8 +48,11 @@ def open_sinks(context: SinkContext) -> Iterator[list[Sink]]:
 def open_delivery(folder: Path, url: str, secret: str = "") -> Iterator[Delivery]:
     """Delivery of the messages queued in ``folder`` to ``url`` inside the ``with`` block. Raises InputError for an
     address that no transport takes, or a folder that another process uses."""
-    transport = TRANSPORTS.get(urlsplit(url).scheme)
-    if transport is None or not urlsplit(url).hostname:
-        raise InputError(f"a webhook is an address such as https://host/path, not {url!r}")
+    address = Address.parse(url)
+    transport = TRANSPORTS.get(address.scheme.lower())
+    if transport is None or address.doubtful:
+        # not shown: with many receivers the whole address is the secret
+        raise InputError("a webhook is an address such as https://host/path")
+    remember_webhook(url)
     with closing(Delivery(Outbox(folder), transport(url, secret))) as delivery:
         yield delivery

@@ -11,8 +11,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
+from posewatch.addresses import Address
+from posewatch.errors import InputError
 from posewatch.watch.sinks.delivery import Refused, Transport, Unavailable
 
 SIGNATURE = "X-Posewatch-Signature"
@@ -37,13 +38,15 @@ def verify(body: bytes, secret: bytes, signature: str, *, now: float | None = No
 class Webhook(Transport):
     """Posts messages to an http(s) URL; with a ``secret`` they are signed (``verify`` is the receiver's side).
 
-    A receiver refuses a message by a status of 4xx, except 408 and 429. ``Idempotency-Key`` lets it recognise a message
-    that it has already taken.
+    Raises InputError for an address that HTTP cannot send. A receiver refuses a message by a status of 4xx, except 408
+    and 429. ``Idempotency-Key`` lets it recognise a message that it has already taken.
     """
 
     def __init__(self, url: str, secret: str = "") -> None:
+        if Address.parse(url).user or not url.isascii() or len(url.split()) != 1:
+            raise InputError("a webhook's address has no user, no space, and other signs only as %20 (%C3%A9, ...)")
         self._url, self._secret = url, secret.encode()
-        self.name = f"webhook {urlsplit(url).hostname}"
+        self.name = f"webhook {Address.parse(url).place}"
 
     def send(self, key: str, message: Mapping[str, Any]) -> None:
         body = json.dumps(message, ensure_ascii=False, sort_keys=True).encode()

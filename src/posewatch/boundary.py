@@ -1,0 +1,105 @@
+"""The edge of a program: what the command line, the pipelines, the components and the services do alike.
+
+Errors end in one line on stderr without secrets, texts that the terminal cannot show do not end the program, and a
+reader that went away (``| head``) ends it quietly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from posewatch.faults import explained
+from posewatch.redact import redact, redact_logs, remember, trace
+
+INTERRUPTED, READER_GONE = 130, 141
+"""Exit codes after Ctrl-C, and when the reader of stdout closed it; both are the shell's own."""
+
+
+def begin(*arguments: str) -> None:
+    """Call this first, with the command line's arguments: the secrets in them are shown from now on by nobody."""
+    remember(*arguments)
+    redact_logs()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    threading.excepthook = _thread_failed
+
+
+def failed(error: BaseException, program: str, *, verbose: bool = False) -> int:
+    """Say on stderr why a program ends, in one line, or with the whole trace; returns its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        code, line = INTERRUPTED, "stopped; finished work is saved"
+    elif isinstance(error, BrokenPipeError) and error.filename is None:
+        _drop_stdout()
+        return READER_GONE
+    else:
+        ours = explained(error)
+        code, line = ours.exit_code, " ".join(redact(str(ours)).split())
+    tell(trace(error).rstrip("\n") if verbose else f"{program}: {line}")
+    return code
+
+
+def tell(line: str) -> None:
+    """A line on stderr; nothing happens where stderr is closed."""
+    from posewatch import progress
+
+    if sys.stderr is None:
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        progress.say(line)
+
+
+def written(text: str = "") -> None:
+    """Write ``text`` to stdout at once. Raises OSError for a full disk, BrokenPipeError for a reader that went away."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_stdout()
+        error.filename = "stdout"
+        raise
+
+
+def guarded(program: str, main: Callable[[], int | None], *arguments: str) -> int:
+    """The exit code of ``main()``; whatever it raises becomes one line on stderr."""
+    begin(*arguments)
+    try:
+        code = main() or 0
+        written()
+    except (Exception, KeyboardInterrupt) as error:
+        code = failed(error, program)
+    return code
+
+
+def errors_in_one_line(program: str = "posewatch") -> None:
+    """From now on an error that nobody catches ends this process with one line and its exit code: for a step of a
+    pipeline, whose main program is the engine's."""
+    begin(*sys.argv)
+
+    def hook(kind: type[BaseException], error: BaseException, tb: Any) -> None:
+        raise SystemExit(failed(error, program))
+
+    sys.excepthook = hook
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        tell(f"posewatch: {' '.join(redact(str(explained(args.exc_value))).split())}")
+
+
+def _drop_stdout() -> None:
+    """Let what is still buffered for a closed or full stdout vanish, else Python complains at its exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, sys.stdout.fileno())
+        os.close(sink)
