@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -34,44 +33,16 @@ def retry(
         if log and error and state.next_action:
             log(error, state.attempt_number, state.next_action.sleep)
 
-    policy = _policy(passes, attempts, timeout_s, first_s, max_s)
-    return tenacity.Retrying(sleep=sleep, before_sleep=before_wait, **policy)(call)
-
-
-async def retry_async(
-    call: Callable[[], Awaitable[T]],
-    passes: Callable[[BaseException], bool],
-    *,
-    attempts: int | None = None,
-    timeout_s: float | None = None,
-    first_s: float = 0.1,
-    max_s: float = 5.0,
-) -> T:
-    """As ``retry``, for asyncio."""
-    import tenacity
-
-    return await tenacity.AsyncRetrying(sleep=asyncio.sleep, **_policy(passes, attempts, timeout_s, first_s, max_s))(
-        call
-    )
-
-
-def _policy(
-    passes: Callable[[BaseException], bool],
-    attempts: int | None,
-    timeout_s: float | None,
-    first_s: float,
-    max_s: float,
-) -> dict[str, Any]:
-    import tenacity
-
     stops: list[tenacity.stop.stop_base] = []
     if attempts is not None:
         stops.append(tenacity.stop_after_attempt(attempts))
     if timeout_s is not None:
         stops.append(tenacity.stop_before_delay(timeout_s))
-    return {
-        "stop": tenacity.stop_any(*stops) if stops else tenacity.stop_never,
-        "wait": tenacity.wait_random_exponential(multiplier=first_s, max=max_s),
-        "retry": tenacity.retry_if_exception(passes),
-        "reraise": True,
-    }
+    return tenacity.Retrying(
+        sleep=sleep,
+        before_sleep=before_wait,
+        stop=tenacity.stop_any(*stops) if stops else tenacity.stop_never,
+        wait=tenacity.wait_random_exponential(multiplier=first_s, max=max_s),
+        retry=tenacity.retry_if_exception(passes),
+        reraise=True,
+    )(call)

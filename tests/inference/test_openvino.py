@@ -37,7 +37,7 @@ def test_answers(server: TritonServer, tiny: Path, clips, precision: str, tolera
 def test_in_this_process(tiny: Path, clips) -> None:
     predictor = OpenVinoPredictor(tiny, openvino_folder())
     wanted = OnnxPredictor(tiny).predict(clips)
-    found = load.in_process(predictor.predict, clips[:1], 2, 0.05)
+    found = load.closed(predictor.predict, clips[:1], 2, 0.05)
     assert found.latencies_ms
     np.testing.assert_allclose(predictor.predict(clips).probabilities, wanted.probabilities, atol=1e-5)
     with pytest.raises(InputError, match="keypoints"):

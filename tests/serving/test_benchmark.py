@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,57 +95,55 @@ def test_a_model_of_fixed_cost(tmp_path: Path) -> None:
 def test_an_open_loop_does_not_wait(requests: int) -> None:
     """A model that never answers gets as many requests as one that does, and all of them count as errors."""
 
-    class Silent:
-        asked = 0
+    asked: list[int] = []
+    over = threading.Event()
 
-        async def predict(self, keypoints: np.ndarray) -> None:
-            self.asked += 1
-            await asyncio.sleep(3600)
+    def silent(keypoints: np.ndarray) -> None:
+        asked.append(len(keypoints))
+        over.wait(60)
 
-    silent, seconds = Silent(), 0.4
-    found = asyncio.run(load.opened(silent, np.zeros((2, 1, 1, 1, 3), np.float32), requests / seconds, seconds))
+    seconds = 0.4
+    found = load.opened(silent, np.zeros((2, 1, 1, 1, 3), np.float32), requests / seconds, seconds)
+    over.set()
     assert found.answers == 0
     assert found.latencies_ms == []
-    assert silent.asked >= found.errors
+    assert len(asked) >= found.errors
     if requests > 1:
         assert requests * 0.4 < found.errors < requests * 1.8
 
 
-def test_an_open_loop_counts_from_when_a_request_was_due() -> None:
-    class Blocking:
-        """Holds up the whole loop at its first request, so that all later ones leave late."""
-
-        first = True
-
-        async def predict(self, keypoints: np.ndarray) -> None:
-            if self.first:
-                self.first = False
-                time.sleep(0.5)
-
-    found = asyncio.run(load.opened(Blocking(), np.zeros((1, 1, 1, 1, 3), np.float32), 100, 0.8))
+def test_an_open_loop_counts_from_when_a_request_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one request is under way at a time, and the first holds all others up: they leave late."""
+    monkeypatch.setattr(load, "MAX_IN_FLIGHT", 1)
+    pauses = iter([0.5])
+    clips = np.zeros((1, 1, 1, 1, 3), np.float32)
+    found = load.opened(lambda _: time.sleep(next(pauses, 0.0)), clips, 100, 0.8)
     assert max(found.latencies_ms) > 200  # though no answer of a counted request took longer than a moment
 
 
-def test_a_model_that_fails_in_this_process_ends_the_load() -> None:
+@pytest.mark.parametrize("loop", [lambda *load_: load.closed(*load_), lambda *load_: load.opened(*load_)])
+def test_a_model_that_fails_ends_the_load(loop: Any) -> None:
     def broken(keypoints: np.ndarray) -> None:
         raise InputError("broken")
 
     with pytest.raises(InputError, match="broken"):
-        load.in_process(broken, np.zeros((1, 1, 1, 1, 3), np.float32), 2, 0.1)
+        loop(broken, np.zeros((1, 1, 1, 1, 3), np.float32), 20, 0.1)
+
+
+def test_refusals_are_counted_and_the_load_goes_on() -> None:
+    def refusing(keypoints: np.ndarray) -> None:
+        raise ServingError("its queue is full")
+
+    clips = np.zeros((1, 1, 1, 1, 3), np.float32)
+    for found in (load.closed(refusing, clips, 2, 0.1), load.opened(refusing, clips, 100, 0.2)):
+        assert found.errors > 3
+        assert (found.answers, found.latencies_ms) == (0, [])
 
 
 def test_a_slow_model_is_measured_until_it_answers() -> None:
-    class Slow:
-        async def predict(self, keypoints: np.ndarray) -> None:
-            await asyncio.sleep(0.5)
-
-    clips = np.zeros((1, 1, 1, 1, 3), np.float32)
-    for found in (
-        asyncio.run(load.closed(Slow(), clips, 1, 0.05)),
-        load.in_process(lambda _: time.sleep(0.5), clips, 1, 0.05),
-    ):
-        assert found.answers == 1
-        assert found.latencies_ms
+    found = load.closed(lambda _: time.sleep(0.5), np.zeros((1, 1, 1, 1, 3), np.float32), 1, 0.05)
+    assert found.answers == 1
+    assert found.latencies_ms
 
 
 def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

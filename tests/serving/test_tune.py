@@ -83,17 +83,17 @@ def test_nothing_good_enough(tmp_path: Path, tiny: Path, clips) -> None:
 def test_a_server_that_dies_costs_one_trial(tmp_path: Path, tiny: Path, clips, monkeypatch) -> None:
     monkeypatch.setattr(tuning, "second_round", lambda best, cores: [replace(best, instances=2)])
     monkeypatch.setattr(tuning, "third_round", lambda best: [best])
-    real, asked = tuning._load, _asked({"m": tiny}, clips)
+    real, asked = load.closed, _asked({"m": tiny}, clips)
     started: list[TritonServer] = []
     start = TritonServer.start
     monkeypatch.setattr(tuning.TritonServer, "start", lambda *a, **k: started.append(start(*a, **k)) or started[-1])
 
-    async def dying(endpoint: str, asked: TuneInput) -> load.Measured:
+    def dying(*given: Any) -> load.Measured:
         if len(started) == 1:
             started[0].process.stop(signal.SIGKILL, 5)
-        return await real(endpoint, asked)
+        return real(*given)
 
-    monkeypatch.setattr(tuning, "_load", dying)
+    monkeypatch.setattr(load, "closed", dying)
     monkeypatch.setattr(tuning, "first_round", lambda *_: [Trial("m", "onnxruntime", "fp32", n) for n in (1, 3)])
     rows = tune(asked, tmp_path / "out", cores=1)
     assert [bool(row["refused"]) for row in rows] == [False, False, True]

@@ -5,7 +5,6 @@ An execution sleeps, as a processor of its own would be busy, so the figure does
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tempfile
 from dataclasses import asdict
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from posewatch.files import write_atomically
+from posewatch.inference.open import open_predictor
 from posewatch.inference.triton_admin import load_model
-from posewatch.serving.benchmark.benchmark import closed_loop
+from posewatch.serving.benchmark import load
 from posewatch.serving.benchmark.rows import ServerMeter, row_of
 from posewatch.serving.model_config import Batching, check_config
 from posewatch.stack.triton import TritonServer
@@ -68,8 +68,9 @@ def measure(seconds: float) -> dict[str, Any]:
                 load_model(server.grpc, name)
                 endpoint = f"grpc://{server.grpc}/{name}"
                 meter = ServerMeter(endpoint, None)
-                load = asyncio.run(closed_loop(endpoint, clips, CLIENTS, seconds, meter))
-                rows.append(row_of(system, "closed", CLIENTS, load, meter))
+                with open_predictor(endpoint, retries=0) as predictor:
+                    measured = load.closed(predictor.predict, clips, CLIENTS, seconds, meter)
+                rows.append(row_of(system, "closed", CLIENTS, measured, meter))
     gain = rows[1].throughput_ips / rows[0].throughput_ips
     return {"cost_ms": COST_S * 1000, "rows": [asdict(row) for row in rows], "gain": round(gain, 2)}
 

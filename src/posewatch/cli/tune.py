@@ -69,7 +69,7 @@ def serving(
         torch_threads(torch, inputs.judge.keypoints)
 
         def baseline() -> float:
-            measured = load.in_process(torch.predict, inputs.judge.keypoints, 1, seconds)
+            measured = load.closed(torch.predict, inputs.judge.keypoints, 1, seconds)
             return measured.answers / measured.wall_s
 
     with Progress("tune", 20, "trial") as progress:

@@ -45,7 +45,11 @@ class GrpcConnection:
             try:
                 return send(left_s)
             except InferenceServerException as error:
-                raise grpc_error(self.url, what, error, until) from None
+                status = str(error.status() or "")
+                if "DEADLINE_EXCEEDED" in status:
+                    raise wire.too_late(self.url, what, until) from None
+                text = str(error.message())
+                raise wire.refusal(self.url, what, text, until, retryable="UNAVAILABLE" in status) from None
 
         return wire.call(once, self.url, what, self._retries, until)
 
@@ -72,18 +76,14 @@ class GrpcConnection:
         return dict(self._call(model, send)["model_stats"][0])
 
     def load(self, model: str) -> None:
-        self._call(
-            f"cannot load {model!r}",
-            lambda s: self._client.load_model(model, client_timeout=s),
-            Deadline(wire.LOAD_S),
-        )
+        self._repository(model, "load", self._client.load_model)
 
     def unload(self, model: str) -> None:
-        self._call(
-            f"cannot unload {model!r}",
-            lambda s: self._client.unload_model(model, client_timeout=s),
-            Deadline(wire.LOAD_S),
-        )
+        self._repository(model, "unload", self._client.unload_model)
+
+    def _repository(self, model: str, verb: str, send: Callable[..., object]) -> None:
+        until = Deadline(wire.LOAD_S)
+        self._call(f"cannot {verb} {model!r}", lambda s: send(model, client_timeout=s), until)
 
     def infer(self, model: str, inputs: Arrays, deadline: Deadline | None = None) -> Arrays:
         from tritonclient.grpc import InferInput
@@ -93,20 +93,8 @@ class GrpcConnection:
         def send(left_s: float) -> Any:
             return self._client.infer(model, tensors, client_timeout=left_s, timeout=wire.microseconds(left_s))
 
-        return grpc_outputs(self._call(model, send, deadline))
+        answer = self._call(model, send, deadline)
+        return {o.name: np.array(answer.as_numpy(o.name)) for o in answer.get_response().outputs}
 
     def close(self) -> None:
         self._client.close()
-
-
-def grpc_outputs(answer: Any) -> Arrays:
-    """All output arrays of an answer, as copies that outlive it."""
-    return {o.name: np.array(answer.as_numpy(o.name)) for o in answer.get_response().outputs}
-
-
-def grpc_error(url: str, what: str, error: Any, deadline: Deadline) -> Exception:
-    """Our error for an InferenceServerException."""
-    status = str(error.status() or "")
-    if "DEADLINE_EXCEEDED" in status:
-        return wire.too_late(url, what, deadline)
-    return wire.refusal(url, what, str(error.message()), deadline, retryable="UNAVAILABLE" in status)

@@ -7,14 +7,14 @@ broken connection), a few times with growing random backoff, and never beyond th
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
 from posewatch.errors import InputError, ServingError
 from posewatch.inference.predictor import Arrays
-from posewatch.retry import retry, retry_async
+from posewatch.retry import retry
 
 T = TypeVar("T")
 LOAD_S = 600.0
@@ -61,34 +61,12 @@ def call(send: Callable[[float], T], url: str, what: str, retries: int, deadline
         return send(deadline.require(url, what))
 
     try:
-        return retry(once, _unavailable, attempts=retries + 1, timeout_s=deadline.left(), first_s=FIRST_S, max_s=MAX_S)
+        return retry(
+            once, lambda error: isinstance(error, Unavailable),
+            attempts=retries + 1, timeout_s=deadline.left(), first_s=FIRST_S, max_s=MAX_S,
+        )  # fmt: skip
     except Unavailable as error:
-        raise _gave_up(url, error, tries) from None
-
-
-async def call_async(send: Callable[[float], Awaitable[T]], url: str, what: str, retries: int, deadline: Deadline) -> T:
-    """As ``call``, for asyncio."""
-    tries = 0
-
-    async def once() -> T:
-        nonlocal tries
-        tries += 1
-        return await send(deadline.require(url, what))
-
-    try:
-        return await retry_async(
-            once, _unavailable, attempts=retries + 1, timeout_s=deadline.left(), first_s=FIRST_S, max_s=MAX_S
-        )
-    except Unavailable as error:
-        raise _gave_up(url, error, tries) from None
-
-
-def _unavailable(error: BaseException) -> bool:
-    return isinstance(error, Unavailable)
-
-
-def _gave_up(url: str, error: Unavailable, tries: int) -> ServingError:
-    return ServingError(f"Triton at {url}: {error}" + (f" after {tries} tries" if tries > 1 else ""))
+        raise ServingError(f"Triton at {url}: {error}" + (f" after {tries} tries" if tries > 1 else "")) from None
 
 
 def too_late(url: str, what: str, deadline: Deadline) -> ServingError:

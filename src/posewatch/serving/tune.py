@@ -8,7 +8,6 @@ run goes on from there.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -28,7 +27,6 @@ from posewatch.inference import triton_admin
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.benchmark import load
-from posewatch.serving.benchmark.benchmark import closed_loop
 from posewatch.serving.repository import write_repository
 from posewatch.stack.triton import TritonServer
 
@@ -251,12 +249,12 @@ def _measure(triton: _Server, trial: Trial, inputs: TuneInput, exact: NDArray[np
     row: dict[str, Any] = {**asdict(trial), "refused": ""}
     try:
         triton_admin.load_model(server.grpc, name)
-        with TritonPredictor(server.grpc, name, timeout_s=120) as predictor:
+        with TritonPredictor(server.grpc, name, timeout_s=120, retries=0) as predictor:
             cost = inputs.judge.cost(exact, predictor.predict(inputs.judge.keypoints).probabilities)
-        row |= cost
-        inputs.judge.require(cost, f"{trial.runtime} {trial.precision} of {trial.file}")
-        before = triton_admin.statistics(server.grpc, name)
-        measured = asyncio.run(_load(f"grpc://{server.grpc}/{name}", inputs))
+            row |= cost
+            inputs.judge.require(cost, f"{trial.runtime} {trial.precision} of {trial.file}")
+            before = triton_admin.statistics(server.grpc, name)
+            measured = load.closed(predictor.predict, inputs.judge.keypoints, inputs.concurrency, inputs.seconds)
         after = triton_admin.statistics(server.grpc, name)
         triton_admin.unload_model(server.grpc, name)
     except PosewatchError as error:
@@ -268,10 +266,6 @@ def _measure(triton: _Server, trial: Trial, inputs: TuneInput, exact: NDArray[np
     counts = {key: after[key] - before[key] for key in ("inferences", "executions")}
     row |= {"throughput_ips": round(measured.answers / measured.wall_s, 2), "p50_ms": p50, "p95_ms": p95}
     return {**row, "mean_batch": round(counts["inferences"] / max(1, counts["executions"]), 2)}
-
-
-async def _load(endpoint: str, inputs: TuneInput) -> load.Measured:
-    return await closed_loop(endpoint, inputs.judge.keypoints, inputs.concurrency, inputs.seconds)
 
 
 def winner_of(row: dict[str, Any]) -> Trial:

@@ -4,7 +4,6 @@ Triton without and with dynamic batching, and others on request. ``load`` has th
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import tempfile
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError, ServingError
 from posewatch.files import write_atomically
-from posewatch.inference.asynchronous import open_async
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.open import parse_endpoint
 from posewatch.inference.predictor import Predictor
@@ -105,7 +103,7 @@ def benchmark(
                         system = "triton+tuned"
                     run.check(system, predictor, exact=system != "triton+tuned" or not rounded)
                     server = predictor.server_version
-                run.served(system, address, ServerMeter(address, process), concurrency, open_loop)
+                    run.served(system, predictor, ServerMeter(address, process), concurrency, open_loop)
                 if perf_analyzer_path and protocol == "grpc":
                     figures = perf_analyzer.run(perf_analyzer_path, url, model, max(concurrency), seconds)
                     extra.setdefault("perf_analyzer", []).append({"system": system, **figures})
@@ -155,23 +153,19 @@ class _Run:
             self.max_difference = max(self.max_difference, difference)
 
     def in_process(self, system: str, predictor: Predictor, workers: int) -> None:
-        measured = load.in_process(predictor.predict, self.clips, workers, self.seconds)
+        measured = load.closed(predictor.predict, self.clips, workers, self.seconds)
         self._add(row_of(system, "closed", workers, measured, own=True), f"{system}, {workers} at a time")
 
     def served(
-        self,
-        system: str,
-        endpoint: str,
-        meter: ServerMeter,
-        concurrency: Sequence[int],
-        open_loop: Sequence[float],
+        self, system: str, predictor: Predictor, meter: ServerMeter, concurrency: Sequence[int], rates: Sequence[float]
     ) -> None:
+        """``rates`` are shares of the peak in the closed loops."""
         for clients in concurrency:
-            measured = asyncio.run(closed_loop(endpoint, self.clips, clients, self.seconds, meter))
+            measured = load.closed(predictor.predict, self.clips, clients, self.seconds, meter)
             self._add(row_of(system, "closed", clients, measured, meter), f"{system}, {clients} at a time")
         peak = max(row.throughput_ips for row in self.rows if row.system == system)
-        for rate in (share * peak for share in open_loop):
-            measured = asyncio.run(_open_loop(endpoint, self.clips, rate, self.seconds, meter))
+        for rate in (share * peak for share in rates):
+            measured = load.opened(predictor.predict, self.clips, rate, self.seconds, meter)
             row = row_of(system, "open", 0, measured, meter, offered=rate) if measured.latencies_ms else None
             self._add(row, f"{system}, {rate:.0f} a second")
 
@@ -191,25 +185,10 @@ def torch_threads(predictor: Predictor, clips: NDArray[np.float32]) -> int:
     speeds = {}
     for threads in {1, len(os.sched_getaffinity(0))}:
         torch.set_num_threads(threads)
-        speeds[threads] = load.in_process(predictor.predict, clips, 1, 1.0).answers
+        speeds[threads] = load.closed(predictor.predict, clips, 1, 1.0).answers
     best = max(speeds, key=lambda n: speeds[n])
     torch.set_num_threads(best)
     return best
-
-
-async def closed_loop(
-    endpoint: str, clips: NDArray[np.float32], clients: int, seconds: float, meter: load.Meter | None = None
-) -> load.Measured:
-    """``load.closed`` on a served model, without retries."""
-    async with await open_async(endpoint, retries=0) as predictor:
-        return await load.closed(predictor, clips, clients, seconds, meter)
-
-
-async def _open_loop(
-    endpoint: str, clips: NDArray[np.float32], rate: float, seconds: float, meter: load.Meter
-) -> load.Measured:
-    async with await open_async(endpoint, retries=0) as predictor:
-        return await load.opened(predictor, clips, rate, seconds, meter)
 
 
 @contextmanager

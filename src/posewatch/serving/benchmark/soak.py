@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tempfile
 import time
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from posewatch.errors import InputError
 from posewatch.files import write_atomically
 from posewatch.inference import triton_admin
-from posewatch.inference.asynchronous import open_async
+from posewatch.inference.open import open_predictor
 from posewatch.serving.benchmark import load
 from posewatch.serving.repository import write_repository
 from posewatch.stack.triton import TritonServer
@@ -62,43 +61,33 @@ def soak(
     """
     if minutes <= 0 or every_s <= 0 or not share > 0:
         raise InputError("minutes, the seconds of a stretch and the share of the peak must be above 0")
+    out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         process, address = None, endpoint or ""
-        if onnx is None and not endpoint:
-            raise InputError("a soak needs a model: an ONNX file or an endpoint")
-        if not endpoint and onnx is not None:
+        if not endpoint:
+            if onnx is None:
+                raise InputError("a soak needs a model: an ONNX file or an endpoint")
             temp = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posewatch-soak-")))
             write_repository(onnx, temp / "models", name="soak")
             server = stack.enter_context(TritonServer.start(temp / "models", log=temp / "triton.log"))
             triton_admin.load_model(server.grpc, "soak")
             process, address = server.process.pid, f"grpc://{server.grpc}/soak"
-        result: dict[str, Any] = {
-            "share": share,
-            "every_s": every_s,
-            "endpoint": endpoint or "private",
-            "stretches": [],
-        }
+        where = endpoint or "private"
+        result: dict[str, Any] = {"share": share, "every_s": every_s, "endpoint": where, "stretches": []}
 
-        async def run() -> None:
-            async with await open_async(address) as predictor:
-                result["peak_ips"] = round(await _peak(predictor, clips, min(5.0, every_s)), 2)
-                started = time.monotonic()
-                while (at := time.monotonic() - started) < minutes * 60:
-                    number = len(result["stretches"])
-                    measured = await load.opened(predictor, clips, share * result["peak_ips"], every_s, seed=number)
-                    result["stretches"].append(asdict(_stretch(at, measured, process)))
-                    _save(result, out)
-                    if progress:
-                        progress(1, f"{result['stretches'][-1]['throughput_ips']:.0f} clips/s")
-
-        asyncio.run(run())
+        predictor = stack.enter_context(open_predictor(address))
+        peak = load.closed(predictor.predict, clips, CLIENTS, min(5.0, every_s))
+        result["peak_ips"] = round(max(peak.answers / peak.wall_s, 0.1), 2)
+        started = time.monotonic()
+        while (at := time.monotonic() - started) < minutes * 60:
+            number = len(result["stretches"])
+            measured = load.opened(predictor.predict, clips, share * result["peak_ips"], every_s, seed=number)
+            result["stretches"].append(asdict(_stretch(at, measured, process)))
+            write_atomically(out / "soak.json", json.dumps(result, indent=1) + "\n")
+            if progress:
+                progress(1, f"{result['stretches'][-1]['throughput_ips']:.0f} clips/s")
     _plot(result, out / "soak.png")
     return result
-
-
-async def _peak(predictor: Any, clips: NDArray[np.float32], seconds: float) -> float:
-    measured = await load.closed(predictor, clips, CLIENTS, seconds)
-    return max(measured.answers / measured.wall_s, 0.1)
 
 
 def _stretch(at: float, measured: load.Measured, process: int | None) -> Stretch:
@@ -149,11 +138,6 @@ def summary(result: dict[str, Any]) -> str:
             verdict = "flat" if grown < FLAT else "GROWS"
             lines.append(f"memory of the {side}: {values[0]:.0f} to {values[-1]:.0f} MB, {verdict} ({grown:+.1%})")
     return "\n".join(lines)
-
-
-def _save(result: dict[str, Any], out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "soak.json", json.dumps(result, indent=1) + "\n")
 
 
 def _plot(result: dict[str, Any], path: Path) -> None:
