@@ -17,6 +17,7 @@ import yaml
 import posewatch
 from posewatch.config import ServingConfig, load
 from posewatch.deploy import manifests as deploy
+from posewatch.deploy.runtime import RUNTIME, serving_runtime
 from posewatch.kube.rbac import rules
 from posewatch.kube.trainjob import STORE
 from posewatch.watch.service import read_config
@@ -199,9 +200,8 @@ def test_the_generated_credentials_fit_together() -> None:
     assert notes["serving.kserve.io/s3-endpoint"] == f"posewatch-store.{NAMESPACE}.svc:8333"
 
 
-def test_the_runtime_is_the_one_that_deploy_applies() -> None:
-    """Equal values are what lets helm and `posewatch deploy` own the object without a conflict."""
-    assert named(render(), "ServingRuntime", deploy.RUNTIME) == deploy.serving_runtime(ServingConfig())
+def test_the_runtime_is_the_one_that_deploy_makes_without_it() -> None:
+    assert named(render(), "ServingRuntime", RUNTIME) == serving_runtime(ServingConfig())
     account = named(render(), "ServiceAccount", deploy.SERVICE_ACCOUNT)
     assert account["secrets"] == [{"name": "posewatch-s3"}]
 
@@ -296,7 +296,8 @@ BROKEN: list[tuple[str, str]] = [
         "set postgresql.enabled and store.enabled, or put the credentials into Secrets of your own",
     ),
     ("serving.name=Abnormal", "/serving/name"),
-    ("serving.runtime.image=mine", "'image' not allowed"),
+    ("serving.runtime.image=mine", "/serving/runtime/image"),
+    ("serving.runtime.image=mine/tritonserver:latest", 'not by "mine/tritonserver:latest"'),
     ("serving.autoscaling.minReplicas=9", "minReplicas 9 is above maxReplicas 4"),
     ("monitoring.rules.failureRatio=5", "/monitoring/rules/failureRatio"),
     ("networkPolicy.egress.store.ports=null", "/networkPolicy/egress/store"),

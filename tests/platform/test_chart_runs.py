@@ -25,7 +25,7 @@ from posewatch.stack.process import pick_ports, wait_until
 from posewatch.stack.seaweed import find_weed
 from posewatch.watch.service import Camera, Service, ServiceConfig, serve
 
-from .chart import CHART, LOADER, NAMESPACE, Body, helm, named, pods, render
+from .chart import CHART, LOADER, NAMESPACE, Body, helm, named, pods, render, teach
 
 LAPTOP = CHART / "examples" / "laptop.yaml"
 CHECK = CHART / "files" / "check.py"
@@ -192,7 +192,7 @@ def test_an_upgrade_keeps_what_was_generated(mortal_api: Any) -> None:
     It cannot install there: helm writes its releases in a form that the stand-in does not read.
     """
     for body in render(LAPTOP, sets=("labeling.replicas=2",)):
-        _know(mortal_api, body)
+        teach(mortal_api, body)
     env = {**os.environ, "KUBECONFIG": str(mortal_api.kubeconfig)}
     words = ("template", "posewatch", str(CHART), "-n", NAMESPACE, "--values", str(LAPTOP), "--dry-run=server")
     where = f"/api/v1/namespaces/{NAMESPACE}/secrets"
@@ -229,25 +229,6 @@ def test_an_upgrade_keeps_what_was_generated(mortal_api: Any) -> None:
     assert made["POSEWATCH_MEDIA_SECRET"] == kept
     assert len(base64.b64decode(made["POSEWATCH_PROXY_SECRET"])) == 48
     assert now == {name: body for name, body in first.items() if name != "posewatch-labeling"}
-
-
-def _know(api: Any, body: Body) -> None:
-    """Teach the stand-in a kind that it does not know: any fields."""
-    group, _, version = body["apiVersion"].rpartition("/")
-    if not group or (group, body["kind"]) == ("apps", "Deployment"):
-        return
-    plural = {"NetworkPolicy": "networkpolicies"}.get(body["kind"], body["kind"].lower() + "s")
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    names = {"plural": plural, "kind": body["kind"], "singular": body["kind"].lower()}
-    served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [served]}
-    made = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "spec": spec}
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    try:
-        api("POST", path, {**made, "metadata": {"name": f"{plural}.{group}"}})
-    except urllib.error.HTTPError as error:
-        if error.code != 409:  # it knows it already
-            raise
 
 
 def test_values_of_the_examples_are_yaml_that_people_can_read() -> None:

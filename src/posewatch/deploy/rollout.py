@@ -18,8 +18,9 @@ from typing import Any, NoReturn
 from posewatch.config import ServingConfig
 from posewatch.deploy import history
 from posewatch.deploy.gates import Gate
-from posewatch.deploy.manifests import TRITON_IMAGE, Endpoint, serving_runtime
+from posewatch.deploy.manifests import Endpoint
 from posewatch.deploy.readiness import wait_ready
+from posewatch.deploy.runtime import ensure_runtime
 from posewatch.deploy.service import State, body, canary_name, canary_url, look, same
 from posewatch.deploy.target import Release, SmokeTest
 from posewatch.errors import InputError, PosewatchError, ServingError
@@ -37,7 +38,7 @@ class Rollout:
     config: ServingConfig
     smoke: SmokeTest | None = None
     smoke_url: str = ""
-    image: str = TRITON_IMAGE
+    image: str = ""
     context: str | None = None
     force: bool = False
     progress: Progress | None = None
@@ -63,9 +64,10 @@ class Rollout:
                 " back first"
             )
         self._admit(release, gates, override)
-        apply([serving_runtime(self.config, image=self.image)], **self._at)
+        runtime = ensure_runtime(self.config, image=self.image, context=self.context, progress=self.progress)
         target = dataclasses.replace(
             state,
+            runtime=runtime,
             gpus=self.config.gpus,
             min_replicas=self.config.min_replicas,
             max_replicas=self.config.max_replicas,

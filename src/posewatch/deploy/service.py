@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from posewatch.config import ServingConfig
 from posewatch.deploy.manifests import LINEAGE, SERVICE_ACCOUNT, inference_service
 from posewatch.deploy.readiness import API, KIND
+from posewatch.deploy.runtime import RUNTIME
 from posewatch.deploy.target import Release
 from posewatch.errors import ServingError
 from posewatch.kube.cluster import get
@@ -34,6 +35,7 @@ class State:
     min_replicas: int = 1
     max_replicas: int = 1
     service_account: str = SERVICE_ACCOUNT
+    runtime: str = RUNTIME
     autoscaler: str = ""
 
 
@@ -70,6 +72,7 @@ def state_of(service: Mapping[str, Any]) -> State:
         int(predictor.get("minReplicas") or 1),
         int(predictor.get("maxReplicas") or 1),
         str(predictor.get("serviceAccountName") or SERVICE_ACCOUNT),
+        str(model.get("runtime") or RUNTIME),
         str(annotations.get(AUTOSCALER, "")),
     )
 
@@ -91,6 +94,7 @@ def body(config: ServingConfig, state: State) -> dict[str, Any]:
         state.stable.root,
         version=state.stable.version,
         service_account=state.service_account,
+        runtime=state.runtime,
         gpus=state.gpus,
         min_replicas=state.min_replicas,
         max_replicas=state.max_replicas,

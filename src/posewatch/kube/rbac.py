@@ -6,7 +6,7 @@ from typing import Any
 
 PERMISSIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     # a server-side apply of an object that does not exist yet needs create as well as patch
-    ("serving.kserve.io", "servingruntimes", ("create", "patch")),
+    ("serving.kserve.io", "servingruntimes", ("create", "get", "patch")),
     ("serving.kserve.io", "inferenceservices", ("create", "get", "patch")),
     ("trainer.kubeflow.org", "trainjobs", ("create", "delete", "get", "patch")),
     ("", "pods", ("list",)),
