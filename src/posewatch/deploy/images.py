@@ -15,7 +15,7 @@ the 24.10 of the package nvidia-pytriton, on loopback only: it is no server for 
 
 @dataclass(frozen=True)
 class Floor:
-    """The oldest ``version`` of ``image`` (the last part of its name: mirrors count) without known holes, and ``why``."""
+    """The oldest ``version`` without known holes of an ``image`` (the last part of its name), and ``why``."""
 
     image: str
     version: str

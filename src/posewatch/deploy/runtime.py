@@ -1,9 +1,9 @@
-"""The ServingRuntime of a version: Triton, its image and its processors, in an object that is made once and never changed.
+"""The ServingRuntime of a version: Triton, its image and its processors, in an object that is never changed.
 
-KServe updates every InferenceService of a ServingRuntime that changes (its ``servingRuntimeFunc``): a change of a shared
-one would restart all that serves. So ``posewatch deploy`` makes runtimes of its own, named by what is in them, and writes
-to no other. ``posewatch-triton`` belongs to the cluster's operators, through the chart or kubectl: where it exists it
-says which Triton (mirror, tolerations, ...) the *next* version gets.
+KServe updates every InferenceService of a ServingRuntime that changes (its ``servingRuntimeFunc``): a change of a
+shared one would restart all that serves. So ``posewatch deploy`` makes runtimes of its own, named by what is in them,
+and writes to no other. ``posewatch-triton`` belongs to the cluster's operators, through the chart or kubectl: where it
+exists it says which Triton (mirror, tolerations, ...) the *next* version gets.
 """
 
 from __future__ import annotations
