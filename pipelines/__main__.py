@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -10,8 +9,9 @@ from pathlib import Path
 
 from pipelines import NAMES
 from pipelines import verbs as remote_verbs
+from pipelines.arguments import Parser
+from posewatch import boundary
 from posewatch.config import load
-from posewatch.errors import InputError, PosewatchError
 
 
 def compile_all(out: Path) -> list[Path]:
@@ -30,7 +30,7 @@ def compile_all(out: Path) -> list[Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
+    parser = Parser(prog="python -m pipelines", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     make = verbs.add_parser("compile", help="write the YAML that a Kubeflow Pipelines server takes")
     make.add_argument("--out", type=Path, default=Path("build/pipelines"))
@@ -41,8 +41,11 @@ def main(argv: list[str] | None = None) -> int:
     run.add_argument("--config", default="default", help="experiment: a name, a YAML file or JSON")
     run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one value")
     remote_verbs.add(verbs)
-    args = parser.parse_args(argv)
-    try:
+    words = sys.argv[1:] if argv is None else argv
+    boundary.begin(*words)
+    args = parser.parse_args(words)
+
+    def act() -> int:
         if getattr(args, "resources", None):
             os.environ["POSEWATCH_RESOURCES"] = args.resources
         if hasattr(args, "act"):
@@ -53,19 +56,12 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         from pipelines.local import run_local
 
-        arguments = {}
-        for item in args.argument:
-            name, sep, value = item.partition("=")
-            if not sep:
-                raise InputError(f"argument {item!r} must look like name=value")
-            arguments[name] = value
-        arguments["config"] = load(args.config, args.set).to_json()
-        for name, value in run_local(args.pipeline, arguments).items():
+        outputs = run_local(args.pipeline, args.argument, load(args.config, args.set).to_json())
+        for name, value in outputs.items():
             print(f"{name}: {value}")
-    except PosewatchError as error:
-        print(f"pipelines: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        return 0
+
+    return boundary.guarded("pipelines", act, *words)
 
 
 if __name__ == "__main__":

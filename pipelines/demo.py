@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -16,7 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from posewatch import stack, weights
+from pipelines.arguments import Parser
+from posewatch import boundary, stack, weights
 from posewatch.artifact import Artifact, get
 from posewatch.config import load
 from posewatch.errors import PosewatchError
@@ -134,10 +134,8 @@ def run_pipeline(arguments: list[str], home: Path) -> dict[str, str]:
                 run.wait()
     text = log.read_text(encoding="utf-8", errors="replace")
     if run.returncode:
-        errors = re.findall(r"posewatch\.errors\.\w+: (.+)", text) or re.findall(
-            r"^\s*(\w+(?:Error|Exception): .+)", text, re.M
-        )
-        raise PosewatchError(f"{errors[0] if errors else 'the pipeline failed'} (whole log: {log})")
+        errors = re.findall(r"^(?:pipelines|posewatch): (.+)", text, re.M)
+        raise PosewatchError(f"{errors[-1] if errors else 'the pipeline failed'} (whole log: {log})")
     return dict(re.findall(r"^(model|endpoint|report): (\S+)$", text, re.MULTILINE))
 
 
@@ -166,7 +164,7 @@ def table(page: Artifact) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser = Parser(prog="make demo", description=__doc__)
     parser.add_argument(
         "--data", type=Path, help="your own videos with labels.csv (file,start_s,end_s,label) or class folders"
     )
@@ -207,10 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ndemo: stopped; finished steps are stored, run it again to go on", file=sys.stderr)
         return 130
-    except PosewatchError as error:
-        print(f"demo: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(boundary.guarded("demo", main, *sys.argv[1:]))

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from pipelines import stages
-from posewatch import stack
+from pipelines.arguments import typed
+from posewatch import boundary, stack
 from posewatch.errors import InputError, PosewatchError
 
 
-def run_local(name: str, arguments: dict[str, Any], home: Path | None = None) -> dict[str, Any]:
+def run_local(name: str, items: list[str], config: str, home: Path | None = None) -> dict[str, Any]:
     """Run the stages of ``prepare``, ``train``, ``end_to_end`` or ``refresh`` here and return its outputs.
 
-    The store and the served model are those of the embedded stack when it is up, else what the environment names.
-    Raises PosewatchError when a step fails; the step's own message is on the log.
+    ``items`` are parameters as name=value, ``config`` is the experiment as JSON. The store and the served model are
+    those of the embedded stack when it is up, else what the environment names. Raises InputError for a wrong parameter,
+    and the step's own error when a step fails.
     """
     from kfp import local
 
@@ -24,9 +29,12 @@ def run_local(name: str, arguments: dict[str, Any], home: Path | None = None) ->
     if info is not None:
         for key, value in stack.env(info).items():
             os.environ.setdefault(key, value)
-    arguments.setdefault("store", os.environ.get("POSEWATCH_STORE", ""))
-    if not arguments["store"]:
+    pipeline = stages(name)
+    store = os.environ.get("POSEWATCH_STORE", "")
+    if not store and not any(item.startswith("store=") for item in items):
         raise InputError("no object store: give store=s3://bucket, set POSEWATCH_STORE, or run `posewatch up`")
+    more = {"config": config, "store": store}
+    arguments = typed(name, pipeline.component_spec.inputs or {}, items, more)
     # the engine starts its steps as `python3`: let that be this Python
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     root = (home or Path(os.environ.get("POSEWATCH_HOME") or ".posewatch")) / "pipeline-runs"
@@ -36,12 +44,27 @@ def run_local(name: str, arguments: dict[str, Any], home: Path | None = None) ->
         raise_on_error=True,
         enable_caching=False,
     )
-    pipeline = without_retries(stages(name))
+    with tempfile.TemporaryDirectory(prefix="posewatch-run-") as temp:
+        told = os.environ[boundary.ERROR_FILE] = str(Path(temp) / "error.json")
+        try:
+            task = without_retries(pipeline)(**arguments)
+        except RuntimeError as error:
+            raise _error_of_step(name, Path(told), error) from None
+        finally:
+            del os.environ[boundary.ERROR_FILE]
+        return dict(task.outputs)
+
+
+def _error_of_step(pipeline: str, told: Path, error: RuntimeError) -> PosewatchError:
+    """What the step that failed said, with its exit code; what the engine says where the step was killed."""
     try:
-        task = pipeline(**arguments)
-    except RuntimeError as error:
-        raise PosewatchError(f"the pipeline {name} failed: {str(error).splitlines()[0]}") from error
-    return dict(task.outputs)
+        step = json.loads(told.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        reason = re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()[0]
+        return PosewatchError(f"the pipeline {pipeline} failed: {reason} (its output is above)")
+    failed = PosewatchError(f"{pipeline}: {step['line']}")
+    failed.exit_code = step["code"]
+    return failed
 
 
 def without_retries(pipeline: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import NAMES
+from pipelines.arguments import typed
 from pipelines.remote import Remote
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
@@ -59,36 +60,11 @@ def add(verbs: Any) -> None:
 
 
 def arguments_of(name: str, items: list[str], config: str = "", store: str = "") -> dict[str, Any]:
-    """``name=value`` items as a pipeline's parameters, of the types that it has. Raises InputError."""
-    given: dict[str, str] = {}
-    for item in items:
-        key, sep, value = item.partition("=")
-        if not sep:
-            raise InputError(f"argument {item!r} must look like name=value")
-        given[key] = value
-    if config:
-        given["config"] = config
-    if store:
-        given.setdefault("store", store)
+    """``name=value`` items as the parameters of the pipeline that a server runs. Raises InputError."""
     from pipelines import pipeline
 
-    inputs = pipeline(name).component_spec.inputs or {}
-    for key in given:
-        if key not in inputs:
-            raise InputError(f"{name} has no parameter {key!r} (it has: {', '.join(sorted(inputs))})")
-    missing = [key for key, about in inputs.items() if key not in given and not about.optional]
-    if missing:
-        raise InputError(f"{name} needs {', '.join(f'{key}=…' for key in missing)}")
-    return {key: _typed(key, value, inputs[key].type) for key, value in given.items()}
-
-
-def _typed(key: str, value: str, kind: str) -> Any:
-    if kind != "Integer":
-        return value
-    try:
-        return int(value)
-    except ValueError:
-        raise InputError(f"{key} must be a whole number, not {value!r}") from None
+    more = {"config": config, "store": store}
+    return typed(name, pipeline(name).component_spec.inputs or {}, items, more)
 
 
 def _package(name: str, folder: str) -> Path:

@@ -15,6 +15,9 @@ def benchmark(store: str, onnx: str, checkpoint: str, data: str, config: str, me
         data: URI of a dataset (content-addressed, so that caching by it is safe).
         config: the whole experiment as JSON.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.stages.benchmark import benchmark as stage

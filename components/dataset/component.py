@@ -14,6 +14,9 @@ def dataset(store: str, snapshot: str, skeletons: str, config: str, data: dsl.Ou
         skeletons: URI of a set of skeletons.
         config: the whole experiment as JSON.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import describe, get
     from posewatch.config import load
     from posewatch.stages.contents import dataset_about

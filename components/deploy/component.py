@@ -18,6 +18,9 @@ def deploy(store: str, model: str, evaluation: str, config: str) -> str:
     Returns:
         the endpoint, grpc://host:port/name.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.stages.deploy import deploy as stage

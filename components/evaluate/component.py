@@ -21,6 +21,9 @@ def evaluate(
         checkpoint: URI of a checkpoint.
         config: the whole experiment as JSON.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.stages.contents import metrics_of

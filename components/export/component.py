@@ -13,6 +13,9 @@ def export(store: str, checkpoint: str, config: str, model: dsl.Output[dsl.Model
         checkpoint: URI of a checkpoint.
         config: the whole experiment as JSON.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import describe, get
     from posewatch.config import load
     from posewatch.stages.contents import EXPORT

@@ -11,6 +11,9 @@ def gather(store: str, parts: list[str], joined: dsl.Output[dsl.Dataset]) -> str
         store: object store, s3://bucket[/prefix].
         parts: URIs of sets of one stage, in the order of the shards.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import describe, get
     from posewatch.stages.gather import gather as stage
     from posewatch.store import open_store

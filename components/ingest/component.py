@@ -12,6 +12,9 @@ def ingest(store: str, source: str, videos: dsl.Output[dsl.Dataset]) -> str:
         store: object store, s3://bucket[/prefix].
         source: videos: a folder or an s3:// URI.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import describe
     from posewatch.stages.ingest import ingest as stage
     from posewatch.store import open_store

@@ -13,6 +13,9 @@ def label_gate(store: str, clips: str, config: str, metrics: dsl.Output[dsl.Metr
         clips: URI of a set of clips.
         config: the whole experiment as JSON.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.labels.store import LabelStore

@@ -17,6 +17,9 @@ def label_import(
         config: the whole experiment as JSON.
         after: an output of a step that must have ended before.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.labels.store import LabelStore

@@ -13,6 +13,9 @@ def mask(store: str, raw: str, config: str, masked: dsl.Output[dsl.Dataset]) -> 
         raw: URI of a set of raw videos.
         config: the whole experiment as JSON.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import describe, get
     from posewatch.config import load
     from posewatch.stages.mask import mask as stage

@@ -13,6 +13,9 @@ def pose(store: str, clips: str, config: str, skeletons: dsl.Output[dsl.Dataset]
         clips: URI of a set of clips.
         config: the whole experiment as JSON.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import describe, get
     from posewatch.config import load
     from posewatch.stages.pose import pose as stage

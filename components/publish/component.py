@@ -13,6 +13,9 @@ def publish(store: str, onnx: str, config: str, repository: dsl.Output[dsl.Model
         onnx: URI of an ONNX export.
         config: the whole experiment as JSON.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import describe, get
     from posewatch.config import load
     from posewatch.stages.publish import publish as stage

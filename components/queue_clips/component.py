@@ -16,6 +16,9 @@ def queue_clips(store: str, clips: str, skeletons: str) -> int:
     Returns:
         number of clips.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import get
     from posewatch.labels.store import LabelStore
     from posewatch.stages.queue_clips import previews

@@ -21,6 +21,9 @@ def refresh(
     Returns:
         number of clips that were scored.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import get
     from posewatch.config import load
     from posewatch.inference.open import open_predictor

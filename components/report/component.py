@@ -18,6 +18,9 @@ def report(
         smoke: URI of a smoke test.
         about: a remark for the report on where the videos come from.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from pathlib import Path
 
     from posewatch.artifact import get

@@ -24,6 +24,9 @@ def score(
         snapshot: URI of a label snapshot.
         model: URI of a published version.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import describe, get
     from posewatch.stages.score import score as stage
     from posewatch.store import open_store

@@ -15,6 +15,9 @@ def shards(store: str, raw: str, size: int) -> list[str]:
     Returns:
         URIs of the shards, in order.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import get
     from posewatch.stages.shards import shards as stage
     from posewatch.store import open_store

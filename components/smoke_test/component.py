@@ -15,6 +15,9 @@ def smoke_test(store: str, endpoint: str, data: str, onnx: str, model: str, metr
         onnx: URI of an ONNX export.
         model: URI of a published version.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import get
     from posewatch.stages.contents import SMOKE
     from posewatch.stages.smoke_test import smoke_test as stage

@@ -13,6 +13,9 @@ def split(store: str, masked: str, config: str, clips: dsl.Output[dsl.Dataset]) 
         masked: URI of a set of masked videos.
         config: the whole experiment as JSON.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import describe, get
     from posewatch.config import load
     from posewatch.stages.split import split as stage

@@ -14,6 +14,9 @@ def train(store: str, data: str, config: str, model: dsl.Output[dsl.Model]) -> s
         data: URI of a dataset (content-addressed, so that caching by it is safe).
         config: the whole experiment as JSON.
     """
+    from posewatch.boundary import errors_in_one_line
+
+    errors_in_one_line()
     from posewatch.artifact import describe, get
     from posewatch.config import load
     from posewatch.stages.train import train as stage

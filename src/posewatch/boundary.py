@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import sys
 import threading
@@ -19,6 +20,8 @@ from posewatch.redact import redact, redact_logs, remember, trace
 
 INTERRUPTED, READER_GONE = 130, 141
 """Exit codes after Ctrl-C, and when the reader of stdout closed it; both are the shell's own."""
+ERROR_FILE = "POSEWATCH_ERROR_FILE"
+"""Names a file that a step of a pipeline writes its error to, for the program that started the step."""
 
 
 def begin(*arguments: str) -> None:
@@ -39,10 +42,14 @@ def failed(error: BaseException, program: str, *, verbose: bool = False) -> int:
         _drop_stdout()
         return READER_GONE
     else:
-        ours = explained(error)
-        code, line = ours.exit_code, " ".join(redact(str(ours)).split())
+        code, line = explained(error).exit_code, line_of(error)
     tell(trace(error).rstrip("\n") if verbose else f"{program}: {line}")
     return code
+
+
+def line_of(error: BaseException) -> str:
+    """What an error says, in one line without secrets."""
+    return " ".join(redact(str(explained(error))).split())
 
 
 def tell(line: str) -> None:
@@ -87,14 +94,18 @@ def errors_in_one_line(program: str = "posewatch") -> None:
     begin(*sys.argv)
 
     def hook(kind: type[BaseException], error: BaseException, tb: Any) -> None:
-        raise SystemExit(failed(error, program))
+        code = failed(error, program)
+        if told := os.environ.get(ERROR_FILE):
+            with contextlib.suppress(OSError), open(told, "w", encoding="utf-8") as file:
+                json.dump({"code": code, "line": line_of(error)}, file)
+        raise SystemExit(code)
 
     sys.excepthook = hook
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
-        tell(f"posewatch: {' '.join(redact(str(explained(args.exc_value))).split())}")
+        tell(f"posewatch: {line_of(args.exc_value)}")
 
 
 def _drop_stdout() -> None:

