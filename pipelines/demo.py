@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pipelines.arguments import Parser
-from posewatch import boundary, stack, weights
+from posewatch import boundary, files, stack, weights
 from posewatch.artifact import Artifact, get
 from posewatch.config import load
 from posewatch.errors import PosewatchError
@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--videos", type=int, default=30, help="how many videos to render")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    home = Path(os.environ.get("POSEWATCH_HOME") or ".posewatch").resolve()
+    home = files.home().resolve()
     os.environ["POSEWATCH_HOME"] = str(home)
     began = time.monotonic()
     try:

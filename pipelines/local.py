@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines import stages
 from pipelines.arguments import typed
-from posewatch import boundary, stack
+from posewatch import boundary, files, stack
 from posewatch.errors import InputError, PosewatchError
 
 
@@ -37,7 +37,7 @@ def run_local(name: str, items: list[str], config: str, home: Path | None = None
     arguments = typed(name, pipeline.component_spec.inputs or {}, items, more)
     # the engine starts its steps as `python3`: let that be this Python
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    root = (home or Path(os.environ.get("POSEWATCH_HOME") or ".posewatch")) / "pipeline-runs"
+    root = files.home(home) / "pipeline-runs"
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(root),

@@ -33,8 +33,9 @@ from posewatch import __version__
 from posewatch.config import fingerprinted
 from posewatch.digests import canonical, digest
 from posewatch.errors import NoBucket, NotFound, StoreError
+from posewatch.names import path_of
 from posewatch.records import Lineage, Parent
-from posewatch.store import ObjectStore
+from posewatch.store import FolderStore, ObjectStore
 
 MANIFEST = "manifest.jsonl"
 LINEAGE = "lineage.json"
@@ -176,13 +177,22 @@ def find(store: ObjectStore, prefix: str) -> Artifact | None:
 
 def get(store: ObjectStore, reference: str) -> Artifact:
     """The artifact that a URI or a prefix names. Raises NotFound."""
-    prefix = reference.removeprefix(store.uri).strip("/")
+    prefix = _prefix(store, reference)
     if "://" in prefix:
         raise NotFound(f"{reference} is not in the store {store.uri} (give the matching --store)")
     artifact = find(store, prefix)
     if artifact is None:
         raise NotFound(f"no such artifact: {store.uri}/{prefix} (it has no {MANIFEST}: never written, or not finished)")
     return artifact
+
+
+def _prefix(store: ObjectStore, reference: str) -> str:
+    """The prefix that a URI or a prefix names; for a folder also one that was typed as a path, or not encoded."""
+    if isinstance(store, FolderStore):
+        path = path_of(reference)
+        if path.is_absolute() and path.resolve().is_relative_to(store.root):
+            return path.resolve().relative_to(store.root).as_posix()
+    return reference.removeprefix(f"{store.uri}/").strip("/")
 
 
 def produce(store: ObjectStore, job: Job, write: Callable[[Path], object], work: Path | None = None) -> Artifact:

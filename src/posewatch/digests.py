@@ -8,8 +8,10 @@ from typing import Any
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """JSON with sorted keys and no spaces: equal values give equal text. It can always be written as UTF-8: the bytes
+    of a file name that are none are escaped."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def digest(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Atomic file writes: a file is complete or absent."""
+"""Atomic file writes: a file is complete or absent. And the folder for state that outlives a command."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 
 def write_atomically(path: Path | str, data: bytes | str) -> None:
-    """Replace a file's content as a whole; text is written as UTF-8."""
+    """Replace a file's content as a whole; text is written as UTF-8, bytes of a file name that are none are escaped."""
     with atomic(path) as partial:
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        partial.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
+
+
+def home(given: Path | None = None) -> Path:
+    """The folder for state that outlives a command: the one given, else POSEWATCH_HOME, else ``./.posewatch``."""
+    return Path(given or os.environ.get("POSEWATCH_HOME") or ".posewatch").expanduser().absolute()

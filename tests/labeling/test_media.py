@@ -51,3 +51,15 @@ def test_ranges_of_a_clip(url: str, asked: str, status: int, got: bytes, content
         assert answer.headers.get("content-range") == content_range
         assert answer.headers["accept-ranges"] == "bytes"
         assert client.get(url.replace("token=", "token=0")).status_code == 403
+
+
+def test_a_clip_of_a_folder_of_any_name_has_a_url(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SERVICE))
+    from labeling_ui import media
+    from posewatch.store import FolderStore
+
+    for name in ("내 영상 100%", "a#b?c%20"):
+        store = FolderStore(tmp_path / name)
+        store.put("clips/a.mp4", b"1")
+        assert media.clip_url(store.uri, "clips/a.mp4")
+        assert media.file_of(store.uri, "clips/a.mp4") == store.root / "clips" / "a.mp4"

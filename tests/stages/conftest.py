@@ -1,1 +1,1 @@
-from labels.conftest import make_clips, postgres, store, url  # noqa: F401 (fixtures)
+from labels.conftest import make_clips, postgres, sqlite_store, store, url  # noqa: F401 (fixtures)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError, LabelError
+from posewatch.names import nfc
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class ClipSet:
 
     keypoints  N arrays float32 (M_i, T_i, V, 3): x, y in pixels and a score in [0, 1]; absent persons are zero
     labels     int64 (N,), indices into ``classes``
+    classes    names in the composed Unicode form
     groups     N names of source videos, or of subjects joined by "+"; a split keeps each on one side
     fps        frames per second that the clips were sampled at
     takes      N groups as the file writes them (s05s03 is of the group s03+s05); empty: the same as ``groups``
@@ -37,6 +39,7 @@ class ClipSet:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(map(nfc, self.classes)))
         n = len(self.keypoints)
         if not len(self.labels) == len(self.ids) == len(self.groups) == n:
             raise InputError(

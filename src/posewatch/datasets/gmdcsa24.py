@@ -13,6 +13,8 @@ from pathlib import Path
 from posewatch.config import LabelConfig
 from posewatch.datasets.intervals import Interval, table
 from posewatch.errors import LabelError
+from posewatch.names import nfc, readable
+from posewatch.video.files import SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +42,13 @@ def read_gmdcsa24(
     if not sheets:
         raise LabelError(f"no GMDCSA-24 annotations in {folder}: expected files such as Subject_1_Fall.csv")
     out: list[Interval] = []
+    videos = {nfc(readable(path.name)) for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
     seen: set[str] = set()
     for path, match in sheets:
         for number, row in table(path, ("File Name", "Classes")):
-            name = row["File Name"].strip()
-            name = name if name.startswith(match["prefix"]) else f"{match['prefix']}_{name}"
-            if not (folder / name).is_file():
+            name, prefix = nfc(row["File Name"].strip()), nfc(match["prefix"])
+            name = name if name.startswith(prefix) else f"{prefix}_{name}"
+            if name not in videos:
                 continue
             seen.add(name)
             where = f"{path.name} row {number}"
@@ -62,9 +65,9 @@ def read_gmdcsa24(
                 label = config.positive if stretch in falls else config.default
                 out.append(Interval(name, stretch[1], stretch[2], label, where))
     for path, match in sheets:
-        for video in sorted(folder.glob(f"{match['prefix']}_*.mp4")):
-            if video.name not in seen:
-                warn(f"{path.name} has no row for {video.name}, the video stays unlabelled")
+        for video in sorted(videos - seen):
+            if video.startswith(f"{nfc(match['prefix'])}_"):
+                warn(f"{path.name} has no row for {video}, the video stays unlabelled")
     if not out:
         raise LabelError(f"the GMDCSA-24 annotations in {folder} name none of its videos")
     return out

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from posewatch.errors import LabelError
-from posewatch.video.files import SUFFIXES
+from posewatch.names import readable
+from posewatch.video.files import Walk, is_trash
 
 COLUMNS = ("file", "start_s", "end_s", "label")
 
@@ -102,11 +103,10 @@ def read_class_folders(folder: str | Path) -> list[Interval]:
     """Read ``folder``/<class>/<video>: each video shows its class from start to end. Raises LabelError for none."""
     folder = Path(folder)
     out = [
-        Interval(video.relative_to(folder).as_posix(), 0.0, math.inf, kind.name, f"folder {kind.name}")
+        Interval(f"{readable(kind.name)}/{name}", 0.0, math.inf, readable(kind.name), f"folder {readable(kind.name)}")
         for kind in sorted(folder.iterdir() if folder.is_dir() else ())
-        if kind.is_dir() and not kind.name.startswith(".")
-        for video in sorted(kind.rglob("*"))
-        if video.suffix.lower() in SUFFIXES and video.is_file()
+        if kind.is_dir() and not kind.name.startswith(".") and not is_trash(kind)
+        for name, _ in Walk(kind).files
     ]
     if not out:
         raise LabelError(f"no class folders in {folder}: expected <class>/<video>, such as abnormal/a.mp4")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from posewatch.errors import ConfigError, LabelError
 from posewatch.events.timeline import Timeline
+from posewatch.names import nfc
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Event:
     alarm_s: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "video", nfc(self.video))
+        object.__setattr__(self, "label", nfc(self.label))
         where = f"event of {self.video!r}"
         if math.isnan(self.start_s) or math.isnan(self.end_s) or math.isinf(self.start_s) or self.start_s < 0:
             raise LabelError(f"{where}: times must be 0 or more seconds, not {self.start_s:g} and {self.end_s:g}")

@@ -16,6 +16,7 @@ from posewatch.errors import InputError, LabelError
 from posewatch.events.alarms import Event
 from posewatch.events.timeline import Window
 from posewatch.files import write_atomically
+from posewatch.names import known_as
 
 ALIASES = {
     "video": ("video", "file", "name", "filename", "file name", "video_id", "frame_dir"),
@@ -86,6 +87,7 @@ def write_windows(path: str | Path, windows: Iterable[Window]) -> Path:
 def _probability(row: Mapping[str, Any], label: str) -> float:
     by_class = row.get("probabilities")
     if isinstance(by_class, Mapping):
+        label = known_as(label, by_class) or label
         if not label:
             raise InputError(f"it has several probabilities: choose one of {', '.join(map(str, by_class))} (--label)")
         if label not in by_class:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from posewatch.errors import ConfigError, InputError, LabelError
 from posewatch.events.alarms import Event, Hysteresis, detect, ious, match
 from posewatch.events.timeline import Timeline, Window, smooth
+from posewatch.names import nfc
 
 IOUS = (0.2, 0.5)
 THRESHOLDS = 50
@@ -74,7 +75,7 @@ def _prepare(
     timelines = smooth(windows, step_s)
     if not any(timeline.covered.any() for timeline in timelines):
         raise InputError(f"the windows are shorter than the time step of {step_s:g} s: use a shorter step")
-    truth = list(truth)
+    truth, label = list(truth), nfc(label)
     kinds = sorted({event.label for event in truth})
     if not label and len(kinds) > 1:
         raise LabelError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from posewatch.datasets.clipset import ClipSet
 from posewatch.errors import ConfigError, InputError
+from posewatch.names import known_as, nfc
 
 if TYPE_CHECKING:
     from posewatch.recognition.recogniser import Recogniser
@@ -33,6 +34,7 @@ class Window:
     p: float
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "video", nfc(self.video))
         where = f"window of {self.video!r} at {self.start_s:g} s"
         if not (math.isfinite(self.start_s) and math.isfinite(self.end_s) and self.start_s >= 0):
             raise InputError(f"{where}: times must be 0 or more seconds, not {self.start_s:g} and {self.end_s:g}")
@@ -124,7 +126,8 @@ def sliding(
     label = label or recogniser.positive
     if not label:
         raise ConfigError(f"the model has no positive class: choose one of {', '.join(recogniser.labels)} (--label)")
-    if label not in recogniser.labels:
+    known = known_as(label, recogniser.labels)
+    if known is None:
         raise ConfigError(f"{label!r} is none of the model's classes {', '.join(recogniser.labels)}")
     if not all(math.isfinite(v) and v > 0 for v in (fps, window_s, stride_s)):
         raise ConfigError(f"fps, window and stride must be positive, not {fps:g}, {window_s:g} and {stride_s:g}")
@@ -150,6 +153,6 @@ def sliding(
             ids=names,
             groups=names,
         )
-        scores = scores_of(recogniser, clips)[:, recogniser.labels.index(label)]
+        scores = scores_of(recogniser, clips)[:, recogniser.labels.index(known)]
         p.update(zip(part, (round(float(v), 6) for v in scores), strict=True))
     return [Window(video, s / fps, (s + span) / fps, p.get(s, 0.0)) for s in starts]

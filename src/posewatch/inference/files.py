@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError
+from posewatch.names import readable
 from posewatch.video.files import SUFFIXES, find_videos
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -
 
         clips, _ = read_pyskl(path, drop_empty=False)
         for name, keypoints in zip(clips.ids, clips.keypoints, strict=True):
-            yield Item(str(path), name, keypoints)
+            yield Item(readable(str(path)), name, keypoints)
     else:
         for name, array in _arrays(path).items():
             if array.ndim not in (4, 5) or array.shape[-1] != 3 or not all(array.shape[1:]):
@@ -95,14 +96,14 @@ def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -
                 raise InputError(f"{path}: {name} must hold finite numbers (give missing joints a score of 0)")
             many = array.astype(np.float32) if array.ndim == 5 else array.astype(np.float32)[None]
             for i, keypoints in enumerate(many):
-                yield Item(str(path), name if array.ndim == 4 else f"{name}[{i}]", keypoints)
+                yield Item(readable(str(path)), name if array.ndim == 4 else f"{name}[{i}]", keypoints)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):
-            return {path.stem: content}
+            return {readable(path.stem): content}
         with content:
             return {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -125,7 +126,7 @@ def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float)
         part = frames[start : start + span]
         clip = skeleton(part, config, fps, width, height)
         begin, end = round(start / fps, 3), round((start + len(part)) / fps, 3)
-        yield Item(str(path), f"{path.stem}@{begin:g}", clip.keypoints, begin, end)
+        yield Item(readable(str(path)), f"{readable(path.stem)}@{begin:g}", clip.keypoints, begin, end)
 
 
 def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any]]:

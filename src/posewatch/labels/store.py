@@ -33,6 +33,7 @@ from posewatch.labels.entries import (
     timestamp,
 )
 from posewatch.labels.slow_counts import SlowCounts
+from posewatch.names import nfc
 from posewatch.records import Clip, LabelEvent, Source
 
 CLASSES = LabelConfig().classes
@@ -172,9 +173,11 @@ class LabelStore:
         nothing and returns the events of the first time. Raises LabelError for a clip that is not registered, an
         unknown class, and a clip that a reviewer has settled.
         """
+        known = {nfc(name): name for name in (*classes, *MARKS)}
         for label in labels.values():
-            if label not in classes and label not in MARKS:
+            if nfc(label) not in known:
                 raise LabelError(f"unknown class {label!r} (known: {', '.join(classes)})")
+        labels = {clip: known[nfc(label)] for clip, label in labels.items()}
         batch = batch or new_batch()
 
         def work(connection: sa.Connection) -> list[LabelEvent]:

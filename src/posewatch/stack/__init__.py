@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from posewatch.errors import StackError
+from posewatch.files import home as _home
 from posewatch.retry import retry
 from posewatch.stack import seaweed
 from posewatch.stack import triton as _triton
 from posewatch.stack.process import PortInUse, Process, is_free, pick_ports, port_seed, terminable, wait_until
-from posewatch.stack.state import ServerStatus, StackInfo, StackStatus, State, home_folder, locked, log_file
+from posewatch.stack.state import ServerStatus, StackInfo, StackStatus, State, locked, log_file
 from posewatch.stack.triton import Ports, TritonServer
 
 __all__ = [
@@ -56,7 +57,7 @@ def env(info: StackInfo) -> dict[str, str]:
 
 def current(home: Path | None = None) -> StackInfo | None:
     """The stack that is up, if any of its servers still runs. Looks at processes only, sends no request."""
-    state = State.read(home_folder(home))
+    state = State.read(_home(home))
     if state is None or not any(process.alive for process in state.processes.values()):
         return None
     return state.info()
@@ -64,7 +65,7 @@ def current(home: Path | None = None) -> StackInfo | None:
 
 def status(home: Path | None = None) -> StackStatus:
     """Which servers run and answer requests."""
-    folder = home_folder(home)
+    folder = _home(home)
     state = State.read(folder)
     if state is None or not state.processes:
         return StackStatus(folder, (ServerStatus("s3", "down"), ServerStatus("triton", "down")))
@@ -87,7 +88,7 @@ def up(home: Path | None = None, *, s3_port: int | None = None, triton_ports: Po
     Raises StackError when a given port is taken, when the stack is up on other ports than the given ones, or when a
     server dies at its start (with the last line of its log). If it fails, the servers started by this call are stopped.
     """
-    folder = home_folder(home)
+    folder = _home(home)
     with locked(folder), terminable():
         state = State.read(folder) or State.new(folder)
         before = dict(state.processes)
@@ -105,7 +106,7 @@ def up(home: Path | None = None, *, s3_port: int | None = None, triton_ports: Po
 
 def down(home: Path | None = None) -> None:
     """Stop the servers and wait for their end; data, models and credentials stay. Does nothing when nothing runs."""
-    folder = home_folder(home)
+    folder = _home(home)
     if not (folder / "stack.json").exists():
         return
     with locked(folder):

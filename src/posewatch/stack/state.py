@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -130,11 +129,6 @@ class State:
         return StackInfo(
             self.home, self.s3_ports or (0,), (http, grpc, metrics), keys["access_key"], keys["secret_key"]
         )
-
-
-def home_folder(home: Path | None) -> Path:
-    """The stack's home: the one given, else POSEWATCH_HOME, else ``./.posewatch``."""
-    return Path(home or os.environ.get("POSEWATCH_HOME") or ".posewatch").expanduser().absolute()
 
 
 def log_file(home: Path, name: str) -> Path:

@@ -11,8 +11,8 @@ from posewatch.errors import VideoError
 from posewatch.progress import Progress
 from posewatch.records import Video, video_id
 from posewatch.stages.contents import VIDEO
-from posewatch.store import ObjectStore, local_copy
-from posewatch.video.files import find_videos
+from posewatch.store import FolderStore, ObjectStore, local_copy
+from posewatch.video.files import SUFFIXES, find_videos
 
 if TYPE_CHECKING:
     from posewatch.video import VideoInfo
@@ -27,7 +27,7 @@ def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) ->
     from posewatch import video
 
     with local_copy(source) as root:
-        files = find_videos(root)
+        files = find_videos(root, without=[store.root] if isinstance(store, FolderStore) else ())
         readable: list[tuple[str, Path, VideoInfo]] = []
         errors: list[str] = []
         with Progress("ingest", len(files)) as progress:
@@ -76,6 +76,7 @@ def store_video(store: ObjectStore, record: Video, path: Path) -> Artifact:
         # the set holds the name: the same content under another name is the same video
         about = {k: v for k, v in record.to_dict().items() if k != "name"}
         (folder / f"{VIDEO}.json").write_text(canonical(about) + "\n", encoding="utf-8")
-        (folder / f"{VIDEO}{path.suffix.lower()}").symlink_to(path.resolve())
+        suffix = path.suffix.lower()
+        (folder / f"{VIDEO}{suffix if suffix in SUFFIXES else '.video'}").symlink_to(path.resolve())
 
     return produce(store, job, write)

@@ -14,6 +14,7 @@ import numpy as np
 
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import TrainConfig, TrainerConfig
+from posewatch.files import home
 from posewatch.stages.contents import CHECKPOINT, dataset_about, dataset_part
 from posewatch.store import ObjectStore
 
@@ -30,7 +31,7 @@ def train(store: ObjectStore, dataset: Artifact, config: TrainConfig, trainer: T
     job = Job("checkpoints", "", dataclasses.asdict(config), (dataset,), revision=2)
     trainer = trainer or TrainerConfig()
     # POSEWATCH_HOME has what must outlive a crash
-    work = Path(os.environ.get("POSEWATCH_HOME") or ".posewatch") / "work" / job.fingerprint
+    work = home() / "work" / job.fingerprint
     if "WORLD_SIZE" in os.environ:
         from posewatch.stages.train_distributed import train_distributed
 

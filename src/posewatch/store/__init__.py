@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from posewatch.errors import InputError, NotFound
+from posewatch.names import path_of
 from posewatch.store.base import ObjectInfo, ObjectStore
 from posewatch.store.folder import FolderStore
 from posewatch.store.memory import MemoryStore
@@ -40,7 +41,7 @@ def open_store(uri: str | None = None) -> ObjectStore:
             raise InputError(f"no bucket in {uri!r}: write s3://bucket/prefix")
         return S3Store(bucket, prefix)
     if scheme == "file":
-        return FolderStore(rest)
+        return FolderStore(path_of(uri))
     if scheme == "memory":
         return MemoryStore(rest)
     raise InputError(f"unknown store {uri!r}: s3://bucket, file:///folder, a folder, or memory://name")
@@ -54,7 +55,7 @@ def local_copy(source: str) -> Iterator[Path]:
     """
     scheme, sep, rest = source.partition("://")
     if not sep or scheme == "file":
-        yield Path(rest if sep else source).expanduser()
+        yield path_of(source)
         return
     head, _, key = rest.partition("/")
     store = open_store(f"{scheme}://{head}")

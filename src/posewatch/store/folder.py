@@ -10,6 +10,7 @@ from typing import Any
 
 from posewatch.errors import NotFound, StoreError
 from posewatch.files import atomic
+from posewatch.names import uri_of
 from posewatch.store.base import ObjectInfo, check_key
 
 
@@ -20,7 +21,7 @@ class FolderStore:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().resolve()
-        self.uri = self.root.as_uri()
+        self.uri = uri_of(self.root)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.root,)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from posewatch import video
 from posewatch.addresses import connectable, without_secrets
 from posewatch.errors import VideoError
+from posewatch.names import readable
 from posewatch.video.capture import connect
 from posewatch.video.reading import Image, shown_size, upright, vendor
 
@@ -70,7 +71,7 @@ class FileSource:
 
     def __init__(self, path: Path, fps: float, max_side: int) -> None:
         self.path, self._fps, self._max_side = path, fps, max_side
-        self.name, self.counters = path.name, Counters()
+        self.name, self.counters = readable(path.name), Counters()
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         """All frames until ``stop`` is set. Raises VideoError for a file that cannot be read."""

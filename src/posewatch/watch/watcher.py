@@ -14,6 +14,7 @@ import numpy as np
 from posewatch.config import PoseConfig
 from posewatch.errors import InputError, ServingError
 from posewatch.inference.predictor import Predictor
+from posewatch.names import known_as
 from posewatch.perception.ports import PoseEstimator
 from posewatch.recognition.sampling import resample
 from posewatch.watch.alarm import AlarmEvent, LiveAlarm
@@ -166,6 +167,7 @@ def _alarm_label(predictor: Predictor, label: str) -> str:
         raise InputError(
             f"the model names no positive class: choose the one that raises alarms, --label, one of {known}"
         )
-    if label not in predictor.labels:
+    found = known_as(label, predictor.labels)
+    if found is None:
         raise InputError(f"{label!r} is none of the model's classes: {known}")
-    return str(label)
+    return found

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from posewatch.errors import WeightsError
 from posewatch.files import write_atomically
+from posewatch.names import path_of, readable
 from posewatch.weights import registry, sources
 from posewatch.weights.registry import DEFAULTS, Weights, info, listing, samples
 
@@ -32,7 +33,7 @@ def record(name: str) -> dict[str, str]:
 
 def records(names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Name → ``record``; the name of a user's file is its file name."""
-    return {Path(name).name if is_path(name) else name: record(name) for name in names}
+    return {readable(Path(name).name) if is_path(name) else name: record(name) for name in names}
 
 
 def is_path(name: str) -> bool:
@@ -112,10 +113,10 @@ def mirror(uri: str, names: Sequence[str]) -> list[str]:
 
 
 def _offline(wanted: Weights) -> Path | None:
-    offline = os.environ.get("POSEWATCH_WEIGHTS", "").removeprefix("file://")
-    if not offline or "://" in offline:
+    offline = os.environ.get("POSEWATCH_WEIGHTS", "")
+    if not offline or ("://" in offline and not offline.startswith("file://")):
         return None
-    given = Path(offline).expanduser() / wanted.file
+    given = path_of(offline) / wanted.file
     return given if given.is_file() else None
 
 

@@ -84,7 +84,9 @@ def _database(kind: str) -> Iterator[str]:
             if kind == "postgresql":
                 raise
     with tempfile.TemporaryDirectory(prefix="posewatch-scale-") as temp:
-        yield f"sqlite:///{temp}/labels.db"
+        from posewatch.labels.db.schema import sqlite_url
+
+        yield sqlite_url(Path(temp) / "labels.db")
 
 
 def _labels(kind: str, clips: Sequence[int], people: int, seconds: float) -> dict[str, Any]:

@@ -15,7 +15,9 @@ try:
 except ImportError:
     raise LabelError("labels need SQLAlchemy: pip install 'posewatch[labeling]'") from None
 
+from posewatch.files import home
 from posewatch.labels.db import tables
+from posewatch.names import path_of, uri_of
 from posewatch.retry import retry
 
 HEAD = "3"
@@ -28,8 +30,12 @@ _FIRST = "schema_version"  # the version table of the first version of the store
 
 def default_url() -> str:
     """The default label store: POSEWATCH_LABELS_URL, else SQLite in POSEWATCH_HOME or ./.posewatch."""
-    home = Path(os.environ.get("POSEWATCH_HOME") or ".posewatch")
-    return os.environ.get("POSEWATCH_LABELS_URL") or f"sqlite:///{(home / 'labels.db').absolute()}"
+    return os.environ.get("POSEWATCH_LABELS_URL") or sqlite_url(home() / "labels.db")
+
+
+def sqlite_url(path: Path) -> str:
+    """The label store's URL for a file."""
+    return uri_of(path.absolute(), "sqlite:///")
 
 
 def reason(error: BaseException) -> str:
@@ -58,7 +64,9 @@ def connect(url: str) -> sa.Engine:
         if backend == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
                 raise LabelError("the label store needs a file, such as sqlite:///labels.db: memory is lost at exit")
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            file = path_of(url.partition("?")[0])  # SQLAlchemy 2.0 does not decode it, 2.1 not every byte
+            file.parent.mkdir(parents=True, exist_ok=True)
+            parsed = parsed.set(database=str(file))
             engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_S}, pool_size=20)
             sa.event.listen(engine, "connect", _pragmas)
             sa.event.listen(engine, "begin", _begin)

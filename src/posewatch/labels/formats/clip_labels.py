@@ -12,14 +12,15 @@ from posewatch.config import LabelConfig
 from posewatch.datasets.intervals import table
 from posewatch.errors import LabelError
 from posewatch.labels.entries import MARKS
+from posewatch.names import folded
 
 
 def class_of(name: str, config: LabelConfig, where: str) -> str:
-    """The configured class ``name``, whatever its case. Raises LabelError, which begins with ``where``."""
-    known = {c.casefold(): c for c in config.classes}
-    if name.casefold() not in known:
+    """The configured class ``name``, whatever its case and Unicode form. Raises LabelError with ``where`` in front."""
+    known = {folded(c): c for c in config.classes}
+    if folded(name) not in known:
         raise LabelError(f"{where}unknown class {name!r} (known: {', '.join(config.classes)})")
-    return known[name.casefold()]
+    return known[folded(name)]
 
 
 def has_clip_ids(path: str | Path) -> bool:

@@ -18,7 +18,8 @@ from posewatch.datasets.intervals import Interval, read_class_folders, read_labe
 from posewatch.errors import LabelError
 from posewatch.labels.entries import ClipEntry
 from posewatch.labels.formats.clip_labels import class_of, read_clip_labels
-from posewatch.video.files import SUFFIXES
+from posewatch.names import folded, nfc, readable
+from posewatch.video.files import Walk
 
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
@@ -56,15 +57,13 @@ def find_labels(
         return read_labels_csv(folder / "labels.csv")
     if any(PATTERN.match(path.name) for path in folder.glob("*.csv")):
         return read_gmdcsa24(folder, config, warn)
-    classes = {name.casefold() for name in (config or LabelConfig()).classes}
-    if folder.is_dir() and any(_has_videos(sub) for sub in folder.iterdir() if sub.name.casefold() in classes):
+    classes = {folded(name) for name in (config or LabelConfig()).classes}
+    if folder.is_dir() and any(
+        sub.is_dir() and Walk(sub).files for sub in folder.iterdir() if folded(readable(sub.name)) in classes
+    ):
         return read_class_folders(folder)
     names = ", ".join((config or LabelConfig()).classes)
     raise LabelError(f"no labels in {folder}: expected {FORMATS}; the classes are {names}")
-
-
-def _has_videos(folder: Path) -> bool:
-    return folder.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
 
 
 def assign(
@@ -128,8 +127,9 @@ class _Matcher:
 
     def video(self, file: str, where: str) -> str:
         parts = _parts(file)
-        exact = [name for name, (other, _) in self._videos.items() if other == parts]
-        names = exact or [name for name, (other, _) in self._videos.items() if _ends_alike(parts, other)]
+        exact = [name for name in self._videos if name == file]
+        alike = [name for name, (other, _) in self._videos.items() if other == parts]
+        names = exact or alike or [name for name, (other, _) in self._videos.items() if _ends_alike(parts, other)]
         if not names:
             raise LabelError(f"{where}no video named {file!r} among the {len(self._videos)} ingested")
         if len({self._videos[name][1] or name for name in names}) > 1:
@@ -142,7 +142,8 @@ class _Matcher:
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    return tuple(part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", "."))
+    """The parts of a path, in the composed Unicode form: files from a Mac have names in the other one."""
+    return tuple(part for part in PurePosixPath(nfc(path).replace("\\", "/")).parts if part not in ("/", "."))
 
 
 def _ends_alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

@@ -10,6 +10,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 
 from posewatch.datasets.clipset import ClipSet
 from posewatch.errors import InputError, LabelError
+from posewatch.names import known_as, nfc
 from posewatch.recognition.evaluation.baselines import NAMES, baseline_scores
 from posewatch.recognition.evaluation.metrics import auc, bootstrap, metrics_of, wilson
 from posewatch.recognition.recogniser import Recogniser
@@ -31,10 +32,10 @@ def scores_of(recogniser: Recogniser, clips: ClipSet) -> NDArray[np.float32]:
 
 def check(recogniser: Recogniser, test_set: ClipSet, positive: str | None = None) -> str:
     """The positive class, "" for none. Raises InputError or LabelError where the test set does not fit the model."""
-    positive = recogniser.positive if positive is None else positive
+    positive = recogniser.positive if positive is None else known_as(positive, recogniser.labels) or positive
     if not len(test_set):
         raise InputError("there is no test clip (raise dataset.test, or label clips of more videos)")
-    if test_set.classes != recogniser.labels:
+    if [*map(nfc, test_set.classes)] != [*map(nfc, recogniser.labels)]:
         raise LabelError(
             f"the test clips' classes ({', '.join(test_set.classes)}) "
             f"are not the model's ({', '.join(recogniser.labels)})"

@@ -16,6 +16,7 @@ from posewatch.datasets.layouts import Layout
 from posewatch.digests import canonical
 from posewatch.errors import LabelError
 from posewatch.files import write_atomically
+from posewatch.names import known_as
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.evaluation.evaluate import evaluate
 from posewatch.recognition.evaluation.plots import plots
@@ -31,9 +32,10 @@ METRICS = "metrics.json"
 def positive_of(classes: Sequence[str], wanted: str | None = None) -> str:
     """The class that raises alerts: ``wanted``, else "abnormal", else the second of two, else none ("")."""
     if wanted is not None:
-        if wanted and wanted not in classes:
+        found = known_as(wanted, classes)
+        if wanted and found is None:
             raise LabelError(f"the positive class {wanted!r} is none of {', '.join(classes)}")
-        return wanted
+        return found or ""
     if "abnormal" in classes:
         return "abnormal"
     return classes[1] if len(classes) == 2 else ""
