@@ -29,7 +29,8 @@ TINY = TrainConfig(
 
 def test_it_learns_what_can_be_learned(tmp_path, clips):
     config = dataclasses.replace(TINY, epochs=14, clip_frames=16, patience=0)
-    recogniser = load_checkpoint(train(clips(32), clips(8, 100), config, tmp_path))
+    held = clips(8, 100)
+    recogniser = load_checkpoint(train(clips(32), held, config, tmp_path))
     test = clips(24, 200)
     x = resample(test.keypoints, recogniser.frames, recogniser.people)
     assert (recogniser.decide(recogniser.probabilities(x)) == test.labels).mean() >= 0.9
@@ -39,6 +40,10 @@ def test_it_learns_what_can_be_learned(tmp_path, clips):
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in rows] == list(range(1, 15))
     assert rows[-1]["train_loss"] < 0.7 * rows[0]["train_loss"]
+    p = recogniser.score(held)
+    loss = -np.log(p[np.arange(8), held.labels]).mean()  # four clips of each class
+    assert rows[-1]["val_loss"] == pytest.approx(loss, abs=1e-4), "the curve is that of the weights that are kept"
+    assert rows[-1]["val_accuracy"] == (p.argmax(1) == held.labels).mean()
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["train"]["width"] == 0.1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "config.yaml", "history.jsonl"]
 

@@ -34,7 +34,10 @@ def listening():
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose stack is up, for one module."""
+    """A home whose stack is up, for one module; started where another Go program has its memory limit."""
     folder = tmp_path_factory.mktemp("home")
-    with stack.running(folder):
-        yield folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOMEMLIMIT", "256MiB")
+        stack.up(folder)
+    yield folder
+    stack.down(folder)

@@ -79,6 +79,13 @@ def test_servers_listen_on_loopback_only(home: Path, listening) -> None:
         assert addresses[port] <= {"127.0.0.1", "::ffff:127.0.0.1", "::ffff:7f00:1"}, port
 
 
+def test_the_s3_server_has_no_fixed_memory_limit(home: Path) -> None:
+    """At a limit below what it uses it collects garbage for ever. conftest.py has set one for all."""
+    environment = Path(f"/proc/{_pid(home, 's3')}/environ").read_bytes().split(b"\0")
+    assert b"GOGC=50" in environment
+    assert not [entry for entry in environment if entry.startswith(b"GOMEMLIMIT=")]
+
+
 def test_other_ports_while_up(home: Path) -> None:
     with pytest.raises(StackError, match="posewatch down"):
         stack.up(home, s3_port=stack.current(home).s3_port + 1)

@@ -70,7 +70,10 @@ def plots(metrics: dict[str, Any], history: list[dict[str, Any]], out: Path) -> 
 def _learning_curves(plt: Any, history: list[dict[str, Any]]) -> Any:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for axis, what, title in ((axes[0], "loss", "Loss"), (axes[1], "accuracy", "Accuracy")):
-        for side, colour, name in (("train", BLUE, "training (augmented)"), ("val", ORANGE, "validation")):
+        for side, colour, name in (
+            ("train", BLUE, "training (augmented)"),
+            ("val", ORANGE, "validation (weights to keep)"),
+        ):
             rows = [(r["epoch"], r[f"{side}_{what}"]) for r in history if f"{side}_{what}" in r]
             if rows:
                 axis.plot(*zip(*rows, strict=True), color=colour, label=name, lw=2, marker="o", ms=2.5)

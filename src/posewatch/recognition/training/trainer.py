@@ -254,8 +254,8 @@ class _Run:
             self.recogniser.load_state_dict(own)
 
     def _validate(self) -> dict[str, float]:
-        """Evaluate the averaged weights; they are the best if their class-balanced loss is the lowest so far."""
-        with self._loaded(self.average):
+        """Evaluate what would be kept if training ended here; the best has the lowest class-balanced loss so far."""
+        with self._loaded(self._with_norms(self.average)):
             p = self.recogniser.score(self.val_set)
         labels = self.val_set.labels
         chosen = np.clip(p[np.arange(len(p)), labels], 1e-6, 1)
@@ -269,19 +269,20 @@ class _Run:
         return {"val_loss": round(loss, 6), "val_accuracy": round(float((p.argmax(1) == labels).mean()), 6)}
 
     def final(self) -> dict[str, Tensor]:
-        """The averaged weights at the end; with early stopping (``patience``), those that validated best.
+        """The averaged weights at the end; with early stopping (``patience``), those that validated best."""
+        if self._final is None:
+            weights = self.best if self.best is not None and self.config.patience > 0 else self.average
+            self._final = self._with_norms(weights)
+        return self._final
 
-        Averaged weights have no batch statistics of their own: they are measured on the training clips.
-        """
-        weights = self.best if self.best is not None and self.config.patience > 0 else self.average
+    def _with_norms(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Averaged ``weights`` with batch statistics of their own, measured on the training clips."""
         if self.config.average_epochs <= 0:
             return weights
-        if self._final is None:
-            # Every process has all clips, and only the one that writes may call this.
-            with self._loaded(weights), parallel.alone():
-                self._measure_norms()
-                self._final = _copy(self.recogniser.state_dict())
-        return self._final
+        # Every process has all clips: none waits for another.
+        with self._loaded(weights), parallel.alone():
+            self._measure_norms()
+            return _copy(self.recogniser.state_dict())
 
     def _measure_norms(self) -> None:
         """Set all batch statistics to those of the training clips, once as they are and once augmented.
