@@ -238,7 +238,8 @@ def _table(metrics: dict[str, Any]) -> str:
         values = [metrics.get(f"{prefix}{key}") for key in ("accuracy", "precision", "recall", "f1", "auc")]
         if any(v is not None for v in values):
             rows.append((name, *("-" if v is None else f"{v:.3f}" for v in values)))
-    return "\n".join("".join(f"{cell:<14}" if i == 0 else f"{cell:>10}" for i, cell in enumerate(row)) for row in rows)
+    lines = ["".join(f"{cell:<14}" if i == 0 else f"{cell:>10}" for i, cell in enumerate(row)) for row in rows]
+    return "\n".join([*lines, *filter(None, [metrics.get("baseline_note")])])
 
 
 @verb(app, "evaluate")

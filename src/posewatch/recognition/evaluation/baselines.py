@@ -1,7 +1,8 @@
-"""Two classical models on statistics of the poses, which every network has to beat."""
+"""Two classical models on statistics of the poses, which every network has to beat, in a bounded time."""
 
 from __future__ import annotations
 
+import time
 import warnings
 from typing import Any
 
@@ -12,7 +13,12 @@ from numpy.typing import NDArray
 from posewatch.datasets.layouts import Layout
 from posewatch.recognition.features import Features
 
-NAMES = ("logistic", "forest")
+NAMES = {"logistic": "logistic regression", "forest": "random forest"}
+SECONDS = 30.0
+"""How long each baseline is fitted at most; many classes make either a hundred times slower than few."""
+TREES, ITERATIONS = 300, 3000
+SIZE = 2_000_000
+"""Clips times classes that the baselines are fitted on at most: one tree then takes some seconds."""
 
 
 def pose_statistics(keypoints: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
@@ -46,27 +52,30 @@ def pose_statistics(keypoints: NDArray[np.float32], layout: Layout) -> NDArray[n
 
 
 class Baseline:
-    """``logistic`` regression or a random ``forest``, fitted on clips (N, M, T, V, 3) with labels (N,) of K classes."""
+    """``logistic`` regression or a random ``forest``, fitted on clips (N, M, T, V, 3) with labels (N,) of K classes.
+
+    ``note`` says what was cut so that the fit takes about ``seconds`` and no more; empty where nothing was.
+    """
 
     def __init__(
-        self, name: str, clips: NDArray[np.float32], labels: NDArray[np.int64], classes: int, layout: Layout
+        self,
+        name: str,
+        clips: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        classes: int,
+        layout: Layout,
+        seconds: float = SECONDS,
     ) -> None:
-        from sklearn.ensemble import RandomForestClassifier
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
         self.classes, self.layout = classes, layout
-        self.model: Any = {
-            "logistic": lambda: make_pipeline(
-                StandardScaler(), LogisticRegression(C=0.1, max_iter=3000, class_weight="balanced")
-            ),
-            "forest": lambda: RandomForestClassifier(300, class_weight="balanced", random_state=0, n_jobs=1),
-        }[name]()
+        some = _spread(labels, max(SIZE // classes, 2 * classes))
+        fit = {"logistic": _logistic, "forest": _forest}[name]
         with warnings.catch_warnings():
-            # scikit-learn warns of constant columns: joints that never move.
+            # scikit-learn warns of constant columns (joints that never move) and of fits that are cut short.
             warnings.simplefilter("ignore")
-            self.model.fit(pose_statistics(clips, layout), labels)
+            self.model, cut = fit(pose_statistics(clips[some], layout), labels[some], seconds)
+        if len(some) < len(labels):
+            cut.append(f"{len(some)} of {len(labels)} training clips")
+        self.note = f"{NAMES[name]}: {', '.join(cut)}" if cut else ""
 
     def probabilities(self, clips: NDArray[np.float32]) -> NDArray[np.float64]:
         """Clips (N, M, T, V, 3) → (N, K); a class that training lacked has probability 0."""
@@ -75,17 +84,65 @@ class Baseline:
         return p
 
 
+def _spread(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """The indices of at most ``most`` clips, drawn from all classes alike: every class keeps some."""
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    order = np.random.default_rng(0).permutation(len(labels))
+    turn = np.empty(len(labels), np.int64)
+    for group in np.unique(labels):
+        own = order[labels[order] == group]
+        turn[own] = np.arange(len(own))
+    return np.sort(order[np.argsort(turn[order], kind="stable")][:most])
+
+
+def _forest(x: NDArray[np.float32], y: NDArray[np.int64], seconds: float) -> tuple[Any, list[str]]:
+    """A forest that grows as long as there is time; of few clips it always has all its trees."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest = RandomForestClassifier(1, class_weight="balanced", random_state=0, n_jobs=1, warm_start=True)
+    began, trees, affordable = time.monotonic(), 0, 1
+    while trees < min(affordable, TREES):
+        trees = min(TREES, affordable, 4 * trees or 1)
+        forest.set_params(n_estimators=trees).fit(x, y)
+        affordable = int(trees * seconds / max(time.monotonic() - began, 1e-9))
+    return forest, [f"{trees} of {TREES} trees in {seconds:.0f} s"] if trees < TREES else []
+
+
+def _logistic(x: NDArray[np.float32], y: NDArray[np.int64], seconds: float) -> tuple[Any, list[str]]:
+    """A logistic regression of as many iterations as there is time for, by the time that the first few take."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    few = 5
+    regression = LogisticRegression(C=0.1, max_iter=few, class_weight="balanced")
+    model = make_pipeline(StandardScaler(), regression)
+    began = time.monotonic()
+    model.fit(x, y)
+    affordable = int(few * seconds / max(time.monotonic() - began, 1e-9))
+    most = min(ITERATIONS, max(few, affordable))
+    regression.set_params(max_iter=most)
+    model.fit(x, y)
+    unfinished = most < ITERATIONS and int(regression.n_iter_.max()) >= most
+    return model, [f"{most} iterations in {seconds:.0f} s"] if unfinished else []
+
+
 def baseline_scores(
     train: NDArray[np.float32],
     labels: NDArray[np.int64],
     test: NDArray[np.float32],
     classes: int,
     layout: Layout,
-) -> dict[str, NDArray[np.float64]]:
-    """Probabilities (N', K) of the test clips by each of ``NAMES``, fitted on training clips (N, M, T, V, 3).
+    seconds: float = SECONDS,
+) -> tuple[dict[str, NDArray[np.float64]], str]:
+    """Probabilities (N', K) of the test clips by each of `NAMES`, fitted on training clips (N, M, T, V, 3).
 
-    Empty when the training clips' ``labels`` (N,) are of one class only.
+    With a remark on what was cut for want of time, ``seconds`` for each fit. Empty when the training clips' ``labels``
+    (N,) are of one class only.
     """
     if len(np.unique(labels)) < 2:
-        return {}
-    return {name: Baseline(name, train, labels, classes, layout).probabilities(test) for name in NAMES}
+        return {}, ""
+    fitted = {name: Baseline(name, train, labels, classes, layout, seconds) for name in NAMES}
+    note = "; ".join(model.note for model in fitted.values() if model.note)
+    return {name: model.probabilities(test) for name, model in fitted.items()}, note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,13 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 from posewatch.datasets.clipset import ClipSet
 from posewatch.errors import InputError, LabelError
 from posewatch.names import known_as, nfc
-from posewatch.recognition.evaluation.baselines import NAMES, baseline_scores
-from posewatch.recognition.evaluation.metrics import auc, bootstrap, metrics_of, wilson
+from posewatch.recognition.evaluation.baselines import NAMES, SECONDS, baseline_scores
+from posewatch.recognition.evaluation.metrics import bootstrap, class_areas, metrics_of, wilson
 from posewatch.recognition.recogniser import Recogniser
 from posewatch.recognition.sampling import resample
+
+LEAST_S = 5.0
+"""What a baseline's fit may always take; more, up to `SECONDS`, where training the network took longer."""
 
 
 def scores_of(recogniser: Recogniser, clips: ClipSet) -> NDArray[np.float32]:
@@ -73,17 +77,21 @@ def evaluate(
 
     ``positive`` defaults to the recogniser's own class; precision, recall, F1 and AUC are that class's. Where it is "",
     the likeliest class is predicted, those four are means over the classes (``metrics.metrics_of``), ``threshold`` is
-    None and ``roc`` empty. With ``train_set`` the baselines are fitted on it; else their metrics are None. ``auc`` is
-    None, and ``note`` says why, when the test clips are all of one class. Raises InputError, LabelError.
+    None and ``roc`` empty. With ``train_set`` the baselines are fitted on it (``baseline_note`` says where time was too
+    short for the whole fit); else their metrics are None. ``auc`` is None, and ``note`` says why, when the test clips
+    are all of one class. Raises InputError, LabelError.
     """
     positive = check(recogniser, test_set, positive)
     labels, names = test_set.labels, recogniser.labels
     index = names.index(positive) if positive else None
+    began = time.monotonic()
     p = scores_of(recogniser, test_set)
+    scoring_s = time.monotonic() - began
     predicted = decisions(recogniser, p, positive)
     matrix = confusion_matrix(labels, predicted, labels=range(len(names)))
     support = matrix.sum(1)
     columns = precision_recall_fscore_support(labels, predicted, labels=range(len(names)), zero_division=0)
+    by_class = class_areas(p, labels)
     metrics: dict[str, Any] = {
         "n": len(test_set),
         **metrics_of(p, predicted, labels, index),
@@ -95,7 +103,7 @@ def evaluate(
         "per_class": {
             name: {
                 **dict(zip(("precision", "recall", "f1"), _rounded(np.array(columns[:3])[:, k]), strict=True)),
-                "auc": auc(p[:, k], labels == k),
+                "auc": by_class[k],
                 "support": int(support[k]),
             }
             for k, name in enumerate(names)
@@ -106,7 +114,9 @@ def evaluate(
     note = _note(metrics, support)
     if note:
         metrics["note"] = note
-    scores = _baselines(recogniser, test_set, train_set)
+    scores, cut = _baselines(recogniser, test_set, train_set, scoring_s)
+    if cut:
+        metrics["baseline_note"] = f"baselines were cut to save time ({cut})"
     for name in NAMES:
         s = scores.get(name)
         own = {} if s is None else metrics_of(s, s.argmax(1), labels, index)
@@ -115,16 +125,24 @@ def evaluate(
     return metrics
 
 
-def _baselines(recogniser: Recogniser, test_set: ClipSet, train_set: ClipSet | None) -> dict[str, NDArray[np.float64]]:
+def _baselines(
+    recogniser: Recogniser, test_set: ClipSet, train_set: ClipSet | None, scoring_s: float
+) -> tuple[dict[str, NDArray[np.float64]], str]:
+    """The baselines' scores and what was cut; both together take no longer than training the network took.
+
+    A training step costs about three times the scoring of its clips, which took ``scoring_s`` for the test set.
+    """
     if train_set is None or not len(train_set):
-        return {}
+        return {}, ""
     frames, people = recogniser.frames, recogniser.people
+    training_s = 3 * scoring_s / len(test_set) * len(train_set) * recogniser.config.epochs
     return baseline_scores(
         resample(train_set.keypoints, frames, people),
         train_set.labels,
         resample(test_set.keypoints, frames, people),
         len(recogniser.labels),
         recogniser.layout,
+        seconds=min(SECONDS, max(LEAST_S, training_s / 2)),
     )
 
 

@@ -6,18 +6,50 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, rankdata
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
+from scipy.sparse import csr_array
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-ROUNDS = 1000
+ROUNDS, FEWEST = 1000, 100
 """Bootstrap resamples; an interval's ends then repeat to about half a point from one seed to another."""
-CELLS = 2_000_000
-"""Scores that are resampled at once, which bounds the memory for large test sets."""
+PAIRS = 2e11
+"""Pairs of test clips that are compared in all resamples together, some ten seconds: more than 14,000 clips are
+resampled less often, `FEWEST` times at least."""
+BLOCK = 20_000_000
+"""Pairs that are compared at once, which bounds the memory."""
 
 
-def auc(scores: NDArray[Any], truth: NDArray[Any]) -> float | None:
-    """Area under the ROC curve; None when ``truth`` (N,) holds one class only."""
-    return round(float(roc_auc_score(truth, scores)), 6) if len(np.unique(truth)) == 2 else None
+def areas(p: NDArray[Any], labels: NDArray[Any], times: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    """(K, R): the area under the ROC curve of each class against the rest; NaN for a class with clips on one side only.
+
+    ``p`` (N, K) are scores, ``labels`` (N,) the true classes, ``times`` (N, R) how often each clip counts in each of R
+    resamples (default: once in one). The area is the share of pairs, one clip of the class and one of the others, in
+    the right order. The time does not depend on K.
+    """
+    n, classes = p.shape
+    counts = np.ones((n, 1), np.float32) if times is None else times.astype(np.float32)
+    support = _sums(labels, counts, classes)
+    ordered = np.zeros_like(support)
+    size = max(1, BLOCK // max(n, 1))
+    for start in range(0, n, size):
+        own = labels[start : start + size]
+        scores, mine = p[:, own].T, p[np.arange(start, start + len(own)), own][:, None]
+        below = (scores < mine).astype(np.float32) + np.float32(0.5) * (scores == mine)
+        below[own[:, None] == labels] = 0
+        ordered += _sums(own, counts[start : start + size] * (below @ counts), classes)
+    pairs = support * (counts.sum(0, dtype=np.float64) - support)
+    return np.divide(ordered, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
+
+
+def _sums(groups: NDArray[Any], values: NDArray[Any], count: int) -> NDArray[np.float64]:
+    """(N,) groups and (N, R) values → (count, R): the sum of the values of each group."""
+    table = csr_array((np.ones(len(groups)), (groups, np.arange(len(groups)))), shape=(count, len(groups)))
+    return np.asarray(table @ values.astype(np.float64))
+
+
+def class_areas(p: NDArray[Any], labels: NDArray[Any]) -> list[float | None]:
+    """Area under the ROC curve of each class of ``p`` (N, K); None where ``labels`` (N,) has clips on one side only."""
+    return [None if np.isnan(a) else round(float(a), 6) for a in areas(p, labels)[:, 0]]
 
 
 def metrics_of(
@@ -32,8 +64,8 @@ def metrics_of(
     precision, recall, f1, _ = precision_recall_fscore_support(
         labels, predicted, labels=None if positive is None else [positive], average="macro", zero_division=0
     )
-    areas = [auc(p[:, k], labels == k) for k in (np.unique(labels) if positive is None else [positive])]
-    known = [a for a in areas if a is not None]
+    by_class = class_areas(p, labels)
+    known = [a for a in (by_class if positive is None else [by_class[positive]]) if a is not None]
     return {
         "accuracy": round(float(accuracy_score(labels, predicted)), 6),
         "precision": round(float(precision), 6),
@@ -60,32 +92,24 @@ def bootstrap(
 ) -> dict[str, list[float] | None]:
     """95 % intervals of F1 and AUC as ``metrics_of`` computes them: ``f1_interval`` and ``auc_interval``, [low, high].
 
-    Clips are drawn with replacement ``rounds`` times, and the middle 95 % taken. Clips of one video resemble each
-    other, so for a test set of few videos the true interval is wider. None where the metric is not defined.
+    Clips are drawn with replacement ``rounds`` times (large sets less often, see `PAIRS`), and the middle 95 % taken.
+    Clips of one video resemble each other, so for a test set of few videos the true interval is wider. None where the
+    metric is not defined.
     """
-    n = len(p)
-    rng = np.random.default_rng(seed)
-    classes = np.arange(p.shape[1]) if positive is None else np.array([positive])
-    truth, chosen = labels[:, None] == classes, predicted[:, None] == classes
-    block = max(1, min(100, CELLS // (n * len(classes))))
-    f1: list[NDArray[np.float64]] = []
-    areas: list[NDArray[np.float64]] = []
-    for start in range(0, rounds, block):
-        times = rng.multinomial(n, np.full(n, 1 / n), min(block, rounds - start))
-        drawn = np.stack([np.repeat(np.arange(n), row) for row in times])
-        t, c = truth[drawn], chosen[drawn]
-        support = t.sum(1)
-        either = support + c.sum(1)
-        f1.append((2 * (t & c).sum(1) / np.maximum(either, 1)).sum(1) / np.maximum((either > 0).sum(1), 1))
-        # The area is the share of pairs, one clip of the class and one of the others, in the right order: a rank sum.
-        ranks = rankdata(p[drawn][..., classes], axis=1)
-        pairs = support * (n - support)
-        ordered = (ranks * t).sum(1) - support * (support + 1) / 2
-        area = np.divide(ordered, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
-        areas.append(np.nanmean(area[(pairs > 0).any(1)], 1))
+    n, classes = p.shape
+    if not n:
+        return {"f1_interval": None, "auc_interval": None}
+    rounds = min(rounds, max(FEWEST, int(PAIRS / n**2)))
+    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), rounds).T
+    hit = predicted == labels
+    both, area = _sums(labels[hit], times[hit], classes), areas(p, labels, times)
+    either = _sums(labels, times, classes) + _sums(predicted, times, classes)
+    if positive is not None:
+        both, either, area = both[[positive]], either[[positive]], area[[positive]]
+    f1 = (2 * both / np.maximum(either, 1)).sum(0) / np.maximum((either > 0).sum(0), 1)
+    means = np.nanmean(area[:, ~np.isnan(area).all(0)], 0)
 
-    def middle(values: list[NDArray[np.float64]]) -> list[float] | None:
-        flat = np.concatenate(values)
-        return [round(float(v), 6) for v in np.quantile(flat, [0.025, 0.975])] if len(flat) else None
+    def middle(values: NDArray[np.float64]) -> list[float] | None:
+        return [round(float(v), 6) for v in np.quantile(values, [0.025, 0.975])] if len(values) else None
 
-    return {"f1_interval": middle(f1), "auc_interval": middle(areas)}
+    return {"f1_interval": middle(f1), "auc_interval": middle(means)}

@@ -12,8 +12,8 @@ import numpy as np
 from posewatch.files import atomic
 
 INK, BLUE, ORANGE, GREY = "#1f2933", "#2563eb", "#d97706", "#9aa5b1"
-CELLS = 25
-"""A confusion matrix of more classes shows colours only, no numbers."""
+CELLS, NAMED = 25, 60
+"""A confusion matrix of more classes shows colours only, no numbers; and the names of at most so many."""
 
 
 @contextlib.contextmanager
@@ -98,8 +98,9 @@ def _confusion(plt: Any, metrics: dict[str, Any]) -> Any:
             axis.text(j, i, f"{matrix[i, j]}\n{share[i, j]:.0%}", ha="center", va="center", color=colour)
     size = 10 if len(labels) <= CELLS else 5
     turned = {} if len(labels) < 4 else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    axis.set_xticks(range(len(labels)), labels, fontsize=size, **turned)
-    axis.set_yticks(range(len(labels)), labels, fontsize=size)
+    step = -(-len(labels) // NAMED)
+    axis.set_xticks(range(0, len(labels), step), labels[::step], fontsize=size, **turned)
+    axis.set_yticks(range(0, len(labels), step), labels[::step], fontsize=size)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true")
     axis.spines[:].set_visible(False)
