@@ -21,13 +21,13 @@ STYLE = """<style>
 .block-container {padding: 2.2rem 2rem 0 2rem; max-width: 2200px}
 [data-testid="stSidebar"] {min-width: 260px}
 </style>"""
+# URL (and key of the title), function, icon and needed permission of each view; a string here would be shown as text
 VIEWS = (
     ("label", label_view.show, "grid_view", "label"),
     ("review", review_view.show, "balance", "adjudicate"),
     ("progress", progress_view.show, "monitoring", "label"),
     ("people", people_view.show, "group", "grant"),
 )
-"""URL (and key of the title), function, icon and needed permission of each view."""
 
 
 def main() -> None:

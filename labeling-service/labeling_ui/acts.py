@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labeling_ui import media, metrics
-from posewatch.errors import PosewatchError
+from posewatch.errors import LabelStoreDown, PosewatchError
 from posewatch.labels.cards import Card
 from posewatch.labels.session import LabelingSession
+from posewatch.labels.tickets import Tickets
+from posewatch.records import LabelEvent
 
 MAX_CLIPS = 500
 """Clips that one act may name."""
 KINDS = ("label", "adjudicate", "rest", "undo", "redo")
 _SAME = ("label", "who", "mine", "source", "suggestion", "confidence", "second", "held", "settled")
 """Attributes of a card that the browser gets unchanged."""
+TOLD = 4
+"""Clips of an undo that the browser shows."""
 
 
 @dataclasses.dataclass
 class Answers:
-    """The server's answers to the acts in the outbox: saved, or refused with a reason."""
+    """The server's answers to the acts in the outbox: saved, or refused with a reason.
+
+    ``told`` is what undos and bulk acts did, by the act's id. ``kept`` says why acts wait in the browser.
+    """
 
     saved: list[str] = dataclasses.field(default_factory=list)
     refused: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    told: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    kept: str = ""
 
     def ids(self) -> set[str]:
         """The ids of the answered acts."""
@@ -33,6 +42,7 @@ class Answers:
         """Delete the answers to acts that have left the outbox."""
         self.saved = [one for one in self.saved if one in ids]
         self.refused = [row for row in self.refused if row["id"] in ids]
+        self.told = {act: told for act, told in self.told.items() if act in ids}
 
 
 def handle(
@@ -41,20 +51,32 @@ def handle(
     answers: Answers,
     navigate: Callable[[dict[str, Any]], None],
     queued: bool,
+    tickets: Callable[[], Tickets] | None = None,
+    reveal: Callable[[list[LabelEvent]], None] = lambda events: None,
 ) -> None:
     """Execute every act that has no answer yet, in order; ``navigate`` handles those that only change the view.
 
-    ``session`` returns a new session, which has the current role and label set.
+    ``session`` returns a new session, which has the current role and label set. ``tickets`` checks that each clip was
+    on the person's page. ``reveal`` gets what an undo changed. While the label store is down, acts get no answer, so
+    that the browser keeps them and sends them again.
     """
-    answered = answers.ids()
+    answered, answers.kept = answers.ids(), ""
     for act in acts:
         if act["id"] in answered:
             continue
         with metrics.timed("act"):
             outcome = "saved"
             try:
-                _execute(session(), act, navigate, queued)
+                person = session()
+                events = _execute(person, act, navigate, queued, tickets() if tickets else None)
                 answers.saved.append(act["id"])
+                if act.get("kind") in ("undo", "redo", "rest"):
+                    answers.told[act["id"]] = _told(person, act, events)
+                if act.get("kind") in ("undo", "redo") and events:
+                    reveal(events)
+            except LabelStoreDown as error:
+                answers.kept = str(error)
+                break
             except PosewatchError as error:
                 outcome = "refused"
                 answers.refused.append({"id": act["id"], "message": str(error)})
@@ -64,26 +86,73 @@ def handle(
 
 
 def _execute(
-    session: LabelingSession, act: Mapping[str, Any], navigate: Callable[[dict[str, Any]], None], queued: bool
-) -> None:
+    session: LabelingSession,
+    act: Mapping[str, Any],
+    navigate: Callable[[dict[str, Any]], None],
+    queued: bool,
+    tickets: Tickets | None,
+) -> list[LabelEvent]:
     # the act is untrusted: the session checks the role, the classes and the clips
     kind, batch = act.get("kind"), str(act["id"])[:64]
     clip, label = str(act.get("clip"))[:64], act.get("label")
     label = None if label is None else str(label)[:200]
-    if kind == "label":
-        session.label(clip, label, str(act.get("how")), batch, queued)
-    elif kind == "adjudicate":
-        if label is not None:
-            session.adjudicate(clip, label, batch)
-    elif kind == "rest":
-        clips = act.get("clips")
-        session.label_remaining([str(one) for one in clips[:MAX_CLIPS]] if isinstance(clips, list) else [], batch)
-    elif kind == "undo":
-        session.step("undo", batch)
-    elif kind == "redo":
-        session.step("redo", batch)
-    else:
-        navigate(dict(act))
+    if kind in ("label", "adjudicate"):
+        seen = tickets.check(clip, act.get("ticket"), label) if tickets else False
+        if kind == "label":
+            event = session.label(clip, label, str(act.get("how")), batch, bool(act.get("queued", queued)), seen)
+        else:
+            event = None if label is None else session.adjudicate(clip, label, batch)
+        return [event] if event else []
+    if kind == "rest":
+        given = act.get("tickets")
+        for one in _clips(act) if tickets else ():
+            tickets.check(one, given.get(one) if isinstance(given, dict) else None, session.config.default)
+        return session.label_remaining(_clips(act), batch)
+    if kind in ("undo", "redo"):
+        named = act.get("act")
+        return session.step(kind, batch, None if named is None else str(named)[:64])
+    navigate(dict(act))
+    return []
+
+
+def _clips(act: Mapping[str, Any]) -> list[str]:
+    """The clips that a bulk act names."""
+    clips = act.get("clips")
+    return [str(one)[:64] for one in clips[:MAX_CLIPS]] if isinstance(clips, list) else []
+
+
+def shown(
+    session: LabelingSession, cards: Iterable[Card], answers: Answers, tickets: Tickets, base: str
+) -> dict[str, Any]:
+    """What the browser gets with each page: the cards, the answers, what undos did, and whether a store is away."""
+    cards = list(cards)
+    payloads = [payload(card, base, tickets) for card in cards]
+    return {
+        "cards": payloads,
+        "saved": answers.saved,
+        "refused": answers.refused,
+        "kept": answers.kept,
+        "told": [
+            {**told, "cards": [payload(card, base) for card in session.cards(row["id"] for row in told["clips"])]}
+            for told in answers.told.values()
+        ],
+        "away": any(one["away"] for one in payloads),
+    }
+
+
+def _told(session: LabelingSession, act: Mapping[str, Any], events: list[LabelEvent]) -> dict[str, Any]:
+    """What an act on several clips did, for the person who did it: the first clips with their labels before and now."""
+    told: dict[str, Any] = {"id": act["id"], "kind": act["kind"], "asked": len(_clips(act)), "count": len(events)}
+    rows = []
+    changed = {event.clip_id: event for event in events}
+    for card in session.cards(list(changed)[:TOLD]) if act["kind"] != "rest" else ():
+        clip, event = card.entry.clip, changed[card.entry.clip.id]
+        # not event.old: that may be the label of somebody whose opinion this person must not see
+        own = {one.id: one.new for one in session.store.history(clip.id)}
+        was = own.get(event.undoes or 0) if event.new is None else None
+        row = {"id": clip.id, "video": card.entry.video, "start": clip.start_s, "end": clip.end_s}
+        rows.append({**row, "was": was, "now": card.label})
+    return {**told, "clips": rows}
 
 
 def context(session: LabelingSession, clip: Any, base: str) -> dict[str, Any] | None:
@@ -93,9 +162,16 @@ def context(session: LabelingSession, clip: Any, base: str) -> dict[str, Any] | 
     return {"clip": clip, "cards": [payload(card, base) for card in session.neighbours(str(clip))]}
 
 
-def payload(card: Card, base: str) -> dict[str, Any]:
-    """A card as the browser gets it: no keys of the object store, only URLs that expire."""
+def payload(card: Card, base: str, tickets: Tickets | None = None) -> dict[str, Any]:
+    """A card as the browser gets it: no keys of the object store, only URLs that expire.
+
+    With ``tickets`` it can be labelled.
+    """
     entry, clip = card.entry, card.entry.clip
+    url = media.clip_url(entry.store, entry.preview or entry.key, base)
+    away = not url and media.away(entry.store)
+    others = card.label is not None and not card.mine
+    missing = not url and not away
     skeleton = media.signed(entry.store, entry.skeleton, base) if entry.skeleton else None
     return {
         "id": clip.id,
@@ -104,7 +180,9 @@ def payload(card: Card, base: str) -> dict[str, Any]:
         "end": clip.end_s,
         "fps": clip.fps,
         "people": clip.people,
-        "url": media.clip_url(entry.store, entry.preview or entry.key, base),
+        "url": url,
+        "away": away,
+        "ticket": tickets.issue(clip.id, seen=others, missing=missing) if tickets else "",
         "skeleton": skeleton,
         "votes": [list(vote) for vote in card.votes],
         **{name: getattr(card, name) for name in _SAME},

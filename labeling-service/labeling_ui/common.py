@@ -15,6 +15,7 @@ from posewatch.errors import PosewatchError
 from posewatch.labels.entries import BAD, UNSURE
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.team import roles
+from posewatch.labels.tickets import Tickets
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Viewer:
     def role(self) -> roles.Role:
         return roles.role_of(wiring.label_store(), self.who)
 
+    @property
+    def tickets(self) -> Tickets:
+        """Gives out and checks the tickets of the clips on this person's pages."""
+        return Tickets(wiring.label_store(), self.who, wiring.media_secret())
+
     def grid_data(self, mode: str, page: str) -> dict[str, Any]:
         """The data that every grid gets; the caller adds the clips."""
         config = wiring.label_config()
@@ -45,6 +51,8 @@ class Viewer:
                 {"label": UNSURE, "text": self.texts["unsure"], "key": "u"},
                 {"label": BAD, "text": self.texts["bad"], "key": "b"},
             ],
+            "bad": BAD,
+            "queued": False,
             "default": config.default,
             "sensitive": list(config.sensitive),
             "welfare": bool(config.sensitive),

@@ -13,7 +13,10 @@ from typing import Any
 import streamlit as st
 
 FOLDER = Path(__file__).parent / "browser"
-PARTS = ("media.js", "outbox.js", "welfare.js", "card.js", "grid.js")
+PARTS = (
+    *("media.js", "keys.js", "outbox.js", "history.js", "welfare.js", "notices.js", "dialogs.js", "choice.js"),
+    *("card.js", "toolbar.js", "grid.js"),
+)
 
 
 @cache

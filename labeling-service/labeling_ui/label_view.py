@@ -12,6 +12,7 @@ from labeling_ui.common import Viewer, errors_shown, plain
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
 from posewatch.labels.entries import VideoProgress
+from posewatch.records import LabelEvent
 
 QUEUE = "queue"
 REDRAW_S, QUERY_S = 2.0, 20.0
@@ -103,13 +104,25 @@ def _clips(viewer: Viewer, chosen: str) -> None:
     def navigate(act: dict[str, Any]) -> None:
         if act.get("kind") == "context":
             view["context"] = act.get("clip")
+        elif act.get("kind") == "refresh":
+            return
         elif act.get("page") == st.session_state.get("shown"):  # the act may be sent twice
             view["clips"] = []
             step = {"next": 1, "previous": -1}.get(str(act.get("kind")), 0)
             view["number"] = max(0, int(view["shown"]) + step)
 
+    def reveal(events: list[LabelEvent]) -> None:
+        """What an undo changed comes onto the page: the queue takes the clips in, a video turns to their page."""
+        changed = [event.clip_id for event in events]
+        if chosen == QUEUE:
+            view["clips"] = [*(clip for clip in changed if clip not in view["clips"]), *view["clips"]]
+        else:
+            number = session.page_of(chosen, changed[0])
+            view["number"] = view["number"] if number is None else number
+
     def on_acts() -> None:
-        acts.handle(lambda: viewer.session, outbox(key), answers, navigate, chosen == QUEUE)
+        sent, tickets = outbox(key), viewer.tickets
+        acts.handle(lambda: viewer.session, sent, answers, navigate, chosen == QUEUE, lambda: tickets, reveal)
         st.session_state["acts"] = st.session_state.get("acts", 0) + 1  # the list of videos is outdated now
 
     if chosen == QUEUE:
@@ -134,7 +147,6 @@ def _clips(viewer: Viewer, chosen: str) -> None:
         st.progress(clips.labelled / max(1, clips.clips), f"{text} · {clips.number + 1} / {clips.pages}")
     st.session_state["shown"] = page
     data = viewer.grid_data("label", page)
-    data.update(cards=[acts.payload(card, base()) for card in cards], turns=turns)
+    data.update(acts.shown(session, cards, answers, viewer.tickets, base()), turns=turns, queued=chosen == QUEUE)
     data["context"] = acts.context(session, view["context"], base())
-    data.update(saved=answers.saved, refused=answers.refused)
     grid(data, key, on_acts)

@@ -16,12 +16,15 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from posewatch.errors import NotFound, PosewatchError
+from posewatch.errors import NotFound, PosewatchError, StoreError
 from posewatch.store import FolderStore, ObjectStore, open_store
 
 URL_S = 3600
+AWAY_S = 10.0
+"""How long a store that gave no answer is not asked again."""
 ROUTE = "/clips"
 TYPES = {".mp4": "video/mp4", ".json": "application/json"}
+_away: dict[str, float] = {}
 _SECRET = (os.environ.get("POSEWATCH_MEDIA_SECRET") or secrets.token_hex(32)).encode()
 
 
@@ -51,14 +54,31 @@ def check(store: str, key: str, until: str, token: str, now: float | None = None
 
 
 def clip_url(store: str, key: str, base: str = "") -> str:
-    """A URL from which a browser can play the clip, with range requests; "" when the clip is missing."""
+    """A URL from which a browser can play the clip, with range requests; "" when the clip is missing.
+
+    While the store gives no answer (`away`), "" says nothing about the clip.
+    """
+    if away(store):
+        return ""
     try:
         objects = object_store(store)
+        if isinstance(objects, FolderStore) and not objects.root.is_dir():
+            raise StoreError(f"no such folder: {objects.root}")
         if isinstance(objects, FolderStore) or os.environ.get("POSEWATCH_MEDIA") == "server":
             return signed(store, key, base) if objects.exists(key) else ""
         return objects.url(key, URL_S)
+    except NotFound:
+        return ""
+    except StoreError:
+        _away[store] = time.monotonic() + AWAY_S
+        return ""
     except PosewatchError:
         return ""
+
+
+def away(store: str) -> bool:
+    """Whether the store has given no answer in the last AWAY_S seconds."""
+    return time.monotonic() < _away.get(store, 0.0)
 
 
 def file_of(store: str, key: str) -> Path | bytes:

@@ -40,10 +40,15 @@ def _decide(viewer: Viewer) -> None:
     data = viewer.grid_data("review", "review")
     data["marks"] = [mark for mark in data["marks"] if mark["label"] == BAD]
     # no majority label: the dropdown starts empty, so that the reviewer decides
-    payloads = [{**acts.payload(card, base()), "label": None} for card in cards[: session.page_size]]
-    data.update(cards=payloads, saved=answers.saved, refused=answers.refused)
+    data.update(acts.shown(session, cards[: session.page_size], answers, viewer.tickets, base()))
+    data["cards"] = [{**card, "label": None} for card in data["cards"]]
     data["context"] = acts.context(session, view["context"], base())
-    grid(data, key, lambda: acts.handle(lambda: viewer.session, outbox(key), answers, navigate, False))
+
+    def on_acts() -> None:
+        tickets = viewer.tickets
+        acts.handle(lambda: viewer.session, outbox(key), answers, navigate, False, lambda: tickets)
+
+    grid(data, key, on_acts)
 
 
 def _accept(viewer: Viewer) -> None:

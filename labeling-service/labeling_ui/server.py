@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labeling_ui import media, metrics, wiring
-from posewatch.errors import NotAllowed, PosewatchError
+from posewatch.errors import NotAllowed, NotFound, PosewatchError
 from posewatch.labels.team.identity import is_local, proxy_user
 
 OPEN = ("/_stcore/health", "/_stcore/script-health-check", "/_stcore/metrics", "/ready", "/metrics")
@@ -78,8 +78,10 @@ async def _clip(request: Request) -> Response:
         return PlainTextResponse("this address has expired: reload the page\n", 403)
     try:
         content = await asyncio.to_thread(media.file_of, store, key)
-    except PosewatchError:
+    except NotFound:
         return PlainTextResponse("no such clip\n", 404)
+    except PosewatchError:  # the page tells a clip that is missing from a store that is down
+        return PlainTextResponse("the clips' store gives no answer\n", 503)
     kind = media.TYPES[f".{key.rsplit('.', 1)[-1]}"]
     headers = {"Cache-Control": "private, max-age=1800"}
     if isinstance(content, bytes):

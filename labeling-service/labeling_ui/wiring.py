@@ -50,6 +50,11 @@ def identity_config() -> IdentityConfig:
     return IdentityConfig.from_env()
 
 
+def media_secret() -> str:
+    """The configured secret of signed addresses, "" without one."""
+    return os.environ.get("POSEWATCH_MEDIA_SECRET", "")
+
+
 def ping() -> None:
     """Raises LabelError when the database does not answer."""
     label_store().database.rows(sa.select(sa.literal(1)))

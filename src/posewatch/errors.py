@@ -4,6 +4,7 @@
     ├── InputError            2  a wrong input of the user: a file, an option, a value
     │   ├── VideoError           a video that cannot be read, or holds no picture
     │   ├── LabelError           a label, class or label file that does not fit
+    │   │   └── LabelStoreDown       the label store's database gives no answer: the same act may succeed later
     │   ├── NotAllowed           a person without the identity or the role that is required
     │   └── ConfigError          an unknown key or a value out of range
     ├── StoreError            3  the object store
@@ -46,6 +47,10 @@ class VideoError(InputError):
 
 class LabelError(InputError):
     """A label, a class or a label file does not fit."""
+
+
+class LabelStoreDown(LabelError):
+    """The label store's database gives no answer; the same act may succeed later."""
 
 
 class NotAllowed(InputError):

@@ -194,6 +194,11 @@ class LabelEvent:
         _require(bool(self.who), "a label event needs the person who labelled (who)")
         _require(self.source != "model" or bool(self.model_version), "a model's label needs its model_version")
 
+    @property
+    def reverts(self) -> int:
+        """The event that an undo of this one names: itself, or the one that it takes back or brings back."""
+        return self.id if self.undoes is None else self.undoes
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -1,6 +1,7 @@
 // One clip of the grid: its player, its labels and its dropdown.
 
-const COLOURS = ["#2a9d5c", "#d6404f", "#3273dc", "#d98a12", "#8456d6", "#12979c", "#b8477f", "#64748b", "#8a8f12"];
+const COLOURS = ["#1f7a48", "#b4232f", "#2257b8", "#8f5600", "#6a3fb5", "#0c6b70", "#9a2f63", "#4b5a70", "#5f6300"];
+const SEEN_MS = 300;
 
 const create = (tag, name, text) => {
   const element = document.createElement(tag);
@@ -8,6 +9,8 @@ const create = (tag, name, text) => {
   if (text !== undefined) element.textContent = text; // never innerHTML: names are untrusted
   return element;
 };
+
+const interval = (card) => `${card.start.toFixed(1)}–${card.end.toFixed(1)} s`;
 
 class CardView {
   constructor(grid, id) {
@@ -19,31 +22,28 @@ class CardView {
     this.player = new Player(grid.settings);
     this.badge = create("div", "badge");
     this.about = create("div", "about");
-    this.select = create("select");
+    this.choice = new Choice((value) => grid.label(this, value, "dropdown"));
     this.player.box.append(this.badge);
-    this.root.append(this.player.box, this.select, this.about);
+    this.root.append(this.player.box, this.choice.box, this.about);
     this.player.box.addEventListener("click", () => grid.clicked(this));
-    this.root.addEventListener("mousedown", () => grid.focus(this, false));
-    this.select.addEventListener("change", () => {
-      const value = this.select.value;
-      this.select.blur();
-      grid.label(this, value === "" ? null : value, "dropdown");
+    this.root.addEventListener("mousedown", (event) => {
+      grid.focus(this, { scroll: false, dom: event.target.tagName !== "SELECT" });
+      if (event.target.tagName !== "SELECT") event.preventDefault(); // the focus is where it belongs
     });
-    grid.observer.observe(this.root);
-    this.root.player = this.player;
+    this.root.addEventListener("focusin", () => { if (grid.focusId !== id) grid.focus(this, { dom: false }); });
+    grid.near.observe(this.root);
+    grid.inView.observe(this.player.box);
+    this.root.view = this.player.box.view = this;
   }
 
   show(card, data) {
     this.card = card;
     const { words } = data;
-    const pending = this.grid.outbox.pending(this.id, card.label);
+    const pending = this.grid.outbox.pending(this.id);
     const label = pending === undefined ? card.label : pending;
     this.label = label;
     this.player.show(card, words);
-    this.options(data);
-    this.select.value = label || "";
-    this.select.setAttribute("aria-label", `${words.label_of} ${card.id}`);
-    this.select.disabled = Boolean(card.settled && data.mode !== "review");
+    this.choice.show(data, label, (one) => this.grid.name(one), Boolean(card.settled && data.mode !== "review"), `${words.label_of} ${card.id}`);
     const suggested = !label && card.suggestion;
     this.root.classList.toggle("model", Boolean(suggested));
     this.root.classList.toggle("file", Boolean(label) && card.source === "import" && pending === undefined);
@@ -52,10 +52,10 @@ class CardView {
     this.root.classList.toggle("sensitive", data.sensitive.includes(label || card.suggestion || ""));
     this.root.style.setProperty("--mark", this.grid.colour(label || card.suggestion));
     this.badge.replaceChildren(...this.badges(card, label, suggested, pending, words));
-    const interval = `${card.start.toFixed(1)}–${card.end.toFixed(1)} s`;
-    this.about.textContent = [interval, card.video, card.people === 0 ? words.nobody : "", card.held ? `${words.held} ${card.held}` : ""]
+    this.about.textContent = [interval(card), card.video, card.people === 0 ? words.nobody : "", card.held ? `${words.held} ${card.held}` : ""]
       .filter(Boolean).join(" · ");
     this.about.title = card.video;
+    this.root.setAttribute("aria-label", [this.about.textContent, label ? this.grid.name(label) : ""].filter(Boolean).join(", "));
   }
 
   badges(card, label, suggested, pending, words) {
@@ -71,14 +71,18 @@ class CardView {
     return [create("span", "chip", this.grid.name(label)), create("span", "who", card.settled ? `${from} ✓` : from)];
   }
 
-  options(data) {
-    const key = JSON.stringify([data.classes, data.words.unsure, this.label]);
-    if (this.drawn === key) return;
-    this.drawn = key;
-    const values = [["", data.words.choose], ...data.classes.map((name) => [name, name]), ...data.marks.map((mark) => [mark.label, mark.text])];
-    if (this.label && !values.some(([value]) => value === this.label)) values.push([this.label, `${this.grid.name(this.label)} (${data.words.deleted_class})`]);
-    this.select.replaceChildren(...values.map(([value, text]) => Object.assign(create("option", "", text), { value })));
+  // Whether the person has had the clip before their eyes for a moment, and it played.
+  look(now) {
+    if (this.seen) return;
+    if (!this.visible || this.player.seeable !== "shown") { this.since = undefined; return; }
+    this.since ??= now;
+    this.seen = now - this.since >= SEEN_MS;
   }
 
-  remove() { this.grid.observer.unobserve(this.root); this.player.unload(); this.root.remove(); }
+  remove() {
+    this.grid.near.unobserve(this.root);
+    this.grid.inView.unobserve(this.player.box);
+    this.player.unload();
+    this.root.remove();
+  }
 }

@@ -1,64 +1,124 @@
-// The grid: keys, focus, brush, toolbar. Streamlit calls the default export with every new set of data.
+// The grid: focus, brush, labels. Streamlit calls the default export with every new set of data.
+
+const SPEEDS = [0.5, 1, 2, 4];
+const SHIFT_MS = 350;
+const AGAIN_S = 5;
 
 class Grid {
   constructor(root, data) {
-    this.root = root;
     this.data = data;
     this.settings = new Settings(data.who, data.welfare);
-    this.outbox = new Outbox(data.who);
+    this.outbox = Outbox.of(data.who);
     this.breaks = new Breaks(data.who);
+    this.history = new ActHistory();
     this.views = new Map();
     this.order = [];
-    this.at = 0;
+    this.focusId = null;
     this.brush = null;
+    this.told = new Set();
+    this.refused = new Set();
     this.marks = data.marks; // the names of all marks, also where a mark cannot be given
-    this.observer = new IntersectionObserver((seen) => seen.forEach(({ target, isIntersecting }) => {
-      target.player.visible = isIntersecting;
-      target.player.refresh();
+    this.near = new IntersectionObserver((seen) => seen.forEach(({ target, isIntersecting }) => {
+      target.view.player.visible = isIntersecting;
+      target.view.player.refresh();
     }), { rootMargin: "150px" });
-    this.bar = create("div", "bar");
-    this.cards = create("div", "cards");
-    this.foot = create("div", "foot");
-    this.over = create("div", "over");
-    this.over.hidden = true;
+    this.inView = new IntersectionObserver((seen) => seen.forEach(({ target, intersectionRatio }) => { target.view.visible = intersectionRatio >= 0.5; }), { threshold: [0, 0.5] });
     this.home = root.querySelector(".grid");
-    this.home.replaceChildren(this.bar, this.cards, this.foot, this.over);
-    this.keys = (event) => this.key(event);
     // while Streamlit changes pages two grids can exist for a moment: only the newest handles keys
     this.peers = document.posewatchGrids ||= [];
     this.peers.push(this);
-    document.addEventListener("keydown", this.keys, true);
-    this.timer = setInterval(() => { if (!this.home.isConnected) { this.leave(); return; } this.outbox.tick(); this.status(); }, 1000);
-    const draw = (now) => { for (const view of this.views.values()) view.player.draw(now); this.frame = requestAnimationFrame(draw); };
+    this.keys = new Keys(() => this.peers.filter((grid) => grid.home.isConnected).at(-1) === this);
+    this.keys.push({ actions: (event, key) => this.actions(event, key) });
+    this.dialogs = new Dialogs(this.keys, data.words);
+    this.notices = new Notices(data.words);
+    this.toolbar = new Toolbar(this);
+    this.cards = create("div", "cards");
+    this.home.replaceChildren(this.toolbar.bar, this.cards, this.toolbar.foot, this.dialogs.box, this.notices.home);
+    this.sizes = new ResizeObserver(() => { // the focused clip must not stop below a bar
+      this.home.style.setProperty("--bar", `${this.toolbar.bar.offsetHeight}px`);
+      this.home.style.setProperty("--foot", `${this.toolbar.foot.offsetHeight}px`);
+    });
+    this.sizes.observe(this.toolbar.bar);
+    this.sizes.observe(this.toolbar.foot);
+    this.ticks = 0;
+    this.timer = setInterval(() => this.tick(), 1000);
+    const draw = (now) => {
+      const open = Boolean(this.dialogs.kind);
+      for (const view of this.views.values()) { view.player.draw(now); if (!open) view.look(now); }
+      this.frame = requestAnimationFrame(draw);
+    };
     this.frame = requestAnimationFrame(draw);
   }
 
   update(data, post) {
     const newPage = data.page !== this.data.page || !this.order.length;
     this.data = data;
+    this.dialogs.words = this.notices.words = data.words;
     this.outbox.post = post;
     this.outbox.done([...data.saved, ...data.refused.map((one) => one.id)]);
-    data.refused.filter((one) => !this.reported?.has(one.id)).forEach((one) => this.toast(one.message));
-    this.reported = new Set(data.refused.map((one) => one.id));
-    const wanted = new Set(data.cards.map((card) => card.id));
-    for (const [id, view] of this.views) if (!wanted.has(id)) { view.remove(); this.views.delete(id); }
+    const waited = this.waiting;
+    this.answer(data);
+    const former = this.order;
     this.order = data.cards.map((card) => card.id);
+    const wanted = new Set(this.order);
+    const had = this.focused?.root.contains(this.home.getRootNode().activeElement);
+    for (const [id, view] of this.views) if (!wanted.has(id)) { view.remove(); this.views.delete(id); }
     data.cards.forEach((card, i) => {
       let view = this.views.get(card.id);
       if (!view) { view = new CardView(this, card.id); this.views.set(card.id, view); }
       if (this.cards.children[i] !== view.root) this.cards.insertBefore(view.root, this.cards.children[i] || null);
       view.show(card, data);
     });
-    if (newPage) {
-      const open = data.cards.findIndex((card) => !card.label);
-      this.at = Math.max(0, open);
-      this.focus(this.views.get(this.order[this.at]), false);
-    }
-    this.toolbar();
+    if (newPage) this.focus(this.views.get(data.cards.find((card) => !card.label)?.id) || this.views.get(this.order[0]), { scroll: false, dom: had });
+    else if (!wanted.has(this.focusId)) this.refocus(former, had);
+    this.show(data.told || [], waited);
+    this.toolbar.show(data, this.settings, this.brush);
+    this.look();
     if (data.context) this.context(data.context);
-    else if (this.over.dataset.kind === "context") this.over.hidden = true;
+    else if (this.dialogs.kind === "context") this.dialogs.close();
     this.status();
-    if (!this.first) { this.first = true; this.outbox.send(); } // acts that a reload or a crash left unsent
+    if (!this.first) { this.first = true; this.outbox.send(); this.adopt(); }
+  }
+
+  // The focused clip has gone: the next one of the former order gets the focus. Unless the person has just decided on
+  // the clip, they have not seen that yet, so what they press in this moment labels nothing.
+  refocus(former, dom) {
+    const at = former.indexOf(this.focusId);
+    if (this.decided !== this.focusId) this.shifted = performance.now();
+    const left = [...former.slice(at + 1), ...former.slice(0, Math.max(0, at)).reverse()].find((id) => this.views.has(id));
+    this.focusId = null;
+    this.focus(this.views.get(left ?? this.order[0]), { scroll: true, dom });
+  }
+
+  answer(data) {
+    const news = data.refused.filter((one) => !this.refused.has(one.id));
+    for (const one of news) this.notices.show(one.message, { kind: "bad", lasts: 20000 });
+    this.history.forget(data.refused.map((one) => one.id));
+    this.refused = new Set(data.refused.map((one) => one.id));
+    if (this.waiting && [...data.saved, ...this.refused].includes(this.waiting)) this.waiting = null;
+    this.notices.hold("kept", data.kept || "");
+  }
+
+  // What the server did: an undo shows its clips, the rest of a page says how many got a label.
+  show(told, waited) {
+    for (const one of told) {
+      if (this.told.has(one.id)) continue;
+      this.told.add(one.id);
+      const { words } = this.data;
+      if (one.kind === "rest") {
+        const left = (this.rests?.get(one.id) || 0) + one.asked - one.count;
+        this.notices.show(fill(left ? words.rest_left : words.rest_done, { count: one.count, left, label: this.name(this.data.default) }));
+        continue;
+      }
+      if (!one.count) { this.notices.show(words[`no_${one.kind}`]); continue; }
+      const [first] = one.clips;
+      const change = `${first.was ? this.name(first.was) : words.no_label} → ${first.now ? this.name(first.now) : words.no_label}`;
+      const text = one.count === 1 ? `${words[`${one.kind}_done`]} ${change} · ${first.video} ${interval(first)}`
+        : `${words[`${one.kind}_done`]} ${fill(words.labels_count, { count: one.count })}`;
+      const here = one.clips.find((clip) => this.views.has(clip.id));
+      if (here && one.id === waited) this.focus(this.views.get(here.id)); // else the person is further on already
+      this.notices.show(text, { parts: here ? [] : [this.strip(one.cards)] });
+    }
   }
 
   name(label) {
@@ -67,21 +127,35 @@ class Grid {
 
   colour(label) {
     const i = this.data.classes.indexOf(label);
-    return i < 0 ? (label ? "#64748b" : "transparent") : COLOURS[i % COLOURS.length];
+    return i < 0 ? (label ? "#4b5a70" : "transparent") : COLOURS[i % COLOURS.length];
   }
 
-  focus(view, scroll = true) {
+  // `dom`: the clip gets the keyboard's focus, too.
+  focus(view, { scroll = true, dom = true } = {}) {
     if (!view) return;
-    this.at = this.order.indexOf(view.id);
-    for (const other of this.views.values()) other.root.classList.toggle("focus", other === view);
+    this.focusId = view.id;
+    for (const other of this.views.values()) {
+      other.root.classList.toggle("focus", other === view);
+      other.root.tabIndex = other === view ? 0 : -1;
+      other.choice.select.tabIndex = other === view ? 0 : -1;
+    }
+    if (dom) view.root.focus({ preventScroll: true });
     if (scroll) view.root.scrollIntoView({ block: "nearest" });
   }
 
-  get focused() { return this.views.get(this.order[this.at]); }
+  get focused() { return this.views.get(this.focusId); }
 
   move(by) {
-    const to = Math.min(this.order.length - 1, Math.max(0, this.at + by));
+    const to = Math.min(this.order.length - 1, Math.max(0, this.order.indexOf(this.focusId) + by));
     this.focus(this.views.get(this.order[to]));
+  }
+
+  // After a label the next clip; a reviewer's next clip is one without a decision, because decided ones go.
+  advance() {
+    if (this.data.mode !== "review") { this.move(1); return; }
+    const at = this.order.indexOf(this.focusId);
+    const next = [...this.order.slice(at + 1), ...this.order.slice(0, at)].find((id) => this.outbox.pending(id) === undefined);
+    this.focus(this.views.get(next));
   }
 
   get columns() {
@@ -90,200 +164,193 @@ class Grid {
   }
 
   clicked(view) {
-    this.focus(view, false);
+    this.focus(view, { scroll: false });
     if (this.brush) this.label(view, this.brush, "brush");
     else view.player.toggle();
   }
 
+  // Label one clip; false when it cannot get this label now.
   label(view, label, how) {
-    if (!view || (view.card.settled && this.data.mode !== "review")) return;
+    if (!view || (view.card.settled && this.data.mode !== "review")) return false;
+    if (this.waiting || performance.now() - (this.shifted ?? -SHIFT_MS) < SHIFT_MS) { this.notices.show(this.data.words.not_yet); return false; }
+    const state = view.player.seeable;
+    const allowed = label === null || state === "loading" || state === "shown" || view.seen || (state === "missing" && label === this.data.bad);
+    if (!allowed) {
+      this.notices.show(this.data.words[state === "away" ? "store_away" : "cannot_see"], { kind: "bad" });
+      view.show(view.card, this.data);
+      return false;
+    }
     this.breaks.act();
-    this.act({ kind: this.data.mode === "review" ? "adjudicate" : "label", clip: view.id, label, how });
+    const review = this.data.mode === "review";
+    if (label === null ? !view.label : label === view.label && !review && view.card.source !== "bulk" && (view.card.mine || view.root.classList.contains("waiting"))) return true;
+    if (review && label === null) return false;
+    const act = { kind: review ? "adjudicate" : "label", clip: view.id, ticket: view.card.ticket, label, how, queued: this.data.queued, about: `${view.card.video} ${interval(view.card)}`, effects: { [view.id]: label } };
+    this.decided = review ? view.id : null;
+    this.history.add(this.act(act), { [view.id]: view.label ?? null });
     view.show(view.card, this.data);
+    return true;
   }
+
+  labelFocused(label) { if (this.label(this.focused, label, "key")) this.advance(); }
 
   act(act) {
-    this.outbox.add(act);
+    const whole = this.outbox.add(act);
     this.status();
+    return whole;
   }
 
-  labelRest() {
-    const open = this.order.filter((id) => !this.views.get(id).label);
+  // The rest of the page: only clips that were before the person's eyes. Asks once where a model says otherwise.
+  async labelRest() {
+    const { words, default: label } = this.data;
+    const open = this.order.map((id) => this.views.get(id)).filter((view) => !view.label);
     if (!open.length) return;
-    this.breaks.act();
-    this.act({ kind: "rest", clips: open, label: this.data.default });
-    for (const id of open) this.views.get(id).show(this.views.get(id).card, this.data);
+    let covered = open.filter((view) => view.seen && view.player.seeable === "shown");
+    const otherwise = covered.filter((view) => view.card.suggestion && view.card.suggestion !== label);
+    if (otherwise.length) {
+      const name = this.name(label);
+      const choice = await this.dialogs.ask(words.rest_title, fill(words.rest_otherwise, { count: covered.length, other: otherwise.length, label: name }), [
+        ["leave", fill(words.rest_leave, { other: otherwise.length })], ["all", fill(words.rest_all, { count: covered.length, label: name })], [undefined, words.cancel]]);
+      if (!choice) return;
+      if (choice === "leave") covered = covered.filter((view) => !otherwise.includes(view));
+      covered = covered.filter((view) => this.views.get(view.id) === view && !view.label); // the page may have changed meanwhile
+    }
+    const left = open.length - covered.length;
+    if (!covered.length) {
+      this.notices.show(fill(words.rest_none, { left }));
+    } else {
+      this.breaks.act();
+      const of = (value) => Object.fromEntries(covered.map((view) => [view.id, value(view)]));
+      const act = this.act({ kind: "rest", clips: covered.map((view) => view.id), tickets: of((view) => view.card.ticket), label, effects: of(() => label) });
+      this.history.add(act, of(() => null));
+      (this.rests ||= new Map()).set(act.id, left);
+      for (const view of covered) view.show(view.card, this.data);
+    }
+    const first = open.find((view) => !covered.includes(view));
+    if (first) this.focus(first);
+  }
+
+  // Undo or redo. The last act of this tab is shown at once; for any other the page waits until the server tells.
+  step(direction) {
+    const known = this.history.step(direction);
+    const act = this.act({ kind: direction, ...(known && { act: known.id, effects: known.effects }) });
+    const view = known && this.views.get(Object.keys(known.effects).find((id) => this.views.has(id)));
+    if (!view) { this.waiting = act.id; return; }
+    for (const id of Object.keys(known.effects)) this.views.get(id)?.show(this.views.get(id).card, this.data);
+    this.focus(view);
   }
 
   set(changes) {
     this.settings.set(changes);
     for (const view of this.views.values()) view.player.refresh();
-    this.toolbar();
+    this.toolbar.show(this.data, this.settings, this.brush);
+    this.look();
   }
 
-  key(event) {
-    const target = event.composedPath()[0];
-    const isChoice = target.tagName === "INPUT" && ["radio", "checkbox"].includes(target.type); // uses arrows and space only
-    if (["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName) && !(isChoice && /^[a-z0-9]$/i.test(event.key))) return;
-    if (target.isContentEditable) return;
-    if (event.altKey || event.metaKey || (event.ctrlKey && !["z", "y"].includes(event.key))) return;
-    if (this.peers.filter((grid) => grid.home.isConnected).at(-1) !== this) return;
-    if (!this.over.hidden && event.key === "Escape") { this.close(); event.stopPropagation(); return; }
-    const { classes } = this.data;
-    const mark = this.data.marks.find((one) => one.key === event.key);
-    const digit = /^Digit([1-9])$/.exec(event.code) || /^Numpad([1-9])$/.exec(event.code);
+  pauseAll(on = !this.settings.paused) {
+    this.settings.paused = on;
+    for (const view of this.views.values()) view.player.held = undefined;
+    this.set({});
+  }
+
+  look() {
     const s = this.settings;
-    const speeds = [0.5, 1, 2, 4];
-    const faster = (by) => this.set({ speed: speeds[Math.min(3, Math.max(0, speeds.indexOf(s.speed) + by))] });
-    const labelFocused = (label) => { this.label(this.focused, label, "key"); this.move(1); };
-    const action = {
-      ArrowRight: () => this.move(1), ArrowLeft: () => this.move(-1),
-      ArrowDown: () => this.move(this.columns), ArrowUp: () => this.move(-this.columns),
-      " ": () => this.focused?.player.toggle(), Enter: () => this.focused?.card.suggestion && labelFocused(this.focused.card.suggestion),
+    for (const [name, on] of Object.entries({ blur: s.blur, grey: s.grey, bones: s.view === "skeleton", painting: this.brush })) this.home.classList.toggle(name, Boolean(on));
+    this.home.style.setProperty("--size", `${s.size}px`);
+  }
+
+  actions(event, key) {
+    const { classes, marks, mode } = this.data;
+    const s = this.settings;
+    const faster = (by) => this.set({ speed: SPEEDS[Math.min(3, Math.max(0, SPEEDS.indexOf(s.speed) + by))] });
+    const held = (run) => ({ run, repeat: true });
+    const actions = {
+      ArrowRight: held(() => this.move(1)), ArrowLeft: held(() => this.move(-1)),
+      ArrowDown: held(() => this.move(this.columns)), ArrowUp: held(() => this.move(-this.columns)),
+      " ": () => this.focused?.player.toggle(), Enter: () => this.focused?.card.suggestion && !this.focused.label && this.labelFocused(this.focused.card.suggestion),
       Backspace: () => this.label(this.focused, null, "key"),
-      e: () => this.data.mode === "label" && this.labelRest(), z: () => this.act({ kind: event.shiftKey ? "redo" : "undo" }),
-      Z: () => this.act({ kind: "redo" }), y: () => this.act({ kind: "redo" }),
+      e: () => mode === "label" && this.labelRest(), z: () => this.step(event.shiftKey ? "redo" : "undo"), y: () => this.step("redo"),
       n: () => this.turn("next"), p: () => this.turn("previous"), PageDown: () => this.turn("next"), PageUp: () => this.turn("previous"),
-      s: () => this.set({ overlay: !s.overlay }), "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1),
+      s: () => this.set({ overlay: !s.overlay }), "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1), a: () => this.pauseAll(),
       x: () => this.focused && this.act({ kind: "context", clip: this.focused.id }), v: () => this.focused?.root.classList.toggle("revealed"),
       "?": () => this.help(), h: () => this.help(), Escape: () => this.pick(null),
-    }[event.key];
-    if (digit && Number(digit[1]) <= classes.length) {
-      const label = classes[Number(digit[1]) - 1];
-      if (event.shiftKey) this.pick(this.brush === label ? null : label);
-      else if (!event.repeat) labelFocused(label);
-    } else if (mark) labelFocused(mark.label);
-    else if (action) action();
-    else return;
-    event.preventDefault();
-    event.stopPropagation(); // Streamlit has its own keys
+    };
+    for (const mark of marks) actions[mark.key] = () => this.labelFocused(mark.label);
+    const label = /^[1-9]$/.test(key) && classes[Number(key) - 1];
+    if (label) actions[key] = () => (event.shiftKey ? this.pick(this.brush === label ? null : label) : this.labelFocused(label));
+    else if (event.key !== key && actions[event.key]) actions[key] = actions[event.key]; // a layout with "-" on a digit
+    return actions;
   }
 
   turn(direction) { if (this.data.turns.includes(direction)) this.act({ kind: direction, page: this.data.page }); }
 
-  pick(label) { this.brush = label; this.toolbar(); }
+  pick(label) { this.brush = label; this.toolbar.show(this.data, this.settings, label); this.look(); }
 
-  toolbar() {
-    const { words, classes, marks, mode } = this.data;
-    const s = this.settings;
-    const button = (text, title, act, name = "") => {
-      const element = create("button", name, text);
-      element.title = title;
-      element.type = "button";
-      element.addEventListener("click", () => { act(); element.blur(); });
-      return element;
-    };
-    const choices = [...classes.map((label, i) => [label, i < 9 ? String(i + 1) : ""]), ...marks.map((mark) => [mark.label, mark.key])];
-    const brushes = choices.map(([label, key]) => {
-      const element = button(this.name(label), words.brush_help, () => this.pick(this.brush === label ? null : label), "brush");
-      element.prepend(create("kbd", "", key));
-      element.style.setProperty("--mark", this.colour(label));
-      element.setAttribute("aria-pressed", String(this.brush === label));
-      return element;
-    });
-    const toggle = (text, title, on, act) => { const element = button(text, title, act); element.setAttribute("aria-pressed", String(on)); return element; };
-    const tools = [
-      ...(mode === "label" ? [button(`${words.rest} ${this.data.default}`, words.rest_help, () => this.labelRest(), "rest")] : []),
-      button("↶", `${words.undo} (z)`, () => this.act({ kind: "undo" }), "undo"), button("↷", `${words.redo} (y)`, () => this.act({ kind: "redo" }), "redo"),
-      button(`${s.speed}×`, words.speed, () => this.set({ speed: { 0.5: 1, 1: 2, 2: 4, 4: 0.5 }[s.speed] }), "speed"),
-      toggle(words.skeleton, "s", s.overlay, () => this.set({ overlay: !s.overlay })),
-      toggle(words.welfare, words.welfare_help, s.blur || s.grey || s.view === "skeleton", () => this.welfare()),
-      button("?", `${words.help} (h)`, () => this.help(), "ask"),
-    ];
-    const groups = [create("div", "group"), create("div", "group")];
-    groups[0].append(...brushes);
-    groups[1].append(...tools);
-    this.bar.replaceChildren(...groups);
-    const turns = this.data.turns.map((to) => button(words[to], to === "next" ? "n" : "p", () => this.turn(to), `turn ${to}`));
-    this.state = this.state || create("span", "state");
-    this.foot.replaceChildren(this.state, ...turns);
-    const grid = this.cards.parentElement;
-    grid.classList.toggle("blur", s.blur);
-    grid.classList.toggle("grey", s.grey);
-    grid.classList.toggle("bones", s.view === "skeleton");
-    grid.classList.toggle("painting", Boolean(this.brush));
-    grid.style.setProperty("--size", `${s.size}px`);
+  help() { this.dialogs.help(this.data.words.keys); }
+
+  status() { this.toolbar.status(this.outbox, this.data.words); }
+
+  tick() {
+    if (!this.home.isConnected) { this.leave(); return; }
+    this.ticks += 1;
+    this.outbox.tick();
+    this.status();
+    if (this.breaks.due(this.settings.pause_min) && !this.dialogs.kind) this.remindToPause();
+    const away = [...this.views.values()].filter((view) => view.player.seeable === "away");
+    this.notices.hold("store", away.length || this.data.away ? this.data.words.store_away : "");
+    if (this.ticks % AGAIN_S) return;
+    for (const view of away) view.player.again();
+    if (this.data.cards.some((card) => card.away) && !this.outbox.acts.length) this.act({ kind: "refresh" });
+    this.adopt();
   }
 
-  status() {
-    if (!this.state) return;
+  // Acts that a closed tab or a crash left unsent.
+  async adopt() {
+    const taken = await this.outbox.adopt();
+    if (!taken.length) return;
     const { words } = this.data;
-    const pending = this.outbox.acts.length;
-    this.state.textContent = pending ? `${words.saving} (${pending})` : words.saved;
-    this.state.classList.toggle("busy", pending > 0);
-    if (this.breaks.due(this.settings.pause_min) && this.over.hidden) this.remindToPause();
-  }
-
-  toast(text) {
-    const element = create("div", "toast", text);
-    this.cards.parentElement.append(element);
-    setTimeout(() => element.remove(), 8000);
-  }
-
-  close() { if (this.over.dataset.kind === "context") this.act({ kind: "context", clip: null }); this.over.hidden = true; this.over.replaceChildren(); this.settings.paused = false; this.set({}); }
-
-  open(kind, title, ...parts) {
-    const sheet = create("div", "sheet");
-    const close = create("button", "shut", "×");
-    close.title = this.data.words.close;
-    close.addEventListener("click", () => this.close());
-    sheet.append(create("h3", "", title), close, ...parts);
-    this.over.dataset.kind = kind;
-    this.over.replaceChildren(sheet);
-    this.over.hidden = false;
-  }
-
-  help() {
-    if (!this.over.hidden) { this.close(); return; }
-    const list = create("dl");
-    for (const [keys, text] of this.data.words.keys) list.append(create("dt", "", keys), create("dd", "", text));
-    this.open("help", this.data.words.help, list);
-  }
-
-  welfare() {
-    const { words } = this.data;
-    const s = this.settings;
-    const line = (text, input) => { const label = create("label", "", ""); label.append(input, create("span", "", text)); return label; };
-    const box = (name) => { const input = Object.assign(create("input"), { type: "checkbox", checked: s[name] }); input.addEventListener("change", () => this.set({ [name]: input.checked })); return input; };
-    const view = Object.assign(create("input"), { type: "checkbox", checked: s.view === "skeleton" });
-    view.addEventListener("change", () => this.set({ view: view.checked ? "skeleton" : "masked" }));
-    const minutes = Object.assign(create("input"), { type: "number", min: 0, max: 240, value: s.pause_min });
-    minutes.addEventListener("change", () => this.set({ pause_min: Number(minutes.value) || 0 }));
-    const size = Object.assign(create("input"), { type: "range", min: 140, max: 480, step: 10, value: s.size });
-    size.addEventListener("input", () => this.set({ size: Number(size.value) }));
-    this.open("welfare", words.welfare, create("p", "", words.welfare_text), line(words.view_skeleton, view), line(words.blur, box("blur")),
-      line(words.grey, box("grey")), line(words.pause_after, minutes), line(words.size, size));
+    const about = taken.filter((act) => act.about).map((act) => `${act.about}: ${act.label ? this.name(act.label) : words.no_label}`);
+    this.notices.show([fill(words.restored, { count: taken.length }), ...about.slice(0, 3)].join(" · ") + (about.length > 3 ? " …" : ""), { lasts: 30000 });
+    for (const view of this.views.values()) view.show(view.card, this.data);
+    this.status();
   }
 
   remindToPause() {
-    this.settings.paused = true;
-    this.set({});
-    const button = create("button", "rest", this.data.words.rested);
-    button.addEventListener("click", () => { this.breaks.rested(); this.close(); });
-    this.open("pause", this.data.words.pause_title, create("p", "", this.data.words.pause_text), button);
+    const { words } = this.data;
+    const before = this.settings.paused;
+    this.pauseAll(true);
+    const button = create("button", "rest main", words.rested);
+    button.addEventListener("click", () => { this.breaks.rested(); this.dialogs.close(); });
+    const closed = () => { if (this.breaks.due(this.settings.pause_min)) this.breaks.later(this.settings.pause_min); this.pauseAll(before); };
+    this.dialogs.open("pause", words.pause_title, [create("p", "", words.pause_text), button], { closed });
+  }
+
+  // Small players of clips, with their labels.
+  strip(cards, marked) {
+    const strip = create("div", "strip");
+    for (const card of cards) {
+      const player = new Player(Object.assign(Object.create(this.settings), { paused: false }));
+      player.visible = true;
+      player.show(card, this.data.words);
+      const box = create("figure", card.id === marked ? "this" : "");
+      box.append(player.box, create("figcaption", "", `${interval(card)} ${card.label ? this.name(card.label) : ""}`));
+      strip.append(box);
+    }
+    return strip;
   }
 
   context(neighbours) {
-    if (this.over.dataset.kind === "context" && !this.over.hidden && this.shown === neighbours.clip) return;
-    this.shown = neighbours.clip;
-    const strip = create("div", "strip");
-    for (const card of neighbours.cards) {
-      const player = new Player({ ...this.settings, paused: false });
-      player.visible = true;
-      player.show(card, this.data.words);
-      const box = create("figure", card.id === neighbours.clip ? "this" : "");
-      box.append(player.box, create("figcaption", "", `${card.start.toFixed(1)}–${card.end.toFixed(1)} s ${card.label ? this.name(card.label) : ""}`));
-      strip.append(box);
-    }
-    this.open("context", this.data.words.context, strip);
+    if (this.dialogs.kind === "context" && this.contextOf === neighbours.clip) return;
+    this.contextOf = neighbours.clip;
+    const closed = () => { if (this.data.context) this.act({ kind: "context", clip: null }); };
+    this.dialogs.open("context", this.data.words.context, [this.strip(neighbours.cards, neighbours.clip)], { toggles: ["x"], closed });
   }
 
   leave() {
     this.peers.splice(this.peers.indexOf(this), 1);
-    document.removeEventListener("keydown", this.keys, true);
+    this.keys.close();
     clearInterval(this.timer);
     cancelAnimationFrame(this.frame);
-    this.observer.disconnect();
+    for (const observer of [this.near, this.inView, this.sizes]) observer.disconnect();
     for (const view of this.views.values()) view.player.unload();
   }
 }

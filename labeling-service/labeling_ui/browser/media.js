@@ -19,12 +19,13 @@ class Player {
     this.note.className = "note";
     this.box.append(this.video, this.canvas, this.note);
     this.visible = false;
-    this.held = false; // paused by hand
+    this.held = undefined; // stopped (true) or started (false) by hand; undefined: as all clips
     this.retried = 0;
     this.born = performance.now();
+    this.state = "loading"; // of the video: loading, shown, missing, or away: its store gives no answer
+    this.bones = "loading"; // of the skeleton, likewise
     this.video.addEventListener("error", () => this.failed());
-    this.video.addEventListener("playing", () => { this.note.textContent = ""; });
-    this.video.addEventListener("loadeddata", () => { this.retried = 0; });
+    this.video.addEventListener("loadeddata", () => { this.retried = 0; this.become("shown"); });
   }
 
   // A new presigned URL of the same object does not restart the clip; it is used when the old one has expired.
@@ -32,13 +33,19 @@ class Player {
     this.words = words;
     this.latest = card.url;
     this.fps = card.fps;
-    if (this.skeletonUrl !== card.skeleton) {
-      if (!sameObject(this.skeletonUrl, card.skeleton)) this.skeleton = null;
-      this.skeletonUrl = card.skeleton;
-    }
-    if (!card.url) this.note.textContent = words.clip_missing;
-    if (this.loaded && !sameObject(this.loaded, card.url)) { this.loaded = null; this.video.removeAttribute("src"); }
+    if (!sameObject(this.skeletonUrl, card.skeleton)) { this.skeleton = null; this.bones = card.skeleton ? "loading" : "missing"; }
+    this.skeletonUrl = card.skeleton;
+    if (this.loaded && !sameObject(this.loaded, card.url)) { this.loaded = null; this.video.removeAttribute("src"); this.state = "loading"; }
+    if (!card.url && !this.loaded) this.become(card.away ? "away" : "missing");
     this.refresh();
+  }
+
+  // What of the clip can be seen now: loading, shown, missing or away.
+  get seeable() { return this.settings.view === "skeleton" ? this.bones : this.state; }
+
+  become(state, text = this.words.clip_missing) {
+    this.state = state;
+    this.note.textContent = state === "missing" ? text : "";
   }
 
   failed() {
@@ -46,7 +53,27 @@ class Player {
       this.retried += 1;
       this.loaded = null;
       this.refresh();
-    } else if (this.loaded) this.note.textContent = this.words.clip_missing;
+    } else if (this.loaded) this.probe(this.loaded);
+  }
+
+  // Tells a clip that is missing or broken from a store that is down. Another origin tells only whether it answers.
+  async probe(url) {
+    let state = "missing";
+    let found = true;
+    try {
+      const answer = await fetch(url, { mode: "no-cors", headers: { Range: "bytes=0-0" } });
+      if (answer.status >= 500) state = "away";
+      found = answer.ok || answer.type === "opaque";
+      answer.body?.cancel();
+    } catch { state = "away"; }
+    if (url === this.loaded) this.become(state, found ? this.words.clip_broken : this.words.clip_missing);
+  }
+
+  // Try a store again that gave no answer.
+  again() {
+    if (this.state === "away" && this.latest) { this.loaded = null; this.retried = 0; }
+    if (this.bones === "away") this.bones = "loading";
+    this.refresh();
   }
 
   refresh() {
@@ -59,22 +86,22 @@ class Player {
     }
     this.video.playbackRate = s.speed;
     this.video.defaultPlaybackRate = s.speed;
-    if (wanted && !this.held && !s.paused) this.video.play().catch(() => {});
+    if (wanted && this.running) this.video.play().catch(() => {});
     else this.video.pause();
-    if (this.visible && this.drawn && !this.skeleton && this.skeletonUrl && !this.loading) this.load();
+    if (this.visible && this.drawn && this.bones === "loading" && this.skeletonUrl && !this.fetching) this.load();
     this.canvas.hidden = !this.drawn;
   }
 
   get drawn() { return this.settings.overlay || this.settings.view === "skeleton"; }
 
   async load() {
-    this.loading = true;
+    this.fetching = true;
     try {
       const answer = await fetch(this.skeletonUrl);
       if (answer.ok) this.skeleton = await answer.json();
-    } catch { /* drawn without a skeleton */ }
-    this.loading = false;
-    if (!this.skeleton) this.skeletonUrl = null;
+      this.bones = answer.ok ? "shown" : answer.status >= 500 ? "away" : "missing";
+    } catch { this.bones = "away"; }
+    this.fetching = false;
   }
 
   draw(now) {
@@ -84,7 +111,7 @@ class Player {
     if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
     const skeletonOnly = this.settings.view === "skeleton";
     if (!skeletonOnly && this.video.videoWidth) canvas.style.aspectRatio = `${w} / ${h}`;
-    const clock = skeletonOnly ? (this.held || this.settings.paused ? this.stopped || 0 : ((now - this.born) / 1000) * this.settings.speed)
+    const clock = skeletonOnly ? (!this.running ? this.stopped || 0 : ((now - this.born) / 1000) * this.settings.speed)
       : this.video.currentTime;
     if (skeletonOnly) this.stopped = clock;
     const frame = frames[Math.floor(clock * fps) % frames.length] || [];
@@ -106,7 +133,9 @@ class Player {
     });
   }
 
-  toggle() { this.held = !this.held; this.refresh(); }
+  get running() { return this.held === undefined ? !this.settings.paused : !this.held; }
+
+  toggle() { this.held = this.running; this.refresh(); }
 
   unload() { this.video.pause(); this.video.removeAttribute("src"); this.video.load(); }
 }

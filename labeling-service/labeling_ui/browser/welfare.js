@@ -7,7 +7,7 @@ class Settings {
     this.name = `posewatch settings ${who}`;
     Object.assign(this, DEFAULTS, welfare ? { blur: true, grey: true } : {});
     try { Object.assign(this, JSON.parse(localStorage.getItem(this.name)) || {}); } catch { /* keep the defaults */ }
-    this.paused = false;
+    this.paused = matchMedia("(prefers-reduced-motion: reduce)").matches; // nothing moves by itself then
   }
 
   set(changes) {
@@ -33,6 +33,9 @@ class Breaks {
   due(minutes, now = Date.now()) {
     return minutes > 0 && this.work.since && now - this.work.since > minutes * 60000 && now - this.work.last < 600000;
   }
+
+  // Reminded, but not now: again in five minutes.
+  later(minutes, now = Date.now()) { this.work.since = now - (minutes - 5) * 60000; this.store(); }
 
   rested() { this.work = {}; this.store(); }
 

@@ -43,10 +43,10 @@ class Card:
 def cards(
     store: LabelStore, queue: WorkQueue, clip_ids: list[str], who: str, config: LabelConfig, reviewer: bool
 ) -> tuple[Card, ...]:
-    """The clips as ``who`` sees them, in order. A ``reviewer`` sees everybody's labels.
+    """The clips as ``who`` sees them, in order; ``reviewer``: to decide on them, with everybody's labels.
 
-    A labeler sees only their own label of a clip that two people label: the second opinion must not depend on the
-    first.
+    Whoever labels, whatever their role, sees only their own label of a clip that two people label, and no name: the
+    second opinion must not depend on the first.
     """
     entries = {entry.clip.id: entry for entry in store.clips(clip_ids=clip_ids)}
     states = store.states(clip_ids)
@@ -85,7 +85,7 @@ def cards(
                 act=event.act if event else "",
                 mine=event is not None and event.who == who,
                 second=twice and who not in state.votes and bool(state.opinions),
-                held=next((name for name in holders.get(clip, ()) if name != who), ""),
+                held="" if twice and not reviewer else next((n for n in holders.get(clip, ()) if n != who), ""),
                 settled=state.settled,
                 **more,
             )

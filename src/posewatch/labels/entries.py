@@ -26,6 +26,12 @@ never reach a snapshot."""
 ADJUDICATE = "adjudicate"
 """The act with which a reviewer settles a clip. It takes precedence over all other labels."""
 
+RELABEL = "relabel"
+"""The act of a person who labels a clip although the page shows them somebody else's label of it."""
+
+DEPENDENT = (ADJUDICATE, RELABEL, "accept")
+"""Acts whose labels are no independent opinion: their author knew another label."""
+
 
 @dataclass(frozen=True)
 class ClipEntry:

@@ -18,7 +18,7 @@ from posewatch.labels import undo
 from posewatch.labels.cards import Card, cards
 from posewatch.labels.db import tables
 from posewatch.labels.db.database import select_ids
-from posewatch.labels.entries import ADJUDICATE, UNSURE, VideoProgress
+from posewatch.labels.entries import ADJUDICATE, RELABEL, UNSURE, VideoProgress
 from posewatch.labels.queue import WorkQueue
 from posewatch.labels.store import LabelStore, new_batch
 from posewatch.labels.team import roles
@@ -81,6 +81,11 @@ class LabelingSession:
         shown = ids[number * self.page_size : (number + 1) * self.page_size]
         return Page(self.cards(shown), number, pages, len(done), len(ids))
 
+    def page_of(self, video_id: str, clip_id: str) -> int | None:
+        """The number of the page of this video that shows a clip; None for a clip of another video."""
+        ids, _ = self._video(video_id)
+        return ids.index(clip_id) // self.page_size if clip_id in ids else None
+
     def claim(self, keep: Iterable[str] = (), renew: bool = True) -> tuple[Card, ...]:
         """A page of the queue: the clips ``keep`` (still on the page), then newly claimed ones.
 
@@ -93,10 +98,9 @@ class LabelingSession:
         return self.cards([*page, *(clip for clip in claimed if clip not in page)])
 
     def cards(self, clip_ids: Iterable[str]) -> tuple[Card, ...]:
-        """These clips as this person sees them, in the given order; unknown clips are left out."""
+        """These clips as this person sees them while they label, in the given order; unknown clips are left out."""
         self._require("label")
-        reviewer = roles.may(self.role, "see others")
-        return cards(self.store, self.queue, list(clip_ids), self.who, self.config, reviewer)
+        return cards(self.store, self.queue, list(clip_ids), self.who, self.config, False)
 
     def neighbours(self, clip_id: str, reach: int = 2) -> tuple[Card, ...]:
         """The clip with up to ``reach`` neighbours of the same video on each side, by time."""
@@ -114,17 +118,25 @@ class LabelingSession:
         query = sa.select(status.c.clip_id).join(clips, clips.c.id == status.c.clip_id)
         query = query.where(sa.or_(status.c.differ, status.c.label == UNSURE), ~status.c.settled)
         query = query.order_by(clips.c.video_id, clips.c.start_s)
-        return self.cards(clip for (clip,) in self.store.database.rows(query))
+        clips_ = [clip for (clip,) in self.store.database.rows(query)]
+        return cards(self.store, self.queue, clips_, self.who, self.config, True)
 
     # labelling
 
     def label(
-        self, clip_id: str, label: str | None, act: str = "label", batch: str | None = None, queued: bool = False
+        self,
+        clip_id: str,
+        label: str | None,
+        act: str = "label",
+        batch: str | None = None,
+        queued: bool = False,
+        seen: bool = False,
     ) -> LabelEvent | None:
         """Give a clip a label (a class or a mark), durable on return; None undoes one's own label.
 
-        ``batch`` identifies the act: repeated, it changes nothing. ``queued``: the clip came from the queue. Returns
-        the new event, if any. Raises LabelError, and NotAllowed when the role was revoked.
+        ``batch`` identifies the act: repeated, it changes nothing. ``queued``: the clip came from the queue. ``seen``:
+        the page showed somebody else's label of it, so that this one is no independent opinion. Returns the new event,
+        if any. Raises LabelError, and NotAllowed when the role was revoked.
         """
         self._require("label")
         if act not in ACTS:
@@ -132,10 +144,16 @@ class LabelingSession:
         if label is None:
             state = self.store.states([clip_id]).get(clip_id)
             event = state.votes.get(self.who) if state else None
-            return None if event is None else self.store.undo_event(event, self.who, batch or new_batch())
+            return None if event is None else self.store.undo_event(event, self.who, batch or new_batch(), undo.REMOVE)
         guard = self.queue.guard(self.who, strict=queued)
         events = self.store.set_labels(
-            {clip_id: label}, self.who, "human", classes=self.classes, act=act, batch=batch, guard=guard
+            {clip_id: label},
+            self.who,
+            "human",
+            classes=self.classes,
+            act=RELABEL if seen else act,
+            batch=batch,
+            guard=guard,
         )
         return events[0] if events else None
 
@@ -182,10 +200,15 @@ class LabelingSession:
         )
         return events[0] if events else None
 
-    def step(self, direction: Literal["undo", "redo"], batch: str | None = None) -> list[LabelEvent]:
-        """Undo or redo one's own last act as a whole; returns the new events, none when there is nothing to do."""
+    def step(
+        self, direction: Literal["undo", "redo"], batch: str | None = None, act: str | None = None
+    ) -> list[LabelEvent]:
+        """Undo or redo one's own last act as a whole; returns the new events, none when there is nothing to do.
+
+        ``act`` (a batch) names the act to undo or redo instead.
+        """
         self._require("label")
-        return undo.step(self.store, self.who, direction, batch or new_batch())
+        return undo.step(self.store, self.who, direction, batch or new_batch(), act)
 
     def set_role(self, who: str, role: str) -> None:
         """Give somebody a role; needs an admin."""

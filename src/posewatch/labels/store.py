@@ -204,12 +204,17 @@ class LabelStore:
         """
         return self._undo(clip_id, lambda state: state.label, who, new_batch())
 
-    def undo_event(self, event: LabelEvent, who: str, batch: str) -> LabelEvent | None:
+    def undo_event(self, event: LabelEvent, who: str, batch: str, act: str = "undo") -> LabelEvent | None:
         """Undo this event. A ``batch`` that was already done changes nothing and returns its event."""
-        return self._undo(event.clip_id, lambda _: event, who, batch)
+        return self._undo(event.clip_id, lambda _: event, who, batch, act)
 
     def _undo(
-        self, clip_id: str, choose: Callable[[ClipState], LabelEvent | None], who: str, batch: str
+        self,
+        clip_id: str,
+        choose: Callable[[ClipState], LabelEvent | None],
+        who: str,
+        batch: str,
+        act: str = "undo",
     ) -> LabelEvent | None:
         def work(connection: sa.Connection) -> LabelEvent | None:
             history = self.lock_history(connection, [clip_id])
@@ -219,7 +224,7 @@ class LabelStore:
             target = choose(state)
             if done or target is None:
                 return done[0] if done else None
-            event = reversal(target, state.label_name, None, who, "human", "undo", batch)
+            event = reversal(target, state.label_name, None, who, "human", act, batch)
             return self.append(connection, history, [event])[0]
 
         return self.database.write(work)
@@ -301,7 +306,7 @@ def reversal(
     target: LabelEvent, old: str | None, new: str | None, who: str, source: Source, act: str, batch: str
 ) -> LabelEvent:
     """The undo (``new`` is None) or redo of the event ``target``, now."""
-    return LabelEvent(target.clip_id, old, new, who, timestamp(), source, None, act, batch, target.id)
+    return LabelEvent(target.clip_id, old, new, who, timestamp(), source, None, act, batch, target.reverts)
 
 
 def new_batch() -> str:

@@ -15,33 +15,45 @@ DEPTH = 400
 """How many of a person's last events are considered: older ones cannot be undone."""
 
 Act = list[LabelEvent]
+REMOVE = "remove"
+"""The act with which people take back their label of one clip: an act of its own, which can be undone."""
 
 
 def stacks(events: list[LabelEvent]) -> tuple[list[Act], list[Act]]:
     """(acts that can be undone, acts that can be redone), each oldest first; ``events`` of one person, oldest first."""
-    acts: dict[str, Act] = {}
-    for event in events:
-        acts.setdefault(event.batch or f"#{event.id}", []).append(event)
+    acts = by_batch(events)
     undoable: list[Act] = []
     redoable: list[Act] = []
     for act in acts.values():
         targets = {event.undoes for event in act}
-        if targets == {None}:
-            if any(event.new is not None for event in act):
+        if targets == {None} or act[0].act == REMOVE:
+            if any(event.new is not None or event.act == REMOVE for event in act):
                 undoable.append(act)
                 redoable = []
             continue
-        source, destination = (undoable, redoable) if act[0].new is None else (redoable, undoable)
+        source, destination = (redoable, undoable) if act[0].act == "redo" else (undoable, redoable)
         for candidate in reversed(source):
-            if targets & {event.id for event in candidate}:
+            if targets & {event.reverts for event in candidate}:
                 source.remove(candidate)
                 destination.append(candidate)
                 break
     return undoable, redoable
 
 
-def step(store: LabelStore, who: str, direction: Literal["undo", "redo"], batch: str) -> list[LabelEvent]:
+def by_batch(events: list[LabelEvent]) -> dict[str, Act]:
+    """The acts of these events by their batch, in the order of their first events."""
+    acts: dict[str, Act] = {}
+    for event in events:
+        acts.setdefault(event.batch or f"#{event.id}", []).append(event)
+    return acts
+
+
+def step(
+    store: LabelStore, who: str, direction: Literal["undo", "redo"], batch: str, act: str | None = None
+) -> list[LabelEvent]:
     """Undo or redo the last act of ``who``; returns the new events, none when there is nothing to undo or redo.
+
+    ``act`` (a batch) names the act instead, such as the last one of this tab: nothing else is undone then.
 
     Labels that others have given the same clips meanwhile stay. ``batch`` identifies this step; repeated, it changes
     nothing.
@@ -59,15 +71,24 @@ def step(store: LabelStore, who: str, direction: Literal["undo", "redo"], batch:
             return done
         undoable, redoable = stacks(events)
         source = undoable if direction == "undo" else redoable
+        if act is not None:
+            source = [one for one in source if one[0].batch == act]
         if not source:
             return []
-        targets = [event for event in source[-1] if event.undoes is None and event.new is not None]
+        targets = [event for event in source[-1] if event.new is not None or event.act == REMOVE]
         history = store.lock_history(connection, [event.clip_id for event in targets])
         steps = []
         for target in targets:
             old = fold(history[target.clip_id]).label_name
-            new = None if direction == "undo" else target.new
+            labels = (direction == "undo") == (target.act == REMOVE)  # whether the clip has the label afterwards
+            new = _label(events, target) if labels else None
             steps.append(reversal(target, old, new, who, target.source, direction, batch))
         return store.append(connection, history, steps)
 
     return store.database.write(work)
+
+
+def _label(events: list[LabelEvent], target: LabelEvent) -> str | None:
+    """The label that ``target`` gave, or took back."""
+    taken = next((event.new for event in events if event.id == target.undoes), target.old)
+    return taken if target.new is None else target.new

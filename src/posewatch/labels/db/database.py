@@ -12,7 +12,7 @@ from posewatch.labels.db import schema  # first, because its error names the mis
 # isort: split
 import sqlalchemy as sa
 
-from posewatch.errors import LabelError
+from posewatch.errors import LabelError, LabelStoreDown
 from posewatch.retry import retry
 
 T = TypeVar("T")
@@ -42,8 +42,8 @@ class Database:
     """Runs whole transactions, and repeats them when the connection to the server was lost.
 
     After a lost connection it is not always known whether the transaction was committed, so a transaction that runs
-    twice must have the effect of one. Every method raises LabelError, in one line, when the database refuses or stays
-    unavailable.
+    twice must have the effect of one. Every method raises LabelError, in one line, when the database refuses, and its
+    kind LabelStoreDown when the database stays unavailable.
     """
 
     def __init__(self, url: str | None = None) -> None:
@@ -86,7 +86,9 @@ class Database:
             return retry(transaction, self._is_transient, timeout_s=TIMEOUT_S, first_s=0.05, max_s=1.0)
         except sa.exc.DBAPIError as error:
             name = self.engine.url.render_as_string(hide_password=True)
-            raise LabelError(f"the label store at {name} failed: {schema.reason(error)}") from error
+            down = error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
+            kind = LabelStoreDown if down else LabelError
+            raise kind(f"the label store at {name} failed: {schema.reason(error)}") from error
 
     def _is_transient(self, error: BaseException) -> bool:
         if self.engine.dialect.name == "sqlite" or not isinstance(error, sa.exc.DBAPIError):

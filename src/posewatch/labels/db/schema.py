@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from posewatch.errors import LabelError
+from posewatch.errors import LabelError, LabelStoreDown
 
 try:
     import sqlalchemy as sa
@@ -76,7 +76,7 @@ def connect(url: str) -> sa.Engine:
     except ModuleNotFoundError as error:
         raise LabelError(f"labels at {name} need {error.name}: pip install 'posewatch[labeling]'") from None
     except (sa.exc.DBAPIError, OSError) as error:
-        raise LabelError(f"cannot open the label store at {name}: {reason(error)}") from None
+        raise LabelStoreDown(f"cannot open the label store at {name}: {reason(error)}") from None
     return engine
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from posewatch.labels.db import tables
-from posewatch.labels.entries import ADJUDICATE, UNSURE
+from posewatch.labels.entries import DEPENDENT, UNSURE
 
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
@@ -52,10 +52,13 @@ class Agreement:
 
 
 def opinions(store: LabelStore) -> dict[str, dict[str, str]]:
-    """The labels of the clips that two or more people labelled, without unsure and without reviewers' decisions."""
+    """The independent labels of the clips that two or more people labelled: no decisions, nothing but first sight.
+
+    A label whose author saw somebody else's, or accepted a model's, is left out, and so is unsure.
+    """
     votes, events = tables.votes, tables.events
     query = sa.select(votes.c.clip_id, votes.c.who, votes.c.label).join(events, events.c.id == votes.c.event_id)
-    query = query.where(votes.c.label != UNSURE, events.c.act != ADJUDICATE).order_by(votes.c.clip_id, votes.c.who)
+    query = query.where(votes.c.label != UNSURE, events.c.act.not_in(DEPENDENT)).order_by(votes.c.clip_id, votes.c.who)
     labels: dict[str, dict[str, str]] = {}
     for clip, who, label in store.database.rows(query):
         labels.setdefault(clip, {})[who] = label
