@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from typing import Any, NoReturn
 
 from posewatch import boundary
+from posewatch.addresses import Address, without_secrets
 from posewatch.errors import InputError
 from posewatch.redact import redact
 from posewatch.video.capture import is_stream
@@ -24,7 +26,7 @@ def typed(name: str, inputs: dict[str, Any], items: list[str], more: dict[str, s
     """``name=value`` items, and ``more`` for what they leave out, as parameters of the pipeline ``name``.
 
     ``inputs`` is kfp's description of them. Raises InputError for a parameter that is unknown, missing or of another
-    type, and for a camera as the source: its password would be shown wherever parameters are.
+    type, for a camera without ``source_seconds``, and for one with a password: parameters are shown to everybody.
     """
     given: dict[str, str] = {}
     for item in items:
@@ -41,11 +43,23 @@ def typed(name: str, inputs: dict[str, Any], items: list[str], more: dict[str, s
     missing = [key for key, about in inputs.items() if not about.optional and not given.get(key)]
     if missing:
         raise InputError(f"{name} needs {', '.join(f'{key}=…' for key in missing)}")
-    if is_stream(given.get("source", "")):
+    found = {key: _typed(key, value, inputs[key].type) for key, value in given.items()}
+    source = given.get("source", "")
+    if is_stream(source):
+        _check_camera(source, found.get("source_seconds", 0.0))
+    return found
+
+
+def _check_camera(source: str, seconds: float) -> None:
+    address = Address.parse(source)
+    if any(not re.fullmatch(r"(\$\{\w+\})+", part) for part in address.secrets if part != address.user):
         raise InputError(
-            "source= takes files: record the camera with `posewatch ingest` (it keeps the password to itself)"
+            f"source={without_secrets(source)} holds a password, and everybody sees a run's parameters: write"
+            " ${POSEWATCH_CAMERA_USER}:${POSEWATCH_CAMERA_PASSWORD}@ there, and both into the Secret posewatch (without"
+            " a cluster: into the environment)"
         )
-    return {key: _typed(key, value, inputs[key].type) for key, value in given.items()}
+    if not seconds > 0:
+        raise InputError(f"give the time to record {without_secrets(source)}: source_seconds=SECONDS")
 
 
 _TYPES: dict[str, tuple[type, str]] = {

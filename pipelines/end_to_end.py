@@ -20,19 +20,28 @@ class Served(NamedTuple):
 
 @dsl.pipeline(name="posewatch-end-to-end-stages", description="Raw video to a served, measured recogniser")
 def end_to_end_stages(
-    source: str, store: str, config: str, labels: str = "", about: str = "", shard_size: int = 50
+    source: str,
+    store: str,
+    config: str,
+    labels: str = "",
+    about: str = "",
+    shard_size: int = 50,
+    source_seconds: float = 0.0,
 ) -> Served:
     """From raw videos to a served model.
 
     Args:
-        source: a folder of videos, or an s3:// URI.
+        source: a folder of videos, an s3:// URI, or a camera (rtsp://...).
         store: object store, s3://bucket[/prefix].
         config: the whole experiment as JSON.
         labels: label files to import (a folder, a labels.csv or an s3:// URI); empty when people label in the web app.
         about: a remark for the report on where the videos come from.
         shard_size: videos that one pod takes.
+        source_seconds: how long a camera is recorded.
     """
-    ready = prepare_stages(source=source, store=store, config=config, shard_size=shard_size)
+    ready = prepare_stages(
+        source=source, store=store, config=config, shard_size=shard_size, source_seconds=source_seconds
+    )
     clips, skeletons = ready.outputs["clips"], ready.outputs["skeletons"]
     imported = task(
         label_import(store=store, clips=clips, labels=labels, config=config, after=ready.outputs["queued"]), cache=False
@@ -52,8 +61,17 @@ def end_to_end(
     labels: str = "",
     about: str = "",
     shard_size: int = 50,
+    source_seconds: float = 0.0,
     webhook: str = "",
 ):
     """``end_to_end_stages``, and a message to ``webhook`` when it has ended."""
     with dsl.ExitHandler(exit_task(notify(pipeline="end_to_end", webhook=webhook))):
-        end_to_end_stages(source=source, store=store, config=config, labels=labels, about=about, shard_size=shard_size)
+        end_to_end_stages(
+            source=source,
+            store=store,
+            config=config,
+            labels=labels,
+            about=about,
+            shard_size=shard_size,
+            source_seconds=source_seconds,
+        )

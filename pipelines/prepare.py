@@ -13,7 +13,7 @@ from components.queue_clips.component import queue_clips
 from components.shards.component import shards
 from components.split.component import split
 from pipelines.resources import resources
-from pipelines.tasks import config, exit_task, task
+from pipelines.tasks import camera_task, config, exit_task, task
 
 
 class Prepared(NamedTuple):
@@ -23,16 +23,17 @@ class Prepared(NamedTuple):
 
 
 @dsl.pipeline(name="posewatch-prepare-stages", description="Raw video to masked clips, skeletons and a labelling queue")
-def prepare_stages(source: str, store: str, config: str, shard_size: int = 50) -> Prepared:
+def prepare_stages(source: str, store: str, config: str, shard_size: int = 50, source_seconds: float = 0.0) -> Prepared:
     """Everything that needs no person; masking, clips and skeletons shard by shard.
 
     Args:
-        source: a folder of videos, or an s3:// URI.
+        source: a folder of videos, an s3:// URI, or a camera (rtsp://...).
         store: object store, s3://bucket[/prefix].
         config: the whole experiment as JSON (``python -m pipelines`` resolves a name to it).
         shard_size: videos that one pod takes.
+        source_seconds: how long a camera is recorded.
     """
-    raw = task(ingest(store=store, source=source), cache=False)
+    raw = camera_task(ingest(store=store, source=source, seconds=source_seconds))
     parts = task(shards(store=store, raw=raw.outputs["Output"], size=shard_size))
     with dsl.ParallelFor(parts.output, parallelism=resources().parallelism) as part:
         masked = task(mask(store=store, raw=part, config=config))
@@ -51,7 +52,7 @@ def prepare_stages(source: str, store: str, config: str, shard_size: int = 50) -
     description="Raw video to masked clips, skeletons and a labelling queue",
     pipeline_config=config(),
 )
-def prepare(source: str, store: str, config: str, shard_size: int = 50, webhook: str = ""):
+def prepare(source: str, store: str, config: str, shard_size: int = 50, source_seconds: float = 0.0, webhook: str = ""):
     """``prepare_stages``, and a message to ``webhook`` when it has ended."""
     with dsl.ExitHandler(exit_task(notify(pipeline="prepare", webhook=webhook))):
-        prepare_stages(source=source, store=store, config=config, shard_size=shard_size)
+        prepare_stages(source=source, store=store, config=config, shard_size=shard_size, source_seconds=source_seconds)

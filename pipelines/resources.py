@@ -18,13 +18,20 @@ HERE = Path(__file__).parent
 SHIPPED = {"gpu": None, "cpu": HERE / "resources-cpu.yaml"}
 VARIABLE = "POSEWATCH_RESOURCES"
 QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGT]i?)?")
+BACKOFF_FACTOR = 2
+PENDING_S = 86400
+"""How long the pod of an attempt may wait for a node, such as one with a GPU; a timeout does not count that."""
 STEPS = tuple(sorted(path.parent.name for path in HERE.parent.glob("components/*/component.py")))
 """The components; each is a step."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Requests and limits as Kubernetes quantities, times in seconds. ``shared_memory`` is a /dev/shm of that size."""
+    """Requests and limits as Kubernetes quantities, times in seconds. ``shared_memory`` is a /dev/shm of that size.
+
+    ``timeout_s`` is of one attempt. ``backoff_max_s`` is how long after its first start a step is retried at least; 0
+    is as long as all its attempts may take (``retried_for_s``).
+    """
 
     cpu: str
     memory: str
@@ -36,6 +43,16 @@ class Step:
     timeout_s: int
     gpus: int = 0
     shared_memory: str = ""
+
+    @property
+    def retried_for_s(self) -> int:
+        """Kubeflow's backoffMaxDuration: seconds from the first start until a step is neither retried nor left running.
+
+        Argo takes it as ``maxDuration`` and not as a limit of the pause: so all attempts, the pauses between them, and
+        the time in which a pod waits for its node (``PENDING_S``) have to fit into it.
+        """
+        pauses = sum(self.backoff_s * BACKOFF_FACTOR**i for i in range(self.retries))
+        return max(self.backoff_max_s, (self.retries + 1) * (self.timeout_s + PENDING_S) + pauses)
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,7 @@ class Resources:
     def __post_init__(self) -> None:
         _at_least(self, "", parallelism=1, ttl_s=0)
         for name, step in {"defaults": self.defaults, **{f"steps.{name}": s for name, s in self.steps.items()}}.items():
-            _at_least(step, f"{name}.", retries=0, backoff_s=1, backoff_max_s=1, timeout_s=1, gpus=0)
+            _at_least(step, f"{name}.", retries=0, backoff_s=1, backoff_max_s=0, timeout_s=1, gpus=0)
             for key in ("cpu", "memory", "cpu_limit", "memory_limit", "shared_memory"):
                 value = getattr(step, key)
                 if not QUANTITY.fullmatch(value) and (key, value) != ("shared_memory", ""):

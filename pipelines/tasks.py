@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kfp import dsl, kubernetes
 
-from pipelines.resources import resources
+from pipelines.resources import BACKOFF_FACTOR, resources
 
 SECRET = "posewatch"
 """Kubernetes secret with the keys below; on a laptop the same variables are in the environment."""
@@ -15,6 +15,8 @@ VARIABLES = (
     "POSEWATCH_LABELS_URL",
 )
 WEBHOOK = "POSEWATCH_WEBHOOK"
+CAMERA = ("POSEWATCH_CAMERA_USER", "POSEWATCH_CAMERA_PASSWORD")
+"""What may stand as ``${NAME}`` in a camera's address, which is a parameter and so is shown to everybody."""
 
 
 def task(step: dsl.PipelineTask, *, cache: bool = True) -> dsl.PipelineTask:
@@ -25,6 +27,16 @@ def task(step: dsl.PipelineTask, *, cache: bool = True) -> dsl.PipelineTask:
     """
     kubernetes.use_secret_as_env(step, secret_name=SECRET, secret_key_to_env={name: name for name in VARIABLES})
     return _place(step).set_caching_options(cache)
+
+
+def camera_task(step: dsl.PipelineTask) -> dsl.PipelineTask:
+    """A task that may record a camera: it also gets the run's id, and the camera's user and password where the secret
+    has them."""
+    kubernetes.use_field_path_as_env(step, "POSEWATCH_RUN", "metadata.labels['pipeline/runid']")
+    kubernetes.use_secret_as_env(
+        step, secret_name=SECRET, secret_key_to_env={name: name for name in CAMERA}, optional=True
+    )
+    return task(step, cache=False)
 
 
 def exit_task(step: dsl.PipelineTask) -> dsl.PipelineTask:
@@ -45,7 +57,7 @@ def _place(task: dsl.PipelineTask) -> dsl.PipelineTask:
     task.set_cpu_request(step.cpu).set_cpu_limit(step.cpu_limit)
     task.set_memory_request(step.memory).set_memory_limit(step.memory_limit)
     if step.retries:
-        task.set_retry(step.retries, f"{step.backoff_s}s", 2.0, f"{step.backoff_max_s}s")
+        task.set_retry(step.retries, f"{step.backoff_s}s", float(BACKOFF_FACTOR), f"{step.retried_for_s}s")
     kubernetes.set_timeout(task, step.timeout_s)
     if step.shared_memory:
         # a container's own /dev/shm is 64 MiB: too small for the data loader's processes

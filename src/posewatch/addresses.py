@@ -7,12 +7,13 @@ passwords such as ``p#ss/w?rd``, and what is behind that sign would then be show
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from posewatch.errors import InputError
+from posewatch.errors import ConfigError, InputError
 
 HIDDEN = "***"
 CAMERAS = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp")
@@ -29,6 +30,7 @@ _CERTAIN = re.compile(r"(?:\[.*\]|localhost|\d+(?:\.\d+){3})(?::\d+)?")
 _IN_PATH = re.compile(r"([\w.\-]*?)=(.*?)(?=[&;,]|_[A-Za-z]+=|$)")
 _IN_QUERY = re.compile(r"(?:([^&;#=]*)=)?([^&;#]+)")
 """Name and value; some cameras take user and password as a part of the path."""
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 _UUID = re.compile(r"(?i)[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -92,6 +94,14 @@ class Address:
         path = self.path_without_secrets() if camera else _IN_PATH.sub(_hide_named, self.path)
         query = _IN_QUERY.sub(_hide if camera else _hide_named, self.query[1:])
         return f"{self.scheme}://{user}{self.place}{path}{self.query[:1]}{query}"
+
+
+def with_environment(text: str) -> str:
+    """``text`` with each ``${NAME}`` replaced by that variable. Raises ConfigError for a variable that is not set."""
+    for name in _VARIABLE.findall(text):
+        if name not in os.environ:
+            raise ConfigError(f"{text} needs the environment variable {name}")
+    return _VARIABLE.sub(lambda match: os.environ[match[1]], text)
 
 
 def _host_after(rest: str) -> int:

@@ -65,8 +65,16 @@ def test_every_step_has_limits_retries_and_an_end(made: Path, name: str) -> None
         assert policy["maxRetryCount"] >= 1, step
         assert policy["backoffFactor"] == 2.0, step
         assert policy["backoffDuration"] == "30s", step
-        assert policy["backoffMaxDuration"] == "600s", step
+        # Argo's maxDuration: later than that after its first start a step is neither retried nor left running.
+        timeout_s = int(kubernetes["deploymentSpec"]["executors"][_executor(spec, task)]["activeDeadlineSeconds"])
+        pauses_s = sum(30 * 2.0**i for i in range(policy["maxRetryCount"]))
+        needed_s = timeout_s * (policy["maxRetryCount"] + 1) + pauses_s
+        assert int(policy["backoffMaxDuration"].rstrip("s")) >= needed_s, step
     assert kubernetes["pipelineConfig"]["resourceTtlOnCompletion"] == 604800
+
+
+def _executor(spec: dict[str, Any], task: dict[str, Any]) -> str:
+    return str(spec["components"][task["componentRef"]["name"]]["executorLabel"])
 
 
 def _executors(spec: dict[str, Any]) -> set[str]:
@@ -109,6 +117,18 @@ def test_what_looks_outside_is_never_taken_from_the_cache(made: Path) -> None:
     outside = {"ingest", "queue-clips", "label-import", "label-gate", "snapshot", "deploy", "smoke-test", "score"}
     assert not cached & outside
     assert {"mask", "split", "pose", "dataset", "train", "evaluate", "export", "publish"} <= cached
+
+
+def test_only_the_step_that_records_gets_the_cameras_password(made: Path) -> None:
+    _, kubernetes = parts(made / "end_to_end.yaml")
+    got = {
+        step: pair["envVar"]
+        for step, about in kubernetes["deploymentSpec"]["executors"].items()
+        for secret in about["secretAsEnv"]
+        for pair in secret["keyToEnv"]
+        if secret.get("optional") and "CAMERA" in pair["envVar"]
+    }
+    assert got == {"exec-ingest": "POSEWATCH_CAMERA_PASSWORD"}
 
 
 def test_shards_run_side_by_side_up_to_a_limit_and_the_end_is_told(made: Path) -> None:

@@ -156,6 +156,15 @@ def test_the_token_is_sent_and_a_refused_one_is_one_line(
         (["submit", "prepare", *VALUES, "shard_size=some"], "shard_size must be a whole number, not 'some'"),
         (["submit", "prepare", "source"], "must look like name=value"),
         (["submit", "prepare", "source=/videos", "store=s3://b"], "is a folder of this machine"),
+        (["submit", "prepare", "source=rtsp://door/1", "store=s3://b"], "give the time to record rtsp://door/1"),
+        (
+            ["submit", "prepare", "source=rtsp://me:pw@door/1", "store=s3://b", "source_seconds=9"],
+            "source=rtsp://door/1 holds a password",
+        ),
+        (
+            ["submit", "prepare", "source=rtsp://door/1", "store=s3://b", "source_seconds=x"],
+            "must be a number, not 'x'",
+        ),
         (["submit", "prepare", *VALUES, "--set", "mask.no=1"], "mask.no"),
         (["runs", "--host", "127.0.0.1:1"], "--host must be an http:// or https:// URL"),
         (["runs", "--host", "http://127.0.0.1:9"], "no answer from http://127.0.0.1:9"),

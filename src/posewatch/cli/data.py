@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from posewatch.cli.context import Context, LabelsUrl, say, topic, verb
-from posewatch.errors import InputError
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
@@ -37,17 +36,15 @@ Clips = Annotated[str, Argument(help="URI of a set of clips.")]
 
 def _raw(context: Context, source: str, recording: Recording) -> Artifact:
     """Raw videos from files, or recorded from a camera."""
-    from posewatch.addresses import without_secrets
-    from posewatch.stages.capture import capture
-    from posewatch.stages.ingest import ingest
-    from posewatch.video.capture import is_stream
+    from posewatch.stages.capture import raw_videos
 
-    if not is_stream(source):
-        return ingest(context.objects, source, allow_truncated=recording.allow_truncated)
-    if not recording.duration:
-        raise InputError(f"give the time to record {without_secrets(source)}: --duration SECONDS")
-    return capture(
-        context.objects, source, duration_s=recording.duration, segment_s=recording.segment, name=recording.camera
+    return raw_videos(
+        context.objects,
+        source,
+        duration_s=recording.duration or 0.0,
+        segment_s=recording.segment,
+        name=recording.camera,
+        allow_truncated=recording.allow_truncated,
     )
 
 

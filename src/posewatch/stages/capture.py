@@ -11,13 +11,41 @@ import re
 import tempfile
 from pathlib import Path
 
-from posewatch.addresses import name_of, without_secrets
+from posewatch.addresses import name_of, with_environment, without_secrets
 from posewatch.artifact import Artifact, collect, find
 from posewatch.digests import canonical
 from posewatch.errors import InputError, StoreError, VideoError
 from posewatch.progress import Progress
-from posewatch.stages.ingest import record_of, store_video
+from posewatch.stages.ingest import ingest, record_of, store_video
 from posewatch.store import ObjectStore
+
+
+def raw_videos(
+    store: ObjectStore,
+    source: str,
+    *,
+    duration_s: float = 0.0,
+    segment_s: float = 60.0,
+    name: str = "",
+    run: str = "",
+    allow_truncated: bool = False,
+) -> Artifact:
+    """The set of raw videos below ``source`` (a file, a folder, an s3:// URI), or of what a camera sends from now on.
+
+    A camera's recording is called ``name``; without one, by its address and ``run``, so that another run records anew.
+    Raises InputError for a camera without ``duration_s``.
+    """
+    from posewatch.video.capture import is_stream
+
+    if not is_stream(source):
+        return ingest(store, source, allow_truncated=allow_truncated)
+    if not duration_s:
+        raise InputError(
+            f"give the time to record {without_secrets(source)}: --duration SECONDS, in a pipeline source_seconds"
+        )
+    url = with_environment(source)
+    name = name or "-".join(filter(None, (name_of(url), run)))
+    return capture(store, url, duration_s=duration_s, segment_s=segment_s, name=name)
 
 
 def capture(
