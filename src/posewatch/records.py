@@ -37,8 +37,9 @@ def clip_id(video: str, start_s: float, length_s: float) -> str:
 class Video:
     """A raw video in the store.
 
-    ``fps`` is the mean frame rate in frames per second, ``duration_s`` seconds by the last timestamp, ``name`` the
-    path that the user knows it by (labels refer to it).
+    ``fps`` is the mean frame rate in frames per second, ``duration_s`` the length in seconds that a player shows,
+    ``name`` the path that the user knows it by (labels refer to it), ``gaps`` (start, length) in seconds of stretches
+    without a picture.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Video:
     fps: float
     duration_s: float
     frames: int
+    gaps: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.id == video_id(self.sha256), f"video id {self.id!r} does not follow from its sha256")
@@ -57,7 +59,8 @@ class Video:
         _require(self.fps > 0 and self.duration_s > 0, f"video {self.name!r} has no duration or frame rate")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without ``gaps`` where there are none, as before there were gaps: the same video keeps its digest."""
+        return {k: v for k, v in asdict(self).items() if k != "gaps" or v}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SKELETONS = (".npy", ".npz", ".pkl")
 BATCH = 32
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,22 +113,25 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:
-    """Windows of a video at the pipeline's frame rate; the last window ends with the video."""
+    """Windows of a video at the pipeline's frame rate; the last window ends with the video, or before a gap of it."""
     from posewatch import video
-    from posewatch.perception.skeletons import estimate_video, follow, skeleton
+    from posewatch.perception.skeletons import estimate_stretches, follow, skeleton
 
     fps, max_side = experiment.mask.fps, experiment.mask.max_side
     config = replace(experiment.pose, source="raw")  # the frames of the file, dark ones too
     info = video.probe(path)
+    for note in (*info.notes, *([info.trouble] if info.trouble else [])):
+        _LOG.warning("%s: %s", readable(path.name), note)
     width, height = video.fit(info.width, info.height, max_side)
-    frames = follow(estimate_video(path, config, fps=fps, max_side=max_side), config)
     span, step = max(2, round(window_s * fps)), max(1, round(stride_s * fps))
-    last = max(0, len(frames) - span)
-    for start in sorted({*range(0, last, step), last}):
-        part = frames[start : start + span]
-        clip = skeleton(part, config, fps, width, height)
-        begin, end = round(start / fps, 3), round((start + len(part)) / fps, 3)
-        yield Item(readable(str(path)), f"{readable(path.stem)}@{begin:g}", clip.keypoints, begin, end)
+    for start_s, found in estimate_stretches(path, config, fps=fps, max_side=max_side):
+        frames = follow(found, config)
+        last = max(0, len(frames) - span)
+        for start in sorted({*range(0, last, step), last}):
+            part = frames[start : start + span]
+            clip = skeleton(part, config, fps, width, height)
+            begin, end = round(start_s + start / fps, 3), round(start_s + (start + len(part)) / fps, 3)
+            yield Item(readable(str(path)), f"{readable(path.stem)}@{begin:g}", clip.keypoints, begin, end)
 
 
 def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any]]:

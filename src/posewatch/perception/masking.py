@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ class MaskReport:
     """A summary of a masked video: ``frames`` at ``fps`` frames per second, pixels, seconds.
 
     ``frames_with_people`` counts frames in which somebody is visible, held masks included; ``people_mean`` is the mean
-    number of persons detected per frame; ``truncated``: the raw video breaks off.
+    number of persons detected per frame; ``truncated``: the raw video breaks off. ``gaps``: (frame, seconds) where the
+    raw video has so many seconds without a picture before that frame; the masked video goes on without them.
     """
 
     frames: int
@@ -42,6 +44,11 @@ class MaskReport:
     height: int
     duration_s: float
     truncated: bool
+    gaps: tuple[tuple[int, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without ``gaps`` where there are none, as before there were gaps: the same video keeps its digest."""
+        return {k: v for k, v in asdict(self).items() if k != "gaps" or v}
 
 
 @dataclass
@@ -184,8 +191,9 @@ def mask_video(
     src, out = Path(src), Path(out)
     info = video.probe(src)
     size = video.fit(info.width, info.height, config.max_side)
-    total = video.grid(info.duration_s, config.fps)
+    total = video.grid(info.duration_s - sum(gap.length_s for gap in info.gaps), config.fps)
     detections: list[Detections] = []
+    places: list[int] = []
     visible = 0
     with ExitStack() as stack:
         frames = mask_frames(src, config, detector=detector, segmenter=segmenter, workers=workers)
@@ -194,6 +202,7 @@ def mask_video(
         crops = stack.enter_context(CropWriter(out.parent / "crops", config.fps)) if config.crops else None
         for masked in frames:
             detections.append(masked.persons)
+            places.append(masked.frame.index)
             visible += bool(masked.visible.any())
             writer.write(masked.painted)
             if crops is not None:
@@ -203,4 +212,11 @@ def mask_video(
     write_detections(out.with_name(DETECTIONS), detections)
     people = sum(len(d) for d in detections) / len(detections)
     duration = len(detections) / config.fps
-    return MaskReport(len(detections), visible, round(people, 4), config.fps, *size, round(duration, 6), info.truncated)
+    gaps, done, end = [], 0, 0
+    for place, count in video.stretches(places):
+        if place > end:
+            gaps.append((done, round((place - end) / config.fps, 6)))
+        done, end = done + count, place + count
+    return MaskReport(
+        len(detections), visible, round(people, 4), config.fps, *size, round(duration, 6), info.truncated, tuple(gaps)
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,39 @@ def estimate_video(
 
     ``workers`` processes share the frames; their number does not change the result.
     """
+    return list(_estimated(path, config, estimator, fps, max_side, workers).values())
+
+
+def estimate_stretches(
+    path: Path, config: PoseConfig, *, estimator: PoseEstimator | None = None, fps: float, max_side: int | None = None
+) -> list[tuple[float, list[Detections]]]:
+    """The same as (start in seconds, detections of each frame) for every stretch of the video between its gaps."""
+    found = _estimated(path, config, estimator, fps, max_side, 1)
+    return [(first / fps, [found[i] for i in range(first, first + count)]) for first, count in video.stretches(found)]
+
+
+def _estimated(
+    path: Path,
+    config: PoseConfig,
+    estimator: PoseEstimator | None,
+    fps: float | None,
+    max_side: int | None,
+    workers: int,
+) -> dict[int, Detections]:
+    """Place on the grid → detections, in order."""
     build = partial(build_estimator, config) if estimator is None else (lambda: estimator)
     pool: WorkerPool[PoseEstimator] = WorkerPool(build, 1 if estimator is not None else workers)
     estimate = partial(_estimate, skip_black=config.source == "masked")
+    places: list[int] = []
+
+    def images() -> Iterator[list[Image]]:
+        for shard in shards(frames):
+            places.extend(frame.index for frame in shard)
+            yield [frame.image for frame in shard]
+
     with closing(video.ahead(video.read(Path(path), fps, max_side))) as frames, pool:  # type: ignore[type-var]
-        found = pool.map(estimate, ([frame.image for frame in shard] for shard in shards(frames)))
-        return [persons for shard in found for persons in shard]
+        found = [persons for shard in pool.map(estimate, images()) for persons in shard]
+    return dict(zip(places, found, strict=True))
 
 
 def _estimate(estimator: PoseEstimator, images: list[Image], skip_black: bool) -> list[Detections]:

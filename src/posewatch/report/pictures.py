@@ -19,15 +19,15 @@ CELL = (320, 240)
 """Width and height in pixels of one picture in a sheet."""
 
 
-def triptych(raw: Path, masked: Path, clip: Clip, skeleton: Skeleton) -> Image:
+def triptych(raw: Path, masked: Path, clip: Clip, skeleton: Skeleton, first: int) -> Image:
     """Raw, masked and skeleton of the frame in which people are most visible, (240, 960, 3) RGB.
 
-    ``raw`` and ``masked`` are files of the whole video that the clip was cut from.
+    ``raw`` and ``masked`` are files of the whole video that the clip was cut from; ``first`` is the clip's first frame
+    in the masked one, which has no gaps.
     """
     frame = busiest(skeleton)
-    index = round(clip.start_s * clip.fps) + frame
-    before = frame_at(raw, clip.fps, index, max(clip.width, clip.height))
-    after = frame_at(masked, clip.fps, index)
+    before = frame_at(raw, clip.fps, round(clip.start_s * clip.fps) + frame, max(clip.width, clip.height))
+    after = frame_at(masked, clip.fps, first + frame)
     dark = (after * 0.45).astype(np.uint8)
     bones = overlay(dark, skeleton.keypoints[:, frame])
     return np.hstack([fit(before), fit(after), fit(bones)])
@@ -54,8 +54,8 @@ def busiest(skeleton: Skeleton) -> int:
 
 def frame_at(path: Path, fps: float, index: int, max_side: int | None = None) -> Image:
     """Frame ``index`` of a video read at ``fps``; the last frame where the video is shorter, else a black one."""
-    start = max(index / fps - 0.5 / fps, 0.0)
-    for frame in video.read(path, fps=fps, max_side=max_side, start_s=start, end_s=start + 1.5 / fps):
+    start = index / fps
+    for frame in video.read(path, fps=fps, max_side=max_side, start_s=start, end_s=start + 1 / fps):
         return frame.image
     last = np.zeros((CELL[1], CELL[0], 3), np.uint8)
     for frame in video.read(path, fps=fps, max_side=max_side):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -77,6 +78,24 @@ def masked_file(masked: Artifact, folder: Path) -> Path:
 def mask_report(masked: Artifact) -> dict[str, Any]:
     """``fps``, ``frames``, ``width`` and ``height`` of a masked video, and what masking counted."""
     return masked.json(MASK_REPORT)
+
+
+def masked_parts(report: dict[str, Any]) -> list[tuple[int, int, float]]:
+    """(first frame, frames, seconds by which the raw video is ahead) of the stretches of a masked video between the
+    gaps of the raw one; of most videos one."""
+    gaps = [(0, 0.0), *((int(frame), float(gap_s)) for frame, gap_s in report.get("gaps", ()))]
+    ends = [frame for frame, _ in gaps[1:]] + [int(report["frames"])]
+    ahead_s = itertools.accumulate(gap_s for _, gap_s in gaps)
+    return [(first, end - first, s) for (first, _), end, s in zip(gaps, ends, ahead_s, strict=True) if end > first]
+
+
+def masked_frame(report: dict[str, Any], start_s: float) -> int:
+    """The frame of a masked video that is shown at ``start_s`` seconds of the raw one, which a clip begins with."""
+    parts, fps = masked_parts(report), report["fps"]
+    first, _, ahead_s = max(
+        (part for part in parts if round((start_s - part[2]) * fps) >= part[0]), default=parts[0], key=lambda p: p[0]
+    )
+    return max(first, round((start_s - ahead_s) * fps))
 
 
 def detections_of(masked: Artifact) -> list[Detections]:

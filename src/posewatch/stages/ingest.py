@@ -35,10 +35,9 @@ def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) ->
                 try:
                     info = video.probe(path)
                     if info.truncated and not allow_truncated:
-                        raise VideoError(
-                            f"{name}: breaks off after {info.duration_s:.1f} s "
-                            "(copy it again, or pass --allow-truncated to use what is there)"
-                        )
+                        raise VideoError(f"{name}: {info.trouble}")
+                    for note in (*info.notes, *([info.trouble.partition(" (")[0]] if info.trouble else [])):
+                        progress.say(f"{name}: {note}")
                     readable.append((name, path, info))
                 except VideoError as error:
                     errors.append(str(error))
@@ -62,7 +61,10 @@ def record_of(name: str, path: Path, info: VideoInfo) -> Video:
     """The record of a video file that was probed; its id follows from its content."""
     sha = sha256_file(path)
     fps, duration_s = round(info.fps, 6), round(info.duration_s, 6)
-    return Video(video_id(sha), name, sha, path.stat().st_size, info.width, info.height, fps, duration_s, info.frames)
+    gaps = tuple((gap.start_s, gap.length_s) for gap in info.gaps)
+    return Video(
+        video_id(sha), name, sha, path.stat().st_size, info.width, info.height, fps, duration_s, info.frames, gaps
+    )
 
 
 def store_video(store: ObjectStore, record: Video, path: Path) -> Artifact:

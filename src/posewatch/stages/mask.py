@@ -30,4 +30,4 @@ def _write(job: Job, config: MaskConfig, folder: Path, workers: int = 1) -> None
 
     with tempfile.TemporaryDirectory(prefix="posewatch-raw-") as temp:
         report = mask_video(raw_file(job.parents[0], Path(temp)), folder / MASKED, config, workers=workers)
-    (folder / MASK_REPORT).write_text(canonical(dataclasses.asdict(report)) + "\n", encoding="utf-8")
+    (folder / MASK_REPORT).write_text(canonical(report.to_dict()) + "\n", encoding="utf-8")

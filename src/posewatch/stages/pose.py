@@ -22,6 +22,7 @@ from posewatch.stages.contents import (
     detections_of,
     mask_report,
     masked_file,
+    masked_frame,
     masked_of,
     poses_of,
     raw_file,
@@ -53,7 +54,7 @@ def _write(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None
     arrays: dict[str, Any] = {}
     persons = {}
     for clip in clips_of(clips):
-        first = round(clip.start_s * clip.fps)
+        first = masked_frame(report, clip.start_s)
         of_clip = skeleton(frames[first : first + clip.frames], config, clip.fps, clip.width, clip.height)
         arrays[clip.id] = of_clip.keypoints
         persons[clip.id] = of_clip.persons

@@ -20,7 +20,9 @@ from posewatch.stages.contents import (
     clips_of,
     dataset_about,
     dataset_labels,
+    mask_report,
     masked_file,
+    masked_frame,
     masked_of,
     metrics_of,
     plots_of,
@@ -113,7 +115,8 @@ def _triptych(scene: Scene) -> Image:
     masked = masked_of(scene.clips)
     with tempfile.TemporaryDirectory(prefix="posewatch-report-") as temp:
         raw = raw_file(raw_of(masked), Path(temp))
-        image = pictures.triptych(raw, masked_file(masked, Path(temp)), scene.clip, scene.skeleton)
+        first = masked_frame(mask_report(masked), scene.clip.start_s)
+        image = pictures.triptych(raw, masked_file(masked, Path(temp)), scene.clip, scene.skeleton, first)
     title = f"{scene.name}  {scene.clip.start_s:g}-{scene.clip.end_s:g} s  {scene.label or 'no label'}"
     return pictures.caption(image, title)
 

@@ -13,7 +13,7 @@ from posewatch.config import SplitConfig
 from posewatch.digests import canonical
 from posewatch.records import Clip, clip_id
 from posewatch.stages import per_video
-from posewatch.stages.contents import CLIPS, detections_of, mask_report, masked_file, videos_of
+from posewatch.stages.contents import CLIPS, detections_of, mask_report, masked_file, masked_parts, videos_of
 from posewatch.store import ObjectStore
 
 
@@ -31,11 +31,14 @@ def _write(job: Job, config: SplitConfig, folder: Path) -> None:
     report = mask_report(masked)
     people = np.array([len(frame) for frame in detections_of(masked)])
     lines = []
+    parts = masked_parts(report)
     with tempfile.TemporaryDirectory(prefix="posewatch-split-", dir=folder) as temp:
         source = masked_file(masked, Path(temp))
-        for span in video.split(source, Path(temp) / "clips", config.length_s, config.overlap_s):
-            start, length = round(span.start_s, 3), round(span.length_s, 3)
-            first = round(start * report["fps"])
+        stretches = [(first, count) for first, count, _ in parts] if report.get("gaps") else None
+        for span in video.split(source, Path(temp) / "clips", config.length_s, config.overlap_s, stretches):
+            ahead_s = max(ahead for first, _, ahead in parts if first <= span.first)
+            start, length = round(span.start_s + ahead_s, 3), round(span.length_s, 3)
+            first = span.first
             clip = Clip(
                 id=clip_id(job.unit, start, length),
                 video_id=job.unit,

@@ -1,15 +1,17 @@
 """Video through PyAV: probe, read at a constant rate, write H.264 that a browser plays, split, save images."""
 
+from posewatch.video.clock import Gap
 from posewatch.video.images import contact_sheet, poster, save_image
 from posewatch.video.overlap import BackgroundWriter, ahead
 from posewatch.video.reading import Frame, Image, VideoInfo, fit, grid, probe, read
-from posewatch.video.splitting import ClipSpan, spans, split
+from posewatch.video.splitting import ClipSpan, spans, split, stretches
 from posewatch.video.writing import Writer
 
 __all__ = [
     "BackgroundWriter",
     "ClipSpan",
     "Frame",
+    "Gap",
     "Image",
     "VideoInfo",
     "Writer",
@@ -23,4 +25,5 @@ __all__ = [
     "save_image",
     "spans",
     "split",
+    "stretches",
 ]

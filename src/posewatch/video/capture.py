@@ -19,7 +19,7 @@ from posewatch.errors import ConfigError, VideoError
 from posewatch.files import atomic
 from posewatch.redact import remember
 from posewatch.retry import retry
-from posewatch.video.reading import vendor
+from posewatch.video.opening import vendor
 
 if TYPE_CHECKING:
     from av.container import InputContainer

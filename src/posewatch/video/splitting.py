@@ -1,7 +1,8 @@
-"""Cutting a video into clips of a fixed length."""
+"""Cutting a video into clips of a fixed length; no clip reaches over a gap."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,14 @@ _MIN_REMAINDER = 0.2
 
 @dataclass(frozen=True)
 class ClipSpan:
-    """A clip that ``split`` wrote: [start_s, start_s + length_s) seconds of the source, in ``frames`` frames."""
+    """A clip that ``split`` wrote: [start_s, start_s + length_s) seconds of the source, ``frames`` frames from number
+    ``first`` on."""
 
     start_s: float
     length_s: float
     path: Path
     frames: int
+    first: int
 
 
 def spans(total: int, length: int, overlap: int) -> list[tuple[int, int]]:
@@ -40,14 +43,38 @@ def spans(total: int, length: int, overlap: int) -> list[tuple[int, int]]:
     return [(first, length) for first in firsts]
 
 
-def split(src: Path, out_dir: Path, length_s: float, overlap_s: float = 0.0) -> list[ClipSpan]:
+def stretches(places: Iterable[int]) -> list[tuple[int, int]]:
+    """(first place, frames) of every stretch of frames without a missing place, from their places on the grid."""
+    found: list[tuple[int, int]] = []
+    for place in places:
+        if found and place == sum(found[-1]):
+            found[-1] = (found[-1][0], found[-1][1] + 1)
+        else:
+            found.append((place, 1))
+    return found
+
+
+def split(
+    src: Path,
+    out_dir: Path,
+    length_s: float,
+    overlap_s: float = 0.0,
+    parts: Sequence[tuple[int, int]] | None = None,
+) -> list[ClipSpan]:
     """Cut a video into clips of a fixed length (see ``spans``) in one decoding pass, ``clip-0000.mp4`` and so on.
 
     Clips are encoded again, so that each begins with a keyframe. The last may hold fewer frames than planned when the
-    video cannot be decoded to its end.
+    video cannot be decoded to its end. ``parts`` are (first frame, frames) of stretches that are cut each for itself
+    (default: those between the gaps of the video).
     """
     info = probe(src)
-    plan = spans(grid(info.duration_s, info.fps), round(length_s * info.fps), round(overlap_s * info.fps))
+    if parts is None:
+        total, edges = grid(info.duration_s, info.fps), [0]
+        for gap in info.gaps:
+            edges += [grid(gap.start_s, info.fps), grid(gap.start_s + gap.length_s, info.fps)]
+        parts = [(a, b - a) for a, b in zip(edges[::2], [*edges[1::2], total], strict=True) if b > a]
+    length, overlap = round(length_s * info.fps), round(overlap_s * info.fps)
+    plan = [(begin + first, count) for begin, total in parts for first, count in spans(total, length, overlap)]
     paths = [Path(out_dir) / f"clip-{i:04d}.mp4" for i in range(len(plan))]
     clips: list[ClipSpan] = []
     waiting = list(range(len(plan)))
@@ -56,12 +83,17 @@ def split(src: Path, out_dir: Path, length_s: float, overlap_s: float = 0.0) -> 
     def finish(i: int) -> None:
         writer = writers.pop(i)
         writer.__exit__(None, None, None)
-        clips.append(ClipSpan(plan[i][0] / info.fps, writer.frames / info.fps, paths[i], writer.frames))
+        first = plan[i][0]
+        clips.append(ClipSpan(first / info.fps, writer.frames / info.fps, paths[i], writer.frames, first))
 
     with ExitStack() as stack:  # removes unfinished clips when the source fails
         for frame in read(src, info.fps):
+            for i in [i for i in writers if frame.index >= sum(plan[i])]:  # frames are missing at its end
+                finish(i)
             while waiting and plan[waiting[0]][0] <= frame.index:
                 i = waiting.pop(0)
+                if frame.index >= sum(plan[i]):
+                    continue
                 height, width = frame.image.shape[:2]
                 writers[i] = stack.enter_context(Writer(paths[i], info.fps, (width, height)))
             for i in list(writers):

@@ -13,7 +13,8 @@ import numpy as np
 
 from posewatch.errors import ConfigError, VideoError
 from posewatch.files import atomic
-from posewatch.video.reading import Image, vendor
+from posewatch.video.opening import vendor
+from posewatch.video.orientation import Image
 
 if TYPE_CHECKING:
     import av

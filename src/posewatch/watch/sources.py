@@ -21,7 +21,8 @@ from posewatch.addresses import connectable, without_secrets
 from posewatch.errors import VideoError
 from posewatch.names import readable
 from posewatch.video.capture import connect
-from posewatch.video.reading import Image, shown_size, upright, vendor
+from posewatch.video.opening import vendor
+from posewatch.video.orientation import Image, shown_size, upright
 
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits before the next attempts to connect to a camera; the last is repeated."""
@@ -76,6 +77,9 @@ class FileSource:
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         """All frames until ``stop`` is set. Raises VideoError for a file that cannot be read."""
         self.counters.connected = True
+        info = video.probe(self.path)
+        for note in (*info.notes, *([info.trouble] if info.trouble else [])):
+            _LOG.warning("%s: %s", self.name, note)
         for frame in video.read(self.path, self._fps, self._max_side):
             if stop.is_set():
                 break
