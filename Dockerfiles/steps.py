@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SMALL = ("split.length_s=2.0", "train.epochs=1", "train.width=0.1", "train.clip_frames=16")
 """One epoch of a tiny network on clips of two seconds."""
 STAGES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("ingest", {"source": "/in"}),
+    ("ingest", {"source": "/in", "seconds": 0.0}),
     ("mask", {"raw": "@ingest"}),
     ("split", {"masked": "@mask"}),
     ("pose", {"clips": "@split"}),

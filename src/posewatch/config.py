@@ -357,6 +357,12 @@ class ServingConfig:
     def __post_init__(self) -> None:
         if self.autoscaler not in ("", "external"):
             raise ConfigError(f"serving.autoscaler must be empty (KServe's own) or external, not {self.autoscaler!r}")
+        if self.target == "kserve" and self.accelerator == "openvino" and self.precision != "fp32":
+            # onnxruntime_backend, src/onnxruntime.cc: it parses no parameters of that accelerator
+            raise ConfigError(
+                f"serving.precision {self.precision} has no effect on OpenVINO in Triton's container: take fp32, or"
+                " serving.accelerator tensorrt"
+            )
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def test_the_token_is_sent_and_a_refused_one_is_one_line(
         (["submit", "prepare", "source=/videos", "store=s3://b"], "is a folder of this machine"),
         (["submit", "prepare", "source=rtsp://door/1", "store=s3://b"], "give the time to record rtsp://door/1"),
         (
-            ["submit", "prepare", "source=rtsp://me:pw@door/1", "store=s3://b", "source_seconds=9"],
+            ["submit", "prepare", "source=rtsp://door/1?password=pw", "store=s3://b", "source_seconds=9"],
             "source=rtsp://door/1 holds a password",
         ),
         (

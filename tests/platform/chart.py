@@ -73,7 +73,7 @@ def pods(objects: Sequence[Body]) -> Iterator[tuple[str, Body, Body]]:
         name = f"{body['kind']}/{body['metadata']['name']}"
         if body["kind"] == "Pod":
             yield name, body["metadata"], body["spec"]
-        elif body["kind"] in ("Deployment", "StatefulSet"):
+        elif body["kind"] in ("Deployment", "StatefulSet", "Job"):
             template = body["spec"]["template"]
             yield name, template["metadata"], template["spec"]
         elif body["kind"] == "CronJob":

@@ -103,7 +103,6 @@ SCHEMAS: dict[tuple[str, str], dict[str, Any]] = {
                 "matches backendRefs",
                 matches=several(some("path", path=some("type value", type={"const": "PathPrefix"}, value=TEXT))),
                 backendRefs=several(some("name port", name=TEXT, port=COUNT)),
-                sessionPersistence=some("", type={"const": "Cookie"}),
             )
         ),
     ),
@@ -118,7 +117,7 @@ SCHEMAS: dict[tuple[str, str], dict[str, Any]] = {
                 route=several(
                     some("destination", destination=some("host", host=TEXT, port=some("number", number=COUNT)))
                 ),
-                timeout=TEXT,
+                timeout={"type": "string", "pattern": r"^[1-9]\d*(ms|s|m|h)$"},  # from 1 ms on, since Istio 1.24
             )
         ),
     ),

@@ -47,6 +47,29 @@ def objects(request: pytest.FixtureRequest) -> list[Body]:
     return render(*files, sets=sets)
 
 
+@pytest.mark.parametrize("sets", [(), ("postgresql.backup.enabled=true",)])
+def test_every_volume_has_a_pod_that_starts_at_once(sets: tuple[str, ...]) -> None:
+    """Most clusters bind a volume when its first pod starts; helm waits for it: a CronJob's first night is too late."""
+    for path in EXAMPLES:
+        objects = render(path, sets=sets)
+        now = [b for b in objects if b["kind"] != "CronJob"]
+        mounted = {v["persistentVolumeClaim"]["claimName"] for _, _, s in pods(now) for v in s.get("volumes", ())
+                   if "persistentVolumeClaim" in v}  # fmt: skip
+        assert {b["metadata"]["name"] for b in objects if b["kind"] == "PersistentVolumeClaim"} <= mounted, path.name
+
+
+def test_the_first_dump_is_made_as_every_night() -> None:
+    objects = render(CHART / "examples" / "one-gpu-box.yaml")
+    (first,) = [b for b in objects if b["kind"] == "Job"]
+    nightly = named(objects, "CronJob", "posewatch-backup")["spec"]["jobTemplate"]["spec"]
+    assert first["spec"]["template"] == nightly["template"]
+    other = render(CHART / "examples" / "one-gpu-box.yaml", sets=("images.tag=other",))
+    (again,) = [b for b in other if b["kind"] == "Job"]
+    assert again["metadata"]["name"] != first["metadata"]["name"], (
+        "a Job cannot be changed: another one has another name"
+    )
+
+
 def test_the_examples_are_those_that_are_promised() -> None:
     assert [path.stem for path in EXAMPLES] == ["kubeflow-multi-tenant", "laptop", "one-gpu-box"]
 

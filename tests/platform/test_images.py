@@ -18,6 +18,8 @@ import pytest
 import yaml
 from support import ROOT
 
+from posewatch.deploy import images as images_of
+
 DOCKERFILE = ROOT / "Dockerfiles/posewatch.Dockerfile"
 
 
@@ -217,6 +219,53 @@ def test_an_audit_that_saw_nothing_is_no_all_clear() -> None:
     assert "1 of 3" in lines[1]
     assert "audit skipped: this package index" in audit.verdict(report(unknown), "")[1][0]
     assert "audit skipped: " in audit.verdict("", "Traceback\nConnectionError: no route")[1][0]
+
+
+def test_no_pinned_image_is_below_its_floor() -> None:
+    found = list(audit.images())
+    assert {image.partition(":")[0].rpartition("/")[2] for _, image in found} == {f.image for f in images_of.FLOORS}
+    assert audit.below_floor(found) == []
+    values = yaml.safe_load((ROOT / "helm/posewatch/values.yaml").read_text())
+    assert values["serving"]["runtime"]["image"] == images_of.TRITON_IMAGE
+
+
+@pytest.mark.parametrize(
+    ("image", "floor"),
+    [
+        ("nvcr.io/nvidia/tritonserver:24.10-py3", "26.07"),
+        ("mirror.example:5000/tritonserver:26.06-py3@sha256:0", "26.07"),
+        ("tritonserver:nightly", "26.07"),
+        ("nvcr.io/nvidia/tritonserver:26.07-py3", ""),
+        ("nvcr.io/nvidia/tritonserver:27.01-cpu-only-py3", ""),
+        ("docker.io/library/postgres:17.6", "17.10"),
+        ("postgres:18.4-bookworm", ""),
+        ("mirror.example:5000/other:1", ""),
+    ],
+)
+def test_floors(image: str, floor: str) -> None:
+    found = images_of.below(image)
+    assert (found.version if found else "") == floor
+
+
+def test_an_old_image_is_named_wherever_it_stands(tmp_path: Path) -> None:
+    old = "nvcr.io/nvidia/tritonserver:24.10-py3"
+    files = {
+        "compose.yaml": "services:\n  a:\n    image: postgres:16.1\n",
+        "x.Dockerfile": "ARG BASE_IMAGE=python:3.9-slim\nFROM ${BASE_IMAGE}\nFROM seaweedfs:4.1 AS s\n",
+        "values.yaml": f'image: "{old}"\ntag: x\n',
+        "deep/readme.md": f"Run `{old}`.",
+        "ours.yaml": "image: ghcr.io/posewatch/posewatch-labeling:0.1\nimage: {{ .Values.image }}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for command in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, timeout=30)
+    lines = audit.below_floor(list(audit.images(tmp_path)))
+    assert [line.split(" is below ")[0] for line in lines] == [
+        "compose.yaml: postgres:16.1", f"deep/readme.md: {old}", f"values.yaml: {old}",
+        "x.Dockerfile: python:3.9-slim", "x.Dockerfile: seaweedfs:4.1",
+    ]  # fmt: skip
 
 
 def test_licences_name_every_pinned_package_and_the_agpl() -> None:

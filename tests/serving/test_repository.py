@@ -9,7 +9,9 @@ from google.protobuf import text_format
 from tiny_models import tiny_model
 from tritonclient.grpc import model_config_pb2
 
-from posewatch.errors import InputError
+from posewatch.config import ServingConfig
+from posewatch.errors import ConfigError, InputError
+from posewatch.inference.predictor import METADATA
 from posewatch.serving.model_config import check_config
 from posewatch.serving.repository import write_repository
 
@@ -161,3 +163,30 @@ def test_a_broken_or_missing_file(tmp_path: Path, content: bytes | None) -> None
 def test_values_out_of_range(tmp_path: Path, tiny: Path, value: dict[str, object]) -> None:
     with pytest.raises(InputError, match=r"must be at least|bad model name"):
         write_repository(tiny, tmp_path / "out", **{"name": "m", **value})
+
+
+READ = {
+    "parameters": {
+        "intra_op_thread_count",
+        "inter_op_thread_count",
+        "cudnn_conv_algo_search",
+    },
+    "tensorrt": {"precision_mode", "max_workspace_size_bytes", "trt_engine_cache_enable"},
+    "openvino": set[str](),
+}
+"""What Triton's backend reads of what we write: onnxruntime_backend r26.06 (7db2534), src/onnxruntime.cc."""
+
+
+@pytest.mark.parametrize("accelerator", ["", "tensorrt", "openvino"])
+def test_tritons_own_backend_reads_every_option_that_is_written(accelerator: str, tiny: Path, tmp_path: Path) -> None:
+    config = _config(write_repository(tiny, tmp_path, name="m", accelerator=accelerator))
+    assert set(config.parameters) - {"labels", *METADATA} == READ["parameters"], "the rest is for clients"
+    accelerators = config.optimization.execution_accelerators
+    found = [*accelerators.gpu_execution_accelerator, *accelerators.cpu_execution_accelerator]
+    assert [row.name for row in found] == ([accelerator] if accelerator else [])
+    assert all(set(row.parameters) <= READ[row.name] for row in found)
+
+
+def test_a_precision_that_has_no_effect_on_a_cluster_is_refused() -> None:
+    with pytest.raises(ConfigError, match="has no effect on OpenVINO"):
+        ServingConfig(target="kserve", accelerator="openvino", precision="bf16")

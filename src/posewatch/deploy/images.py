@@ -23,7 +23,14 @@ class Floor:
 
 
 FLOORS = (
-    Floor("tritonserver", "26.07", "NVIDIA's security bulletins to July 2026: CVE-2026-47627, CVE-2025-23310 (9.8)"),
+    Floor(
+        "tritonserver", "26.07", "NVIDIA's bulletins to July 2026: CVE-2025-23310, CVE-2026-24207, CVE-2026-47627 (9.8)"
+    ),
+    Floor("postgres", "17.10", "PostgreSQL's release of 2026-05-14: CVE-2026-6473, CVE-2026-6475, CVE-2026-6477 (8.8)"),
+    Floor(
+        "seaweedfs", "4.34", "GHSA-hgpf-8634-g44c (CVE-2026-55873), and GHSA-2v6v-25fm-p4fg (CVE-2026-72920) before it"
+    ),
+    Floor("python", "3.11", "PEP 664: the oldest version that gets security fixes, until October 2027"),
 )
 
 

@@ -120,6 +120,8 @@ class ServeOptions:
 
     def _accelerator(self) -> str:
         parameters = {"precision_mode": self.precision.upper()}
+        if self.accelerator == "openvino" and self.precision == "fp32":
+            parameters = {}  # the default; Triton's own backend takes no parameters for OpenVINO, the laptop's does
         if self.accelerator == "tensorrt":
             parameters |= {"max_workspace_size_bytes": str(1 << 30), "trt_engine_cache_enable": "true"}
             kind = "gpu_execution_accelerator"
