@@ -71,7 +71,7 @@ def test_areas_are_those_of_scikit_learn_also_of_resampled_clips():
     rng = np.random.default_rng(0)
     p, labels = rng.random((60, 4)).round(1), rng.integers(0, 3, 60)
     times = rng.multinomial(60, np.full(60, 1 / 60), 5).T
-    found = metrics.areas(p, labels, times)
+    found = metrics.areas(p, labels, range(4), times)
     for r in range(5):
         drawn = np.repeat(np.arange(60), times[:, r])
         for k in range(3):

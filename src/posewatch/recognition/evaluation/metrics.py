@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,33 +13,50 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 ROUNDS, FEWEST = 1000, 100
 """Bootstrap resamples; an interval's ends then repeat to about half a point from one seed to another."""
-PAIRS = 2e11
-"""Pairs of test clips that are compared in all resamples together, some ten seconds: more than 14,000 clips are
-resampled less often, `FEWEST` times at least."""
+SORTING = 100
+"""Sorting a clip's score into those of its class costs as much as this many comparisons of two clips."""
+PAIRS = 10**11
+"""Comparisons in all resamples, some ten seconds: of many clips and classes there are fewer resamples."""
 BLOCK = 20_000_000
-"""Pairs that are compared at once, which bounds the memory."""
+"""Numbers that are held at once, which bounds the memory for large test sets."""
 
 
-def areas(p: NDArray[Any], labels: NDArray[Any], times: NDArray[Any] | None = None) -> NDArray[np.float64]:
-    """(K, R): the area under the ROC curve of each class against the rest; NaN for a class with clips on one side only.
+def areas(
+    p: NDArray[Any], labels: NDArray[Any], classes: Sequence[int], times: NDArray[Any] | None = None
+) -> NDArray[np.float64]:
+    """(K, R): the area under the ROC curve of each of ``classes`` against the rest; NaN without clips on both sides.
 
-    ``p`` (N, K) are scores, ``labels`` (N,) the true classes, ``times`` (N, R) how often each clip counts in each of R
-    resamples (default: once in one). The area is the share of pairs, one clip of the class and one of the others, in
-    the right order. The time does not depend on K.
+    ``p`` (N, ...) are scores, ``labels`` (N,) the true classes, ``times`` (N, R) how often each clip counts in each of
+    R resamples (default: once in one). The area is the share of pairs, one clip of the class and one of the others, in
+    the right order.
     """
-    n, classes = p.shape
-    counts = np.ones((n, 1), np.float32) if times is None else times.astype(np.float32)
-    support = _sums(labels, counts, classes)
-    ordered = np.zeros_like(support)
-    size = max(1, BLOCK // max(n, 1))
-    for start in range(0, n, size):
-        own = labels[start : start + size]
-        scores, mine = p[:, own].T, p[np.arange(start, start + len(own)), own][:, None]
-        below = (scores < mine).astype(np.float32) + np.float32(0.5) * (scores == mine)
-        below[own[:, None] == labels] = 0
-        ordered += _sums(own, counts[start : start + size] * (below @ counts), classes)
-    pairs = support * (counts.sum(0, dtype=np.float64) - support)
-    return np.divide(ordered, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
+    counts = np.ones((len(p), 1), np.float32) if times is None else times.astype(np.float32)
+    ordered = _by_pairs if times is not None and len(p) < SORTING * len(classes) else _by_order
+    rows = []
+    for k in classes:
+        own = labels == k
+        support = counts[own].sum(0, dtype=np.float64)
+        pairs = support * (counts.sum(0, dtype=np.float64) - support)
+        inside = ordered(p[:, k], own, counts)
+        rows.append(np.divide(inside, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0))
+    return np.array(rows).reshape(-1, counts.shape[1])
+
+
+def _by_pairs(scores: NDArray[Any], own: NDArray[Any], counts: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How many pairs are in the right order, (R,), by comparing all: quick where few clips are of the class."""
+    mine, others = scores[own][:, None], scores[~own]
+    right = (others < mine).astype(np.float32) + np.float32(0.5) * (others == mine)
+    return np.asarray((counts[own] * (right @ counts[~own])).sum(0, dtype=np.float64))
+
+
+def _by_order(scores: NDArray[Any], own: NDArray[Any], counts: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The same by sorting the scores: quick where there are many clips."""
+    order = np.argsort(scores)
+    scores, others, mine = scores[order], counts[order], own[order]
+    others[mine] = 0
+    below = np.concatenate([np.zeros((1, counts.shape[1]), np.float32), others.cumsum(0)])
+    first, last = np.searchsorted(scores, scores[mine]), np.searchsorted(scores, scores[mine], "right")
+    return np.asarray((counts[order][mine] * (below[first] + below[last])).sum(0, dtype=np.float64)) / 2
 
 
 def _sums(groups: NDArray[Any], values: NDArray[Any], count: int) -> NDArray[np.float64]:
@@ -49,7 +67,7 @@ def _sums(groups: NDArray[Any], values: NDArray[Any], count: int) -> NDArray[np.
 
 def class_areas(p: NDArray[Any], labels: NDArray[Any]) -> list[float | None]:
     """Area under the ROC curve of each class of ``p`` (N, K); None where ``labels`` (N,) has clips on one side only."""
-    return [None if np.isnan(a) else round(float(a), 6) for a in areas(p, labels)[:, 0]]
+    return [None if np.isnan(a) else round(float(a), 6) for a in areas(p, labels, range(p.shape[1]))[:, 0]]
 
 
 def metrics_of(
@@ -96,20 +114,24 @@ def bootstrap(
     Clips of one video resemble each other, so for a test set of few videos the true interval is wider. None where the
     metric is not defined.
     """
-    n, classes = p.shape
-    if not n:
-        return {"f1_interval": None, "auc_interval": None}
-    rounds = min(rounds, max(FEWEST, int(PAIRS / n**2)))
-    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), rounds).T
+    n = len(p)
+    classes = list(range(p.shape[1])) if positive is None else [positive]
+    rounds = min(rounds, max(FEWEST, PAIRS // max(1, min(n * n, SORTING * n * len(classes)))))
+    block = max(1, BLOCK // max(1, n))
+    rng = np.random.default_rng(seed)
     hit = predicted == labels
-    both, area = _sums(labels[hit], times[hit], classes), areas(p, labels, times)
-    either = _sums(labels, times, classes) + _sums(predicted, times, classes)
-    if positive is not None:
-        both, either, area = both[[positive]], either[[positive]], area[[positive]]
-    f1 = (2 * both / np.maximum(either, 1)).sum(0) / np.maximum((either > 0).sum(0), 1)
-    means = np.nanmean(area[:, ~np.isnan(area).all(0)], 0)
+    f1: list[NDArray[np.float64]] = []
+    means: list[NDArray[np.float64]] = []
+    for start in range(0, rounds if n else 0, block):
+        times = rng.multinomial(n, np.full(n, 1 / n), min(block, rounds - start)).T
+        both = _sums(labels[hit], times[hit], p.shape[1])[classes]
+        either = (_sums(labels, times, p.shape[1]) + _sums(predicted, times, p.shape[1]))[classes]
+        f1.append((2 * both / np.maximum(either, 1)).sum(0) / np.maximum((either > 0).sum(0), 1))
+        area = areas(p, labels, classes, times)
+        means.append(np.nanmean(area[:, ~np.isnan(area).all(0)], 0))
 
-    def middle(values: NDArray[np.float64]) -> list[float] | None:
-        return [round(float(v), 6) for v in np.quantile(values, [0.025, 0.975])] if len(values) else None
+    def middle(values: list[NDArray[np.float64]]) -> list[float] | None:
+        flat = np.concatenate(values) if values else np.empty(0)
+        return [round(float(v), 6) for v in np.quantile(flat, [0.025, 0.975])] if len(flat) else None
 
     return {"f1_interval": middle(f1), "auc_interval": middle(means)}
