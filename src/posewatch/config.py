@@ -330,7 +330,19 @@ class ServingConfig:
     min_replicas: int = 1
     max_replicas: int = 1
     autoscaler: str = ""
-    """``external`` leaves the number of replicas to another one, such as the chart's KEDA; empty: KServe's own."""
+    """``keda`` scales by Triton's queue, ``external`` leaves replicas to another autoscaler; empty: KServe's own."""
+    prometheus: str = ""
+    """Address of the Prometheus that KEDA and `posewatch history` ask, such as http://prometheus.monitoring.svc:9090."""
+    pending_requests: int = 8
+    """With ``keda``: waiting requests of a replica above which another one is started."""
+    strategy: str = "rolling"
+    """``rolling`` starts a new version beside the old one; ``recreate`` stops the old one first (for one GPU)."""
+    gateway: str = ""
+    """A Gateway, namespace/name, whose routes share requests between versions (Gateway API); empty: no routes."""
+    hostname: str = ""
+    """Host name of the HTTPRoute at that gateway."""
+    grpc_hostname: str = ""
+    """Host name of the GRPCRoute at that gateway; not the same as ``hostname``."""
     canary_percent: int = 100
     """Share of the traffic that a new version gets on a cluster; below 100 it waits for `posewatch promote`."""
     smoke_clips: int = 64
@@ -355,13 +367,27 @@ class ServingConfig:
     """Of the accelerator: ``fp32``, ``fp16`` or ``bf16``."""
 
     def __post_init__(self) -> None:
-        if self.autoscaler not in ("", "external"):
-            raise ConfigError(f"serving.autoscaler must be empty (KServe's own) or external, not {self.autoscaler!r}")
         if self.target == "kserve" and self.accelerator == "openvino" and self.precision != "fp32":
             # onnxruntime_backend, src/onnxruntime.cc: it parses no parameters of that accelerator
             raise ConfigError(
                 f"serving.precision {self.precision} has no effect on OpenVINO in Triton's container: take fp32, or"
                 " serving.accelerator tensorrt"
+            )
+        for name, value, known in (
+            ("autoscaler", self.autoscaler, ("", "external", "keda")),
+            ("strategy", self.strategy, ("rolling", "recreate")),
+        ):
+            if value not in known:
+                raise ConfigError(
+                    f"serving.{name} must be one of {', '.join(k or 'empty' for k in known)}, not {value!r}"
+                )
+        if self.autoscaler == "keda" and not self.prometheus:
+            raise ConfigError("serving.autoscaler=keda needs serving.prometheus, the address of Prometheus")
+        if self.gateway and not (self.hostname or self.grpc_hostname):
+            raise ConfigError("serving.gateway needs serving.hostname or serving.grpc_hostname, and two different ones")
+        if self.hostname and self.hostname == self.grpc_hostname:
+            raise ConfigError(
+                "serving.hostname and serving.grpc_hostname must differ: Gateway API refuses one for both"
             )
 
 

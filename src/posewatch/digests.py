@@ -17,3 +17,8 @@ def canonical(value: Any) -> str:
 def digest(value: Any) -> str:
     """sha256 (64 hex digits) of a JSON-able value."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def share(*parts: Any) -> float:
+    """A number in [0, 1) that depends on ``parts`` only, evenly spread over different ones."""
+    return int(digest(list(parts))[:8], 16) / 2**32

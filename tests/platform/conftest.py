@@ -27,6 +27,8 @@ ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/posewatch/inferenceservices"
 RUNTIMES = "/apis/serving.kserve.io/v1alpha1/namespaces/posewatch/servingruntimes"
 TRAINJOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/posewatch/trainjobs"
 PODS = "/api/v1/namespaces/posewatch/pods"
+SERVICES = "/api/v1/namespaces/posewatch/services"
+CONFIGMAPS = "/api/v1/namespaces/posewatch/configmaps"
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def api(api_server: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     """An empty namespace, and KUBECONFIG pointing at the stand-in."""
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
     yield api_server
-    for path in (ISVC, RUNTIMES, TRAINJOBS, PODS):
+    for path in (ISVC, RUNTIMES, TRAINJOBS, PODS, SERVICES, CONFIGMAPS):
         for found in api_server("GET", path)["items"]:
             api_server("DELETE", f"{path}/{found['metadata']['name']}")
 
@@ -191,3 +193,16 @@ def recorder(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     server.shutdown()
     server.server_close()
     worker.join(10)
+
+
+@pytest.fixture
+def fast_proofs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Short waits, and the addresses of a stand-in cluster's own network."""
+
+    def use(controller: Any) -> None:
+        monkeypatch.setattr("posewatch.deploy.proof.POLL_S", 0.1)
+        monkeypatch.setattr("posewatch.deploy.proof.ROUND_S", 0.01)
+        monkeypatch.setattr("posewatch.deploy.proof.ROUNDS", 4)
+        monkeypatch.setattr("posewatch.deploy.proof.addresses", controller.network.addresses)
+
+    return use

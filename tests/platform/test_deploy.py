@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from posewatch.config import ServingConfig
-from posewatch.deploy import manifests, runtime
-from posewatch.deploy.readiness import wait_ready
+from posewatch.deploy import manifests, proof, runtime
+from posewatch.deploy.state import Version
+from posewatch.deploy.target import Release
 from posewatch.errors import ConfigError, ServingError
-from posewatch.kube.cluster import apply
+from posewatch.kube.cluster import Cluster, apply
 
 NAMESPACE = "posewatch"
 ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/posewatch/inferenceservices"
@@ -28,7 +29,20 @@ CONFIG = ServingConfig(namespace=NAMESPACE)
 
 
 def service(uri: str = URI, **options: Any) -> dict[str, Any]:
-    return manifests.inference_service("abnormal", NAMESPACE, uri, version="1", lineage_digest=DIGEST, **options)
+    """The InferenceService, always under the same name, for tests of what is applied."""
+    body = manifests.inference_service(ServingConfig(namespace=NAMESPACE, **options), Release("1", uri, DIGEST))
+    body["metadata"]["name"] = "abnormal"
+    return body
+
+
+def waits(timeout_s: float = 20.0) -> None:
+    with Cluster() as cluster:
+        proof.wait_loaded(cluster, Version("abnormal", Release("1", URI, DIGEST), service()), NAMESPACE, timeout_s)
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "POLL_S", 0.2)
 
 
 def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
@@ -43,7 +57,7 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
     [
         runtime.serving_runtime(CONFIG),
         service(),
-        service(gpus=1, min_replicas=1, max_replicas=3, labels={"team": "a"}),
+        service(gpus=1, max_replicas=3, autoscaler="keda", prometheus="http://prometheus:9090"),
     ],
     ids=["runtime", "service", "service-gpu"],
 )
@@ -74,16 +88,16 @@ def test_what_kserve_needs_is_there() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"name": "Abnormal_Model"}, "cannot name an InferenceService"),
+        ({"name": "Abnormal_Model"}, "cannot name a service"),
         ({"version": "a b"}, "cannot be a label value"),
-        ({"storage_uri": "/home/me/models"}, "publish it to a store that the cluster reaches"),
+        ({"uri": "/home/me/models"}, "publish it to a store that the cluster reaches"),
         ({"min_replicas": 3}, "replicas must be 1 <= min <= max"),
     ],
 )
 def test_what_cannot_be_deployed_is_refused_before_the_cluster_is_asked(change: dict[str, Any], says: str) -> None:
-    given = {"name": "abnormal", "namespace": NAMESPACE, "storage_uri": URI, "version": "1", **change}
+    release = Release(change.pop("version", "1"), change.pop("uri", URI), DIGEST)
     with pytest.raises(ConfigError, match=re.escape(says)) as error:
-        manifests.inference_service(**given)
+        manifests.inference_service(ServingConfig(namespace=NAMESPACE, **change), release)
     one_line(error)
 
 
@@ -126,7 +140,7 @@ def test_an_unknown_field_and_a_missing_namespace_are_one_line(api: Any) -> None
         apply([wrong], namespace=NAMESPACE)
     one_line(error)
     with pytest.raises(ServingError, match=r'namespaces "nowhere" not found.*apply -k manifests/base') as error:
-        apply([manifests.inference_service("a", "nowhere", URI, version="1")], namespace="nowhere")
+        apply([service()], namespace="nowhere")
     one_line(error)
     assert api("GET", ISVC)["items"] == []
 
@@ -164,28 +178,27 @@ def test_a_crd_that_was_installed_a_moment_ago(api: Any) -> None:
     assert stored["spec"] == {"a": "b"}
 
 
-def test_ready_gives_the_url(api: Any) -> None:
+def test_available_pods_end_the_wait(api: Any) -> None:
     apply([service()], namespace=NAMESPACE)
-    api.status("abnormal", "UpToDate", ready=True)
-    url = wait_ready("abnormal", NAMESPACE, 20)
-    assert url == "http://abnormal.posewatch.example.com"
+    api.status("abnormal", "InProgress", ready=True, seen=False)
+    waits()
 
 
 @pytest.mark.parametrize(
     ("status", "says"),
     [
         ({"transition": "InProgress", "ready": False}, "PredictorReady=False (MinimumReplicasUnavailable: Deployment"),
-        ({"transition": "InProgress", "ready": True}, "model InProgress"),
-        ({"transition": "UpToDate", "ready": True, "seen": False}, "controller has not looked at it yet"),
-        ({"transition": "BlockedByFailedLoad", "seen": False}, "controller has not looked at it yet"),
+        ({"transition": "UpToDate", "ready": False}, "model UpToDate"),
+        (None, "controller has not looked at it yet"),
     ],
-    ids=["pods", "still-the-old-model", "old-generation", "old-failure"],
+    ids=["pods", "up-to-date-is-not-available", "no-controller"],
 )
-def test_not_ready_in_time(api: Any, status: dict[str, Any], says: str) -> None:
+def test_not_ready_in_time(api: Any, status: dict[str, Any] | None, says: str) -> None:
     apply([service()], namespace=NAMESPACE)
-    api.status("abnormal", **status)
+    if status is not None:
+        api.status("abnormal", **status)
     with pytest.raises(ServingError) as error:
-        wait_ready("abnormal", NAMESPACE, 0.6, poll_s=0.2)
+        waits(0.6)
     text = one_line(error)
     assert "not ready after 0.6 s" in text
     assert says in text
@@ -205,7 +218,7 @@ def test_a_failed_load_ends_the_wait_with_the_servers_words(
     api.status("abnormal", transition, lastFailureInfo={"reason": reason, "message": message})
     began = time.monotonic()
     with pytest.raises(ServingError) as error:
-        wait_ready("abnormal", NAMESPACE, 300, poll_s=0.2)
+        waits(300)
     assert time.monotonic() - began < 100, "it waited although nothing could come any more"
     text = one_line(error)
     assert all(word in text for word in (transition, reason, " ".join(message.split()), "describe inferenceservice"))
@@ -220,7 +233,7 @@ def test_a_wait_ends_when_the_api_server_stays_away(mortal_api: Any, after_s: fl
         mortal_api.process.wait(20)
     try:
         with pytest.raises(ServingError, match=r"not ready after 3 s: .*cannot reach the cluster") as error:
-            wait_ready("abnormal", NAMESPACE, 3, poll_s=0.2)
+            waits(3)
     finally:
         stop.join()
     one_line(error)
@@ -230,13 +243,13 @@ def test_a_wait_outlives_an_api_server_that_is_away_for_a_moment(api: Any, recor
     apply([service()], namespace=NAMESPACE)
     api.status("abnormal", "UpToDate", ready=True)
     recorder.down = 2  # from the first request on
-    assert wait_ready("abnormal", NAMESPACE, 60, poll_s=0.2) == "http://abnormal.posewatch.example.com"
+    waits(60)
     assert recorder.down == 0
 
 
 def test_no_such_service(api: Any) -> None:
-    with pytest.raises(ServingError, match="posewatch/nothing does not exist") as error:
-        wait_ready("nothing", NAMESPACE, 5)
+    with pytest.raises(ServingError, match="posewatch/abnormal does not exist") as error:
+        waits(5)
     one_line(error)
 
 

@@ -14,35 +14,40 @@ from posewatch.artifact import Job
 from posewatch.config import ServingConfig, TrainConfig, TrainerConfig
 from posewatch.deploy import history
 from posewatch.deploy.target import Release
+from posewatch.deploy.traffic import gateway_routes
 from posewatch.errors import JobError
 from posewatch.kube import trainjob
 from posewatch.kube.rbac import PERMISSIONS, rules
 from posewatch.stages import deploy as stage
 
+from .chart import teach
 from .kserve import Controller
 from .trainer import Trainer
 
-CONFIG = ServingConfig(target="kserve", namespace="posewatch", model_warmup="none")
+CONFIG = ServingConfig(
+    target="kserve", namespace="posewatch", model_warmup="none", gateway="infra/public",
+    hostname="abnormal.example.org", grpc_hostname="abnormal-grpc.example.org",
+)  # fmt: skip
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     monkeypatch.setattr(trainjob, "POLL_S", 0.2)
-    monkeypatch.setattr("posewatch.deploy.readiness.POLL_S", 0.1)
     return Bucket(tmp_path / "bucket")
 
 
 @pytest.fixture
-def kserve(api: Any, store: Bucket) -> Iterator[Controller]:
-    controller = Controller(api, None, store)
-    controller.serves = False
+def kserve(api: Any, store: Bucket, fast_proofs: Any) -> Iterator[Controller]:
+    controller = Controller(api, store)
+    fast_proofs(controller)
     controller.start()
     yield controller
-    controller.over.set()
-    controller.join(30)
+    controller.close()
 
 
 def test_the_table_is_what_is_used(api: Any, recorder: Any, store: Bucket, kserve: Controller) -> None:
+    for route in gateway_routes(CONFIG, 10):
+        teach(api, route)
     one, two = (version(store, seed, CONFIG) for seed in (1, 2))
     stage.deploy(one.model, one.evaluation, CONFIG, smoke=False)
     stage.deploy(two.model, two.evaluation, CONFIG, smoke=False, percent=20)

@@ -1,10 +1,11 @@
-"""Versions come, are tested where they run, and go: the rollout against a stand-in API server and the real Triton."""
+"""Versions come, are tested where they run, and go: the rollout against a stand-in API server, with KServe's controller
+and kube-proxy played as they behave, and pods that answer by the v2 protocol."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import re
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,19 @@ from published import Bucket, Version, version
 pytest.importorskip("tritonclient.grpc")
 
 from posewatch.config import RobustnessConfig, ServingConfig
-from posewatch.deploy import history, rollout, service
-from posewatch.deploy.service import State
-from posewatch.deploy.target import Release
+from posewatch.deploy import history, rollout, traffic
+from posewatch.deploy.state import API, KIND, State, look
 from posewatch.errors import ConfigError, InputError, ServingError
-from posewatch.stack import TritonServer
+from posewatch.kube.cluster import Cluster
 from posewatch.stages import deploy as stage
 
-from .kserve import ISVC, Controller
+from .clients import Client
+from .kserve import ISVC, SERVICES, Controller
 
-CONFIG = ServingConfig(target="kserve", namespace="posewatch", min_f1=0.8, model_warmup="none", max_batch=32)
+CONFIG = ServingConfig(
+    target="kserve", namespace="posewatch", min_f1=0.8, model_warmup="none", max_batch=32, ready_timeout_s=20
+)
+IN_CLUSTER = "grpc://abnormal.posewatch.svc.cluster.local:9000/abnormal"
 
 
 @pytest.fixture(scope="session")
@@ -38,31 +42,23 @@ def versions(store: Bucket) -> tuple[Version, ...]:
     return tuple(version(store, seed, CONFIG) for seed in (1, 2, 3))
 
 
-@pytest.fixture(scope="session")
-def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    home = tmp_path_factory.mktemp("triton")
-    with TritonServer.start(home / "models", log=home / "triton.log") as server:
-        yield server
-
-
 @pytest.fixture
-def kserve(api: Any, triton: TritonServer, store: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
-    monkeypatch.setattr("posewatch.deploy.readiness.POLL_S", 0.1)
+def kserve(api: Any, store: Bucket, fast_proofs: Any) -> Iterator[Controller]:
     for info in store.list("deployments/"):
         store.delete(info.key)
-    controller = Controller(api, triton, store)
+    controller = Controller(api, store)
+    fast_proofs(controller)
     controller.start()
     yield controller
-    controller.over.set()
-    controller.join(30)
+    controller.close()
 
 
 def put(kserve: Controller, made: Version, config: ServingConfig = CONFIG, **options: Any) -> str:
-    return stage.deploy(made.model, made.evaluation, config, smoke_url=kserve.url, smoke=kserve.serves, **options)
+    return stage.deploy(made.model, made.evaluation, config, **options)
 
 
 def way(kserve: Controller, config: ServingConfig = CONFIG) -> rollout.Rollout:
-    return stage.rollout(kserve.store, config, smoke_url=kserve.url, smoke=kserve.serves)
+    return stage.rollout(kserve.store, config)
 
 
 def name(made: Version) -> str:
@@ -73,11 +69,21 @@ def acts(kserve: Controller) -> list[tuple[str, str]]:
     return [(e.act, e.version) for e in history.read(kserve.store, "posewatch", "abnormal")]
 
 
+def state(config: ServingConfig = CONFIG) -> State:
+    with Cluster() as cluster:
+        return look(cluster, config)
+
+
 def live(api: Any) -> tuple[str, str, int]:
     """Stable version, canary's version, its traffic: as the cluster stores them."""
-    state = service.state_of(api("GET", f"{ISVC}/abnormal"))
-    assert state.stable
-    return state.stable.version, state.canary.version if state.canary else "", state.traffic
+    found = state()
+    assert found.stable
+    return found.stable.release.version, found.trial.release.version if found.trial else "", found.percent
+
+
+def services(api: Any) -> list[str]:
+    """The InferenceServices that exist."""
+    return [o["metadata"]["name"] for o in api("GET", ISVC)["items"]]
 
 
 def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
@@ -87,12 +93,17 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
 
 def test_create_then_the_same_again_changes_nothing(api: Any, kserve: Controller, versions: Any) -> None:
     one = versions[0]
-    assert put(kserve, one) == f"{kserve.url}/abnormal"
-    before = api("GET", f"{ISVC}/abnormal")["metadata"]
-    assert put(kserve, one) == f"{kserve.url}/abnormal"
-    after = api("GET", f"{ISVC}/abnormal")["metadata"]
-    # The status of the stand-in is written once for a generation: the version says whether anybody wrote.
-    assert (after["generation"], after["resourceVersion"]) == (before["generation"], before["resourceVersion"])
+    assert put(kserve, one) == IN_CLUSTER
+
+    def stored() -> list[Any]:
+        paths = (ISVC, SERVICES)
+        found = [o for path in paths for o in api("GET", path)["items"] if "predictor" not in o["metadata"]["name"]]
+        return [(o["metadata"]["name"], o["spec"], o["metadata"].get("generation")) for o in found]
+
+    before = stored()
+    assert put(kserve, one) == IN_CLUSTER
+    assert stored() == before
+    assert kserve.restarts == []
     assert acts(kserve) == [("admitted", name(one)), ("live", name(one))]
     told = history.read(kserve.store, "posewatch", "abnormal")[-1]
     assert told.smoke["clips"] == 12
@@ -106,39 +117,33 @@ def test_create_then_the_same_again_changes_nothing(api: Any, kserve: Controller
 def test_a_new_version_is_tested_without_traffic_then_takes_over(api: Any, kserve: Controller, versions: Any) -> None:
     one, two, _ = versions
     put(kserve, one)
+    (old,) = services(api)
     put(kserve, two)
-    a, b = name(one), name(two)
-    assert kserve.seen == [(a, "", 0), (a, b, 0), (b, b, 0), (b, "", 0)]
-    assert live(api) == (b, "", 0)
-    assert acts(kserve)[-2:] == [("admitted", b), ("live", b)]
-    notes = api("GET", f"{ISVC}/abnormal")["metadata"]["annotations"]
-    assert notes["posewatch/lineage-digest"] == two.model.digest
-    assert not any("canary" in key for key in notes), "nothing of the canary stays behind"
+    assert live(api) == (name(two), "", 0)
+    (new,) = services(api)
+    assert new != old, "each version has an InferenceService of its own"
+    assert acts(kserve)[-2:] == [("admitted", name(two)), ("live", name(two))]
+    assert api("GET", f"{ISVC}/{new}")["metadata"]["annotations"]["posewatch/lineage-digest"] == two.model.digest
+    assert kserve.restarts == [], "no pod that served was restarted"
 
 
 def test_canary_then_more_of_it_then_promote(api: Any, kserve: Controller, versions: Any, crd_errors: Any) -> None:
     one, two, three = versions
     put(kserve, one)
-    put(kserve, two, percent=10)
-    found = api("GET", f"{ISVC}/abnormal")
+    served = [pod.name for pod in kserve.pods()]
+    assert put(kserve, two, percent=10) == IN_CLUSTER.replace("abnormal.", "abnormal-canary.")
     assert live(api) == (name(one), name(two), 10)
-    (canary,) = found["spec"]["canary"]
-    assert canary["predictor"]["minReplicas"] == 1, "at 0 % KServe would otherwise start no pod"
-    assert canary["predictor"]["name"] == service.canary_name(name(two))
-    assert crd_errors({k: v for k, v in found.items() if k != "status"}) == []
-    assert kserve.seen[1] == (name(one), name(two), 0), "tested before it got traffic"
-
-    generation = found["metadata"]["generation"]
-    put(kserve, two, percent=10)
-    assert api("GET", f"{ISVC}/abnormal")["metadata"]["generation"] == generation
+    for found in api("GET", ISVC)["items"]:
+        assert crd_errors({k: v for k, v in found.items() if k != "status"}) == []
     with pytest.raises(InputError, match=r"is a canary with 10 % of the traffic: promote or roll it back first"):
         put(kserve, three)
     put(kserve, two, percent=50)
     assert live(api) == (name(one), name(two), 50)
-    assert not any(traffic == 0 for _, canary, traffic in kserve.seen[3:] if canary), "users keep what they have"
+    assert served[0] in [pod.name for pod in kserve.pods()], "weighting restarts nothing"
 
     assert way(kserve).promote().version == name(two)
     assert live(api) == (name(two), "", 0)
+    assert kserve.restarts == []
     told = [e for e in history.read(kserve.store, "posewatch", "abnormal") if e.act in ("canary", "live")]
     assert [(e.act, e.version, e.traffic) for e in told] == [
         ("live", name(one), 100), ("canary", name(two), 10), ("canary", name(two), 50), ("live", name(two), 100),
@@ -147,8 +152,25 @@ def test_canary_then_more_of_it_then_promote(api: Any, kserve: Controller, versi
         way(kserve).promote()
 
 
+def test_the_stable_version_serves_while_the_new_one_loads(
+    api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What KServe reports as Ready is not what answers: the answer itself decides."""
+    one, two, three = versions
+    put(kserve, one)
+    kserve.network.lag_s = 0.5
+    with Client(kserve.network) as client:
+        for made in (two, three):
+            put(kserve, made)
+            assert client.fresh_http() == name(made), "live means that nothing else answers any more"
+            assert client.fresh_grpc() == name(made)
+        way(kserve).rollback()
+        assert client.fresh_http() == name(two)
+    assert client.failures == []
+    assert client.order() == [name(one), name(two), name(three), name(two)]
+
+
 def test_a_canary_that_cannot_load_is_taken_back(api: Any, kserve: Controller, versions: Any) -> None:
-    kserve.serves = False
     one, two, _ = versions
     put(kserve, one)
     kserve.broken.add(name(two))
@@ -158,26 +180,31 @@ def test_a_canary_that_cannot_load_is_taken_back(api: Any, kserve: Controller, v
     assert f"version {name(two)} was taken back, version {name(one)} serves on" in text
     assert "unexpected shape for input" in text
     assert live(api) == (name(one), "", 0)
+    assert len(services(api)) == 1
     assert acts(kserve)[-1] == ("rejected", name(two))
 
 
-def test_a_version_that_answers_wrongly_never_gets_traffic(api: Any, kserve: Controller, versions: Any) -> None:
+def test_a_version_that_answers_wrongly_never_gets_traffic(
+    api: Any, kserve: Controller, store: Bucket, versions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two, three = versions
     put(kserve, one)
-    kserve.instead[name(two)] = name(three)
-    with pytest.raises(ServingError, match=r"was taken back.*not answer like the exported model.*differs by 0\.\d"):
-        put(kserve, two, percent=20)
+    with Client(kserve.network) as client:
+        kserve.instead[name(two)] = name(three)
+        quick = dataclasses.replace(CONFIG, ready_timeout_s=2)
+        with pytest.raises(ServingError, match=rf"was taken back.*answers as version {name(three)}"):
+            put(kserve, two, quick, percent=20)
+        kserve.instead.clear()
+        with monkeypatch.context() as patch:  # the right name, other answers
+            patch.setattr("posewatch.stages.smoke_test.TOLERANCE", -1.0)
+            with pytest.raises(ServingError, match=r"was taken back.*not answer like the exported model"):
+                put(kserve, two, percent=20)
+    assert set(client.order()) == {name(one)}
     assert live(api) == (name(one), "", 0)
-    assert all(traffic == 0 for _, _, traffic in kserve.seen)
     assert acts(kserve)[-1] == ("rejected", name(two))
-    kserve.instead.clear()
-    kserve._loaded = ""
-    put(kserve, two)
-    assert live(api) == (name(two), "", 0)
 
 
 def test_the_first_version_has_nothing_to_fall_back_on(api: Any, kserve: Controller, versions: Any) -> None:
-    kserve.serves = False
     one, two, _ = versions
     kserve.broken.add(name(one))
     with pytest.raises(ServingError, match=r"does not serve, and none did before it.*BlockedByFailedLoad"):
@@ -188,7 +215,6 @@ def test_the_first_version_has_nothing_to_fall_back_on(api: Any, kserve: Control
 
 
 def test_not_ready_in_time_leaves_the_old_version(api: Any, kserve: Controller, versions: Any) -> None:
-    kserve.serves = False
     one, two, _ = versions
     put(kserve, one)
     kserve.asleep = True
@@ -197,8 +223,59 @@ def test_not_ready_in_time_leaves_the_old_version(api: Any, kserve: Controller, 
     assert live(api) == (name(one), "", 0)
 
 
+def test_a_smoke_test_that_fails_later_deletes_nothing_that_serves(
+    api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = versions[0]
+    put(kserve, one)
+    monkeypatch.setattr("posewatch.stages.smoke_test.TOLERANCE", -1.0)
+    with pytest.raises(ServingError, match="not answer like the exported model"):
+        put(kserve, one)
+    assert live(api) == (name(one), "", 0)
+    assert len(kserve.pods()) == 1
+
+
+def test_two_replicas_and_no_pod_is_taken_for_a_canary(api: Any, kserve: Controller, versions: Any) -> None:
+    one, two, _ = versions
+    config = dataclasses.replace(CONFIG, min_replicas=2, max_replicas=4)
+    put(kserve, one, config)
+    put(kserve, two, config, percent=10)
+    kserve.settle()
+    assert len(kserve.pods()) == 4, "each version has its own replicas"
+    way(kserve, config).promote()
+    kserve.settle()
+    assert len(kserve.pods()) == 2
+    more = dataclasses.replace(config, min_replicas=3)
+    before = {pod.name for pod in kserve.pods()}
+    put(kserve, two, more)
+    kserve.settle()
+    assert before < {pod.name for pod in kserve.pods()}, "another number of replicas restarts nothing"
+
+
+def test_one_gpu(api: Any, kserve: Controller, versions: Any) -> None:
+    """Beside the old version there is no room: a rolling deployment says so, ``recreate`` stops the old one first."""
+    one, two, three = versions
+    kserve.gpus = 1
+    config = dataclasses.replace(CONFIG, gpus=1, ready_timeout_s=2)
+    put(kserve, one, config)
+    with pytest.raises(ServingError, match=r"no node has room for it: .*nvidia.com/gpu.*serving\.strategy=recreate"):
+        put(kserve, two, config)
+    assert live(api) == (name(one), "", 0)
+    config = dataclasses.replace(config, strategy="recreate", ready_timeout_s=20)
+    with pytest.raises(InputError, match="runs one version at a time"):
+        put(kserve, two, config, percent=10)
+    put(kserve, two, config)
+    assert live(api) == (name(two), "", 0)
+    assert history.read(kserve.store, "posewatch", "abnormal")[-1].reason.startswith("nothing served for ")
+    kserve.broken.add(name(three))
+    with pytest.raises(ServingError, match=rf"version {name(three)} was taken back, version {name(two)} serves on"):
+        put(kserve, three, config)
+    kserve.settle()
+    assert live(api) == (name(two), "", 0)
+    assert way(kserve, config).rollback().version == name(one)
+
+
 def test_rollback_goes_back_one_version_and_never_to_a_bad_one(api: Any, kserve: Controller, versions: Any) -> None:
-    kserve.serves = False
     one, two, three = (name(v) for v in versions)
     for made in versions:
         put(kserve, made)
@@ -217,7 +294,6 @@ def test_rollback_goes_back_one_version_and_never_to_a_bad_one(api: Any, kserve:
 
 
 def test_rollback_takes_a_canary_back_first(api: Any, kserve: Controller, versions: Any) -> None:
-    kserve.serves = False
     one, two, _ = versions
     put(kserve, one)
     put(kserve, two, percent=30)
@@ -232,55 +308,70 @@ class Killed(BaseException):
     """As if by SIGKILL: nothing after it runs that an ``except`` could hold."""
 
 
-@pytest.mark.parametrize("at", range(1, 7))
-def test_killed_between_any_two_steps_and_run_again(
-    api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch, at: int
-) -> None:
-    """Each call to the cluster or the history is a place to die; the second run ends as if there had been one."""
-    kserve.serves = False
-    one, two, _ = versions
-    put(kserve, one)
-    count = 0
+class Fragile:
+    """Counts each change of the cluster and of the history; ``at`` that one it dies."""
 
-    def fragile(act: Any) -> Any:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+        self.count, self.at = 0, at
+        for owner, verb in ((Cluster, "apply"), (Cluster, "delete"), (history, "record")):
+            monkeypatch.setattr(owner, verb, self._wrap(getattr(owner, verb)))
+
+    def _wrap(self, act: Any) -> Any:
         def run(*args: Any, **options: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == at:
+            self.count += 1
+            if self.count == self.at:
                 raise Killed
             return act(*args, **options)
 
         return run
 
-    with monkeypatch.context() as patch:
-        patch.setattr(rollout, "apply", fragile(rollout.apply))
-        patch.setattr(rollout, "ensure_runtime", fragile(rollout.ensure_runtime))
-        patch.setattr(history, "record", fragile(history.record))
-        with pytest.raises(Killed):
-            put(kserve, two)
-    put(kserve, two)
-    assert live(api) == (name(two), "", 0)
-    assert acts(kserve) == [("admitted", name(v)) if k == 0 else ("live", name(v)) for v in (one, two) for k in (0, 1)]
-    assert way(kserve).rollback().version == name(one)
+
+def test_killed_between_any_two_steps_and_run_again(
+    api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change of the cluster or the history is a place to die; the second run ends as if there had been one."""
+    one, two, _ = versions
+    put(kserve, one)
+    at, died = 0, True
+    with Client(kserve.network) as client:
+        while died:
+            at += 1
+            target = two if at % 2 else one
+            died = False
+            with monkeypatch.context() as patch:
+                Fragile(patch, at)
+                try:
+                    put(kserve, target, smoke=False)
+                except Killed:
+                    died = True
+            put(kserve, target, smoke=False)
+            assert live(api) == (name(target), "", 0)
+            assert len(services(api)) == 1
+            assert acts(kserve)[-1] == ("live", name(target))
+            assert [a for a in acts(kserve) if a[0] in ("rejected", "rolled-back")] == []
+            assert client.fresh_http() == name(target)
+    assert at > 10, "it died too seldom"
+    assert client.failures == []
+    assert kserve.restarts == []
 
 
 def test_a_killed_promotion_is_undone_by_rollback_and_a_killed_rollback_is_finished(
     api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kserve.serves = False
     one, two, three = versions
     put(kserve, one)
     put(kserve, two)
 
-    def dies(*_: Any, **__: Any) -> None:
+    def die(*_: Any, **__: Any) -> None:
         raise Killed
 
     for act in (lambda: put(kserve, three), lambda: way(kserve).rollback()):
         with monkeypatch.context() as patch:
             # the cluster has changed, the history does not know yet
-            patch.setattr(rollout.Rollout, "_live", dies)
             real = history.record
-            patch.setattr(history, "record", lambda *a, real=real: dies() if a[3].act == "rolled-back" else real(*a))
+            patch.setattr(
+                history, "record", lambda *a, real=real: real(*a) if a[3].act not in history.SERVING else die()
+            )
             with pytest.raises(Killed):
                 act()
         if live(api)[0] == name(three):
@@ -291,18 +382,73 @@ def test_a_killed_promotion_is_undone_by_rollback_and_a_killed_rollback_is_finis
     assert acts(kserve)[-1] == ("rolled-back", name(one))
 
 
-def test_a_field_of_another_manager_is_a_conflict(api: Any, kserve: Controller, versions: Any) -> None:
-    kserve.serves = False
-    from posewatch.kube.cluster import apply
+def test_a_slow_controller_that_changes_its_order(
+    api: Any, store: Bucket, versions: Any, fast_proofs: Any, tmp_path: Path
+) -> None:
+    one, two, three = versions
+    controller = Controller(api, store, shuffle=random.Random(7))
+    controller.load_s, controller.network.lag_s = 0.5, 0.3
+    fast_proofs(controller)
+    controller.start()
+    try:
+        put(controller, one)
+        with Client(controller.network) as client:
+            put(controller, two, percent=20)
+            way(controller).promote()
+            put(controller, three)
+            way(controller).rollback()
+        assert client.failures == []
+        assert client.order() == [name(v) for v in (one, two, three, two)]
+        assert controller.restarts == []
+    finally:
+        controller.close()
 
+
+def test_a_field_of_another_manager_is_a_conflict(api: Any, kserve: Controller, versions: Any) -> None:
     one, two, _ = versions
     put(kserve, one)
-    theirs = service.body(CONFIG, State(stable=Release.of(one.model), max_replicas=5))
-    apply([theirs], namespace="posewatch", field_manager="autoscaler", force=True)
-    with pytest.raises(ServingError, match=r'another manager holds: .*"autoscaler".*maxReplicas.*--force'):
-        put(kserve, two)
+    theirs = traffic.service(CONFIG, "abnormal", "elsewhere")
+    with Cluster() as cluster:
+        cluster.apply(theirs, "posewatch", "argocd", force=True)
+    with pytest.raises(ServingError, match=r'another manager holds: .*"argocd".*selector.*--force'):
+        put(kserve, one)
     put(kserve, two, force=True)
     assert live(api) == (name(two), "", 0)
+
+
+def test_names_that_are_taken(api: Any, kserve: Controller, versions: Any) -> None:
+    meta = {"name": "abnormal", "namespace": "posewatch"}
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}}
+    api("POST", SERVICES, theirs)
+    with pytest.raises(ServingError, match=r"Service posewatch/abnormal was not created by posewatch: choose another"):
+        put(kserve, versions[0])
+    assert api("GET", f"{SERVICES}/abnormal")["spec"] == {"ports": [{"port": 80}]}
+
+
+def test_a_service_of_the_version_before_is_taken_over(api: Any, kserve: Controller, versions: Any) -> None:
+    """One InferenceService for all releases, as posewatch had until 0.2: it serves on until the new version answers."""
+    one, two, _ = versions
+    model = {"modelFormat": {"name": "triton"}, "storageUri": f"{one.model.uri}/", "runtime": "posewatch-triton"}
+    labels = {"app.kubernetes.io/name": "abnormal", "app.kubernetes.io/version": name(one)}
+    notes = {"posewatch/lineage-digest": one.model.digest}
+    meta = {"name": "abnormal", "namespace": "posewatch", "labels": labels, "annotations": notes}
+    body = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": meta}
+    api("POST", ISVC, body | {"spec": {"predictor": {"model": model}}})
+    put(kserve, two)
+    assert live(api) == (name(two), "", 0)
+    assert "abnormal" in services(api), "clients of its own address keep it"
+    assert kserve.restarts == []
+
+
+def test_from_outside_the_cluster(api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its names have no address there: --smoke-url names a forwarded port, and nothing else is asked."""
+    one = versions[0]
+    monkeypatch.setattr("posewatch.deploy.proof.addresses", lambda service, namespace: ("http://nowhere.invalid:80",))
+    with pytest.raises(ServingError, match=r"cannot ask http://nowhere\.invalid:80: run this inside.*--smoke-url"):
+        put(kserve, one)
+    forwarded = f"http://127.0.0.1:{kserve.network.listen('abnormal', 80)}"
+    assert put(kserve, one, smoke_url=forwarded) == IN_CLUSTER
+    assert history.read(kserve.store, "posewatch", "abnormal")[-1].smoke["endpoint"] == f"{forwarded}/abnormal"
 
 
 def test_gates_hold_a_model_back_before_the_cluster_is_asked(
@@ -335,7 +481,6 @@ def test_gates_hold_a_model_back_before_the_cluster_is_asked(
 
 
 def test_an_override_is_a_reason_and_stays_in_the_history(api: Any, kserve: Controller, store: Bucket) -> None:
-    kserve.serves = False
     bad = version(store, 21, CONFIG, f1=0.3)
     with pytest.raises(ServingError, match="not deployed"):
         put(kserve, bad, override="  ")
@@ -351,11 +496,9 @@ def test_an_override_is_a_reason_and_stays_in_the_history(api: Any, kserve: Cont
 
 
 def test_history_outlives_the_service(api: Any, kserve: Controller, versions: Any) -> None:
-    kserve.serves = False
     put(kserve, versions[0])
-    api("DELETE", f"{ISVC}/abnormal")
+    api("DELETE", f"{ISVC}/{services(api)[0]}")
     assert acts(kserve) == [("admitted", name(versions[0])), ("live", name(versions[0]))]
-    kserve._done = (0, "")
     put(kserve, versions[0])
     assert live(api) == (name(versions[0]), "", 0)
 
@@ -364,34 +507,10 @@ def test_a_service_of_somebody_else_is_left_alone(api: Any, kserve: Controller, 
     kserve.asleep = True
     model = {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://theirs/model/"}
     meta = {"name": "abnormal", "namespace": "posewatch"}
-    theirs = {"apiVersion": service.API, "kind": service.KIND, "metadata": meta}
+    theirs = {"apiVersion": API, "kind": KIND, "metadata": meta}
     api("POST", ISVC, theirs | {"spec": {"predictor": {"model": model}}})
     with pytest.raises(ServingError, match=r"was not created by posewatch: choose another serving\.name"):
         put(kserve, versions[0])
-
-
-@pytest.mark.parametrize(
-    ("address", "url"),
-    [
-        ("http://a-predictor.ns.svc.cluster.local", "http://a-v12ab-predictor.ns.svc.cluster.local:80"),
-        ("http://a-predictor.ns.svc.cluster.local:8080", "http://a-v12ab-predictor.ns.svc.cluster.local:8080"),
-        ("https://a-predictor.ns.svc.other", "https://a-v12ab-predictor.ns.svc.other:443"),
-        ("http://a.example.com:81", "http://a-v12ab-predictor.ns.svc.cluster.local:80"),
-        ("", "http://a-v12ab-predictor.ns.svc.cluster.local:80"),
-    ],
-)
-def test_where_a_canary_answers(address: str, url: str) -> None:
-    one = Release("12ab", "s3://b/models/a/12ab/", "0" * 64)
-    config = ServingConfig(name="a", namespace="ns")
-    assert service.canary_url(config, State(one, one, address=address)) == url
-
-
-def test_canary_names_are_short_and_differ() -> None:
-    names = [service.canary_name(v) for v in ("1", "1.0", "1-0", "V1", "v1", "0123456789ab", "0123456789ac", "x" * 63)]
-    assert len(set(names)) == len(names)
-    for made in names:
-        assert re.fullmatch(r"v[a-z0-9]([-a-z0-9]*[a-z0-9])?", made)
-        assert len(f"{'a' * 40}-{made}-predictor") <= 63
 
 
 def test_the_commands(
@@ -400,7 +519,6 @@ def test_the_commands(
     """As a user types them."""
     from posewatch.cli.main import main
 
-    kserve.serves = False
     monkeypatch.setattr("posewatch.store.open_store", lambda uri: kserve.store)
     monkeypatch.setenv("POSEWATCH_USER", "ada")
     one, two, _ = versions
@@ -418,14 +536,14 @@ def test_the_commands(
     assert run("history")[:2] == (0, "nothing was deployed yet\n")
     code, _, said = run("promote")
     assert code == 2
-    assert said == "posewatch: posewatch/abnormal has no canary: `posewatch deploy` makes one\n"
+    assert said == "posewatch: posewatch/abnormal has no canary: `posewatch deploy --canary-percent N` makes one\n"
     assert deploy(one)[0] == 0
     assert deploy(two, "--canary-percent", "101")[0] == 2
     assert deploy(two, "--canary-percent", "25")[0] == 0
     assert live(api) == (name(one), name(two), 25)
     assert run("promote", "--skip-smoke-test")[0] == 0
     code, out, _ = run("rollback", "--skip-smoke-test", "--reason", "too many alarms")
-    assert (code, out) == (0, f"{kserve.url}/abnormal serves version {name(one)}\n")
+    assert (code, out) == (0, f"{IN_CLUSTER} serves version {name(one)}\n")
     _, out, _ = run("history")
     head, newest = out.splitlines()[:2]
     assert head.split() == ["when", "act", "version", "traffic", "by", "figures", "digest", "remark"]

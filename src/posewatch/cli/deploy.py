@@ -114,10 +114,14 @@ def rollback(
 def history(
     context: Context,
     as_json: Annotated[bool, Option("--json", help="Every event as JSON, oldest first.")] = False,
+    hours: Annotated[float, Option(help="How far to look back for what cameras saw (serving.prometheus).")] = 24.0,
 ) -> Any:
     """Deployments: version, time, person, figures."""
-    from posewatch.deploy import history
+    from posewatch.deploy import figures, history
 
     config = context.experiment.serving
     events = history.read(context.objects, config.namespace, config.name)
-    return [dataclasses.asdict(event) for event in events] if as_json else history.text(events)
+    if as_json:
+        return [dataclasses.asdict(event) for event in events]
+    seen = figures.watched(config, hours)
+    return "\n\n".join([history.text(events), *([figures.table(seen, hours)] if seen else [])])

@@ -18,6 +18,7 @@ from posewatch.errors import InputError
 
 if TYPE_CHECKING:
     from posewatch.config import Experiment
+    from posewatch.inference.predictor import Predictor
     from posewatch.watch.sources import Source
 
 app = topic()
@@ -64,6 +65,10 @@ class Camera:
 
     name: Annotated[str, Option(help="The camera's name (default: its address).")] = ""
     timeout_s: Annotated[float | None, Option(help="Give up after so many seconds without it (default: never).")] = None
+    route: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="A rollout's route.json: ask its canary in the camera's share of time."),
+    ] = None
 
 
 @verb(app, "watch")
@@ -83,7 +88,6 @@ def watch(
 ) -> None:
     """Raise alarms on videos or a camera."""
     from posewatch.events.alarms import Hysteresis
-    from posewatch.inference.open import open_predictor
     from posewatch.perception.networks import build_estimator
     from posewatch.watch.config import WatchConfig
     from posewatch.watch.sinks.table import open_delivery
@@ -92,7 +96,7 @@ def watch(
     opened = list(_sources(sources, camera, experiment))
     lines = []
     with ExitStack() as stack, _stopping() as stop:
-        predictor = open_predictor(model)
+        predictor = _predictor(model, camera, opened)
         stack.callback(predictor.close)
         on = alarms.on or predictor.threshold
         limits = Hysteresis(on, alarms.off or 0.8 * on, alarms.min_s, alarms.merge_s)
@@ -113,6 +117,16 @@ def watch(
     if left:
         lines.append(f"{left} messages wait in {out / 'outbox'}: the next watch on this folder delivers them")
     say("\n".join(lines))  # stdout holds the alarms
+
+
+def _predictor(model: str, camera: Camera, sources: list[Source]) -> Predictor:
+    from posewatch.inference.open import open_predictor
+    from posewatch.inference.routed import RoutedPredictor
+
+    predictor = open_predictor(model)
+    if camera.route is None:
+        return predictor
+    return RoutedPredictor(predictor, camera.route, sources[0].name, open_predictor)
 
 
 def _one(

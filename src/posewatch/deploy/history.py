@@ -43,6 +43,8 @@ class Event:
     override: str = ""
     smoke: dict[str, Any] = dataclasses.field(default_factory=dict)
     reason: str = ""
+    watched: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    """What cameras saw of each version while both served: alarms, camera_hours, alarms_per_hour, answer_ms."""
 
 
 def now() -> str:
@@ -124,6 +126,9 @@ def text(events: Sequence[Event]) -> str:
             for g in e.gates
         )
         remark = f"gates overridden: {e.override}" if e.override else e.reason
+        if e.watched:
+            seen = ", ".join(f"{v} {f['alarms_per_hour']:.2f}" for v, f in e.watched.items())
+            remark = "; ".join(filter(None, (remark, f"alarms per camera-hour: {seen}")))
         traffic = f"{e.traffic} %" if e.act in (*SERVING, "canary") else ""
         rows.append(
             (e.when[:19].replace("T", " "), e.act, e.version, traffic, e.by, figures, e.digest[:12], remark[:200])

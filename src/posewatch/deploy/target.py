@@ -25,6 +25,10 @@ class Release:
         """``uri`` in the form that KServe needs: with one slash at the end."""
         return self.uri.rstrip("/") + "/"
 
+    def same(self, other: Release) -> bool:
+        """Whether both are the same bytes under the same name."""
+        return (self.version, self.root, self.digest) == (other.version, other.root, other.digest)
+
     @classmethod
     def of(cls, model: Artifact) -> Release:
         """The release of a published version."""

@@ -41,9 +41,22 @@ class Predictor(Protocol):
         """
         ...
 
+    def select(self, *, fresh: bool = False) -> bool:
+        """Decide which version answers next; ``labels``, ``shape`` and ``metadata`` are then those of this version.
+
+        Returns whether that is another version than before. ``fresh``: ask the server now. Models in this process have
+        one version.
+        """
+        return False
+
     def close(self) -> None:
         """Release connections."""
         return
+
+    @property
+    def version(self) -> str:
+        """The published version; for an older model or a file, the version of posewatch that exported it, or ""."""
+        return self.metadata.get("release") or self.metadata.get("version", "")
 
     @property
     def people(self) -> int:

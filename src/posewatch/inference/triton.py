@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,10 @@ from posewatch.inference.predictor import (
 from posewatch.inference.wire import Deadline
 from posewatch.records import Prediction
 
+CHECK_S = 5.0
+"""How long an answer about the version holds."""
+CHECK_TIMEOUT_S = 2.0
+
 
 class TritonPredictor(Predictor):
     """A model served by Triton at ``url`` (host:port). Creating one connects, and reads the model's config.
@@ -38,6 +43,7 @@ class TritonPredictor(Predictor):
     ) -> None:
         self.url, self.model, self.name, self.timeout_s = url, model, f"model {model!r} at {url}", timeout_s
         self._connection = triton_client.connect(url, protocol, timeout_s, retries)
+        self._asked = time.monotonic()
         try:
             self.server_version = self._connection.version()
             if not self._connection.ready(model):
@@ -67,9 +73,23 @@ class TritonPredictor(Predictor):
             raise ServingError(
                 f"{self.name} names {len(self.labels)} classes but answers with {classes}: publish it again"
             )
-        self.metadata = {key: parameters[key] for key in METADATA if key in parameters}
+        self.metadata = {key: parameters[key] for key in (*METADATA, "release") if key in parameters}
         self.max_batch = max(1, int(config.get("max_batch_size", 1)))
         self.batching = "dynamic_batching" in config
+
+    def select(self, *, fresh: bool = False) -> bool:
+        """See ``Predictor``: behind the same address another version may answer, after a rollout. It is asked for every
+        ``CHECK_S`` seconds; a server that does not answer counts as unchanged."""
+        now = time.monotonic()
+        if not fresh and now < self._asked + CHECK_S:
+            return False
+        self._asked, before = now, (self.shape, self.labels, self.metadata)
+        try:
+            config = self._connection.config(self.model, Deadline(CHECK_TIMEOUT_S))
+        except ServingError:
+            return False
+        self._read(config)
+        return (self.shape, self.labels, self.metadata) != before
 
     def predict(self, keypoints: NDArray[np.float32], timeout_s: float | None = None) -> Prediction:
         """See ``Predictor``; ``timeout_s`` is the deadline of this call in seconds, for all its batches together."""

@@ -49,7 +49,9 @@ class GrpcConnection:
                 if "DEADLINE_EXCEEDED" in status:
                     raise wire.too_late(self.url, what, until) from None
                 text = str(error.message())
-                raise wire.refusal(self.url, what, text, until, retryable="UNAVAILABLE" in status) from None
+                # Nobody here cancels: CANCELLED is a server that ends with the request in flight.
+                retryable = "UNAVAILABLE" in status or "CANCELLED" in status
+                raise wire.refusal(self.url, what, text, until, retryable=retryable) from None
 
         return wire.call(once, self.url, what, self._retries, until)
 
@@ -65,8 +67,11 @@ class GrpcConnection:
 
         return list(self._call("index", send).get("models", []))
 
-    def config(self, model: str) -> dict[str, Any]:
-        answer = self._call(model, lambda s: self._client.get_model_config(model, as_json=True, client_timeout=s))
+    def config(self, model: str, deadline: Deadline | None = None) -> dict[str, Any]:
+        def send(left_s: float) -> Any:
+            return self._client.get_model_config(model, as_json=True, client_timeout=left_s)
+
+        answer = self._call(model, send, deadline)
         return dict(answer["config"])
 
     def statistics(self, model: str) -> dict[str, Any]:

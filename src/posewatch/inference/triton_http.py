@@ -64,8 +64,8 @@ class HttpConnection:
     def index(self) -> list[dict[str, Any]]:
         return list(self._call("POST", "/v2/repository/index", "index", b"{}").json())
 
-    def config(self, model: str) -> dict[str, Any]:
-        return dict(self._call("GET", f"/v2/models/{model}/config", model).json())
+    def config(self, model: str, deadline: Deadline | None = None) -> dict[str, Any]:
+        return dict(self._call("GET", f"/v2/models/{model}/config", model, deadline=deadline).json())
 
     def statistics(self, model: str) -> dict[str, Any]:
         return dict(self._call("GET", f"/v2/models/{model}/stats", model).json()["model_stats"][0])

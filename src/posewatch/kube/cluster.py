@@ -59,14 +59,8 @@ def get(api_version: str, kind: str, name: str, namespace: str, *, context: str 
 
 def delete(api_version: str, kind: str, name: str, namespace: str, *, context: str | None = None) -> None:
     """Delete the object, if it exists; it stays visible until the objects that it owns are deleted."""
-    from kubernetes.dynamic.exceptions import NotFoundError
-
-    options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
-    with Cluster(context) as cluster, one_line(f"{kind} {namespace}/{name}", namespace):
-        try:
-            cluster.call(api_version, kind, "delete", name=name, namespace=namespace, body=options)
-        except NotFoundError:
-            return
+    with Cluster(context) as cluster:
+        cluster.delete(api_version, kind, name, namespace)
 
 
 class Cluster:
@@ -106,11 +100,22 @@ class Cluster:
             except NotFoundError:
                 return None
 
-    def pods(self, selector: str, namespace: str) -> list[dict[str, Any]]:
-        """The pods that a label selector names, by their names."""
-        with one_line(f"pods {namespace}/{selector}", namespace):
-            pods = self.call("v1", "Pod", "get", label_selector=selector, namespace=namespace)
-        return sorted(pods.to_dict()["items"], key=lambda pod: str(pod["metadata"]["name"]))
+    def list(self, api_version: str, kind: str, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """The objects that a label selector names, by their names."""
+        with one_line(f"{kind} {namespace}/{selector}", namespace):
+            found = self.call(api_version, kind, "get", label_selector=selector, namespace=namespace)
+        return sorted(found.to_dict()["items"], key=lambda item: str(item["metadata"]["name"]))
+
+    def delete(self, api_version: str, kind: str, name: str, namespace: str) -> None:
+        """See the function of this name."""
+        from kubernetes.dynamic.exceptions import NotFoundError
+
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+        with one_line(f"{kind} {namespace}/{name}", namespace):
+            try:
+                self.call(api_version, kind, "delete", name=name, namespace=namespace, body=options)
+            except NotFoundError:
+                return
 
     def call(self, api_version: str, kind: str, verb: str, **options: Any) -> Any:
         """One request of the dynamic client, repeated for a while if the server does not know the kind."""

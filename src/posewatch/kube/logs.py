@@ -24,7 +24,7 @@ class LogReader:
 
     def update(self) -> None:
         """Look which pods there are, and print the new lines of the first one. Raises ClusterUnavailable."""
-        self._pods = self._cluster.pods(self._selector, self._namespace)
+        self._pods = self._cluster.list("v1", "Pod", self._namespace, self._selector)
         for pod in self._pods:
             if (pod["metadata"].get("labels") or {}).get(INDEX, "0") != "0":
                 continue

@@ -7,8 +7,12 @@ from typing import Any
 PERMISSIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     # a server-side apply of an object that does not exist yet needs create as well as patch
     ("serving.kserve.io", "servingruntimes", ("create", "get", "patch")),
-    ("serving.kserve.io", "inferenceservices", ("create", "get", "patch")),
+    ("serving.kserve.io", "inferenceservices", ("create", "delete", "get", "list", "patch")),
+    ("gateway.networking.k8s.io", "httproutes", ("create", "patch")),
+    ("gateway.networking.k8s.io", "grpcroutes", ("create", "patch")),
     ("trainer.kubeflow.org", "trainjobs", ("create", "delete", "get", "patch")),
+    ("", "services", ("create", "get", "patch")),
+    ("", "configmaps", ("create", "get", "patch")),
     ("", "pods", ("list",)),
     ("", "pods/log", ("get",)),
 )

@@ -32,13 +32,15 @@ def write_repository(
     version: int = 1,
     max_queue: int = MAX_QUEUE,
     queue_timeout_us: int = 30_000_000,
+    release: str = "",
     **options: Any,
 ) -> Path:
     """Write ``out/<name>/`` with ``config.pbtxt``, ``labels.txt`` and ``<version>/model.onnx``; returns that folder.
 
     An older ``out/<name>/`` is replaced as a whole. ``queue_delay_us`` is how long, in microseconds, a request may wait
-    for others; ``options`` are the other fields of ``ServeOptions``. Raises InputError for a value out of range, or an
-    ONNX file that is not an exported model.
+    for others; ``release`` names the published version, so that a server can say which one it serves; ``options`` are
+    the other fields of ``ServeOptions``. Raises InputError for a value out of range, or an ONNX file that is not an
+    exported model.
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"bad model name {name!r}: use letters, digits, '-', '_' and '.'")
@@ -49,7 +51,7 @@ def write_repository(
         max_batch=max_batch, batching=batching if dynamic_batching else None, instances=instances, **options
     )
     model = read_model(onnx_path)
-    text = config_text(model, name, serve)
+    text = config_text(model, name, serve, release)
     check_config(text)
     out.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=out))
@@ -68,7 +70,7 @@ def write_repository(
     return target
 
 
-def config_text(model: ModelFile, name: str, options: ServeOptions) -> str:
+def config_text(model: ModelFile, name: str, options: ServeOptions, release: str = "") -> str:
     """The text of ``config.pbtxt``."""
     lines = [f"name: {quoted(name)}", 'backend: "onnxruntime"', 'default_model_filename: "model.onnx"']
     lines += [f"max_batch_size: {options.max_batch}", "version_policy { latest { num_versions: 1 } }"]
@@ -90,6 +92,8 @@ def config_text(model: ModelFile, name: str, options: ServeOptions) -> str:
         "labels": json.dumps(list(model.labels), ensure_ascii=False),
     }
     settings |= {k: model.metadata[k] for k in METADATA if k in model.metadata}
+    if release:
+        settings["release"] = release
     lines += [f"parameters {{ key: {quoted(k)} value {{ string_value: {quoted(v)} }} }}" for k, v in settings.items()]
     return "\n".join(lines) + "\n"
 

@@ -25,10 +25,13 @@ def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig) -> Artifa
     """
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k in SETTINGS}
 
+    job = Job("models", config.name, settings, (onnx,))
+
     def write(folder: Path) -> None:
         from posewatch.serving.repository import write_repository
 
         with tempfile.TemporaryDirectory() as temp:
-            write_repository(onnx.fetch(MODEL, Path(temp)), folder, **settings)
+            release = job.prefix.rsplit("/", 1)[1]
+            write_repository(onnx.fetch(MODEL, Path(temp)), folder, **settings, release=release)
 
-    return produce(store, Job("models", config.name, settings, (onnx,)), write)
+    return produce(store, job, write)

@@ -22,6 +22,13 @@ CAMERA_COUNTERS = {
     "connects": ("connects", "Connections to the camera."),
 }
 """The same for the keys under ``camera``."""
+VERSION_COUNTERS = {
+    "version_windows": ("windows", "Windows that this version of the model answered."),
+    "version_answer_seconds": ("answer_s", "Seconds that these answers took."),
+    "version_watched_seconds": ("watched_s", "Seconds of the camera that these windows stand for."),
+    "version_alarms": ("alarms", "Alarms raised by this version."),
+}
+"""Metric -> key of a version's row in the status, help text."""
 GAUGES = {
     "behind_seconds": ("behind_s", "Age of the frame that was watched last."),
     "persons": ("persons", "Persons in that frame."),
@@ -63,6 +70,12 @@ class _Collector:
             yield family(CounterMetricFamily, name, text, [(c, s["camera"][key]) for c, s in known])
         for name, (key, text) in GAUGES.items():
             yield family(GaugeMetricFamily, name, text, [(c, float(s[key])) for c, s in known if key in s])
+        for name, (key, text) in VERSION_COUNTERS.items():
+            counter = CounterMetricFamily(f"posewatch_watch_{name}", text, labels=["camera", "version"])
+            for camera, status in known:
+                for version, row in status.get("versions", {}).items():
+                    counter.add_metric([camera, version], row[key])
+            yield counter
         failures = [(c, s["webhook_failures"]) for c, s in known if "webhook_failures" in s]
         yield family(CounterMetricFamily, "webhook_failures", "Deliveries to the webhook that failed.", failures)
         histogram = HistogramMetricFamily(

@@ -60,6 +60,7 @@ class Camera:
 class ServiceConfig:
     """The configuration file: ``model`` (grpc://host:port/name, ...), ``cameras``, and what they have in common.
 
+    ``route`` is the file that says which cameras ask a canary (``posewatch watch --route``).
     ``out`` is a folder that outlives the container, for alarms, their videos and the webhook's outbox. ``config`` names
     an experiment, ``set`` are overrides of it, ``options`` are options of ``posewatch watch`` (on, min-s, ...).
     """
@@ -67,6 +68,7 @@ class ServiceConfig:
     model: str
     cameras: tuple[Camera, ...]
     out: str = "/var/lib/posewatch"
+    route: str = ""
     webhook: str = ""
     privacy: str = "none"
     config: str = "default"
@@ -122,6 +124,8 @@ class CameraProcess:
         words += ["--config", config.config, "--privacy", config.privacy]
         for override in config.set:
             words += ["--set", override]
+        if config.route:
+            words += ["--route", config.route]
         if self._webhook:
             words += ["--webhook", f"env:{_RECEIVER}"]
         for name, value in self._options.items():

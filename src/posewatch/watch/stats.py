@@ -6,12 +6,29 @@ from dataclasses import dataclass, field
 
 
 @dataclass
+class VersionStats:
+    """What one version of the model did: windows answered, seconds that it took and that were watched, alarms."""
+
+    windows: int = 0
+    answer_s: float = 0.0
+    watched_s: float = 0.0
+    alarms: int = 0
+
+    def count_answer(self, answer_s: float, watched_s: float) -> None:
+        """One more window, answered in ``answer_s`` seconds, that stands for ``watched_s`` seconds of the source."""
+        self.windows += 1
+        self.answer_s += answer_s
+        self.watched_s += watched_s
+
+
+@dataclass
 class WatchStats:
     """What a watcher has done so far. The names are the keys of the status file.
 
     ``refused`` counts the windows that the model did not answer; ``behind_s`` is the age of a camera's last frame when
     it was done; ``persons`` and ``last_s`` (seconds of the source) belong to the last frame, ``probability`` (smoothed)
-    and ``raised`` to the last window. ``histogram`` counts windows by probability, in tenths.
+    and ``raised`` to the last window. ``histogram`` counts windows by probability, in tenths; ``versions`` has a row
+    for each version of the model that answered.
     """
 
     frames: int = 0
@@ -25,6 +42,11 @@ class WatchStats:
     last_s: float = 0.0
     histogram: list[int] = field(default_factory=lambda: [0] * 10)
     probability_sum: float = 0.0
+    versions: dict[str, VersionStats] = field(default_factory=dict)
+
+    def of_version(self, version: str) -> VersionStats:
+        """The row of a version."""
+        return self.versions.setdefault(version or "unknown", VersionStats())
 
     def count_window(self, p: float) -> None:
         """One more window, with probability ``p``."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posewatch.config import PoseConfig
 from posewatch.errors import InputError, ServingError
@@ -47,8 +48,7 @@ class Watcher:
                 f"the model takes {layout} skeletons, the estimator {estimator.name} gives {estimator.layout}"
             )
         self._source, self._predictor, self._config = source, predictor, config
-        self._column = predictor.labels.index(self.label)
-        self._model_people, self._model_frames = predictor.people, predictor.frames
+        self._model_people = predictor.people
         self._people = TrackedPeople(estimator, pose, config.window_frames, self._model_people)
         self._alarm = LiveAlarm(config.hysteresis, config.window_s, config.smooth)
         self._raised: AlarmEvent | None = None
@@ -100,9 +100,15 @@ class Watcher:
         window = self._people.window(frame.index)
         if not len(window.keypoints):
             return 0.0
-        keypoints = resample(list(window.keypoints), self._model_frames, self._model_people)
         try:
-            probabilities = self._predictor.predict(keypoints).probabilities[:, self._column]
+            self._predictor.select()
+            try:
+                probabilities = self._ask(window.keypoints)
+            except ServingError:
+                # A version that came since takes other clips, perhaps: the window is not lost.
+                if not self._predictor.select(fresh=True):
+                    raise
+                probabilities = self._ask(window.keypoints)
         except ServingError as error:
             if not self._source.live:
                 raise
@@ -120,11 +126,26 @@ class Watcher:
         self._ids = window.ids[group]
         return float(probabilities[group])
 
+    def _ask(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The probabilities of the watched class from the version that answers now, and how long it took."""
+        model = self._predictor
+        if self.label not in model.labels or model.people != self._model_people:
+            raise InputError(
+                f"version {model.version} of the model has other classes or another number of people: start the watcher"
+                " again"
+            )
+        keypoints = resample(list(windows), model.frames, model.people)
+        began = time.perf_counter()
+        prediction = model.predict(keypoints)
+        self.stats.of_version(model.version).count_answer(time.perf_counter() - began, self._config.stride_s)
+        return prediction.probabilities[:, prediction.labels.index(self.label)]
+
     def _send(self, event: AlarmEvent, frame: Frame, sinks: Sequence[Sink]) -> None:
         """Give the message about an alarm's begin or end to the sinks."""
         if event.kind == "raised":
             self._raised = event
             self.stats.alarms += 1
+            self.stats.of_version(self._predictor.version).alarms += 1
             day = frame.wall.date() if frame.wall else ""
             # fixed when the alarm is raised: it may end on another day
             self._alarm_id = str(uuid.uuid5(_NAMESPACE, f"{self._source.name} {event.start_s:.3f} {day}"))
@@ -141,7 +162,7 @@ class Watcher:
             "end_s": round(event.end_s, 3) if event.kind == "ended" else None,
             "time": (frame.wall or datetime.now(UTC)).isoformat(timespec="milliseconds"),
             "persons": list(self._ids),
-            "model": {k: model[k] for k in ("name", "version", "lineage") if model.get(k)},
+            "model": {k: model[k] for k in ("name", "version", "lineage", "release") if model.get(k)},
         }
         for sink in sinks:
             sink.alarm(message)

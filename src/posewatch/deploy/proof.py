@@ -1,0 +1,164 @@
+"""Asks an address, over fresh connections, which version answers there, until it is the one that should.
+
+KServe's status does not tell this: Ready and UpToDate are true while the pods of the version before still answer. So
+the server itself is asked: the config of a published model carries the name of its version among its parameters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from posewatch.deploy.manifests import GRPC
+from posewatch.deploy.state import API, KIND, Version
+from posewatch.errors import ServingError
+from posewatch.inference.open import parse_endpoint
+from posewatch.inference.triton_client import connect
+from posewatch.kube.cluster import Cluster, flat
+from posewatch.kube.polling import poll
+from posewatch.progress import Progress
+
+POLL_S = 1.0
+ROUNDS = 10
+"""Fresh connections in a row, of each protocol, that must be answered by the right version and no other."""
+ROUND_S = 0.2
+_FAILED = ("BlockedByFailedLoad", "InvalidSpec")
+
+Identity = Mapping[str, str]
+"""The parameters in the config of a published model."""
+
+
+def identity(text: str) -> Identity:
+    """The parameters of a ``config.pbtxt``: ``release``, the version's name, the lineage of the export, and others."""
+    from google.protobuf import json_format, text_format
+    from tritonclient.grpc import model_config_pb2
+
+    message = text_format.Parse(text, model_config_pb2.ModelConfig())
+    return _parameters(json_format.MessageToDict(message, preserving_proto_field_name=True))
+
+
+def addresses(service: str, namespace: str) -> tuple[str, ...]:
+    """Where a Service of this module's objects answers: ``http://host:80`` and ``grpc://host:9000``."""
+    host = f"{service}.{namespace}.svc.cluster.local"
+    return f"http://{host}:80", f"grpc://{host}:{GRPC}"
+
+
+def reachable(address: str) -> bool:
+    """Whether the host of an address has a name here: outside the cluster its Services have none."""
+    _, url, _ = parse_endpoint(f"{address}/x")
+    with contextlib.suppress(OSError):
+        return bool(socket.getaddrinfo(url.rpartition(":")[0], None))
+    return False
+
+
+def wait_loaded(
+    cluster: Cluster, version: Version, namespace: str, timeout_s: float, progress: Progress | None = None
+) -> None:
+    """Wait until KServe reports the pods of ``version`` as available.
+
+    Raises ServingError with the server's own words as soon as the model cannot load or the object is invalid, and with
+    what is missing after ``timeout_s`` seconds.
+    """
+    what, failed_before = f"InferenceService {namespace}/{version.name}", False
+
+    def check() -> tuple[bool | None, str]:
+        nonlocal failed_before
+        body = cluster.get(API, KIND, version.name, namespace)
+        if body is None:
+            raise ServingError(f"{what} does not exist: was it deleted?")
+        status = body.get("status") or {}
+        model: Mapping[str, Any] = status.get("modelStatus") or {}
+        # seen twice: a container that is restarted can succeed the second time
+        if (failed := model.get("transitionStatus") in _FAILED) and failed_before:
+            raise ServingError(
+                f"{what} cannot serve its model ({model['transitionStatus']}): {_failure(model)}{remedy}"
+            )
+        failed_before = failed
+        conditions = {c.get("type"): c for c in status.get("conditions") or ()}
+        if not conditions:
+            return None, "KServe's controller has not looked at it yet (is KServe running?)"
+        # not Ready: that waits for an ingress too, which nobody needs inside the cluster
+        if conditions.get("PredictorReady", {}).get("status") == "True":
+            return True, "its pods are available"
+        return None, _unschedulable(cluster, version, namespace) or _missing(conditions, model)
+
+    remedy = f"; see `kubectl -n {namespace} describe inferenceservice {version.name}`"
+
+    def timed_out(state: str) -> Exception:
+        return ServingError(f"{what} was not ready after {timeout_s:g} s: {state}{remedy}")
+
+    poll(check, timeout_s, POLL_S, timed_out, what=what, progress=progress)
+
+
+def wait_answers(
+    where: tuple[str, ...], model: str, version: str, expected: Identity, timeout_s: float, progress: Progress | None
+) -> None:
+    """Wait until ``ROUNDS`` fresh connections in a row to each address are answered by this version.
+
+    Raises ServingError naming who answers instead after ``timeout_s`` seconds.
+    """
+    what = f"version {version} at {' and '.join(where)}"
+
+    def check() -> tuple[bool | None, str]:
+        for _ in range(ROUNDS):
+            for address in where:
+                if state := _other(address, model, expected):
+                    return None, state
+            time.sleep(ROUND_S)
+        return True, "answers"
+
+    def timed_out(state: str) -> Exception:
+        return ServingError(f"{what} did not answer after {timeout_s:g} s: {state}")
+
+    poll(check, timeout_s, POLL_S, timed_out, what=what, progress=progress)
+
+
+def _other(address: str, model: str, expected: Identity) -> str:
+    """What a fresh connection to ``address`` finds instead of the expected version; "" if it finds that."""
+    protocol, url, name = parse_endpoint(f"{address}/{model}")
+    connection = connect(url, protocol, timeout_s=5.0, retries=0)
+    try:
+        if not connection.ready(name):
+            return f"no model {name!r} yet"
+        found = _parameters(connection.config(name))
+    except ServingError as error:
+        return str(error)
+    finally:
+        connection.close()
+    if found == dict(expected):
+        return ""
+    return f"{address} answers as version {found.get('release') or found.get('lineage', '')[:12] or 'unknown'}"
+
+
+def _parameters(config: Mapping[str, Any]) -> Identity:
+    return {k: str(v.get("string_value", "")) for k, v in (config.get("parameters") or {}).items()}
+
+
+def _missing(conditions: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    parts = [
+        f"{kind}={c.get('status')}" + (f" ({flat(': '.join(reasons))})" if reasons else "")
+        for kind, c in sorted(conditions.items())
+        if c.get("status") != "True"
+        for reasons in [list(filter(None, (c.get("reason"), c.get("message"))))]
+    ]
+    return "; ".join([*parts, f"model {model.get('transitionStatus', 'unknown')}"])
+
+
+def _failure(model: Mapping[str, Any]) -> str:
+    info = model.get("lastFailureInfo") or {}
+    return flat(": ".join(filter(None, (info.get("reason"), info.get("message"))))) or "no reason given"
+
+
+def _unschedulable(cluster: Cluster, version: Version, namespace: str) -> str:
+    """Why no node has room for its pods; "" if that is not what it waits for."""
+    for pod in cluster.list("v1", "Pod", namespace, f"serving.kserve.io/inferenceservice={version.name}"):
+        for condition in (pod.get("status") or {}).get("conditions") or ():
+            if condition.get("reason") == "Unschedulable" and condition.get("status") == "False":
+                hint = ""
+                if "nvidia.com/gpu" in str(condition.get("message")):
+                    hint = " (serving.strategy=recreate stops the version that holds the GPU first)"
+                return f"no node has room for it: {flat(str(condition.get('message')))}{hint}"
+    return ""
