@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch clean
+.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch bench-rollout clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -76,6 +76,9 @@ bench-labeling-ui: $(STAMP) ## the labeling page with 10,000 clips and five peop
 
 bench-watch: $(STAMP) ## alarms on people whom the model has not seen, minutes; DATA=folder of GMDCSA-24 videos
 	@$(BIN)/posewatch bench watch --videos "$(or $(DATA),../shared/data/video/gmdcsa24)" --out build/bench-watch $(ARGS)
+
+bench-rollout: $(STAMP) ## which version answers when, through canary, promotion, a kill and a rollback, a minute (docs/deploy.md)
+	@$(BIN)/python -m tests.platform.rollout_plot build/bench-rollout
 
 .PHONY: simulate-scale
 simulate-scale: $(STAMP) ## the label store, object store and fan-out at growing sizes (docs/scale.md), some minutes; ARGS="--clips 10000,100000"

@@ -54,15 +54,6 @@ RULE = some(
     labels=some("severity", severity={"enum": ["warning", "critical"]}, namespace=TEXT),
     annotations=some("summary runbook_url", summary=TEXT, runbook_url={"type": "string", "pattern": "^https://"}),
 )
-TRIGGER = some(
-    "type metadata",
-    type={"const": "prometheus"},
-    name=TEXT,
-    metricType={"enum": ["AverageValue", "Value"]},
-    metadata=some(
-        "serverAddress query threshold", serverAddress=TEXT, query=TEXT, threshold=TEXT, activationThreshold=TEXT
-    ),
-)
 SCHEMAS: dict[tuple[str, str], dict[str, Any]] = {
     ("monitoring.coreos.com/v1", "ServiceMonitor"): some(
         "selector endpoints", selector=SELECTOR, endpoints=several(ENDPOINT)
@@ -72,27 +63,6 @@ SCHEMAS: dict[tuple[str, str], dict[str, Any]] = {
     ),
     ("monitoring.coreos.com/v1", "PrometheusRule"): some(
         "groups", groups=several(some("name rules", name=TEXT, rules=several(RULE)))
-    ),
-    ("keda.sh/v1alpha1", "ScaledObject"): some(
-        "scaleTargetRef triggers",
-        scaleTargetRef=some("name", apiVersion=TEXT, kind=TEXT, name=TEXT),
-        minReplicaCount=COUNT,
-        maxReplicaCount=COUNT,
-        pollingInterval=COUNT,
-        cooldownPeriod=COUNT,
-        fallback=some(
-            "failureThreshold replicas",
-            failureThreshold=COUNT,
-            replicas=COUNT,
-            behavior={"enum": ["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"]},
-        ),
-        advanced=some(
-            "horizontalPodAutoscalerConfig",
-            horizontalPodAutoscalerConfig=some(
-                "behavior", behavior=some("scaleDown", scaleDown=some("", stabilizationWindowSeconds=COUNT))
-            ),
-        ),
-        triggers=several(TRIGGER),
     ),
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): some(
         "parentRefs rules",

@@ -181,7 +181,7 @@ def test_names_lead_to_what_is_there(objects: list[Body]) -> None:
         account = spec.get("serviceAccountName")
         assert account is None or ("ServiceAccount", account) in there, name
         for volume in spec.get("volumes", ()):
-            if "configMap" in volume:
+            if "configMap" in volume and not volume["configMap"].get("optional"):
                 assert ("ConfigMap", volume["configMap"]["name"]) in there, name
         mounts = {m["name"] for c in spec["containers"] for m in c["volumeMounts"]}
         volumes = {v["name"] for v in spec.get("volumes", ())}
@@ -249,7 +249,8 @@ def test_the_watcher_reads_its_cameras(values: Path, tmp_path: Path, monkeypatch
         path.write_text(named(objects, "ConfigMap", f"posewatch-watcher-{group}")["data"]["cameras.yaml"])
         config = read_config(path)
         assert [camera.name for camera in config.cameras] == [c["name"] for c in groups[group]["cameras"]]
-        assert config.model == f"grpc://abnormal-predictor.{NAMESPACE}.svc:9000/abnormal"
+        assert config.model == f"grpc://abnormal.{NAMESPACE}.svc:9000/abnormal"
+        assert config.route == "/etc/posewatch/route/route.json"
         assert config.out == "/var/lib/posewatch"
         assert config.webhook.startswith("https://")
     box = next(path for path in EXAMPLES if path.stem == "one-gpu-box")
@@ -321,7 +322,8 @@ BROKEN: list[tuple[str, str]] = [
     ("serving.name=Abnormal", "/serving/name"),
     ("serving.runtime.image=mine", "/serving/runtime/image"),
     ("serving.runtime.image=mine/tritonserver:latest", 'not by "mine/tritonserver:latest"'),
-    ("serving.autoscaling.minReplicas=9", "minReplicas 9 is above maxReplicas 4"),
+    ("labeling.autoscaling.minReplicas=9", "minReplicas 9 is above maxReplicas"),
+    ("serving.autoscaling.enabled=true", "/serving"),
     ("monitoring.rules.failureRatio=5", "/monitoring/rules/failureRatio"),
     ("networkPolicy.egress.store.ports=null", "/networkPolicy/egress/store"),
     ("networkPolicy.egress.cameras.cidrs[0]=10.0.0.1", "/networkPolicy/egress/cameras/cidrs/0"),

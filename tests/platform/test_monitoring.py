@@ -18,6 +18,10 @@ import pytest
 import yaml
 from tiny_models import SHAPE, tiny_model
 
+from posewatch.config import ServingConfig
+from posewatch.deploy import figures
+from posewatch.deploy.manifests import inference_service
+from posewatch.deploy.target import Release
 from posewatch.inference.open import open_predictor
 from posewatch.inference.triton_admin import load_model
 from posewatch.serving.repository import write_repository
@@ -68,7 +72,7 @@ def _labeling(home: Path) -> str:
 
 
 def _watcher() -> str:
-    status = {
+    status: dict[str, Any] = {
         "frames": 1,
         "windows": 1,
         "refused": 0,
@@ -79,6 +83,8 @@ def _watcher() -> str:
         "outbox": 0,
     }
     camera = {"connected": True, "dropped": 0, "connects": 1}
+    version = {"windows": 1, "answer_s": 0.1, "watched_s": 0.5, "alarms": 1}
+    status["versions"] = {"03512cb6d4b6": version}
     more = {"webhook_failures": 0, "histogram": [1] * 10, "probability_sum": 5.0, "at": 100.0, "camera": camera}
     return watch_metrics.text([("door", True, 0, status | more)], 100.0).decode()
 
@@ -102,8 +108,12 @@ def queries() -> Iterator[tuple[str, str]]:
             for target in panel["targets"]:
                 query = target["expr"].replace("$namespace", NAMESPACE).replace("$__rate_interval", "5m")
                 yield f"{path.stem}: {panel['title']}", query
-    for trigger in named(render(BOX), "ScaledObject", "posewatch-serving")["spec"]["triggers"]:
-        yield f"KEDA: {trigger['name']}", trigger["metadata"]["query"]
+    config = ServingConfig(namespace=NAMESPACE, autoscaler="keda", prometheus="http://prometheus:9090")
+    body = inference_service(config, Release("1", "s3://posewatch/models/abnormal/1/", "0" * 64))
+    (metric,) = body["spec"]["predictor"]["autoScaling"]["metrics"]
+    assert f'pod=~"{body["metadata"]["name"]}-predictor-.*"' in metric["external"]["metric"]["query"]
+    yield "KEDA", metric["external"]["metric"]["query"]
+    yield from (("posewatch history", figures.query(config, name, 1.0)) for name in figures.SUMS)
 
 
 def selectors(query: str) -> list[tuple[str, set[str]]]:

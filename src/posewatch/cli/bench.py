@@ -128,6 +128,20 @@ def soak(
     )
 
 
+@verb(bench, "rollout")
+def rollout(
+    grpc: Annotated[str, Option(metavar="URL", help="The stable address, grpc://host:port/model.")],
+    http: Annotated[str, Option(metavar="URL", help="The same, http://host:port/model.")],
+    out: Out,
+    minutes: Annotated[float, Option(help="How long to ask.")] = 10.0,
+    every_s: Annotated[float, Option(help="Seconds between two requests.")] = 0.5,
+) -> str:
+    """Which version answers when, during a rollout."""
+    from posewatch.bench.rollout import run
+
+    return run(grpc, http, minutes, out, every_s)
+
+
 @verb(bench, "scale")
 def scale(
     out: Annotated[Path, Option(metavar="DIR", help="Folder for scale.json, scale.md and the plot.")],

@@ -11,6 +11,8 @@ from posewatch.config import ServingConfig
 from posewatch.errors import ServingError
 
 TIMEOUT_S = 10.0
+SUMS = ("windows", "answer_seconds", "watched_seconds", "alarms")
+"""Counters of the watchers for each version."""
 _SUM = 'sum by (version) (increase(posewatch_watch_version_{name}_total{{namespace="{namespace}"}}[{window}]))'
 
 
@@ -35,11 +37,7 @@ def watched(config: ServingConfig, hours: float) -> dict[str, VersionFigures]:
     """
     if not config.prometheus:
         return {}
-    window = f"{max(60, round(hours * 3600))}s"
-    sums = {
-        name: _query(config.prometheus, _SUM.format(name=name, namespace=config.namespace, window=window))
-        for name in ("windows", "answer_seconds", "watched_seconds", "alarms")
-    }
+    sums = {name: _query(config.prometheus, query(config, name, hours)) for name in SUMS}
     return {
         version: VersionFigures(
             sums["watched_seconds"].get(version, 0.0) / 3600,
@@ -49,6 +47,11 @@ def watched(config: ServingConfig, hours: float) -> dict[str, VersionFigures]:
         for version, windows in sorted(sums["windows"].items())
         if windows > 0
     }
+
+
+def query(config: ServingConfig, name: str, hours: float) -> str:
+    """The PromQL query for one of ``SUMS`` over the last ``hours``, by version."""
+    return _SUM.format(name=name, namespace=config.namespace, window=f"{max(60, round(hours * 3600))}s")
 
 
 def rows(figures: dict[str, VersionFigures]) -> dict[str, dict[str, float]]:
@@ -69,11 +72,11 @@ def table(figures: dict[str, VersionFigures], hours: float) -> str:
     return "\n".join(lines)
 
 
-def _query(prometheus: str, query: str) -> dict[str, float]:
+def _query(prometheus: str, promql: str) -> dict[str, float]:
     """The values of an instant query by version."""
     import urllib3
 
-    address = f"{prometheus.rstrip('/')}/api/v1/query?query={quote(query)}"
+    address = f"{prometheus.rstrip('/')}/api/v1/query?query={quote(promql)}"
     try:
         answer: Any = json.loads(
             urllib3.PoolManager(retries=False).request("GET", address, timeout=TIMEOUT_S).data.decode()

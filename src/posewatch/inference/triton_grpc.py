@@ -31,17 +31,21 @@ class GrpcConnection:
     """See ``Connection``; its calls share one connection and may come from several threads."""
 
     def __init__(self, url: str, timeout_s: float, retries: int) -> None:
+        self.url, self._timeout_s, self._retries = url, timeout_s, retries
+        self._client = self._connect()
+
+    def _connect(self) -> Any:
         import tritonclient.grpc as grpc
 
-        self.url, self._timeout_s, self._retries = url, timeout_s, retries
-        self._client = grpc.InferenceServerClient(url, channel_args=CHANNEL)
+        return grpc.InferenceServerClient(self.url, channel_args=CHANNEL)
 
     def _call(self, what: str, send: Callable[[float], T], deadline: Deadline | None = None) -> T:
         from tritonclient.utils import InferenceServerException
 
-        until = deadline or Deadline(self._timeout_s)
+        until, connected_again = deadline or Deadline(self._timeout_s), False
 
         def once(left_s: float) -> T:
+            nonlocal connected_again
             try:
                 return send(left_s)
             except InferenceServerException as error:
@@ -49,6 +53,10 @@ class GrpcConnection:
                 if "DEADLINE_EXCEEDED" in status:
                     raise wire.too_late(self.url, what, until) from None
                 text = str(error.message())
+                if wire.ENDING in text and not connected_again:
+                    connected_again, old, self._client = True, self._client, self._connect()
+                    old.close()
+                    raise wire.unavailable(text) from None
                 # Nobody here cancels: CANCELLED is a server that ends with the request in flight.
                 retryable = "UNAVAILABLE" in status or "CANCELLED" in status
                 raise wire.refusal(self.url, what, text, until, retryable=retryable) from None

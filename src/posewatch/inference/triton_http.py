@@ -37,9 +37,10 @@ class HttpConnection:
     ) -> Any:
         import urllib3
 
-        until = deadline or Deadline(self._timeout_s)
+        until, connected_again = deadline or Deadline(self._timeout_s), False
 
         def once(left_s: float) -> Any:
+            nonlocal connected_again
             timeout = urllib3.Timeout(connect=min(5.0, left_s), read=left_s)
             address = f"http://{self.url}{path}"
             try:
@@ -51,6 +52,10 @@ class HttpConnection:
             if answer.status in accept:
                 return answer
             text = _message(answer.status, answer.data)
+            if wire.ENDING in text and not connected_again:
+                connected_again = True
+                self._pool.clear()
+                raise wire.unavailable(text)
             raise wire.refusal(self.url, what, text, until, retryable=answer.status in RETRYABLE)
 
         return wire.call(once, self.url, what, self._retries, until)

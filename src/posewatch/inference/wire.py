@@ -24,6 +24,9 @@ FIRST_S, MAX_S = 0.1, 2.0
 _NO_ID = "[request id: <id_unknown>] "
 _FINAL = ("not ready", "unknown model", "no available versions")
 """What Triton writes in an UNAVAILABLE answer that no repetition changes."""
+ENDING = "no available versions"
+"""What a Triton that ends answers on a connection that is held: it unloads its models first. A new connection leads
+elsewhere, when another pod has taken over; if the model was unloaded for good, the second answer says so."""
 
 
 class Unavailable(Exception):
