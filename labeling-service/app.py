@@ -15,6 +15,7 @@ sys.path.insert(0, str(HERE))
 
 from starlette.middleware import Middleware  # noqa: E402
 
+from labeling_ui.compression import Compressed  # noqa: E402
 from labeling_ui.server import Gate, routes  # noqa: E402
 
-app = st.App(HERE / "page.py", routes=routes(), middleware=[Middleware(Gate)])
+app = st.App(HERE / "page.py", routes=routes(), middleware=[Middleware(Gate), Middleware(Compressed)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import streamlit as st
 
@@ -13,13 +14,22 @@ if HERE not in sys.path:
 
 from labeling_ui import label_view, people_view, progress_view, review_view, sign_in  # noqa: E402
 from labeling_ui.common import Viewer, plain  # noqa: E402
+from labeling_ui.refusals import translated  # noqa: E402
 from labeling_ui.texts import LANGUAGES, catalogue, language_of  # noqa: E402
 from posewatch.errors import PosewatchError  # noqa: E402
 from posewatch.labels.team import roles  # noqa: E402
 
+# a symbol of Streamlit's would be fetched from another host
+ICON = "data:image/svg+xml," + quote(
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path fill="#0f766e" d="M3 4h11l7 8-7 8H3z"/></svg>'
+)
 STYLE = """<style>
-.block-container {padding: 2.2rem 2rem 0 2rem; max-width: 2200px}
+.block-container {padding: 1rem 2rem 0 2rem; max-width: 2200px}
+.block-container h3 {padding: .2rem 0}
 [data-testid="stSidebar"] {min-width: 260px}
+[data-testid="stCaptionContainer"] p {color: color-mix(in srgb, currentColor, CanvasText 45%)}
+/* Streamlit's words about a lost connection: the page's own say that the labels are kept */
+[data-testid="stDialog"], [data-baseweb="modal"] {display: none}
 </style>"""
 # URL (and key of the title), function, icon and needed permission of each view; a string here would be shown as text
 VIEWS = (
@@ -31,7 +41,7 @@ VIEWS = (
 
 
 def main() -> None:
-    st.set_page_config("posewatch labels", page_icon=":material/label:", layout="wide")
+    st.set_page_config("posewatch labels", page_icon=ICON, layout="wide")
     st.html(STYLE)
     # the browser's language, unless another one was selected on the page
     texts = catalogue(str(st.session_state.setdefault("language", language_of(st.context.locale))))
@@ -55,11 +65,11 @@ def main() -> None:
         st.navigation(views).run()
         with st.sidebar:
             st.divider()
-            st.caption(texts["signed_in"].format(who=plain(viewer.who), role=role))
+            st.caption(texts["signed_in"].format(who=plain(viewer.who), role=texts[f"role_{role}"]))
             sign_in.sign_out(texts)
             st.selectbox(texts["language"], list(LANGUAGES), format_func=LANGUAGES.__getitem__, key="language")
     except PosewatchError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        st.error(plain(translated(str(error), texts["code"])), icon=":material/error:")
 
 
 main()

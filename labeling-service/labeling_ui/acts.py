@@ -53,12 +53,13 @@ def handle(
     queued: bool,
     tickets: Callable[[], Tickets] | None = None,
     reveal: Callable[[list[LabelEvent]], None] = lambda events: None,
+    say: Callable[[str], str] = str,
 ) -> None:
     """Execute every act that has no answer yet, in order; ``navigate`` handles those that only change the view.
 
     ``session`` returns a new session, which has the current role and label set. ``tickets`` checks that each clip was
     on the person's page. ``reveal`` gets what an undo changed. While the label store is down, acts get no answer, so
-    that the browser keeps them and sends them again.
+    that the browser keeps them and sends them again. ``say`` translates refusals.
     """
     answered, answers.kept = answers.ids(), ""
     for act in acts:
@@ -79,7 +80,7 @@ def handle(
                 break
             except PosewatchError as error:
                 outcome = "refused"
-                answers.refused.append({"id": act["id"], "message": str(error)})
+                answers.refused.append({"id": act["id"], "message": say(str(error))})
         kind = act.get("kind")
         metrics.ACTS.labels(kind if kind in KINDS else "other", outcome).inc()
     answers.retain({act["id"] for act in acts})

@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from labeling_ui import wiring
+from labeling_ui.refusals import translated
 from posewatch.errors import PosewatchError
 from posewatch.labels.entries import BAD, UNSURE
 from posewatch.labels.session import LabelingSession
@@ -38,6 +39,10 @@ class Viewer:
     def tickets(self) -> Tickets:
         """Gives out and checks the tickets of the clips on this person's pages."""
         return Tickets(wiring.label_store(), self.who, wiring.media_secret())
+
+    def said(self, error: Exception | str) -> str:
+        """An error in the language of the page."""
+        return translated(str(error), self.texts["code"])
 
     def grid_data(self, mode: str, page: str) -> dict[str, Any]:
         """The data that every grid gets; the caller adds the clips."""
@@ -75,6 +80,6 @@ def errors_shown(view: Callable[..., None]) -> Callable[..., None]:
         try:
             view(*args)
         except PosewatchError as error:
-            st.error(plain(str(error)), icon=":material/error:")
+            st.error(plain(args[0].said(error)), icon=":material/error:")
 
     return wrapped

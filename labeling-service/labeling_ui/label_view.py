@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from labeling_ui import acts, metrics
+from labeling_ui import acts, metrics, wiring
 from labeling_ui.common import Viewer, errors_shown, plain
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
@@ -36,6 +36,8 @@ def show(viewer: Viewer) -> None:
 @errors_shown
 def _list(viewer: Viewer) -> None:
     """The list of videos, redrawn soon after each label of this page and regularly, because other people label too."""
+    if problem := wiring.config_problem():
+        st.warning(viewer.texts["config_broken"].format(reason=plain(problem)), icon=":material/warning:")
     before = st.session_state.get("chosen")
     chosen = _choose(viewer)
     st.session_state["chosen"] = chosen
@@ -122,7 +124,9 @@ def _clips(viewer: Viewer, chosen: str) -> None:
 
     def on_acts() -> None:
         sent, tickets = outbox(key), viewer.tickets
-        acts.handle(lambda: viewer.session, sent, answers, navigate, chosen == QUEUE, lambda: tickets, reveal)
+        acts.handle(
+            lambda: viewer.session, sent, answers, navigate, chosen == QUEUE, lambda: tickets, reveal, viewer.said
+        )
         st.session_state["acts"] = st.session_state.get("acts", 0) + 1  # the list of videos is outdated now
 
     if chosen == QUEUE:

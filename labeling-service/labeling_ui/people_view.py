@@ -13,15 +13,19 @@ def show(viewer: Viewer) -> None:
     texts, session = viewer.texts, viewer.session
     st.subheader(texts["roles"], anchor=False)
     granted = roles.all_roles(session.store)
-    st.dataframe({texts["name"]: list(granted), texts["role"]: list(granted.values())}, hide_index=True, width=560)
+    st.dataframe(
+        {texts["name"]: list(granted), texts["role"]: [texts[f"role_{one}"] for one in granted.values()]},
+        hide_index=True,
+        width=560,
+    )
     with st.form("role", clear_on_submit=True, width=560):
         name = st.text_input(texts["name"])
-        role = st.selectbox(texts["role"], roles.ROLES, index=1)
+        role = st.selectbox(texts["role"], roles.ROLES, index=1, format_func=lambda one: texts[f"role_{one}"])
         if st.form_submit_button(texts["give_role"], type="primary"):
             try:
                 session.set_role(name, str(role))
             except PosewatchError as error:
-                st.error(plain(str(error)))
+                st.error(plain(viewer.said(error)))
             else:
-                st.toast(texts["role_given"].format(who=plain(name.strip()), role=role))
+                st.toast(texts["role_given"].format(who=plain(name.strip()), role=texts[f"role_{role}"]))
                 st.rerun()

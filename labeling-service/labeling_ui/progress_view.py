@@ -20,7 +20,7 @@ def show(viewer: Viewer) -> None:
     left, right = st.columns(2)
     names = {UNSURE: texts["unsure"], BAD: texts["bad"]}
     with left:
-        st.markdown(f"##### {texts['per_class']}")
+        st.markdown(f"#### {texts['per_class']}")
         rows = [
             {
                 texts["class"]: names.get(label, label),
@@ -30,7 +30,7 @@ def show(viewer: Viewer) -> None:
         ]
         st.dataframe(rows, hide_index=True)
     with right:
-        st.markdown(f"##### {texts['per_labeler']}")
+        st.markdown(f"#### {texts['per_labeler']}")
         people = per_labeler(store)
         if not roles.may(viewer.role, "see others"):
             people = [one for one in people if one.who == viewer.who]  # labelers are not compared in public
@@ -45,7 +45,7 @@ def show(viewer: Viewer) -> None:
             ],
             hide_index=True,
         )
-    st.markdown(f"##### {texts['per_video']}")
+    st.markdown(f"#### {texts['per_video']}")
     st.dataframe(
         {
             texts["video"]: [v.name for v in videos],
@@ -63,7 +63,7 @@ def show(viewer: Viewer) -> None:
 
 def _agreement(viewer: Viewer) -> None:
     texts = viewer.texts
-    st.markdown(f"##### {texts['agreement']}")
+    st.markdown(f"#### {texts['agreement']}")
     result = agreement(opinions(viewer.session.store))
     if not result.clips:
         st.caption(texts["no_agreement"])
@@ -93,7 +93,7 @@ def _number(value: float | None) -> float | None:
 
 def _audit(viewer: Viewer) -> None:
     texts = viewer.texts
-    st.markdown(f"##### {texts['audit']}")
+    st.markdown(f"#### {texts['audit']}")
     rows = audit.trail(viewer.session.store)
     st.caption(texts["audit_text"].format(count=len(rows)))
     st.download_button(

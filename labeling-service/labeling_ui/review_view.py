@@ -46,7 +46,7 @@ def _decide(viewer: Viewer) -> None:
 
     def on_acts() -> None:
         tickets = viewer.tickets
-        acts.handle(lambda: viewer.session, outbox(key), answers, navigate, False, lambda: tickets)
+        acts.handle(lambda: viewer.session, outbox(key), answers, navigate, False, lambda: tickets, say=viewer.said)
 
     grid(data, key, on_acts)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from posewatch.config import LabelConfig, load
+from posewatch.errors import PosewatchError, first_line
 from posewatch.labels.db import tables
 from posewatch.labels.db.schema import default_url
 from posewatch.labels.entries import UNSURE
@@ -38,11 +39,33 @@ def _config(source: str, changed: float) -> LabelConfig:
     return load(source).labels
 
 
+_good: dict[str, LabelConfig] = {}
+_broken: dict[str, str] = {}
+
+
 def label_config() -> LabelConfig:
-    """The labels section of the experiment; a changed file takes effect with the next act."""
+    """The labels section of the experiment; a changed file takes effect with the next act.
+
+    A file that is broken or away changes nothing: the last good one stays in force (`config_problem` says why).
+    """
     source = os.environ.get("POSEWATCH_CONFIG") or "default"
     path = Path(source)
-    return _config(source, path.stat().st_mtime if source.endswith((".yaml", ".yml")) and path.is_file() else 0.0)
+    try:
+        changed = path.stat().st_mtime if source.endswith((".yaml", ".yml")) and path.is_file() else 0.0
+        _good[source] = _config(source, changed)
+    except (PosewatchError, OSError) as error:
+        if source not in _good:
+            raise
+        _broken[source] = first_line(error)
+    else:
+        _broken.pop(source, None)
+    return _good[source]
+
+
+def config_problem() -> str:
+    """Why the experiment's file cannot be used now; "" when it can."""
+    label_config()
+    return _broken.get(os.environ.get("POSEWATCH_CONFIG") or "default", "")
 
 
 @cache

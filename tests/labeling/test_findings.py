@@ -21,7 +21,7 @@ from posewatch.labels.team.agreement import opinions
 
 VIDEOS = {"review.mp4": 4, "tab.mp4": 5, "keys.mp4": 6, "undo.mp4": 8, "rest.mp4": 14, "blind.mp4": 2, "gone.mp4": 3}
 CLASSES = "extends: default\nlabels: {classes: [normal, abnormal, fight], page_size: 14, claim_s: 1, double: %s}\n"
-SECRET = "s3cret"
+WORD = "s3cret"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     store = LabelStore(f"sqlite:///{folder / 'labels.db'}")
     store.register(clips)
     (folder / "team.yaml").write_text(CLASSES % 0)
-    env = {"POSEWATCH_LABELS_URL": store.url, "POSEWATCH_AUTH": "proxy", "POSEWATCH_PROXY_SECRET": SECRET}
+    env = {"POSEWATCH_LABELS_URL": store.url, "POSEWATCH_AUTH": "proxy", "POSEWATCH_PROXY_SECRET": WORD}
     env |= {"HOME": str(folder), "POSEWATCH_CONFIG": str(folder / "team.yaml")}
     url, process = serve(env, folder / "server.log")
     yield Server(url, store, clips, process, folder / "server.log")
@@ -46,7 +46,7 @@ def sign_in(room: Server, browse: Callable[..., Any]) -> Callable[..., Any]:
 
     def go(who: str, video: str | None = None, role: str = "labeler", **kwargs: Any) -> Any:
         roles.set_role(room.store, who, role, "operator")
-        headers = {"kubeflow-userid": who, "x-posewatch-proxy-secret": SECRET}
+        headers = {"kubeflow-userid": who, "x-posewatch-proxy-secret": WORD}
         page = browse(room.url, extra_http_headers=headers, **kwargs)
         page.set_default_timeout(30_000)
         return at(page, video) if video else page
@@ -383,3 +383,38 @@ def test_what_cannot_be_seen_is_not_called_normal_and_a_store_that_is_down_is_on
     until(lambda: page.locator(".notice.held").count(), 0)  # it comes back by itself
     page.keyboard.press("2")
     until(lambda: label_of(room, two), "abnormal")
+
+
+def test_every_view_is_readable_light_and_dark_and_asks_no_other_host(room, sign_in):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+    page = sign_in("lead1", "review.mp4", role="admin")
+    hosts: set[str] = set()
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
+    for scheme, views in (("dark", ("Label", "Review")), ("light", ("Label", "Review", "Progress", "People"))):
+        page.emulate_media(color_scheme=scheme)
+        page.reload()
+        for view in views:
+            page.get_by_role("link", name=view, exact=True).click()
+            page.locator(".bar, [data-testid=stDataFrame]").first.wait_for()
+            page.wait_for_timeout(500)
+            found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+            assert [(v["id"], n["html"][:120]) for v in found for n in v["nodes"]] == [], (scheme, view)
+    back = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    page.reload()
+    page.locator(".bar, [data-testid=stDataFrame]").first.wait_for()
+    assert page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor") != back
+    assert hosts - {""} == {room.url.split("/")[2]}
+
+
+def test_reduced_motion_stops_all_clips_and_one_key_starts_them(room, sign_in):
+    page = sign_in("still1", "review.mp4", reduced_motion="reduce")
+    paused = "all => all.filter(v => v.readyState >= 2).map(v => v.paused)"
+    videos = page.locator(f"{CARDS} video")
+    until(lambda: videos.evaluate_all(paused), [True] * 4, 20)
+    page.keyboard.press("Space")
+    until(lambda: sorted(videos.evaluate_all(paused)), [False, True, True, True], 20)
+    page.keyboard.press("a")
+    until(lambda: videos.evaluate_all(paused), [False] * 4, 20)
+    page.keyboard.press("a")
+    until(lambda: videos.evaluate_all(paused), [True] * 4, 20)

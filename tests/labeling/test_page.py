@@ -219,3 +219,109 @@ def test_a_server_without_its_database_is_not_ready(start, tmp_path):
     finally:
         process.terminate()
         process.wait(timeout=60)
+
+
+def test_refusals_are_said_in_korean(store):
+    import re
+
+    from labeling_ui.refusals import translated
+    from posewatch.errors import PosewatchError
+    from posewatch.labels.tickets import Tickets
+
+    for who, role in {"ann": "labeler", "bob": "reviewer"}.items():
+        roles.set_role(store, who, role, "operator")
+    one, two = (e.clip.id for e in store.clips()[:2])
+    ann, bob, tickets = LabelingSession(store, "ann"), LabelingSession(store, "bob"), Tickets(store, "ann")
+    bob.adjudicate(one, "normal")
+    bob.queue.claim("bob", 20)
+    refused = [
+        lambda: LabelingSession(store, " "),
+        lambda: LabelingSession(store, "zoe"),
+        lambda: ann.adjudicate(one, "normal"),
+        lambda: ann.label(one, "abnormal"),
+        lambda: ann.label(two, "abnormal"),
+        lambda: ann.label("c-none", "normal"),
+        lambda: ann.label(two, "dance"),
+        lambda: ann.label(two, "normal", "telepathy"),
+        lambda: bob.adjudicate(two, "(unsure)"),
+        lambda: bob.accept(0.1),
+        lambda: tickets.check(one, "s.made-up"),
+        lambda: tickets.check(one, tickets.issue(one, missing=True), "normal"),
+    ]
+    for act in refused:
+        with pytest.raises(PosewatchError) as caught:
+            act()
+        said = translated(str(caught.value), "ko")
+        assert re.search("[가-힣]", said), said
+        assert not re.search("[a-z]+ [a-z]+ [a-z]+", said), said
+        assert translated(str(caught.value), "en") == str(caught.value)
+
+
+def test_a_broken_configuration_keeps_the_last_good_one_and_says_so(tmp_path, monkeypatch):
+    import os
+
+    from labeling_ui import wiring
+
+    path = tmp_path / "labels.yaml"
+    monkeypatch.setenv("POSEWATCH_CONFIG", str(path))
+    path.write_text("extends: default\nlabels: {classes: [normal, abnormal, fight]}\n")
+    assert (wiring.label_config().classes, wiring.config_problem()) == (("normal", "abnormal", "fight"), "")
+    path.write_text("extends: default\nlabels: {clases: [normal]}\n")
+    os.utime(path, (1, 1))
+    assert wiring.label_config().classes == ("normal", "abnormal", "fight")
+    assert "clases" in wiring.config_problem()
+    path.unlink()
+    assert wiring.label_config().classes == ("normal", "abnormal", "fight")
+    path.write_text("extends: default\n")
+    assert (wiring.label_config().classes, wiring.config_problem()) == (("normal", "abnormal"), "")
+
+
+def test_acts_wait_while_the_database_is_away(store, monkeypatch):
+    from labeling_ui import acts
+    from posewatch.errors import LabelStoreDown
+
+    roles.set_role(store, "ann", "labeler", "operator")
+    clips = [e.clip.id for e in store.clips()]
+    sent = [
+        {"id": str(i), "kind": "label", "clip": clip, "label": "normal", "how": "key"}
+        for i, clip in enumerate(clips[:2])
+    ]
+    answers = acts.Answers()
+
+    def away() -> LabelingSession:
+        raise LabelStoreDown("the label store at postgresql://x failed: no route")
+
+    acts.handle(away, sent, answers, lambda act: None, False)
+    assert answers.ids() == set(), "neither saved nor refused: the browser keeps them"
+    assert answers.kept
+    acts.handle(lambda: LabelingSession(store, "ann"), sent, answers, lambda act: None, False)
+    assert (answers.saved, answers.kept) == (["0", "1"], "")
+
+
+def test_scripts_are_sent_compressed_and_only_once_compressed():
+    import gzip
+
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Route
+    from starlette.testclient import TestClient
+
+    from labeling_ui.compression import Compressed
+
+    kinds = {"a.js": "text/javascript", "a.woff2": "font/woff2"}
+    data = b"const a = 1;" * 500
+
+    def answer(request):
+        name = request.path_params["name"]
+        return Response(data, media_type=kinds[name], headers={"etag": name})
+
+    app = Compressed(Starlette(routes=[Route("/base/static/js/{name}", answer)]))
+    with TestClient(app) as client:
+        found = client.get("/base/static/js/a.js")
+        assert (found.content, found.headers["content-encoding"]) == (data, "gzip")
+        assert int(found.headers["content-length"]) == len(gzip.compress(data, 6)) < len(data) / 10
+        assert client.get("/base/static/js/a.js").content == data
+        assert len(app.done) == 1
+        plain = client.get("/base/static/js/a.js", headers={"Accept-Encoding": "identity"})
+        assert (plain.content, plain.headers.get("content-encoding")) == (data, None)
+        assert "content-encoding" not in client.get("/base/static/js/a.woff2").headers

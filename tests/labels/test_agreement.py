@@ -60,3 +60,31 @@ def test_agreement_counts_the_labels_before_decisions(store, make_clips):
     people = {one.who: one for one in per_labeler(store)}
     assert (people["ann"].clips, people["ann"].acts) == (5, 5)
     assert people["cat"].per_minute is None
+
+
+def test_what_was_undone_counts_for_no_speed(store, make_clips):
+    clips = make_clips(count=8)
+    store.register(clips)
+    roles.set_role(store, "ann", "labeler", "operator")
+    session = LabelingSession(store, "ann")
+    for entry in clips:
+        session.label(entry.clip.id, "normal")
+    assert per_labeler(store)[0].acts == 8
+    for _ in range(5):
+        session.step("undo")
+    assert (per_labeler(store)[0].acts, per_labeler(store)[0].per_minute) == (3, None)
+    session.step("redo")
+    assert per_labeler(store)[0].acts == 4
+
+
+def test_a_label_given_in_sight_of_another_is_no_independent_opinion(store, make_clips):
+    clip = make_clips(count=1)
+    store.register(clip)
+    for who in ("ann", "bob", "cat"):
+        roles.set_role(store, who, "labeler", "operator")
+    ids = [clip[0].clip.id]
+    LabelingSession(store, "ann").label(ids[0], "normal", "key")
+    LabelingSession(store, "bob").label(ids[0], "normal", "key", seen=True)
+    assert opinions(store) == {}
+    LabelingSession(store, "cat").label(ids[0], "abnormal", "key")
+    assert opinions(store) == {ids[0]: {"ann": "normal", "cat": "abnormal"}}

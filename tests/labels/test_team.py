@@ -335,3 +335,33 @@ def test_what_is_done_is_not_in_the_way_of_the_queue(store, make_clips):
                 plan = [row[0] for row in connection.execute(sa.text(f"EXPLAIN {text}"))]
                 assert not any("Sort Key" in line for line in plan), plan
         assert any(index in line for line in plan), plan
+
+
+def test_names_are_compared_without_case(team, store):
+    session, ids = team
+    roles.set_role(store, "Bob", "reviewer", "operator")
+    assert roles.role_of(store, "bob") == roles.role_of(store, "BOB") == "reviewer"
+    assert "Bob" not in roles.all_roles(store)
+    session("BOB").label(ids[0], "normal")
+    session("bob").label(ids[0], "abnormal")
+    assert [(who, e.new) for who, e in store.states(ids[:1])[ids[0]].votes.items()] == [("bob", "abnormal")]
+
+
+def test_an_undo_can_name_its_act_and_brings_back_a_label_that_was_removed(team, store):
+    session, ids = team
+    ann = session("ann")
+    ann.label(ids[0], "normal", batch="one")
+    ann.label(ids[1], "abnormal", batch="two")
+    assert [e.clip_id for e in ann.step("undo", act="one")] == [ids[0]]
+    assert ann.step("undo", act="one") == [], "not the act before it instead"
+    assert set(store.current()) == {ids[1]}
+    ann.label(ids[1], None, batch="three")
+    assert store.current() == {}
+    assert [(e.clip_id, e.new) for e in ann.step("undo")] == [(ids[1], "abnormal")]
+    assert store.current()[ids[1]].new == "abnormal"
+    ann.step("redo")
+    assert store.current() == {}
+    ann.step("undo")
+    ann.step("undo")
+    assert store.current() == {}, "the label itself"
+    assert store.database.read(projection.stale) == []

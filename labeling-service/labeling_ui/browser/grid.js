@@ -96,7 +96,7 @@ class Grid {
     this.history.forget(data.refused.map((one) => one.id));
     this.refused = new Set(data.refused.map((one) => one.id));
     if (this.waiting && [...data.saved, ...this.refused].includes(this.waiting)) this.waiting = null;
-    this.notices.hold("kept", data.kept || "");
+    this.notices.hold("kept", data.kept ? data.words.kept_server : "");
   }
 
   // What the server did: an undo shows its clips, the rest of a page says how many got a label.

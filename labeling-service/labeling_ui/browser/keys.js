@@ -45,8 +45,8 @@ class Keys {
     const scope = this.scopes.at(-1);
     if (!scope || !this.active() || event.altKey) return;
     const target = event.composedPath()[0];
-    // a dialog or menu of Streamlit lies over the page
-    if (!scope.element && document.querySelector('[role="dialog"], [role="menu"], dialog[open]')) return;
+    // a dialog or menu of Streamlit lies over the page, unless it is hidden (that about a lost connection is)
+    if (!scope.element && [...document.querySelectorAll('[role="dialog"], [role="menu"], dialog[open]')].some((one) => one.getClientRects().length)) return;
     const key = keyOf(event);
     const chord = event.ctrlKey || event.metaKey;
     if (chord && !["z", "y"].includes(key)) return;

@@ -47,7 +47,7 @@ class LabelingSession:
     ) -> None:
         if not who.strip():
             raise NotAllowed("enter your name first: every label carries the name of its author")
-        self.store, self.who, self.config = store, who.strip(), config or LabelConfig()
+        self.store, self.who, self.config = store, roles.known_as(store, who.strip()), config or LabelConfig()
         self.page_size = page_size or self.config.page_size
         self.classes = self.config.classes
         self.queue = WorkQueue(store, self.config)
@@ -213,7 +213,7 @@ class LabelingSession:
     def set_role(self, who: str, role: str) -> None:
         """Give somebody a role; needs an admin."""
         self._require("grant")
-        if who.strip() == self.who:
+        if roles.known_as(self.store, who.strip()) == self.who:
             raise NotAllowed("nobody changes their own role: ask another admin")
         roles.set_role(self.store, who, role, self.who)
 

@@ -112,8 +112,9 @@ def oidc_user(user: Mapping[str, Any]) -> str:
 def grant_first_roles(store: LabelStore, config: IdentityConfig, who: str) -> None:
     """Grant the role admin to a configured admin and, on a laptop whose store has no roles yet, to its first user."""
     first = config.mode == "dev" and not roles.all_roles(store)
-    if who and (who in config.admins or first) and roles.role_of(store, who) == "none":
-        roles.set_role(store, who, "admin", "configuration" if who in config.admins else "laptop")
+    admin = who.casefold() in {name.casefold() for name in config.admins}
+    if who and (admin or first) and roles.role_of(store, who) == "none":
+        roles.set_role(store, who, "admin", "configuration" if admin else "laptop")
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -27,10 +27,21 @@ _NEEDED: dict[str, Role] = {
 
 
 def role_of(store: LabelStore, who: str) -> Role:
-    """The role of a person, "none" without a grant."""
+    """The role of a person, "none" without a grant. Names are compared without case."""
     table = tables.grants
-    query = sa.select(table.c.role).where(table.c.who == who).order_by(table.c.id.desc()).limit(1)
+    query = sa.select(table.c.role).where(_is(who)).order_by(table.c.id.desc()).limit(1)
     return next((role for (role,) in store.database.rows(query)), "none")
+
+
+def known_as(store: LabelStore, who: str) -> str:
+    """The name of a person as it was granted a role first, whatever its case here, so that nobody is two people."""
+    query = sa.select(tables.grants.c.who).where(_is(who)).order_by(tables.grants.c.id).limit(1)
+    return next((name for (name,) in store.database.rows(query)), who)
+
+
+def _is(who: str) -> sa.ColumnElement[bool]:
+    # SQLite's lower() knows ASCII only
+    return sa.or_(tables.grants.c.who == who, sa.func.lower(tables.grants.c.who) == who.lower())
 
 
 def all_roles(store: LabelStore) -> dict[str, Role]:
@@ -46,7 +57,7 @@ def set_role(store: LabelStore, who: str, role: str, by: str) -> None:
         raise LabelError(f"unknown role {role!r} (known: {', '.join(ROLES)})")
     if not who.strip():
         raise LabelError("enter the name of the person who gets the role")
-    row = {"who": who.strip(), "role": role, "by": by, "when": timestamp()}
+    row = {"who": known_as(store, who.strip()), "role": role, "by": by, "when": timestamp()}
     if role_of(store, row["who"]) != role:  # so that a repeated call writes nothing
         store.database.execute(tables.grants.insert(), row)
 

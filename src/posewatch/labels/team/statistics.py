@@ -21,7 +21,10 @@ IDLE_S = 60.0
 
 @dataclass(frozen=True)
 class Labeler:
-    """One person's work: clips that they label now, acts, and labels per minute of working time (None: too few)."""
+    """One person's work: clips that they label now, acts, and labels per minute of working time (None: too few).
+
+    What was undone counts for nothing.
+    """
 
     who: str
     clips: int
@@ -43,17 +46,23 @@ def per_labeler(store: LabelStore) -> list[Labeler]:
     """Everybody who has ever labelled, by name."""
     votes, events = tables.votes, tables.events
     mine = sa.select(votes.c.who, sa.func.count()).group_by(votes.c.who)
-    done = (
-        sa.select(events.c.who, events.c.when, events.c.batch, events.c.id)
-        .where(events.c.source.in_(("human", "bulk")), events.c.new.is_not(None))
-        .order_by(events.c.id)
-    )
+    people = events.c.source.in_(("human", "bulk"))
+    done = sa.select(events.c.who, events.c.when, events.c.batch, events.c.id, events.c.new, events.c.undoes)
+    done = done.where(people).order_by(events.c.id)
 
     def work(connection: sa.Connection) -> list[Labeler]:
         clips = {row[0]: int(row[1]) for row in connection.execute(mine)}
         acts: dict[str, list[tuple[float, str]]] = {}
-        for who, when, batch, number in connection.execute(done):
-            acts.setdefault(who, []).append((datetime.fromisoformat(when).timestamp(), batch or str(number)))
+        rows = connection.execute(done).all()
+        undone: set[int] = set()
+        for row in rows:
+            if row.undoes is not None:
+                (undone.add if row.new is None else undone.discard)(row.undoes)
+        for who, when, batch, number, new, undoes in rows:
+            if new is not None and undoes is None and number not in undone:  # neither an undo nor what it took back
+                acts.setdefault(who, []).append((datetime.fromisoformat(when).timestamp(), batch or str(number)))
+            else:
+                acts.setdefault(who, [])
         return [
             Labeler(who, clips.get(who, 0), len({batch for _, batch in times}), _speed(times))
             for who, times in sorted(acts.items())
