@@ -34,6 +34,7 @@ from posewatch.config import fingerprinted
 from posewatch.digests import canonical, digest
 from posewatch.errors import NoBucket, NotFound, StoreError
 from posewatch.names import path_of
+from posewatch.progress import say
 from posewatch.records import Lineage, Parent
 from posewatch.store import FolderStore, ObjectStore
 
@@ -171,8 +172,15 @@ def find(store: ObjectStore, prefix: str) -> Artifact | None:
         raise
     except NotFound:
         return None
-    rows = [json.loads(line) for line in manifest.splitlines()]
-    return Artifact(store, prefix, hashlib.sha256(manifest).hexdigest(), {row["key"]: row["sha256"] for row in rows})
+    try:
+        rows = [json.loads(line) for line in manifest.splitlines()]
+        files = {row["key"]: row["sha256"] for row in rows}
+    except (ValueError, TypeError, KeyError):
+        files = {}
+    if not files:
+        say(f"posewatch: note: {store.uri}/{prefix} is damaged (cut by a power loss?): it counts as absent")
+        return None
+    return Artifact(store, prefix, hashlib.sha256(manifest).hexdigest(), files)
 
 
 def get(store: ObjectStore, reference: str) -> Artifact:

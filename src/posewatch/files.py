@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from posewatch.outputs import mark
+
 
 @contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
+def atomic(path: Path | str, *, marked: bool = True) -> Iterator[Path]:
     """Yield a hidden path beside ``path`` to write to; it is renamed to ``path`` when the block ends without an error.
 
-    An existing file stays as it is until then, and when the block fails.
+    An existing file stays as it is until then, and when the block fails. ``marked``: see ``outputs.mark``.
     """
     path = Path(path)
     # Nodes of one training may share a disk, and have the same process ids: each writes under a name of its own.
@@ -22,6 +24,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
+        if marked:
+            mark(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -30,6 +34,12 @@ def write_atomically(path: Path | str, data: bytes | str) -> None:
     """Replace a file's content as a whole; text is written as UTF-8, bytes of a file name that are none are escaped."""
     with atomic(path) as partial:
         partial.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
+
+
+def umask() -> int:
+    """The permissions that new files of this process lack."""
+    line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("Umask:"))
+    return int(line.split()[1], 8)
 
 
 def home(given: Path | None = None) -> Path:

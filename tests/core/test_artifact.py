@@ -69,6 +69,16 @@ def test_the_recipe_ignores_the_version_of_the_code(store: ObjectStore, monkeypa
     assert recipes[0] == recipes[1]
 
 
+@pytest.mark.parametrize("left", [0, 30])
+def test_an_artifact_whose_manifest_was_cut_is_made_again(
+    store: ObjectStore, left: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = produce(store, Job("s", "u", {}), writes(x="1"))
+    store.put(f"{made.prefix}/manifest.jsonl", store.get(f"{made.prefix}/manifest.jsonl")[:left])
+    assert produce(store, Job("s", "u", {}), writes(x="1")).digest == made.digest
+    assert "damaged" in capsys.readouterr().err
+
+
 def test_damage_is_noticed(store: ObjectStore, tmp_path: Path) -> None:
     made = produce(store, Job("s", "u", {}), writes(x="1"))
     store.put(f"{made.prefix}/x", b"2")

@@ -34,7 +34,7 @@ FLOORS = (
     "records",
     "config",
     "sections",
-    "files names digests retry progress errors quiet addresses redact faults boundary",
+    "files names outputs digests retry progress errors quiet addresses redact faults boundary",
 )
 """From top to bottom; rooms that share a floor may import each other."""
 LARGEST = 0.155

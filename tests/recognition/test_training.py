@@ -255,3 +255,30 @@ def test_an_ensemble_is_the_weighted_mean_of_its_members(tmp_path, clips):
     with pytest.raises(ConfigError, match="give 2 positive weights"):
         combine(paths, tmp_path / "no.pt", (1.0,))
     assert not (tmp_path / "no.pt").exists()
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_state_that_was_cut_is_told_and_the_one_before_it_is_used(left, tmp_path, clips, capsys):
+    run = training._Run(clips(8), clips(0), TINY, training.layouts.get("coco17"), "abnormal")
+    for _ in range(2):
+        run.one_epoch()
+        training._write_state(tmp_path, run.state())
+    os.truncate(tmp_path / training.STATE, left)
+    again = training._Run(clips(8), clips(0), TINY, run.layout, "abnormal")
+    again.resume(tmp_path / training.STATE)
+    assert again.epoch == 1
+    assert "damaged" in capsys.readouterr().err
+    assert (tmp_path / f"{training.STATE}.damaged").stat().st_size == left
+
+
+def test_the_state_of_another_training_is_kept_and_found_again(tmp_path, clips, capsys):
+    first = training._Run(clips(8), clips(0), TINY, training.layouts.get("coco17"), "abnormal")
+    first.one_epoch()
+    training._write_state(tmp_path, first.state())
+    other = training._Run(clips(8), clips(0), dataclasses.replace(TINY, seed=9), first.layout, "abnormal")
+    other.resume(tmp_path / training.STATE)
+    assert other.epoch == 0
+    assert "other settings" in capsys.readouterr().err
+    again = training._Run(clips(8), clips(0), TINY, first.layout, "abnormal")
+    again.resume(tmp_path / training.STATE)
+    assert again.epoch == 1

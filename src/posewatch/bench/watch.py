@@ -26,6 +26,8 @@ from posewatch.datasets.gmdcsa24 import read_gmdcsa24
 from posewatch.datasets.intervals import Interval, read_labels_csv
 from posewatch.digests import canonical
 from posewatch.errors import InputError
+from posewatch.files import write_atomically
+from posewatch.outputs import mark
 from posewatch.perception.networks import build_estimator
 from posewatch.perception.ports import PoseEstimator
 from posewatch.perception.skeletons import estimate_video, follow, skeleton
@@ -174,6 +176,7 @@ def _watch(watcher: Watcher, context: SinkContext) -> list[float]:
     path.touch()
     with closing(WholeVideo(context)) as video:
         watcher.run([AlarmLines(path, io.StringIO()), video], Event())
+    mark(path)
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [row["raised_s"] for row in rows if row["event"] == "alarm"]
 
@@ -210,6 +213,6 @@ def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, out:
         f" Watching a second of {config.mask.fps:g} frames took {result['cpu_per_second']:.2f} s of one core,"
         " the annotated video included."
     )
-    (out / "watch.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (out / "watch.json").write_text(canonical(result) + "\n", encoding="utf-8")
+    write_atomically(out / "watch.md", "\n".join(lines) + "\n")
+    write_atomically(out / "watch.json", canonical(result) + "\n")
     return result

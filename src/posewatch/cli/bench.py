@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, topic, verb
+from posewatch.cli.context import Context, Writes, topic, verb
 from posewatch.errors import InputError
 
 app = topic()
 bench = topic(help="Benchmarks: serving, perception, training, ...")
 app.add_typer(bench, name="bench")
 
-Out = Annotated[Path, Option(metavar="DIR", help="Folder for figures and plots.")]
+_OUT = Option(metavar="DIR", help="Folder for figures and plots.")
 Endpoint = Annotated[
     str | None, Option(metavar="URL", help="Measure this served model: grpc://host:port/model or http://...")
 ]
@@ -45,7 +45,11 @@ class ModelFiles:
     annotations: Annotated[
         Path | None, Option(metavar="FILE", help="Clips to send, .pkl or .npy (default: random walks).")
     ] = None
-    out: Annotated[Path | None, Option(metavar="DIR", help="Folder for bench.json, bench.md and plots.")] = None
+    out: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Folder for bench.json, bench.md and plots."),
+        Writes("bench.json", "bench.md", "throughput.png", "latency.png", "open.png"),
+    ] = None
     concurrency: Annotated[str, Option(metavar="LIST", help="Numbers of clients of the closed loop.")] = (
         "1,2,4,8,16,32,64"
     )
@@ -109,7 +113,9 @@ def serving(
 
 @verb(bench, "soak")
 def soak(
-    out: Annotated[Path, Option(metavar="DIR", help="Folder for soak.json and soak.png.")],
+    out: Annotated[
+        Path, Option(metavar="DIR", help="Folder for soak.json and soak.png."), Writes("soak.json", "soak.png")
+    ],
     context: Context,
     model: Annotated[
         Path | None, Option(metavar="ONNX", help="An exported model (default: ProtoGCN, untrained).")
@@ -144,7 +150,11 @@ def rollout(
 
 @verb(bench, "scale")
 def scale(
-    out: Annotated[Path, Option(metavar="DIR", help="Folder for scale.json, scale.md and the plot.")],
+    out: Annotated[
+        Path,
+        Option(metavar="DIR", help="Folder for scale.json, scale.md and the plot."),
+        Writes("scale.json", "scale.md", "labels.png"),
+    ],
     clips: Annotated[str, Option(metavar="LIST", help="Sizes of the label store.")] = "10000,100000,1000000",
     people: Annotated[int, Option(help="Labelers at work at once.")] = 200,
     seconds: Annotated[float, Option(help="How long they work, twice.")] = 10.0,
@@ -173,7 +183,11 @@ def scale(
 
 @verb(bench, "training")
 def training(
-    out: Annotated[Path, Option(metavar="DIR", help="Folder for bench_train.json and bench_train.md.")],
+    out: Annotated[
+        Path,
+        Option(metavar="DIR", help="Folder for bench_train.json and bench_train.md."),
+        Writes("bench_train.json", "bench_train.md"),
+    ],
     width: Annotated[int, Option(help="Channels of the first block (published: 96).")] = 96,
     batch: Annotated[int, Option(help="Clips of a batch.")] = 16,
     frames: Annotated[int, Option(help="Frames of a clip.")] = 100,
@@ -193,7 +207,7 @@ def training(
 
 @verb(bench, "perception")
 def perception(
-    out: Out,
+    out: Annotated[Path, _OUT, Writes("speed.json", "looped.mp4")],
     context: Context,
     video: Annotated[Path | None, Argument(help="Video to measure on (default: a real sample).")] = None,
     loops: Annotated[int, Option(help="Times that the video is shown to one and two workers.")] = 4,
@@ -207,7 +221,9 @@ def perception(
 
 @verb(bench, "quality")
 def quality(
-    out: Out,
+    out: Annotated[
+        Path, _OUT, Writes("quality.json", "quality.png", "quality.html", "sheet.jpg", "footage/labels.csv")
+    ],
     context: Context,
     videos: Annotated[int, Option(help="Rendered videos.")] = 22,
     seconds: Annotated[float, Option(help="Length of each.")] = 5.0,
@@ -232,7 +248,7 @@ def quality(
 @verb(bench, "active-learning")
 def active_learning(
     annotations: Annotated[Path, Option(metavar="FILE", help="Labelled skeletons in pyskl's format (.pkl).")],
-    out: Out = Path("build/bench-labeling"),
+    out: Annotated[Path, _OUT, Writes("bench.json", "bench.png")] = Path("build/bench-labeling"),
     seeds: Annotated[int, Option(help="Repetitions with other splits.")] = 5,
 ) -> int:
     """Labels that the uncertain-first queue saves; exit code 1 if it needs more than half."""
@@ -247,7 +263,7 @@ def active_learning(
 @verb(bench, "watch")
 def watch(
     videos: Annotated[Path, Option(metavar="DIR", help="GMDCSA-24 videos with their csv files.")],
-    out: Out,
+    out: Annotated[Path, _OUT, Writes("watch.json", "watch.md", "footage/labels.csv", "videos")],
     rendered: Annotated[int, Option(help="Rendered videos of 9 s in the training set.")] = 40,
     seed: Annotated[int, Option(help="Seed of the rendered scenes.")] = 0,
 ) -> str:
@@ -268,7 +284,7 @@ def model_sizes() -> str:
 
 @verb(bench, "labeling-ui")
 def labeling_ui(
-    out: Out = Path("build/bench-labeling-ui"),
+    out: Annotated[Path, _OUT, Writes("bench.json")] = Path("build/bench-labeling-ui"),
     clips: Annotated[int, Option(help="Clips of the larger store.")] = 10_000,
     chromium: Annotated[Path, Option(metavar="FILE", help="The browser.")] = Path("/usr/bin/chromium"),
 ) -> int:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
@@ -21,7 +22,7 @@ from typer import Option
 from typer.core import TyperCommand, TyperOption
 from typer.exceptions import TyperException
 
-from posewatch import boundary
+from posewatch import boundary, outputs
 from posewatch.boundary import INTERRUPTED as INTERRUPTED
 from posewatch.redact import redact
 
@@ -31,6 +32,32 @@ if TYPE_CHECKING:
     from posewatch.store import ObjectStore
 
 F = TypeVar("F", bound=Callable[..., Any])
+Force = Annotated[bool, Option("--force", help="Replace files that posewatch did not write, or that were changed.")]
+
+
+class Writes:
+    """Beside an option: the names of what the verb writes into the folder that the option gives; none of them: the
+    option is the file itself. A function gets the values of all options and gives the paths. ``here`` is False where
+    the handler calls ``outputs.check`` itself.
+
+    An option that stands for an output needs this: the verb gets ``--force``, and refuses to destroy what is there.
+    """
+
+    def __init__(
+        self, *names: str, paths: Callable[[dict[str, Any]], Iterable[Path]] | None = None, here: bool = True
+    ) -> None:
+        self.names, self.paths, self.here = names, paths, here
+
+    def __call__(self, option: str, values: dict[str, Any]) -> list[Path]:
+        """The paths that the verb writes, given the values of its options."""
+        place = values[option]
+        if place is None or not self.here:
+            return []
+        if self.paths is not None:
+            return list(self.paths(values))
+        return [Path(place) / name for name in self.names] or [Path(place)]
+
+
 LabelsUrl = Annotated[str | None, Option(help="Label store (default: POSEWATCH_LABELS_URL, else SQLite).")]
 
 
@@ -129,15 +156,30 @@ def verb(app: typer.Typer, name: str, *, stack: bool = True, **settings: Any) ->
     """
 
     def register(handler: F) -> F:
-        parameters, groups = _expanded(handler)
+        parameters, groups, writes = _expanded(handler)
+        own_force = any(p.name == "force" for p in parameters)
+        if writes and not own_force:
+            parameters.append(inspect.Parameter("force", _KIND, default=False, annotation=Force))
         verbose = Annotated[bool, Option("--verbose", "-v", help="Show the whole trace of an error.")]
         parameters.append(inspect.Parameter("verbose", _KIND, default=False, annotation=verbose))
 
         def run(**values: Any) -> None:
             show_trace = values.pop("verbose")
+            given = dict(values)
+            if writes and not own_force:
+                values.pop("force")
             for group, (kind, names) in groups.items():
                 values[group] = kind(**{name: values.pop(name) for name in names})
-            _exit(lambda: handler(**values), stack, show_trace)
+
+            def checked() -> Any:
+                outputs.check(
+                    [path for option, of in writes.items() for path in of(option, given)],
+                    _inputs(given, writes),
+                    force=bool(writes) and given["force"],
+                )
+                return handler(**values)
+
+            _exit(checked, stack, show_trace)
 
         run.__doc__ = handler.__doc__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -151,13 +193,31 @@ def verb(app: typer.Typer, name: str, *, stack: bool = True, **settings: Any) ->
 _KIND = inspect.Parameter.KEYWORD_ONLY
 
 
-def _expanded(handler: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[str, tuple[type, list[str]]]]:
-    """The options of a handler, those of its groups one by one; and the type and the field names of each group."""
+def _inputs(values: dict[str, Any], writes: Iterable[str]) -> list[Path]:
+    """Every value that may be a file or folder to read: all texts and paths but those of outputs."""
+    named = [value for name, value in values.items() if name not in writes and name not in ("set", "store")]
+    several = [one for value in named for one in (value if isinstance(value, list) else [value])]
+    return [Path(one) for one in several if isinstance(one, Path | str) and str(one) not in ("", ".")]
+
+
+def _expanded(
+    handler: Callable[..., Any],
+) -> tuple[list[inspect.Parameter], dict[str, tuple[type, list[str]]], dict[str, Writes]]:
+    """The options of a handler, those of its groups one by one; the type and the field names of each group; and what
+    is written by name of the option."""
+    writes: dict[str, Writes] = {}
+
+    def note(name: str, annotation: Any) -> None:
+        for of in getattr(annotation, "__metadata__", ()):
+            if isinstance(of, Writes):
+                writes[name] = of
+
     parameters: list[inspect.Parameter] = []
     common: list[inspect.Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
     for p in inspect.signature(handler, eval_str=True).parameters.values():
         if not dataclasses.is_dataclass(p.annotation):
+            note(p.name, p.annotation)
             parameters.append(p.replace(kind=_KIND))
             continue
         kind: Any = p.annotation
@@ -168,11 +228,12 @@ def _expanded(handler: Callable[..., Any]) -> tuple[list[inspect.Parameter], dic
         into = common if kind is Context else parameters
         for field in fields:
             hint = hints[field.name]
+            note(field.name, hint)
             option = copy.copy(hint.__metadata__[0])
             option.rich_help_panel = panels[field.name]
             annotation = cast(Any, Annotated)[hint.__origin__, option]
             into.append(inspect.Parameter(field.name, _KIND, default=field.default, annotation=annotation))
-    return [*parameters, *common], groups
+    return [*parameters, *common], groups, writes
 
 
 def _exit(call: Callable[[], Any], stack: bool, show_trace: bool) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, LabelsUrl, say, topic, verb
+from posewatch.cli.context import Context, LabelsUrl, Writes, say, topic, verb
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
@@ -99,9 +99,18 @@ def prepare(source: Source, recording: Recording, context: Context, labels_url: 
     return {"clips": clips.uri, "skeletons": skeletons.uri}
 
 
+def _rendered(values: dict[str, Any]) -> list[Path]:
+    """What `footage` writes."""
+    out, names = values["out"], [f"video-{i:03d}" for i in range(values["videos"])]
+    truth = [out / "truth" / f"{name}{suffix}" for name in names for suffix in (".npz", ".json")]
+    return [out / "labels.csv", *(out / f"{name}.mp4" for name in names), *truth]
+
+
 @verb(app, "footage", stack=False)
 def footage(
-    out: Annotated[Path, Option(metavar="DIR", help="Folder for the videos and their ground truth.")],
+    out: Annotated[
+        Path, Option(metavar="DIR", help="Folder for the videos and their ground truth."), Writes(paths=_rendered)
+    ],
     videos: Annotated[int, Option(help="How many.")] = 24,
     seconds: Annotated[float, Option(help="Length of each.")] = 9.0,
     fps: Annotated[float, Option(help="Frame rate.")] = 10.0,

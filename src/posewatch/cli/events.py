@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from posewatch.cli.context import topic, verb
+from posewatch.cli.context import Writes, topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,10 +80,15 @@ class Alarms:
     tune_windows: Annotated[Path | None, Option(metavar="FILE", help="Scored windows of the validation videos.")] = None
 
 
+def _written(values: dict[str, Any]) -> list[Path]:
+    scored = ["windows.jsonl"] if values["checkpoint"] else []
+    return [values["out"] / name for name in ("events.json", "events.png", *scored)]
+
+
 @verb(app, "events")
 def events(
     intervals: Annotated[Path, Option(metavar="CSV", help="Annotated events: video, start_s, end_s, label.")],
-    out: Annotated[Path, Option(metavar="DIR", help="Folder for events.json and events.png.")],
+    out: Annotated[Path, Option(metavar="DIR", help="Folder for events.json and events.png."), Writes(paths=_written)],
     predictions: Predictions,
     alarms: Alarms,
 ) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, topic, verb
+from posewatch.cli.context import Context, Writes, topic, verb
 from posewatch.cli.train import Skeletons, split_of
 from posewatch.errors import InputError
 
@@ -31,7 +31,7 @@ class ExportedFile:
 
     PANEL = "A checkpoint file"
 
-    out: Annotated[Path | None, Option(metavar="FILE", help="ONNX file to write.")] = None
+    out: Annotated[Path | None, Option(metavar="FILE", help="ONNX file to write."), Writes()] = None
     precision: Annotated[
         Literal["fp32", "fp16", "bf16", "int8"], Option(help="Other than fp32: judged on the clips of --annotations.")
     ] = "fp32"

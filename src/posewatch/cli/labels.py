@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, LabelsUrl, topic, verb
+from posewatch.cli.context import Context, Force, LabelsUrl, Writes, topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def role(
 
 @verb(labels, "audit")
 def audit(
-    out: Annotated[Path, Option(metavar="FILE", help="A .csv, .jsonl or .parquet file.")],
+    out: Annotated[Path, Option(metavar="FILE", help="A .csv, .jsonl or .parquet file."), Writes()],
     context: Context,
     labels_url: LabelsUrl = None,
 ) -> str:
@@ -140,27 +140,31 @@ def agreement(context: Context, labels_url: LabelsUrl = None) -> dict[str, Any]:
 @verb(labels, "export")
 def export(
     format: Annotated[Literal["csv", "parquet", "pyskl", "folders", "labelstudio"], Argument(help="Format to write.")],
-    out: Annotated[Path, Option(metavar="PATH", help="The file, or the folder of class folders.")],
+    out: Annotated[Path, Option(metavar="PATH", help="The file, or the folder of class folders."), Writes(here=False)],
     context: Context,
     labels_url: LabelsUrl = None,
     skeletons: Annotated[str | None, Option(metavar="URI", help="The clips' skeletons, for pyskl.")] = None,
     allow_disagreement: Annotated[
         bool, Option("--allow-disagreement", help="Take the majority's label where people disagree.")
     ] = False,
+    force: Force = False,
 ) -> str:
     """Write the current labels for other tools."""
+    from posewatch import outputs
     from posewatch.artifact import members
     from posewatch.labels.formats.exporters import export
     from posewatch.labels.formats.snapshot import snapshot
     from posewatch.stages.contents import skeletons_of
 
+    if format != "folders":
+        outputs.check([out], force=force)
     store = _store(labels_url)
     poses: dict[str, Skeleton] | None = None
     frozen = snapshot(store, allow_disagreement=allow_disagreement)
     if skeletons:
         parts = [skeletons_of(artifact) for _, artifact in members(context.artifact(skeletons))]
         poses = {clip: skeleton for part in parts for clip, skeleton in part.items()}
-    count = export(store, frozen, format, out, context.experiment.labels, poses)
+    count = export(store, frozen, format, out, context.experiment.labels, poses, force=force)
     return f"{count} labelled clips in {out}"
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, topic, verb
+from posewatch.cli.context import Context, Writes, topic, verb
 
 app = topic()
 
@@ -24,7 +24,7 @@ def predict(
     timeout_s: Annotated[float, Option(help="Deadline of a request, its retries included.")] = 30.0,
     retries: Annotated[int, Option(help="Retries of a failed request.")] = 3,
     threads: Annotated[int, Option(help="Threads of a .onnx file.")] = 1,
-    out: Annotated[Path | None, Option(metavar="FILE", help="Write the lines to this file.")] = None,
+    out: Annotated[Path | None, Option(metavar="FILE", help="Write the lines to this file."), Writes()] = None,
 ) -> str:
     """Predict the classes of videos or skeleton files."""
     from posewatch.digests import canonical

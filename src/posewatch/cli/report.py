@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, topic, verb
+from posewatch.cli.context import Context, Writes, topic, verb
 
 app = topic()
 
@@ -20,15 +20,17 @@ def report(
     smoke: Annotated[str, Argument(help="URI of the smoke test.")],
     context: Context,
     about: Annotated[str, Option(metavar="TEXT", help="A remark to print, e.g. on the source of the videos.")] = "",
-    out: Annotated[Path | None, Option(metavar="FILE", help="Also write the page to this file.")] = None,
+    out: Annotated[Path | None, Option(metavar="FILE", help="Also write the page to this file."), Writes()] = None,
 ) -> str:
     """Write the HTML page of a run."""
+    from posewatch.files import write_atomically
     from posewatch.stages.report import report
 
     parts = [context.artifact(uri) for uri in (evaluation, bench, scores, smoke)]
     page = report(context.objects, *parts, about=about)
     if out:
-        out.write_bytes(page.read("report.html"))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, page.read("report.html"))
         return str(out)
     return page.uri
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, notes, topic, verb
+from posewatch.cli.context import Context, Force, Writes, notes, topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ class Skeletons:
         return clips, splits, chosen if isinstance(chosen, layouts.Layout) else layouts.get(clips.layout)
 
 
+def _figures(values: dict[str, Any]) -> list[Path]:
+    """What `robustness` and `evaluate` write."""
+    own = (
+        ("robustness.json", "robustness.png")
+        if "draws" in values
+        else ("metrics.json", "confusion_matrix.png", "roc.png")
+    )
+    return [values["out"] / name for name in own]
+
+
 @dataclass(frozen=True)
 class Evaluated(Skeletons):
     """The clips of a file that a checkpoint is evaluated on."""
@@ -88,7 +98,11 @@ class Evaluated(Skeletons):
     train_split: Annotated[
         str | None, Option(help="Split that the baselines are fitted on (default: no baselines).")
     ] = None
-    out: Annotated[Path | None, Option(metavar="DIR", help="Folder for figures and plots.")] = None
+    out: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Folder for figures and plots."),
+        Writes(paths=_figures),
+    ] = None
 
     def load(self, checkpoint: str | Path) -> tuple[Recogniser, ClipSet, ClipSet | None, Path]:
         """The recogniser, the clips to evaluate it on, those for the baselines, and the output folder."""
@@ -160,7 +174,9 @@ class Training:
     seed: Annotated[list[int] | None, Option(metavar="N...", help="One or several (default: the configuration's).")] = (
         None
     )
-    out: Annotated[Path | None, Option(metavar="DIR", help="Folder for checkpoint, metrics and plots.")] = None
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="Folder for checkpoint, metrics and plots."), Writes(here=False)
+    ] = None
 
 
 @verb(app, "train")
@@ -169,6 +185,7 @@ def train(
     training: Training,
     context: Context,
     dataset: Annotated[str | None, Argument(help="URI of a dataset; or give --annotations.")] = None,
+    force: Force = False,
 ) -> str:
     """Train on a dataset, or on a file of skeletons."""
     config = context.experiment.train
@@ -181,7 +198,7 @@ def train(
             raise InputError(f"give a dataset ({dataset}) or --annotations, not both")
         if training.out is None:
             raise InputError("give a folder for checkpoint and metrics: --out DIR")
-        return _train_files(clips, config, training, seeds, training.out)
+        return _train_files(clips, config, training, seeds, training.out, context.config, force)
     if dataset is None:
         raise InputError("give what to train on: a dataset's URI, or --annotations FILE.pkl")
     if len(seeds) > 1:
@@ -192,10 +209,13 @@ def train(
     return trained.uri if os.environ.get("RANK", "0") == "0" else ""  # the first of torchrun's processes prints
 
 
-def _train_files(skeletons: Skeletons, config: TrainConfig, given: Training, seeds: list[int], out: Path) -> str:
+def _train_files(
+    skeletons: Skeletons, config: TrainConfig, given: Training, seeds: list[int], out: Path, source: str, force: bool
+) -> str:
     """Train and evaluate on splits of an annotation file; several seeds or folds also give a summary."""
     # Threads that spin while they wait make training several times slower as soon as anything else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from posewatch import outputs
     from posewatch.datasets import layouts
     from posewatch.datasets.subjects import check_split
     from posewatch.recognition import distributed
@@ -204,6 +224,13 @@ def _train_files(skeletons: Skeletons, config: TrainConfig, given: Training, see
     clips, splits, layout = skeletons.read()
     notes(clips.notes)
     pairs = pairs_of(splits, given.train_split, given.test_split)
+    folders = {
+        (seed, a): out.joinpath(*[f"seed{seed}"] * (len(seeds) > 1), *[a] * (len(pairs) > 1))
+        for seed in seeds
+        for a, _ in pairs
+    }
+    written = [folder / name for folder in {out, *folders.values()} for name in experiment.FILES]
+    outputs.check(written, [p for p in (skeletons.annotations, Path(source)) if p], force=force)
     shared = {}
     for a, b in pairs:
         allow = skeletons.allow_shared_subjects
@@ -214,12 +241,12 @@ def _train_files(skeletons: Skeletons, config: TrainConfig, given: Training, see
     with distributed.processes():
         for seed in seeds:
             for a, b in pairs:
-                parts = [f"seed{seed}"] * (len(seeds) > 1) + [a] * (len(pairs) > 1)
-                results["/".join(parts)] = experiment.run(
+                folder = folders[seed, a]
+                results[folder.relative_to(out).as_posix()] = experiment.run(
                     clips.subset(splits[a]),
                     clips.subset(splits[b]),
                     dataclasses.replace(config, seed=seed),
-                    out.joinpath(*parts),
+                    folder,
                     positive=positive,
                     # the data's own layout, or one that adds virtual joints to it
                     layout=layouts.get(config.layout) if config.layout else layout,
@@ -302,7 +329,7 @@ def robustness(
 @verb(app, "ensemble")
 def ensemble(
     checkpoints: Annotated[list[Path], Argument(help="Checkpoint files.")],
-    out: Annotated[Path, Option(metavar="FILE", help="The checkpoint to write.")],
+    out: Annotated[Path, Option(metavar="FILE", help="The checkpoint to write."), Writes()],
     weights: Annotated[
         list[float] | None, Option(metavar="X...", help="One for each checkpoint (default: equal).")
     ] = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from posewatch.cli.context import Context, topic, verb
+from posewatch.cli.context import Context, Writes, topic, verb
 from posewatch.cli.train import Skeletons, split_of
 from posewatch.errors import InputError
 
@@ -24,7 +24,11 @@ app.add_typer(tune, name="tune")
 @verb(tune, "serving")
 def serving(
     model: Annotated[list[Path], Option(metavar="ONNX...", help="The fp32 export, and other precisions of it.")],
-    out: Annotated[Path, Option(metavar="DIR", help="Folder for tune.md and serving.yaml.")],
+    out: Annotated[
+        Path,
+        Option(metavar="DIR", help="Folder for tune.md and serving.yaml."),
+        Writes("tune.md", "serving.yaml", "models/tuned"),
+    ],
     skeletons: Skeletons,
     context: Context,
     checkpoint: Annotated[

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, say, topic, verb
+from posewatch.cli.context import Context, Force, Writes, say, topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class Outputs:
     privacy: Annotated[Literal["none", "blur", "skeleton"], Option(help="What the videos show of people.")] = "none"
     no_video: Annotated[bool, Option("--no-video", help="No annotated videos.")] = False
     webhook: Annotated[str, Option(metavar="URL", help=f"Post alarms here (or env:NAME), signed with {SECRET}.")] = ""
-    status: Annotated[Path | None, Option(metavar="FILE", help="Write the watcher's state to this JSON file.")] = None
+    status: Annotated[
+        Path | None, Option(metavar="FILE", help="Write the watcher's state to this JSON file."), Writes(here=False)
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def watch(
         list[str], Argument(metavar="SOURCE", help="Videos, folders of them, or one camera: rtsp://..., or env:NAME.")
     ],
     model: Annotated[str, Option(help="grpc://host:port/model, http://host:port/model, or a .onnx or .pt file.")],
-    out: Annotated[Path, Option(metavar="DIR", help="Folder for alarms.jsonl and videos.")],
+    out: Annotated[Path, Option(metavar="DIR", help="Folder for alarms.jsonl and videos."), Writes(here=False)],
     alarms: Alarms,
     outputs: Outputs,
     camera: Camera,
@@ -85,6 +87,7 @@ def watch(
     label: Annotated[
         str, Option(metavar="CLASS", help="Class that raises alarms (default: the model's positive one).")
     ] = "",
+    force: Force = False,
 ) -> None:
     """Raise alarms on videos or a camera."""
     from posewatch.events.alarms import Hysteresis
@@ -93,7 +96,8 @@ def watch(
     from posewatch.watch.sinks.table import open_delivery
 
     experiment = context.experiment
-    opened = list(_sources(sources, camera, experiment))
+    opened = list(_sources(sources, camera, experiment, out))
+    _check(opened, model, out, outputs, force)
     lines = []
     with ExitStack() as stack, _stopping() as stop:
         predictor = _predictor(model, camera, opened)
@@ -149,7 +153,24 @@ def _one(
     return f"{source.name}: {done.frames} frames, {done.windows} windows, {done.alarms} alarms{lost}"
 
 
-def _sources(given: list[str], camera: Camera, experiment: Experiment) -> Iterator[Source]:
+def _check(sources: list[Source], model: str, out: Path, chosen: Outputs, force: bool) -> None:
+    """Refuse to write where recordings, or files of somebody else, would be destroyed. Raises InputError."""
+    from posewatch import outputs
+    from posewatch.watch.sinks.alarm_lines import ALARMS
+    from posewatch.watch.sinks.status_file import is_status
+    from posewatch.watch.sinks.table import files_of
+    from posewatch.watch.sources import FileSource
+
+    inputs = [Path(model), *(Path(source.path) for source in sources if isinstance(source, FileSource))]
+    files = files_of(sources, out, video=not chosen.no_video)
+    status = [chosen.status] if chosen.status else []
+    # alarms are appended: a file that is there is no obstacle, unless it is an input
+    outputs.check([*files, out / ALARMS, *status], inputs, force=True)
+    outputs.check([*files, *(path for path in status if not is_status(path))], inputs, force=force)
+
+
+def _sources(given: list[str], camera: Camera, experiment: Experiment, out: Path) -> Iterator[Source]:
+    from posewatch.names import nfc, readable
     from posewatch.video.capture import is_stream
     from posewatch.video.files import find_videos
     from posewatch.watch.sources import CameraSource, FileSource
@@ -162,8 +183,8 @@ def _sources(given: list[str], camera: Camera, experiment: Experiment) -> Iterat
             raise InputError("one camera at a time: several are watched by `posewatch watch-service`")
         yield CameraSource(cameras[0], fps, side, timeout_s=camera.timeout_s or None, name=camera.name)
         return
-    files = [path for source in sources for _, path in find_videos(Path(source))]
-    stems = [path.stem for path in files]
+    files = [path for source in sources for _, path in find_videos(Path(source), without=[out])]
+    stems = [nfc(readable(path.stem)) for path in files]
     if double := next((stem for stem in stems if stems.count(stem) > 1), None):
         raise InputError(f"two videos are named {double}: their results would have one name; watch them separately")
     for path in files:

@@ -22,6 +22,7 @@ def weights(
         Argument(metavar="name", help="Names of `weights list` (default: those of the offline default)."),
     ] = None,
     store: Annotated[str | None, Option(help="Store to mirror into (default: POSEWATCH_STORE).")] = None,
+    force: Annotated[bool, Option("--force", help="Replace other files of the same names in the mirror.")] = False,
 ) -> str:
     """List, fetch, verify, find or mirror model weights."""
     from posewatch import weights
@@ -37,7 +38,7 @@ def weights(
         uri = store or os.environ.get("POSEWATCH_STORE", "")
         if not uri:
             raise InputError("no store to mirror into: give --store s3://bucket[/prefix], or set POSEWATCH_STORE")
-        return "\n".join(weights.mirror(uri, chosen or weights.DEFAULTS))
+        return "\n".join(weights.mirror(uri, chosen or weights.DEFAULTS, force=force))
     return "\n".join(
         f"{w.name:17} {w.bytes / 1e6:6.1f} MB  {w.licence:10}  sha256 {w.sha256[:12] or 'unpublished ':12}  {w.source}"
         for w in weights.listing()

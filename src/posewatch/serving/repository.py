@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -14,7 +15,9 @@ from typing import Any
 
 from posewatch.errors import InputError
 from posewatch.export.model_file import ModelFile, Tensor, read_model
+from posewatch.files import umask
 from posewatch.inference.predictor import METADATA
+from posewatch.outputs import mark
 from posewatch.serving.model_config import MAX_QUEUE, Batching, ServeOptions, check_config, quoted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -56,7 +59,7 @@ def write_repository(
     out.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=out))
     try:
-        part.chmod(0o755)
+        os.chmod(part, 0o777 & ~umask())
         (part / str(version)).mkdir()
         shutil.copyfile(onnx_path, part / str(version) / "model.onnx")
         (part / "labels.txt").write_text("".join(f"{label}\n" for label in model.labels), encoding="utf-8")
@@ -65,6 +68,8 @@ def write_repository(
         if target.exists():
             shutil.rmtree(target)
         part.rename(target)
+        for path in target.rglob("*"):
+            mark(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return target

@@ -12,6 +12,7 @@ from typing import Any
 
 from posewatch.errors import StackError
 from posewatch.files import atomic
+from posewatch.progress import say
 from posewatch.stack import seaweed
 from posewatch.stack.process import Process, exclusive
 from posewatch.stack.triton import Ports
@@ -99,6 +100,8 @@ class State:
     @classmethod
     def new(cls, home: Path) -> State:
         path = home / "credentials.json"
+        if _cut(path):
+            _put_aside(path)
         if not path.exists():
             # the key is an identifier, the secret has 240 bits
             keys = {"access_key": f"pw{secrets.token_hex(9)}", "secret_key": secrets.token_hex(30)}
@@ -107,7 +110,13 @@ class State:
 
     @classmethod
     def read(cls, home: Path) -> State | None:
-        if not (home / "stack.json").exists():
+        path = home / "stack.json"
+        if not path.exists():
+            return None
+        if _cut(path):
+            if running := processes_of(home):
+                raise StackError(f"{path} is damaged while its servers run: stop process {running[0]}, run this again")
+            _put_aside(path)
             return None
         state = cls.new(home)
         data = _read(home / "stack.json")
@@ -134,6 +143,34 @@ class State:
 def log_file(home: Path, name: str) -> Path:
     """Where the server ``name`` writes its log."""
     return home / "logs" / f"{name}.log"
+
+
+def processes_of(home: Path) -> list[int]:
+    """Ids of the processes whose command line names the home's data or model repository."""
+    words = {f"-dir={home / 's3'}".encode(), f"--model-repository={home / 'models'}".encode()}
+    found = []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if words & set(command.read_bytes().split(b"\0")):
+                found.append(int(command.parent.name))
+    return found
+
+
+def _cut(path: Path) -> bool:
+    """Whether a state file is there, but was cut by a power loss."""
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _put_aside(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.damaged")
+    say(f"posewatch: note: {path} is damaged (cut by a power loss?): written anew, the old one is {aside.name}")
+    path.replace(aside)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from posewatch.recognition import distributed
 from posewatch.recognition.training.mlflow import Tracker
 from posewatch.store import ObjectStore
 
-_PARTIAL = ".part"
+_PARTIAL = (".part", ".before", ".damaged")
 
 
 class UploadingTracker(Tracker):

@@ -71,7 +71,7 @@ class FolderStore:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(path) as partial:
+            with atomic(path, marked=False) as partial:
                 write(partial)
         except OSError as error:
             raise StoreError(

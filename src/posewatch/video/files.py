@@ -12,6 +12,7 @@ from pathlib import Path
 from posewatch import progress
 from posewatch.errors import InputError
 from posewatch.names import escaped, readable
+from posewatch.outputs import is_result
 
 SUFFIXES = (
     ".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".asf", ".3gp",
@@ -23,6 +24,7 @@ _COMPANIONS = (
     ".csv", ".tsv", ".txt", ".md", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".html", ".log", ".ini", ".db", ".pdf",
     ".xls", ".xlsx", ".doc", ".docx", ".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".thm", ".srt", ".vtt", ".ass",
     ".idx", ".wav", ".mp3", ".m4a", ".aac", ".md5", ".sha1", ".sha256", ".py", ".sh", ".lock", ".part",
+    ".pt", ".onnx", ".pkl", ".npy", ".npz",
 )  # fmt: skip
 """Files that lie beside recordings and are none: they are not worth a word."""
 _TRASH = re.compile(
@@ -102,6 +104,8 @@ class Walk:
                 self._skip("hidden files", path)
         elif not regular and (path.is_symlink() or suffix in self.suffixes):
             self._skip("links that lead nowhere" if path.is_symlink() else "entries that are no files", path)
+        elif suffix in self.suffixes and is_result(path):
+            self._skip("videos that posewatch made of others", path)
         elif suffix in self.suffixes:
             self.files.append((path.relative_to(self.root).as_posix(), path))
         elif suffix not in _COMPANIONS:

@@ -101,14 +101,22 @@ def verify(names: Sequence[str] = ()) -> dict[str, str]:
     return states
 
 
-def mirror(uri: str, names: Sequence[str]) -> list[str]:
-    """Copy files into a store (``weights/`` below ``uri``), for clusters without internet; returns their URIs."""
+def mirror(uri: str, names: Sequence[str], *, force: bool = False) -> list[str]:
+    """Copy files into a store (``weights/`` below ``uri``), for clusters without internet; returns their URIs.
+
+    Raises WeightsError for an object of that name with another content, which ``force`` replaces.
+    """
     from posewatch.store import open_store
 
     store = open_store(f"{uri.rstrip('/')}/{sources.MIRROR}")
     for name in names:
         for part in (*info(name).also, name):
-            store.upload(info(part).file, path(part))
+            key, file = info(part).file, path(part)
+            there = hashlib.sha256(store.get(key)).hexdigest() if store.exists(key) else ""
+            if there and there != _sha256(file) and not force:
+                raise WeightsError(f"{store.uri}/{key} is another file than {part!r}: delete it, or give --force")
+            if there != _sha256(file):
+                store.upload(key, file)
     return [f"{store.uri}/{info(name).file}" for name in names]
 
 
@@ -136,7 +144,8 @@ def _sum(file: Path, changed: int, size: int) -> str:
 
 def _checked(file: Path, wanted: Weights, remedy: str) -> Path:
     note = file.with_name(f"{file.name}.sha256")
-    expected = wanted.sha256 or (note.read_text(encoding="utf-8").split()[0] if note.is_file() else "")
+    noted = note.read_text(encoding="utf-8").split() if note.is_file() else []
+    expected = wanted.sha256 or (noted[0] if noted else "")
     found = _sha256(file)
     if expected and found != expected:
         raise WeightsError(f"{file} has sha256 {found}, expected {expected} for {wanted.name!r} ({remedy})")

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from posewatch.files import atomic
+
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     line = "|" + "|".join("---" if i == 0 else "--:" for i in range(len(head))) + "|"
@@ -96,5 +98,6 @@ def plot(sizes: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with atomic(path) as partial:
+        figure.savefig(partial, format="png", dpi=110, metadata={"Software": None})
     plt.close(figure)

@@ -16,6 +16,7 @@ from posewatch.files import atomic, write_atomically
 from posewatch.labels.entries import ClipEntry
 from posewatch.labels.formats.rows import csv_text
 from posewatch.labels.formats.snapshot import Snapshot, write_parquet
+from posewatch.outputs import RESULT, is_result, mark
 from posewatch.store import open_store
 
 if TYPE_CHECKING:
@@ -70,12 +71,22 @@ def to_pyskl(snapshot: Snapshot, skeletons: Mapping[str, Skeleton], config: Labe
     return len(rows)
 
 
-def to_folders(snapshot: Snapshot, entries: Mapping[str, ClipEntry], folder: Path) -> int:
+def to_folders(snapshot: Snapshot, entries: Mapping[str, ClipEntry], folder: Path, *, force: bool = False) -> int:
     """``<class>/<clip id>.mp4`` of every labelled clip; files that exist are not fetched again, obsolete ones deleted.
 
-    Returns the number of clips. Raises LabelError for a class that cannot name a folder, and for a clip that was
-    deleted from the object store.
+    Returns the number of clips. Raises LabelError for a class that cannot name a folder, for a clip that was deleted
+    from the object store, and, unless ``force`` is set, for an obsolete clip that somebody put there.
     """
+    current = {(row["label"], f"{row['clip_id']}.mp4") for row in snapshot.rows}
+    obsolete = [  # of an export before a label changed
+        path for path in folder.glob("*/c-*.mp4") if (path.parent.name, path.name) not in current
+    ]
+    foreign = [path for path in obsolete if not is_result(path)]
+    if foreign and not force:
+        raise LabelError(
+            f"{foreign[0]} has another label, or none, and was put there by somebody ({len(foreign)} such clips): "
+            "import the folder first, give another --out, or --force to delete them"
+        )
     stores: dict[str, ObjectStore] = {}
     for row in snapshot.rows:
         label, entry = row["label"], entries[row["clip_id"]]
@@ -89,12 +100,11 @@ def to_folders(snapshot: Snapshot, entries: Mapping[str, ClipEntry], folder: Pat
         try:
             with atomic(target) as partial:
                 store.fetch(entry.key, partial)
+            mark(target, RESULT)
         except NotFound:
             raise LabelError(f"clip {entry.clip.id} is not in {entry.store} any more: it cannot be exported") from None
-    current = {(row["label"], f"{row['clip_id']}.mp4") for row in snapshot.rows}
-    for path in folder.glob("*/c-*.mp4"):  # of an export before a label changed
-        if (path.parent.name, path.name) not in current:
-            path.unlink()
+    for path in obsolete:
+        path.unlink()
     return len(snapshot.rows)
 
 
@@ -143,6 +153,8 @@ def export(
     path: str | Path,
     config: LabelConfig,
     skeletons: Mapping[str, Skeleton] | None = None,
+    *,
+    force: bool = False,
 ) -> int:
     """Write a snapshot of ``store`` in one of ``FORMATS`` to a file or (format "folders") a folder.
 
@@ -163,5 +175,5 @@ def export(
             raise LabelError("pyskl annotations need skeletons: give the set of skeletons of these clips")
         return to_pyskl(snapshot, skeletons, config, path)
     if form == "folders":
-        return to_folders(snapshot, entries, path)
+        return to_folders(snapshot, entries, path, force=force)
     raise LabelError(f"unknown format {form!r} (known: {', '.join(FORMATS)})")

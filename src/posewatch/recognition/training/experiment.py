@@ -23,10 +23,15 @@ from posewatch.recognition.evaluation.plots import plots
 from posewatch.recognition.recogniser import load_checkpoint
 from posewatch.recognition.training import trainer as training
 from posewatch.recognition.training.checks import check
-from posewatch.recognition.training.holdout import CHECKPOINT, HISTORY, curve, fit
+from posewatch.recognition.training.holdout import CHECKPOINT, HISTORY, curve, fit, read_history
 from posewatch.recognition.training.mlflow import Tracker, open_tracker
 
 METRICS = "metrics.json"
+FILES = (
+    CHECKPOINT, METRICS, "config.yaml", HISTORY, "predictions.jsonl", "confusion_matrix.png", "learning_curves.png",
+    "roc.png",
+)  # fmt: skip
+"""What ``run`` writes into its folder."""
 
 
 def positive_of(classes: Sequence[str], wanted: str | None = None) -> str:
@@ -86,7 +91,7 @@ def run(
         for name, k, c, row in zip(test_set.ids, test_set.labels, recogniser.decide(p), p, strict=True)
     ]
     write_atomically(out / "predictions.jsonl", "".join(canonical(line) + "\n" for line in lines).encode())
-    history = [json.loads(row) for row in (out / HISTORY).read_text().splitlines()]
+    history = read_history(out / HISTORY)
     plots(metrics, curve(history), out)
     write_atomically(out / METRICS, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
     tracker.finish(metrics, [p for p in sorted(out.iterdir()) if p.is_file() and not p.name.startswith(".")])

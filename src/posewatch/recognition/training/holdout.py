@@ -21,7 +21,7 @@ from posewatch.datasets.layouts import Layout
 from posewatch.datasets.split import HoldOut, folds, hold_out
 from posewatch.digests import canonical
 from posewatch.files import write_atomically
-from posewatch.progress import Progress
+from posewatch.progress import Progress, say
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.ensemble import combine
 from posewatch.recognition.recogniser import load_checkpoint
@@ -127,12 +127,23 @@ def curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row.get("training") == rows[0].get("training")]
 
 
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ``history.jsonl``; one that was cut by a power loss is told and left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            say(f"posewatch: note: {path} is damaged: the learning curve lacks an epoch")
+    return rows
+
+
 def _write_history(trainings: Plan, out: Path) -> None:
     """All trainings in one file, each row with the name of its training."""
     rows = []
     for name in trainings.names:
         training = name or "final"
-        read = [json.loads(row) for row in (out / name / HISTORY).read_text().splitlines()]
+        read = read_history(out / name / HISTORY)
         # The last training writes to this very file, which may be complete already, from an earlier run.
         rows += [{"training": training, **row} for row in read if row.get("training", training) == training]
     write_atomically(out / HISTORY, "".join(canonical(row) + "\n" for row in rows).encode())

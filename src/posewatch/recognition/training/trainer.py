@@ -28,9 +28,9 @@ from posewatch.datasets import layouts
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
 from posewatch.digests import canonical, digest
-from posewatch.errors import ConfigError, InputError
+from posewatch.errors import ConfigError, InputError, first_line
 from posewatch.files import write_atomically
-from posewatch.progress import Progress
+from posewatch.progress import Progress, say
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.recogniser import Recogniser, dump, save
@@ -40,7 +40,8 @@ from posewatch.recognition.training.augment import Augment
 from posewatch.recognition.training.checks import check
 from posewatch.recognition.training.mlflow import Tracker
 
-STATE = ".state.pt"
+STATE, BEFORE = ".state.pt", ".state.pt.before"
+"""The state after the last epoch, and after the one before it: a power loss may cut the newer file."""
 PROGRESS = ("epoch", "history", "average", "best", "best_loss", "best_epoch", "stopped")
 """Attributes of a run that its state file holds, beside the weights and the optimiser."""
 MIN_STEPS = 8
@@ -85,7 +86,7 @@ def train(
             row = run.one_epoch()
             if main:
                 write_atomically(out / "history.jsonl", "".join(canonical(r) + "\n" for r in run.history).encode())
-                write_atomically(out / STATE, dump(run.state()))
+                _write_state(out, run.state())
                 if tracker is not None and parallel.rank() == 0:
                     tracker.epoch(row, run.epoch)
             if progress is not None:
@@ -95,7 +96,8 @@ def train(
             write_atomically(out / "config.yaml", text(config).encode())
             epoch = run.best_epoch if config.patience else run.epoch
             save(out / "checkpoint.pt", run.recogniser, run.final(), {"epoch": epoch, "run": run.key})
-            (out / STATE).unlink(missing_ok=True)
+            for name in (STATE, BEFORE):
+                (out / name).unlink(missing_ok=True)
     parallel.barrier()
     return out / "checkpoint.pt"
 
@@ -338,12 +340,30 @@ class _Run:
             **{name: getattr(self, name) for name in PROGRESS},
         }
 
-    def resume(self, path: Path) -> None:
-        """Go on from a state of the very same run; any other file is ignored."""
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception:
-            return
+    def resume(self, state_file: Path) -> None:
+        """Go on from the newest state of this very run. States that are damaged, or of a training with other settings
+        or clips, are told and put aside: nothing replaces them."""
+        for suffix in ("", ".before", f".{self.key[:8]}"):
+            path = state_file.with_name(f"{STATE}{suffix}")
+            if not path.exists():
+                continue
+            try:
+                state = torch.load(path, map_location=self.device, weights_only=True)
+                key = str(state["key"])
+            except Exception as error:
+                aside = path.with_name(f"{path.name}.damaged")
+                reason = f"{path} is damaged ({first_line(error)})"
+            else:
+                if key == self.key:
+                    self._restore(state)
+                    return
+                aside = path.with_name(f"{STATE}.{key[:8]}")
+                reason = f"{path} is of a training with other settings or clips"
+            if parallel.writer():
+                say(f"posewatch: note: {reason}; kept as {aside.name}")
+                path.replace(aside)
+
+    def _restore(self, state: dict[str, Any]) -> None:
         if state.get("key") != self.key:
             return
         self.recogniser.load_state_dict(state["weights"])
@@ -405,10 +425,21 @@ def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _done(path: Path, key: str) -> bool:
     """Whether a checkpoint is the result of this very run."""
+    if not path.exists():
+        return False
     try:
         return torch.load(path, map_location="cpu", weights_only=True).get("run") == key
-    except Exception:
+    except Exception as error:
+        if parallel.rank() == 0:
+            say(f"posewatch: note: {path} is damaged ({first_line(error)}): it is trained again")
         return False
+
+
+def _write_state(out: Path, state: dict[str, Any]) -> None:
+    """Write the state of an epoch, and keep the one before it."""
+    if (out / STATE).exists():
+        (out / STATE).replace(out / BEFORE)
+    write_atomically(out / STATE, dump(state))
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:

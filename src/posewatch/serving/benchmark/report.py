@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from posewatch.files import atomic, write_atomically
+
 COLORS = {"pytorch": "#9467bd", "onnxruntime": "#7f7f7f", "triton": "#1f77b4", "triton+batching": "#d62728"}
 COLORS |= {"pytorch-published": "#c5b0d5", "openvino": "#bcbd22", "triton+tuned": "#2ca02c"}
 MARKS = {"pytorch": "D", "onnxruntime": "s", "triton": "o", "triton+batching": "^"}
@@ -116,7 +118,7 @@ def write_markdown(result: dict[str, Any], path: Path) -> None:
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)
     gpu = machine["gpu"] or "no GPU"
     lines += ["", f"{machine['cpu']}, {machine['cores']} cores, {gpu}; {result['precision']}; {versions}.", ""]
-    path.write_text("\n".join([*lines, *(f"- {c}" for c in result["caveats"])]) + "\n", encoding="utf-8")
+    write_atomically(path, "\n".join([*lines, *(f"- {c}" for c in result["caveats"])]) + "\n")
 
 
 def _number(value: float | None, digits: int = 1) -> str:
@@ -213,4 +215,5 @@ def _finish(figure: Any, axes: Any, x: str, y: str, path: Path) -> None:
     axes.grid(axis="y", color="#dddddd", lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    figure.savefig(path, metadata={"Software": None})
+    with atomic(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError
-from posewatch.files import write_atomically
+from posewatch.files import atomic, write_atomically
 from posewatch.inference import triton_admin
 from posewatch.inference.open import open_predictor
 from posewatch.serving.benchmark import load
@@ -164,4 +164,5 @@ def _plot(result: dict[str, Any], path: Path) -> None:
     memory.set_xlabel("minutes")
     for axis in (speed, latency, memory):
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    with atomic(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, TextIO
 
+from posewatch.outputs import mark
 from posewatch.watch.sinks.sink import Sink, SinkContext
+
+ALARMS = "alarms.jsonl"
 
 
 class AlarmLines(Sink):
@@ -17,7 +20,7 @@ class AlarmLines(Sink):
 
     @classmethod
     def open(cls, context: SinkContext) -> AlarmLines:
-        return cls(context.out / "alarms.jsonl", context.stream)
+        return cls(context.out / ALARMS, context.stream)
 
     def alarm(self, message: dict[str, Any]) -> None:
         line = json.dumps(message, ensure_ascii=False) + "\n"
@@ -25,3 +28,4 @@ class AlarmLines(Sink):
         self._stream.flush()
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line)
+        mark(self._path)

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Any
 
 from posewatch import video
+from posewatch.outputs import RESULT, mark
 from posewatch.watch.annotator import AlarmState, Annotator
 from posewatch.watch.sinks.sink import Sink, SinkContext
 from posewatch.watch.sources import Frame
@@ -58,3 +59,4 @@ class AlarmVideos(Sink):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.__exit__(None, None, None)
+            mark(writer.path, RESULT)

@@ -44,7 +44,7 @@ class Outbox:
 
     def messages(self) -> list[Path]:
         """The files of the queued messages, the oldest first."""
-        return sorted(self.folder.glob("[0-9]*.json"))
+        return sorted(self.folder.glob("[0-9]" * 20 + "-*.json"))
 
     def read(self, path: Path) -> tuple[str, dict[str, Any]]:
         """Key and content of a message. Raises ValueError for a file that is no message."""

@@ -18,6 +18,15 @@ INTERVAL_S = 2.0
 """Between two writes of the file."""
 
 
+def is_status(path: Path) -> bool:
+    """Whether a file is the status of some watcher, of any version."""
+    try:
+        status = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(status, dict) and {"source", "at", "camera"} <= status.keys()
+
+
 class StatusFile(Sink):
     """Replaces the file every ``INTERVAL_S`` seconds, and when the source has ended."""
 

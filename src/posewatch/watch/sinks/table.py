@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from posewatch.watch.sinks.sink import Sink, SinkContext
 from posewatch.watch.sinks.status_file import StatusFile
 from posewatch.watch.sinks.webhook import Webhook
 from posewatch.watch.sinks.whole_video import WholeVideo
-from posewatch.watch.sinks.window_lines import WindowLines
+from posewatch.watch.sinks.window_lines import WINDOWS, WindowLines
+from posewatch.watch.sources import Source
 
 SINKS: tuple[type[Sink], ...] = (
     QueuedAlarms,  # first: an alarm is on disk before anything else can fail
@@ -42,6 +43,12 @@ def open_sinks(context: SinkContext) -> Iterator[list[Sink]]:
                 stack.callback(sink.close)
                 sinks.append(sink)
         yield sinks
+
+
+def files_of(sources: Sequence[Source], out: Path, *, video: bool) -> list[Path]:
+    """The files in ``out`` that the sinks replace when they watch ``sources``, with annotated videos or without."""
+    suffixes = (WINDOWS, ".mp4") if video else (WINDOWS,)
+    return [out / f"{Path(s.name).stem}{suffix}" for s in sources if not s.live for suffix in suffixes]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from posewatch import video
+from posewatch.outputs import RESULT, mark
 from posewatch.watch.annotator import AlarmState, Annotator
 from posewatch.watch.sinks.sink import Sink, SinkContext
 from posewatch.watch.sources import Frame
@@ -34,3 +35,4 @@ class WholeVideo(Sink):
     def close(self) -> None:
         if self._writer is not None:
             self._writer.__exit__(None, None, None)
+            mark(self._writer.path, RESULT)
