@@ -175,9 +175,10 @@ def find(store: ObjectStore, prefix: str) -> Artifact | None:
     try:
         rows = [json.loads(line) for line in manifest.splitlines()]
         files = {row["key"]: row["sha256"] for row in rows}
+        cut = not files and isinstance(store, FolderStore)  # a disk may keep the name of a file and lose its content
     except (ValueError, TypeError, KeyError):
-        files = {}
-    if not files:
+        cut = True
+    if cut:
         say(f"posewatch: note: {store.uri}/{prefix} is damaged (cut by a power loss?): it counts as absent")
         return None
     return Artifact(store, prefix, hashlib.sha256(manifest).hexdigest(), files)
@@ -190,8 +191,12 @@ def get(store: ObjectStore, reference: str) -> Artifact:
         raise NotFound(f"{reference} is not in the store {store.uri} (give the matching --store)")
     artifact = find(store, prefix)
     if artifact is None:
-        raise NotFound(f"no such artifact: {store.uri}/{prefix} (it has no {MANIFEST}: never written, or not finished)")
+        raise _absent(store, prefix)
     return artifact
+
+
+def _absent(store: ObjectStore, prefix: str) -> NotFound:
+    return NotFound(f"no such artifact: {store.uri}/{prefix} (it has no {MANIFEST}: never written, or not finished)")
 
 
 def _prefix(store: ObjectStore, reference: str) -> str:
@@ -262,9 +267,12 @@ def walk(collection: Artifact) -> Iterator[tuple[dict[str, Any], Artifact]]:
     """Like `members`, one by one with a few read ahead: a set of many videos is never held as a whole."""
 
     def look_up(row: dict[str, Any]) -> Artifact:
-        artifact = get(collection.store, row["prefix"])
-        if artifact.digest != row["digest"]:
-            raise StoreError(f"{artifact.uri} is not the one that {collection.uri} was frozen with")
+        store, prefix = collection.store, row["prefix"]
+        artifact = find(store, prefix)
+        if artifact is None and not store.exists(f"{prefix}/{MANIFEST}"):
+            raise _absent(store, prefix)
+        if artifact is None or artifact.digest != row["digest"]:
+            raise StoreError(f"{store.uri}/{prefix} is not the one that {collection.uri} was frozen with")
         return artifact
 
     with ThreadPoolExecutor(READ_AHEAD) as pool:

@@ -71,8 +71,9 @@ def test_the_recipe_ignores_the_version_of_the_code(store: ObjectStore, monkeypa
 
 @pytest.mark.parametrize("left", [0, 30])
 def test_an_artifact_whose_manifest_was_cut_is_made_again(
-    store: ObjectStore, left: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, left: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    store = FolderStore(tmp_path)
     made = produce(store, Job("s", "u", {}), writes(x="1"))
     store.put(f"{made.prefix}/manifest.jsonl", store.get(f"{made.prefix}/manifest.jsonl")[:left])
     assert produce(store, Job("s", "u", {}), writes(x="1")).digest == made.digest
