@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from posewatch.errors import PosewatchError
+from posewatch.files import atomic, write_atomically
 from posewatch.inference.open import parse_endpoint
 from posewatch.inference.triton import TritonPredictor
 
@@ -116,7 +117,7 @@ def report(client: RolloutClient, out: Path) -> str:
     """Write what the client saw into ``out``; one line for people."""
     out.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Any] = {"answers": [asdict(a) for a in client.answers], "marks": client.marks}
-    (out / "rollout.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_atomically(out / "rollout.json", json.dumps(rows, indent=1) + "\n")
     plot(client, out / "rollout.png")
     versions = ", then ".join(client.order()) or "no version"
     return (
@@ -149,4 +150,5 @@ def plot(client: RolloutClient, path: Path) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=8, frameon=False, ncols=4)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=110)
+    with atomic(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)

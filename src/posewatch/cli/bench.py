@@ -138,7 +138,7 @@ def soak(
 def rollout(
     grpc: Annotated[str, Option(metavar="URL", help="The stable address, grpc://host:port/model.")],
     http: Annotated[str, Option(metavar="URL", help="The same, http://host:port/model.")],
-    out: Out,
+    out: Annotated[Path, _OUT, Writes("rollout.json", "rollout.png")],
     minutes: Annotated[float, Option(help="How long to ask.")] = 10.0,
     every_s: Annotated[float, Option(help="Seconds between two requests.")] = 0.5,
 ) -> str:
