@@ -200,6 +200,40 @@ def test_an_unavailable_model_ends_a_file_and_not_a_camera(
     assert caplog.messages == [f"{source.name}: Triton at x: no answer; watching on"]
 
 
+class Rolled(Posture):
+    """A served model whose version changes behind the address: from request ``at`` on, the server takes other clips and
+    refuses those of before, which the client learns when it asks who answers."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(frames=10)
+        self.metadata = {**self.metadata, "release": "one"}
+        self.at, self.requests = at, 0
+
+    def select(self, *, fresh: bool = False) -> bool:
+        changes = fresh and self.requests > self.at and self.metadata["release"] == "one"
+        if changes:
+            self.shape = (1, 16, 17, 3)
+            self.metadata = {**self.metadata, "release": "two"}
+        return changes
+
+    def predict(self, keypoints: np.ndarray) -> Prediction:
+        self.requests += 1
+        if keypoints.shape[2] != (10 if self.requests <= self.at else 16):
+            raise ServingError("unexpected shape for input 'keypoints'")
+        return super().predict(keypoints)
+
+
+def test_a_new_version_behind_the_address_costs_no_window(clip: Callable[..., Path], tmp_path: Path) -> None:
+    model = Rolled(at=7)
+    stats, (raised, _) = _watch(FileSource(clip(), 10, 640), model, Falls(40, 65), tmp_path / "out")
+    assert stats.refused == 0
+    assert stats.windows == 15
+    assert {v: row.windows for v, row in stats.versions.items()} == {"one": 7, "two": 8}
+    assert raised["model"]["release"] == "two"
+    assert (stats.versions["one"].alarms, stats.versions["two"].alarms) == (0, 1)
+    assert stats.versions["two"].watched_s == 4.0
+
+
 def test_a_model_that_does_not_fit(clip: Callable[..., Path]) -> None:
     source, model = FileSource(clip(seconds=1), 10, 640), Posture()
 
