@@ -1,35 +1,41 @@
-"""The chart on a real cluster (`make test-cluster`): install an example, wait, helm test, an end_to_end run, away.
+"""What posewatch promises of a cluster, tried on a real one (`make test-cluster`), and a table of what passed.
 
 KUBECONFIG says which cluster. Everything happens in a namespace that must not exist yet, and that is deleted in the end
-unless --keep is given; nothing outside it is touched. Where KF_PIPELINES_ENDPOINT is set, a run of end_to_end
-follows with the videos of SOURCE, the labels of LABELS and the store STORE (s3://...).
+unless --keep is given; nothing outside it is touched. A step that another one needs and that failed is "not tried".
+Where KServe is there, --fake-triton serves by a small server in the image `serving` instead of Triton on a GPU. Where
+KF_PIPELINES_ENDPOINT is set, a run of end_to_end follows with the videos of SOURCE, the labels of LABELS and the store
+STORE (s3://...).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "helm" / "posewatch"
 EXAMPLES = sorted(path.stem for path in (CHART / "examples").glob("*.yaml"))
 PIPELINE = ("SOURCE", "LABELS", "STORE")
+KSERVE = "inferenceservices.serving.kserve.io"
 
 
 class ClusterError(Exception):
     """One line for the user."""
 
 
-def run(*words: str, what: str, quiet: bool = False) -> str:
+def run(*words: str, what: str, quiet: bool = False, text: str | None = None) -> str:
     """Run a command, showing it; its output goes to the terminal too unless ``quiet``. Raises ClusterError."""
     print("+ " + " ".join(words), flush=True)
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, check=False, input=text)
     except FileNotFoundError:
         raise ClusterError(f"no {words[0]} on the PATH: make test-cluster brings helm and kubectl") from None
     if not quiet or done.returncode:
@@ -53,33 +59,175 @@ def check(namespace: str) -> None:
         raise ClusterError("KF_PIPELINES_ENDPOINT is set: say SOURCE, LABELS and STORE (s3://...) too, or unset it")
 
 
-def make_namespace(namespace: str) -> None:
-    """The namespace for it all."""
-    run("kubectl", "create", "namespace", namespace, what="cannot make the namespace")
+@dataclass
+class Trial:
+    """One namespace of one cluster, and what was found there: a row (step, result, remark) per step."""
+
+    namespace: str
+    example: str = "laptop"
+    sets: Sequence[str] = ()
+    timeout: str = "15m"
+    kserve: bool = False
+    fake_triton: bool = False
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def kubectl(self, *words: str, what: str, text: str | None = None) -> str:
+        """kubectl in the namespace, quietly. Raises ClusterError."""
+        return run("kubectl", "--namespace", self.namespace, *words, what=what, quiet=True, text=text)
+
+    def chart(self, *more: str) -> None:
+        """The documented command of an installation or an upgrade. Raises ClusterError."""
+        values = CHART / "examples" / f"{self.example}.yaml"
+        command = ["helm", "upgrade", "--install", "posewatch", str(CHART), "--namespace", self.namespace]
+        command += ["--values", str(values), *(word for one in self.sets for word in ("--set", one))]
+        if self.kserve:
+            command += ["--set", f"serving.runtime.enabled={str(not self.fake_triton).lower()}"]
+        run(*command, *more, "--timeout", self.timeout, what="helm")
+
+    # steps
+
+    def make_namespace(self) -> str:
+        """The namespace, which refuses pods that want more than they should."""
+        run("kubectl", "create", "namespace", self.namespace, what="cannot make the namespace")
+        label = "pod-security.kubernetes.io/enforce=restricted"
+        run("kubectl", "label", "namespace", self.namespace, label, what="cannot label the namespace")
+        return label
+
+    def base(self) -> str:
+        """manifests/base, before the chart and after it."""
+        if not self.kserve:
+            return "no KServe here: left out"
+        with tempfile.TemporaryDirectory(dir=ROOT / "manifests") as folder:
+            # kustomize takes folders below or beside its own only
+            resources = ["../base"]
+            told = {"resources": resources, "namespace": self.namespace}
+            (Path(folder) / "kustomization.yaml").write_text(json.dumps(told))
+            made = run("kubectl", "kustomize", folder, what="cannot build manifests/base", quiet=True)
+        objects = [part for part in made.split("\n---\n") if "kind: Namespace\n" not in part]
+        self.kubectl("apply", "--server-side", "-f", "-", what="manifests/base", text="\n---\n".join(objects))
+        return ""
+
+    def install(self) -> str:
+        """helm upgrade --install, until all of it is ready."""
+        self.chart("--wait")
+        return ""
+
+    def helm_test(self) -> str:
+        """helm test."""
+        run("helm", "test", "posewatch", "--namespace", self.namespace, "--logs", what="helm test failed")
+        return ""
+
+    def upgrade(self) -> str:
+        """The documented upgrade with --rollback-on-failure; generated credentials stay, backups have their volume."""
+        secret = ("get", "secret", "posewatch", "--output=jsonpath={.data}")
+        before = self.kubectl(*secret, what="cannot read the Secret posewatch")
+        backup = ["--set", "postgresql.backup.enabled=true"] if self.example != "kubeflow-multi-tenant" else []
+        self.chart(*backup, "--rollback-on-failure")
+        if self.kubectl(*secret, what="cannot read the Secret posewatch") != before:
+            raise ClusterError("an upgrade changed generated credentials")
+        if not backup:
+            return "no database of its own: no backup"
+        phase = self.kubectl("get", "pvc", "posewatch-backup", "--output=jsonpath={.status.phase}", what="no volume")
+        if phase != "Bound":
+            raise ClusterError(f"the volume of the backups is {phase}")
+        self.kubectl("wait", "job", "--selector=app.kubernetes.io/component=backup", "--for=condition=complete",
+                     f"--timeout={self.timeout}", what="no dump was made")  # fmt: skip
+        return "a dump was made"
+
+    def readiness(self) -> str:
+        """Watchers are steadily ready before the first model; their endpoint says why."""
+        names = self.kubectl("get", "pods", "--selector=app.kubernetes.io/component=watcher", "--output=name",
+                             what="cannot list the watchers").split()  # fmt: skip
+        if not names:
+            return "the example has no watchers"
+        for name in names:
+            ask = "from urllib.request import urlopen as u; print(u('http://127.0.0.1:9100/readyz').read().decode())"
+            said = self.kubectl("exec", name, "--", "python3", "-c", ask, what=f"{name} is not ready")
+            print(f"{name}: {said.strip()}")
+        return f"{len(names)} watchers"
+
+    def fake_runtime(self) -> str:
+        """A small server in the image `serving` in place of Triton: the operators' ServingRuntime says so."""
+        if not self.fake_triton:
+            return "Triton itself"
+        images = dict(one.split("=", 1) for one in self.sets if one.startswith("images."))
+        image = (
+            f"{images.get('images.repository', 'ghcr.io/posewatch/posewatch')}-serving:{images.get('images.tag', '')}"
+        )
+        if image.endswith(":"):
+            raise ClusterError("--fake-triton runs in the image `serving`: say --set images.tag=TAG")
+        script = f"--from-file={ROOT / 'helm' / 'fake_triton.py'}"
+        self.kubectl("create", "configmap", "fake-triton", script, what="cannot hand over the small server")
+        self.kubectl("apply", "--server-side", "-f", "-", what="its ServingRuntime", text=json.dumps(fake(image)))
+        return image
+
+    def owners(self) -> str:
+        """`posewatch deploy` makes a version's runtime, whoever owns the operators' one, with its own processors."""
+        code = (
+            "import sys; from posewatch.config import ServingConfig;"
+            " from posewatch.deploy.runtime import ensure_runtime;"
+            " print(ensure_runtime(ServingConfig(namespace=sys.argv[1], instances=int(sys.argv[2]))))"
+        )
+        made = [
+            run(sys.executable, "-c", code, self.namespace, n, what="deploy's runtime").split()[-1] for n in ("2", "4")
+        ]
+        if not self.fake_triton:
+            self.chart("--wait", "--set", "serving.runtime.image=nvcr.io/nvidia/tritonserver:26.10-py3")
+            made.append(run(sys.executable, "-c", code, self.namespace, "4", what="after an upgrade").split()[-1])
+        if len(set(made)) != len(made):
+            raise ClusterError(f"runtimes with other content have the same name: {', '.join(made)}")
+        self.base()
+        return f"{len(made)} runtimes"
+
+    def pipeline(self) -> str:
+        """An end_to_end run on Kubeflow, awaited."""
+        if not os.environ.get("KF_PIPELINES_ENDPOINT"):
+            return "KF_PIPELINES_ENDPOINT is not set: no run of a pipeline"
+        told = [f"{name.lower()}={os.environ[name]}" for name in PIPELINE]
+        command = [sys.executable, "-m", "posewatch.cli.main", "pipeline", "submit", "end_to_end", *told, "--wait"]
+        run(*command, what="the run of end_to_end failed")
+        return ""
+
+    def all(self) -> None:
+        """Every step, in order; rows tell what became of them."""
+        serving: list[Callable[[], str]] = [self.fake_runtime, self.owners] if self.kserve else []
+        steps = [self.make_namespace, self.base, self.install, self.helm_test, self.upgrade, self.readiness, *serving]
+        for step in [*steps, self.pipeline]:
+            self.attempt(step)
+
+    def attempt(self, step: Callable[[], str]) -> None:
+        """One step; what comes after a namespace or an installation that failed is not tried."""
+        name = step.__name__.replace("_", " ")
+        needed = [row for row in self.rows if row[0] in ("make namespace", "install") and row[1] != "passed"]
+        if needed:
+            self.rows.append((name, "not tried", f"{needed[0][0]} failed"))
+            return
+        print(f"== {name}: {(step.__doc__ or '').strip()}", flush=True)
+        try:
+            self.rows.append((name, "passed", step()))
+        except ClusterError as error:
+            self.rows.append((name, "FAILED", str(error)))
+
+    def table(self) -> str:
+        """What passed, for people."""
+        rows = [("step", "result", "remark"), *self.rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(2)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows)
 
 
-def install(namespace: str, example: str, sets: Sequence[str], timeout: str) -> None:
-    """The chart with an example; waits until all of it is ready, tests it, and upgrades it to the same."""
-    label = "pod-security.kubernetes.io/enforce=restricted"
-    run("kubectl", "label", "namespace", namespace, label, what="cannot label the namespace")
-    values = CHART / "examples" / f"{example}.yaml"
-    command = ["helm", "upgrade", "--install", "posewatch", str(CHART), "--namespace", namespace, "--wait"]
-    command += ["--values", str(values), "--timeout", timeout, *(word for one in sets for word in ("--set", one))]
-    run(*command, what="the chart was not installed")
-    run("helm", "test", "posewatch", "--namespace", namespace, "--logs", what="helm test failed")
-    secret = ("kubectl", "-n", namespace, "get", "secret", "posewatch", "--output=jsonpath={.data}")
-    before = run(*secret, what="cannot read the Secret posewatch", quiet=True)
-    run(*command, what="the chart was not upgraded")
-    if run(*secret, what="cannot read the Secret posewatch", quiet=True) != before:
-        raise ClusterError("an upgrade changed generated credentials")
-    run("helm", "test", "posewatch", "--namespace", namespace, what="helm test failed after an upgrade")
+def fake(image: str) -> dict[str, object]:
+    """The operators' ServingRuntime with the small server: like Triton's, but for the image and the command."""
+    from posewatch.config import ServingConfig
+    from posewatch.deploy.runtime import serving_runtime
 
-
-def pipeline() -> None:
-    """An end_to_end run on Kubeflow, awaited."""
-    told = [f"{name.lower()}={os.environ[name]}" for name in PIPELINE]
-    command = [sys.executable, "-m", "posewatch.cli.main", "pipeline", "submit", "end_to_end", *told, "--wait"]
-    run(*command, what="the run of end_to_end failed")
+    body = serving_runtime(ServingConfig(), image=image)
+    del body["metadata"]["namespace"]
+    container = body["spec"]["containers"][0]
+    container["command"] = ["python3", "/etc/fake/fake_triton.py"]
+    container["securityContext"]["runAsUser"] = 10001
+    container["volumeMounts"] = [{"name": "fake-triton", "mountPath": "/etc/fake", "readOnly": True}]
+    body["spec"]["volumes"] = [{"name": "fake-triton", "configMap": {"name": "fake-triton"}}]
+    return body
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,31 +239,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as of helm; images.tag=... say"
     )
     parser.add_argument("--timeout", default="15m", help="for the pods to be ready")
+    parser.add_argument("--fake-triton", action="store_true", help="where no GPU is: a small server in Triton's place")
     parser.add_argument("--keep", action="store_true", help="leave everything there for a look")
     args = parser.parse_args(argv)
     kube = ROOT / "build" / "tools" / "kube"
     if not shutil.which("helm") and kube.is_dir():
         os.environ["PATH"] = f"{kube}:{os.environ['PATH']}"
-    ours = False
     try:
         check(args.namespace)
-        make_namespace(args.namespace)
-        ours = True
-        install(args.namespace, args.example, args.set, args.timeout)
-        if os.environ.get("KF_PIPELINES_ENDPOINT"):
-            pipeline()
-        else:
-            print("KF_PIPELINES_ENDPOINT is not set: no run of a pipeline")
+        crds = run("kubectl", "get", "crds", "--output=name", what="cannot list the CRDs", quiet=True)
     except ClusterError as error:
         print(f"test-cluster: {error}", file=sys.stderr)
-        if ours:
-            subprocess.run(["kubectl", "-n", args.namespace, "get", "pods,events"], check=False)
         return 1
+    trial = Trial(args.namespace, args.example, args.set, args.timeout, KSERVE in crds, args.fake_triton)
+    try:
+        trial.all()
     finally:
+        ours = bool(trial.rows) and trial.rows[0][1] == "passed"
+        if ours and any(row[1] == "FAILED" for row in trial.rows):
+            subprocess.run(["kubectl", "-n", args.namespace, "get", "pods,events"], check=False)
         if ours and not args.keep:
             subprocess.run(["kubectl", "delete", "namespace", args.namespace, "--wait=false"], check=False)
-    print("test-cluster: the chart runs on this cluster")
-    return 0
+    print(f"\n{trial.table()}")
+    failed = [row for row in trial.rows if row[1] != "passed"]
+    print(f"test-cluster: {len(trial.rows) - len(failed)} of {len(trial.rows)} steps passed")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

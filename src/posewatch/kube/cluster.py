@@ -22,7 +22,7 @@ REQUEST_S = 30.0
 """Timeout of one request."""
 SETTLE_S = 10.0
 """How long a request is repeated while the server does not know the kind: a new CRD is a 404 for a moment."""
-_NEEDED = {"serving.kserve.io": "KServe 0.20", "trainer.kubeflow.org": "Kubeflow Trainer 2.1"}
+_NEEDED = {"serving.kserve.io": "KServe 0.20", "trainer.kubeflow.org": "Kubeflow Trainer 2.2"}
 
 
 class ClusterUnavailable(ServingError):

@@ -2,7 +2,7 @@
 
 Each camera is a ``posewatch watch`` process of its own, which is restarted when it ends: one that crashes, or whose
 decoder hangs, affects no other. ``/metrics`` is for Prometheus, ``/healthz`` succeeds while this process lives,
-``/readyz`` while the processes of all cameras run. SIGTERM ends all of them cleanly.
+``/readyz`` while it watches, and before the first model (``readiness.py``). SIGTERM ends all processes cleanly.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 from posewatch.errors import ConfigError
 from posewatch.sections import from_dict, read_yaml
 from posewatch.watch.metrics import text
+from posewatch.watch.readiness import WATCHED_S, Model
 
 BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Waits before a camera's process is restarted; the last is repeated. After a run of ``STABLE_S`` they start anew."""
@@ -151,6 +152,11 @@ class CameraProcess:
         self.process = subprocess.Popen(self.command(), env={**os.environ, _ADDRESS: url, _RECEIVER: self._webhook})
         self._started, self._restart_at = now, 0.0
 
+    def watched(self, now: float) -> bool:
+        """Whether its pictures are watched; ``now`` in seconds since 1970."""
+        status = self.status()
+        return self.running and status is not None and status["camera"]["connected"] and now - status["at"] < WATCHED_S
+
     def status(self) -> dict[str, Any] | None:
         """The content of the process's status file; None while there is none."""
         try:
@@ -165,13 +171,17 @@ class Service:
 
     def __init__(self, config: ServiceConfig) -> None:
         self.cameras = [CameraProcess(camera, config) for camera in config.cameras]
+        self.model = Model(config.model, Path(config.out))
         self.stop = threading.Event()
 
     def run(self) -> None:
         """Keep all processes running until ``stop`` is set, then end them: SIGTERM, and SIGKILL after ``STOP_S``."""
+        threading.Thread(target=self.model.follow, args=(self.stop,), daemon=True).start()
+        if self.model.standby:
+            _LOG.warning("the cameras wait until a model answers at %s", self.model.shown)
         try:
             while not self.stop.is_set():
-                for camera in self.cameras:
+                for camera in self.cameras if self.model.answered else ():
                     camera.keep_running(time.monotonic())
                 time.sleep(0.25)  # not stop.wait, which holds a lock that a signal handler needs to set the event
         finally:
@@ -186,9 +196,17 @@ class Service:
                     process.kill()
                     process.wait()
 
-    def ready(self) -> bool:
-        """Whether the process of every camera runs."""
-        return all(camera.running for camera in self.cameras)
+    def ready(self) -> tuple[bool, str]:
+        """Whether it watches, or stands by for the first model; and what it does or lacks, in one line."""
+        if self.model.standby:
+            return True, f"standby: no model was served at {self.model.shown} yet"
+        if self.model.silent:
+            return False, f"the model at {self.model.shown} does not answer"
+        if ended := [camera.camera.name for camera in self.cameras if not camera.running]:
+            return False, f"the process of a camera does not run: {', '.join(ended)}"
+        if not any(camera.watched(time.time()) for camera in self.cameras):
+            return False, "no camera sends pictures"
+        return True, "ok"
 
     def metrics(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -206,7 +224,8 @@ def serve(service: Service, port: int, address: str = "0.0.0.0") -> ThreadingHTT
             elif self.path == "/healthz":
                 body, code = b"ok\n", 200
             elif self.path == "/readyz":
-                body, code = (b"ok\n", 200) if service.ready() else (b"the process of a camera does not run\n", 503)
+                good, said = service.ready()
+                body, code = f"{said}\n".encode(), 200 if good else 503
             self.send_response(code)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
