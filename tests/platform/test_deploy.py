@@ -282,3 +282,13 @@ def test_no_cluster_and_wrong_kubeconfig(
 def test_the_command_line_starts_without_kubernetes() -> None:
     code = "import sys, posewatch.deploy.kserve; sys.exit('kubernetes' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_namespace_that_lets_no_pod_in_is_said_in_one_line(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with KServe from its manifests, whose storage initializer has no restricted settings."""
+    monkeypatch.setattr(proof, "NO_POD_S", 0.5)
+    apply([service()], namespace=NAMESPACE)
+    api.status("abnormal", "InProgress")
+    with pytest.raises(ServingError, match="storage initializer has to be restricted, too") as error:
+        waits(1.5)
+    one_line(error)

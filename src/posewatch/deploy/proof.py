@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from posewatch.deploy.manifests import GRPC
@@ -22,6 +22,8 @@ from posewatch.kube.polling import poll
 from posewatch.progress import Progress
 
 POLL_S = 1.0
+NO_POD_S = 15.0
+"""How long a Deployment may be without any pod before that is said."""
 ROUNDS = 10
 """Fresh connections in a row, of each protocol, that must be answered by the right version and no other."""
 ROUND_S = 0.2
@@ -83,8 +85,12 @@ def wait_loaded(
         # not Ready: that waits for an ingress too, which nobody needs inside the cluster
         if conditions.get("PredictorReady", {}).get("status") == "True":
             return True, "its pods are available"
-        return None, _unschedulable(cluster, version, namespace) or _missing(conditions, model)
+        pods = cluster.list("v1", "Pod", namespace, f"serving.kserve.io/inferenceservice={version.name}")
+        if not pods and time.monotonic() - began > NO_POD_S:
+            return None, _refused(namespace)
+        return None, _unschedulable(pods) or _missing(conditions, model)
 
+    began = time.monotonic()
     remedy = f"; see `kubectl -n {namespace} describe inferenceservice {version.name}`"
 
     def timed_out(state: str) -> Exception:
@@ -152,9 +158,17 @@ def _failure(model: Mapping[str, Any]) -> str:
     return flat(": ".join(filter(None, (info.get("reason"), info.get("message"))))) or "no reason given"
 
 
-def _unschedulable(cluster: Cluster, version: Version, namespace: str) -> str:
+def _refused(namespace: str) -> str:
+    """The usual cause of a Deployment without pods: KServe installed from its manifests."""
+    return (
+        "the namespace lets no pod of it in: if it enforces `restricted`, KServe's storage initializer has to be"
+        f" restricted, too (docs/operations.md, Install); `kubectl -n {namespace} get events` has the reason"
+    )
+
+
+def _unschedulable(pods: Sequence[Mapping[str, Any]]) -> str:
     """Why no node has room for its pods; "" if that is not what it waits for."""
-    for pod in cluster.list("v1", "Pod", namespace, f"serving.kserve.io/inferenceservice={version.name}"):
+    for pod in pods:
         for condition in (pod.get("status") or {}).get("conditions") or ():
             if condition.get("reason") == "Unschedulable" and condition.get("status") == "False":
                 hint = ""
