@@ -44,7 +44,7 @@ components: $(STAMP) ## renew README.md and metadata.yaml of the pipelines' comp
 	@$(BIN)/python -m components.generate
 
 golden: $(STAMP) ## renew the compiled pipelines that tests compare with
-	@POSEWATCH_IMAGE= POSEWATCH_RESOURCES= POSEWATCH_IMAGES=registry.example/posewatch POSEWATCH_TAG=abc123 $(BIN)/python -m pipelines compile --out tests/pipeline/golden
+	@POSEWATCH_IMAGE= POSEWATCH_RESOURCES= POSEWATCH_IMAGES=registry.example/posewatch POSEWATCH_TAG=abc123 $(BIN)/python -m pipelines compile --force --out tests/pipeline/golden
 
 images: ## the container images, tagged with the commit; KINDS="pose labeling" ARGS="--base-image IMAGE"
 	@$(PYTHON) Dockerfiles/images.py $(KINDS) $(ARGS)

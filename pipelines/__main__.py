@@ -10,22 +10,27 @@ from pathlib import Path
 from pipelines import NAMES
 from pipelines import verbs as remote_verbs
 from pipelines.arguments import Parser
-from posewatch import boundary
+from posewatch import boundary, outputs
 from posewatch.config import load
 
 
-def compile_all(out: Path) -> list[Path]:
-    """Write ``<pipeline>.yaml`` for every pipeline into ``out``: all of them, or none where one cannot be compiled."""
+def compile_all(out: Path, *, force: bool = False) -> list[Path]:
+    """Write ``<pipeline>.yaml`` for every pipeline into ``out``: all of them, or none where one cannot be compiled.
+
+    Raises InputError for a file there that posewatch did not write, unless ``force`` is set.
+    """
     from kfp import compiler
 
     from pipelines import pipeline
 
+    outputs.check([out / f"{name}.yaml" for name in NAMES], force=force)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".compile-", dir=out) as temp:
         for name in NAMES:
             compiler.Compiler().compile(pipeline(name), str(Path(temp) / f"{name}.yaml"))
         for name in NAMES:
             (Path(temp) / f"{name}.yaml").replace(out / f"{name}.yaml")
+            outputs.mark(out / f"{name}.yaml")
     return [out / f"{name}.yaml" for name in NAMES]
 
 
@@ -34,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     make = verbs.add_parser("compile", help="write the YAML that a Kubeflow Pipelines server takes")
     make.add_argument("--out", type=Path, default=Path("build/pipelines"))
+    make.add_argument("--force", action="store_true", help="replace files that were changed, or are of somebody else")
     make.add_argument("--resources", help="resources of the steps: a YAML file, gpu or cpu (default: gpu)")
     run = verbs.add_parser("run", help="run a pipeline here, every step in a process of its own")
     run.add_argument("pipeline", choices=NAMES)
@@ -51,13 +57,13 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(args, "act"):
             return int(args.act(args))
         if args.verb == "compile":
-            for path in compile_all(args.out):
+            for path in compile_all(args.out, force=args.force):
                 print(path)
             return 0
         from pipelines.local import run_local
 
-        outputs = run_local(args.pipeline, args.argument, load(args.config, args.set).to_json())
-        for name, value in outputs.items():
+        results = run_local(args.pipeline, args.argument, load(args.config, args.set).to_json())
+        for name, value in results.items():
             print(f"{name}: {value}")
         return 0
 

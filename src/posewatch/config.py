@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from posewatch.digests import canonical
 from posewatch.errors import ConfigError
+from posewatch.names import nfc
 from posewatch.sections import from_dict, merge, parse_yaml
 
 
@@ -113,6 +114,9 @@ class LabelConfig:
     """Classes that are hard to look at; with any, the welfare mode is on by default."""
 
     def __post_init__(self) -> None:
+        for key in ("classes", "sensitive", "positive", "default"):  # in one Unicode form, as label files are compared
+            value = getattr(self, key)
+            object.__setattr__(self, key, nfc(value) if isinstance(value, str) else tuple(map(nfc, value)))
         if self.default not in self.classes:
             raise ConfigError(f"labels.default must be one of {', '.join(self.classes)}, not {self.default!r}")
         unknown = [name for name in self.sensitive if name not in self.classes]

@@ -48,6 +48,20 @@ def poses(ids: list[str]) -> dict[str, Skeleton]:
     }
 
 
+def test_a_clip_that_a_person_moved_is_not_deleted(labelled, sqlite_store, tmp_path):
+    out = tmp_path / "folders"
+    export(sqlite_store, snapshot(sqlite_store), "folders", out, CONFIG)
+    one = next(out.glob("normal/c-*.mp4"))
+    moved = out / "sorted by me" / one.name
+    moved.parent.mkdir()
+    moved.write_bytes(one.read_bytes())
+    with pytest.raises(LabelError, match="put there by somebody"):
+        export(sqlite_store, snapshot(sqlite_store), "folders", out, CONFIG)
+    assert moved.exists()
+    export(sqlite_store, snapshot(sqlite_store), "folders", out, CONFIG, force=True)
+    assert not moved.exists()
+
+
 @pytest.mark.parametrize("form", FILES)
 def test_every_format_comes_back_as_the_same_labels(form, labelled, sqlite_store, tmp_path):
     path = tmp_path / "out" / FILES[form]

@@ -15,6 +15,7 @@ from posewatch.datasets.gmdcsa24 import read_gmdcsa24
 from posewatch.errors import InputError, LabelError
 from posewatch.labels.formats.importers import find_labels, import_labels
 from posewatch.labels.store import LabelStore
+from posewatch.outputs import RESULT, mark
 from posewatch.stages.contents import videos_of
 from posewatch.stages.ingest import ingest
 from posewatch.store import FolderStore
@@ -94,6 +95,16 @@ def test_results_are_never_taken_for_recordings(make: Any, tmp_path: Path) -> No
     produce(same, Job("reports", "", {}), lambda folder: (folder / "x.mp4").touch() or (folder / "y.json").touch())
     assert found(videos)[0] == ["a.mp4"]
     assert found(videos, without=[videos])[0] == ["a.mp4"], "a folder that is the input itself is read"
+
+
+def test_videos_that_were_made_of_others_are_left_out(tmp_path: Path) -> None:
+    touch(tmp_path / "hall.avi", tmp_path / "hall.mp4", tmp_path / "alarms" / "x.mp4")
+    for path in (tmp_path / "hall.mp4", tmp_path / "alarms" / "x.mp4"):
+        mark(path, RESULT)
+    names, told = found(tmp_path)
+    assert names == ["hall.avi"]
+    assert "2 videos that posewatch made of others: alarms/x.mp4, hall.mp4" in told[0]
+    assert [name for name, _ in find_videos(tmp_path / "hall.mp4")] == ["hall.mp4"], "given by name, it is taken"
 
 
 def test_a_name_in_another_encoding_is_ingested(make: Any, tmp_path: Path) -> None:

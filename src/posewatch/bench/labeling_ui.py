@@ -30,8 +30,10 @@ import numpy as np
 from posewatch import video
 from posewatch.errors import InputError, PosewatchError
 from posewatch.files import write_atomically
+from posewatch.labels.db.schema import sqlite_url
 from posewatch.labels.entries import ClipEntry
 from posewatch.labels.team import roles
+from posewatch.names import uri_of
 from posewatch.records import Clip, clip_id, video_id
 from posewatch.stack.process import pick_ports, port_seed, wait_until
 
@@ -99,8 +101,8 @@ def fill(folder: Path, count: int) -> LabelStore:
         target = folder / "objects" / key
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(samples[n % len(samples)], target)
-        entries.append(ClipEntry(clip, (name,), key, (folder / "objects").as_uri()))
-    store = LabelStore(f"sqlite:///{folder / 'labels.db'}")
+        entries.append(ClipEntry(clip, (name,), key, uri_of(folder / "objects")))
+    store = LabelStore(sqlite_url(folder / "labels.db"))
     store.register(entries)
     for who in PEOPLE:
         roles.set_role(store, who, "labeler", "bench")

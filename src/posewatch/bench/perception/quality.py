@@ -27,6 +27,7 @@ from posewatch.perception.masking import MaskedFrame, mask_frames
 from posewatch.perception.networks import build_estimator
 from posewatch.perception.tracking.identities import track
 from posewatch.records import Detections
+from posewatch.video.files import find_videos
 
 GOALS = {"mask_iou": 0.80, "pck_0.2_box": 0.90, "real_detected": 0.95}
 """Goals of the offline default."""
@@ -86,7 +87,7 @@ def _tracked(frames: Sequence[Detections], config: Experiment, people: int) -> I
 def real(folder: Path, config: Experiment, sheet: list[Any]) -> list[dict[str, Any]]:
     """For each video of one person the share of frames in which the person is detected, and shown thanks to hold."""
     rows = []
-    for path in sorted(folder.glob("*.mp4")):
+    for _, path in find_videos(folder):
         detected = shown = count = 0
         samples: list[MaskedFrame] = []
         for masked in mask_frames(path, config.mask):
