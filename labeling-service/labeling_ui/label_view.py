@@ -12,6 +12,7 @@ from labeling_ui.common import Viewer, errors_shown, plain
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
 from posewatch.labels.entries import VideoProgress
+from posewatch.names import folded
 from posewatch.records import LabelEvent
 
 QUEUE = "queue"
@@ -55,8 +56,8 @@ def _choose(viewer: Viewer) -> str | None:
     st.progress(done / total, texts["all_labelled"].format(done=done, total=total))
     matches = list(videos)
     if len(videos) > LISTED:
-        part = st.text_input(texts["find_video"], key="find").strip().casefold()
-        matches = [video for video in matches if part in videos[video].name.casefold()]
+        part = st.text_input(texts["find_video"], key="find").strip()
+        matches = [video for video in matches if folded(part) in folded(videos[video].name)]
     if len(videos) > 1 and st.toggle(texts["open_only"], key="open only"):
         matches = [video for video in matches if videos[video].labelled < videos[video].clips]
     selected = st.session_state.get("video", QUEUE)

@@ -51,8 +51,6 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
 
 def test_what_is_left_out_is_told_with_its_number(tmp_path: Path) -> None:
     touch(tmp_path / "a.mp4", tmp_path / "labels.csv", tmp_path / "._a.mp4", tmp_path / "b.braw", tmp_path / "dvr")
-    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
-    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
     os.mkfifo(tmp_path / "pipe.mp4")
     for trash in ("@eaDir", "#recycle", ".Trash-1000", ".Trashes", "$RECYCLE.BIN", "System Volume Information"):
         touch(tmp_path / "cam" / trash / "deleted.mp4")
@@ -61,10 +59,21 @@ def test_what_is_left_out_is_told_with_its_number(tmp_path: Path) -> None:
     assert names == ["a.mp4"]
     counts = {line.partition(": ")[2].partition(":")[0]: line for line in told}
     assert set(counts) == {
-        "1 hidden files", "2 files of other kinds", "2 links that lead nowhere", "1 entries that are no files",
+        "1 hidden files", "2 files of other kinds", "1 entries that are no files",
         "7 folders of deleted files and previews",
     }  # fmt: skip
     assert counts["2 files of other kinds"].endswith("b.braw, dvr")
+
+
+@pytest.mark.parametrize("name", ["gone.mp4", "cam1"])
+def test_a_link_to_a_disk_that_is_not_mounted_is_an_error(name: str, tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4")
+    (tmp_path / "notes.txt").symlink_to(tmp_path / "nowhere")  # is no video
+    assert found(tmp_path) == (["a.mp4"], [])
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
+    with pytest.raises(InputError, match=f"2 links in .* lead nowhere: {name}, loop.mp4"):
+        found(tmp_path)
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,9 @@ _STORED = re.compile(r"v-[0-9a-f]{16}")
 """A folder of an artifact store that belongs to one video."""
 
 
+_DEAD = "links that lead nowhere"
+
+
 @dataclass
 class Walk:
     """The files below ``root`` whose suffix is one of ``suffixes``, as (name within the folder, path), by name.
@@ -102,8 +105,8 @@ class Walk:
         if path.name.startswith("."):
             if suffix in self.suffixes:
                 self._skip("hidden files", path)
-        elif not regular and (path.is_symlink() or suffix in self.suffixes):
-            self._skip("links that lead nowhere" if path.is_symlink() else "entries that are no files", path)
+        elif not regular and (suffix in self.suffixes or (path.is_symlink() and not suffix)):
+            self._skip(_DEAD if path.is_symlink() else "entries that are no files", path)
         elif suffix in self.suffixes and is_result(path):
             self._skip("videos that posewatch made of others", path)
         elif suffix in self.suffixes:
@@ -148,7 +151,7 @@ def find_videos(
 
     ``also`` lists further suffixes, ``without`` folders that results go to. A file is returned whatever its suffix.
     ``tell`` gets a line for each kind of thing that was left out (see ``Walk``). Raises InputError when nothing is
-    found, or a folder cannot be read.
+    found, a folder cannot be read, or a link to a video or a folder leads nowhere.
     """
     if root.is_file():
         return [(readable(root.name), root)]
@@ -156,6 +159,10 @@ def find_videos(
         raise InputError(f"no such file or folder: {root} (give a video, a folder of videos, or an s3:// URI)")
     suffixes = (*SUFFIXES, *also)
     walk = Walk(root, suffixes, without)
+    if dead := walk.left_out.get(_DEAD):
+        raise InputError(
+            f"{len(dead)} links in {root} lead nowhere: {', '.join(dead[:3])} (is a disk not mounted? else delete them)"
+        )
     for line in walk.notes():
         tell(line)
     if not walk.files:
