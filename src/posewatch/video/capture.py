@@ -11,14 +11,15 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posewatch.addresses import connectable, without_secrets
+from posewatch.addresses import without_secrets
 from posewatch.errors import ConfigError, VideoError
 from posewatch.files import atomic
-from posewatch.redact import remember
 from posewatch.retry import retry
+from posewatch.video.live import LiveClock, Silent, arriving, connect, picture_of
 from posewatch.video.opening import vendor
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "http", "https")
 """Addresses that are streams rather than files."""
-_READ_TIMEOUT_S = 15.0
-"""A connection without data for so long is closed."""
 _FIRST_BACKOFF_S, _MAX_BACKOFF_S = 1.0, 30.0
 
 
@@ -37,7 +36,7 @@ class _Disconnected(Exception):
 
 @dataclass(frozen=True)
 class Segment:
-    """A complete file: ``began`` when its first packet arrived (UTC), ``seconds`` of video by its timestamps."""
+    """A complete file: ``began`` when its first packet arrived (UTC), ``seconds`` of video."""
 
     path: Path
     began: datetime
@@ -60,7 +59,7 @@ def capture(
 ) -> Iterator[Segment]:
     """Write ``duration_s`` seconds of the stream at ``url`` to files of ``segment_s`` seconds in ``folder``.
 
-    Yields each file when it is complete; the caller may delete it. Time is measured by the stream's timestamps. Raises
+    Yields each file when it is complete; the caller may delete it. Time is that of ``LiveClock``. Raises
     VideoError when the camera sends nothing for ``timeout_s`` seconds, ConfigError for lengths below zero,
     InputError for an address that can be read in several ways.
     """
@@ -77,8 +76,8 @@ def capture(
             if segment is None:
                 connection = _connection(url, folder, segment_s, duration_s - recorded_s, clock)
                 segment = next(connection, None)
-        except vendor().error.FFmpegError as error:
-            raise _Disconnected(str(error.strerror or error)) from None
+        except (vendor().error.FFmpegError, Silent) as error:
+            raise _Disconnected(str(getattr(error, "strerror", None) or error)) from None
         if segment is None:
             raise _Disconnected("the stream ended")
         return segment
@@ -105,50 +104,41 @@ def capture(
         connection.close()
 
 
-def connect(url: str) -> InputContainer:
-    """Open a camera's stream. Raises FFmpegError, and InputError for an address that can be read in several ways."""
-    remember(url)
-    url = connectable(url)
-    scheme = url.partition("://")[0].lower()
-    options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}  # over UDP packets get lost
-    return vendor().open(url, options=options, timeout=(_READ_TIMEOUT_S, _READ_TIMEOUT_S), metadata_errors="ignore")
-
-
 def _connection(
-    url: str, folder: Path, segment_s: float, remaining_s: float, clock: Callable[[], datetime]
+    url: str, folder: Path, segment_s: float, remaining_s: float, wall: Callable[[], datetime]
 ) -> Generator[Segment, None, None]:
     """The segments of one connection, of ``remaining_s`` seconds at most. Raises FFmpegError when it breaks early."""
     with connect(url) as container:
-        yield from _segments(container, folder, segment_s, remaining_s, clock)
+        yield from _segments(container, folder, segment_s, remaining_s, wall)
 
 
 def _segments(
-    container: InputContainer, folder: Path, segment_s: float, remaining_s: float, clock: Callable[[], datetime]
+    container: InputContainer, folder: Path, segment_s: float, remaining_s: float, wall: Callable[[], datetime]
 ) -> Iterator[Segment]:
-    if not container.streams.video:
-        raise VideoError("the camera sends no video (choose another of its streams)")
-    stream = container.streams.video[0]
-    tick = float(stream.time_base or 1 / 90000)
+    stream = picture_of(container)
+    clock = LiveClock(container, stream, in_order=False)
     writer: _Writer | None = None
     try:
-        for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_corrupt or (writer is None and not packet.is_keyframe):
+        for packet in arriving(container, stream):
+            unit = float(packet.time_base)
+            pts_s, dts_s = (None if stamp is None else stamp * unit for stamp in (packet.pts, packet.dts))
+            lasts_s = (packet.duration or 0) * unit
+            at = clock(pts_s, dts_s, lasts_s)
+            if writer is None and (packet.is_corrupt or not packet.is_keyframe):
                 continue
-            at = packet.pts if packet.pts is not None else packet.dts
-            if at is None:
-                continue  # before the camera's first time report
-            if writer is not None and packet.is_keyframe and at * tick - writer.first_s >= segment_s - 1e-6:
-                yield writer.finish(until=at * tick)
+            if writer is not None and packet.is_keyframe and at - writer.first_s >= segment_s - 1e-6:
+                yield writer.finish(until=at)
                 remaining_s -= writer.seconds
                 writer = None
                 if remaining_s <= 0.01:
                     return
-            if writer is not None and at * tick - writer.first_s >= remaining_s:
+            if writer is not None and at - writer.first_s >= remaining_s - 1e-6:
                 break
             if writer is None:
-                writer = _Writer(folder, stream, at * tick, clock())
-            writer.write(packet)
-    except vendor().error.FFmpegError:
+                writer = _Writer(folder, stream, at, wall())
+            reordered_s = max(0.0, pts_s - dts_s) if pts_s is not None and dts_s is not None else 0.0
+            writer.write(packet, at, at - reordered_s, clock.step_s if clock.arrived else lasts_s)
+    except (vendor().error.FFmpegError, Silent):
         if writer is None:
             raise
     if writer is not None and writer.packets:  # the part before the connection broke
@@ -165,20 +155,19 @@ class _Writer:
         self._place = ExitStack()
         self._file = vendor().open(str(self._place.enter_context(atomic(self._path))), "w", format="matroska")
         self._stream = self._file.add_stream_from_template(stream)
-        self._origin: int | None = None
-        self._last_dts: int | None = None
+        self._origin_s: float | None = None
+        self._last = -1
 
-    def write(self, packet: Any) -> None:
-        dts = packet.dts if packet.dts is not None else packet.pts
-        if self._last_dts is not None and dts <= self._last_dts:
-            return  # a camera that sets its clock back
-        self._last_dts = dts
-        if self._origin is None:
-            self._origin = dts
-        unit = float(packet.time_base)
-        shown = packet.pts if packet.pts is not None else dts
-        self.seconds = max(self.seconds, (shown - self._origin + (packet.duration or 0)) * unit)
-        packet.dts, packet.pts = dts - self._origin, shown - self._origin
+    def write(self, packet: Any, shown_s: float, decoded_s: float, lasts_s: float) -> None:
+        """Append a packet that is shown, decoded and lasts as given, in seconds of the stream."""
+        if self._origin_s is None:
+            self._origin_s = decoded_s
+        self.seconds = max(self.seconds, shown_s - self._origin_s + lasts_s)
+        # Matroska counts milliseconds, and the packets' times of decoding have to grow
+        self._last = dts = max(self._last + 1, round(1000 * (decoded_s - self._origin_s)))
+        packet.time_base = Fraction(1, 1000)
+        packet.dts, packet.pts = dts, max(dts, round(1000 * (shown_s - self._origin_s)))
+        packet.duration = round(1000 * lasts_s)
         packet.stream = self._stream
         self._file.mux(packet)
         self.packets += 1

@@ -52,12 +52,14 @@ class Jump:
 class Clock:
     """The times of a stream's pictures, one by one in the order of decoding.
 
-    ``step_s`` is the usual time between two; ``counting``: the clock only counts (see above). ``jumps`` holds
-    every time that the clock was set, forwards or backwards.
+    ``step_s`` is the usual time between two; ``counting``: the clock only counts (see above); ``in_order``: the
+    pictures come in the order of showing. ``jumps`` holds every time that the clock was set, forwards or backwards.
     """
 
-    def __init__(self, step_s: float, counting: bool) -> None:
-        self.step_s, self.counting = step_s, counting
+    def __init__(self, step_s: float, counting: bool, *, in_order: bool = False) -> None:
+        self.step_s, self.counting, self._in_order = step_s, counting, in_order
+        self.arrived = False
+        """Whether the last time is that of a camera's picture's arrival."""
         self.jumps: list[Jump] = []
         self._shift: float | None = None
         self._high = self._dts = self._end = -math.inf  # of the pictures so far, on this clock
@@ -74,6 +76,7 @@ class Clock:
         live = waited_s is not None
         usual = max(self.step_s, waited_s or 0.0)
         raw = stamp.pts if stamp.pts is not None else stamp.dts
+        self.arrived = live and (raw is None or not self._believed)
         if raw is None or not math.isfinite(raw) or not self._believed:
             first = self._high == -math.inf
             time = 0.0 if first else (self._high + max(_LEAST_S, waited_s or 0.0) if live else self._end)
@@ -83,10 +86,11 @@ class Clock:
         time = raw + self._shift
         decoded = time if stamp.dts is None else stamp.dts + self._shift
         ahead = time - self._high
-        if live and ahead == 0:  # a clock that stands still
-            return self._take(self._high + max(_LEAST_S, waited_s or 0.0), stamp, waited_s)
-        reach = self.step_s * (_REORDER if self._reorders or self._seen < _STEADY else 2)
+        many = not self._in_order and (self._reorders or self._seen < _STEADY)
+        reach = self.step_s * (_REORDER if many else 2)
         back = ahead < -reach and decoded < self._dts - reach
+        if live and not back and (ahead == 0 or (ahead < 0 and self._in_order)):  # a clock that stands still
+            return self._take(self._high + max(_LEAST_S, waited_s or 0.0), stamp, waited_s)
         set_ahead = self.counting and self._seen > 0 and ahead > GAP_S + (waited_s or 0.0)
         if back or set_ahead:
             follow = self._high + usual if live else self._end

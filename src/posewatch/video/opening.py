@@ -86,7 +86,7 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
 
 def without_clock(container: InputContainer) -> bool:
     """Whether the format holds no times: FFmpeg then invents some, at an assumed rate."""
-    return bool(int(container.format.flags) & _NO_TIMESTAMPS) or container.format.name == "mpjpeg"
+    return bool(int(container.format.flags) & _NO_TIMESTAMPS)
 
 
 def counts_only(container: InputContainer) -> bool:

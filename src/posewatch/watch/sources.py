@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from posewatch import video
 from posewatch.addresses import connectable, without_secrets
 from posewatch.errors import VideoError
 from posewatch.names import readable
-from posewatch.video.capture import connect
+from posewatch.video.live import SILENT_S, LiveClock, Silent, arriving, connect, picture_of
 from posewatch.video.opening import vendor
 from posewatch.video.orientation import Image, shown_size, upright
 
@@ -36,7 +36,7 @@ class Frame:
     """One frame of a source.
 
     ``index`` is its place on the grid (a gap is a missing frame), ``time_s`` seconds since the source began, ``wall``
-    the time when a camera took it (UTC; None for a file), ``image`` uint8 (H, W, 3) RGB.
+    the time when a camera's frame arrived (UTC; None for a file), ``image`` uint8 (H, W, 3) RGB.
     """
 
     index: int
@@ -126,7 +126,7 @@ class CameraSource:
 
     def _read(self, stop: threading.Event) -> None:
         """Connect and decode, again and again, until ``stop`` is set or the timeout has passed."""
-        start, start_wall = time.monotonic(), datetime.now(UTC)
+        start = time.monotonic()
         last_frame, attempt = start, 0
         while not stop.is_set():
             reason = "the stream ended"
@@ -134,11 +134,13 @@ class CameraSource:
             try:
                 self.counters.connects += 1
                 with connect(self.url) as container:
-                    self._decode(container, stop, time.monotonic() - start, start_wall)
+                    self._decode(container, stop, time.monotonic() - start)
             except VideoError as error:
                 reason = str(error)
             except (vendor().error.FFmpegError, OSError) as error:
                 reason = str(getattr(error, "strerror", None) or error)
+            except Exception as error:  # else the thread ends, and the camera seems to be watched
+                reason = f"{type(error).__name__}: {error}"
             self.counters.connected = False
             if self._last_index > before:
                 last_frame, attempt = time.monotonic(), 0
@@ -155,31 +157,54 @@ class CameraSource:
                 backoff = min(backoff, max(0.05, self._timeout_s - silent_s))
             stop.wait(backoff)
 
-    def _decode(self, container: Any, stop: threading.Event, offset_s: float, start_wall: datetime) -> None:
+    def _decode(self, container: Any, stop: threading.Event, offset_s: float) -> None:
         """Buffer the frames of one connection, which began ``offset_s`` seconds after the source."""
-        if not container.streams.video:
-            raise VideoError("it sends no video (choose another of its streams)")
-        stream = container.streams.video[0]
+        stream = picture_of(container)
         stream.thread_count = 1
-        origin: float | None = None
-        for decoded in container.decode(stream):
+        clock = LiveClock(container, stream, in_order=True)
+        begin_s = max(offset_s, (self._last_index + 1) / self._fps)
+        for decoded in self._decoded(container, stream):
             if stop.is_set():
                 return
-            if decoded.time is None:
-                continue
-            if origin is None:
-                origin = float(decoded.time)
-                self.counters.connected = True
-            at = offset_s + float(decoded.time) - origin
-            index = int(at * self._fps + 1e-6)
-            if index <= self._last_index:
+            unit = float(decoded.time_base or 0)
+            at = begin_s + clock(decoded.time, None, (decoded.duration or 0) * unit)
+            index = self._place(at, clock.arrived)
+            if index is None:
                 continue
             self._last_index = index
             size = video.fit(*shown_size(decoded, stream), self._max_side)
-            frame = Frame(index, index / self._fps, start_wall + timedelta(seconds=at), upright(decoded, size))
+            frame = Frame(index, index / self._fps, datetime.now(UTC), upright(decoded, size))
             with self._changed:
                 if len(self._buffer) >= max(2, BUFFER_S * self._fps):
                     self._buffer.popleft()
                     self.counters.dropped += 1
                 self._buffer.append(frame)
+                self.counters.connected = True
                 self._changed.notify_all()
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+        """The decoded pictures. Raises FFmpegError when the connection breaks, Silent when no picture comes."""
+        silent_s = min(SILENT_S, self._timeout_s or SILENT_S)
+        last = time.monotonic()
+        for packet in arriving(container, stream, silent_s):
+            try:
+                pictures = packet.decode()
+            except vendor().error.InvalidDataError:  # damaged on the way; the next keyframe puts it right
+                pictures = []
+            if pictures:
+                last = time.monotonic()
+            elif time.monotonic() - last > silent_s:
+                raise Silent(f"connected, and no picture can be decoded for {silent_s:g} s")
+            yield from pictures
+
+    def _place(self, at: float, arrived: bool) -> int | None:
+        """The place of a frame at ``at`` seconds on the grid; None: it is taken.
+
+        Times of arrival are uneven: such a frame may be half a place early or late, so that a camera of the grid's own
+        rate leaves no place empty.
+        """
+        along, last = at * self._fps, self._last_index
+        place = int(along + 1e-6)
+        if arrived and last + 0.5 <= along < last + 2.5:
+            place = last + 1
+        return place if place > last else None
