@@ -94,7 +94,7 @@ dashboards: $(STAMP) ## renew the chart's Grafana dashboards
 manifests: $(STAMP) $(KUBE)/helm ## renew the kustomize overlays from the chart
 	@$(BIN)/python helm/make_manifests.py $(KUBE)/helm
 
-test-cluster: $(STAMP) $(KUBE)/helm ## the chart, helm test and an end_to_end run on the cluster of KUBECONFIG; ARGS="--set images.tag=..."
+test-cluster: $(STAMP) $(KUBE)/helm ## all that needs a cluster, on that of KUBECONFIG, with a table of what passed; ARGS="--set images.tag=... --fake-triton"
 	@PATH="$(CURDIR)/$(KUBE):$$PATH" $(BIN)/python helm/try_cluster.py $(ARGS)
 
 test-chart: $(STAMP) $(KUBE)/helm ## the Helm chart and manifests alone: lint, strict validation, alerts, credentials

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "helm" / "posewatch"
 EXAMPLES = sorted(path.stem for path in (CHART / "examples").glob("*.yaml"))
 PIPELINE = ("SOURCE", "LABELS", "STORE")
+PASSED = "the rollout passed: "
+"""What try_rollout.py ends with."""
 KSERVE = "inferenceservices.serving.kserve.io"
 
 
@@ -80,9 +82,18 @@ class Trial:
         values = CHART / "examples" / f"{self.example}.yaml"
         command = ["helm", "upgrade", "--install", "posewatch", str(CHART), "--namespace", self.namespace]
         command += ["--values", str(values), *(word for one in self.sets for word in ("--set", one))]
+        command += ["--set", f"networkPolicy.clientNamespaces={{kubeflow,{self.namespace}}}"]
         if self.kserve:
             command += ["--set", f"serving.runtime.enabled={str(not self.fake_triton).lower()}"]
         run(*command, *more, "--timeout", self.timeout, what="helm")
+
+    @property
+    def image(self) -> str:
+        """The image `serving` that --set names. Raises ClusterError."""
+        images = dict(one.split("=", 1) for one in self.sets if one.startswith("images."))
+        if not images.get("images.tag"):
+            raise ClusterError("this step runs in the image `serving`: say --set images.tag=TAG")
+        return f"{images.get('images.repository', 'ghcr.io/posewatch/posewatch')}-serving:{images['images.tag']}"
 
     # steps
 
@@ -150,12 +161,7 @@ class Trial:
         """A small server in the image `serving` in place of Triton: the operators' ServingRuntime says so."""
         if not self.fake_triton:
             return "Triton itself"
-        images = dict(one.split("=", 1) for one in self.sets if one.startswith("images."))
-        image = (
-            f"{images.get('images.repository', 'ghcr.io/posewatch/posewatch')}-serving:{images.get('images.tag', '')}"
-        )
-        if image.endswith(":"):
-            raise ClusterError("--fake-triton runs in the image `serving`: say --set images.tag=TAG")
+        image = self.image
         script = f"--from-file={ROOT / 'helm' / 'fake_triton.py'}"
         self.kubectl("create", "configmap", "fake-triton", script, what="cannot hand over the small server")
         self.kubectl("apply", "--server-side", "-f", "-", what="its ServingRuntime", text=json.dumps(fake(image)))
@@ -179,6 +185,26 @@ class Trial:
         self.base()
         return f"{len(made)} runtimes"
 
+    def rollout(self) -> str:
+        """Deploy, canary, promote and roll back two tiny models, while clients ask (try_rollout.py, in a pod)."""
+        if self.example == "kubeflow-multi-tenant":
+            return "its store is the platform's: left out"
+        files = [ROOT / "helm" / "try_rollout.py", ROOT / "tests" / "published.py", ROOT / "tests" / "skeletons.py"]
+        told = [f"--from-file={path}" for path in files]
+        self.kubectl("create", "configmap", "try-rollout", *told, what="cannot hand over the trial")
+        self.kubectl("create", "serviceaccount", "try-rollout", what="cannot make its account")
+        role = ("--role=posewatch-deployer", f"--serviceaccount={self.namespace}:try-rollout")
+        self.kubectl("create", "rolebinding", "try-rollout", *role, what="cannot bind the Role")
+        pod = json.dumps(trial_pod(self.image, self.namespace))
+        self.kubectl("apply", "--server-side", "-f", "-", what="the trial's pod", text=pod)
+        follow = ("logs", "--follow", "--pod-running-timeout=15m", "pod/try-rollout")
+        lines = self.kubectl(*follow, what="the trial says nothing").strip().splitlines()
+        print("\n".join(lines))
+        last = lines[-1] if lines else ""
+        if not last.startswith(PASSED):
+            raise ClusterError(last or "the trial said nothing")
+        return last
+
     def pipeline(self) -> str:
         """An end_to_end run on Kubeflow, awaited."""
         if not os.environ.get("KF_PIPELINES_ENDPOINT"):
@@ -190,7 +216,7 @@ class Trial:
 
     def all(self) -> None:
         """Every step, in order; rows tell what became of them."""
-        serving: list[Callable[[], str]] = [self.fake_runtime, self.owners] if self.kserve else []
+        serving: list[Callable[[], str]] = [self.fake_runtime, self.owners, self.rollout] if self.kserve else []
         steps = [self.make_namespace, self.base, self.install, self.helm_test, self.upgrade, self.readiness, *serving]
         for step in [*steps, self.pipeline]:
             self.attempt(step)
@@ -228,6 +254,31 @@ def fake(image: str) -> dict[str, object]:
     container["volumeMounts"] = [{"name": "fake-triton", "mountPath": "/etc/fake", "readOnly": True}]
     body["spec"]["volumes"] = [{"name": "fake-triton", "configMap": {"name": "fake-triton"}}]
     return body
+
+
+def trial_pod(image: str, namespace: str) -> dict[str, object]:
+    """The pod in which try_rollout.py runs, with the store's credentials and the rights of the Role, no more."""
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
+    container = {
+        "name": "trial",
+        "image": image,
+        "command": ["python3", "/etc/trial/try_rollout.py", namespace],
+        "env": [{"name": "POSEWATCH_STORE", "value": "s3://posewatch/trial"}],
+        "envFrom": [{"secretRef": {"name": "posewatch"}}],
+        "securityContext": security,
+        "volumeMounts": [
+            {"name": "trial", "mountPath": "/etc/trial", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    }
+    spec = {
+        "serviceAccountName": "try-rollout",
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "trial", "configMap": {"name": "try-rollout"}}, {"name": "tmp", "emptyDir": {}}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "try-rollout"}, "spec": spec}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from posewatch.errors import ConfigError, InputError, ServingError
 from posewatch.kube.cluster import Cluster
 from posewatch.stages import deploy as stage
 
+from .chart import ROOT, load_script
 from .clients import Client
 from .kserve import ISVC, SERVICES, Controller
 
@@ -558,3 +559,12 @@ def test_the_commands(
     common[1] = "serving.target=embedded"
     assert "set serving.target=kserve (it is 'embedded')" in run("rollback")[2]
     assert "shares no traffic" in deploy(two, "--canary-percent", "25")[2]
+
+
+def test_the_trial_of_make_test_cluster_passes_where_the_controllers_are_played(
+    kserve: Controller, versions: Any, tmp_path: Path
+) -> None:
+    trial = load_script(ROOT / "helm" / "try_rollout.py")
+    said = trial.rollout(kserve.store, CONFIG, versions[0], versions[1], tmp_path)
+    assert "0 without an answer" in said
+    assert kserve.restarts == []
