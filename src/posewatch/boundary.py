@@ -73,8 +73,7 @@ def written(text: str = "") -> None:
         raise
     except OSError as error:
         _drop_stdout()
-        error.filename = "stdout"
-        raise
+        raise OSError(error.errno, error.strerror, "stdout") from None
 
 
 def guarded(program: str, main: Callable[[], int | None], *arguments: str) -> int:

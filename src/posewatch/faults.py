@@ -69,6 +69,8 @@ def explained(error: BaseException) -> PosewatchError:
         return InputError("the input is nested too deeply (give a flatter file)")
     if "home directory" in text:
         return InputError("this user has no home folder: set HOME, or POSEWATCH_CACHE and POSEWATCH_HOME")
+    if text.startswith("Symlink loop"):
+        return InputError(f"{text.partition('from ')[2]}: {_INPUT[errno.ELOOP]}")
     if isinstance(error, OSError):
         return _of_system(error, text)
     return PosewatchError(

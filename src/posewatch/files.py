@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -9,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from posewatch.outputs import mark
+
+_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 
 
 @contextmanager
@@ -20,14 +25,41 @@ def atomic(path: Path | str, *, marked: bool = True) -> Iterator[Path]:
     path = Path(path)
     # Nodes of one training may share a disk, and have the same process ids: each writes under a name of its own.
     writer = f"{os.environ.get('GROUP_RANK', '0')}-{os.getpid()}-{threading.get_ident()}"
-    partial = path.with_name(f".{path.name}.{writer}.part")
+    name = path.name if len(os.fsencode(path.name)) < 180 else hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    partial = path.with_name(f".{name}.{writer}.part")
     try:
         yield partial
         os.replace(partial, path)
         if marked:
             mark(path)
+    except OSError as error:
+        if error.errno not in _OF_DISK or error.filename not in (None, str(partial)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None  # told by the name that the user knows
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # else it would hide why the block failed
+            partial.unlink(missing_ok=True)
+
+
+def check_output(path: Path, folder: bool = False) -> None:
+    """Raise the OSError that writing the file (or the files of the folder) ``path`` would end in, before the work.
+
+    Nothing is made. That the disk is full shows only when it is written.
+    """
+    if path.exists() and path.is_dir() != folder:
+        raise OSError(errno.ENOTDIR if folder else errno.EISDIR, "", str(path))
+    if not folder and path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "", str(path))  # a device, which a rename would replace
+    place = path.absolute()
+    while not place.exists():
+        if place.is_symlink() and (folder or place != path.absolute()):
+            place.stat()  # raises: it leads nowhere, or in a circle
+        place = place.parent
+    if place != path.absolute() and not place.is_dir():
+        raise OSError(errno.ENOTDIR, "", str(path))
+    if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+        read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        raise OSError(errno.EROFS if read_only else errno.EACCES, "", str(place))
 
 
 def write_atomically(path: Path | str, data: bytes | str) -> None:

@@ -25,8 +25,10 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """The mapping that a YAML text holds, {} for an empty one. Raises ConfigError, which calls the text ``name``."""
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-99-99 is no date
         raise ConfigError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{name} is not YAML: it is nested too deeply") from None
     if data is None:
         return {}
     if not isinstance(data, dict):

@@ -111,13 +111,13 @@ def bench_watch(videos: Path, out: Path, *, rendered: int = 40, seed: int = 0) -
     from posewatch.footage.make import make_footage
 
     config = load("default", SETTINGS)
-    out.mkdir(parents=True, exist_ok=True)
-    with Progress("footage", rendered, "video") as progress:
-        make_footage(out / "footage", videos=rendered, seed=seed, progress=progress.advance)
     real = read_gmdcsa24(videos, LabelConfig())
     persons = sorted({match[1] for path in videos.glob("*.mp4") if (match := _PERSON.match(path.name))})
     if len(persons) < 2:
         raise InputError(f"{videos} has no videos of at least two persons, named such as Subject_1_Fall_01.mp4")
+    out.mkdir(parents=True, exist_ok=True)
+    with Progress("footage", rendered, "video") as progress:
+        make_footage(out / "footage", videos=rendered, seed=seed, progress=progress.advance)
     intervals = {**_by_file(read_labels_csv(out / "footage" / "labels.csv")), **_by_file(real)}
     paths = sorted((out / "footage").glob("*.mp4")) + sorted(videos.glob("*.mp4"))
     estimator = build_estimator(config.pose)

@@ -24,6 +24,7 @@ from typer.exceptions import TyperException
 
 from posewatch import boundary, outputs
 from posewatch.boundary import INTERRUPTED as INTERRUPTED
+from posewatch.files import check_output
 from posewatch.redact import redact
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ def verb(app: typer.Typer, name: str, *, stack: bool = True, **settings: Any) ->
         verbose = Annotated[bool, Option("--verbose", "-v", help="Show the whole trace of an error.")]
         parameters.append(inspect.Parameter("verbose", _KIND, default=False, annotation=verbose))
 
+        kinds = {p.name: p.annotation.__metadata__[0].metavar for p in parameters if p.name in ("out", "status")}
+
         def run(**values: Any) -> None:
             show_trace = values.pop("verbose")
             given = dict(values)
@@ -172,6 +175,9 @@ def verb(app: typer.Typer, name: str, *, stack: bool = True, **settings: Any) ->
                 values[group] = kind(**{name: values.pop(name) for name in names})
 
             def checked() -> Any:
+                for name, metavar in kinds.items():  # before the work, which may take hours
+                    if (path := given[name]) is not None:
+                        check_output(path, path.is_dir() if metavar == "PATH" else metavar == "DIR")
                 outputs.check(
                     [path for option, of in writes.items() for path in of(option, given)],
                     _inputs(given, writes),

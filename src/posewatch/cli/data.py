@@ -89,10 +89,11 @@ def prepare(source: Source, recording: Recording, context: Context, labels_url: 
     from posewatch.stages.split import split
 
     store, experiment = context.objects, context.experiment
+    labels = LabelStore(labels_url)  # before the work: a store that cannot be opened is told at once
     masked = mask(store, _raw(context, source, recording), experiment.mask)
     clips = split(store, masked, experiment.split)
     skeletons = pose(store, clips, experiment.pose)
-    queue_clips(clips, LabelStore(labels_url), previews(store, clips, skeletons))
+    queue_clips(clips, labels, previews(store, clips, skeletons))
     empty = sum(clip.people == 0 for item in videos_of(clips) for clip in clips_of(item.artifact))
     if empty:
         say(f"posewatch: nobody was seen in {empty} clips; they stay on the queue")

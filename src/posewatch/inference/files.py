@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.errors import InputError
+from posewatch.errors import InputError, first_line
 from posewatch.names import readable
 from posewatch.video.files import SUFFIXES, find_videos
 
@@ -103,13 +102,13 @@ def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return {readable(path.stem): content}
-        with content:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return {readable(path.stem): content}
             return {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a numpy file of keypoints: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # a damaged archive or header can raise nearly anything
+        raise InputError(f"{path} is not a numpy file of keypoints: {first_line(error)}") from None
 
 
 def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:

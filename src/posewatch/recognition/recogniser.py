@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -212,7 +213,9 @@ def from_recipe(text: str) -> Recogniser:
 def load_checkpoint(path: Path | str) -> Recogniser:
     """The recogniser of a checkpoint, in eval mode. Runs no code from the file. Raises InputError."""
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what it then refuses
+            data = torch.load(path, map_location="cpu", weights_only=True)
         recogniser = build_from(data)
         recogniser.threshold = float(data["threshold"])
         recogniser.load_state_dict(data["weights"])

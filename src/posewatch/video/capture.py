@@ -6,6 +6,7 @@ keyframes. A connection that breaks ends a segment and is opened again.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -77,6 +78,8 @@ def capture(
                 connection = _connection(url, folder, segment_s, duration_s - recorded_s, clock)
                 segment = next(connection, None)
         except (vendor().error.FFmpegError, Silent) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise  # of our disk, not of the camera
             raise _Disconnected(str(getattr(error, "strerror", None) or error)) from None
         if segment is None:
             raise _Disconnected("the stream ended")

@@ -108,6 +108,7 @@ def mirror(uri: str, names: Sequence[str], *, force: bool = False) -> list[str]:
     """
     from posewatch.store import open_store
 
+    open_store(uri)  # "s3://" without a bucket would be a folder
     store = open_store(f"{uri.rstrip('/')}/{sources.MIRROR}")
     for name in names:
         for part in (*info(name).also, name):
