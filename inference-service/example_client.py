@@ -10,7 +10,8 @@ import sys
 
 import numpy as np
 
-from posewatch.errors import PosewatchError
+from posewatch.boundary import guarded
+from posewatch.errors import InputError
 from posewatch.inference.open import open_predictor
 
 
@@ -18,11 +19,10 @@ def main(endpoint: str, file: str) -> int:
     """Returns the exit code."""
     try:
         clips = np.load(file, allow_pickle=False)
-        with open_predictor(endpoint) as predictor:
-            prediction = predictor.predict(clips)
-    except (PosewatchError, OSError, ValueError) as error:
-        print(f"example_client: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 2)
+    except ValueError as error:
+        raise InputError(f"{file} is no file of keypoints: {error}") from None
+    with open_predictor(endpoint) as predictor:
+        prediction = predictor.predict(clips)
     for row in prediction.probabilities.tolist():
         print(json.dumps(dict(zip(prediction.labels, (round(p, 4) for p in row), strict=True))))
     return 0
@@ -31,4 +31,4 @@ def main(endpoint: str, file: str) -> int:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(guarded("example_client", lambda: main(*sys.argv[1:]), *sys.argv[1:]))

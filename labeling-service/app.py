@@ -17,5 +17,7 @@ from starlette.middleware import Middleware  # noqa: E402
 
 from labeling_ui.compression import Compressed  # noqa: E402
 from labeling_ui.server import Gate, routes  # noqa: E402
+from posewatch import boundary  # noqa: E402
 
+boundary.begin()
 app = st.App(HERE / "page.py", routes=routes(), middleware=[Middleware(Gate), Middleware(Compressed)])

@@ -36,7 +36,7 @@ def begin(*arguments: str) -> None:
 
 def failed(error: BaseException, program: str, *, verbose: bool = False) -> int:
     """Say on stderr why a program ends, in one line, or with the whole trace; returns its exit code."""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) or _interrupted(error):
         code, line = INTERRUPTED, "stopped; finished work is saved"
     elif isinstance(error, BrokenPipeError) and error.filename is None:
         _drop_stdout()
@@ -45,6 +45,12 @@ def failed(error: BaseException, program: str, *, verbose: bool = False) -> int:
         code, line = explained(error).exit_code, line_of(error)
     tell(trace(error).rstrip("\n") if verbose else f"{program}: {line}")
     return code
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether an error came of Ctrl-C: in the middle of an import it leaves half a module, for the next ``except``."""
+    before = error.__context__
+    return isinstance(before, KeyboardInterrupt) or (before is not None and _interrupted(before))
 
 
 def line_of(error: BaseException) -> str:

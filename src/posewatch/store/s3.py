@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from posewatch.addresses import Address
 from posewatch.errors import AccessDenied, InputError, NoBucket, NotFound, StoreError, Unreachable
 from posewatch.files import atomic
 from posewatch.retry import retry
@@ -44,7 +45,14 @@ class S3Store:
             raise InputError(
                 f"no S3 endpoint for s3://{bucket}: run `posewatch up`, or set POSEWATCH_S3_ENDPOINT and the keys"
             )
-        parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
+        address = endpoint if "://" in endpoint else f"http://{endpoint}"
+        found = Address.parse(address)
+        if found.user or found.doubtful:
+            raise InputError(
+                "POSEWATCH_S3_ENDPOINT must be an address such as http://host:9000; the keys belong in"
+                " POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY"
+            )
+        parts = urlsplit(address)
         self.bucket, self.prefix, self.attempts = bucket, prefix.strip("/"), attempts
         self.uri = f"s3://{bucket}/{self.prefix}".rstrip("/")
         self.endpoint = parts.netloc

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from posewatch.errors import ConfigError
+from posewatch.redact import remember
 from posewatch.sections import from_dict, read_yaml
 from posewatch.watch.metrics import text
 from posewatch.watch.readiness import WATCHED_S, Model
@@ -50,6 +51,7 @@ class Camera:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", _option_names(self.options))
+        remember(self.url)
         if not _NAME.match(self.name):
             raise ConfigError(f"a camera's name has small letters, digits and dashes only, not {self.name!r}")
         for variable in _VARIABLE.findall(self.url):

@@ -13,6 +13,7 @@ from posewatch.labels.db import schema  # first, because its error names the mis
 import sqlalchemy as sa
 
 from posewatch.errors import LabelError, LabelStoreDown
+from posewatch.redact import redact
 from posewatch.retry import retry
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class Database:
         try:
             return retry(transaction, self._is_transient, timeout_s=TIMEOUT_S, first_s=0.05, max_s=1.0)
         except sa.exc.DBAPIError as error:
-            name = self.engine.url.render_as_string(hide_password=True)
+            name = redact(self.engine.url.render_as_string(hide_password=True))
             down = error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
             kind = LabelStoreDown if down else LabelError
             raise kind(f"the label store at {name} failed: {schema.reason(error)}") from error

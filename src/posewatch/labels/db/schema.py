@@ -18,6 +18,7 @@ except ImportError:
 from posewatch.files import home
 from posewatch.labels.db import tables
 from posewatch.names import path_of, uri_of
+from posewatch.redact import redact
 from posewatch.retry import retry
 
 HEAD = "3"
@@ -56,7 +57,7 @@ def connect(url: str) -> sa.Engine:
         raise LabelError("the label store's URL must look like sqlite:///labels.db or postgresql://...") from None
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    name = parsed.render_as_string(hide_password=True)
+    name = redact(parsed.render_as_string(hide_password=True))  # a password can also be in the query
     backend = parsed.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
         raise LabelError(f"labels are stored in SQLite or PostgreSQL, not {backend!r}: {name}")

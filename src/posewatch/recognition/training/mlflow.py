@@ -23,6 +23,7 @@ from posewatch.digests import digest
 from posewatch.errors import InputError
 from posewatch.files import write_atomically
 from posewatch.progress import say
+from posewatch.redact import redact
 
 RUN = ".mlflow.json"
 """Beside the checkpoint: the id of this folder's run on the server."""
@@ -181,7 +182,7 @@ class MLflow(Tracker):
         if not self._warned:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             text = f"MLflow at {self._uri} does not work; training goes on, {self._out} holds everything. {reason}"
-            say(f"posewatch: warning: {re.sub(r'//[^/@ ]*@', '//', text)[:400]}")
+            say(f"posewatch: warning: {redact(text)[:400]}")
         self._warned = True
 
 
