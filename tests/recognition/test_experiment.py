@@ -18,6 +18,7 @@ from posewatch.cli.main import main  # noqa: E402
 from posewatch.datasets.pyskl import write_pyskl  # noqa: E402
 from posewatch.recognition.recogniser import load_checkpoint  # noqa: E402
 from posewatch.recognition.training.experiment import positive_of  # noqa: E402
+from posewatch.recognition.training.holdout import curve  # noqa: E402
 
 TINY = [
     f"--set=train.{item}"
@@ -57,6 +58,9 @@ def test_everything_is_written_and_says_the_same(annotations, tmp_path, capsys):
     assert "then trained on all clips" in metrics["validation"]["method"]
     assert set(metrics["validation"]["groups"]) < {"s00", "s01", "s02", "s03", "s04"}, "whole subjects of the training"
     assert load_checkpoint(out / "checkpoint.pt").threshold == metrics["threshold"]
+    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert [row["training"] for row in history] == ["validation"] * 2 + ["final"] * 2
+    assert curve(history) == history[2:], "the curve is that of the network that is kept"
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert len(rows) == 8
     assert metrics["accuracy"] == pytest.approx(sum(r["label"] == r["predicted"] for r in rows) / 8, abs=1e-6)
@@ -117,6 +121,8 @@ def test_folds_of_people_make_an_ensemble(annotations, tmp_path):
     out = tmp_path / "out"
     assert train(annotations, out, "--set", "train.folds=3", epochs=1) == 0
     metrics = json.loads((out / "metrics.json").read_text())
+    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert curve(history) == [row for row in history if row["training"] == "member0"]
     assert metrics["validation"]["clips"] == 20
     assert metrics["validation"]["groups"] == [f"s{k:02d}" for k in range(5)]
     assert "3 networks" in metrics["validation"]["method"]

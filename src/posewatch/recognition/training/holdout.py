@@ -123,8 +123,13 @@ def fit(
 
 
 def curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of ``history.jsonl`` of the first training: the one with held-out clips."""
-    return [row for row in rows if row.get("training") == rows[0].get("training")]
+    """The rows of ``history.jsonl`` of the training whose network is kept; of an ensemble, of its first member.
+
+    After a refit that is the second training, on all clips. The network that chose the threshold saw fewer people, so
+    its validation loss, in the file as well, says little about the one that is kept.
+    """
+    kept = "final" if any(row.get("training") == "final" for row in rows) else rows[0].get("training")
+    return [row for row in rows if row.get("training") == kept]
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
