@@ -1,7 +1,8 @@
 """One experiment = one YAML file: frozen dataclasses, inheritance by ``extends:``, overrides as ``section.key=value``.
 
 ``load("demo")`` takes a name from the package's ``configs/``; a path to a YAML file and a JSON text (what a pipeline
-hands to its components) work alike. An unknown key is an error that names the nearest known one.
+hands to its components) work alike. An unknown key is an error that names the nearest known one, and every value is
+checked against the rules beside its field before anybody labels or trains.
 """
 
 from __future__ import annotations
@@ -12,260 +13,322 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from posewatch.digests import canonical
-from posewatch.errors import ConfigError
+from posewatch.errors import ConfigError, did_you_mean
 from posewatch.names import nfc
-from posewatch.sections import from_dict, merge, parse_yaml
+from posewatch.rules import (
+    ClassName,
+    Count,
+    Device,
+    Frames,
+    Gpus,
+    HostName,
+    Items,
+    KubeName,
+    Like,
+    OneOf,
+    Pixels,
+    Quantity,
+    Range,
+    Seconds,
+    Seed,
+    Share,
+    Threads,
+)  # fmt: skip
+from posewatch.sections import Plain, Section, from_dict, merge, parse_yaml, require
+from posewatch.text import read_text
+
+DETECTORS = ("movenet", "yolo11", "yolo-seg")
+SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam")
+ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "mmpose")
+MODELS = ("protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "2s-agcn")
+LAYOUTS = ("coco17", "coco20", "openpose18", "kinect15", "kinect20", "ntu25")
+"""The names that the rooms above know, so that a wrong one is found before they are loaded (a test compares them)."""
+STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm")
+"""joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact
+(nearest joint of another person - joint), and the motion of each. The partner and contact streams are ours: what two
+people do to each other shows in the distance between them."""
+MARKS = ("(unsure)", "(bad clip)")
+"""What a person may record instead of a class."""
+MODEL_OPTIONS = {"prototypes": Annotated[int, Range(1, 100_000)]}
+"""The options of single models."""
+MAX_LR = {"adamw": 0.02, "sgd": 1.0}
+"""A rate meant for SGD trains a bad model with AdamW, and no error would show it."""
+
+_STREAMS = rf"\s*({'|'.join(STREAMS)})\s*([+,]\s*({'|'.join(STREAMS)})\s*)*"
 
 
 @dataclass(frozen=True)
-class MaskConfig:
+class MaskConfig(Section):
     """Masking: everything but people turns black. ``fps``, in frames per second, holds for the whole pipeline."""
 
-    detector: str = "movenet"
-    segmenter: str = "blazepose"
-    fps: float = 10.0
-    max_side: int = 640
+    SECTION: ClassVar[str] = "mask"
+
+    detector: Annotated[str, OneOf(DETECTORS)] = "movenet"
+    segmenter: Annotated[str, OneOf(SEGMENTERS)] = "blazepose"
+    fps: Annotated[float, Range(0.1, 240)] = 10.0
+    max_side: Annotated[int, Range(32, 8192)] = 640
     """Longer side of the masked video in pixels; smaller videos keep their size."""
-    min_score: float = 0.2
-    hold: int = 5
+    min_score: Share = 0.2
+    hold: Frames = 5
     """Frames for which the last mask of a lost person is held."""
-    dilate: int = 1
+    dilate: Pixels = 1
     """Pixels by which the mask is grown, so that hands and feet are not cut off."""
-    feather: int = 0
+    feather: Pixels = 0
     """Pixels over which the mask's edge fades; 0 is a hard edge."""
     detector_weights: str = ""
     """A name of ``posewatch weights list`` or a file of yours (.pt, .onnx); empty is the detector's default."""
     segmenter_weights: str = ""
     """The same for the segmenter: a name, a file, or a folder as transformers saves it."""
-    reprompt: int = 15
+    reprompt: Annotated[int, Range(1, 1_000_000)] = 15
     """Frames after which the boxes prompt SAM 2 again."""
     crops: bool = False
     """Also write each person alone, as a small video that follows the person."""
-    device: str = "auto"
+    device: Device = "auto"
     """``auto``, ``cpu`` or ``cuda``, for the networks that can use a GPU."""
 
-    def __post_init__(self) -> None:
-        if self.fps <= 0 or self.max_side < 32 or self.hold < 0 or self.dilate < 0 or self.feather < 0:
-            raise ConfigError("mask needs fps > 0, max_side >= 32, hold >= 0, dilate >= 0 and feather >= 0")
-        if self.reprompt < 1:
-            raise ConfigError(f"mask.reprompt must be at least 1, not {self.reprompt}")
-
 
 @dataclass(frozen=True)
-class SplitConfig:
+class SplitConfig(Section):
     """Clips of a fixed length."""
 
-    length_s: float = 3.0
-    overlap_s: float = 0.0
+    SECTION: ClassVar[str] = "split"
+
+    length_s: Annotated[float, Range(0, 3600, above=True)] = 3.0
+    overlap_s: Annotated[float, Range(0, 3600)] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.overlap_s >= self.length_s:
+            raise ConfigError(f"split.overlap_s {self.overlap_s:g} must be less than split.length_s {self.length_s:g}")
 
 
 @dataclass(frozen=True)
-class PoseConfig:
+class PoseConfig(Section):
     """Skeletons."""
 
+    SECTION: ClassVar[str] = "pose"
     RENAMED: ClassVar[dict[str, str]] = {"frames": "source"}
 
-    estimator: str = "movenet"
-    source: str = "masked"
+    estimator: Annotated[str, OneOf(ESTIMATORS)] = "movenet"
+    source: Annotated[str, OneOf(("masked", "raw"))] = "masked"
     """Frames that the estimator sees: ``masked`` (as in the paper) or ``raw``."""
-    max_people: int = 2
-    min_score: float = 0.15
-    hold: int = 5
+    max_people: Annotated[int, Range(1, 100)] = 2
+    min_score: Share = 0.15
+    hold: Frames = 5
     """Frames over which a lost person is interpolated (with a reduced score)."""
     weights: str = ""
     """A name of ``posewatch weights list`` or a file of yours (.onnx, .pt); empty is the estimator's default."""
-    device: str = "auto"
+    device: Annotated[str, Like(r"auto|cpu|cuda(:\d+)?|tensorrt", "auto, cpu, cuda or tensorrt")] = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``tensorrt``, for the estimators that can use a GPU."""
-
-    def __post_init__(self) -> None:
-        if self.source not in ("masked", "raw"):
-            raise ConfigError(f"pose.source must be masked or raw, not {self.source!r}")
-        if self.max_people < 1:
-            raise ConfigError(f"pose.max_people must be at least 1, not {self.max_people}")
 
 
 @dataclass(frozen=True)
-class LabelConfig:
+class LabelConfig(Section):
     """The classes, and how timed intervals become one label per clip."""
 
-    classes: tuple[str, ...] = ("normal", "abnormal")
+    SECTION: ClassVar[str] = "labels"
+
+    classes: Annotated[tuple[ClassName, ...], Items(2, 1000, different=True)] = ("normal", "abnormal")
     positive: str = "abnormal"
     default: str = "normal"
-    min_overlap_s: float = 0.5
+    min_overlap_s: Seconds = 0.5
     """An interval of another class than ``default`` labels a clip that it covers for this many seconds."""
-    min_per_class: int = 2
+    min_per_class: Count = 2
     """Labelled clips per class that the gate of ``end_to_end`` waits for."""
-    timeout_s: float = 0.0
+    timeout_s: Seconds = 0.0
     """How long the gate polls; 0 fails at once."""
-    double: float = 0.0
+    double: Share = 0.0
     """Share of the clips that two people label, each without seeing the other's label."""
-    random: float = 0.1
+    random: Share = 0.1
     """Share of the queue in random order, whose labels evaluate a model without bias."""
-    claim_s: float = 600.0
+    claim_s: Annotated[float, Range(0, 604_800, above=True)] = 600.0
     """Seconds for which a claimed clip is reserved for the labeler."""
-    page_size: int = 24
+    page_size: Annotated[int, Range(1, 1000)] = 24
     """Clips on one page."""
-    accept: float = 0.95
+    accept: Share = 0.95
     """Smallest confidence at which a model's labels are offered for acceptance in bulk."""
     sensitive: tuple[str, ...] = ()
     """Classes that are hard to look at; with any, the welfare mode is on by default."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key in ("classes", "sensitive", "positive", "default"):  # in one Unicode form, as label files are compared
             value = getattr(self, key)
             object.__setattr__(self, key, nfc(value) if isinstance(value, str) else tuple(map(nfc, value)))
-        if self.default not in self.classes:
-            raise ConfigError(f"labels.default must be one of {', '.join(self.classes)}, not {self.default!r}")
-        unknown = [name for name in self.sensitive if name not in self.classes]
-        if unknown:
-            raise ConfigError(f"labels.sensitive: {unknown[0]!r} is none of {', '.join(self.classes)}")
-        for name in ("double", "random", "accept"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"labels.{name} must be between 0 and 1, not {getattr(self, name):g}")
-        if self.claim_s <= 0 or self.page_size < 1:
-            raise ConfigError("labels.claim_s and labels.page_size must be positive")
+        for name in self.classes:
+            if name in MARKS:
+                raise ConfigError(f"labels.classes: {name!r} stands for no class, choose another name")
+        chosen = {"default": [self.default], "positive": [self.positive] * bool(self.positive)}
+        for key, names in {**chosen, "sensitive": self.sensitive}.items():
+            for name in names:
+                if name not in self.classes:
+                    raise ConfigError(f"labels.{key}: {name!r} is none of labels.classes: {', '.join(self.classes)}")
 
 
 @dataclass(frozen=True)
-class DatasetConfig:
+class DatasetConfig(Section):
     """A frozen split by source video."""
 
-    validation: float = 0.2
-    test: float = 0.3
-    seed: int = 0
+    SECTION: ClassVar[str] = "dataset"
+
+    validation: Annotated[float, Range(0, 0.95)] = 0.2
+    test: Annotated[float, Range(0, 0.95)] = 0.3
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.validation + self.test >= 1:
+            shares = f"dataset.validation {self.validation:g} and dataset.test {self.test:g}"
+            raise ConfigError(f"{shares} must leave a share for training")
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Section):
     """Augmentation of training clips; each number is the largest change, drawn at random for every clip.
 
     The dropouts are mean shares of missing joints (score 0), applied to half of the clips.
     """
 
+    SECTION: ClassVar[str] = "train.augment"
+
     flip: bool = True
     swap: bool = True
     """Persons in a random order, because the order has no meaning."""
-    rotate: float = 0.25
+    rotate: Annotated[float, Range(0, 3.15)] = 0.25
     """Radians."""
-    stretch: float = 0.2
+    stretch: Annotated[float, Range(0, 0.95)] = 0.2
     """Of the width against the height, as a camera from higher up or from the side would show."""
-    scale: float = 0.1
+    scale: Annotated[float, Range(0, 0.95)] = 0.1
     """Of each person's size."""
-    shift: float = 0.1
+    shift: Annotated[float, Range(0, 10)] = 0.1
     """Of each person's position, in body sizes."""
-    jitter: float = 0.02
+    jitter: Annotated[float, Range(0, 10)] = 0.02
     """Noise in body sizes."""
-    crop: float = 0.25
+    crop: Annotated[float, Range(0, 0.95)] = 0.25
     """Share of the clip that may be cut off in time."""
-    speed: float = 0.2
+    speed: Annotated[float, Range(0, 0.95)] = 0.2
     """Of the playback speed within a clip."""
-    joint_dropout: float = 0.1
-    limb_dropout: float = 0.05
-    person_dropout: float = 0.0
-    frame_dropout: float = 0.05
+    joint_dropout: Share = 0.1
+    limb_dropout: Share = 0.05
+    person_dropout: Share = 0.0
+    frame_dropout: Share = 0.05
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Section):
     """The recogniser and its training. ``paper`` among the shipped configurations is the published recipe."""
 
+    SECTION: ClassVar[str] = "train"
     RENAMED: ClassVar[dict[str, str]] = {
         "frames": "clip_frames",
         "warm_up": "lr_warmup",
         "prototypes": "model_options.prototypes",
     }
 
-    model: str = "protogcn"
-    width: float = 0.25
+    model: Annotated[str, OneOf(MODELS)] = "protogcn"
+    width: Annotated[float, Range(0, 4, above=True)] = 0.25
     """Channels as a multiple of the published model's, rounded to multiples of 8."""
     model_options: dict[str, Any] = field(default_factory=lambda: {"prototypes": 50})
     """Options of one model only, by name (docs/models.md); those of other models than ``model`` have no effect."""
-    layout: str = ""
+    layout: Annotated[str, OneOf(("", *LAYOUTS))] = ""
     """The joint layout that the network sees, e.g. coco20 for coco17 clips; empty is the data's own."""
-    clip_frames: int = 30
+    clip_frames: Annotated[int, Range(2, 10_000)] = 30
     """T, the number of frames to which each clip is resampled."""
-    people: int = 2
-    stream: str = "j+b+jm"
+    people: Annotated[int, Range(1, 100)] = 2
+    stream: Annotated[str, Like(_STREAMS, f"streams ({', '.join(STREAMS)}) joined by + and ,")] = "j+b+jm"
     """Streams joined by + are stacked as channels; several of those, separated by commas, are networks of their own
     whose probabilities are averaged."""
-    stream_weights: tuple[float, ...] = ()
+    stream_weights: Annotated[tuple[Annotated[float, Range(0, 1_000_000, above=True)], ...], Items(0, 100)] = ()
     """Weight of each network in that average; empty: equal."""
-    features: str = "body"
+    features: Annotated[str, OneOf(("body", "raw"))] = "body"
     """``body``: centred, of size 1, gaps filled; ``raw``: pixels and scores, as published."""
-    epochs: int = 30
-    batch: int = 16
-    optimiser: str = "adamw"
+    epochs: Annotated[int, Range(1, 100_000)] = 30
+    batch: Annotated[int, Range(1, 65_536)] = 16
+    optimiser: Annotated[str, OneOf(("adamw", "sgd"))] = "adamw"
     """``adamw`` or ``sgd`` (Nesterov momentum .9, as published)."""
-    lr: float = 0.003
-    lr_warmup: float = 0.1
+    lr: Annotated[float, Range(0, 1, above=True)] = 0.003
+    lr_warmup: Share = 0.1
     """Share of all steps over which the learning rate rises."""
-    weight_decay: float = 5e-4
-    contrastive: float = 0.2
+    weight_decay: Annotated[float, Range(0, 10)] = 5e-4
+    contrastive: Annotated[float, Range(0, 100)] = 0.2
     """Weight of ProtoGCN's class-specific contrastive loss."""
-    smoothing: float = 0.0
+    smoothing: Annotated[float, Range(0, 0.95)] = 0.0
     """Label smoothing of the cross-entropy."""
-    average_epochs: float = 3.0
+    average_epochs: Annotated[float, Range(0, 100_000)] = 3.0
     """Time constant of the averaged weights (EMA), in epochs; 0 uses the last weights."""
-    balance: str = "weights"
+    balance: Annotated[str, OneOf(("weights", "sampling", "none"))] = "weights"
     """Against rare classes: ``weights`` in the loss, ``sampling`` of as many clips of each class, or ``none``."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    seed: int = 0
-    patience: int = 0
+    seed: Seed = 0
+    patience: Count = 0
     """Epochs without a better validation loss after which training stops; 0 trains to the end of the schedule, which is
     the better choice while validation holds a few videos only."""
-    validation: float = 0.2
+    validation: Annotated[float, Range(0, 0.95)] = 0.2
     """Share of the training clips, whole subjects of them, that choose the threshold where a split has none of its
     own."""
-    folds: int = 0
+    folds: Annotated[int, Range(0, 1000)] = 0
     """From 2 on: an ensemble of as many networks, each trained without one fold of the subjects and evaluated on that
     fold to choose the threshold. Replaces ``validation``."""
     refit: bool = True
     """Train again on all clips once the threshold is chosen."""
-    test_clips: int = 1
+    test_clips: Annotated[int, Range(1, 1000)] = 1
     """Samplings of a test clip whose probabilities are averaged."""
-    device: str = "auto"
+    device: Annotated[str, OneOf(("auto", "cpu", "cuda"))] = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
-    precision: str = "fp32"
+    precision: Annotated[str, OneOf(("fp32", "bf16"))] = "fp32"
     """``fp32`` or ``bf16`` (on a GPU)."""
-    threads: int = 0
+    threads: Annotated[int, Range(0, 1024)] = 0
     """CPU threads; 0 lets torch decide."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, value in self.model_options.items():
+            if key not in MODEL_OPTIONS:
+                raise ConfigError(f"unknown option {key!r} in train.model_options: {did_you_mean(key, MODEL_OPTIONS)}")
+            require(MODEL_OPTIONS[key], value, f"train.model_options.{key}")
+        streams = self.stream.count(",") + 1
+        if self.stream_weights and len(self.stream_weights) != streams:
+            raise ConfigError(f"train.stream_weights must be {streams} numbers, one for each stream of {self.stream!r}")
+        if self.lr > MAX_LR[self.optimiser]:
+            raise ConfigError(
+                f"train.lr {self.lr:g} is too high for {self.optimiser}: at most {MAX_LR[self.optimiser]:g}; "
+                "set it to about 0.003 for adamw, 0.025 for sgd"
+            )
 
 
 @dataclass(frozen=True)
-class TrainerConfig:
+class TrainerConfig(Section):
     """Where training runs: here (the default), or as a Kubeflow Trainer job on several nodes. What is trained does not
     depend on it, so none of it is part of a checkpoint's identity."""
 
-    nodes: int = 0
+    SECTION: ClassVar[str] = "trainer"
+
+    nodes: Annotated[int, Range(0, 10_000)] = 0
     """Pods of the job; 0 trains in this process unless ``gpus`` is set."""
-    gpus: int = 0
+    gpus: Gpus = 0
     """Of each pod, with one process each; 0 trains on CPUs."""
-    processes: int = 1
+    processes: Threads = 1
     """Of each pod that has no GPU."""
-    namespace: str = "posewatch"
-    runtime: str = "torch-distributed"
+    namespace: KubeName = "posewatch"
+    runtime: KubeName = "torch-distributed"
     """A ClusterTrainingRuntime of the cluster."""
     image: str = ""
     """With posewatch[train]; empty: that of the running step (POSEWATCH_IMAGE)."""
-    secret: str = "posewatch"
+    secret: KubeName = "posewatch"
     """The Secret that holds POSEWATCH_S3_ENDPOINT, POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY."""
     service_account: str = ""
     """Of the pods; empty: the namespace's default."""
-    cpu: str = "4"
-    memory: str = "16Gi"
-    shm: str = "8Gi"
+    cpu: Quantity = "4"
+    memory: Quantity = "16Gi"
+    shm: Quantity = "8Gi"
     """Of each pod: processors, memory, and shared memory (a part of the memory)."""
-    timeout_s: int = 86_400
+    timeout_s: Annotated[int, Range(1, 31_536_000)] = 86_400
     """After which the cluster ends the job."""
-    checkpoint_s: float = 60.0
+    checkpoint_s: Seconds = 60.0
     """Seconds between two copies of the training's state in the object store, from which a retry goes on."""
-
-    def __post_init__(self) -> None:
-        if min(self.nodes, self.gpus) < 0 or self.processes < 1 or self.timeout_s < 1:
-            raise ConfigError("trainer.nodes and gpus must be 0 or more, processes and timeout_s at least 1")
 
     @property
     def remote(self) -> bool:
@@ -274,36 +337,31 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True)
-class RobustnessConfig:
+class RobustnessConfig(Section):
     """Measurement of robustness, and its limits for deployment (the defaults set no limit).
 
     F1 is a share of 1, so 0.02 is two points.
     """
 
+    SECTION: ClassVar[str] = "robustness"
     RENAMED: ClassVar[dict[str, str]] = {
         f"max_loss_{what}": f"max_f1_drop_{what}" for what in ("10", "30", "part", "frames_30", "jitter_5")
     }
 
-    draws: int = 0
+    draws: Annotated[int, Range(0, 1000)] = 0
     """Random draws of each corruption at evaluation; 0: robustness is not evaluated."""
-    max_f1_drop_10: float = 1.0
+    max_f1_drop_10: Share = 1.0
     """Largest allowed drop of F1 when 10 % of all joints are dropped at random."""
-    max_f1_drop_30: float = 1.0
+    max_f1_drop_30: Share = 1.0
     """The same at 30 %."""
-    min_f1_30: float = 0.0
+    min_f1_30: Share = 0.0
     """Smallest allowed F1 at 30 %."""
-    max_f1_drop_part: float = 1.0
+    max_f1_drop_part: Share = 1.0
     """Largest allowed drop of F1 when any one body part is hidden."""
-    max_f1_drop_frames_30: float = 1.0
+    max_f1_drop_frames_30: Share = 1.0
     """Largest allowed drop of F1 when 30 % of the frames are dropped."""
-    max_f1_drop_jitter_5: float = 1.0
+    max_f1_drop_jitter_5: Share = 1.0
     """Largest allowed drop of F1 under noise of 5 % of the body size."""
-
-    def __post_init__(self) -> None:
-        for limit in dataclasses.fields(self)[1:]:
-            value = getattr(self, limit.name)
-            if not 0 <= value <= 1:
-                raise ConfigError(f"robustness.{limit.name} must be between 0 and 1 (0.02: two points), not {value:g}")
 
     @property
     def asks(self) -> bool:
@@ -312,79 +370,80 @@ class RobustnessConfig:
 
 
 @dataclass(frozen=True)
-class ServingConfig:
+class ServingConfig(Section):
     """Export, model repository and deployment."""
 
+    SECTION: ClassVar[str] = "serving"
     RENAMED: ClassVar[dict[str, str]] = {"warm_up": "model_warmup"}
 
-    name: str = "abnormal"
-    max_batch: int = 16
-    queue_delay_us: int = 2000
-    instances: int = 2
-    opset: int = 18
-    target: str = "embedded"
+    name: Annotated[str, Like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "a name of letters, digits, -, _ and .")] = "abnormal"
+    max_batch: Annotated[int, Range(1, 1024)] = 16
+    queue_delay_us: Annotated[int, Range(0, 10_000_000)] = 2000
+    instances: Annotated[int, Range(1, 256)] = 2
+    opset: Annotated[int, Range(18, 27)] = 18
+    target: Annotated[str, OneOf(("embedded", "kserve"))] = "embedded"
     """``embedded`` (the local Triton) or ``kserve``."""
-    namespace: str = "posewatch"
-    min_f1: float = 0.0
+    namespace: KubeName = "posewatch"
+    min_f1: Share = 0.0
     """A model below this F1 is not deployed."""
-    max_parity_error: float = 1e-4
+    max_parity_error: Share = 1e-4
     """A model whose export differs from PyTorch by more, in any probability, is not deployed."""
-    gpus: int = 0
+    gpus: Gpus = 0
     """Of each replica on a cluster."""
-    min_replicas: int = 1
-    max_replicas: int = 1
-    autoscaler: str = ""
+    min_replicas: Annotated[int, Range(1, 1000)] = 1
+    max_replicas: Annotated[int, Range(1, 1000)] = 1
+    autoscaler: Annotated[str, OneOf(("", "external", "keda"))] = ""
     """``keda`` scales by Triton's queue, ``external`` leaves replicas to another autoscaler; empty: KServe's own."""
-    prometheus: str = ""
+    prometheus: Annotated[str, Like(r"(https?://\S+)?", "an address such as http://prometheus:9090, or empty")] = ""
     """Address of the Prometheus that KEDA and `posewatch history` ask, such as http://prometheus.monitoring.svc:9090."""
-    pending_requests: int = 8
+    pending_requests: Annotated[int, Range(1, 1_000_000)] = 8
     """With ``keda``: waiting requests of a replica above which another one is started."""
-    strategy: str = "rolling"
+    strategy: Annotated[str, OneOf(("rolling", "recreate"))] = "rolling"
     """``rolling`` starts a new version beside the old one; ``recreate`` stops the old one first (for one GPU)."""
-    gateway: str = ""
+    gateway: Annotated[str, Like(r"([a-z0-9-]+/[a-z0-9.-]+)?", "a Gateway as namespace/name, or empty")] = ""
     """A Gateway, namespace/name, whose routes share requests between versions (Gateway API); empty: no routes."""
-    hostname: str = ""
+    hostname: HostName = ""
     """Host name of the HTTPRoute at that gateway."""
-    grpc_hostname: str = ""
+    grpc_hostname: HostName = ""
     """Host name of the GRPCRoute at that gateway; not the same as ``hostname``."""
-    canary_percent: int = 100
+    canary_percent: Annotated[int, Range(1, 100)] = 100
     """Share of the traffic that a new version gets on a cluster; below 100 it waits for `posewatch promote`."""
-    smoke_clips: int = 64
+    smoke_clips: Annotated[int, Range(1, 1_000_000)] = 64
     """Held-out clips, at most, on which a version must answer like its export before it gets traffic."""
-    ready_timeout_s: float = 900.0
+    ready_timeout_s: Annotated[float, Range(0, 86_400, above=True)] = 900.0
     """How long a version may take to load on a cluster."""
-    bench_seconds: float = 4.0
-    concurrency: tuple[int, ...] = (1, 8, 32)
-    max_queue: int = 512
+    bench_seconds: Annotated[float, Range(0, 86_400, above=True)] = 4.0
+    concurrency: Annotated[tuple[Annotated[int, Range(1, 10_000)], ...], Items(1, 100)] = (1, 8, 32)
+    max_queue: Annotated[int, Range(1, 1_000_000)] = 512
     """Largest number of waiting requests; the next one is refused at once."""
-    queue_timeout_us: int = 30_000_000
+    queue_timeout_us: Annotated[int, Range(1, 86_400_000_000)] = 30_000_000
     """Largest queue delay in microseconds; a request that waits longer is refused."""
-    device: str = "auto"
+    device: Annotated[str, OneOf(("auto", "cpu", "gpu"))] = "auto"
     """``auto`` (a GPU where there is one), ``cpu`` or ``gpu``."""
-    threads: int = 1
+    threads: Threads = 1
     """Of each instance."""
-    model_warmup: str = "all"
+    model_warmup: Annotated[str, OneOf(("all", "powers", "none"))] = "all"
     """Batch sizes that run before a model is ready: ``all``, ``powers`` of two, or ``none``."""
-    accelerator: str = ""
+    accelerator: Annotated[str, OneOf(("", "tensorrt", "openvino"))] = ""
     """``tensorrt`` (on a GPU), ``openvino`` (on a CPU), or none."""
-    precision: str = "fp32"
+    precision: Annotated[str, OneOf(("fp32", "fp16", "bf16", "int8"))] = "fp32"
     """Of the accelerator: ``fp32``, ``fp16`` or ``bf16``."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_replicas > self.max_replicas:
+            raise ConfigError(
+                f"serving.min_replicas {self.min_replicas} is above serving.max_replicas {self.max_replicas}"
+            )
+        for accelerator, device in (("tensorrt", "cpu"), ("openvino", "gpu")):
+            if (self.accelerator, self.device) == (accelerator, device):
+                raise ConfigError(f"serving.accelerator {accelerator} does not run on serving.device {device}")
         if self.target == "kserve" and self.accelerator == "openvino" and self.precision != "fp32":
             # onnxruntime_backend, src/onnxruntime.cc: it parses no parameters of that accelerator
             raise ConfigError(
                 f"serving.precision {self.precision} has no effect on OpenVINO in Triton's container: take fp32, or"
                 " serving.accelerator tensorrt"
             )
-        for name, value, known in (
-            ("autoscaler", self.autoscaler, ("", "external", "keda")),
-            ("strategy", self.strategy, ("rolling", "recreate")),
-        ):
-            if value not in known:
-                raise ConfigError(
-                    f"serving.{name} must be one of {', '.join(k or 'empty' for k in known)}, not {value!r}"
-                )
         if self.autoscaler == "keda" and not self.prometheus:
             raise ConfigError("serving.autoscaler=keda needs serving.prometheus, the address of Prometheus")
         if self.gateway and not (self.hostname or self.grpc_hostname):
@@ -441,7 +500,7 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         base = Path(source)
         if not base.is_file():
             raise ConfigError(f"no such configuration file: {source} (shipped by name: {', '.join(names())})")
-        text = base.read_text(encoding="utf-8")
+        text = read_text(base, error=ConfigError)
     else:
         shipped = resources.files("posewatch") / "configs" / f"{source}.yaml"
         if not shipped.is_file():
@@ -471,6 +530,6 @@ def load(source: str = "default", overrides: Iterable[str] = ()) -> Experiment:
         for part in parts:
             leaf[part] = {}
             leaf = leaf[part]
-        leaf[last] = value
+        leaf[last] = Plain(value)
         data = merge(data, node)
     return from_dict(Experiment, data)

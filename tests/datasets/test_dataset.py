@@ -206,6 +206,8 @@ SOME = [row(f"c{i}", i % 2) for i in range(3)]
         ([*SOME, row("d", 2), row("e", 7)], {"classes": ["a", "b"]}, LabelError,
          r"2 clips .* outside the 2 classes a, b, 0 to 1: d \(label 2\), e \(label 7\) .*--classes"),
         (SOME, {"classes": "ab"}, LabelError, "classes are not a list"),
+        (SOME, {"classes": ["a", " ", "b"]}, LabelError, "class 1 of 'a', ' ', 'b' has no name"),
+        (SOME, {"classes": ["a", "A", "b"]}, LabelError, "two classes are named 'a' but for upper and lower case"),
         ([*SOME, row("d", keypoint=None)], {}, InputError, "clip d has no keypoint"),
         ([*SOME, row("d", keypoint="x")], {}, InputError, "clip d: .* not numbers"),
         ([*SOME, row("d", keypoint=np.ones((8, 17, 2)))], {}, InputError, r"clip d: keypoint must be .* \(8, 17, 2\)"),

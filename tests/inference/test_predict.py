@@ -131,4 +131,23 @@ def test_what_cannot_be_predicted(tmp_path: Path, tiny: Path, folder: Path, clip
     ):
         assert message in _fails(capsys, tiny, tmp_path / source), source
     assert "is no model" in _fails(capsys, tmp_path / "model.bin", folder)
-    assert "above 0 seconds" in _fails(capsys, tiny, folder, "--window-s", "-1")
+    assert "--window-s must be above 0" in _fails(capsys, tiny, folder, "--window-s", "-1")
+
+
+def test_a_video_is_seen_by_the_configured_estimator(monkeypatch: pytest.MonkeyPatch, make) -> None:
+    from posewatch.config import PoseConfig, load
+    from posewatch.errors import WeightsError
+    from posewatch.inference import files
+    from posewatch.perception import skeletons
+
+    asked: list[PoseConfig] = []
+
+    def build(config: PoseConfig) -> None:
+        asked.append(config)
+        raise WeightsError("no such file: /mine/rtmo.onnx")
+
+    monkeypatch.setattr(skeletons, "build_estimator", build)
+    experiment = load("default", ["pose.estimator=rtmo", "pose.weights=/mine/rtmo.onnx", "pose.device=cpu"])
+    with pytest.raises(WeightsError, match=r"/mine/rtmo\.onnx"):
+        list(files.read(make(seconds=1), experiment, 3.0, 3.0))
+    assert (asked[0].estimator, asked[0].weights, asked[0].device) == ("rtmo", "/mine/rtmo.onnx", "cpu")

@@ -45,8 +45,9 @@ def test_fields_beyond_the_header_are_ignored(tmp_path):
     ("text", "message"),
     [
         ("", "labels.csv has no column 'file': found nothing; expected file, start_s, end_s, label"),
-        ("file,start,end_s,label\na,0,1,normal\n", "no column 'start_s': found file, start, end_s, label; expected"),
-        ("file;start_s;end_s;label\n", "no column 'file': found file;start_s;end_s;label; expected"),
+        ("file,since,end_s,label\na,0,1,normal\n", "no column 'start_s': found file, since, end_s, label; expected"),
+        ("file:start_s:end_s:label\n", "no column 'file': found file:start_s:end_s:label; expected"),
+        ("file;start_s;end_s;label;LABEL\n", "labels.csv has two columns 'label': rename or remove one"),
         (HEADER, "labels.csv has no labels"),
         (
             HEADER + "a.mp4,0,1,normal\n\na.mp4,zero,1,normal\n",
@@ -69,7 +70,7 @@ def test_a_labels_csv_that_does_not_fit_is_one_clear_line(tmp_path, text, messag
 
 def test_files_that_are_no_csv(tmp_path):
     (tmp_path / "labels.csv").write_bytes(b"\xff\xfe\x00file")
-    with pytest.raises(LabelError, match="is not UTF-8 text"):
+    with pytest.raises(LabelError, match="begins like UTF-16 text but is damaged: save it as UTF-8"):
         read_labels_csv(tmp_path / "labels.csv")
     with pytest.raises(LabelError, match=r"cannot read .*none\.csv: No such file"):
         read_labels_csv(tmp_path / "none.csv")

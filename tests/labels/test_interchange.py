@@ -158,7 +158,8 @@ def test_label_studio_exports_with_several_annotators(sqlite_store, make_clips, 
         ("a.json", "[]", "a.json has no labels"),
         ("a.csv", "clip_id,label\nc-1,dance\n", "a.csv row 2: unknown class 'dance'"),
         ("a.parquet", "no", "is not a readable Parquet file"),
-        ("a.txt", "", "a.txt is not a label file"),
+        ("a.txt", "", "a.txt has no column 'clip_id': found nothing"),
+        ("a.doc", "", "a.doc is not a label file"),
     ],
 )
 def test_files_that_are_wrong_are_refused_in_one_line(tmp_path, name, text, message):

@@ -13,7 +13,7 @@ from pictures import picture, square
 
 from posewatch import video, weights
 from posewatch.config import MaskConfig, PoseConfig
-from posewatch.errors import ConfigError, PosewatchError, WeightsError
+from posewatch.errors import ConfigError, WeightsError
 from posewatch.perception.masking import mask_video
 from posewatch.perception.networks import build_detector, build_estimator, build_segmenter, weights_of
 from posewatch.perception.networks.boxes import BoxSegmenter
@@ -100,8 +100,8 @@ def test_what_is_not_an_rtmo_network_is_refused(tmp_path: Path, rtmo: str) -> No
     for file, said in ((tmp_path / "text.onnx", "not an ONNX network"), (other, "gives boxes, points")):
         with pytest.raises(WeightsError, match=said):
             build_estimator(PoseConfig(estimator="rtmo", weights=str(file)))
-    with pytest.raises(PosewatchError, match="unknown device"):
-        build_estimator(PoseConfig(estimator="rtmo", weights=rtmo, device="tensorcore"))
+    with pytest.raises(ConfigError, match=r"pose.device must be auto, cpu, cuda or tensorrt, not 'tensorcore'"):
+        PoseConfig(device="tensorcore")
 
 
 def test_yolo11_batches_its_pictures(yolo11: str) -> None:

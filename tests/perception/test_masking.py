@@ -106,7 +106,7 @@ def test_a_broken_source_leaves_nothing_and_a_cut_one_is_reported(make, tmp_path
 def test_bad_settings_and_unknown_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="movenet"):
         build_detector(MaskConfig(detector="yolo"))
-    with pytest.raises(ConfigError, match="bbox, blazepose"):
+    with pytest.raises(ConfigError, match="blazepose, bbox"):
         build_segmenter(MaskConfig(segmenter="sam"))
     with pytest.raises(ConfigError):
         weights_of(MaskConfig(detector="yolo"))

@@ -84,7 +84,7 @@ def test_a_video_gives_one_entry_per_frame(make) -> None:
     assert len(frames) == 20
     k = skeleton(frames, PoseConfig(), 10, 160, 120).keypoints
     assert np.diff(k[0, :, 0, 0]) == pytest.approx(4, abs=2)
-    with pytest.raises(ConfigError, match="masked or raw"):
+    with pytest.raises(ConfigError, match="masked, raw"):
         PoseConfig(source="half")
     with pytest.raises(ConfigError, match="max_people"):
         PoseConfig(max_people=0)

@@ -162,7 +162,7 @@ def test_a_file_of_resources_changes_what_it_names(tmp_path: Path) -> None:
         ("steps: {train: {memory: lots}}", "steps.train.memory must be a quantity"),
         ("parallelism: 0", "parallelism must be a whole number from 1"),
         ("steps: [train]", "steps must be a mapping"),
-        ("ttl_s: week", "ttl_s must be int"),
+        ("ttl_s: week", "ttl_s must be a whole number"),
         ("- 1", "must be a mapping"),
         ("a: [", "is not YAML"),
     ],

@@ -73,5 +73,5 @@ def test_evaluation_with_robustness_and_its_gate(store, dataset):
 
 
 def test_gates_are_shares():
-    with pytest.raises(ConfigError, match=r"robustness.max_f1_drop_10 must be between 0 and 1"):
+    with pytest.raises(ConfigError, match=r"robustness.max_f1_drop_10 must be a number from 0 to 1"):
         RobustnessConfig(max_f1_drop_10=2)

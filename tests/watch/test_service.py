@@ -129,7 +129,7 @@ GOOD = "model: m.onnx\ncameras: [{name: a, url: rtsp://x/y}]\n"
         ("- a", "must be a mapping"),
         ("cameras: []", "missing configuration key 'model'"),
         ("model: ''\ncameras: []", "model must be an address"),
-        ("model: m\ncameras: []", "at least one"),
+        ("model: m\ncameras: []", "cameras must be a list of 1 to 1000 values, not empty"),
         (GOOD + "colour: red\n", "unknown configuration key 'colour'"),
         (GOOD + "option: {on: 1}\n", "did you mean 'options'?"),
         ("model: m\ncameras: [{name: a}]", "missing configuration key 'cameras[0].url'"),

@@ -12,6 +12,7 @@ from typer import Argument, Option
 
 from posewatch.cli.context import Context, Writes, topic, verb
 from posewatch.errors import InputError
+from posewatch.rules import Range
 
 app = topic()
 bench = topic(help="Benchmarks: serving, perception, training, ...")
@@ -23,11 +24,15 @@ Endpoint = Annotated[
 ]
 
 
-def _numbers(option: str, text: str, kind: type[int] | type[float]) -> list[Any]:
+def _numbers(option: str, text: str, kind: type[int] | type[float], rule: Range) -> list[Any]:
     try:
-        return [kind(part.replace("_", "")) for part in text.split(",") if part.strip()]
+        numbers = [kind(part.replace("_", "")) for part in text.split(",") if part.strip()]
     except ValueError:
         raise InputError(f"{option} {text!r} must be numbers separated by commas") from None
+    for number in numbers:
+        if not rule.holds(number):
+            raise InputError(f"{option}: each number must be {rule.words}, not {number}")
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,14 @@ class ModelFiles:
     open_loop: Annotated[
         str, Option(metavar="LIST", help="Rates as fractions of the peak throughput; '' for none.")
     ] = "0.5,0.8,1.1"
-    seconds: Annotated[float, Option(help="Length of each load, after its warm-up.")] = 4.0
-    max_batch: Annotated[int, Option(help="Largest batch of Triton.")] = 16
-    queue_delay_us: Annotated[int, Option(help="Microseconds that Triton waits for a batch to fill.")] = 2000
-    instances: Annotated[int | None, Option(help="Instances of the model (default: the cores).")] = None
+    seconds: Annotated[float, Option(help="Length of each load, after its warm-up."), Range(0, 86_400, above=True)] = (
+        4.0
+    )
+    max_batch: Annotated[int, Option(help="Largest batch of Triton."), Range(1, 1024)] = 16
+    queue_delay_us: Annotated[
+        int, Option(help="Microseconds that Triton waits for a batch to fill."), Range(0, 10_000_000)
+    ] = 2000
+    instances: Annotated[int | None, Option(help="Instances of the model (default: the cores)."), Range(1, 256)] = None
     tuned: Annotated[
         Path | None, Option(metavar="YAML", help="Also serve with serving.yaml of `posewatch tune serving`.")
     ] = None
@@ -97,8 +106,8 @@ def serving(
         model=files.model,
         checkpoint=files.checkpoint,
         annotations=files.annotations,
-        concurrency=_numbers("--concurrency", files.concurrency, int),
-        open_loop=_numbers("--open-loop", files.open_loop, float),
+        concurrency=_numbers("--concurrency", files.concurrency, int, Range(1, 10_000)),
+        open_loop=_numbers("--open-loop", files.open_loop, float, Range(0, 100, above=True)),
         seconds=files.seconds,
         max_batch=files.max_batch,
         queue_delay_us=files.queue_delay_us,
@@ -121,9 +130,11 @@ def soak(
         Path | None, Option(metavar="ONNX", help="An exported model (default: ProtoGCN, untrained).")
     ] = None,
     annotations: Annotated[Path | None, Option(metavar="FILE", help="Clips to send (default: random walks).")] = None,
-    minutes: Annotated[float, Option(help="Length of the test.")] = 30.0,
-    share: Annotated[float, Option(help="Load, as a fraction of the peak throughput.")] = 0.8,
-    every: Annotated[float, Option(metavar="SECONDS", help="Length of a stretch.")] = 20.0,
+    minutes: Annotated[float, Option(help="Length of the test."), Range(0, 100_000, above=True)] = 30.0,
+    share: Annotated[float, Option(help="Load, as a fraction of the peak throughput."), Range(0, 10, above=True)] = 0.8,
+    every: Annotated[
+        float, Option(metavar="SECONDS", help="Length of a stretch."), Range(0, 86_400, above=True)
+    ] = 20.0,
     endpoint: Endpoint = None,
 ) -> str:
     """Hours under a steady load: memory, errors, latencies."""
@@ -139,8 +150,8 @@ def rollout(
     grpc: Annotated[str, Option(metavar="URL", help="The stable address, grpc://host:port/model.")],
     http: Annotated[str, Option(metavar="URL", help="The same, http://host:port/model.")],
     out: Annotated[Path, _OUT, Writes("rollout.json", "rollout.png")],
-    minutes: Annotated[float, Option(help="How long to ask.")] = 10.0,
-    every_s: Annotated[float, Option(help="Seconds between two requests.")] = 0.5,
+    minutes: Annotated[float, Option(help="How long to ask."), Range(0, 100_000, above=True)] = 10.0,
+    every_s: Annotated[float, Option(help="Seconds between two requests."), Range(0, 3600, above=True)] = 0.5,
 ) -> str:
     """Which version answers when, during a rollout."""
     from posewatch.bench.rollout import run
@@ -156,8 +167,8 @@ def scale(
         Writes("scale.json", "scale.md", "labels.png"),
     ],
     clips: Annotated[str, Option(metavar="LIST", help="Sizes of the label store.")] = "10000,100000,1000000",
-    people: Annotated[int, Option(help="Labelers at work at once.")] = 200,
-    seconds: Annotated[float, Option(help="How long they work, twice.")] = 10.0,
+    people: Annotated[int, Option(help="Labelers at work at once."), Range(1, 100_000)] = 200,
+    seconds: Annotated[float, Option(help="How long they work, twice."), Range(0, 86_400, above=True)] = 10.0,
     database: Annotated[
         str,
         Option(
@@ -173,7 +184,7 @@ def scale(
 
     return bench_scale(
         out,
-        clips=_numbers("--clips", clips, int),
+        clips=_numbers("--clips", clips, int, Range(1, 100_000_000)),
         people=people,
         seconds=seconds,
         database=database,
@@ -188,14 +199,16 @@ def training(
         Option(metavar="DIR", help="Folder for bench_train.json and bench_train.md."),
         Writes("bench_train.json", "bench_train.md"),
     ],
-    width: Annotated[int, Option(help="Channels of the first block (published: 96).")] = 96,
-    batch: Annotated[int, Option(help="Clips of a batch.")] = 16,
-    frames: Annotated[int, Option(help="Frames of a clip.")] = 100,
-    people: Annotated[int, Option(help="Persons of a clip.")] = 2,
+    width: Annotated[int, Option(help="Channels of the first block (published: 96)."), Range(8, 10_000)] = 96,
+    batch: Annotated[int, Option(help="Clips of a batch."), Range(1, 65_536)] = 16,
+    frames: Annotated[int, Option(help="Frames of a clip."), Range(1, 10_000)] = 100,
+    people: Annotated[int, Option(help="Persons of a clip."), Range(1, 100_000)] = 2,
     layout: Annotated[str, Option(help="Joint layout.")] = "coco17",
-    steps: Annotated[int, Option(help="Training steps, of which the fastest counts.")] = 3,
+    steps: Annotated[int, Option(help="Training steps, of which the fastest counts."), Range(1, 10_000)] = 3,
     threads: Annotated[
-        list[int] | None, Option(metavar="N...", help="Numbers of threads to measure with (default: 1).")
+        list[int] | None,
+        Option(metavar="N...", help="Numbers of threads to measure with (default: 1)."),
+        Range(1, 1024),
     ] = None,
 ) -> str:
     """ProtoGCN's training against its published arrangement."""
@@ -210,8 +223,8 @@ def perception(
     out: Annotated[Path, _OUT, Writes("speed.json", "looped.mp4")],
     context: Context,
     video: Annotated[Path | None, Argument(help="Video to measure on (default: a real sample).")] = None,
-    loops: Annotated[int, Option(help="Times that the video is shown to one and two workers.")] = 4,
-    rounds: Annotated[int, Option(help="Repetitions, of which the fastest counts.")] = 1,
+    loops: Annotated[int, Option(help="Times that the video is shown to one and two workers."), Range(1, 10_000)] = 4,
+    rounds: Annotated[int, Option(help="Repetitions, of which the fastest counts."), Range(1, 1000)] = 1,
 ) -> str:
     """Speed of decoding, networks and encoding."""
     from posewatch.bench.perception.speed import bench_speed
@@ -225,9 +238,9 @@ def quality(
         Path, _OUT, Writes("quality.json", "quality.png", "quality.html", "sheet.jpg", "footage/labels.csv")
     ],
     context: Context,
-    videos: Annotated[int, Option(help="Rendered videos.")] = 22,
-    seconds: Annotated[float, Option(help="Length of each.")] = 5.0,
-    seed: Annotated[int, Option(help="Seed of the scenes.")] = 3,
+    videos: Annotated[int, Option(help="Rendered videos."), Range(1, 100_000)] = 22,
+    seconds: Annotated[float, Option(help="Length of each."), Range(0, 86_400, above=True)] = 5.0,
+    seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 3,
     real: Annotated[
         Path | None, Option(metavar="DIR", help="Folder with videos of one person each, such as GMDCSA24.")
     ] = None,
@@ -249,7 +262,7 @@ def quality(
 def active_learning(
     annotations: Annotated[Path, Option(metavar="FILE", help="Labelled skeletons in pyskl's format (.pkl).")],
     out: Annotated[Path, _OUT, Writes("bench.json", "bench.png")] = Path("build/bench-labeling"),
-    seeds: Annotated[int, Option(help="Repetitions with other splits.")] = 5,
+    seeds: Annotated[int, Option(help="Repetitions with other splits."), Range(1, 1000)] = 5,
 ) -> int:
     """Labels that the uncertain-first queue saves; exit code 1 if it needs more than half."""
     from posewatch.bench.active_learning import bench_active_learning, table
@@ -264,8 +277,8 @@ def active_learning(
 def watch(
     videos: Annotated[Path, Option(metavar="DIR", help="GMDCSA-24 videos with their csv files.")],
     out: Annotated[Path, _OUT, Writes("watch.json", "watch.md", "footage/labels.csv", "videos")],
-    rendered: Annotated[int, Option(help="Rendered videos of 9 s in the training set.")] = 40,
-    seed: Annotated[int, Option(help="Seed of the rendered scenes.")] = 0,
+    rendered: Annotated[int, Option(help="Rendered videos of 9 s in the training set."), Range(0, 100_000)] = 40,
+    seed: Annotated[int, Option(help="Seed of the rendered scenes."), Range(0, 2**32 - 1)] = 0,
 ) -> str:
     """Alarms on people who are not in the training set."""
     from posewatch.bench.watch import bench_watch
@@ -285,7 +298,7 @@ def model_sizes() -> str:
 @verb(bench, "labeling-ui")
 def labeling_ui(
     out: Annotated[Path, _OUT, Writes("bench.json")] = Path("build/bench-labeling-ui"),
-    clips: Annotated[int, Option(help="Clips of the larger store.")] = 10_000,
+    clips: Annotated[int, Option(help="Clips of the larger store."), Range(1, 10_000_000)] = 10_000,
     chromium: Annotated[Path, Option(metavar="FILE", help="The browser.")] = Path("/usr/bin/chromium"),
 ) -> int:
     """The labeling page with many clips and five people, in a browser; exit code 1 if it is too slow."""

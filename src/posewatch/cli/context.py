@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,10 @@ from typer.exceptions import TyperException
 
 from posewatch import boundary, outputs
 from posewatch.boundary import INTERRUPTED as INTERRUPTED
+from posewatch.errors import InputError
 from posewatch.files import check_output
 from posewatch.redact import redact
+from posewatch.rules import Range
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
@@ -161,6 +163,7 @@ def verb(app: typer.Typer, name: str, *, stack: bool = True, **settings: Any) ->
         own_force = any(p.name == "force" for p in parameters)
         if writes and not own_force:
             parameters.append(inspect.Parameter("force", _KIND, default=False, annotation=Force))
+        rules = {p.name: ranges for p in parameters if (ranges := _rules(p.annotation))}
         verbose = Annotated[bool, Option("--verbose", "-v", help="Show the whole trace of an error.")]
         parameters.append(inspect.Parameter("verbose", _KIND, default=False, annotation=verbose))
 
@@ -169,12 +172,17 @@ def verb(app: typer.Typer, name: str, *, stack: bool = True, **settings: Any) ->
         def run(**values: Any) -> None:
             show_trace = values.pop("verbose")
             given = dict(values)
+            numbers = {name: (rules[name], value) for name, value in values.items() if name in rules}
             if writes and not own_force:
                 values.pop("force")
             for group, (kind, names) in groups.items():
                 values[group] = kind(**{name: values.pop(name) for name in names})
 
             def checked() -> Any:
+                _check(numbers)
+                for group in values.values():
+                    if isinstance(group, Context) and (group.set or group.config != "default"):
+                        _ = group.experiment  # a wrong setting is told also by a verb that does not need it
                 for name, metavar in kinds.items():  # before the work, which may take hours
                     if (path := given[name]) is not None:
                         check_output(path, path.is_dir() if metavar == "PATH" else metavar == "DIR")
@@ -237,9 +245,23 @@ def _expanded(
             note(field.name, hint)
             option = copy.copy(hint.__metadata__[0])
             option.rich_help_panel = panels[field.name]
-            annotation = cast(Any, Annotated)[hint.__origin__, option]
+            annotation = cast(Any, Annotated)[(hint.__origin__, option, *hint.__metadata__[1:])]
             into.append(inspect.Parameter(field.name, _KIND, default=field.default, annotation=annotation))
     return [*parameters, *common], groups, writes
+
+
+def _rules(annotation: Any) -> list[Range]:
+    """The ranges of an option that is a number."""
+    return [rule for rule in getattr(annotation, "__metadata__", ()) if isinstance(rule, Range)]
+
+
+def _check(values: Mapping[str, tuple[list[Range], Any]]) -> None:
+    """Raises InputError for a number out of its range; options that are not given have none."""
+    for name, (rules, value) in values.items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            for rule in rules:
+                if one is not None and not rule.holds(one):
+                    raise InputError(f"--{name.replace('_', '-')} must be {rule.words}, not {one}")
 
 
 def _exit(call: Callable[[], Any], stack: bool, show_trace: bool) -> None:

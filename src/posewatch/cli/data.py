@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from posewatch.cli.context import Context, LabelsUrl, Writes, say, topic, verb
+from posewatch.rules import Range
 
 if TYPE_CHECKING:
     from posewatch.artifact import Artifact
@@ -23,10 +24,12 @@ class Recording:
     allow_truncated: Annotated[
         bool, Option("--allow-truncated", help="Use videos that break off, up to the break.")
     ] = False
-    duration: Annotated[float | None, Option(metavar="SECONDS", help="How long to record a camera (rtsp://...).")] = (
-        None
-    )
-    segment: Annotated[float, Option(metavar="SECONDS", help="Length of each recorded video.")] = 60.0
+    duration: Annotated[
+        float | None,
+        Option(metavar="SECONDS", help="How long to record a camera (rtsp://...)."),
+        Range(0, 31_536_000, above=True),
+    ] = None
+    segment: Annotated[float, Option(metavar="SECONDS", help="Length of each recorded video."), Range(1, 86_400)] = 60.0
     camera: Annotated[str, Option(metavar="NAME", help="Camera's name; the same name continues its recording.")] = ""
 
 
@@ -112,10 +115,10 @@ def footage(
     out: Annotated[
         Path, Option(metavar="DIR", help="Folder for the videos and their ground truth."), Writes(paths=_rendered)
     ],
-    videos: Annotated[int, Option(help="How many.")] = 24,
-    seconds: Annotated[float, Option(help="Length of each.")] = 9.0,
-    fps: Annotated[float, Option(help="Frame rate.")] = 10.0,
-    seed: Annotated[int, Option(help="Seed of the scenes.")] = 0,
+    videos: Annotated[int, Option(help="How many."), Range(1, 100_000)] = 24,
+    seconds: Annotated[float, Option(help="Length of each."), Range(0, 86_400, above=True)] = 9.0,
+    fps: Annotated[float, Option(help="Frame rate."), Range(0, 240, above=True)] = 10.0,
+    seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 0,
 ) -> str:
     """Render labelled CCTV-like videos with ground truth."""
     from posewatch.footage import make_footage

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from posewatch.cli.context import Context, topic, verb
 from posewatch.errors import InputError
+from posewatch.rules import Range
 
 if TYPE_CHECKING:
     from posewatch.deploy.rollout import Rollout
@@ -42,7 +43,9 @@ def deploy(
         str | None, Option(metavar="URI", help="Evaluation of this model: its F1 and robustness must pass the gates.")
     ] = None,
     canary_percent: Annotated[
-        int | None, Option(metavar="N", help="Give it N % of the traffic, until `promote` (default: all).")
+        int | None,
+        Option(metavar="N", help="Give it N % of the traffic, until `promote` (default: all)."),
+        Range(1, 100),
     ] = None,
     override_gates: Annotated[
         str, Option(metavar="REASON", help="Serve it although it misses a gate; recorded in the history.")
@@ -114,7 +117,11 @@ def rollback(
 def history(
     context: Context,
     as_json: Annotated[bool, Option("--json", help="Every event as JSON, oldest first.")] = False,
-    hours: Annotated[float, Option(help="How far to look back for what cameras saw (serving.prometheus).")] = 24.0,
+    hours: Annotated[
+        float,
+        Option(help="How far to look back for what cameras saw (serving.prometheus)."),
+        Range(0, 100_000, above=True),
+    ] = 24.0,
 ) -> Any:
     """Deployments: version, time, person, figures."""
     from posewatch.deploy import figures, history

@@ -10,6 +10,7 @@ from typer import Option
 
 from posewatch.cli.context import Writes, topic, verb
 from posewatch.errors import InputError
+from posewatch.rules import Range
 
 if TYPE_CHECKING:
     from posewatch.events.timeline import Window
@@ -30,9 +31,15 @@ class Predictions:
     skeletons: Annotated[
         Path | None, Option(metavar="FILE", help="Whole videos' skeletons in pyskl's format (.pkl).")
     ] = None
-    fps: Annotated[float | None, Option(help="Frame rate of --skeletons (default: the file's).")] = None
-    window_s: Annotated[float, Option(help="Seconds of a window; with --windows: of rows without end_s.")] = 0.0
-    stride_s: Annotated[float | None, Option(help="Seconds between windows (default: a third of one).")] = None
+    fps: Annotated[
+        float | None, Option(help="Frame rate of --skeletons (default: the file's)."), Range(0, 240, above=True)
+    ] = None
+    window_s: Annotated[
+        float, Option(help="Seconds of a window; with --windows: of rows without end_s."), Range(0, 3600)
+    ] = 0.0
+    stride_s: Annotated[
+        float | None, Option(help="Seconds between windows (default: a third of one)."), Range(0, 3600, above=True)
+    ] = None
     label: Annotated[str, Option(metavar="CLASS", help="Class that raises alarms (default: the checkpoint's).")] = ""
 
     def read(self) -> tuple[str, list[Window]]:
@@ -69,11 +76,13 @@ class Alarms:
 
     PANEL = "Alarms"
 
-    on: Annotated[float, Option(help="Probability at which an alarm begins.")] = 0.5
-    off: Annotated[float | None, Option(help="Probability below which it ends (default: 0.8 of --on).")] = None
-    min_s: Annotated[float, Option(help="Shortest alarm in seconds.")] = 0.0
-    merge_s: Annotated[float, Option(help="Alarms closer than this many seconds are one.")] = 0.0
-    step_s: Annotated[float, Option(help="Time grid in seconds.")] = 0.1
+    on: Annotated[float, Option(help="Probability at which an alarm begins."), Range(0, 1, above=True)] = 0.5
+    off: Annotated[
+        float | None, Option(help="Probability below which it ends (default: 0.8 of --on)."), Range(0, 1, above=True)
+    ] = None
+    min_s: Annotated[float, Option(help="Shortest alarm in seconds."), Range(0, 86_400)] = 0.0
+    merge_s: Annotated[float, Option(help="Alarms closer than this many seconds are one."), Range(0, 86_400)] = 0.0
+    step_s: Annotated[float, Option(help="Time grid in seconds."), Range(0, 60, above=True)] = 0.1
     tune_intervals: Annotated[
         Path | None, Option(metavar="CSV", help="Validation videos to choose the alarm options on.")
     ] = None

@@ -13,6 +13,7 @@ from typer import Argument, Option
 from posewatch.cli.context import Context, Writes, topic, verb
 from posewatch.cli.train import Skeletons, split_of
 from posewatch.errors import InputError
+from posewatch.rules import Range
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ class ExportedFile:
     ] = "fp32"
     split: Annotated[str, Option(help="Split that the precision is judged on.")] = "test"
     train_split: Annotated[str, Option(help="Split that int8 is calibrated on.")] = "train"
-    max_drop: Annotated[float, Option(metavar="POINTS", help="Largest accepted drop of accuracy.")] = 0.5
+    max_drop: Annotated[float, Option(metavar="POINTS", help="Largest accepted drop of accuracy."), Range(0, 100)] = 0.5
 
 
 @verb(app, "export")

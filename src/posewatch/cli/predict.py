@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from posewatch.cli.context import Context, Writes, topic, verb
+from posewatch.rules import Range
 
 app = topic()
 
@@ -19,11 +20,17 @@ def predict(
     ],
     sources: Annotated[list[str], Argument(help="Videos, skeleton files (.npy, .npz, .pkl), or folders of them.")],
     context: Context,
-    window_s: Annotated[float | None, Option(help="Seconds of a video per clip (default: split.length_s).")] = None,
-    stride_s: Annotated[float | None, Option(help="Seconds between clips (default: no overlap).")] = None,
-    timeout_s: Annotated[float, Option(help="Deadline of a request, its retries included.")] = 30.0,
-    retries: Annotated[int, Option(help="Retries of a failed request.")] = 3,
-    threads: Annotated[int, Option(help="Threads of a .onnx file.")] = 1,
+    window_s: Annotated[
+        float | None, Option(help="Seconds of a video per clip (default: split.length_s)."), Range(0, 3600, above=True)
+    ] = None,
+    stride_s: Annotated[
+        float | None, Option(help="Seconds between clips (default: no overlap)."), Range(0, 3600, above=True)
+    ] = None,
+    timeout_s: Annotated[
+        float, Option(help="Deadline of a request, its retries included."), Range(0, 86_400, above=True)
+    ] = 30.0,
+    retries: Annotated[int, Option(help="Retries of a failed request."), Range(0, 100)] = 3,
+    threads: Annotated[int, Option(help="Threads of a .onnx file."), Range(1, 1024)] = 1,
     out: Annotated[Path | None, Option(metavar="FILE", help="Write the lines to this file."), Writes()] = None,
 ) -> str:
     """Predict the classes of videos or skeleton files."""

@@ -13,13 +13,14 @@ from typer import Argument, Option
 
 from posewatch.cli.context import INTERRUPTED, say, topic, verb
 from posewatch.errors import InputError
+from posewatch.rules import Range
 
 app = topic()
 
 
 @verb(app, "label")
 def label(
-    port: Annotated[int, Option(help="Port of the page.")] = 8501,
+    port: Annotated[int, Option(help="Port of the page."), Range(0, 65_535)] = 8501,
     address: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     config: Annotated[
         str | None, Option(help="Experiment whose classes are offered: a shipped name or a YAML file.")

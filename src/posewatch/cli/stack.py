@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from posewatch.cli.context import topic, verb
+from posewatch.rules import Range
 
 app = topic()
 
@@ -17,7 +18,9 @@ Home = Annotated[Path | None, Option(metavar="DIR", help="State folder (default:
 @verb(app, "up", stack=False)
 def up(
     home: Home = None,
-    s3_port: Annotated[int | None, Option(metavar="PORT", help="Port of the S3 server (default: a free one).")] = None,
+    s3_port: Annotated[
+        int | None, Option(metavar="PORT", help="Port of the S3 server (default: a free one)."), Range(1, 65_535)
+    ] = None,
 ) -> str:
     """Start the embedded S3 server and Triton."""
     from posewatch import stack

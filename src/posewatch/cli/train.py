@@ -14,6 +14,7 @@ from typer import Argument, Option
 
 from posewatch.cli.context import Context, Force, Writes, notes, topic, verb
 from posewatch.errors import InputError
+from posewatch.rules import Range
 
 if TYPE_CHECKING:
     from posewatch.config import TrainConfig
@@ -171,9 +172,11 @@ class Training:
     train_split: Annotated[str, Option(help="Split of the file; with * several, e.g. 'fold*_train'.")] = "train"
     test_split: Annotated[str, Option(help="Split of the file; with * as many as --train-split.")] = "test"
     model: Annotated[str | None, Option(metavar="NAME", help="Network (default: the configuration's).")] = None
-    seed: Annotated[list[int] | None, Option(metavar="N...", help="One or several (default: the configuration's).")] = (
-        None
-    )
+    seed: Annotated[
+        list[int] | None,
+        Option(metavar="N...", help="One or several (default: the configuration's)."),
+        Range(0, 2**32 - 1),
+    ] = None
     out: Annotated[
         Path | None, Option(metavar="DIR", help="Folder for checkpoint, metrics and plots."), Writes(here=False)
     ] = None
@@ -306,8 +309,8 @@ def _evaluate_files(checkpoint: str, clips: Evaluated) -> str:
 def robustness(
     checkpoint: Annotated[Path, Argument(help="A checkpoint file.")],
     clips: Evaluated,
-    draws: Annotated[int, Option(help="Random draws of each corruption.")] = 3,
-    draw_seed: Annotated[int, Option(help="Seed of the draws.")] = 0,
+    draws: Annotated[int, Option(help="Random draws of each corruption."), Range(1, 1000)] = 3,
+    draw_seed: Annotated[int, Option(help="Seed of the draws."), Range(0, 2**32 - 1)] = 0,
 ) -> str:
     """F1 when joints, limbs, frames or people are missing."""
     from posewatch.progress import Progress
@@ -331,7 +334,9 @@ def ensemble(
     checkpoints: Annotated[list[Path], Argument(help="Checkpoint files.")],
     out: Annotated[Path, Option(metavar="FILE", help="The checkpoint to write."), Writes()],
     weights: Annotated[
-        list[float] | None, Option(metavar="X...", help="One for each checkpoint (default: equal).")
+        list[float] | None,
+        Option(metavar="X...", help="One for each checkpoint (default: equal)."),
+        Range(0, 1_000_000),
     ] = None,
 ) -> str:
     """Average several checkpoints into one."""

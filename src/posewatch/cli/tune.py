@@ -10,6 +10,7 @@ from typer import Option
 from posewatch.cli.context import Context, Writes, topic, verb
 from posewatch.cli.train import Skeletons, split_of
 from posewatch.errors import InputError
+from posewatch.rules import Range
 
 if TYPE_CHECKING:
     from posewatch.export.precision import Judge
@@ -36,9 +37,13 @@ def serving(
     ] = None,
     runtime: Annotated[str, Option(metavar="LIST", help="onnxruntime, openvino, or both.")] = "onnxruntime,openvino",
     split: Annotated[str, Option(help="Split of --annotations that the answers are judged on.")] = "test",
-    max_drop: Annotated[float, Option(metavar="POINTS", help="Largest accepted drop of accuracy.")] = 0.5,
-    at_a_time: Annotated[int, Option(metavar="N", help="Clients.")] = 8,
-    seconds: Annotated[float, Option(help="Length of each trial, after its warm-up.")] = 4.0,
+    max_drop: Annotated[
+        float, Option(metavar="POINTS", help="Largest accepted drop of accuracy."), Range(0, 100)
+    ] = 0.5,
+    at_a_time: Annotated[int, Option(metavar="N", help="Clients."), Range(1, 10_000)] = 8,
+    seconds: Annotated[
+        float, Option(help="Length of each trial, after its warm-up."), Range(0, 86_400, above=True)
+    ] = 4.0,
 ) -> str:
     """Try ways to serve a model, and save the fastest that is accurate."""
     import yaml

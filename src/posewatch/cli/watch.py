@@ -15,6 +15,7 @@ from typer import Argument, Option
 
 from posewatch.cli.context import Context, Force, Writes, say, topic, verb
 from posewatch.errors import InputError
+from posewatch.rules import Range
 
 if TYPE_CHECKING:
     from posewatch.config import Experiment
@@ -34,15 +35,21 @@ class Alarms:
 
     PANEL = "When it is an alarm"
 
-    window_s: Annotated[float | None, Option(help="Seconds of a window (default: split.length_s).")] = None
-    stride_s: Annotated[float, Option(help="Seconds between two windows.")] = 0.5
-    smooth: Annotated[int, Option(help="Windows that are averaged.")] = 2
-    on: Annotated[float | None, Option(help="Probability that raises an alarm (default: the model's threshold).")] = (
-        None
-    )
-    off: Annotated[float | None, Option(help="Probability that ends it (default: 0.8 of --on).")] = None
-    min_s: Annotated[float, Option(help="Seconds that it must last before it is raised.")] = 0.0
-    merge_s: Annotated[float, Option(help="Seconds of calm after which an alarm has ended.")] = 2.0
+    window_s: Annotated[
+        float | None, Option(help="Seconds of a window (default: split.length_s)."), Range(0, 3600, above=True)
+    ] = None
+    stride_s: Annotated[float, Option(help="Seconds between two windows."), Range(0, 3600, above=True)] = 0.5
+    smooth: Annotated[int, Option(help="Windows that are averaged."), Range(1, 10_000)] = 2
+    on: Annotated[
+        float | None,
+        Option(help="Probability that raises an alarm (default: the model's threshold)."),
+        Range(0, 1, above=True),
+    ] = None
+    off: Annotated[
+        float | None, Option(help="Probability that ends it (default: 0.8 of --on)."), Range(0, 1, above=True)
+    ] = None
+    min_s: Annotated[float, Option(help="Seconds that it must last before it is raised."), Range(0, 86_400)] = 0.0
+    merge_s: Annotated[float, Option(help="Seconds of calm after which an alarm has ended."), Range(0, 86_400)] = 2.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,9 @@ class Camera:
     PANEL = "A camera"
 
     name: Annotated[str, Option(help="The camera's name (default: its address).")] = ""
-    timeout_s: Annotated[float | None, Option(help="Give up after so many seconds without it (default: never).")] = None
+    timeout_s: Annotated[
+        float | None, Option(help="Give up after so many seconds without it (default: never)."), Range(0, 31_536_000)
+    ] = None
     route: Annotated[
         Path | None,
         Option(metavar="FILE", help="A rollout's route.json: ask its canary in the camera's share of time."),
@@ -223,7 +232,7 @@ def _stopping() -> Iterator[threading.Event]:
 @verb(app, "watch-service")
 def watch_service(
     config: Annotated[Path, Option(metavar="FILE", help="A YAML file: model, cameras, ...")],
-    port: Annotated[int, Option(help="Port of metrics and probes.")] = 9100,
+    port: Annotated[int, Option(help="Port of metrics and probes."), Range(0, 65_535)] = 9100,
 ) -> None:
     """Watch many cameras, with metrics and probes."""
     from posewatch.watch.service import Service, read_config, serve

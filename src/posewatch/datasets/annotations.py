@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from posewatch.datasets import layouts
 from posewatch.datasets.layouts import Layout
 from posewatch.errors import InputError, LabelError
+from posewatch.names import folded
 
 BY_JOINTS = {17: "coco17", 18: "openpose18", 15: "kinect15", 20: "kinect20", 25: "ntu25"}
 """The layout of a file that names none, by its number of joints."""
 MAX_CLASSES = 10_000
+FAR = 100_000
+"""Pixels from the corner of a picture within which all joints are, also those outside of the picture."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,44 @@ def keypoints_of(row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
     return out
 
 
+def without_sentinels(clips: Sequence[NDArray[np.float32]], names: Sequence[str]) -> str:
+    """Make joints missing that stand at a number that tools write for "missing", such as (-1, -1), though they have a
+    score; returns a note on them, or "".
+
+    Such a joint has twice the same coordinate, negative or farther away than any picture, as 1 of 1,000 joints of the
+    ``clips`` (N arrays (M, T, V, 3), changed in place) have or more. Raises InputError for other joints that are so
+    far away, naming the clips.
+    """
+    found: Counter[float] = Counter()
+    total = 0
+    for clip in clips:
+        x, y, seen = clip[..., 0], clip[..., 1], clip[..., 2] > 0
+        total += int(seen.sum())
+        values, counts = np.unique(x[seen & (x == y) & ((x < 0) | (x > FAR))], return_counts=True)
+        found.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    sentinels = [value for value, n in found.items() if n >= max(3, total / 1000)]
+    marked, far = [], []
+    for clip, name in zip(clips, names, strict=True):
+        missing = (clip[..., 0] == clip[..., 1]) & np.isin(clip[..., 0], sentinels) & (clip[..., 2] > 0)
+        if missing.any():
+            clip[missing] = 0
+            marked.append(name)
+        if (np.abs(clip[..., :2]) > FAR).any():
+            far.append(name)
+    if far:
+        raise InputError(
+            f"{count(len(far), 'clip')} with keypoints beyond {FAR:,} pixels: {some(far)} "
+            "(give missing joints a score of 0)"
+        )
+    if not marked:
+        return ""
+    points = ", ".join(f"({value:g}, {value:g})" for value in sorted(sentinels))
+    share = sum(found[value] for value in sentinels) / total
+    return (
+        f"Joints at {points} are read as missing, {share:.1%} of all, in {count(len(marked), 'clip')}: {some(marked)}."
+    )
+
+
 def labels_of(found: Annotations, classes: Sequence[str] | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Labels (N,) and the names of the classes: those given, else the file's own, else class_0, class_1, ...
 
@@ -153,6 +194,11 @@ def labels_of(found: Annotations, classes: Sequence[str] | None) -> tuple[NDArra
             raise LabelError(f"clip {worst}: label {top} is above {MAX_CLASSES - 1} (name the classes with --classes)")
         own = [f"class_{k}" for k in range(top + 1)]
     known = tuple(str(name) for name in (classes if classes is not None else own or ()))
+    if nameless := [k for k, name in enumerate(known) if not name.strip()]:
+        raise LabelError(f"class {nameless[0]} of {', '.join(map(repr, known[:20]))} has no name: give each class one")
+    alike = [name for name, n in Counter(map(folded, known)).items() if n > 1]
+    if alike:
+        raise LabelError(f"two classes are named {alike[0]!r} but for upper and lower case: rename one")
     outside = [i for i, label in enumerate(labels) if not 0 <= label < len(known)]
     if outside:
         clips = some(f"{found.names[i]} (label {labels[i]})" for i in outside)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from posewatch.config import LabelConfig
-from posewatch.datasets.intervals import Interval, table
+from posewatch.datasets.intervals import Interval
+from posewatch.datasets.tables import table
 from posewatch.errors import LabelError
 from posewatch.names import nfc, readable
 from posewatch.video.files import SUFFIXES
@@ -45,13 +46,13 @@ def read_gmdcsa24(
     videos = {nfc(readable(path.name)) for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
     seen: set[str] = set()
     for path, match in sheets:
-        for number, row in table(path, ("File Name", "Classes")):
+        for row in table(path, ("File Name", "Classes")):
             name, prefix = nfc(row["File Name"].strip()), nfc(match["prefix"])
             name = name if name.startswith(prefix) else f"{prefix}_{name}"
             if name not in videos:
                 continue
             seen.add(name)
-            where = f"{path.name} row {number}"
+            where = f"{path.name} row {row.number}"
             # An unquoted comma in the description shifts the columns; the classes are always in the last one.
             classes = next((c.strip() for c in (*row[""][::-1], row["Classes"]) if c.strip()), "")
             stretches, problems = parse_classes(classes)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from posewatch.errors import ConfigError, InputError, did_you_mean
+from posewatch.sections import Plain, is_null, parse_yaml
+from posewatch.text import read_text
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,24 @@ class Layout:
             raise InputError(
                 "a joint layout needs name, joints, edges and centre (pairs, parents, virtual are optional)"
             )
+        if not isinstance(data["joints"], list | tuple):
+            raise InputError(f"joint layout {data['name']!r}: joints must be a list of names")
         joints = tuple(str(j) for j in data["joints"])
 
         def index(joint: Any) -> int:
             if isinstance(joint, int):
                 return joint
+            if isinstance(joint, Plain) and joint not in joints and joint.isdigit():
+                return int(joint)
             if joint not in joints:
                 raise InputError(f"joint layout {data['name']!r} has no joint {joint!r}")
             return joints.index(joint)
 
         def groups(key: str) -> tuple[tuple[int, ...], ...]:
-            return tuple(tuple(index(j) for j in group) for group in data.get(key) or ())
+            given = data.get(key) or ()
+            if isinstance(given, str) or any(isinstance(group, str) for group in given):
+                raise TypeError
+            return tuple(tuple(index(j) for j in group) for group in given)
 
         try:
             return cls(
@@ -236,12 +245,6 @@ def from_yaml(path: Path | str) -> Layout:
 
     Joints may be named or numbered in all but ``joints``. Raises InputError.
     """
-    import yaml
-
-    try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the joint layout {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"the joint layout {path} is not YAML: {str(error).splitlines()[0]}") from None
+    data = parse_yaml(read_text(path), f"the joint layout {path}")
+    data = {key: value for key, value in data.items() if not is_null(value)}
     return Layout.from_dict(data)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from posewatch.datasets.annotations import annotations_of, keypoints_of, labels_of, layout_of, some
+from posewatch.datasets.annotations import annotations_of, keypoints_of, labels_of, layout_of, some, without_sentinels
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
 from posewatch.datasets.pickles import read_pickle
@@ -40,8 +40,9 @@ def read_pyskl(
     rows = list(zip(file.rows, file.names, strict=True))
     keypoints = [keypoints_of(row, name) for row, name in rows]
     named = layout_of(file, {name: k.shape[2] for name, k in zip(file.names, keypoints, strict=True)}, layout)
+    missing = without_sentinels(keypoints, file.names)
     used = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
-    notes = []
+    notes = [missing] if missing else []
     if len(used) < len(keypoints):
         empty = [file.names[i] for i in sorted(set(range(len(keypoints))) - set(used))]
         message = f"{len(empty)} of {len(keypoints)} clips show nobody or have fewer than 2 frames: {some(empty)}"

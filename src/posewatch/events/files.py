@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from posewatch.config import LabelConfig
-from posewatch.datasets import gmdcsa24
-from posewatch.datasets.intervals import columns, table
+from posewatch.datasets import gmdcsa24, tables
+from posewatch.datasets.tables import columns, table
 from posewatch.digests import canonical
 from posewatch.errors import InputError, LabelError
 from posewatch.events.alarms import Event
 from posewatch.events.timeline import Window
 from posewatch.files import write_atomically
 from posewatch.names import known_as
+from posewatch.text import read_text
 
 ALIASES = {
-    "video": ("video", "file", "name", "filename", "file name", "video_id", "frame_dir"),
-    "start_s": ("start_s", "start", "begin", "from", "start_time", "start (s)"),
-    "end_s": ("end_s", "end", "stop", "to", "end_time", "end (s)"),
-    "label": ("label", "class", "event", "category", "action"),
+    "video": ("video", *tables.ALIASES["file"], "frame_dir"),
+    **{name: tables.ALIASES[name] for name in ("start_s", "end_s", "label")},
     "p": ("p", "probability", "score", "prob"),
 }
 REQUIRED = ("video", "start_s")
@@ -42,12 +41,12 @@ def read_intervals(path: str | Path, config: LabelConfig | None = None) -> list[
         chosen = [i for i in intervals if path.is_dir() or i.where.startswith(f"{path.name} ")]
         return [Event(i.file, i.start_s, i.end_s, i.label) for i in chosen]
     events = []
-    for number, row in table(path, REQUIRED, ALIASES):
+    for row in table(path, REQUIRED, ALIASES):
         try:
             end = _seconds(row, "end_s") if row.get("end_s", "").strip() else math.inf
             events.append(Event(_video(row), _seconds(row, "start_s"), end, row.get("label", "").strip()))
         except InputError as error:
-            raise LabelError(f"{path.name} row {number}: {error}") from None
+            raise LabelError(f"{path.name} row {row.number}: {error}") from None
     return events
 
 
@@ -60,7 +59,7 @@ def read_windows(path: str | Path, label: str = "", length_s: float = 0.0) -> li
     """
     path = Path(path)
     windows = []
-    for number, row in table(path, REQUIRED, ALIASES) if path.suffix.lower() == ".csv" else _jsonl(path):
+    for row in table(path, REQUIRED, ALIASES) if path.suffix.lower() in tables.SUFFIXES else _jsonl(path):
         try:
             start = _seconds(row, "start_s")
             if row.get("end_s") not in (None, ""):
@@ -71,7 +70,7 @@ def read_windows(path: str | Path, label: str = "", length_s: float = 0.0) -> li
                 raise InputError("it has no end_s (give the length of the windows: --window-s)")
             windows.append(Window(_video(row), start, end, _probability(row, label)))
         except InputError as error:
-            raise InputError(f"{path.name} row {number}: {error}") from None
+            raise InputError(f"{path.name} row {row.number}: {error}") from None
     if not windows:
         raise InputError(f"{path} holds no window: rows need video, start_s, end_s and p")
     return windows
@@ -84,7 +83,7 @@ def write_windows(path: str | Path, windows: Iterable[Window]) -> Path:
     return Path(path)
 
 
-def _probability(row: Mapping[str, Any], label: str) -> float:
+def _probability(row: tables.Row, label: str) -> float:
     by_class = row.get("probabilities")
     if isinstance(by_class, Mapping):
         label = known_as(label, by_class) or label
@@ -99,25 +98,19 @@ def _probability(row: Mapping[str, Any], label: str) -> float:
             return 0.0
         if value is None:
             raise InputError("it has no probability: give a column p")
-    return _number(value, "the probability must be a number")
+    return _number(row, value, "the probability must be a number")
 
 
-def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text: save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    for number, line in enumerate(lines, 1):
+def _jsonl(path: Path) -> Iterator[tables.Row]:
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise InputError(f"{path.name} row {number} is not JSON (one object a line)") from None
             if not isinstance(row, dict):
                 raise InputError(f"{path.name} row {number} is not a JSON object")
-            yield number, dict(zip(columns(row, ALIASES), row.values(), strict=True))
+            yield tables.Row(number, dict(zip(columns(row, ALIASES), row.values(), strict=True)), "")
 
 
 def _video(row: Mapping[str, Any]) -> str:
@@ -127,12 +120,12 @@ def _video(row: Mapping[str, Any]) -> str:
     return video
 
 
-def _seconds(row: Mapping[str, Any], column: str) -> float:
-    return _number(row.get(column), f"{column} must be a number of seconds")
+def _seconds(row: tables.Row, column: str) -> float:
+    return _number(row, row.get(column), f"{column} must be a number of seconds", tables.seconds)
 
 
-def _number(value: Any, need: str) -> float:
+def _number(row: tables.Row, value: Any, need: str, read: Callable[[Any, str], float] = tables.number) -> float:
     try:
-        return float("" if value is None else value)
-    except (TypeError, ValueError):
+        return read(value, row.separator)
+    except ValueError:
         raise InputError(f"{need}, not {str('' if value is None else value).strip()!r}") from None

@@ -62,6 +62,9 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
     if program is None:
         raise ServingError("the exporter returned no model")
     model = program.model_proto
+    written = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if written != opset:  # the exporter keeps its own where it cannot convert
+        raise InputError(f"the exporter cannot write opset {opset}, only {written}: set serving.opset={written}")
     _strip(model)
     metadata = {
         "labels": json.dumps(list(recogniser.labels)),
@@ -86,7 +89,7 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
         "tolerance": TOLERANCE,
         "batches": list(BATCHES),
         "bytes": len(data),
-        "opset": next(o.version for o in model.opset_import if o.domain == ""),
+        "opset": written,
         "parameters": sum(p.numel() for p in arranged.parameters()),
         "input": ["N", *shape],
         "lineage": lineage,

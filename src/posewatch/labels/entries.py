@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from posewatch.config import MARKS as MARKS
 from posewatch.errors import LabelError
 from posewatch.records import Clip, LabelEvent, Source
 
@@ -18,8 +19,7 @@ RANK: dict[Source, int] = {"model": 0, "import": 1, "bulk": 2, "human": 2}
 """Precedence of label sources: a label never replaces one of a higher rank. A person's label survives a repeated
 import, and a model's pre-label never replaces the label of a person or a label file."""
 
-UNSURE, BAD = "(unsure)", "(bad clip)"
-MARKS = (UNSURE, BAD)
+UNSURE, BAD = MARKS
 """What a person may record instead of a class: somebody else should look, or the clip shows nothing to label. Marks
 never reach a snapshot."""
 

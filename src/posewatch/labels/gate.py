@@ -37,6 +37,10 @@ def wait_for_labels(
         if progress is not None:
             if counts != before:
                 progress.say("labelled: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+                gone = {name: count for name, count in labels.items() if name not in config.classes}
+                if gone:
+                    told = ", ".join(f"{name} {count}" for name, count in gone.items())
+                    progress.say(f"labelled, but no class of this experiment: {told}")
             have = sum(min(count, config.min_per_class) for count in counts.values())
             progress.advance(max(0, have - progress.done))  # an undone label does not move the bar back
         before = counts

@@ -10,13 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from posewatch.config import STREAMS
 from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError
 
-STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm")
-"""joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact
-(nearest joint of another person - joint), and the motion of each. The partner and contact streams are ours: what two
-people do to each other shows in the distance between them."""
 KINDS = ("body", "raw")
 
 

@@ -19,7 +19,7 @@ from posewatch.config import TrainConfig
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
 from posewatch.digests import canonical
-from posewatch.errors import ConfigError, InputError, first_line
+from posewatch.errors import InputError, first_line
 from posewatch.files import write_atomically
 from posewatch.recognition.features import Features
 from posewatch.recognition.models import build
@@ -45,13 +45,9 @@ class Branch:
 
 
 def branches_of(config: TrainConfig) -> tuple[Branch, ...]:
-    """One branch per stream that ``config.stream`` separates by commas. Raises ConfigError."""
+    """One branch per stream that ``config.stream`` separates by commas."""
     streams = [part.strip() for part in config.stream.split(",")]
     weights = config.stream_weights or (1.0,) * len(streams)
-    if len(weights) != len(streams) or min(weights) <= 0:
-        raise ConfigError(
-            f"train.stream_weights must be {len(streams)} positive numbers, one for each stream of {config.stream!r}"
-        )
     return tuple(
         Branch(config.model, config.width, config.model_options, stream, weight)
         for stream, weight in zip(streams, weights, strict=True)

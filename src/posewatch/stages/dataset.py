@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import DatasetConfig, LabelConfig
+from posewatch.datasets.annotations import count
 from posewatch.datasets.split import split_by_group
 from posewatch.digests import canonical
 from posewatch.errors import LabelError
+from posewatch.progress import say
 from posewatch.stages.contents import CLIPS, DATASET, SKELETONS, label_rows, skeletons_of, videos_of
 from posewatch.store import ObjectStore
 
@@ -27,12 +31,14 @@ def dataset(
 
     Files: ``clips.jsonl`` (clip, video, names, label, source, part), ``skeletons.npz`` (clip id → (M, T, V, 3)) and
     ``dataset.json`` (classes, layout, fps, counts, clips left out because nobody is visible). Raises LabelError
-    when a class has too few clips or source videos to be split, or when a labelled clip has no skeletons.
+    when a class has too few clips or source videos to be split, when a labelled clip has no skeletons, when a label is
+    no class any more, and when nobody is visible in any clip.
     """
     settings = {**dataclasses.asdict(config), "classes": list(labels.classes), "positive": labels.positive}
 
     def write(folder: Path) -> None:
         rows = label_rows(snapshot)
+        _require_classes(rows, labels)
         wanted: dict[str, set[str]] = {}
         for row in rows:
             wanted.setdefault(row["video_id"], set()).add(row["clip_id"])
@@ -53,7 +59,15 @@ def dataset(
                 f"{len(missing)} labelled clips have no skeletons, the first is {missing[0]}: run `posewatch pose`"
             )
         empty = [row["clip_id"] for row in rows if not arrays[row["clip_id"]][..., 2].any()]
-        used = [row for row in rows if row["clip_id"] not in set(empty)]
+        unseen = set(empty)
+        used = [row for row in rows if row["clip_id"] not in unseen]
+        if not used:
+            raise LabelError(
+                f"nobody is seen in any of the {len(rows)} labelled clips: label clips with people, or look for them "
+                "with another estimator (pose.estimator) or a lower pose.min_score"
+            )
+        if empty:
+            say(f"posewatch: note: nobody is seen in {len(empty)} of {len(rows)} labelled clips: they are left out")
         index = {name: i for i, name in enumerate(labels.classes)}
         split = split_by_group(
             np.array([index[row["label"]] for row in used]),
@@ -91,3 +105,14 @@ def dataset(
         (folder / DATASET).write_text(canonical(about) + "\n", encoding="utf-8")
 
     return produce(store, Job("datasets", "", settings, (snapshot, skeletons)), write)
+
+
+def _require_classes(rows: Sequence[Mapping[str, Any]], labels: LabelConfig) -> None:
+    """Raises LabelError for labels of classes that the experiment does not have, such as one that was taken out."""
+    gone = Counter(row["label"] for row in rows if row["label"] not in labels.classes)
+    if gone:
+        which = ", ".join(f"{count(n, 'clip')} {name!r}" for name, n in sorted(gone.items()))
+        raise LabelError(
+            f"the snapshot labels {which}, which is none of the classes {', '.join(labels.classes)}: add it to "
+            "labels.classes, or label these clips again and take a new snapshot"
+        )

@@ -24,9 +24,11 @@ def label_import(clips: Artifact, source: str, labels: LabelStore, config: Label
     names = [name for item in videos_of(clips) for name in item.names]
     with local_copy(source) as path, Progress("labels", 1, "import") as progress:
         if has_clip_ids(path):
-            report = import_clip_labels(labels, path, config)
+            report = import_clip_labels(labels, path, config, warn=progress.say)
         else:
             intervals = find_labels(path, config, warn=progress.say)
-            report = import_labels(labels, list(clip_entries(clips)), intervals, config, videos=names)
+            report = import_labels(
+                labels, list(clip_entries(clips)), intervals, config, videos=names, warn=progress.say
+            )
         progress.advance()
     return dataclasses.asdict(report)

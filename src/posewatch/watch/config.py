@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
 
 from posewatch.errors import ConfigError
 from posewatch.events.alarms import Hysteresis
+from posewatch.rules import Range
+from posewatch.sections import Section
 
 
 @dataclass(frozen=True)
-class WatchConfig:
+class WatchConfig(Section):
     """Frame rate, windows and alarm rule.
 
     ``fps`` frames per second are watched. A window lasts ``window_s`` seconds, the length of the training clips; one is
@@ -17,18 +20,21 @@ class WatchConfig:
     The mean probability of ``smooth`` windows is compared with the thresholds of ``hysteresis``.
     """
 
-    fps: float = 10.0
-    window_s: float = 3.0
-    stride_s: float = 0.5
-    smooth: int = 2
+    SECTION: ClassVar[str] = "watch"
+
+    fps: Annotated[float, Range(0, 240, above=True)] = 10.0
+    window_s: Annotated[float, Range(0, 3600, above=True)] = 3.0
+    stride_s: Annotated[float, Range(0, 3600, above=True)] = 0.5
+    smooth: Annotated[int, Range(1, 10_000)] = 2
     label: str = ""
     hysteresis: Hysteresis = field(default_factory=Hysteresis)
 
     def __post_init__(self) -> None:
-        if self.fps <= 0 or self.window_s <= 0 or not 0 < self.stride_s <= self.window_s:
+        super().__post_init__()
+        if self.stride_s > self.window_s:
             raise ConfigError(
-                f"watching needs fps > 0 and 0 < stride <= window, not {self.fps:g} frames per second, a stride of"
-                f" {self.stride_s:g} s and a window of {self.window_s:g} s"
+                f"watching needs a stride of at most a window, not a stride of {self.stride_s:g} s"
+                f" and a window of {self.window_s:g} s"
             )
 
     @property

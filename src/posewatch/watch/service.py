@@ -19,11 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from posewatch.config import load
 from posewatch.errors import ConfigError
 from posewatch.redact import remember
-from posewatch.sections import from_dict, read_yaml
+from posewatch.rules import Items, Like, OneOf
+from posewatch.sections import Section, from_dict, read_yaml
 from posewatch.watch.metrics import text
 from posewatch.watch.readiness import WATCHED_S, Model
 
@@ -60,7 +62,7 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class ServiceConfig:
+class ServiceConfig(Section):
     """The configuration file: ``model`` (grpc://host:port/name, ...), ``cameras``, and what they have in common.
 
     ``route`` is the file that says which cameras ask a canary (``posewatch watch --route``).
@@ -68,20 +70,19 @@ class ServiceConfig:
     an experiment, ``set`` are overrides of it, ``options`` are options of ``posewatch watch`` (on, min-s, ...).
     """
 
-    model: str
-    cameras: tuple[Camera, ...]
+    model: Annotated[str, Like(r"(?s).+", "an address such as grpc://triton:8001/abnormal")]
+    cameras: Annotated[tuple[Camera, ...], Items(1, 1000)]
     out: str = "/var/lib/posewatch"
     route: str = ""
     webhook: str = ""
-    privacy: str = "none"
+    privacy: Annotated[str, OneOf(("none", "blur", "skeleton"))] = "none"
     config: str = "default"
     set: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "options", _option_names(self.options))
-        if not self.model:
-            raise ConfigError("model must be an address such as grpc://triton:8001/abnormal")
         names = [camera.name for camera in self.cameras]
         if len(names) != len(dict.fromkeys(names)):
             raise ConfigError("each camera needs a name of its own")
@@ -92,16 +93,15 @@ def read_config(path: Path) -> ServiceConfig:
     data = read_yaml(path)
     try:
         config = from_dict(ServiceConfig, data)
+        load(config.config, config.set)  # else every camera's process would find it out for itself
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    if not config.cameras:
-        raise ConfigError(f"{path}: cameras must list at least one camera")
     return config
 
 
 def _option_names(options: Mapping[str, str]) -> dict[str, str]:
-    """Options by their names on the command line: ``min-s`` for ``min_s``; YAML reads on and off as true and false."""
-    return {{"True": "on", "False": "off"}.get(name, name).replace("_", "-"): value for name, value in options.items()}
+    """Options by their names on the command line: ``min-s`` for ``min_s``."""
+    return {name.replace("_", "-"): value for name, value in options.items()}
 
 
 class CameraProcess:
@@ -132,7 +132,7 @@ class CameraProcess:
         if self._webhook:
             words += ["--webhook", f"env:{_RECEIVER}"]
         for name, value in self._options.items():
-            words += {"True": [f"--{name}"], "False": []}.get(value, [f"--{name}", value])
+            words += {"true": [f"--{name}"], "false": []}.get(value.lower(), [f"--{name}", value])
         return words
 
     def keep_running(self, now: float) -> None:

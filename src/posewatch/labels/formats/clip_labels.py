@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from posewatch.config import LabelConfig
-from posewatch.datasets.intervals import table
+from posewatch.datasets import tables
 from posewatch.errors import LabelError
-from posewatch.labels.entries import MARKS
+from posewatch.labels.formats import labelstudio
 from posewatch.names import folded
+
+log = logging.getLogger(__name__)
 
 
 def class_of(name: str, config: LabelConfig, where: str) -> str:
@@ -24,32 +24,45 @@ def class_of(name: str, config: LabelConfig, where: str) -> str:
 
 
 def has_clip_ids(path: str | Path) -> bool:
-    """Whether a file or folder has labels by clip id, which `read_clip_labels` reads, and not timed intervals."""
+    """Whether a file or folder has labels by clip id, which `read_clip_labels` reads, and not timed intervals or labels
+    of whole videos."""
     path = Path(path)
     if path.is_dir():
         return next(path.glob("*/c-*.mp4"), None) is not None
-    if path.suffix.lower() == ".csv" and path.is_file():
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return "clip_id" in [name.strip() for name in next(csv.reader(file), [])]
+    if path.is_file() and labelstudio.is_export(path):
+        shown = labelstudio.tasks(path)
+        return not shown or any(task.clip for task in shown)
+    if path.suffix.lower() in tables.SUFFIXES and path.is_file():
+        return "clip_id" in tables.header(path)
     return path.suffix.lower() in (".parquet", ".pkl", ".pickle", ".json")
 
 
-def read_clip_labels(path: str | Path, config: LabelConfig) -> dict[str, str]:
+def read_clip_labels(
+    path: str | Path, config: LabelConfig, warn: Callable[[str], None] = log.warning
+) -> dict[str, str]:
     """Clip id → class, from a csv (clip_id, label), a snapshot (.parquet), pyskl annotations (.pkl), Label Studio's
-    export (.json), or a folder ``<class>/<clip id>.mp4``.
+    export (.json, .csv), or a folder ``<class>/<clip id>.mp4``.
 
-    Raises LabelError for an unknown class, a clip with two different labels, and a file that has no labels or cannot
-    be read. Where the annotators of another tool disagree, the annotation that is marked as ground truth counts.
+    ``warn`` gets a line on what was left out. Raises LabelError for an unknown class, a clip with two different labels,
+    and a file that has no labels or cannot be read. Where the annotators of another tool disagree, the annotation that
+    is marked as ground truth counts.
     """
     path = Path(path)
     if not path.exists():
         raise LabelError(f"no such label file: {path}")
     suffix = "/" if path.is_dir() else path.suffix.lower()
-    readers = {"/": _folders, ".csv": _csv, ".parquet": _parquet, ".pkl": _pyskl, ".pickle": _pyskl, ".json": _studio}
-    if suffix not in readers:
+    readers = {"/": _folders, ".parquet": _parquet, ".pkl": _pyskl, ".pickle": _pyskl}
+    rows: Rows
+    if path.is_file() and labelstudio.is_export(path):
+        rows = _studio(path, config, warn)
+    elif suffix in tables.SUFFIXES:
+        rows = _csv(path)
+    elif suffix in readers:
+        rows = readers[suffix](path)
+    else:
         raise LabelError(f"{path.name} is not a label file: give csv, parquet, pkl, json or a folder of classes")
     labels: dict[str, str] = {}
-    for where, clip, name in readers[suffix](path):
+    for where, clip, name in rows:
         label = class_of(name, config, where)
         if labels.setdefault(clip, label) != label:
             raise LabelError(f"{where}clip {clip} is both {labels[clip]!r} and {label!r}")
@@ -62,8 +75,12 @@ Rows = Iterator[tuple[str, str, str]]  # where, clip id, label
 
 
 def _csv(path: Path) -> Rows:
-    for number, row in table(path, ("clip_id", "label")):
-        yield f"{path.name} row {number}: ", row["clip_id"].strip(), row["label"].strip()
+    for row in tables.table(path, ("clip_id", "label"), {"label": tables.ALIASES["label"]}):
+        where = f"{path.name} row {row.number}: "
+        for name in ("clip_id", "label"):
+            if not row[name].strip():
+                raise LabelError(f"{where}{name} is empty")
+        yield where, row["clip_id"].strip(), row["label"].strip()
 
 
 def _parquet(path: Path) -> Rows:
@@ -86,33 +103,8 @@ def _folders(path: Path) -> Rows:
         yield f"{file.relative_to(path)}: ", file.stem, file.parent.name
 
 
-def _studio(path: Path) -> Rows:
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise LabelError(f"{path.name} is not readable JSON: {str(error).splitlines()[0]}") from None
-    if not isinstance(tasks, list):
-        raise LabelError(f"{path.name} is not a Label Studio export: it must be a list of tasks")
-    for number, task in enumerate(tasks, 1):
-        where = f"{path.name} task {number}: "
-        try:
-            clip = _clip(task["data"])
-            annotations = [one for one in task.get("annotations", ()) if not one.get("was_cancelled")]
-            truth = [one for one in annotations if one.get("ground_truth")]
-            for annotation in truth or annotations:
-                for label in _choices(annotation):
-                    yield where, clip, label
-        except (KeyError, TypeError, AttributeError) as error:
-            raise LabelError(f"{where}not a task with a choice of classes ({error})") from None
-
-
-def _choices(annotation: dict[str, Any]) -> list[str]:
-    labels = [str(c) for r in annotation["result"] if r["type"] == "choices" for c in r["value"]["choices"]]
-    return [label for label in labels if label not in MARKS]
-
-
-def _clip(data: dict[str, Any]) -> str:
-    if "clip_id" in data:
-        return str(data["clip_id"])
-    video = next(str(value) for name, value in data.items() if name in ("video", "url", "file"))
-    return Path(video.split("?")[0]).stem  # a task whose video is the clip itself
+def _studio(path: Path, config: LabelConfig, warn: Callable[[str], None]) -> Rows:
+    for task, label in labelstudio.choices(labelstudio.tasks(path), config, path.name, warn):
+        if task.clip is None:
+            raise LabelError(f"{task.where}{task.video!r} is no clip, but other tasks show clips (export one kind)")
+        yield task.where, task.clip, label

@@ -6,17 +6,21 @@ An import is recorded like any other act of labelling, with the source "import".
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from posewatch.config import LabelConfig
+from posewatch.datasets import tables
+from posewatch.datasets.annotations import count, some
 from posewatch.datasets.gmdcsa24 import PATTERN, read_gmdcsa24
 from posewatch.datasets.intervals import Interval, read_class_folders, read_labels_csv
 from posewatch.errors import LabelError
 from posewatch.labels.entries import ClipEntry
+from posewatch.labels.formats import labelstudio
 from posewatch.labels.formats.clip_labels import class_of, read_clip_labels
 from posewatch.names import folded, nfc, readable
 from posewatch.video.files import Walk
@@ -33,12 +37,13 @@ _EPS = 1e-9
 @dataclass(frozen=True)
 class ImportReport:
     """The result of an import, in clips: newly ``set``, ``unchanged``, ``kept`` (a person's other label has
-    precedence), ``unlabelled`` (no interval covers them)."""
+    precedence), ``unlabelled`` (no interval covers them). ``without_clip`` counts the rows that label no clip."""
 
     set: int
     unchanged: int
     unlabelled: int
     kept: int = 0
+    without_clip: int = 0
 
 
 def find_labels(
@@ -46,12 +51,16 @@ def find_labels(
     config: LabelConfig | None = None,
     warn: Callable[[str], None] = log.warning,
 ) -> list[Interval]:
-    """Read the labels in ``folder`` (or a csv file): labels.csv, else GMDCSA-24, else class folders.
+    """Read the labels in ``folder``: labels.csv, else GMDCSA-24, else class folders; or a csv file, or an export of
+    Label Studio whose tasks show whole videos.
 
     ``warn`` gets one line for each entry that was left out. Raises LabelError when there are no labels.
     """
     folder = Path(folder)
-    if folder.is_file() and folder.suffix.lower() == ".csv":
+    if folder.is_file() and labelstudio.is_export(folder):
+        shown = labelstudio.choices(labelstudio.tasks(folder), config or LabelConfig(), folder.name, warn)
+        return [Interval(task.video, 0.0, math.inf, label, task.where.rstrip(": ")) for task, label in shown]
+    if folder.is_file() and folder.suffix.lower() in tables.SUFFIXES:
         return read_labels_csv(folder)
     if (folder / "labels.csv").is_file():
         return read_labels_csv(folder / "labels.csv")
@@ -67,7 +76,11 @@ def find_labels(
 
 
 def assign(
-    clips: Sequence[ClipEntry], intervals: Iterable[Interval], config: LabelConfig, videos: Collection[str] = ()
+    clips: Sequence[ClipEntry],
+    intervals: Iterable[Interval],
+    config: LabelConfig,
+    videos: Collection[str] = (),
+    useless: list[str] | None = None,
 ) -> dict[str, str]:
     """One class per clip id, in the order of ``clips``; clips that no interval covers enough are left out.
 
@@ -78,29 +91,54 @@ def assign(
     an interval of the default class has the default class.
 
     Files match videos by path, or by the end of a path when only one video has it; ``videos`` names ingested videos
-    without clips. Raises LabelError for an interval whose class or video is unknown, or that starts after the video.
+    without clips. Intervals that no clip overlaps go to ``useless``, as text. Raises LabelError for an interval whose
+    class or video is unknown or that starts after the video, and for two that contradict each other: the same stretch
+    of one video, or stretches that overlap in two files with the same content, in different classes.
     """
     stretches: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
     matcher = _Matcher({**{name: "" for name in videos}, **{n: e.clip.video_id for e in clips for n in e.names}})
     ends: dict[str, float] = {}
+    lengths: dict[str, float] = {}
     for entry in clips:
         ends[entry.clip.video_id] = max(ends.get(entry.clip.video_id, 0.0), entry.clip.end_s)
+        lengths[entry.clip.video_id] = max(lengths.get(entry.clip.video_id, 0.0), entry.clip.length_s)
+    given: dict[str, list[Interval]] = defaultdict(list)
     for interval in intervals:
         where = f"{interval.where}: " if interval.where else ""
         label = class_of(interval.label, config, where)
         video = matcher.video(interval.file, where)
-        # a last stretch shorter than a clip may have been dropped, but not one of several times the video's length
-        if video in ends and interval.start_s > 2 * ends[video]:
+        # a last stretch shorter than a clip may have been dropped, but not a longer one
+        if video in ends and interval.start_s >= ends[video] + lengths[video]:
             raise LabelError(
                 f"{where}starts at {interval.start_s:g} s, but the clips of {interval.file!r} end at {ends[video]:g} s"
             )
         stretches[video].append((interval.start_s, interval.end_s, label))
+        given[video].append(replace(interval, label=label))
+        if interval.start_s >= ends.get(video, 0.0) and useless is not None:
+            useless.append(f"{where}{interval.file!r} has no clip from {interval.start_s:g} s on")
+    for video, those in given.items():
+        if video:
+            _contradiction(those)
     labels = {}
     for entry in clips:
         chosen = _choose(entry.clip.start_s, entry.clip.end_s, stretches.get(entry.clip.video_id, ()), config)
         if chosen is not None:
             labels[entry.clip.id] = chosen
     return labels
+
+
+def _contradiction(intervals: Sequence[Interval]) -> None:
+    """Raises LabelError for two intervals of one video that cannot both be right."""
+    seen: dict[tuple[float, float], Interval] = {}
+    several = len({_parts(interval.file) for interval in intervals}) > 1
+    for i, one in enumerate(intervals):
+        same = seen.setdefault((one.start_s, one.end_s), one)
+        others = [same, *(o for o in intervals[:i] if _parts(o.file) != _parts(one.file))] if several else [same]
+        for other in others:
+            if other.label != one.label and min(other.end_s, one.end_s) - max(other.start_s, one.start_s) > _EPS:
+                names = f"{other.file!r} ({other.where})", f"{one.file!r} ({one.where})"
+                what = "both label the same part of one video" if other.file == one.file else "have the same content"
+                raise LabelError(f"{names[0]} and {names[1]} {what}, as {other.label!r} and {one.label!r}: keep one")
 
 
 def _choose(start: float, end: float, intervals: Iterable[tuple[float, float, str]], config: LabelConfig) -> str | None:
@@ -158,17 +196,34 @@ def import_labels(
     config: LabelConfig,
     who: str = "import",
     videos: Collection[str] = (),
+    warn: Callable[[str], None] = log.warning,
 ) -> ImportReport:
-    """Label registered clips by timed intervals (see `assign`), as events with the source "import", all or none."""
-    return _record(store, assign(clips, intervals, config, videos), config, who, len(clips))
+    """Label registered clips by timed intervals (see `assign`), as events with the source "import", all or none.
+
+    ``warn`` gets a line that names the rows that label no clip. Raises LabelError when all are such.
+    """
+    useless: list[str] = []
+    labels = assign(clips, intervals, config, videos, useless)
+    if useless:
+        told = f"{count(len(useless), 'row')} of the labels without a clip: {some(useless, 3)}"
+        if not labels:
+            raise LabelError(told)
+        warn(told)
+    return replace(_record(store, labels, config, who, len(clips)), without_clip=len(useless))
 
 
-def import_clip_labels(store: LabelStore, path: str | Path, config: LabelConfig, who: str = "import") -> ImportReport:
+def import_clip_labels(
+    store: LabelStore,
+    path: str | Path,
+    config: LabelConfig,
+    who: str = "import",
+    warn: Callable[[str], None] = log.warning,
+) -> ImportReport:
     """Label registered clips by a file of another tool (or `exporters`) with labels by clip id, all or none.
 
     Raises LabelError for a clip that does not exist, an unknown class, and a clip with two different labels.
     """
-    labels = read_clip_labels(path, config)
+    labels = read_clip_labels(path, config, warn)
     return _record(store, labels, config, who, len(labels))
 
 

@@ -1,0 +1,96 @@
+"""Rules for the values of configuration fields and options: each says whether it holds, and in words what it wants."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from posewatch.names import folded
+
+
+class Rule(Protocol):
+    """What holds for a value of the right type; ``words`` say it after "must be"."""
+
+    @property
+    def words(self) -> str: ...
+    def holds(self, value: Any) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number from ``least`` (or above it: ``above``) to ``most``; never nan."""
+
+    least: float
+    most: float
+    above: bool = False
+
+    @property
+    def words(self) -> str:
+        start = f"above {_figure(self.least)} and at most" if self.above else f"from {_figure(self.least)} to"
+        return f"{start} {_figure(self.most)}"
+
+    def holds(self, value: Any) -> bool:
+        return bool(self.least < value <= self.most if self.above else self.least <= value <= self.most)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of some names; an empty one is called ``none``."""
+
+    names: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        return f"one of {', '.join(name or 'none (empty)' for name in self.names)}"
+
+    def holds(self, value: Any) -> bool:
+        return value in self.names
+
+
+@dataclass(frozen=True)
+class Like:
+    """A text that a regular expression matches as a whole; ``words`` describe it."""
+
+    pattern: str
+    words: str
+
+    def holds(self, value: Any) -> bool:
+        return re.fullmatch(self.pattern, value) is not None
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of ``least`` to ``most`` values; ``different``: no two are alike but for case and Unicode form."""
+
+    least: int
+    most: int
+    different: bool = False
+
+    @property
+    def words(self) -> str:
+        what = "different values (upper and lower case are alike)" if self.different else "values"
+        return f"a list of {self.least} to {self.most} {what}"
+
+    def holds(self, value: Any) -> bool:
+        alike = {folded(str(one)) for one in value}
+        return self.least <= len(value) <= self.most and not (self.different and len(alike) < len(value))
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+Share = Annotated[float, Range(0, 1)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Count = Annotated[int, Range(0, 1_000_000)]
+Frames = Annotated[int, Range(0, 10_000)]
+Pixels = Annotated[int, Range(0, 500)]
+Threads = Annotated[int, Range(1, 1024)]
+Gpus = Annotated[int, Range(0, 64)]
+Seconds = Annotated[float, Range(0, 31_536_000)]
+Device = Annotated[str, Like(r"auto|cpu|cuda(:\d+)?", "auto, cpu or cuda")]
+ClassName = Annotated[str, Like(r"(?=.*\S)[^\x00-\x1f\x7f]{1,100}", "a name of 1 to 100 characters")]
+KubeName = Annotated[str, Like(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a Kubernetes name: small letters, digits, -")]
+HostName = Annotated[str, Like(r"((\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "a host name in small letters, or empty")]
+Quantity = Annotated[str, Like(r"\d+(\.\d+)?(m|[KMGT]i?)?", 'a quantity such as "2", 500m or 4Gi')]

@@ -1,0 +1,148 @@
+"""What a label file, a snapshot or a set of skeletons holds and nothing comes of it is told, with its number."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posewatch.artifact import Job, collect, produce
+from posewatch.cli.main import main
+from posewatch.config import DatasetConfig, LabelConfig
+from posewatch.datasets.intervals import Interval
+from posewatch.digests import canonical
+from posewatch.errors import LabelError
+from posewatch.labels.formats.importers import assign, import_labels
+from posewatch.labels.gate import wait_for_labels
+from posewatch.stages.contents import SKELETONS, SKELETONS_ABOUT
+from posewatch.stages.dataset import dataset
+from posewatch.stages.queue_clips import queue_clips
+from posewatch.stages.snapshot import snapshot
+from posewatch.store import open_store
+
+CONFIG = LabelConfig()
+THREE = LabelConfig(("normal", "fall", "fight"), "fall", min_per_class=1)
+
+
+def rows(*given: tuple[str, float, float, str]) -> list[Interval]:
+    return [Interval(*row, where=f"labels.csv row {number}") for number, row in enumerate(given, 2)]
+
+
+def test_rows_that_label_no_clip_are_named(sqlite_store, make_clips) -> None:
+    clips = make_clips("CAM01.MP4", 2)  # ends at 6 s; up to 3 more may have been dropped
+    sqlite_store.register(clips)
+    told: list[str] = []
+    report = import_labels(
+        sqlite_store, clips, rows(("CAM01.MP4", 0, 3, "abnormal"), ("CAM01.MP4", 6.5, 8, "normal")), CONFIG,
+        warn=told.append,
+    )  # fmt: skip
+    assert (report.set, report.without_clip) == (1, 1)
+    assert told == ["1 row of the labels without a clip: labels.csv row 3: 'CAM01.MP4' has no clip from 6.5 s on"]
+    with pytest.raises(LabelError, match=r"1 row of the labels without a clip: labels\.csv row 2: 'CAM01\.MP4'"):
+        import_labels(sqlite_store, clips, rows(("CAM01.MP4", 6.5, 8, "abnormal")), CONFIG)
+    with pytest.raises(LabelError, match=r"row 2: starts at 9 s, but the clips of 'CAM01\.MP4' end at 6 s"):
+        import_labels(sqlite_store, clips, rows(("CAM01.MP4", 9, 12, "abnormal")), CONFIG)
+    with pytest.raises(LabelError, match="1 row of the labels without a clip"):  # ingested, too short for a clip
+        import_labels(sqlite_store, clips, rows(("short.mp4", 0, 1, "normal")), CONFIG, videos=["short.mp4"])
+
+
+def test_one_recording_in_two_classes_is_refused_with_both_names(make_clips) -> None:
+    clips = make_clips("normal/a.mp4", names=("normal/a.mp4", "abnormal/b.mp4"))
+    folders = [
+        Interval("abnormal/b.mp4", 0, float("inf"), "abnormal", "folder abnormal"),
+        Interval("normal/a.mp4", 0, float("inf"), "normal", "folder normal"),
+    ]
+    with pytest.raises(LabelError) as raised:
+        assign(clips, folders, CONFIG)
+    assert "'abnormal/b.mp4' (folder abnormal) and 'normal/a.mp4' (folder normal) have the same content" in str(
+        raised.value
+    )
+    with pytest.raises(LabelError, match="have the same content"):
+        assign(clips, rows(("normal/a.mp4", 0, 5, "normal"), ("abnormal/b.mp4", 4, 9, "abnormal")), CONFIG)
+    with pytest.raises(LabelError, match=r"row 2.* and .*row 3.* both label the same part of one video"):
+        assign(clips, rows(("normal/a.mp4", 0, 5, "normal"), ("normal/a.mp4", 0, 5, "abnormal")), CONFIG)
+    usual = rows(
+        ("normal/a.mp4", 0, 12, "normal"), ("normal/a.mp4", 4, 8, "abnormal"), ("abnormal/b.mp4", 4, 5, "abnormal")
+    )
+    with pytest.raises(LabelError, match="have the same content"):
+        assign(clips, usual, CONFIG)
+    assert len(assign(clips, usual[:2], CONFIG)) == 4
+
+
+@pytest.fixture
+def sets(tmp_path: Path, make_clips, sqlite_store):
+    """(store, clips, skeletons) of six videos of two clips; the last two videos show nobody."""
+    store = open_store(str(tmp_path / "objects"))
+    members, poses, about = [], [], []
+    for number, name in enumerate("abcdef"):
+        entries = make_clips(f"{name}.mp4", 2)
+
+        def clips(folder: Path, entries=entries) -> None:
+            (folder / "clips.jsonl").write_text("".join(canonical(e.clip.to_dict()) + "\n" for e in entries))
+
+        def skeletons(folder: Path, entries=entries, seen=float(number < 4)) -> None:
+            np.savez(folder / SKELETONS, **{e.clip.id: np.full((1, 5, 17, 3), seen, np.float32) for e in entries})
+            rate = {"fps": 10.0, "width": 64, "height": 48, "layout": "coco17", "persons": {}}
+            (folder / SKELETONS_ABOUT).write_text(json.dumps(rate))
+
+        video = entries[0].clip.video_id
+        about.append({"video": video, "names": [f"{name}.mp4"]})
+        members.append(produce(store, Job("clips", video, {}), clips))
+        poses.append(produce(store, Job("skeletons", video, {}), skeletons))
+    clips_set = collect(store, "split", about, members)
+    queue_clips(clips_set, sqlite_store)
+    return store, clips_set, collect(store, "pose", about, poses)
+
+
+def label(sqlite_store, make_clips, names: str, *labels: str) -> None:
+    for name, label in zip(names, labels, strict=True):
+        for entry in make_clips(f"{name}.mp4", 2):
+            sqlite_store.set_label(entry.clip.id, label, "ann", "human", classes=THREE.classes)
+
+
+def test_a_class_that_was_taken_out_is_named_with_its_clips(sets, sqlite_store, make_clips) -> None:
+    store, clips, skeletons = sets
+    label(sqlite_store, make_clips, "abc", "normal", "fall", "fight")
+    two = LabelConfig(("normal", "fall"), "fall", min_per_class=1)
+    frozen = snapshot(store, clips, sqlite_store, two)
+    with pytest.raises(LabelError, match=r"the snapshot labels 2 clips 'fight', .* none of the classes normal, fall"):
+        dataset(store, frozen, skeletons, DatasetConfig(), two)
+
+    class Told:
+        done, lines = 0, []  # type: ignore[var-annotated]
+
+        def say(self, line: str) -> None:
+            self.lines.append(line)
+
+        def advance(self, n: int) -> None: ...
+
+    wait_for_labels(sqlite_store, two, Told())  # type: ignore[arg-type]
+    assert "labelled, but no class of this experiment: fight 2" in Told.lines
+
+
+def test_nobody_in_any_labelled_clip_is_one_line(sets, sqlite_store, make_clips, capsys) -> None:
+    store, clips, skeletons = sets
+    label(sqlite_store, make_clips, "ef", "normal", "fall")
+    frozen = snapshot(store, clips, sqlite_store, THREE)
+    with pytest.raises(LabelError, match="nobody is seen in any of the 4 labelled clips"):
+        dataset(store, frozen, skeletons, DatasetConfig(), THREE)
+    label(sqlite_store, make_clips, "abcd", "normal", "fall", "normal", "fall")
+    two = LabelConfig(("normal", "fall"), "fall")
+    made = dataset(store, snapshot(store, clips, sqlite_store, two), skeletons, DatasetConfig(validation=0.0), two)
+    assert "nobody is seen in 4 of 12 labelled clips: they are left out" in capsys.readouterr().err
+    assert len(made.json("dataset.json")["left_out_nobody_seen"]) == 4
+
+
+def test_the_command_says_so_too(sets, sqlite_store, tmp_path: Path, capsys, monkeypatch) -> None:
+    store, clips, _ = sets
+    monkeypatch.setenv("POSEWATCH_HOME", str(tmp_path / "home"))
+    (tmp_path / "labels.csv").write_bytes(
+        "file;start_s;end_s;label;메모\na.mp4;0;0:06;abnormal;낙상\nb.mp4;7;8;normal;\n".encode("utf-16")
+    )
+    words = ["labels", "import", clips.uri, str(tmp_path / "labels.csv"), "--store", store.uri]
+    assert main([*words, "--labels-url", sqlite_store.url]) == 0
+    out = capsys.readouterr()
+    assert json.loads(out.out)["set"] == 2
+    assert "labels.csv row 3: 'b.mp4' has no clip from 7 s on" in out.err
