@@ -59,3 +59,15 @@ def test_positions_that_no_camera_sees_are_refused_with_their_clips(tmp_path: Pa
     with pytest.raises(InputError, match="1 clip with keypoints beyond 100,000 pixels: clip2"):
         read_pyskl(path)
     assert main(["train", "--annotations", str(path), "--out", str(tmp_path / "out")]) == 2
+
+
+def test_every_verb_that_reads_skeletons_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from posewatch.cli.train import Skeletons
+    from posewatch.config import load
+    from posewatch.inference.files import read
+
+    path = write(tmp_path / "a.pkl", -1)
+    Skeletons(annotations=path).read()
+    assert "note: Joints at (-1, -1) are read as missing" in capsys.readouterr().err
+    assert len(list(read(path, load(), 3.0, 3.0))) == 8
+    assert "note: a.pkl: Joints at (-1, -1) are read as missing" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from posewatch.cli.context import Writes, topic, verb
+from posewatch.cli.context import Writes, notes, topic, verb
 from posewatch.errors import InputError
 from posewatch.rules import Range
 
@@ -59,6 +59,7 @@ class Predictions:
         recogniser = load_checkpoint(self.checkpoint)
         label = self.label or recogniser.positive
         clips, _ = read_pyskl(self.skeletons, classes=recogniser.labels)
+        notes(clips.notes)
         windows: list[Window] = []
         with Progress("score", len(clips)) as progress:
             for name, keypoints in zip(clips.ids, clips.keypoints, strict=True):

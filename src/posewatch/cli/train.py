@@ -57,8 +57,9 @@ class Skeletons:
     def read(
         self, classes: tuple[str, ...] = (), layout: str | None = None
     ) -> tuple[ClipSet, dict[str, list[int]], Layout]:
-        """The clips, splits and layout; ``classes`` and ``layout`` stand in for options that are not given.
+        """The clips, splits and layout; notes on them are printed.
 
+        ``classes`` and ``layout`` stand in for options that are not given.
         Raises InputError, LabelError or ConfigError.
         """
         from posewatch.datasets import layouts
@@ -76,6 +77,7 @@ class Skeletons:
             subject_pattern=self.subject_pattern,
             drop_empty=self.drop_empty,
         )
+        notes(clips.notes)
         return clips, splits, chosen if isinstance(chosen, layouts.Layout) else layouts.get(clips.layout)
 
 
@@ -225,7 +227,6 @@ def _train_files(
     from posewatch.recognition.training import experiment
 
     clips, splits, layout = skeletons.read()
-    notes(clips.notes)
     pairs = pairs_of(splits, given.train_split, given.test_split)
     folders = {
         (seed, a): out.joinpath(*[f"seed{seed}"] * (len(seeds) > 1), *[a] * (len(pairs) > 1))

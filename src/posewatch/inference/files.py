@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError, first_line
 from posewatch.names import readable
+from posewatch.progress import say
 from posewatch.video.files import SUFFIXES, find_videos
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -
         from posewatch.datasets.pyskl import read_pyskl
 
         clips, _ = read_pyskl(path, drop_empty=False)
+        for note in clips.notes:
+            say(f"posewatch: note: {path.name}: {note}")
         for name, keypoints in zip(clips.ids, clips.keypoints, strict=True):
             yield Item(readable(str(path)), name, keypoints)
     else:
