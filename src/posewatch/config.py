@@ -15,49 +15,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from posewatch import rules
 from posewatch.digests import canonical
 from posewatch.errors import ConfigError, did_you_mean
 from posewatch.names import nfc
-from posewatch.rules import (
-    ClassName,
-    Count,
-    Device,
-    Frames,
-    Gpus,
-    HostName,
-    Items,
-    KubeName,
-    Like,
-    OneOf,
-    Pixels,
-    Quantity,
-    Range,
-    Seconds,
-    Seed,
-    Share,
-    Threads,
-)  # fmt: skip
+from posewatch.rules import Items, Like, OneOf, Range, Share
 from posewatch.sections import Plain, Section, from_dict, merge, parse_yaml, require
 from posewatch.text import read_text
-
-DETECTORS = ("movenet", "yolo11", "yolo-seg")
-SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam")
-ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "mmpose")
-MODELS = ("protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "2s-agcn")
-LAYOUTS = ("coco17", "coco20", "openpose18", "kinect15", "kinect20", "ntu25")
-"""The names that the rooms above know, so that a wrong one is found before they are loaded (a test compares them)."""
-STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm")
-"""joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact
-(nearest joint of another person - joint), and the motion of each. The partner and contact streams are ours: what two
-people do to each other shows in the distance between them."""
-MARKS = ("(unsure)", "(bad clip)")
-"""What a person may record instead of a class."""
-MODEL_OPTIONS = {"prototypes": Annotated[int, Range(1, 100_000)]}
-"""The options of single models."""
-MAX_LR = {"adamw": 0.02, "sgd": 1.0}
-"""A rate meant for SGD trains a bad model with AdamW, and no error would show it."""
-
-_STREAMS = rf"\s*({'|'.join(STREAMS)})\s*([+,]\s*({'|'.join(STREAMS)})\s*)*"
 
 
 @dataclass(frozen=True)
@@ -66,17 +30,17 @@ class MaskConfig(Section):
 
     SECTION: ClassVar[str] = "mask"
 
-    detector: Annotated[str, OneOf(DETECTORS)] = "movenet"
-    segmenter: Annotated[str, OneOf(SEGMENTERS)] = "blazepose"
+    detector: Annotated[str, OneOf(rules.DETECTORS)] = "movenet"
+    segmenter: Annotated[str, OneOf(rules.SEGMENTERS)] = "blazepose"
     fps: Annotated[float, Range(0.1, 240)] = 10.0
     max_side: Annotated[int, Range(32, 8192)] = 640
     """Longer side of the masked video in pixels; smaller videos keep their size."""
     min_score: Share = 0.2
-    hold: Frames = 5
+    hold: rules.Frames = 5
     """Frames for which the last mask of a lost person is held."""
-    dilate: Pixels = 1
+    dilate: rules.Pixels = 1
     """Pixels by which the mask is grown, so that hands and feet are not cut off."""
-    feather: Pixels = 0
+    feather: rules.Pixels = 0
     """Pixels over which the mask's edge fades; 0 is a hard edge."""
     detector_weights: str = ""
     """A name of ``posewatch weights list`` or a file of yours (.pt, .onnx); empty is the detector's default."""
@@ -86,7 +50,7 @@ class MaskConfig(Section):
     """Frames after which the boxes prompt SAM 2 again."""
     crops: bool = False
     """Also write each person alone, as a small video that follows the person."""
-    device: Device = "auto"
+    device: rules.Device = "auto"
     """``auto``, ``cpu`` or ``cuda``, for the networks that can use a GPU."""
 
 
@@ -112,12 +76,12 @@ class PoseConfig(Section):
     SECTION: ClassVar[str] = "pose"
     RENAMED: ClassVar[dict[str, str]] = {"frames": "source"}
 
-    estimator: Annotated[str, OneOf(ESTIMATORS)] = "movenet"
+    estimator: Annotated[str, OneOf(rules.ESTIMATORS)] = "movenet"
     source: Annotated[str, OneOf(("masked", "raw"))] = "masked"
     """Frames that the estimator sees: ``masked`` (as in the paper) or ``raw``."""
     max_people: Annotated[int, Range(1, 100)] = 2
     min_score: Share = 0.15
-    hold: Frames = 5
+    hold: rules.Frames = 5
     """Frames over which a lost person is interpolated (with a reduced score)."""
     weights: str = ""
     """A name of ``posewatch weights list`` or a file of yours (.onnx, .pt); empty is the estimator's default."""
@@ -131,14 +95,14 @@ class LabelConfig(Section):
 
     SECTION: ClassVar[str] = "labels"
 
-    classes: Annotated[tuple[ClassName, ...], Items(2, 1000, different=True)] = ("normal", "abnormal")
+    classes: Annotated[tuple[rules.ClassName, ...], Items(2, 1000, different=True)] = ("normal", "abnormal")
     positive: str = "abnormal"
     default: str = "normal"
-    min_overlap_s: Seconds = 0.5
+    min_overlap_s: rules.Seconds = 0.5
     """An interval of another class than ``default`` labels a clip that it covers for this many seconds."""
-    min_per_class: Count = 2
+    min_per_class: rules.Count = 2
     """Labelled clips per class that the gate of ``end_to_end`` waits for."""
-    timeout_s: Seconds = 0.0
+    timeout_s: rules.Seconds = 0.0
     """How long the gate polls; 0 fails at once."""
     double: Share = 0.0
     """Share of the clips that two people label, each without seeing the other's label."""
@@ -159,7 +123,7 @@ class LabelConfig(Section):
             value = getattr(self, key)
             object.__setattr__(self, key, nfc(value) if isinstance(value, str) else tuple(map(nfc, value)))
         for name in self.classes:
-            if name in MARKS:
+            if name in rules.MARKS:
                 raise ConfigError(f"labels.classes: {name!r} stands for no class, choose another name")
         chosen = {"default": [self.default], "positive": [self.positive] * bool(self.positive)}
         for key, names in {**chosen, "sensitive": self.sensitive}.items():
@@ -176,7 +140,7 @@ class DatasetConfig(Section):
 
     validation: Annotated[float, Range(0, 0.95)] = 0.2
     test: Annotated[float, Range(0, 0.95)] = 0.3
-    seed: Seed = 0
+    seed: rules.Seed = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -228,17 +192,17 @@ class TrainConfig(Section):
         "prototypes": "model_options.prototypes",
     }
 
-    model: Annotated[str, OneOf(MODELS)] = "protogcn"
+    model: Annotated[str, OneOf(rules.MODELS)] = "protogcn"
     width: Annotated[float, Range(0, 4, above=True)] = 0.25
     """Channels as a multiple of the published model's, rounded to multiples of 8."""
     model_options: dict[str, Any] = field(default_factory=lambda: {"prototypes": 50})
     """Options of one model only, by name (docs/models.md); those of other models than ``model`` have no effect."""
-    layout: Annotated[str, OneOf(("", *LAYOUTS))] = ""
+    layout: Annotated[str, OneOf(("", *rules.LAYOUTS))] = ""
     """The joint layout that the network sees, e.g. coco20 for coco17 clips; empty is the data's own."""
     clip_frames: Annotated[int, Range(2, 10_000)] = 30
     """T, the number of frames to which each clip is resampled."""
     people: Annotated[int, Range(1, 100)] = 2
-    stream: Annotated[str, Like(_STREAMS, f"streams ({', '.join(STREAMS)}) joined by + and ,")] = "j+b+jm"
+    stream: rules.Streams = "j+b+jm"
     """Streams joined by + are stacked as channels; several of those, separated by commas, are networks of their own
     whose probabilities are averaged."""
     stream_weights: Annotated[tuple[Annotated[float, Range(0, 1_000_000, above=True)], ...], Items(0, 100)] = ()
@@ -262,8 +226,8 @@ class TrainConfig(Section):
     balance: Annotated[str, OneOf(("weights", "sampling", "none"))] = "weights"
     """Against rare classes: ``weights`` in the loss, ``sampling`` of as many clips of each class, or ``none``."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    seed: Seed = 0
-    patience: Count = 0
+    seed: rules.Seed = 0
+    patience: rules.Count = 0
     """Epochs without a better validation loss after which training stops; 0 trains to the end of the schedule, which is
     the better choice while validation holds a few videos only."""
     validation: Annotated[float, Range(0, 0.95)] = 0.2
@@ -286,15 +250,16 @@ class TrainConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key, value in self.model_options.items():
-            if key not in MODEL_OPTIONS:
-                raise ConfigError(f"unknown option {key!r} in train.model_options: {did_you_mean(key, MODEL_OPTIONS)}")
-            require(MODEL_OPTIONS[key], value, f"train.model_options.{key}")
+            if key not in rules.MODEL_OPTIONS:
+                hint = did_you_mean(key, rules.MODEL_OPTIONS)
+                raise ConfigError(f"unknown option {key!r} in train.model_options: {hint}")
+            require(rules.MODEL_OPTIONS[key], value, f"train.model_options.{key}")
         streams = self.stream.count(",") + 1
         if self.stream_weights and len(self.stream_weights) != streams:
             raise ConfigError(f"train.stream_weights must be {streams} numbers, one for each stream of {self.stream!r}")
-        if self.lr > MAX_LR[self.optimiser]:
+        if self.lr > rules.MAX_LR[self.optimiser]:
             raise ConfigError(
-                f"train.lr {self.lr:g} is too high for {self.optimiser}: at most {MAX_LR[self.optimiser]:g}; "
+                f"train.lr {self.lr:g} is too high for {self.optimiser}: at most {rules.MAX_LR[self.optimiser]:g}; "
                 "set it to about 0.003 for adamw, 0.025 for sgd"
             )
 
@@ -308,26 +273,26 @@ class TrainerConfig(Section):
 
     nodes: Annotated[int, Range(0, 10_000)] = 0
     """Pods of the job; 0 trains in this process unless ``gpus`` is set."""
-    gpus: Gpus = 0
+    gpus: rules.Gpus = 0
     """Of each pod, with one process each; 0 trains on CPUs."""
-    processes: Threads = 1
+    processes: rules.Threads = 1
     """Of each pod that has no GPU."""
-    namespace: KubeName = "posewatch"
-    runtime: KubeName = "torch-distributed"
+    namespace: rules.KubeName = "posewatch"
+    runtime: rules.KubeName = "torch-distributed"
     """A ClusterTrainingRuntime of the cluster."""
     image: str = ""
     """With posewatch[train]; empty: that of the running step (POSEWATCH_IMAGE)."""
-    secret: KubeName = "posewatch"
+    secret: rules.KubeName = "posewatch"
     """The Secret that holds POSEWATCH_S3_ENDPOINT, POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY."""
     service_account: str = ""
     """Of the pods; empty: the namespace's default."""
-    cpu: Quantity = "4"
-    memory: Quantity = "16Gi"
-    shm: Quantity = "8Gi"
+    cpu: rules.Quantity = "4"
+    memory: rules.Quantity = "16Gi"
+    shm: rules.Quantity = "8Gi"
     """Of each pod: processors, memory, and shared memory (a part of the memory)."""
     timeout_s: Annotated[int, Range(1, 31_536_000)] = 86_400
     """After which the cluster ends the job."""
-    checkpoint_s: Seconds = 60.0
+    checkpoint_s: rules.Seconds = 60.0
     """Seconds between two copies of the training's state in the object store, from which a retry goes on."""
 
     @property
@@ -383,12 +348,12 @@ class ServingConfig(Section):
     opset: Annotated[int, Range(18, 27)] = 18
     target: Annotated[str, OneOf(("embedded", "kserve"))] = "embedded"
     """``embedded`` (the local Triton) or ``kserve``."""
-    namespace: KubeName = "posewatch"
+    namespace: rules.KubeName = "posewatch"
     min_f1: Share = 0.0
     """A model below this F1 is not deployed."""
     max_parity_error: Share = 1e-4
     """A model whose export differs from PyTorch by more, in any probability, is not deployed."""
-    gpus: Gpus = 0
+    gpus: rules.Gpus = 0
     """Of each replica on a cluster."""
     min_replicas: Annotated[int, Range(1, 1000)] = 1
     max_replicas: Annotated[int, Range(1, 1000)] = 1
@@ -402,9 +367,9 @@ class ServingConfig(Section):
     """``rolling`` starts a new version beside the old one; ``recreate`` stops the old one first (for one GPU)."""
     gateway: Annotated[str, Like(r"([a-z0-9-]+/[a-z0-9.-]+)?", "a Gateway as namespace/name, or empty")] = ""
     """A Gateway, namespace/name, whose routes share requests between versions (Gateway API); empty: no routes."""
-    hostname: HostName = ""
+    hostname: rules.HostName = ""
     """Host name of the HTTPRoute at that gateway."""
-    grpc_hostname: HostName = ""
+    grpc_hostname: rules.HostName = ""
     """Host name of the GRPCRoute at that gateway; not the same as ``hostname``."""
     canary_percent: Annotated[int, Range(1, 100)] = 100
     """Share of the traffic that a new version gets on a cluster; below 100 it waits for `posewatch promote`."""
@@ -420,7 +385,7 @@ class ServingConfig(Section):
     """Largest queue delay in microseconds; a request that waits longer is refused."""
     device: Annotated[str, OneOf(("auto", "cpu", "gpu"))] = "auto"
     """``auto`` (a GPU where there is one), ``cpu`` or ``gpu``."""
-    threads: Threads = 1
+    threads: rules.Threads = 1
     """Of each instance."""
     model_warmup: Annotated[str, OneOf(("all", "powers", "none"))] = "all"
     """Batch sizes that run before a model is ready: ``all``, ``powers`` of two, or ``none``."""
@@ -432,9 +397,7 @@ class ServingConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.min_replicas > self.max_replicas:
-            raise ConfigError(
-                f"serving.min_replicas {self.min_replicas} is above serving.max_replicas {self.max_replicas}"
-            )
+            raise ConfigError(f"serving.min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
         for accelerator, device in (("tensorrt", "cpu"), ("openvino", "gpu")):
             if (self.accelerator, self.device) == (accelerator, device):
                 raise ConfigError(f"serving.accelerator {accelerator} does not run on serving.device {device}")

@@ -94,3 +94,23 @@ ClassName = Annotated[str, Like(r"(?=.*\S)[^\x00-\x1f\x7f]{1,100}", "a name of 1
 KubeName = Annotated[str, Like(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a Kubernetes name: small letters, digits, -")]
 HostName = Annotated[str, Like(r"((\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "a host name in small letters, or empty")]
 Quantity = Annotated[str, Like(r"\d+(\.\d+)?(m|[KMGT]i?)?", 'a quantity such as "2", 500m or 4Gi')]
+
+DETECTORS = ("movenet", "yolo11", "yolo-seg")
+SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam")
+ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "mmpose")
+MODELS = ("protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "2s-agcn")
+LAYOUTS = ("coco17", "coco20", "openpose18", "kinect15", "kinect20", "ntu25")
+"""The names that the rooms above know, so that a wrong one is found before they are loaded (a test compares them)."""
+STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm")
+"""joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact
+(nearest joint of another person - joint), and the motion of each. The partner and contact streams are ours: what two
+people do to each other shows in the distance between them."""
+MARKS = ("(unsure)", "(bad clip)")
+"""What a person may record instead of a class."""
+MODEL_OPTIONS = {"prototypes": Annotated[int, Range(1, 100_000)]}
+"""The options of single models."""
+MAX_LR = {"adamw": 0.02, "sgd": 1.0}
+"""A rate meant for SGD trains a bad model with AdamW, and no error would show it."""
+
+_STREAMS = rf"\s*({'|'.join(STREAMS)})\s*([+,]\s*({'|'.join(STREAMS)})\s*)*"
+Streams = Annotated[str, Like(_STREAMS, f"streams ({', '.join(STREAMS)}) joined by + and ,")]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from posewatch import config
+from posewatch import rules
 from posewatch.config import Experiment, LabelConfig, TrainConfig, load
 from posewatch.errors import ConfigError
 from posewatch.rules import Like
@@ -136,7 +136,7 @@ def test_a_section_made_or_changed_in_code_is_checked() -> None:
         ("serving.max_batch=inf", "serving.max_batch must be a whole number"),
         ("serving.target=kserv", "did you mean 'kserve'"),
         ("serving.concurrency=[]", "serving.concurrency must be a list of 1 to 100 values"),
-        ("serving.min_replicas=3", "serving.min_replicas 3 is above serving.max_replicas 1"),
+        ("serving.min_replicas=3", "serving.min_replicas 3 is above max_replicas 1"),
         ("serving.namespace=My Team", "a Kubernetes name"),
         ("mask.device=tpu", "mask.device must be auto, cpu or cuda, not 'tpu'"),
         ("train.seed=99999999999999999999", "train.seed must be a whole number from 0 to 4,294,967,295"),
@@ -155,12 +155,12 @@ def test_names_are_those_of_the_rooms_above() -> None:
     from posewatch.serving import model_config
 
     for names, role in (
-        (config.DETECTORS, DETECTOR), (config.SEGMENTERS, SEGMENTER), (config.ESTIMATORS, ESTIMATOR),
+        (rules.DETECTORS, DETECTOR), (rules.SEGMENTERS, SEGMENTER), (rules.ESTIMATORS, ESTIMATOR),
     ):  # fmt: skip
         assert set(names) == {name for name, entry in NETWORKS.items() if role in entry.roles}
-    assert set(config.LAYOUTS) == set(layouts.names())
-    assert set(config.MODELS) == {*models.NETWORKS, *models.ALIASES}
-    assert set(config.MODEL_OPTIONS) == {key for name in models.NETWORKS for key in models.options(name)}
+    assert set(rules.LAYOUTS) == set(layouts.names())
+    assert set(rules.MODELS) == {*models.NETWORKS, *models.ALIASES}
+    assert set(rules.MODEL_OPTIONS) == {key for name in models.NETWORKS for key in models.options(name)}
 
     def choices(key: str) -> set[str]:
         return set(typing.get_args(FIELDS[key])[1].names)

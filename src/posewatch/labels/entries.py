@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from posewatch.config import MARKS as MARKS
 from posewatch.errors import LabelError
 from posewatch.records import Clip, LabelEvent, Source
+from posewatch.rules import MARKS as MARKS
 
 RANK: dict[Source, int] = {"model": 0, "import": 1, "bulk": 2, "human": 2}
 """Precedence of label sources: a label never replaces one of a higher rank. A person's label survives a repeated

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from posewatch.config import STREAMS
 from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError
+from posewatch.rules import STREAMS
 
 KINDS = ("body", "raw")
 

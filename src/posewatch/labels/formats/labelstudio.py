@@ -16,10 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from posewatch.config import MARKS, LabelConfig
+from posewatch.config import LabelConfig
 from posewatch.datasets import tables
 from posewatch.errors import LabelError
 from posewatch.names import folded
+from posewatch.rules import MARKS
 from posewatch.text import read_json
 from posewatch.video.files import SUFFIXES
 
