@@ -55,7 +55,7 @@ def test_the_routing_file_names_the_canary_and_its_share() -> None:
     body = traffic.routing_file(ServingConfig(), ONE, TWO, 10)
     route = json.loads(body["data"][traffic.ROUTE_FILE])
     assert route["percent"] == 10
-    endpoint = "grpc://abnormal-canary.posewatch.svc.cluster.local:9000/abnormal"
+    endpoint = "grpc://abnormal-canary.posewatch.svc:9000/abnormal"
     assert route["canary"] == {"version": "2", "endpoint": endpoint}
     none = json.loads(traffic.routing_file(ServingConfig(), ONE, None, 10)["data"][traffic.ROUTE_FILE])
     assert none == {"stable": {"version": "1"}, "percent": 0}

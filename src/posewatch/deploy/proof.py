@@ -7,6 +7,7 @@ the server itself is asked: the config of a published model carries the name of 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -44,12 +45,14 @@ def identity(text: str) -> Identity:
 
 def addresses(service: str, namespace: str) -> tuple[str, ...]:
     """Where a Service of this module's objects answers: ``http://host:80`` and ``grpc://host:9000``."""
-    host = f"{service}.{namespace}.svc.cluster.local"
+    host = f"{service}.{namespace}.svc"
     return f"http://{host}:80", f"grpc://{host}:{GRPC}"
 
 
 def reachable(address: str) -> bool:
-    """Whether the host of an address has a name here: outside the cluster its Services have none."""
+    """Whether this runs in a pod, or at least knows the name of the address: outside, Services have none."""
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return True  # a Service that was made a moment ago has its name in a moment
     _, url, _ = parse_endpoint(f"{address}/x")
     with contextlib.suppress(OSError):
         return bool(socket.getaddrinfo(url.rpartition(":")[0], None))

@@ -61,8 +61,7 @@ class Rollout:
         inference_service(self.config, release)  # refuses what cannot be deployed before anything is done
         with Cluster(self.context) as cluster:
             step, state = _Steps(self, cluster), look(cluster, self.config)
-            others = [v for v in (state.stable, state.trial) if v and not v.release.same(release)]
-            if state.trial and state.percent and len(others) == 2:
+            if state.trial and state.percent and not state.trial.release.same(release):
                 raise InputError(
                     f"version {state.trial.release.version} is a canary with {state.percent} % of the traffic: promote"
                     " or roll it back first"

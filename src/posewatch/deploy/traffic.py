@@ -31,8 +31,8 @@ def canary_name(config: ServingConfig) -> str:
 
 
 def endpoint(config: ServingConfig, service: str, release: Release) -> Endpoint:
-    """Where a Service answers inside the cluster."""
-    url = f"grpc://{service}.{config.namespace}.svc.cluster.local:{GRPC}"
+    """Where a Service answers inside the cluster, whatever the cluster's domain is."""
+    url = f"grpc://{service}.{config.namespace}.svc:{GRPC}"
     return Endpoint(config.name, config.namespace, config.name, release.version, url)
 
 
