@@ -132,6 +132,23 @@ def test_an_alarm_over_midnight_ends_under_its_own_id(tmp_path: Path) -> None:
     assert raised["id"] == ended["id"]
 
 
+def test_a_gap_ends_alarms_and_no_window_reaches_over_it(tmp_path: Path) -> None:
+    class Paused:
+        name, live, counters = "door", False, Counters()
+
+        def frames(self, stop: threading.Event) -> Iterator[Frame]:
+            for i in (*range(60), *range(36000, 36060)):
+                yield Frame(i, i / 10, None, np.zeros((120, 160, 3), np.uint8))
+
+    _, alarms = _watch(Paused(), Posture(), Falls(30, 90), tmp_path, video=False)
+    assert [a["event"] for a in alarms] == ["alarm", "alarm_ended"] * 2
+    assert alarms[1]["end_s"] <= 6.0
+    assert 3600.0 <= alarms[2]["start_s"] <= 3603.0
+    rows = [json.loads(line) for line in (tmp_path / "door.windows.jsonl").read_text().splitlines()]
+    assert all(row["end_s"] <= 6.0 or row["start_s"] >= 3600.0 for row in rows)
+    assert next(row["end_s"] for row in rows if row["end_s"] > 6) == 3602.0
+
+
 def test_a_camera_is_watched_over_a_break_and_its_alarm_has_a_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

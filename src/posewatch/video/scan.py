@@ -110,6 +110,8 @@ def _scanned(path: Path, size: int, changed: int) -> Scan:
                 stamps.append(Stamp(pts, dts, packet.duration * tick if packet.duration else 0.0))
         except av.error.FFmpegError:
             broken = True
+        if last_damaged and len(stamps) > 1:
+            stamps.pop()  # the file was cut within it
         times = _timeline(container, stream, stamps, step)
         missing = max(0, stream.frames - count)
         declared = _declared_s(container, stream)

@@ -49,6 +49,12 @@ class TrackedPeople:
         self._estimator, self._config, self._span, self._people = estimator, config, span, people
         self._tracker = Tracker(config.min_score, config.hold)
         self._recent: deque[tuple[int, Observation]] = deque(maxlen=span)
+        self._first = 0
+
+    def begin(self, index: int) -> None:
+        """Forget the frames before a gap that ends with frame ``index``."""
+        self._recent.clear()
+        self._first = index
 
     def update(self, index: int, image: Image) -> Observation:
         """Find and track the people in frame ``index``."""
@@ -59,11 +65,11 @@ class TrackedPeople:
         return observation
 
     def window(self, end: int) -> Window:
-        """The ``span`` frames up to frame ``end`` (fewer at the start of the source). A missing frame counts as one
-        without people."""
+        """The ``span`` frames up to frame ``end`` (fewer at the start of the source and after a gap). A missing frame
+        counts as one without people."""
         by_index = {index: o for index, o in self._recent if end - self._span < index <= end}
         nobody = Observation(Detections.none(17), ())
-        frames = [by_index.get(i, nobody) for i in range(max(0, end - self._span + 1), end + 1)]
+        frames = [by_index.get(i, nobody) for i in range(max(self._first, end - self._span + 1), end + 1)]
         # tracked anew within the window, exactly as a training clip is
         untracked = [Detections(d.boxes, d.scores, d.keypoints) for d in (o.detections for o in frames)]
         joints = next((d.keypoints.shape[1] for d in untracked if d.keypoints is not None and len(d)), 17)

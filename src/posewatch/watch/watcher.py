@@ -18,6 +18,7 @@ from posewatch.inference.predictor import Predictor
 from posewatch.names import known_as
 from posewatch.perception.ports import PoseEstimator
 from posewatch.recognition.sampling import resample
+from posewatch.video.clock import GAP_S
 from posewatch.watch.alarm import AlarmEvent, LiveAlarm
 from posewatch.watch.annotator import AlarmState, clock
 from posewatch.watch.config import WatchConfig
@@ -57,7 +58,7 @@ class Watcher:
         self._model_answers = True
 
     def run(self, sinks: Sequence[Sink], stop: threading.Event) -> WatchStats:
-        """Watch until the source ends or ``stop`` is set, then end the current alarm.
+        """Watch until the source ends or ``stop`` is set, then end the current alarm. A gap of the source ends it, too.
 
         When the model does not answer, a camera is watched on: the window counts as refused, and the log says when that
         begins and ends. For a file the ServingError is raised.
@@ -66,17 +67,28 @@ class Watcher:
         due = self._config.window_frames - 1
         scored = -1
         frame: Frame | None = None
+        last: Frame | None = None
         for frame in self._source.frames(stop):
+            if last is not None and frame.time_s - last.time_s > GAP_S:  # what was before a gap has ended with it
+                self._end(last, last.index != scored, sinks)
+                self._people.begin(frame.index)
+                due = frame.index + self._config.window_frames - 1
+            last = frame
             people = self._people.update(frame.index, frame.image)
             if frame.index >= due:
                 self._score(frame, sinks)
                 scored, due = frame.index, frame.index - (frame.index - due) % stride + stride
             self._report(frame, people, sinks)
-        if frame is not None and frame.index != scored and not stop.is_set():
-            self._score(frame, sinks)  # the last window ends with the source, even when it is shorter than a window
-        if frame is not None and (event := self._alarm.finish(frame.time_s)):
-            self._send(event, frame, sinks)
+        if frame is not None:
+            self._end(frame, frame.index != scored and not stop.is_set(), sinks)
         return self.stats
+
+    def _end(self, frame: Frame, unscored: bool, sinks: Sequence[Sink]) -> None:
+        """The last frame of the source, or before a gap: it ends a window, even a short one, and the current alarm."""
+        if unscored:
+            self._score(frame, sinks)
+        if event := self._alarm.finish(frame.time_s):
+            self._send(event, frame, sinks)
 
     def _score(self, frame: Frame, sinks: Sequence[Sink]) -> None:
         """Score the window that ends with ``frame`` and update the alarm."""
