@@ -56,7 +56,7 @@ def _check_camera(source: str, seconds: float) -> None:
         raise InputError(
             f"source={without_secrets(source)} holds a password, and everybody sees a run's parameters: write"
             " ${POSEWATCH_CAMERA_USER}:${POSEWATCH_CAMERA_PASSWORD}@ there, and both into the Secret posewatch (without"
-            " a cluster: into the environment)"
+            " a cluster: into the environment), or record the camera with `posewatch ingest` first"
         )
     if not seconds > 0:
         raise InputError(f"give the time to record {without_secrets(source)}: source_seconds=SECONDS")

@@ -16,7 +16,7 @@ from posewatch.errors import InputError
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["sorce=/x"], "prepare has no parameter 'sorce' (it has: config, shard_size, source, store)"),
+        (["sorce=/x"], "prepare has no parameter 'sorce' (it has: config, shard_size, source, source_seconds, store)"),
         (["source=/x", "shard_size=2.5"], "shard_size must be a whole number, not '2.5'"),
         (["source=/x", "shard_size="], "shard_size must be a whole number, not ''"),
         (["source=/x", "shard_size=true"], "shard_size must be a whole number, not 'true'"),
