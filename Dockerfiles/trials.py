@@ -46,12 +46,12 @@ if sys.argv[1] == "stage":
 print(f"uid 10001, read-only, {len(bom['components'])} components in its {bom['bomFormat']} {bom['specVersion']} list")
 """
 SKELETONS = """
-import io, json, sys, numpy as np
-from posewatch.artifact import get, members
-from posewatch.store import open_store
-rows = members(get(open_store(sys.argv[1]), sys.argv[2]))
-found = [np.load(io.BytesIO(row[1].read("skeletons.npz"))) for row in rows]
-print(json.dumps([list(video[name].shape) for video in found for name in video]))
+import json, sys
+from posewatch.artifact import members
+from posewatch.stages.contents import skeletons_of
+from posewatch.stages.run import Run
+made = [skeletons_of(video) for _, video in members(Run(sys.argv[1]).artifact(sys.argv[2]))]
+print(json.dumps([list(skeleton.keypoints.shape) for video in made for skeleton in video.values()]))
 """
 CAMERA = "import time; from perception.camera import Camera; print(Camera().url, flush=True); time.sleep(3600)"
 GET = "import urllib.request as r; print(r.urlopen('{}', timeout=5).read().decode())"

@@ -6,8 +6,6 @@ POSEWATCH_TAG their tag; POSEWATCH_IMAGE names one image that holds everything, 
 
 import functools
 import os
-import subprocess
-from pathlib import Path
 
 REPOSITORY = "ghcr.io/posewatch/posewatch"
 KINDS = ("base", "masking", "pose", "train", "serving")
@@ -37,15 +35,9 @@ def image(kind: str) -> str:
 def _commit() -> str:
     """The tag that ``make images`` gives: the commit, with -dirty for changes that it does not hold."""
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        try:
-            found = subprocess.run(command, capture_output=True, text=True, check=False)
-        except OSError:
-            return ""
-        return found.stdout.strip()
+    from posewatch.artifact import git
 
-    commit = git("rev-parse", "--short=12", "HEAD")
+    commit = git(__file__, "rev-parse", "--short=12", "HEAD")
     if not commit:
         return "unversioned"
-    return f"{commit}-dirty" if git("status", "--porcelain", "--untracked-files=no") else commit
+    return f"{commit}-dirty" if git(__file__, "status", "--porcelain", "--untracked-files=no") else commit

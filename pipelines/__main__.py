@@ -1,73 +1,243 @@
-"""Compile the pipelines, or run one on this machine: ``python -m pipelines compile`` / ``run end_to_end source=…``."""
+"""The pipelines' command line: compile them, run one here, or on a server. ``posewatch pipeline VERB`` is the same."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from typer import Argument, Option
 
 from pipelines import NAMES
-from pipelines import verbs as remote_verbs
-from pipelines.arguments import Parser
-from posewatch import boundary, outputs
+from posewatch import outputs
+from posewatch.cli.context import Writes, say, topic, verb
+from posewatch.cli.main import run_app
 from posewatch.config import load
+from posewatch.errors import InputError, PosewatchError
+
+if TYPE_CHECKING:
+    from pipelines.remote import Remote
+
+app = topic(help="Kubeflow pipelines: compile, run here, submit, follow, schedule.")
+CRON = re.compile(r"(\S+ ){5}\S+|@(yearly|monthly|weekly|daily|hourly)|@every \S+")
+
+Pipeline = Annotated[Literal["prepare", "train", "end_to_end", "refresh"], Argument(help="Which one.")]
+Arguments = Annotated[
+    list[str] | None, Argument(metavar="NAME=VALUE", help="The pipeline's own parameters (source=…, store=…).")
+]
 
 
-def compile_all(out: Path, *, force: bool = False) -> list[Path]:
-    """Write ``<pipeline>.yaml`` for every pipeline into ``out``: all of them, or none where one cannot be compiled.
+@dataclass(frozen=True)
+class Resources:
+    """What the steps ask a cluster for."""
 
-    Raises InputError for a file there that posewatch did not write, unless ``force`` is set.
-    """
-    from kfp import compiler
+    resources: Annotated[
+        str | None, Option(metavar="FILE", help="Resources of the steps: a YAML file, gpu or cpu (default: gpu).")
+    ] = None
 
-    from pipelines import pipeline
+    def package(self, names: list[str] | tuple[str, ...], folder: str) -> dict[str, Path]:
+        """Each pipeline compiled to ``<name>.yaml``."""
+        if self.resources:
+            os.environ["POSEWATCH_RESOURCES"] = self.resources
+        from kfp import compiler
 
-    outputs.check([out / f"{name}.yaml" for name in NAMES], force=force)
+        from pipelines import pipeline
+
+        packages = {name: Path(folder) / f"{name}.yaml" for name in names}
+        for name, path in packages.items():
+            compiler.Compiler().compile(pipeline(name), str(path))
+        return packages
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The experiment's configuration."""
+
+    config: Annotated[str, Option(help="Experiment: a name, a YAML file or JSON.")] = "default"
+    set: Annotated[list[str] | None, Option(metavar="SECTION.KEY=VALUE", help="Override one value.")] = None
+
+    def json(self) -> str:
+        return load(self.config, self.set or ()).to_json()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Kubeflow Pipelines server."""
+
+    PANEL = "Server"
+
+    host: Annotated[
+        str, Option(metavar="URL", help="The server (default: KF_PIPELINES_ENDPOINT, or the cluster's).")
+    ] = ""
+    token_file: Annotated[Path | None, Option(help="A bearer token (default: POSEWATCH_KFP_TOKEN).")] = None
+    namespace: Annotated[str, Option(help="Your namespace, in a multi-user Kubeflow.")] = ""
+    ca: Annotated[str, Option(metavar="FILE", help="The certificate authority of an https:// server.")] = ""
+
+    def open(self) -> Remote:
+        from pipelines.remote import Remote
+
+        return Remote(self.host, self.token_file, self.namespace, self.ca)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run is filed on the server."""
+
+    experiment: Annotated[str, Option(help="Experiment on the server that holds the run.")] = "posewatch"
+    name: Annotated[str, Option(help="Name on the server (default: the pipeline's name).")] = ""
+
+
+@verb(app, "compile", stack=False)
+def compile_(
+    resources: Resources,
+    out: Annotated[
+        Path, Option(metavar="DIR", help="Folder to write to."), Writes(*(f"{name}.yaml" for name in NAMES))
+    ] = Path("build/pipelines"),
+) -> str:
+    """Write the YAML that a Kubeflow Pipelines server takes: of all pipelines, or none where one cannot be compiled."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".compile-", dir=out) as temp:
-        for name in NAMES:
-            compiler.Compiler().compile(pipeline(name), str(Path(temp) / f"{name}.yaml"))
-        for name in NAMES:
-            (Path(temp) / f"{name}.yaml").replace(out / f"{name}.yaml")
-            outputs.mark(out / f"{name}.yaml")
-    return [out / f"{name}.yaml" for name in NAMES]
+        written = [path.replace(out / path.name) for path in resources.package(NAMES, temp).values()]
+    for path in written:
+        outputs.mark(path)
+    return "\n".join(map(str, written))
+
+
+@verb(app, "run", stack=False)
+def run(pipeline: Pipeline, values: Experiment, argument: Arguments = None) -> str:
+    """Run a pipeline here, every step in a process of its own."""
+    from pipelines.local import run_local
+
+    outputs = run_local(pipeline, argument or [], values.json())
+    return "\n".join(f"{name}: {value}" for name, value in outputs.items())
+
+
+@verb(app, "submit", stack=False)
+def submit(
+    pipeline: Pipeline,
+    values: Experiment,
+    resources: Resources,
+    about: Run,
+    server: Server,
+    argument: Arguments = None,
+    wait: Annotated[bool, Option("--wait", help="Wait until it has ended; exit status 1 when it failed.")] = False,
+    service_account: Annotated[str, Option(help="The steps' service account (default: the server's).")] = "",
+) -> None:
+    """Start a run on a Kubeflow Pipelines server."""
+    given = _arguments(pipeline, argument, values)
+    with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
+        package = resources.package([pipeline], temp)[pipeline]
+        remote = server.open()
+        started = remote.submit(package, given, about.experiment, about.name or pipeline, service_account)
+    print(started, flush=True)
+    say(f"follow it: posewatch pipeline logs {started}  ({remote.host}/#/runs/details/{started})")
+    ended = remote.wait(started) if wait else {"state": "SUCCEEDED"}
+    if ended["state"] != "SUCCEEDED":
+        more = f": {ended['error']}" if ended["error"] else f" (posewatch pipeline logs {started})"
+        raise PosewatchError(f"the run {started} has ended as {ended['state']}{more}")
+
+
+@verb(app, "schedule", stack=False)
+def schedule(
+    pipeline: Pipeline,
+    cron: Annotated[str, Option(help='Six fields, seconds first: "0 0 3 * * *" is at 3 every night.')],
+    values: Experiment,
+    resources: Resources,
+    about: Run,
+    server: Server,
+    argument: Arguments = None,
+) -> str:
+    """Run a pipeline repeatedly."""
+    if not CRON.fullmatch(cron):
+        raise InputError(f'--cron {cron!r} needs six fields, seconds first ("0 0 3 * * *"), or @daily and the like')
+    given = _arguments(pipeline, argument, values)
+    with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
+        package = resources.package([pipeline], temp)[pipeline]
+        return server.open().schedule(package, given, about.experiment, about.name or pipeline, cron)
+
+
+@verb(app, "runs", stack=False)
+def runs(server: Server, limit: Annotated[int, Option(help="How many.")] = 20) -> str:
+    """List the newest runs."""
+    if not 1 <= limit <= 200:
+        raise InputError(f"--limit must be between 1 and 200, not {limit}")
+    rows = server.open().runs(limit)
+    return "\n".join(f"{row['run']}  {row['state']:<10}  {row['created'][:19]:<19}  {row['name']}" for row in rows)
+
+
+@verb(app, "logs", stack=False)
+def logs(
+    run: Annotated[str, Argument(help="Id of a run.")],
+    server: Server,
+    step: Annotated[str, Option(help="The whole log of this step.")] = "",
+) -> str:
+    """Show a run's steps with their errors, and the logs of failed steps."""
+    remote = server.open()
+    about, tasks = remote.run(run)
+    lines = []
+    if step:
+        chosen = [t for t in tasks if t["name"] == step]
+        if not chosen:
+            raise InputError(f"the run has no step {step!r} (it has: {', '.join(t['name'] for t in tasks)})")
+    else:
+        lines = [f"{about['name']}: {about['state']}" + (f" - {about['error']}" if about["error"] else "")]
+        lines += [f"  {t['state']:<10} {t['name']}" + (f" - {t['error']}" if t["error"] else "") for t in tasks]
+        chosen = [t for t in tasks if t["state"] == "FAILED" and t["pod"]]
+    for row in chosen:
+        text = remote.log(run, row["pod"]) if row["pod"] else None
+        lines.append(f"\n== {row['name']} ({row['pod'] or 'no pod'})")
+        lines.append(text.rstrip() if text is not None else "its log is deleted: archive logs (docs/pipelines.md)")
+    return "\n".join(lines)
+
+
+@verb(app, "upload-version", stack=False)
+def upload(
+    resources: Resources,
+    server: Server,
+    pipelines: Annotated[list[str] | None, Argument(metavar="PIPELINE", help="Which ones (default: all).")] = None,
+    version: Annotated[str, Option(help="The version's name (default: the images' tag).")] = "",
+) -> str:
+    """Upload the pipelines, so that they can be started on the server's page."""
+    for name in pipelines or ():
+        if name not in NAMES:
+            raise InputError(f"no pipeline {name!r} (there are: {', '.join(NAMES)})")
+    from components.image import image
+
+    version = version or image("base").rpartition(":")[2]
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
+        packages = resources.package(pipelines or NAMES, temp)
+        remote = server.open()
+        for name, package in packages.items():
+            title = f"posewatch-{name.replace('_', '-')}"
+            pipeline_id, version_id = remote.upload(package, title, f"{title}-{version}")
+            row = {"pipeline": title, "id": pipeline_id, "version": version, "version_id": version_id}
+            lines.append(json.dumps(row))
+    return "\n".join(lines)
+
+
+def _arguments(name: str, items: list[str] | None, values: Experiment) -> dict[str, Any]:
+    """``name=value`` items as the parameters of a pipeline, for a cluster. Raises InputError."""
+    from pipelines import pipeline
+    from pipelines.arguments import typed
+
+    more = {"config": values.json(), "store": os.environ.get("POSEWATCH_STORE", "")}
+    given = typed(name, pipeline(name).component_spec.inputs or {}, items or [], more)
+    if "://" not in given.get("source", "s3://"):
+        raise InputError(
+            f"source={given['source']} is a folder of this machine: a cluster reads s3:// URIs (copy it there)"
+        )
+    return given
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m pipelines", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    make = verbs.add_parser("compile", help="write the YAML that a Kubeflow Pipelines server takes")
-    make.add_argument("--out", type=Path, default=Path("build/pipelines"))
-    make.add_argument("--force", action="store_true", help="replace files that were changed, or are of somebody else")
-    make.add_argument("--resources", help="resources of the steps: a YAML file, gpu or cpu (default: gpu)")
-    run = verbs.add_parser("run", help="run a pipeline here, every step in a process of its own")
-    run.add_argument("pipeline", choices=NAMES)
-    run.add_argument("argument", nargs="*", help="name=value, the pipeline's own parameters (source=…, store=…)")
-    run.add_argument("--config", default="default", help="experiment: a name, a YAML file or JSON")
-    run.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one value")
-    remote_verbs.add(verbs)
-    words = sys.argv[1:] if argv is None else argv
-    boundary.begin(*words)
-    args = parser.parse_args(words)
-
-    def act() -> int:
-        if getattr(args, "resources", None):
-            os.environ["POSEWATCH_RESOURCES"] = args.resources
-        if hasattr(args, "act"):
-            return int(args.act(args))
-        if args.verb == "compile":
-            for path in compile_all(args.out, force=args.force):
-                print(path)
-            return 0
-        from pipelines.local import run_local
-
-        results = run_local(args.pipeline, args.argument, load(args.config, args.set).to_json())
-        for name, value in results.items():
-            print(f"{name}: {value}")
-        return 0
-
-    return boundary.guarded("pipelines", act, *words)
+    """Run one verb; returns the exit code."""
+    return run_app(app, "posewatch pipeline", argv)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,14 @@
-"""The command line of the pipelines: usage errors in one line, and ``name=value`` items in a pipeline's own types."""
+"""``name=value`` items as a pipeline's parameters, in its own types."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any
 
-from posewatch import boundary
 from posewatch.addresses import Address, without_secrets
 from posewatch.errors import InputError
-from posewatch.redact import redact
 from posewatch.video.capture import is_stream
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that says what is wrong in one line, without secrets; its subparsers do as well."""
-
-    def error(self, message: str) -> NoReturn:
-        boundary.tell(f"pipelines: {' '.join(redact(message).split())} ({self.prog} --help)")
-        self.exit(2)
 
 
 def typed(name: str, inputs: dict[str, Any], items: list[str], more: dict[str, str]) -> dict[str, Any]:

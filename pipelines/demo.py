@@ -11,19 +11,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from tqdm import tqdm
+from typer import Option
 
-from pipelines.arguments import Parser
-from posewatch import boundary, files, stack, weights
+from posewatch import files, stack, weights
 from posewatch.artifact import Artifact, get
+from posewatch.cli.context import topic, verb
+from posewatch.cli.main import run_app
 from posewatch.config import load
 from posewatch.errors import PosewatchError
 from posewatch.lineage import ancestor, parent
 from posewatch.stages.contents import BENCH, metrics_of
 from posewatch.store import open_store
 
+app = topic()
 ABOUT = (
     "Two kinds of video. Files named synthetic_* were rendered: a modelled figure driven by motion capture, with falls "
     "from physics; all abnormal clips are of this kind, so the figures below say that the pipeline works, not how well "
@@ -163,32 +166,34 @@ def table(page: Artifact) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = Parser(prog="make demo", description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, help="your own videos with labels.csv (file,start_s,end_s,label) or class folders"
-    )
-    parser.add_argument("--config", default="demo")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--videos", type=int, default=30, help="how many videos to render")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
+@verb(app, "demo", stack=False)
+def demo(
+    data: Annotated[
+        Path | None, Option(help="Your own videos with labels.csv (file,start_s,end_s,label) or class folders.")
+    ] = None,
+    config: Annotated[str, Option(help="Experiment: a shipped name, a YAML file, or JSON.")] = "demo",
+    set: Annotated[list[str] | None, Option(metavar="SECTION.KEY=VALUE", help="Override one value.")] = None,
+    videos: Annotated[int, Option(help="How many videos to render.")] = 30,
+    seed: Annotated[int, Option(help="Seed of the rendered scenes.")] = 0,
+) -> int:
+    """Real and rendered video, or your own, through the whole pipeline, here, to a report."""
+    overrides = set or []
     home = files.home().resolve()
     os.environ["POSEWATCH_HOME"] = str(home)
     began = time.monotonic()
     try:
-        load(args.config, args.set)
+        load(config, overrides)
         home.mkdir(parents=True, exist_ok=True)
-        if args.data:
-            source, about = args.data.resolve(), OWN.format(folder=args.data.name)
+        if data:
+            source, about = data.resolve(), OWN.format(folder=data.name)
         else:
-            source = home / "demo" / f"videos-{args.videos}-{args.seed}"
-            about = demo_videos(source, args.videos, args.seed)
+            source = home / "demo" / f"videos-{videos}-{seed}"
+            about = demo_videos(source, videos, seed)
         with stack.running(home) as info:
             os.environ.update(stack.env(info))
             print(f"  stack: S3 at {info.s3_endpoint}, Triton at {info.triton_grpc}", flush=True)
-            arguments = [f"source={source}", f"labels={source}", f"about={about}", "--config", args.config]
-            outputs = run_pipeline([*arguments, *(x for item in args.set for x in ("--set", item))], home)
+            arguments = [f"source={source}", f"labels={source}", f"about={about}", "--config", config]
+            outputs = run_pipeline([*arguments, *(x for item in overrides for x in ("--set", item))], home)
             page = get(open_store(stack.env(info)["POSEWATCH_STORE"]), outputs["report"])
             for name in ("report.html", "cover.jpg"):
                 page.fetch(name, home)
@@ -201,11 +206,11 @@ def main(argv: list[str] | None = None) -> int:
             f"\n  done in {time.monotonic() - began:.0f} s; the servers are down again, `posewatch up` starts them",
             flush=True,
         )
-        return 0
     except KeyboardInterrupt:
         print("\ndemo: stopped; finished steps are stored, run it again to go on", file=sys.stderr)
         return 130
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(boundary.guarded("demo", main, *sys.argv[1:]))
+    sys.exit(run_app(app, "make demo"))

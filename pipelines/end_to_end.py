@@ -6,9 +6,8 @@ from kfp import dsl
 
 from components.label_gate.component import label_gate
 from components.label_import.component import label_import
-from components.notify.component import notify
 from pipelines.prepare import prepare_stages
-from pipelines.tasks import config, exit_task, task
+from pipelines.tasks import announced, task
 from pipelines.train import train_stages
 
 
@@ -51,27 +50,4 @@ def end_to_end_stages(
     return Served(trained.outputs["model"], trained.outputs["endpoint"], trained.outputs["report"])
 
 
-@dsl.pipeline(
-    name="posewatch-end-to-end", description="Raw video to a served, measured recogniser", pipeline_config=config()
-)
-def end_to_end(
-    source: str,
-    store: str,
-    config: str,
-    labels: str = "",
-    about: str = "",
-    shard_size: int = 50,
-    source_seconds: float = 0.0,
-    webhook: str = "",
-):
-    """``end_to_end_stages``, and a message to ``webhook`` when it has ended."""
-    with dsl.ExitHandler(exit_task(notify(pipeline="end_to_end", webhook=webhook))):
-        end_to_end_stages(
-            source=source,
-            store=store,
-            config=config,
-            labels=labels,
-            about=about,
-            shard_size=shard_size,
-            source_seconds=source_seconds,
-        )
+end_to_end = announced("end_to_end", end_to_end_stages)

@@ -13,7 +13,7 @@ from typing import Any
 from pipelines import stages
 from pipelines.arguments import typed
 from posewatch import boundary, files, stack
-from posewatch.errors import InputError, PosewatchError
+from posewatch.errors import InputError, PosewatchError, first_line
 
 
 def run_local(name: str, items: list[str], config: str, home: Path | None = None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _error_of_step(pipeline: str, told: Path, error: RuntimeError) -> PosewatchE
     try:
         step = json.loads(told.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        reason = re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()[0]
+        reason = re.sub(r"\x1b\[\d+m", "", first_line(error))
         return PosewatchError(f"the pipeline {pipeline} failed: {reason} (its output is above)")
     failed = PosewatchError(f"{pipeline}: {step['line']}")
     failed.exit_code = step["code"]

@@ -7,13 +7,12 @@ from kfp import dsl
 from components.gather.component import gather
 from components.ingest.component import ingest
 from components.mask.component import mask
-from components.notify.component import notify
 from components.pose.component import pose
 from components.queue_clips.component import queue_clips
 from components.shards.component import shards
 from components.split.component import split
 from pipelines.resources import resources
-from pipelines.tasks import camera_task, config, exit_task, task
+from pipelines.tasks import announced, camera_task, task
 
 
 class Prepared(NamedTuple):
@@ -47,12 +46,4 @@ def prepare_stages(source: str, store: str, config: str, shard_size: int = 50, s
     return Prepared(clips.outputs["Output"], skeletons.outputs["Output"], queued.output)
 
 
-@dsl.pipeline(
-    name="posewatch-prepare",
-    description="Raw video to masked clips, skeletons and a labelling queue",
-    pipeline_config=config(),
-)
-def prepare(source: str, store: str, config: str, shard_size: int = 50, source_seconds: float = 0.0, webhook: str = ""):
-    """``prepare_stages``, and a message to ``webhook`` when it has ended."""
-    with dsl.ExitHandler(exit_task(notify(pipeline="prepare", webhook=webhook))):
-        prepare_stages(source=source, store=store, config=config, shard_size=shard_size, source_seconds=source_seconds)
+prepare = announced("prepare", prepare_stages)

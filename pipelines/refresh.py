@@ -2,9 +2,8 @@
 
 from kfp import dsl
 
-from components.notify.component import notify
 from components.refresh.component import refresh as score
-from pipelines.tasks import config, exit_task, task
+from pipelines.tasks import announced, task
 
 
 @dsl.pipeline(name="posewatch-refresh-stages", description="The labelers' queue, uncertain clips first")
@@ -26,12 +25,4 @@ def refresh_stages(clips: str, skeletons: str, store: str, config: str, endpoint
     return scored.outputs["Output"]
 
 
-@dsl.pipeline(
-    name="posewatch-refresh",
-    description="The labelers' queue, uncertain clips first",
-    pipeline_config=config(),
-)
-def refresh(clips: str, skeletons: str, store: str, config: str, endpoint: str, version: str = "", webhook: str = ""):
-    """``refresh_stages``, and a message to ``webhook`` when it has ended."""
-    with dsl.ExitHandler(exit_task(notify(pipeline="refresh", webhook=webhook))):
-        refresh_stages(clips=clips, skeletons=skeletons, store=store, config=config, endpoint=endpoint, version=version)
+refresh = announced("refresh", refresh_stages)

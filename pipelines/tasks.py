@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 from kfp import dsl, kubernetes
 
+from components.notify.component import notify
 from pipelines.resources import BACKOFF_FACTOR, resources
 
 SECRET = "posewatch"
@@ -39,15 +43,27 @@ def camera_task(step: dsl.PipelineTask) -> dsl.PipelineTask:
     return task(step, cache=False)
 
 
-def exit_task(step: dsl.PipelineTask) -> dsl.PipelineTask:
-    """The task that runs when a run has ended: it gets the webhook, and no credentials of the stores."""
-    kubernetes.use_secret_as_env(step, secret_name=SECRET, secret_key_to_env={WEBHOOK: WEBHOOK}, optional=True)
-    return _place(step).set_caching_options(False)
+def announced(name: str, stages: Any) -> Any:
+    """The pipeline ``name`` for a cluster: its stages, and a message to ``webhook`` when they have ended.
 
+    The message's step gets the webhook, and no credentials of the stores.
+    """
 
-def config() -> dsl.PipelineConfig:
-    """How long a finished run's record stays in the cluster."""
-    return dsl.PipelineConfig(ttl_seconds_after_finished=resources().ttl_s)
+    takes = inspect.signature(stages.pipeline_func).parameters
+
+    def whole(*values: Any) -> None:
+        *given, webhook = values
+        message = notify(pipeline=name, webhook=webhook)
+        kubernetes.use_secret_as_env(message, secret_name=SECRET, secret_key_to_env={WEBHOOK: WEBHOOK}, optional=True)
+        with dsl.ExitHandler(_place(message).set_caching_options(False)):
+            stages(**dict(zip(takes, given, strict=True)))
+
+    webhook = inspect.Parameter("webhook", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="", annotation=str)
+    whole.__signature__ = inspect.Signature([*takes.values(), webhook])  # type: ignore[attr-defined]
+    # how long a finished run's record stays in the cluster
+    kept = dsl.PipelineConfig(ttl_seconds_after_finished=resources().ttl_s)
+    title = f"posewatch-{name.replace('_', '-')}"
+    return dsl.pipeline(name=title, description=stages.description, pipeline_config=kept)(whole)
 
 
 def _place(task: dsl.PipelineTask) -> dsl.PipelineTask:

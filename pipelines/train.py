@@ -10,14 +10,13 @@ from components.deploy.component import deploy
 from components.evaluate.component import evaluate
 from components.export.component import export
 from components.image import image
-from components.notify.component import notify
 from components.publish.component import publish
 from components.report.component import report
 from components.score.component import score
 from components.smoke_test.component import smoke_test
 from components.snapshot.component import snapshot
 from components.train.component import train as fit
-from pipelines.tasks import config, exit_task, task
+from pipelines.tasks import announced, task
 
 
 class Trained(NamedTuple):
@@ -68,12 +67,4 @@ def train_stages(clips: str, skeletons: str, store: str, config: str, about: str
     return Trained(model, endpoint, page.outputs["Output"])
 
 
-@dsl.pipeline(
-    name="posewatch-train",
-    description="Labelled clips to a served, measured recogniser",
-    pipeline_config=config(),
-)
-def train(clips: str, skeletons: str, store: str, config: str, about: str = "", webhook: str = ""):
-    """``train_stages``, and a message to ``webhook`` when it has ended."""
-    with dsl.ExitHandler(exit_task(notify(pipeline="train", webhook=webhook))):
-        train_stages(clips=clips, skeletons=skeletons, store=store, config=config, about=about)
+train = announced("train", train_stages)

@@ -15,17 +15,13 @@ def benchmark(store: str, onnx: str, checkpoint: str, data: str, config: str, me
         data: URI of a dataset (content-addressed, so that caching by it is safe).
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.stages.benchmark import benchmark as stage
     from posewatch.stages.contents import BENCH
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    bench = stage(objects, *[get(objects, uri) for uri in (onnx, checkpoint, data)], load(config).serving)
+    bench = stage(run.objects, *[run.artifact(uri) for uri in (onnx, checkpoint, data)], run.experiment.serving)
     for row in bench.json(BENCH)["rows"]:
         metrics.log_metric(f"{row['system']}@{row['concurrency']}", row["throughput_ips"])
     return bench.uri

@@ -14,16 +14,12 @@ def dataset(store: str, snapshot: str, skeletons: str, config: str, data: dsl.Ou
         skeletons: URI of a set of skeletons.
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe, get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.stages.contents import dataset_about
     from posewatch.stages.dataset import dataset as stage
-    from posewatch.store import open_store
 
-    objects, experiment = open_store(store), load(config)
-    inputs = get(objects, snapshot), get(objects, skeletons)
-    frozen = stage(objects, *inputs, experiment.dataset, experiment.labels)
-    return describe(frozen, data, **dataset_about(frozen)["counts"])
+    inputs = run.artifact(snapshot), run.artifact(skeletons)
+    frozen = stage(run.objects, *inputs, run.experiment.dataset, run.experiment.labels)
+    return frozen.describe(data, **dataset_about(frozen)["counts"])

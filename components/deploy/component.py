@@ -18,14 +18,10 @@ def deploy(store: str, model: str, evaluation: str, config: str) -> str:
     Returns:
         the endpoint, grpc://host:port/name.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.stages.deploy import deploy as stage
-    from posewatch.store import open_store
 
-    objects, experiment = open_store(store), load(config)
-    inputs = get(objects, model), get(objects, evaluation)
-    return stage(*inputs, experiment.serving, robustness=experiment.robustness)
+    inputs = run.artifact(model), run.artifact(evaluation)
+    return stage(*inputs, run.experiment.serving, robustness=run.experiment.robustness)

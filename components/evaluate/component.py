@@ -21,17 +21,13 @@ def evaluate(
         checkpoint: URI of a checkpoint.
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.stages.contents import metrics_of
     from posewatch.stages.evaluate import evaluate as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    evaluation = stage(objects, get(objects, data), get(objects, checkpoint), load(config).robustness)
+    evaluation = stage(run.objects, run.artifact(data), run.artifact(checkpoint), run.experiment.robustness)
     found = metrics_of(evaluation)
     metrics.metadata.update({k: v for k, v in found.items() if isinstance(v, int | float)})
     curves.log_confusion_matrix(found["labels"], found["confusion_matrix"])

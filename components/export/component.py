@@ -13,15 +13,11 @@ def export(store: str, checkpoint: str, config: str, model: dsl.Output[dsl.Model
         checkpoint: URI of a checkpoint.
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe, get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.stages.contents import EXPORT
     from posewatch.stages.export import export as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    onnx = stage(objects, get(objects, checkpoint), load(config).serving)
-    return describe(onnx, model, framework="onnx", **onnx.json(EXPORT))
+    onnx = stage(run.objects, run.artifact(checkpoint), run.experiment.serving)
+    return onnx.describe(model, framework="onnx", **onnx.json(EXPORT))

@@ -11,12 +11,9 @@ def gather(store: str, parts: list[str], joined: dsl.Output[dsl.Dataset]) -> str
         store: object store, s3://bucket[/prefix].
         parts: URIs of sets of one stage, in the order of the shards.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe, get
+    run = step(store)
     from posewatch.stages.gather import gather as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    return describe(stage(objects, [get(objects, uri) for uri in parts]), joined)
+    return stage(run.objects, [run.artifact(uri) for uri in parts]).describe(joined)

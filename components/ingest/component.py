@@ -15,12 +15,10 @@ def ingest(store: str, source: str, videos: dsl.Output[dsl.Dataset], seconds: fl
     """
     import os
 
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe
+    run = step(store)
     from posewatch.stages.capture import raw_videos
-    from posewatch.store import open_store
 
-    run = os.environ.get("POSEWATCH_RUN", "")  # a retry goes on with its run's recording
-    return describe(raw_videos(open_store(store), source, duration_s=seconds, run=run[:8]), videos)
+    run_id = os.environ.get("POSEWATCH_RUN", "")  # a retry goes on with its run's recording
+    return raw_videos(run.objects, source, duration_s=seconds, run=run_id[:8]).describe(videos)

@@ -13,13 +13,10 @@ def label_gate(store: str, clips: str, config: str, metrics: dsl.Output[dsl.Metr
         clips: URI of a set of clips.
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.labels.store import LabelStore
     from posewatch.stages.label_gate import label_gate as stage
-    from posewatch.store import open_store
 
-    metrics.metadata.update(stage(get(open_store(store), clips), LabelStore(), load(config).labels))
+    metrics.metadata.update(stage(run.artifact(clips), LabelStore(), run.experiment.labels))

@@ -17,14 +17,11 @@ def label_import(
         config: the whole experiment as JSON.
         after: an output of a step that must have ended before.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.labels.store import LabelStore
     from posewatch.stages.label_import import label_import as stage
-    from posewatch.store import open_store
 
     if labels:
-        metrics.metadata.update(stage(get(open_store(store), clips), labels, LabelStore(), load(config).labels))
+        metrics.metadata.update(stage(run.artifact(clips), labels, LabelStore(), run.experiment.labels))

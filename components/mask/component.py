@@ -13,13 +13,9 @@ def mask(store: str, raw: str, config: str, masked: dsl.Output[dsl.Dataset]) -> 
         raw: URI of a set of raw videos.
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe, get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.stages.mask import mask as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    return describe(stage(objects, get(objects, raw), load(config).mask), masked)
+    return stage(run.objects, run.artifact(raw), run.experiment.mask).describe(masked)

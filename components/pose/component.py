@@ -13,13 +13,9 @@ def pose(store: str, clips: str, config: str, skeletons: dsl.Output[dsl.Dataset]
         clips: URI of a set of clips.
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe, get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.stages.pose import pose as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    return describe(stage(objects, get(objects, clips), load(config).pose), skeletons)
+    return stage(run.objects, run.artifact(clips), run.experiment.pose).describe(skeletons)

@@ -13,13 +13,9 @@ def publish(store: str, onnx: str, config: str, repository: dsl.Output[dsl.Model
         onnx: URI of an ONNX export.
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe, get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.stages.publish import publish as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    return describe(stage(objects, get(objects, onnx), load(config).serving), repository)
+    return stage(run.objects, run.artifact(onnx), run.experiment.serving).describe(repository)

@@ -16,15 +16,12 @@ def queue_clips(store: str, clips: str, skeletons: str) -> int:
     Returns:
         number of clips.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import get
+    run = step(store)
     from posewatch.labels.store import LabelStore
     from posewatch.stages.queue_clips import previews
     from posewatch.stages.queue_clips import queue_clips as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    chosen = get(objects, clips)
-    return stage(chosen, LabelStore(), previews(objects, chosen, get(objects, skeletons)))
+    chosen = run.artifact(clips)
+    return stage(chosen, LabelStore(), previews(run.objects, chosen, run.artifact(skeletons)))

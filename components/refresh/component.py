@@ -21,20 +21,16 @@ def refresh(
     Returns:
         number of clips that were scored.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.inference.open import open_predictor
     from posewatch.labels.store import LabelStore
     from posewatch.stages.refresh import refresh as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    inputs = get(objects, clips), get(objects, skeletons)
+    inputs = run.artifact(clips), run.artifact(skeletons)
     with open_predictor(endpoint) as model:
         name = version or endpoint.rsplit("/", 1)[-1]
-        counts = stage(*inputs, LabelStore(), model, name, load(config).labels)
+        counts = stage(*inputs, LabelStore(), model, name, run.experiment.labels)
     metrics.metadata.update(counts)
     return counts["scored"]

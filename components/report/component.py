@@ -18,16 +18,13 @@ def report(
         smoke: URI of a smoke test.
         about: a remark for the report on where the videos come from.
     """
-    from posewatch.boundary import errors_in_one_line
-
-    errors_in_one_line()
     from pathlib import Path
 
-    from posewatch.artifact import get
-    from posewatch.stages.report import report as stage
-    from posewatch.store import open_store
+    from posewatch.stages.run import step
 
-    objects = open_store(store)
-    html = stage(objects, *[get(objects, uri) for uri in (evaluation, bench, scores, smoke)], about=about)
+    run = step(store)
+    from posewatch.stages.report import report as stage
+
+    html = stage(run.objects, *[run.artifact(uri) for uri in (evaluation, bench, scores, smoke)], about=about)
     Path(page.path).write_bytes(html.read("report.html"))
     return html.uri

@@ -24,13 +24,10 @@ def score(
         snapshot: URI of a label snapshot.
         model: URI of a published version.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe, get
+    run = step(store)
     from posewatch.stages.score import score as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    inputs = [get(objects, uri) for uri in (clips, skeletons, snapshot, model)]
-    return describe(stage(objects, endpoint, *inputs), predictions)
+    inputs = [run.artifact(uri) for uri in (clips, skeletons, snapshot, model)]
+    return stage(run.objects, endpoint, *inputs).describe(predictions)

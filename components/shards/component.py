@@ -15,12 +15,9 @@ def shards(store: str, raw: str, size: int) -> list[str]:
     Returns:
         URIs of the shards, in order.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import get
+    run = step(store)
     from posewatch.stages.shards import shards as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    return [part.uri for part in stage(objects, get(objects, raw), size)]
+    return [part.uri for part in stage(run.objects, run.artifact(raw), size)]

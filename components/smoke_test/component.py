@@ -15,15 +15,12 @@ def smoke_test(store: str, endpoint: str, data: str, onnx: str, model: str, metr
         onnx: URI of an ONNX export.
         model: URI of a published version.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import get
+    run = step(store)
     from posewatch.stages.contents import SMOKE
     from posewatch.stages.smoke_test import smoke_test as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    smoke = stage(objects, endpoint, *[get(objects, uri) for uri in (data, onnx, model)])
+    smoke = stage(run.objects, endpoint, *[run.artifact(uri) for uri in (data, onnx, model)])
     metrics.metadata.update(smoke.json(SMOKE))
     return smoke.uri

@@ -13,14 +13,10 @@ def snapshot(store: str, clips: str, config: str, labels: dsl.Output[dsl.Dataset
         clips: URI of a set of clips.
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe, get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.labels.store import LabelStore
     from posewatch.stages.snapshot import snapshot as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    return describe(stage(objects, get(objects, clips), LabelStore(), load(config).labels), labels)
+    return stage(run.objects, run.artifact(clips), LabelStore(), run.experiment.labels).describe(labels)

@@ -13,13 +13,9 @@ def split(store: str, masked: str, config: str, clips: dsl.Output[dsl.Dataset]) 
         masked: URI of a set of masked videos.
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe, get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.stages.split import split as stage
-    from posewatch.store import open_store
 
-    objects = open_store(store)
-    return describe(stage(objects, get(objects, masked), load(config).split), clips)
+    return stage(run.objects, run.artifact(masked), run.experiment.split).describe(clips)

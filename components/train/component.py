@@ -14,14 +14,10 @@ def train(store: str, data: str, config: str, model: dsl.Output[dsl.Model]) -> s
         data: URI of a dataset (content-addressed, so that caching by it is safe).
         config: the whole experiment as JSON.
     """
-    from posewatch.boundary import errors_in_one_line
+    from posewatch.stages.run import step
 
-    errors_in_one_line()
-    from posewatch.artifact import describe, get
-    from posewatch.config import load
+    run = step(store, config)
     from posewatch.stages.train import train as stage
-    from posewatch.store import open_store
 
-    objects, experiment = open_store(store), load(config)
-    checkpoint = stage(objects, get(objects, data), experiment.train, experiment.trainer)
-    return describe(checkpoint, model, framework="pytorch")
+    checkpoint = stage(run.objects, run.artifact(data), run.experiment.train, run.experiment.trainer)
+    return checkpoint.describe(model, framework="pytorch")

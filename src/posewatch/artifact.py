@@ -96,6 +96,15 @@ class Artifact:
     def lineage(self) -> Lineage:
         return Lineage.from_dict(self.json(LINEAGE))
 
+    def describe(self, output: Any, **metadata: Any) -> str:
+        """Point a pipeline engine's typed output (with ``path`` and ``metadata``) at the artifact; returns its URI."""
+        about = {"uri": self.uri, "digest": self.digest}
+        output.metadata.update({**about, **metadata})
+        path = Path(output.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(canonical(about) + "\n", encoding="utf-8")
+        return self.uri
+
     def _key(self, name: str) -> str:
         if name not in self.files:
             raise NotFound(f"{self.uri} holds no {name!r} (it has: {', '.join(sorted(self.files))[:200]})")
@@ -149,17 +158,20 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def git(file: str, *arguments: str) -> str:
+    """What git says in the folder of ``file``; empty where that is no checkout, or there is no git."""
+    command = ["git", "-C", str(Path(file).resolve().parent), *arguments]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
 @cache
 def code_version() -> str:
     """The package's version, with the git commit when it runs from a checkout or an image that names it."""
-    commit = os.environ.get("POSEWATCH_GIT_SHA", "")
-    if not commit:
-        command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "--short=12", "HEAD"]
-        try:
-            git = subprocess.run(command, capture_output=True, text=True, timeout=10)
-            commit = git.stdout.strip() if git.returncode == 0 else ""
-        except (OSError, subprocess.TimeoutExpired):
-            commit = ""
+    commit = os.environ.get("POSEWATCH_GIT_SHA", "") or git(__file__, "rev-parse", "--short=12", "HEAD")
     return f"{__version__}+{commit[:12]}" if commit else __version__
 
 
@@ -189,6 +201,8 @@ def get(store: ObjectStore, reference: str) -> Artifact:
     prefix = _prefix(store, reference)
     if "://" in prefix:
         raise NotFound(f"{reference} is not in the store {store.uri} (give the matching --store)")
+    if prefix in ("", "."):
+        raise NotFound(f"{reference} is the store, not an artifact in it: give {store.uri}/STAGE/.../FINGERPRINT")
     artifact = find(store, prefix)
     if artifact is None:
         raise _absent(store, prefix)
@@ -289,12 +303,3 @@ def walk(collection: Artifact) -> Iterator[tuple[dict[str, Any], Artifact]]:
         finally:
             for _, future in pending:
                 future.cancel()
-
-
-def describe(artifact: Artifact, output: Any, **metadata: Any) -> str:
-    """Point a pipeline engine's typed output (it has ``path`` and ``metadata``) at the artifact; returns its URI."""
-    output.metadata.update({"uri": artifact.uri, "digest": artifact.digest, **metadata})
-    path = Path(output.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(canonical({"uri": artifact.uri, "digest": artifact.digest}) + "\n", encoding="utf-8")
-    return artifact.uri

@@ -74,6 +74,11 @@ def umask() -> int:
     return int(line.split()[1], 8)
 
 
+def cache() -> Path:
+    """The folder of downloads and installs: POSEWATCH_CACHE, else ``~/.cache/posewatch``; it may not exist yet."""
+    return Path(os.environ.get("POSEWATCH_CACHE") or Path.home() / ".cache" / "posewatch").expanduser().absolute()
+
+
 def home(given: Path | None = None) -> Path:
     """The folder for state that outlives a command: the one given, else POSEWATCH_HOME, else ``./.posewatch``."""
     return Path(given or os.environ.get("POSEWATCH_HOME") or ".posewatch").expanduser().absolute()

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from label_stores import stale
 from support import run, said
 
 from posewatch.bench.scale import fanout, filling, labels, objects
-from posewatch.labels.db.projection import stale
 from posewatch.labels.store import LabelStore
 
 

@@ -94,6 +94,10 @@ def test_missing_artifact_and_file_are_named(store: ObjectStore) -> None:
         get(store, "a/b")
     with pytest.raises(NotFound, match="is not in the store"):
         get(store, "s3://elsewhere/a/b")
+    with pytest.raises(NotFound, match="is not in the store"):
+        get(store, f"{store.uri}x/a/b")
+    with pytest.raises(NotFound, match="is the store, not an artifact in it"):
+        get(store, store.uri)
     made = produce(store, Job("s", "u", {}), writes(x="1"))
     with pytest.raises(NotFound, match="holds no 'y'"):
         made.read("y")

@@ -22,9 +22,6 @@ CONFIG = LabelConfig(random=0.2, double=0.0)
 def test_uncertainty_is_nothing_where_sure_and_one_where_all_is_equal():
     p = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]])
     assert uncertainty(p) == pytest.approx([0, 1, np.log(2) / np.log(3)])
-    assert uncertainty(p, "margin") == pytest.approx([0, 1, 1])
-    with pytest.raises(LabelError, match="unknown measure"):
-        uncertainty(p, "mood")
 
 
 def test_a_batch_is_unsure_and_does_not_look_alike():

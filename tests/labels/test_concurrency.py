@@ -9,9 +9,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from label_stores import stale
 
 from posewatch.config import LabelConfig
-from posewatch.labels.db.projection import stale
 from posewatch.labels.entries import hash_fraction
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.store import LabelStore

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
+from label_stores import stale
 
 from posewatch.labels.db import schema, tables
-from posewatch.labels.db.projection import rebuild, stale
+from posewatch.labels.db.projection import rebuild
 from posewatch.labels.store import LabelStore
 
 

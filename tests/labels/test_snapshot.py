@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pyarrow.parquet as pq
 import pytest
+from label_stores import undo
 
 from posewatch.errors import LabelError
 from posewatch.labels.entries import ADJUDICATE, BAD
@@ -19,7 +22,7 @@ def test_the_same_labels_give_the_same_bytes_whatever_their_history(tmp_path, ur
     crooked.set_label(ids[1], "normal", "ann", "human")
     crooked.set_label(ids[1], "abnormal", "ann", "human")
     crooked.set_label(ids[2], "abnormal", "ann", "human")
-    crooked.undo(ids[2], "ann")
+    undo(crooked, ids[2], "ann")
     crooked.set_label(ids[0], "normal", "ann", "human")
     for name, store in (("a", straight), ("b", crooked)):
         write_parquet(snapshot(store), tmp_path / "out" / f"{name}.parquet")
@@ -30,7 +33,7 @@ def test_the_same_labels_give_the_same_bytes_whatever_their_history(tmp_path, ur
     assert pq.read_table(a).column_names == list(COLUMNS)
     assert [row["clip_id"] for row in back.rows] == sorted(ids[:2])
     assert {row["label"] for row in back.rows if row["clip_id"] == ids[1]} == {"abnormal"}
-    assert back.counts() == {"abnormal": 1, "normal": 1}
+    assert Counter(row["label"] for row in back.rows) == {"abnormal": 1, "normal": 1}
     assert sorted(p.name for p in a.parent.iterdir()) == ["a.parquet", "b.parquet"], "nothing half-written stays"
 
 
@@ -64,7 +67,7 @@ def test_a_snapshot_waits_for_decisions_unless_told_otherwise(store, make_clips)
     rows = {row["clip_id"]: row["label"] for row in snapshot(store, allow_disagreement=True).rows}
     assert rows == {first: "normal", second: "abnormal", fourth: "normal"}, "most people, the latest of a tie"
     store.set_labels({first: "abnormal", second: "normal"}, "rev", "human", act=ADJUDICATE)
-    assert snapshot(store).counts() == {"abnormal": 1, "normal": 2}
+    assert Counter(row["label"] for row in snapshot(store).rows) == {"abnormal": 1, "normal": 2}
 
 
 def test_nothing_to_freeze_is_an_error(sqlite_store, make_clips):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
+from label_stores import undo
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError, NotAllowed
@@ -310,7 +311,7 @@ def test_what_is_done_is_not_in_the_way_of_the_queue(store, make_clips):
     queue.release("ann")
     assert WorkQueue(store).claim("ann", 2) == ids[30:32]
     WorkQueue(store).release("ann")
-    store.undo(ids[7], "cat")
+    undo(store, ids[7], "cat")
     assert WorkQueue(store).claim("ann", 2) == [ids[7], ids[30]]
     before = store.database.read(
         lambda c: dict(c.execute(sa.select(tables.waiting.c.clip_id, tables.waiting.c.state)).all())

@@ -182,7 +182,7 @@ def test_a_wrong_file_of_resources_is_one_line(tmp_path: Path, text: str, says: 
 def test_images_that_move_are_refused_and_leave_no_file(tmp_path: Path, moving: dict[str, str]) -> None:
     done = run("compile", "--out", str(tmp_path), env={**ENV, **moving}, module="pipelines")
     assert done.returncode == 2
-    assert done.stderr.startswith("pipelines: the image ")
+    assert done.stderr.startswith("posewatch: the image ")
     assert "fixed tag" in done.stderr
     assert not list(tmp_path.iterdir())
 

@@ -12,7 +12,7 @@ from support import ROOT
 
 from components import generate
 
-HELPERS = {"__init__", "capture", "contents", "per_video", "train_distributed"}
+HELPERS = {"__init__", "capture", "contents", "per_video", "run", "train_distributed"}
 """Files of stages/ that are no component."""
 
 

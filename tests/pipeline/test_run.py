@@ -25,10 +25,10 @@ from posewatch.errors import InputError
         (["source"], "argument 'source' must look like name=value"),
         (["shard_size=2"], "prepare needs source=…"),
         (["source="], "prepare needs source=…"),
-        (["source=rtsp://me:hunter2@cam/x"], "record the camera with `posewatch ingest`"),
+        (["source=rtsp://me:hunter2@cam/x"], "source=rtsp://cam/x holds a password"),
         (["source=/x", "--config", "nope"], "no configuration named 'nope'"),
         (["source=/x", "--set", "mask.no=1"], "mask.no"),
-        (["source=/x", "--no-such=rtsp://me:hunter2@cam"], "unrecognized arguments: --no-such=rtsp://***@cam"),
+        (["source=/x", "--no-such=rtsp://me:hunter2@cam"], "No such option: --no-such"),
     ],
 )
 def test_a_wrong_parameter_is_one_line(
@@ -36,13 +36,10 @@ def test_a_wrong_parameter_is_one_line(
 ) -> None:
     monkeypatch.setenv("POSEWATCH_STORE", str(tmp_path))
     monkeypatch.setenv("POSEWATCH_HOME", str(tmp_path))
-    try:
-        code = main(["run", "prepare", *words])
-    except SystemExit as error:  # argparse's way
-        code = error.code
+    code = main(["run", "prepare", *words])
     err = capsys.readouterr().err
     assert code == 2
-    assert err.startswith("pipelines: ")
+    assert err.startswith("posewatch: ")
     assert err.count("\n") == 1
     assert line in err
     assert "hunter2" not in err
@@ -66,8 +63,8 @@ def test_a_step_that_fails_is_one_line_with_its_exit_code_and_a_number_gets_ther
     done = run("run", "prepare", "source=/no/such", "shard_size=2", env=env, module="pipelines")
     assert done.returncode == 2
     assert "Traceback" not in done.stdout + done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("pipelines: ")]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("posewatch: ")]
     assert lines == [
-        "pipelines: prepare: no such file or folder: /no/such (give a video, a folder of videos, or an s3:// URI)"
+        "posewatch: prepare: no such file or folder: /no/such (give a video, a folder of videos, or an s3:// URI)"
     ]
     assert "posewatch: no such file or folder: /no/such" in done.stdout

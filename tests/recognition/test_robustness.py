@@ -18,10 +18,14 @@ from posewatch.errors import ConfigError, InputError, LabelError  # noqa: E402
 from posewatch.progress import Progress  # noqa: E402
 from posewatch.recognition.evaluation import corruptions  # noqa: E402
 from posewatch.recognition.evaluation.robustness import CORRUPTIONS, robustness, steps  # noqa: E402
-from posewatch.recognition.evaluation.robustness_gate import gate  # noqa: E402
+from posewatch.recognition.evaluation.robustness_gate import judge  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, save  # noqa: E402
 
 COCO = layouts.get("coco17")
+
+
+def gate(report, config):
+    return [verdict.text for verdict in judge(report, config) if not verdict.passed]
 
 
 @pytest.fixture

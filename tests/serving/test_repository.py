@@ -12,7 +12,7 @@ from tritonclient.grpc import model_config_pb2
 from posewatch.config import ServingConfig
 from posewatch.errors import ConfigError, InputError
 from posewatch.inference.predictor import METADATA
-from posewatch.serving.model_config import check_config
+from posewatch.serving.model_config import config_text
 from posewatch.serving.repository import write_repository
 
 
@@ -110,9 +110,9 @@ def test_options_that_do_not_go(tmp_path: Path, tiny: Path, options, message: st
     assert not (tmp_path / "out").exists()
 
 
-def test_the_text_is_checked_against_tritons_own_protobuf() -> None:
+def test_the_fields_are_checked_against_tritons_own_protobuf() -> None:
     with pytest.raises(InputError, match=r"not a model configuration of Triton: .*max_batch"):
-        check_config('name: "m" max_batch: 4')
+        config_text({"name": "m", "max_batch": 4})
 
 
 def test_same_input_same_bytes_and_a_second_write_replaces(tmp_path: Path, tiny: Path) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from tiny_models import tiny_model
+from tritonclient.grpc import model_config_pb2
 
 from posewatch.cli import main as cli
 from posewatch.config import load as load_config
@@ -19,7 +21,6 @@ from posewatch.export.precision import Judge
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.serving import tune as tuning
 from posewatch.serving.benchmark import load
-from posewatch.serving.model_config import check_config
 from posewatch.serving.tune import Trial, TuneInput, second_round, third_round, tune
 from posewatch.stack import TritonServer
 
@@ -119,7 +120,7 @@ def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[s
     assert "fastest: model.onnx by onnxruntime in fp32" in capsys.readouterr().out
     serving = load_config(str(tmp_path / "serving.yaml")).serving
     text = (tmp_path / "models/tuned/config.pbtxt").read_text()
-    config = check_config(text)
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
     assert config.max_batch_size == serving.max_batch == 4
     assert config.instance_group[0].count == serving.instances
     assert (serving.device, serving.accelerator, serving.precision) == ("cpu", "", "fp32")

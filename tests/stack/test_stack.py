@@ -51,7 +51,7 @@ def _pid(home: Path, name: str) -> int:
 
 def _all_up(home: Path) -> bool:
     """On a busy machine a server does not always answer within the seconds that ``status`` waits."""
-    return wait_until(lambda: stack.status(home).up, 60)
+    return wait_until(lambda: all(s.state == "up" for s in stack.status(home).servers), 60)
 
 
 def test_up_again_changes_nothing(home: Path) -> None:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from posewatch.datasets import layouts
 from posewatch.errors import InputError
-from posewatch.files import atomic, write_atomically
+from posewatch.files import write_atomically
 from posewatch.labels.active import order, uncertainty
+from posewatch.recognition.evaluation.plots import BLUE, GREY, styled, write_figure
 
 FIRST, STEP, POOL = 10, 10, 3
 WITHIN = 0.01
@@ -35,49 +36,43 @@ class Curve:
     full: float
 
 
-class _Model:
-    """Logistic regression on features (N, F) and labels (N,): probabilities for the queue, and F1."""
+def _fitted(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
+    """Logistic regression on features (N, F) and labels (N,), after scaling."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    def __init__(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.preprocessing import StandardScaler
-
-        self.scaler = StandardScaler().fit(features)
-        self.model = LogisticRegression(C=0.02, max_iter=3000, class_weight="balanced")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.model.fit(self.scaler.transform(features), labels)
-
-    def predict(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Probabilities (N, K) and the scaled features (N, F), as embedding."""
-        scaled = self.scaler.transform(features)
-        return self.model.predict_proba(scaled), scaled
-
-    def f1(self, features: NDArray[np.float32], truth: NDArray[np.int64], positive: int) -> float:
-        from sklearn.metrics import f1_score
-
-        predicted = self.model.predict(self.scaler.transform(features))
-        return float(f1_score(truth == positive, predicted == positive, zero_division=0))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=3000, class_weight="balanced"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(features, labels)
 
 
 def simulate(
     features: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[Any], positive: int, seed: int
 ) -> dict[str, Curve]:
     """Curves of the ``random`` and the ``uncertain`` queue, for features (N, F) of clips with labels (N,)."""
+    from sklearn.metrics import f1_score
+
     rng = np.random.default_rng(seed)
     names = np.array(sorted(set(groups)))
     held = set(rng.permutation(names)[: max(1, len(names) // 4)])
     test = np.array([group in held for group in groups])
     pool = rng.permutation(np.flatnonzero(~test))
     start = _both_classes(labels, pool)
-    full = _Model(features[pool], labels[pool]).f1(features[test], labels[test], positive)
+
+    def f1(model: Any) -> float:
+        predicted = model.predict(features[test])
+        return float(f1_score(labels[test] == positive, predicted == positive, zero_division=0))
+
+    full = f1(_fitted(features[pool], labels[pool]))
     out = {}
     for queue in ("random", "uncertain"):
         labelled, sizes, scores = list(pool[:start]), [], []
         while True:
-            model = _Model(features[labelled], labels[labelled])
+            model = _fitted(features[labelled], labels[labelled])
             sizes.append(len(labelled))
-            scores.append(model.f1(features[test], labels[test], positive))
+            scores.append(f1(model))
             known = set(labelled)
             rest = np.array([i for i in pool if i not in known])
             if not len(rest):
@@ -85,8 +80,8 @@ def simulate(
             if queue == "random":
                 chosen = rest[:STEP]
             else:
-                p, embedding = model.predict(features[rest])
-                chosen = rest[order(uncertainty(p), embedding, batch=STEP, pool=POOL)[:STEP]]
+                p, scaled = model.predict_proba(features[rest]), model[0].transform(features[rest])
+                chosen = rest[order(uncertainty(p), scaled, batch=STEP, pool=POOL)[:STEP]]
             labelled += list(chosen)
         out[queue] = Curve(tuple(sizes), tuple(scores), full)
     return out
@@ -124,25 +119,21 @@ def summary(runs: list[dict[str, Curve]]) -> dict[str, Any]:
 
 def plot(result: dict[str, Any], path: Path) -> None:
     """F1 against the share of labelled clips."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 4.6), dpi=140, layout="constrained")
-    axes = figure.add_subplot()
-    x = 100 * np.array(result["shares"])
-    for queue, colour, name in (("random", "#64748b", "random"), ("uncertain", "#2563eb", "uncertain first")):
-        mean, std = np.array(result[queue]["f1"]), np.array(result[queue]["std"])
-        axes.plot(x, mean, color=colour, lw=2.2, label=name)
-        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.13, lw=0)
-        if result[queue]["share_needed"]:
-            axes.axvline(100 * result[queue]["share_needed"], color=colour, lw=1, ls=":")
-    axes.axhline(result["full_f1"], color="#d6404f", lw=1.2, ls="--", label="all labels")
-    axes.set(xlabel="labelled clips (% of all)", ylabel="F1 on held-out people", xlim=(0, 100), ylim=(0.6, 1))
-    axes.set_title(f"Labels needed, mean and standard deviation over {result['seeds']} seeds", loc="left", fontsize=11)
-    axes.legend(frameon=False, loc="lower right")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.2)
-    with atomic(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
+    with styled() as plt:
+        figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
+        x = 100 * np.array(result["shares"])
+        for queue, colour, name in (("random", GREY, "random"), ("uncertain", BLUE, "uncertain first")):
+            mean, std = np.array(result[queue]["f1"]), np.array(result[queue]["std"])
+            axes.plot(x, mean, color=colour, lw=2.2, label=name)
+            axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.13, lw=0)
+            if result[queue]["share_needed"]:
+                axes.axvline(100 * result[queue]["share_needed"], color=colour, lw=1, ls=":")
+        axes.axhline(result["full_f1"], color="#d6404f", lw=1.2, ls="--", label="all labels")
+        axes.set(xlabel="labelled clips (% of all)", ylabel="F1 on held-out people", xlim=(0, 100), ylim=(0.6, 1))
+        axes.set_title(f"Labels needed, mean and standard deviation over {result['seeds']} seeds")
+        axes.legend(frameon=False, loc="lower right")
+        axes.grid(alpha=0.2)
+        write_figure(plt, figure, path)
 
 
 def bench_active_learning(annotations: Path, out: Path, seeds: int = 5, frames: int = 20) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from posewatch.inference.open import open_predictor
 from posewatch.inference.triton_admin import load_model
 from posewatch.serving.benchmark import load
 from posewatch.serving.benchmark.rows import ServerMeter, row_of
-from posewatch.serving.model_config import Batching, check_config
+from posewatch.serving.model_config import Batching, config_text
 from posewatch.stack.triton import TritonServer
 
 COST_S, CLIENTS = 0.010, 16
@@ -81,19 +81,19 @@ def write_fixed_cost(repository: Path, name: str, *, cost_s: float, batching: bo
     ``cost_s`` seconds is what an execution takes. A batch leaves when it is full; with as many clients as fit into one,
     all of them are in each.
     """
-    text = "\n".join(
-        [
-            f'name: "{name}" backend: "python" max_batch_size: {max_batch}',
-            'input { name: "keypoints" data_type: TYPE_FP32 dims: [ 1, 1, 1, 3 ] }',
-            'output { name: "probabilities" data_type: TYPE_FP32 dims: [ 2 ] }',
-            "instance_group { kind: KIND_CPU count: 1 }",
-            Batching(delay_us=DELAY_US).text() if batching else "",
-            'parameters { key: "labels" value { string_value: "[\\"a\\", \\"b\\"]" } }',
-        ]
-    )
-    check_config(text)
+    settings = {
+        "name": name,
+        "backend": "python",
+        "max_batch_size": max_batch,
+        "input": [{"name": "keypoints", "data_type": "TYPE_FP32", "dims": [1, 1, 1, 3]}],
+        "output": [{"name": "probabilities", "data_type": "TYPE_FP32", "dims": [2]}],
+        "instance_group": [{"kind": "KIND_CPU", "count": 1}],
+        "parameters": {"labels": {"string_value": '["a", "b"]'}},
+    }
+    if batching:
+        settings["dynamic_batching"] = Batching(delay_us=DELAY_US).settings()
     folder = repository / name
     (folder / "1").mkdir(parents=True)
     (folder / "1" / "model.py").write_text(MODEL.format(cost_s=cost_s).lstrip(), encoding="utf-8")
-    (folder / "config.pbtxt").write_text(text + "\n", encoding="utf-8")
+    (folder / "config.pbtxt").write_text(config_text(settings), encoding="utf-8")
     return folder

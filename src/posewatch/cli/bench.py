@@ -19,6 +19,7 @@ bench = topic(help="Benchmarks: serving, perception, training, ...")
 app.add_typer(bench, name="bench")
 
 _OUT = Option(metavar="DIR", help="Folder for figures and plots.")
+Model = Annotated[Path | None, Option(metavar="ONNX", help="An exported model (default: ProtoGCN, untrained).")]
 Endpoint = Annotated[
     str | None, Option(metavar="URL", help="Measure this served model: grpc://host:port/model or http://...")
 ]
@@ -41,9 +42,7 @@ class ModelFiles:
 
     PANEL = "A model in files"
 
-    model: Annotated[Path | None, Option(metavar="ONNX", help="An exported model (default: ProtoGCN, untrained).")] = (
-        None
-    )
+    model: Model = None
     checkpoint: Annotated[
         Path | None, Option(metavar="FILE", help="Its checkpoint, for PyTorch (default: one built alike).")
     ] = None
@@ -101,22 +100,13 @@ def serving(
 
     if files.out is None:
         raise InputError("give a folder for bench.json and the plots: --out DIR")
-    page = bench_serving(
-        files.out,
-        model=files.model,
-        checkpoint=files.checkpoint,
-        annotations=files.annotations,
-        concurrency=_numbers("--concurrency", files.concurrency, int, Range(1, 10_000)),
-        open_loop=_numbers("--open-loop", files.open_loop, float, Range(0, 100, above=True)),
-        seconds=files.seconds,
-        max_batch=files.max_batch,
-        queue_delay_us=files.queue_delay_us,
-        instances=files.instances or len(os.sched_getaffinity(0)),
-        tuned=files.tuned,
-        endpoint=files.endpoint,
-        mechanism=not files.no_mechanism,
-        perf_analyzer=files.perf_analyzer,
-    )
+    given = {
+        **vars(files),
+        "concurrency": _numbers("--concurrency", files.concurrency, int, Range(1, 10_000)),
+        "open_loop": _numbers("--open-loop", files.open_loop, float, Range(0, 100, above=True)),
+        "instances": files.instances or len(os.sched_getaffinity(0)),
+    }
+    page = bench_serving(mechanism=not given.pop("no_mechanism"), **given)
     return page.read_text(encoding="utf-8") + f"\n{files.out / 'bench.json'}"
 
 
@@ -126,9 +116,7 @@ def soak(
         Path, Option(metavar="DIR", help="Folder for soak.json and soak.png."), Writes("soak.json", "soak.png")
     ],
     context: Context,
-    model: Annotated[
-        Path | None, Option(metavar="ONNX", help="An exported model (default: ProtoGCN, untrained).")
-    ] = None,
+    model: Model = None,
     annotations: Annotated[Path | None, Option(metavar="FILE", help="Clips to send (default: random walks).")] = None,
     minutes: Annotated[float, Option(help="Length of the test."), Range(0, 100_000, above=True)] = 30.0,
     share: Annotated[float, Option(help="Load, as a fraction of the peak throughput."), Range(0, 10, above=True)] = 0.8,

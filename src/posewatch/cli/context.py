@@ -28,11 +28,10 @@ from posewatch.errors import InputError
 from posewatch.files import check_output
 from posewatch.redact import redact
 from posewatch.rules import Range
+from posewatch.stages.run import Run
 
 if TYPE_CHECKING:
-    from posewatch.artifact import Artifact
-    from posewatch.config import Experiment
-    from posewatch.store import ObjectStore
+    from posewatch.labels.store import LabelStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 Force = Annotated[bool, Option("--force", help="Replace files that posewatch did not write, or that were changed.")]
@@ -61,11 +60,8 @@ class Writes:
         return [Path(place) / name for name in self.names] or [Path(place)]
 
 
-LabelsUrl = Annotated[str | None, Option(help="Label store (default: POSEWATCH_LABELS_URL, else SQLite).")]
-
-
 @dataclass(frozen=True)
-class Context:
+class Context(Run):
     """The common options: the object store and the experiment's configuration."""
 
     store: Annotated[
@@ -77,25 +73,18 @@ class Context:
         list[str] | None, Option(metavar="SECTION.KEY=VALUE", help="Override one value; may be repeated.")
     ] = None
 
+
+@dataclass(frozen=True)
+class LabelContext(Context):
+    """The common options and the label store."""
+
+    labels_url: Annotated[str | None, Option(help="Label store (default: POSEWATCH_LABELS_URL, else SQLite).")] = None
+
     @cached_property
-    def experiment(self) -> Experiment:
-        """Raises ConfigError for an unknown key or a value out of range."""
-        from posewatch.config import load
+    def labels(self) -> LabelStore:
+        from posewatch.labels.store import LabelStore
 
-        return load(self.config, self.set or ())
-
-    @cached_property
-    def objects(self) -> ObjectStore:
-        """Raises StoreError when no store is given, or it does not answer."""
-        from posewatch.store import open_store
-
-        return open_store(self.store)
-
-    def artifact(self, uri: str) -> Artifact:
-        """Raises StoreError for a URI at which there is no artifact."""
-        from posewatch.artifact import get
-
-        return get(self.objects, uri)
+        return LabelStore(self.labels_url)
 
 
 class Verb(TyperCommand):
@@ -239,7 +228,7 @@ def _expanded(
         groups[p.name] = (kind, [field.name for field in fields])
         hints = get_type_hints(kind, include_extras=True)
         panels = {name: c.__dict__.get("PANEL") for c in reversed(kind.__mro__) for name in inspect.get_annotations(c)}
-        into = common if kind is Context else parameters
+        into = common if issubclass(kind, Context) else parameters
         for field in fields:
             hint = hints[field.name]
             note(field.name, hint)

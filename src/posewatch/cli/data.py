@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, LabelsUrl, Writes, say, topic, verb
+from posewatch.cli.context import Context, LabelContext, Writes, say, topic, verb
 from posewatch.rules import Range
 
 if TYPE_CHECKING:
@@ -82,9 +82,8 @@ def pose(clips: Clips, context: Context) -> str:
 
 
 @verb(app, "prepare")
-def prepare(source: Source, recording: Recording, context: Context, labels_url: LabelsUrl = None) -> dict[str, str]:
+def prepare(source: Source, recording: Recording, context: LabelContext) -> dict[str, str]:
     """Ingest, mask, split, pose and queue in one go."""
-    from posewatch.labels.store import LabelStore
     from posewatch.stages.contents import clips_of, videos_of
     from posewatch.stages.mask import mask
     from posewatch.stages.pose import pose
@@ -92,7 +91,7 @@ def prepare(source: Source, recording: Recording, context: Context, labels_url: 
     from posewatch.stages.split import split
 
     store, experiment = context.objects, context.experiment
-    labels = LabelStore(labels_url)  # before the work: a store that cannot be opened is told at once
+    labels = context.labels  # before the work: a store that cannot be opened is told at once
     masked = mask(store, _raw(context, source, recording), experiment.mask)
     clips = split(store, masked, experiment.split)
     skeletons = pose(store, clips, experiment.pose)

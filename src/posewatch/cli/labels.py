@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, Force, LabelsUrl, Writes, topic, verb
+from posewatch.cli.context import Force, LabelContext, Writes, topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
     from posewatch.inference.predictor import Predictor
-    from posewatch.labels.store import LabelStore
     from posewatch.records import Skeleton
 
 app = topic()
@@ -23,17 +22,15 @@ app.add_typer(labels, name="labels")
 Clips = Annotated[str, Argument(help="URI of a set of clips.")]
 
 
-def _store(url: str | None) -> LabelStore:
-    from posewatch.labels.store import LabelStore
-
-    return LabelStore(url)
+AllowDisagreement = Annotated[
+    bool, Option("--allow-disagreement", help="Take the majority's label where people disagree.")
+]
 
 
 @verb(labels, "queue")
 def queue(
     clips: Clips,
-    context: Context,
-    labels_url: LabelsUrl = None,
+    context: LabelContext,
     skeletons: Annotated[str | None, Option(metavar="URI", help="Skeletons to draw over the previews.")] = None,
 ) -> dict[str, int]:
     """Put the clips of a set on the labelers' queue."""
@@ -41,43 +38,39 @@ def queue(
 
     artifact = context.artifact(clips)
     small = previews(context.objects, artifact, context.artifact(skeletons)) if skeletons else None
-    return {"queued": queue_clips(artifact, _store(labels_url), small)}
+    return {"queued": queue_clips(artifact, context.labels, small)}
 
 
 @verb(labels, "import")
 def import_(
     clips: Clips,
     source: Annotated[str, Argument(help="A label file, or a folder of them.")],
-    context: Context,
-    labels_url: LabelsUrl = None,
+    context: LabelContext,
 ) -> dict[str, Any]:
     """Import label files as events."""
     from posewatch.stages.label_import import label_import
 
-    return label_import(context.artifact(clips), source, _store(labels_url), context.experiment.labels)
+    return label_import(context.artifact(clips), source, context.labels, context.experiment.labels)
 
 
 @verb(labels, "wait")
-def wait(clips: Clips, context: Context, labels_url: LabelsUrl = None) -> Any:
+def wait(clips: Clips, context: LabelContext) -> Any:
     """Wait until every class has enough labels."""
     from posewatch.stages.label_gate import label_gate
 
-    return label_gate(context.artifact(clips), _store(labels_url), context.experiment.labels)
+    return label_gate(context.artifact(clips), context.labels, context.experiment.labels)
 
 
 @verb(labels, "snapshot")
 def snapshot(
     clips: Clips,
-    context: Context,
-    labels_url: LabelsUrl = None,
-    allow_disagreement: Annotated[
-        bool, Option("--allow-disagreement", help="Take the majority's label where people disagree.")
-    ] = False,
+    context: LabelContext,
+    allow_disagreement: AllowDisagreement = False,
 ) -> str:
     """Freeze the current labels."""
     from posewatch.stages.snapshot import snapshot
 
-    store, config = _store(labels_url), context.experiment.labels
+    store, config = context.labels, context.experiment.labels
     artifact = context.artifact(clips)
     return snapshot(context.objects, artifact, store, config, allow_disagreement=allow_disagreement).uri
 
@@ -86,27 +79,25 @@ def snapshot(
 def set_(
     clip: Annotated[str, Argument(help="Id of a clip.")],
     label: Annotated[str, Argument(help="One of the classes.")],
-    context: Context,
-    labels_url: LabelsUrl = None,
+    context: LabelContext,
     who: Annotated[str | None, Option(metavar="NAME", help="Who labels it (default: USER).")] = None,
 ) -> str:
     """Label one clip by hand."""
     name = who or os.environ.get("USER", "me")
-    event = _store(labels_url).set_label(clip, label, name, "human", classes=context.experiment.labels.classes)
+    event = context.labels.set_label(clip, label, name, "human", classes=context.experiment.labels.classes)
     return "unchanged" if event is None else f"{event.clip_id}: {event.old} -> {event.new}"
 
 
 @verb(labels, "role")
 def role(
-    context: Context,
+    context: LabelContext,
     who: Annotated[str | None, Argument(help="A person; nobody: list all.")] = None,
     role: Annotated[str | None, Argument(help="none, labeler, reviewer or admin.")] = None,
-    labels_url: LabelsUrl = None,
 ) -> str:
     """List roles, or give one."""
     from posewatch.labels.team import roles
 
-    store = _store(labels_url)
+    store = context.labels
     if who is None:
         return "\n".join(f"{name:30} {of}" for name, of in roles.all_roles(store).items()) or "nobody has a role yet"
     if role is None:
@@ -118,35 +109,31 @@ def role(
 @verb(labels, "audit")
 def audit(
     out: Annotated[Path, Option(metavar="FILE", help="A .csv, .jsonl or .parquet file."), Writes()],
-    context: Context,
-    labels_url: LabelsUrl = None,
+    context: LabelContext,
 ) -> str:
     """Write every act since the beginning to a file."""
     from posewatch.labels.team import audit
 
-    return f"{audit.export(_store(labels_url), out)} rows in {out}"
+    return f"{audit.export(context.labels, out)} rows in {out}"
 
 
 @verb(labels, "agreement")
-def agreement(context: Context, labels_url: LabelsUrl = None) -> dict[str, Any]:
+def agreement(context: LabelContext) -> dict[str, Any]:
     """Cohen's and Fleiss' kappa of clips that several people labelled."""
     import dataclasses
 
     from posewatch.labels.team.agreement import agreement, opinions
 
-    return dataclasses.asdict(agreement(opinions(_store(labels_url))))
+    return dataclasses.asdict(agreement(opinions(context.labels)))
 
 
 @verb(labels, "export")
 def export(
     format: Annotated[Literal["csv", "parquet", "pyskl", "folders", "labelstudio"], Argument(help="Format to write.")],
     out: Annotated[Path, Option(metavar="PATH", help="The file, or the folder of class folders."), Writes(here=False)],
-    context: Context,
-    labels_url: LabelsUrl = None,
+    context: LabelContext,
     skeletons: Annotated[str | None, Option(metavar="URI", help="The clips' skeletons, for pyskl.")] = None,
-    allow_disagreement: Annotated[
-        bool, Option("--allow-disagreement", help="Take the majority's label where people disagree.")
-    ] = False,
+    allow_disagreement: AllowDisagreement = False,
     force: Force = False,
 ) -> str:
     """Write the current labels for other tools."""
@@ -158,7 +145,7 @@ def export(
 
     if format != "folders":
         outputs.check([out], force=force)
-    store = _store(labels_url)
+    store = context.labels
     poses: dict[str, Skeleton] | None = None
     frozen = snapshot(store, allow_disagreement=allow_disagreement)
     if skeletons:
@@ -172,8 +159,7 @@ def export(
 def refresh(
     clips: Clips,
     skeletons: Annotated[str, Argument(help="URI of the clips' skeletons.")],
-    context: Context,
-    labels_url: LabelsUrl = None,
+    context: LabelContext,
     endpoint: Annotated[str | None, Option(metavar="URL", help="A served model: grpc://host:port/model.")] = None,
     checkpoint: Annotated[Path | None, Option(metavar="FILE", help="Or a checkpoint file.")] = None,
     version: Annotated[
@@ -200,6 +186,6 @@ def refresh(
         name = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
     with predictor:
         return refresh(
-            context.artifact(clips), context.artifact(skeletons), _store(labels_url), predictor, version or name,
+            context.artifact(clips), context.artifact(skeletons), context.labels, predictor, version or name,
             context.experiment.labels,
         )  # fmt: skip

@@ -89,19 +89,24 @@ def posewatch(
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code (see ``posewatch.errors``)."""
+    return run_app(app, "posewatch", argv)
+
+
+def run_app(app: typer.Typer, name: str, argv: list[str] | None = None) -> int:
+    """Run one verb of an ``app`` that is called ``name`` in its help; returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
-    return boundary.guarded("posewatch", lambda: _run(words), *words)
+    return boundary.guarded("posewatch", lambda: _run(app, name, words), *words)
 
 
-def _run(words: list[str]) -> int:
+def _run(app: typer.Typer, name: str, words: list[str]) -> int:
     try:
-        return typer.main.get_command(app).main(args=words, prog_name="posewatch", standalone_mode=False) or 0
+        return typer.main.get_command(app).main(args=words, prog_name=name, standalone_mode=False) or 0
     except TyperException as error:
         message = error.format_message().replace("Value error, ", "")
         if possible := getattr(error, "possibilities", None):
             message = f"{error.message}. Did you mean {' or '.join(possible)}?"
         at = getattr(error, "ctx", None)
-        command = at.command_path if at else "posewatch"
+        command = at.command_path if at else name
         boundary.tell(redact(f"posewatch: {' '.join(message.split())} ({command} --help)"))
         return error.exit_code
     except typer.Abort:

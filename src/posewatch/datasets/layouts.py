@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -141,103 +143,25 @@ def _parents(v: int, edges: tuple[tuple[int, int], ...], centre: int) -> tuple[i
     return tuple(parents.get(j, j) for j in range(v))
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
+@cache
+def _builtin() -> dict[str, Layout]:
+    """The layouts of ``layouts.yaml``, by name."""
+    import yaml
 
-
-def _bones(text: str) -> tuple[tuple[int, int], ...]:
-    """The pairs of joints in "3-1 5-2"."""
-    return tuple((int(a), int(b)) for a, _, b in (bone.partition("-") for bone in text.split()))
-
-
-_COCO = _names(
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist "
-    "right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
-)
-_COCO_PAIRS = tuple((i, i + 1) for i in range(1, 16, 2))
-_COCO_LIMBS = _bones("15-13 13-11 16-14 14-12 9-7 7-5 10-8 8-6 1-0 3-1 2-0 4-2")
-
-_BUILTIN = {
-    layout.name: layout
-    for layout in (
-        Layout(
-            "coco17",
-            _COCO,
-            _COCO_LIMBS + _bones("11-5 12-6 5-0 6-0"),
-            centre=0,
-            pairs=_COCO_PAIRS,
-            # The bone stream of the published 2D configurations measures hips from the nose, not from the shoulders.
-            parents=(0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 0, 0, 11, 12, 13, 14),
-        ),
-        Layout(
-            "coco20",
-            (*_COCO, "mid_hip", "mid_spine", "mid_shoulder"),
-            _COCO_LIMBS + _bones("11-17 12-17 5-19 6-19 0-19 17-18 18-19"),
-            centre=19,
-            pairs=_COCO_PAIRS,
-            virtual=((11, 12), (5, 6, 11, 12), (5, 6)),
-        ),
-        Layout(
-            "openpose18",
-            _names(
-                "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip "
-                "right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear"
-            ),
-            _bones("4-3 3-2 7-6 6-5 13-12 12-11 10-9 9-8 11-5 8-2 5-1 2-1 0-1 15-0 14-0 17-15 16-14"),
-            centre=1,
-            pairs=_bones("5-2 6-3 7-4 11-8 12-9 13-10 15-14 17-16"),
-        ),
-        Layout(
-            "kinect15",
-            _names(
-                "head neck torso left_shoulder left_elbow left_hand right_shoulder right_elbow right_hand "
-                "left_hip left_knee left_foot right_hip right_knee right_foot"
-            ),
-            _bones("0-1 1-2 3-1 4-3 5-4 6-1 7-6 8-7 9-2 10-9 11-10 12-2 13-12 14-13"),
-            centre=2,
-            pairs=_bones("3-6 4-7 5-8 9-12 10-13 11-14"),
-        ),
-        Layout(
-            "kinect20",
-            _names(
-                "hip_centre spine shoulder_centre head left_shoulder left_elbow left_wrist left_hand "
-                "right_shoulder right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot "
-                "right_hip right_knee right_ankle right_foot"
-            ),
-            _bones("0-1 2-1 3-2 4-2 5-4 6-5 7-6 8-2 9-8 10-9 11-10 12-0 13-12 14-13 15-14 16-0 17-16 18-17 19-18"),
-            centre=1,
-            pairs=_bones("4-8 5-9 6-10 7-11 12-16 13-17 14-18 15-19"),
-        ),
-        Layout(
-            "ntu25",
-            _names(
-                "spine_base spine_mid neck head left_shoulder left_elbow left_wrist left_hand right_shoulder "
-                "right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot right_hip right_knee "
-                "right_ankle right_foot spine_shoulder left_hand_tip left_thumb right_hand_tip right_thumb"
-            ),
-            _bones(
-                "0-1 1-20 2-20 3-2 4-20 5-4 6-5 7-6 8-20 9-8 10-9 11-10 12-0 13-12 14-13 15-14 16-0 17-16 18-17 "
-                "19-18 21-7 22-7 23-11 24-11"
-            ),
-            centre=20,
-            pairs=_bones("4-8 5-9 6-10 7-11 12-16 13-17 14-18 15-19 21-23 22-24"),
-            # In the published bone stream the tip of a hand hangs on the thumb.
-            parents=(1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11),
-        ),
-    )
-}
+    text = (files(__package__) / "layouts.yaml").read_text(encoding="utf-8")
+    return {layout["name"]: Layout.from_dict(layout) for layout in yaml.safe_load(text)}
 
 
 def names() -> list[str]:
     """The names of the built-in layouts."""
-    return list(_BUILTIN)
+    return list(_builtin())
 
 
 def get(name: str) -> Layout:
     """A built-in layout. Raises ConfigError naming the nearest one."""
-    if name not in _BUILTIN:
-        raise ConfigError(f"unknown joint layout {name!r}: {did_you_mean(name, _BUILTIN)}")
-    return _BUILTIN[name]
+    if name not in _builtin():
+        raise ConfigError(f"unknown joint layout {name!r}: {did_you_mean(name, _builtin())}")
+    return _builtin()[name]
 
 
 def from_yaml(path: Path | str) -> Layout:

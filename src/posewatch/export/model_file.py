@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posewatch.errors import InputError
+from posewatch.errors import InputError, first_line
 from posewatch.inference.predictor import parse_labels
 
 _TYPES = {
@@ -74,7 +74,7 @@ def _load(path: Path) -> Any:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError) as error:
-        raise InputError(f"{path} is not an ONNX file: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} is not an ONNX file: {first_line(error)}") from None
     if not model.graph.output:
         raise InputError(f"{path} is not an ONNX file: it has no outputs")
     if any(i.data_location == onnx.TensorProto.EXTERNAL for i in model.graph.initializer):

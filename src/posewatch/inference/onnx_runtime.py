@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.errors import InputError
+from posewatch.errors import InputError, first_line
 from posewatch.inference.predictor import Predictor, batches, check_clips, clip_shape, parse_labels, prediction
 from posewatch.records import Prediction
 
@@ -28,7 +28,7 @@ class OnnxPredictor(Predictor):
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base class
-            raise InputError(f"{path} is not a model that ONNX Runtime can run: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{path} is not a model that ONNX Runtime can run: {first_line(error)}") from None
         inputs = {i.name: i.shape for i in self._session.get_inputs()}
         if "keypoints" not in inputs:
             raise InputError(f"{path} has no input 'keypoints': it is not a posewatch model")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -25,7 +25,6 @@ from posewatch.records import Prediction
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
 
-Measure = Literal["entropy", "margin"]
 BATCH = 24
 """Clips that are selected together, so as not to look alike: a page."""
 POOL = 4
@@ -41,18 +40,10 @@ class Refreshed:
     random: int
 
 
-def uncertainty(probabilities: NDArray[Any], measure: Measure = "entropy") -> NDArray[np.float64]:
-    """Probabilities (N, K) → (N,) in [0, 1]: 0 where the model is certain, 1 where all classes are equally likely.
-
-    ``entropy`` of all classes, or ``margin`` between the two likeliest. Raises LabelError for another measure.
-    """
+def uncertainty(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities (N, K) → their entropy (N,) in [0, 1]: 0 where the model is certain, 1 where all are equal."""
     p = np.clip(np.asarray(probabilities, np.float64), 0, 1)
-    if measure == "entropy":
-        return np.asarray(-(p * np.log(np.clip(p, 1e-12, 1))).sum(1) / np.log(p.shape[1]))
-    if measure == "margin":
-        ordered = np.sort(p, 1)
-        return np.asarray(1 - (ordered[:, -1] - ordered[:, -2]))
-    raise LabelError(f"unknown measure of uncertainty {measure!r} (known: entropy, margin)")
+    return np.asarray(-(p * np.log(np.clip(p, 1e-12, 1))).sum(1) / np.log(p.shape[1]))
 
 
 def order(
@@ -94,8 +85,7 @@ def refresh(
     clip_ids: list[str],
     prediction: Prediction,
     model_version: str,
-    config: LabelConfig | None = None,
-    measure: Measure = "entropy",
+    config: LabelConfig,
 ) -> Refreshed:
     """Store a model's predictions of clips, and order the queue by their uncertainty.
 
@@ -103,7 +93,6 @@ def refresh(
     created, so no training takes a prediction for a label. Raises LabelError for clips that are not registered, and
     for a model whose classes are not the experiment's.
     """
-    config = config or LabelConfig()
     if set(prediction.labels) != set(config.classes):
         raise LabelError(
             f"the model has the classes {', '.join(prediction.labels)}, the experiment {', '.join(config.classes)}: "
@@ -113,7 +102,7 @@ def refresh(
     missing = [clip for clip in clip_ids if clip not in known]
     if missing:
         raise LabelError(f"no such clip: {missing[0]} (run `posewatch labels queue` first)")
-    uncertain = uncertainty(prediction.probabilities, measure)
+    uncertain = uncertainty(prediction.probabilities)
     draws = np.array([hash_fraction(clip, "random") for clip in clip_ids])
     is_random = draws < config.random
     random, rest = np.flatnonzero(is_random), np.flatnonzero(~is_random)

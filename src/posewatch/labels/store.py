@@ -197,35 +197,15 @@ class LabelStore:
 
         return self.database.write(work)
 
-    def undo(self, clip_id: str, who: str) -> LabelEvent | None:
-        """Undo the clip's current label, whoever gave it; the label before it is current again.
-
-        Returns the event (its ``new`` is None), or None when the clip has no label.
-        """
-        return self._undo(clip_id, lambda state: state.label, who, new_batch())
-
-    def undo_event(self, event: LabelEvent, who: str, batch: str, act: str = "undo") -> LabelEvent | None:
+    def undo_event(self, event: LabelEvent, who: str, batch: str, act: str = "undo") -> LabelEvent:
         """Undo this event. A ``batch`` that was already done changes nothing and returns its event."""
-        return self._undo(event.clip_id, lambda _: event, who, batch, act)
 
-    def _undo(
-        self,
-        clip_id: str,
-        choose: Callable[[ClipState], LabelEvent | None],
-        who: str,
-        batch: str,
-        act: str = "undo",
-    ) -> LabelEvent | None:
-        def work(connection: sa.Connection) -> LabelEvent | None:
-            history = self.lock_history(connection, [clip_id])
-            chain = history.get(clip_id, [])
-            done = [event for event in chain if event.batch == batch]
-            state = fold(chain)
-            target = choose(state)
-            if done or target is None:
-                return done[0] if done else None
-            event = reversal(target, state.label_name, None, who, "human", act, batch)
-            return self.append(connection, history, [event])[0]
+        def work(connection: sa.Connection) -> LabelEvent:
+            history = self.lock_history(connection, [event.clip_id])
+            chain = history.get(event.clip_id, [])
+            done = next((known for known in chain if known.batch == batch), None)
+            undone = reversal(event, fold(chain).label_name, None, who, "human", act, batch)
+            return done or self.append(connection, history, [undone])[0]
 
         return self.database.write(work)
 

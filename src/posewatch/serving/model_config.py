@@ -1,7 +1,8 @@
-"""The options of a served model, and their text in Triton's ``config.pbtxt``, checked against Triton's protobuf."""
+"""The options of a served model, and their text in Triton's ``config.pbtxt``, written by Triton's protobuf."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,21 +32,15 @@ class Batching:
             queue_delay_us=(self.delay_us, 0), max_queue=(self.max_queue, 1), queue_timeout_us=(self.timeout_us, 1)
         )
 
-    def text(self) -> str:
-        """The block of config.pbtxt. A request's own deadline counts only if it is shorter than the default one."""
-        return "\n".join(
-            [
-                "dynamic_batching {",
-                f"  max_queue_delay_microseconds: {self.delay_us}",
-                "  default_queue_policy {",
-                "    timeout_action: REJECT",
-                f"    default_timeout_microseconds: {self.timeout_us}",
-                "    allow_timeout_override: true",
-                f"    max_queue_size: {self.max_queue}",
-                "  }",
-                "}",
-            ]
-        )
+    def settings(self) -> dict[str, Any]:
+        """Fields of ``ModelConfig``. A request's own deadline counts only if it is shorter than the default one."""
+        policy = {
+            "timeout_action": "REJECT",
+            "default_timeout_microseconds": self.timeout_us,
+            "allow_timeout_override": True,
+            "max_queue_size": self.max_queue,
+        }
+        return {"max_queue_delay_microseconds": self.delay_us, "default_queue_policy": policy}
 
 
 @dataclass(frozen=True)
@@ -106,46 +101,35 @@ class ServeOptions:
             return list(range(1, self.max_batch + 1))
         return sorted({min(1 << i, self.max_batch) for i in range(self.max_batch.bit_length() + 1)})
 
-    def lines(self) -> list[str]:
-        """The parts of config.pbtxt that do not depend on the model."""
-        gpus = f" gpus: [ {', '.join(map(str, self.gpus))} ]" if self.gpus else ""
-        out = [f"instance_group {{ kind: {self.kind} count: {self.instances}{gpus} }}"]
-        if self.batching:
-            out.append(self.batching.text())
-        if self.accelerator:
-            out.append(f"optimization {{ execution_accelerators {{ {self._accelerator()} }} }}")
+    def settings(self) -> dict[str, Any]:
+        """The fields of ``ModelConfig`` that do not depend on the model."""
         # skeletons never repeat: a cache would only cost memory and a hash
-        out.append("response_cache { enable: false }")
+        out: dict[str, Any] = {"max_batch_size": self.max_batch, "response_cache": {"enable": False}}
+        out["instance_group"] = [{"kind": self.kind, "count": self.instances, "gpus": list(self.gpus)}]
+        if self.batching:
+            out["dynamic_batching"] = self.batching.settings()
+        if self.accelerator:
+            parameters = {"precision_mode": self.precision.upper()}
+            if self.accelerator == "openvino" and self.precision == "fp32":
+                parameters = {}  # the default; Triton's own backend takes no parameters for OpenVINO, the laptop's does
+            if self.accelerator == "tensorrt":
+                parameters |= {"max_workspace_size_bytes": str(1 << 30), "trt_engine_cache_enable": "true"}
+            where = "gpu" if self.accelerator == "tensorrt" else "cpu"
+            entry = {"name": self.accelerator, "parameters": parameters}
+            out["optimization"] = {"execution_accelerators": {f"{where}_execution_accelerator": [entry]}}
         return out
 
-    def _accelerator(self) -> str:
-        parameters = {"precision_mode": self.precision.upper()}
-        if self.accelerator == "openvino" and self.precision == "fp32":
-            parameters = {}  # the default; Triton's own backend takes no parameters for OpenVINO, the laptop's does
-        if self.accelerator == "tensorrt":
-            parameters |= {"max_workspace_size_bytes": str(1 << 30), "trt_engine_cache_enable": "true"}
-            kind = "gpu_execution_accelerator"
-        else:
-            kind = "cpu_execution_accelerator"
-        text = " ".join(f"parameters {{ key: {quoted(k)} value: {quoted(v)} }}" for k, v in parameters.items())
-        return f"{kind} [ {{ name: {quoted(self.accelerator)} {text} }} ]"
 
-
-def quoted(text: str) -> str:
-    """A string of protobuf's text format."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-def check_config(text: str) -> Any:
-    """The config as Triton's own protobuf message (``ModelConfig``). Raises InputError for another text."""
-    from google.protobuf import text_format
+def config_text(settings: Mapping[str, Any]) -> str:
+    """The text of ``config.pbtxt`` for the fields of Triton's ``ModelConfig``. Raises InputError for others."""
+    from google.protobuf import json_format, text_format
     from tritonclient.grpc import model_config_pb2
 
     try:
-        return text_format.Parse(text, model_config_pb2.ModelConfig())
-    except text_format.ParseError as error:
+        config = json_format.ParseDict(settings, model_config_pb2.ModelConfig())
+    except json_format.ParseError as error:
         raise InputError(f"config.pbtxt is not a model configuration of Triton: {error}") from None
+    return text_format.MessageToString(config, as_utf8=True)
 
 
 def _at_least(**values: tuple[int, int]) -> None:

@@ -18,7 +18,7 @@ from posewatch.export.model_file import ModelFile, Tensor, read_model
 from posewatch.files import umask
 from posewatch.inference.predictor import METADATA
 from posewatch.outputs import mark
-from posewatch.serving.model_config import MAX_QUEUE, Batching, ServeOptions, check_config, quoted
+from posewatch.serving.model_config import MAX_QUEUE, Batching, ServeOptions, config_text
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -54,8 +54,7 @@ def write_repository(
         max_batch=max_batch, batching=batching if dynamic_batching else None, instances=instances, **options
     )
     model = read_model(onnx_path)
-    text = config_text(model, name, serve, release)
-    check_config(text)
+    text = config_text(_settings(model, name, serve, release))
     out.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=out))
     try:
@@ -75,40 +74,39 @@ def write_repository(
     return target
 
 
-def config_text(model: ModelFile, name: str, options: ServeOptions, release: str = "") -> str:
-    """The text of ``config.pbtxt``."""
-    lines = [f"name: {quoted(name)}", 'backend: "onnxruntime"', 'default_model_filename: "model.onnx"']
-    lines += [f"max_batch_size: {options.max_batch}", "version_policy { latest { num_versions: 1 } }"]
-    for tensor in model.inputs:
-        lines.append(f"input {{ {_description(tensor)} }}")
-    for tensor in model.outputs:
-        labels = ' label_filename: "labels.txt"' if tensor.name == "probabilities" else ""
-        lines.append(f"output {{ {_description(tensor)}{labels} }}")
-    lines += options.lines()
-    for size in options.warmup_sizes():
-        inputs = " ".join(_zeros(tensor) for tensor in model.inputs)
-        lines.append(f'model_warmup {{ name: "batch_{size}" batch_size: {size} count: 1 {inputs} }}')
+def _settings(model: ModelFile, name: str, options: ServeOptions, release: str = "") -> dict[str, Any]:
+    """The fields of ``ModelConfig``."""
+    outputs = [_description(tensor) for tensor in model.outputs]
+    for output in outputs:
+        if output["name"] == "probabilities":
+            output["label_filename"] = "labels.txt"
+    zeros = {t.name: {"data_type": t.dtype, "dims": list(t.dims), "zero_data": True} for t in model.inputs}
     # "1" (heuristic) keeps cuDNN from an exhaustive search, up to a second, at each new batch size; Triton reads it
     # only here.
-    settings = {
+    parameters = {
         "intra_op_thread_count": str(options.threads),
         "inter_op_thread_count": "1",
         "cudnn_conv_algo_search": "1",
         "labels": json.dumps(list(model.labels), ensure_ascii=False),
     }
-    settings |= {k: model.metadata[k] for k in METADATA if k in model.metadata}
+    parameters |= {k: model.metadata[k] for k in METADATA if k in model.metadata}
     if release:
-        settings["release"] = release
-    lines += [f"parameters {{ key: {quoted(k)} value {{ string_value: {quoted(v)} }} }}" for k, v in settings.items()]
-    return "\n".join(lines) + "\n"
+        parameters["release"] = release
+    return {
+        "name": name,
+        "backend": "onnxruntime",
+        "default_model_filename": "model.onnx",
+        "version_policy": {"latest": {"num_versions": 1}},
+        "input": [_description(tensor) for tensor in model.inputs],
+        "output": outputs,
+        "model_warmup": [
+            {"name": f"batch_{size}", "batch_size": size, "count": 1, "inputs": zeros}
+            for size in options.warmup_sizes()
+        ],
+        "parameters": {key: {"string_value": value} for key, value in parameters.items()},
+        **options.settings(),
+    }
 
 
-def _description(tensor: Tensor) -> str:
-    dims = ", ".join(map(str, tensor.dims))
-    return f"name: {quoted(tensor.name)} data_type: {tensor.dtype} dims: [ {dims} ]"
-
-
-def _zeros(tensor: Tensor) -> str:
-    dims = ", ".join(map(str, tensor.dims))
-    value = f"{{ data_type: {tensor.dtype} dims: [ {dims} ] zero_data: true }}"
-    return f"inputs {{ key: {quoted(tensor.name)} value {value} }}"
+def _description(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "data_type": tensor.dtype, "dims": list(tensor.dims)}

@@ -79,11 +79,6 @@ class StackStatus:
     home: Path
     servers: tuple[ServerStatus, ...]
 
-    @property
-    def up(self) -> bool:
-        """Whether every server answers."""
-        return all(server.state == "up" for server in self.servers)
-
     def __str__(self) -> str:
         return "\n".join([*map(str, self.servers), f"home     {self.home}"])
 

@@ -6,7 +6,6 @@ is complete or absent: it is built under a temporary name and renamed.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import platform
@@ -14,12 +13,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from posewatch.errors import StackError
+from posewatch.files import cache
 from posewatch.progress import say
 from posewatch.stack.process import exclusive, terminable
 
@@ -72,11 +72,6 @@ class TritonInstall:
         }
 
 
-def cache() -> Path:
-    """The folder of downloads and installs: POSEWATCH_CACHE, else ``~/.cache/posewatch``."""
-    return Path(os.environ.get("POSEWATCH_CACHE") or Path.home() / ".cache" / "posewatch").expanduser().absolute()
-
-
 def ensure_triton() -> TritonInstall:
     """The installed server; installs it when it is missing (about 300 MB, one line on stderr).
 
@@ -88,24 +83,10 @@ def ensure_triton() -> TritonInstall:
     source = model.read_bytes()
     name = f"triton-{TRITON_VERSION}-{key}"
     install = TritonInstall(root / name, root / f"{name}-backends-{hashlib.sha256(source).hexdigest()[:8]}")
-    if install.binary.is_file() and install.backends.is_dir():
-        return install
-    python = _compatible_python()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with terminable(), exclusive(root / "triton.lock"):
-            for stale in root.glob(".triton-*.part"):  # left by an install that was killed: we hold the lock
-                shutil.rmtree(stale, ignore_errors=True)
-            if not install.binary.is_file():
-                with _atomic_folder(install.venv) as folder:
-                    _make_venv(python, folder)
-            if not install.backends.is_dir():
-                with _atomic_folder(install.backends) as folder:
-                    _make_backends(install.parts, source, folder)
-    except OSError as error:
-        raise StackError(
-            f"cannot install Triton into {root}: {error.strerror or error} (set POSEWATCH_CACHE to a folder with room)"
-        ) from None
+    if not (install.binary.is_file() and install.backends.is_dir()):
+        python = _compatible_python()
+        _install("Triton", install.venv, install.binary, lambda part: _make_venv(python, part))
+        _install("Triton", install.backends, install.backends, lambda part: _make_backends(install.parts, source, part))
     return install
 
 
@@ -120,23 +101,13 @@ def ensure_openvino() -> Path:
     It is apart from the server's environment, which does not change. Raises StackError when the download fails.
     """
     folder, python = openvino_folder(), _compatible_python()
-    if folder.is_dir():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with terminable(), exclusive(folder.parent / "triton.lock"):
-            if not folder.is_dir():
-                say(f"posewatch: installing {OPENVINO} (once, about 160 MB)")
-                with _atomic_folder(folder) as part:
-                    _run(
-                        sys.executable, "-m", "pip", "--python", python, *_PIP,
-                        "--no-deps", "--target", str(part), OPENVINO,
-                    )  # fmt: skip
-    except OSError as error:
-        raise StackError(
-            f"cannot install OpenVINO into {folder}: {error.strerror or error}"
-            " (set POSEWATCH_CACHE to a folder with room)"
-        ) from None
+
+    def make(part: Path) -> None:
+        say(f"posewatch: installing {OPENVINO} (once, about 160 MB)")
+        _run(sys.executable, "-m", "pip", "--python", python, *_PIP, "--no-deps", "--target", str(part), OPENVINO)
+
+    if not folder.is_dir():
+        _install("OpenVINO", folder, folder, make)
     return folder
 
 
@@ -164,17 +135,28 @@ def _compatible_python() -> str:
     return python
 
 
-@contextlib.contextmanager
-def _atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder; it becomes ``target`` at the end, or is deleted when the block fails."""
-    part = Path(tempfile.mkdtemp(prefix=".triton-", suffix=".part", dir=target.parent))
-    part.chmod(0o755)
+def _install(what: str, folder: Path, needed: Path, make: Callable[[Path], None]) -> None:
+    """Let ``make`` fill ``folder``, as a whole, unless ``needed`` is there; one process at a time."""
     try:
-        yield part
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with terminable(), exclusive(folder.parent / "triton.lock"):
+            for stale in folder.parent.glob(".triton-*.part"):  # left by an install that was killed: we hold the lock
+                shutil.rmtree(stale, ignore_errors=True)
+            if needed.exists():
+                return
+            part = Path(tempfile.mkdtemp(prefix=".triton-", suffix=".part", dir=folder.parent))
+            part.chmod(0o755)
+            try:
+                make(part)
+                shutil.rmtree(folder, ignore_errors=True)
+                part.rename(folder)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise StackError(
+            f"cannot install {what} into {folder}: {error.strerror or error}"
+            " (set POSEWATCH_CACHE to a folder with room)"
+        ) from None
 
 
 def _run(*command: str, env: dict[str, str] | None = None) -> None:

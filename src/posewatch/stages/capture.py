@@ -12,11 +12,11 @@ import tempfile
 from pathlib import Path
 
 from posewatch.addresses import name_of, with_environment, without_secrets
-from posewatch.artifact import Artifact, collect, find
+from posewatch.artifact import Artifact, find
 from posewatch.digests import canonical
 from posewatch.errors import InputError, StoreError, VideoError
 from posewatch.progress import Progress
-from posewatch.stages.ingest import ingest, record_of, store_video
+from posewatch.stages.ingest import ingest, record_of, set_of, store_video
 from posewatch.store import ObjectStore
 
 
@@ -93,12 +93,10 @@ def capture(
             progress.say(f"{error}; {len(rows)} segments are stored")
     if not rows:
         raise VideoError(f"nothing was recorded from {without_secrets(url)} (give it more time)")
-    names: dict[str, list[str]] = {}
-    artifacts: dict[str, Artifact] = {}
+    found = []
     for row in sorted(rows, key=lambda r: str(r["name"])):
         artifact = find(store, row["prefix"])
         if artifact is None:
             raise StoreError(f"{store.uri}/{row['prefix']} is missing, but {journal} lists it (delete {journal})")
-        artifacts.setdefault(row["video"], artifact)
-        names.setdefault(row["video"], []).append(row["name"])
-    return collect(store, "ingest", [{"video": v, "names": names[v]} for v in artifacts], artifacts.values())
+        found.append((row["video"], row["name"], artifact))
+    return set_of(store, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,14 +47,21 @@ def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) ->
                 count = f"{len(errors)} of {len(files)} videos cannot be used: " if len(files) > 1 else ""
                 more = f" … and {len(errors) - 3} more" if len(errors) > 3 else ""
                 raise VideoError(count + "; ".join(errors[:3]) + more)
-            names: dict[str, list[str]] = {}
-            artifacts: dict[str, Artifact] = {}
+            found = []
             for name, path, info in readable:
                 record = record_of(name, path, info)
-                if record.id not in artifacts:
-                    artifacts[record.id] = store_video(store, record, path)
-                names.setdefault(record.id, []).append(name)
+                found.append((record.id, name, store_video(store, record, path)))
                 progress.advance(1)
+    return set_of(store, found)
+
+
+def set_of(store: ObjectStore, found: Iterable[tuple[str, str, Artifact]]) -> Artifact:
+    """The set of raw videos, given as (video id, name, artifact); a video of several names is in it once."""
+    names: dict[str, list[str]] = {}
+    artifacts: dict[str, Artifact] = {}
+    for video, name, artifact in found:
+        names.setdefault(video, []).append(name)
+        artifacts.setdefault(video, artifact)
     return collect(store, "ingest", [{"video": v, "names": names[v]} for v in artifacts], artifacts.values())
 
 

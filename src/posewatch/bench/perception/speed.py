@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -131,11 +130,11 @@ def workers(source: Path, config: Experiment, rounds: int = 1) -> dict[str, Any]
             for count in (1, 2):
                 out = Path(temp) / f"masked-{count}.mp4"
                 os.sched_setaffinity(0, cores[:count] if count == 1 else cores)
-                begun, used = time.perf_counter(), _cpu_of_all()
+                begun, used = time.perf_counter(), sum(os.times()[:4])
                 mask_video(source, out, config.mask, workers=count)
                 estimate_video(out, config.pose, workers=count)
                 best[count] = min(best.get(count, 1e9), time.perf_counter() - begun)
-                spent[count] = min(spent.get(count, 1e9), _cpu_of_all() - used)
+                spent[count] = min(spent.get(count, 1e9), sum(os.times()[:4]) - used)
                 same.add(out.read_bytes())
                 os.sched_setaffinity(0, cores)
     return {
@@ -147,12 +146,6 @@ def workers(source: Path, config: Experiment, rounds: int = 1) -> dict[str, Any]
         "same_bytes": len(same) == 1,
         "cores": len(cores),
     }
-
-
-def _cpu_of_all() -> float:
-    """CPU seconds of this process and its finished children."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def looped(source: Path, out: Path, times: int) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -60,21 +60,15 @@ def real_run(videos: int = 2, seconds: float = 6.0) -> dict[str, Any]:
         }
         cpu = {}
         for name, step in steps.items():
-            before = _cpu()
+            before = sum(os.times()[:4])  # of this process and its children
             outputs[name] = step()
-            cpu[name] = round((_cpu() - before) / (videos * seconds), 3)
+            cpu[name] = round((sum(os.times()[:4]) - before) / (videos * seconds), 3)
         clips = sum(1 for item in store.list("clips/") if item.key.endswith(".mp4"))
         stages = {}
         for stage in STAGES:
             items = store.list(f"{stage}/")
             stages[stage] = {"objects": len(items), "bytes": sum(item.size for item in items)}
         return {"videos": videos, "seconds": seconds, "clips": clips, "stages": stages, "cpu_per_s": cpu}
-
-
-def _cpu() -> float:
-    """Seconds of processor time of this process and its children."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def memory(count: int = 2_000) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from posewatch.files import atomic
+from posewatch.recognition.evaluation.plots import styled, write_figure
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -84,20 +84,12 @@ def _fanout(fanout: Mapping[str, Any]) -> Iterator[str]:
 
 def plot(sizes: Sequence[Mapping[str, Any]], path: Path) -> None:
     """The calls of the label store by its number of clips."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 5))
-    clips = [size["clips"] for size in sizes]
-    for call in sizes[-1]["calls"]:
-        axes.plot(clips, [size["calls"][call] for size in sizes], "o-", label=call)
-    axes.set(xscale="log", yscale="log", xlabel="clips", ylabel="seconds")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    with atomic(path) as partial:
-        figure.savefig(partial, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    with styled() as plt:
+        figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+        clips = [size["clips"] for size in sizes]
+        for call in sizes[-1]["calls"]:
+            axes.plot(clips, [size["calls"][call] for size in sizes], "o-", label=call)
+        axes.set(xscale="log", yscale="log", xlabel="clips", ylabel="seconds")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, frameon=False)
+        write_figure(plt, figure, path)

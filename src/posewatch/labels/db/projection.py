@@ -129,13 +129,3 @@ def rebuild(connection: sa.Connection, *, waiting: bool = True) -> None:
     _write_status(connection, {clip: fold(events) for clip, events in history(connection, None).items()})
     if waiting:
         refill(connection)
-
-
-def stale(connection: sa.Connection) -> list[str]:
-    """The clips whose ``status`` does not follow from their events: none, in a consistent database."""
-    folded = {clip: state.id for clip, events in history(connection, None).items() if (state := fold(events).label)}
-    status = tables.status.c
-    stored: dict[str, int] = {
-        clip: number for clip, number in connection.execute(sa.select(status.clip_id, status.event_id))
-    }
-    return sorted(clip for clip in folded.keys() | stored.keys() if folded.get(clip) != stored.get(clip))

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from posewatch.errors import LabelError, LabelStoreDown
+from posewatch.errors import LabelError, LabelStoreDown, first_line
 
 try:
     import sqlalchemy as sa
@@ -41,8 +41,7 @@ def sqlite_url(path: Path) -> str:
 
 def reason(error: BaseException) -> str:
     """The first line of the database driver's error message, without SQLAlchemy's decoration."""
-    text = str(getattr(error, "orig", None) or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return first_line(getattr(error, "orig", None) or error)
 
 
 def connect(url: str) -> sa.Engine:

@@ -160,20 +160,18 @@ def export(
 
     ``skeletons`` by clip id are needed for "pyskl". Files are whole or absent. Returns the number of clips.
     """
+    if form not in FORMATS:
+        raise LabelError(f"unknown format {form!r} (known: {', '.join(FORMATS)})")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    entries = {e.clip.id: e for e in store.clips(clip_ids=[row["clip_id"] for row in snapshot.rows])}
-    if form == "csv":
-        return to_csv(snapshot, entries, path)
     if form == "parquet":
         write_parquet(snapshot, path)
         return len(snapshot.rows)
-    if form == "labelstudio":
-        return to_labelstudio(store, snapshot, entries, path)
     if form == "pyskl":
         if skeletons is None:
             raise LabelError("pyskl annotations need skeletons: give the set of skeletons of these clips")
         return to_pyskl(snapshot, skeletons, config, path)
-    if form == "folders":
-        return to_folders(snapshot, entries, path, force=force)
-    raise LabelError(f"unknown format {form!r} (known: {', '.join(FORMATS)})")
+    entries = {e.clip.id: e for e in store.clips(clip_ids=[row["clip_id"] for row in snapshot.rows])}
+    if form == "labelstudio":
+        return to_labelstudio(store, snapshot, entries, path)
+    return to_csv(snapshot, entries, path) if form == "csv" else to_folders(snapshot, entries, path, force=force)

@@ -5,7 +5,6 @@ Equal labels give an equal digest and equal bytes, whenever and wherever the sna
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posewatch.digests import digest
-from posewatch.errors import LabelError
+from posewatch.errors import LabelError, first_line
 from posewatch.labels.entries import MARKS
 from posewatch.labels.formats.rows import write_table
 from posewatch.records import Source
@@ -39,10 +38,6 @@ class Snapshot:
     @cached_property
     def digest(self) -> str:
         return digest([[row[name] for name in COLUMNS] for row in self.rows])
-
-    def counts(self) -> dict[str, int]:
-        """The number of clips per label, in alphabetical order."""
-        return dict(sorted(Counter(row["label"] for row in self.rows).items()))
 
 
 def snapshot(
@@ -112,7 +107,7 @@ def read_parquet(path: str | Path) -> Snapshot:
     except FileNotFoundError:
         raise LabelError(f"no such label snapshot: {path} (create one with `posewatch labels snapshot`)") from None
     except (pa.ArrowException, OSError) as error:
-        raise LabelError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+        raise LabelError(f"{path} is not a readable Parquet file: {first_line(error)}") from None
     expected = (table.schema.metadata or {}).get(_DIGEST, b"").decode()
     if not expected or table.column_names != list(COLUMNS):
         raise LabelError(f"{path} is not a label snapshot: it has the columns {', '.join(table.column_names)}")

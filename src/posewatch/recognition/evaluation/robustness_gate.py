@@ -29,14 +29,6 @@ class Verdict:
     text: str
 
 
-def gate(report: Mapping[str, Any], config: RobustnessConfig) -> list[str]:
-    """The limits that the model of ``report`` misses, one line each; empty when it may be deployed.
-
-    Raises InputError for a report without a result that a limit needs.
-    """
-    return [verdict.text for verdict in judge(report, config) if not verdict.passed]
-
-
 def judge(report: Mapping[str, Any], config: RobustnessConfig) -> list[Verdict]:
     """A verdict on each limit that ``config`` sets. Raises InputError for a report without a result that one needs."""
     verdicts = []

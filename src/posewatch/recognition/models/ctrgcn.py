@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posewatch.datasets.layouts import Layout
 from posewatch.recognition.models.layers import Block, GraphNetwork, Stage, normed, over_time, reduced, start
 
 KERNEL = 5
@@ -71,11 +70,7 @@ class TemporalConvolution(nn.Module):
 class CTRGCN(GraphNetwork):
     """Features (N, M, T, V, C) → ``Output``. The paper's width is 64."""
 
-    def __init__(self, layout: Layout, classes: int, width: int = 64, in_channels: int = 3) -> None:
-        super().__init__(layout, classes, width, in_channels, _block)
-
-
-def _block(stage: Stage, graph: Tensor) -> Block:
-    return Block(
-        GraphConvolution(stage.channels, stage.out, graph), TemporalConvolution(stage.out, stage.stride), stage
-    )
+    def block(self, stage: Stage, graph: Tensor) -> Block:
+        return Block(
+            GraphConvolution(stage.channels, stage.out, graph), TemporalConvolution(stage.out, stage.stride), stage
+        )

@@ -44,22 +44,20 @@ class GraphNetwork(Network):
     The input is normalised per joint and channel, alike for all persons, so that a clip may hold any number of them.
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        classes: int,
-        width: int,
-        in_channels: int,
-        block: Callable[[Stage, Tensor], nn.Module],
-        partition: Callable[[Layout], Matrix] = spatial,
-    ) -> None:
-        """``block`` builds each block from its sizes and the adjacency (K, V, V) of ``partition``."""
+    partition: Callable[[Layout], Matrix] = staticmethod(spatial)
+    """The adjacency (K, V, V) of a layout."""
+
+    def __init__(self, layout: Layout, classes: int, width: int = 64, in_channels: int = 3) -> None:
         super().__init__()
-        graph = torch.from_numpy(partition(layout))
-        blocks = [block(stage, graph) for stage in stages(in_channels, width)]
+        graph = torch.from_numpy(self.partition(layout))
+        blocks = [self.block(stage, graph) for stage in stages(in_channels, width)]
         self.input_norm = nn.BatchNorm1d(len(layout.joints) * in_channels)
         self.blocks = nn.Sequential(*blocks)
         self.classify = nn.Linear(width * MULTIPLES[-1], classes)
+
+    def block(self, stage: Stage, graph: Tensor) -> nn.Module:
+        """A block of the sizes of ``stage``, on the adjacency (K, V, V)."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Output:
         """Features (N, M, T, V, C) and, optionally, ``present`` (N, M) in 0..1."""

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posewatch.datasets.layouts import Layout
 from posewatch.recognition.models.graph import stgcn_spatial
 from posewatch.recognition.models.layers import Block, GraphNetwork, Stage, normed, over_time, side_by_side
 
@@ -58,10 +57,8 @@ class GraphConvolution(nn.Module):
 class STGCN(GraphNetwork):
     """Features (N, M, T, V, C) → ``Output``. The paper's width is 64."""
 
-    def __init__(self, layout: Layout, classes: int, width: int = 64, in_channels: int = 3) -> None:
-        super().__init__(layout, classes, width, in_channels, _block, stgcn_spatial)
+    partition = staticmethod(stgcn_spatial)
 
-
-def _block(stage: Stage, graph: Tensor) -> Block:
-    time = normed(over_time(stage.out, stage.out, KERNEL, stage.stride))
-    return Block(GraphConvolution(stage.channels, stage.out, graph), time, stage)
+    def block(self, stage: Stage, graph: Tensor) -> Block:
+        time = normed(over_time(stage.out, stage.out, KERNEL, stage.stride))
+        return Block(GraphConvolution(stage.channels, stage.out, graph), time, stage)

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posewatch.datasets.layouts import Layout
 from posewatch.recognition.models.layers import Block, GraphNetwork, Stage, normed, over_time, reduced
 from posewatch.recognition.models.stgcn import SubsetConvolution
 
@@ -55,11 +54,7 @@ class TemporalConvolution(nn.Module):
 class STGCNpp(GraphNetwork):
     """Features (N, M, T, V, C) → ``Output``. The paper's width is 64."""
 
-    def __init__(self, layout: Layout, classes: int, width: int = 64, in_channels: int = 3) -> None:
-        super().__init__(layout, classes, width, in_channels, _block)
-
-
-def _block(stage: Stage, graph: Tensor) -> Block:
-    return Block(
-        GraphConvolution(stage.channels, stage.out, graph), TemporalConvolution(stage.out, stage.stride), stage
-    )
+    def block(self, stage: Stage, graph: Tensor) -> Block:
+        return Block(
+            GraphConvolution(stage.channels, stage.out, graph), TemporalConvolution(stage.out, stage.stride), stage
+        )

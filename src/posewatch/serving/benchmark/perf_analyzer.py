@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from posewatch.errors import ServingError
+from posewatch.errors import ServingError, first_line
 
 
 def find(given: str) -> Path:
@@ -33,7 +33,7 @@ def run(binary: Path, url: str, model: str, concurrency: int, seconds: float) ->
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 8 * seconds, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise ServingError(f"{binary} does not work: {str(error).splitlines()[0]}") from None
+            raise ServingError(f"{binary} does not work: {first_line(error)}") from None
         if done.returncode or not table.is_file():
             words = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
             raise ServingError(f"{binary} failed: {(words or ['it wrote nothing'])[-1][:200]}")

@@ -9,7 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from posewatch.files import atomic, write_atomically
+from posewatch.files import write_atomically
+from posewatch.recognition.evaluation.plots import styled, write_figure
 
 COLORS = {"pytorch": "#9467bd", "onnxruntime": "#7f7f7f", "triton": "#1f77b4", "triton+batching": "#d62728"}
 COLORS |= {"pytorch-published": "#c5b0d5", "openvino": "#bcbd22", "triton+tuned": "#2ca02c"}
@@ -153,51 +154,45 @@ def write_plots(rows: Sequence[dict[str, Any]], out: Path) -> None:
     """
     closed = [row for row in rows if row["load"] == "closed"]
     loads = sorted({row["concurrency"] for row in closed})
-    for file, label, keys in (
-        ("throughput.png", "clips per second", ("throughput_ips",)),
-        ("latency.png", "latency in ms: p50, band up to p95", ("p50_ms", "p95_ms")),
-    ):
-        figure, axes = _figure()
-        for system in dict.fromkeys(row["system"] for row in closed):
-            points = sorted((r for r in closed if r["system"] == system), key=lambda r: r["concurrency"])
-            at, height = [r["concurrency"] for r in points], [r[keys[0]] for r in points]
-            axes.plot(at, height, color=COLORS.get(system), marker=MARKS.get(system), label=system)
+    with styled() as plt:
+        for file, label, keys in (
+            ("throughput.png", "clips per second", ("throughput_ips",)),
+            ("latency.png", "latency in ms: p50, band up to p95", ("p50_ms", "p95_ms")),
+        ):
+            axes = _axes(plt)
+            for system, points in _by_system(closed, "concurrency"):
+                at, height = [r["concurrency"] for r in points], [r[keys[0]] for r in points]
+                color = COLORS.get(system)
+                axes.plot(at, height, color=color, marker=MARKS.get(system), label=system)
+                if len(keys) > 1:
+                    axes.fill_between(at, height, [r[keys[1]] for r in points], color=color, alpha=0.15, lw=0)
+                if len(points) == 1:
+                    axes.axhline(height[0], color=color, lw=1, ls=":")
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(loads, [str(n) for n in loads])
             if len(keys) > 1:
-                axes.fill_between(at, height, [r[keys[1]] for r in points], color=COLORS.get(system), alpha=0.15, lw=0)
-            if len(points) == 1:
-                axes.axhline(height[0], color=COLORS.get(system), lw=1, ls=":")
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(loads, [str(n) for n in loads])
-        if len(keys) > 1:
+                _log(axes)
+            else:
+                axes.set_ylim(bottom=0)
+            _finish(plt, axes, "clients at a time (closed loop)", label, out / file)
+        opened = [row for row in rows if row["load"] == "open"]
+        if opened:
+            axes = _axes(plt)
+            for system, points in _by_system(opened, "offered_ips"):
+                for key, look in (("p50_ms", {"marker": MARKS.get(system)}), ("p95_ms", {"ls": "--", "lw": 1})):
+                    at, height = [r["offered_ips"] for r in points], [r[key] for r in points]
+                    axes.plot(at, height, color=COLORS.get(system), label=f"{system} {key[:3]}", **look)
             _log(axes)
-        else:
-            axes.set_ylim(bottom=0)
-        _finish(figure, axes, "clients at a time (closed loop)", label, out / file)
-    opened = [row for row in rows if row["load"] == "open"]
-    if opened:
-        figure, axes = _figure()
-        for system in dict.fromkeys(row["system"] for row in opened):
-            points = sorted((r for r in opened if r["system"] == system), key=lambda r: r["offered_ips"])
-            at = [r["offered_ips"] for r in points]
-            axes.plot(
-                at,
-                [r["p50_ms"] for r in points],
-                color=COLORS.get(system),
-                marker=MARKS.get(system),
-                label=f"{system} p50",
-            )
-            axes.plot(at, [r["p95_ms"] for r in points], color=COLORS.get(system), ls="--", lw=1, label=f"{system} p95")
-        _log(axes)
-        _finish(figure, axes, "requests per second sent (open loop, Poisson)", "latency in ms", out / "open.png")
+            _finish(plt, axes, "requests per second sent (open loop, Poisson)", "latency in ms", out / "open.png")
 
 
-def _figure() -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def _by_system(rows: Sequence[dict[str, Any]], key: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    systems = dict.fromkeys(row["system"] for row in rows)
+    return [(s, sorted((r for r in rows if r["system"] == s), key=lambda r: r[key])) for s in systems]
 
-    figure = Figure(figsize=(8.2, 4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+
+def _axes(plt: Any) -> Any:
+    return plt.subplots(figsize=(8.2, 4), layout="constrained")[1]
 
 
 def _log(axes: Any) -> None:
@@ -209,11 +204,9 @@ def _log(axes: Any) -> None:
     axes.tick_params(axis="y", which="minor", labelsize=7)
 
 
-def _finish(figure: Any, axes: Any, x: str, y: str, path: Path) -> None:
+def _finish(plt: Any, axes: Any, x: str, y: str, path: Path) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(axis="y", color="#dddddd", lw=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    with atomic(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
+    write_figure(plt, axes.figure, path)

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError
-from posewatch.files import atomic, write_atomically
+from posewatch.files import write_atomically
 from posewatch.inference import triton_admin
 from posewatch.inference.open import open_predictor
+from posewatch.recognition.evaluation.plots import BLUE, GREY, ORANGE, styled, write_figure
 from posewatch.serving.benchmark import load
 from posewatch.serving.repository import write_repository
 from posewatch.stack.triton import TritonServer
@@ -141,28 +142,23 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def _plot(result: dict[str, Any], path: Path) -> None:
-    from matplotlib.figure import Figure
-
     rows = result["stretches"]
     at = [row["at_s"] / 60 for row in rows]
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    speed, latency, memory = figure.subplots(3, 1, sharex=True)
-    speed.plot(at, [row["throughput_ips"] for row in rows], color="#0072b2")
-    speed.bar(at, [row["errors"] for row in rows], width=0.1, color="#d55e00", label="errors")
-    speed.set_ylabel("answers/s")
-    speed.legend(loc="lower right")
-    for name, color in (("p50_ms", "#0072b2"), ("p99_ms", "#d55e00")):
-        latency.plot(at, [row[name] for row in rows], color=color, label=name.removesuffix("_ms"))
-    latency.set_ylabel("ms")
-    latency.legend(loc="upper right")
-    for name, color in (("server_mb", "#0072b2"), ("client_mb", "#009e73")):
-        if rows[0][name] is not None:
-            memory.plot(at, [row[name] for row in rows], color=color, label=name.removesuffix("_mb"))
-    memory.set_ylabel("MB")
-    memory.set_ylim(bottom=0)
-    memory.legend(loc="lower right")
-    memory.set_xlabel("minutes")
-    for axis in (speed, latency, memory):
-        axis.grid(alpha=0.3)
-    with atomic(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+    with styled() as plt:
+        figure, (speed, latency, memory) = plt.subplots(3, 1, figsize=(9, 6), sharex=True, layout="constrained")
+        speed.plot(at, [row["throughput_ips"] for row in rows], color=BLUE)
+        speed.bar(at, [row["errors"] for row in rows], width=0.1, color=ORANGE, label="errors")
+        for axis, lines in (
+            (latency, {"p50_ms": BLUE, "p99_ms": ORANGE}),
+            (memory, {"server_mb": BLUE, "client_mb": GREY}),
+        ):
+            for name, color in lines.items():
+                if rows[0][name] is not None:
+                    axis.plot(at, [row[name] for row in rows], color=color, label=name[:-3])
+        memory.set_ylim(bottom=0)
+        memory.set_xlabel("minutes")
+        for axis, unit in ((speed, "answers/s"), (latency, "ms"), (memory, "MB")):
+            axis.set_ylabel(unit)
+            axis.legend(loc="lower right")
+            axis.grid(alpha=0.3)
+        write_figure(plt, figure, path)
