@@ -44,7 +44,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "robustness": ("{i}/a.pt --annotations {i}/clips.pkl", ("robustness.json", "robustness.png")),
     "train": (
         "--annotations {i}/clips.pkl",
-        ("checkpoint.pt", "metrics.json", "config.yaml", "history.jsonl", "predictions.jsonl", "roc.png"),
+        ("checkpoint.pt", "metrics.json", "config.yaml", "predictions.jsonl", "validation/checkpoint.pt"),
     ),
     "tune serving": ("--model {i}/a.onnx", ("tune.md", "serving.yaml", "models/tuned/config.pbtxt")),
     "watch": ("{i}/hall.mp4 --model {i}/a.pt", ("hall.mp4", "hall.windows.jsonl")),

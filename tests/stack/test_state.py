@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from posewatch.errors import StackError
-from posewatch.stack import current
+from posewatch.stack import current, seaweed
 from posewatch.stack.state import State
 
 
@@ -46,3 +46,8 @@ def test_a_server_that_runs_is_never_forgotten(state: State, tmp_path: Path) -> 
             with pytest.raises(StackError, match=f"stop process {server.pid}"):
                 current(tmp_path)
         server.kill()
+
+
+def test_a_folder_that_the_s3_server_would_take_for_two_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="comma"):
+        seaweed.launch(tmp_path / "a,b", tmp_path / "log", (1, 2, 3, 4, 5), "key", "secret")

@@ -233,7 +233,7 @@ def _train_files(
         for seed in seeds
         for a, _ in pairs
     }
-    written = [folder / name for folder in {out, *folders.values()} for name in experiment.FILES]
+    written = [folder / name for folder in {out, *folders.values()} for name in experiment.files(config)]
     outputs.check(written, [p for p in (skeletons.annotations, Path(source)) if p], force=force)
     shared = {}
     for a, b in pairs:

@@ -54,6 +54,10 @@ def check_port(port: int) -> None:
 def launch(data: Path, log: Path, ports: tuple[int, ...], access_key: str, secret_key: str) -> Process:
     """Start the server, detached, on the folder ``data``."""
     weed = find_weed()
+    if "," in str(data):
+        raise StackError(
+            f"the S3 server takes no comma in the name of a folder: {data} (choose another POSEWATCH_HOME)"
+        )
     try:
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:

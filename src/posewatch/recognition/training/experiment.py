@@ -34,6 +34,12 @@ FILES = (
 """What ``run`` writes into its folder."""
 
 
+def files(config: TrainConfig) -> list[str]:
+    """The names of everything that ``run`` writes into its folder, the trainings that choose a threshold included."""
+    parts = [f"member{k}" for k in range(config.folds)] if config.folds >= 2 else ["validation"]
+    return [*FILES, *(f"{part}/{name}" for part in parts for name in (CHECKPOINT, HISTORY, "config.yaml"))]
+
+
 def positive_of(classes: Sequence[str], wanted: str | None = None) -> str:
     """The class that raises alerts: ``wanted``, else "abnormal", else the second of two, else none ("")."""
     if wanted is not None:
