@@ -10,7 +10,8 @@ import pytest
 
 from posewatch.errors import StackError
 from posewatch.stack import current, seaweed
-from posewatch.stack.state import State
+from posewatch.stack.process import wait_until
+from posewatch.stack.state import State, processes_of
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def test_a_server_that_runs_is_never_forgotten(state: State, tmp_path: Path) -> 
     (tmp_path / "stack.json").write_text("")
     words = [sys.executable, "-c", "import time; time.sleep(60)", f"-dir={tmp_path / 's3'}"]
     with subprocess.Popen(words) as server:
+        assert wait_until(lambda: processes_of(tmp_path) == [server.pid], 20)
         for _ in range(2):
             with pytest.raises(StackError, match=f"stop process {server.pid}"):
                 current(tmp_path)
