@@ -29,9 +29,9 @@ def atomic(path: Path | str, *, marked: bool = True) -> Iterator[Path]:
     partial = path.with_name(f".{name}.{writer}.part")
     try:
         yield partial
-        os.replace(partial, path)
         if marked:
-            mark(path)
+            mark(partial, becomes=path)  # before it has its name: a run that is killed here can go on later
+        os.replace(partial, path)
     except OSError as error:
         if error.errno not in _OF_DISK or error.filename not in (None, str(partial)):
             raise

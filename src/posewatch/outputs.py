@@ -23,8 +23,8 @@ _ATTRIBUTE = "user.posewatch"
 _UNSUPPORTED = (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOSPC, errno.E2BIG, errno.EINVAL)
 
 
-def mark(path: Path, kind: str = "") -> None:
-    """Note that posewatch has written ``path`` as it is now."""
+def mark(path: Path, kind: str = "", *, becomes: Path | None = None) -> None:
+    """Note that posewatch has written ``path`` as it is now; it will be renamed to ``becomes``."""
     with contextlib.suppress(OSError):
         value = f"{_state(path)}:{kind}"
         try:
@@ -32,7 +32,7 @@ def mark(path: Path, kind: str = "") -> None:
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
-            note = _note(path)
+            note = _note(becomes or path)
             note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(value)
 
