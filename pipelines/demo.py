@@ -38,8 +38,11 @@ REAL, UNSEEN = ("pose2sim_one_cam1", "pose2sim_two_cam1"), "sports2d_walk"
 OWN = "The videos and labels of {folder}."
 
 
-def demo_videos(folder: Path, videos: int, seed: int) -> str:
-    """Rendered and packaged real videos with their ``labels.csv`` in ``folder``; returns the remark on them."""
+def demo_videos(folder: Path, videos: int, seed: int, fps: float) -> str:
+    """Rendered and packaged real videos with their ``labels.csv`` in ``folder``; returns the remark on them.
+
+    They are rendered at ``fps``, that of masking, because no other frame would be looked at; at 10 at most.
+    """
     from posewatch.footage import make_footage
 
     footage = folder.parent / f"footage-{videos}-{seed}"
@@ -52,7 +55,7 @@ def demo_videos(folder: Path, videos: int, seed: int) -> str:
             finished += 1
             bars.row({"stage": "footage", "done": finished, "total": videos, "unit": "video", "note": ""})
 
-        make_footage(footage, videos=videos, seed=seed, progress=advance)
+        make_footage(footage, videos=videos, fps=min(10.0, fps), seed=seed, progress=advance)
         bars.row({"stage": "footage", "done": videos, "total": videos, "unit": "video", "note": "finished"})
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -182,13 +185,13 @@ def demo(
     os.environ["POSEWATCH_HOME"] = str(home)
     began = time.monotonic()
     try:
-        load(config, overrides)
+        experiment = load(config, overrides)
         home.mkdir(parents=True, exist_ok=True)
         if data:
             source, about = data.resolve(), OWN.format(folder=data.name)
         else:
             source = home / "demo" / f"videos-{videos}-{seed}"
-            about = demo_videos(source, videos, seed)
+            about = demo_videos(source, videos, seed, experiment.mask.fps)
         with stack.running(home) as info:
             os.environ.update(stack.env(info))
             print(f"  stack: S3 at {info.s3_endpoint}, Triton at {info.triton_grpc}", flush=True)

@@ -14,6 +14,11 @@ def test_every_shipped_experiment_loads() -> None:
         assert isinstance(load(name), Experiment)
 
 
+def test_the_demo_masks_no_frame_that_the_network_does_not_see() -> None:
+    demo = load("demo")
+    assert demo.split.length_s * demo.mask.fps == demo.train.clip_frames
+
+
 def test_json_round_trip_is_exact() -> None:
     told = load("demo", ["serving.concurrency=1,4", "train.epochs=3"])
     assert told.serving.concurrency == (1, 4)
