@@ -13,16 +13,17 @@ from typing import Any
 import streamlit as st
 
 FOLDER = Path(__file__).parent / "browser"
+SHARED = ("elements.js", "media.js", "welfare.js")
 PARTS = (
-    *("media.js", "keys.js", "outbox.js", "history.js", "welfare.js", "notices.js", "dialogs.js", "choice.js"),
+    *("keys.js", "outbox.js", "history.js", "notices.js", "dialogs.js", "choice.js"),
     *("card.js", "toolbar.js", "grid.js"),
 )
 
 
 @cache
-def sources() -> tuple[str, str]:
-    """(JavaScript, CSS) of the component."""
-    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in PARTS)
+def sources(parts: tuple[str, ...] = PARTS) -> tuple[str, str]:
+    """(JavaScript, CSS) of a component of these parts, besides the shared ones."""
+    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in (*SHARED, *parts))
     return script, (FOLDER / "grid.css").read_text(encoding="utf-8")
 
 
@@ -30,6 +31,17 @@ def sources() -> tuple[str, str]:
 def _component() -> Any:
     script, style = sources()
     return st.components.v2.component("posewatch_grid", html='<div class="grid"></div>', css=style, js=script)
+
+
+@st.cache_resource
+def _sample() -> Any:
+    script, style = sources(("sample.js",))
+    return st.components.v2.component("posewatch_sample", html='<div class="grid"></div>', css=style, js=script)
+
+
+def sample(data: dict[str, Any], key: str) -> None:
+    """Show clips in groups, only to look at: ``groups`` of a title and cards."""
+    _sample()(data=data, key=key)
 
 
 def outbox(key: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from labeling_ui import acts, metrics, wiring
 from labeling_ui.common import Viewer, errors_shown, plain
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
+from posewatch.errors import LabelStoreDown
 from posewatch.labels.entries import VideoProgress
 from posewatch.names import folded
 from posewatch.records import LabelEvent
@@ -64,7 +65,8 @@ def _choose(viewer: Viewer) -> str | None:
     shown = matches[:LISTED]
     if selected != QUEUE and selected in videos and selected not in shown:
         shown = [selected, *shown[: LISTED - 1]]  # the selected video stays in the list, even when it is done
-    st.session_state["video"] = selected if selected in shown else QUEUE
+    if selected != QUEUE and selected not in shown:
+        st.session_state["video"] = QUEUE  # only then: a value that is set here would undo a click of the same moment
     chosen: str = st.radio(
         texts["videos"],
         [QUEUE, *shown],
@@ -100,7 +102,7 @@ def _done(video: Any) -> str:
 @errors_shown
 @metrics.timed("page")
 def _clips(viewer: Viewer, chosen: str) -> None:
-    session, texts, key = viewer.session, viewer.texts, f"grid {chosen}"
+    key = f"grid {chosen}"
     answers = st.session_state.setdefault("answers", acts.Answers())
     view = st.session_state.setdefault(f"view {chosen}", {"number": None, "clips": [], "context": None})
 
@@ -120,7 +122,7 @@ def _clips(viewer: Viewer, chosen: str) -> None:
         if chosen == QUEUE:
             view["clips"] = [*(clip for clip in changed if clip not in view["clips"]), *view["clips"]]
         else:
-            number = session.page_of(chosen, changed[0])
+            number = viewer.session.page_of(chosen, changed[0])
             view["number"] = view["number"] if number is None else number
 
     def on_acts() -> None:
@@ -130,6 +132,19 @@ def _clips(viewer: Viewer, chosen: str) -> None:
         )
         st.session_state["acts"] = st.session_state.get("acts", 0) + 1  # the list of videos is outdated now
 
+    try:
+        view["data"] = _page(viewer, chosen, view, answers)
+    except LabelStoreDown as error:
+        if "data" not in view:
+            raise
+        # the page stays as it was, and goes on to keep what is pressed
+        view["data"].update(saved=answers.saved, refused=answers.refused, kept=str(error), told=[])
+    grid(view["data"], key, on_acts)
+
+
+def _page(viewer: Viewer, chosen: str, view: dict[str, Any], answers: acts.Answers) -> dict[str, Any]:
+    """The page of a video or of the queue as the grid gets it, below its heading."""
+    session, texts = viewer.session, viewer.texts
     if chosen == QUEUE:
         due = time.monotonic() - view.get("renewed", 0.0) > session.config.claim_s / 10
         cards = session.claim(view["clips"], renew=due)
@@ -154,4 +169,4 @@ def _clips(viewer: Viewer, chosen: str) -> None:
     data = viewer.grid_data("label", page)
     data.update(acts.shown(session, cards, answers, viewer.tickets, base()), turns=turns, queued=chosen == QUEUE)
     data["context"] = acts.context(session, view["context"], base())
-    grid(data, key, on_acts)
+    return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import streamlit as st
@@ -9,15 +10,21 @@ import streamlit as st
 from labeling_ui import acts
 from labeling_ui.common import Viewer, errors_shown
 from labeling_ui.grid import grid, outbox
+from labeling_ui.grid import sample as grid_of_samples
 from labeling_ui.server import base
+from posewatch.labels import acceptance
+from posewatch.labels.acceptance import Acceptable
 from posewatch.labels.entries import BAD
+from posewatch.labels.session import LabelingSession
 from posewatch.labels.store import new_batch
 
 
 def show(viewer: Viewer) -> None:
     _decide(viewer)
-    with st.expander(viewer.texts["accept_title"], icon=":material/smart_toy:"):
-        _accept(viewer)
+    part = st.expander(viewer.texts["accept_title"], icon=":material/smart_toy:", key="accept open", on_change="rerun")
+    if part.open:  # looking through all predictions takes time
+        with part:
+            _accept(viewer)
 
 
 @st.fragment
@@ -55,8 +62,32 @@ def _accept(viewer: Viewer) -> None:
     texts = viewer.texts
     st.caption(texts["accept_help"])
     threshold = st.slider(texts["accept_threshold"], 0.5, 1.0, viewer.session.config.accept, 0.01, key="accept at")
+    session = viewer.session
     batch = st.session_state.setdefault("accept batch", new_batch())
-    if st.button(texts["accept_do"], icon=":material/done_all:"):
-        events = viewer.session.accept(threshold, batch=batch)
+    accepted = st.session_state.pop("accepted", None)
+    if accepted is not None:
+        st.success(texts["accepted"].format(count=accepted))
+    found = session.acceptable(threshold)
+    if not found:
+        st.info(texts["accept_none"])
+        return
+    _sample(viewer, session, found)
+    if st.button(texts["accept_do"].format(count=len(found)), icon=":material/done_all:", type="primary"):
+        # what was looked at, and nothing that has come since
+        events = session.accept(threshold, [one.clip_id for one in found], batch=batch)
         st.session_state["accept batch"] = new_batch()
-        st.success(texts["accepted"].format(count=len(events)))
+        st.session_state["accepted"] = len(events)
+        st.rerun()
+
+
+def _sample(viewer: Viewer, session: LabelingSession, found: list[Acceptable]) -> None:
+    """Some clips of each class, from the least to the most confident."""
+    counts = Counter(one.label for one in found)
+    groups = []
+    for label, some in acceptance.sample(found).items():
+        confidence = {one.clip_id: one.confidence for one in some}
+        cards = [acts.payload(card, base()) for card in session.cards(confidence)]
+        title = viewer.texts["accept_sample"].format(label=label, count=counts[label], some=len(cards))
+        groups.append({"title": title, "cards": [{**card, "confidence": confidence[card["id"]]} for card in cards]})
+    data = {**viewer.grid_data("sample", "sample"), "groups": groups}
+    grid_of_samples(data, key="accept sample")

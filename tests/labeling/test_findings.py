@@ -10,16 +10,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from labeling.conftest import Server, make_clips, serve
 from labeling.test_browser import CARDS, card, open_video, saved, until
 
+from posewatch.config import LabelConfig
+from posewatch.labels.active import refresh
 from posewatch.labels.entries import BAD
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
 from posewatch.labels.team.agreement import opinions
+from posewatch.records import Prediction
 
-VIDEOS = {"review.mp4": 4, "tab.mp4": 5, "keys.mp4": 6, "undo.mp4": 8, "rest.mp4": 14, "blind.mp4": 2, "gone.mp4": 3}
+VIDEOS = {
+    "review.mp4": 4,
+    "tab.mp4": 5,
+    "keys.mp4": 6,
+    "undo.mp4": 8,
+    "rest.mp4": 14,
+    "blind.mp4": 2,
+    "gone.mp4": 3,
+    "accept.mp4": 5,
+}
 CLASSES = "extends: default\nlabels: {classes: [normal, abnormal, fight], page_size: 14, claim_s: 1, double: %s}\n"
 WORD = "s3cret"
 
@@ -418,3 +431,24 @@ def test_reduced_motion_stops_all_clips_and_one_key_starts_them(room, sign_in):
     until(lambda: videos.evaluate_all(paused), [False] * 4, 20)
     page.keyboard.press("a")
     until(lambda: videos.evaluate_all(paused), [True] * 4, 20)
+
+
+def test_a_bulk_acceptance_shows_first_what_it_would_accept(room, sign_in):
+    clips = clips_of(room, "accept.mp4")
+    config = LabelConfig(("normal", "abnormal", "fight"), random=0.0)
+    shares = np.array([[1 - p - 0.001, p, 0.001] for p in (0.99, 0.98, 0.97, 0.96, 0.3)], np.float32)
+    refresh(room.store, [e.clip.id for e in clips], Prediction(shares, config.classes), "m/1", config)
+    page = sign_in("rev3", role="reviewer")
+    page.get_by_role("link", name="Review").click()
+    page.get_by_text("Accept the model's predictions").click()
+    page.get_by_text("abnormal: 4 clips, of which 4").wait_for()
+    figures = page.locator("figure[data-clip]")
+    shown = figures.evaluate_all("all => all.map(f => [f.dataset.clip, f.innerText.split(' ')[0]])")
+    assert shown == [[e.clip.id, share] for e, share in zip(clips[3::-1], ("96", "97", "98", "99"), strict=True)]
+    until(lambda: figures.locator("video").evaluate_all("all => all.every(v => v.readyState >= 2)"), True, 20)
+    room.store.set_label(clips[0].clip.id, "normal", "a1", "human")
+    page.get_by_role("button", name="Accept 4 predictions").click()
+    page.get_by_text("Accept 3 predictions").wait_for()  # it has changed: looked at again before it is accepted
+    page.get_by_role("button", name="Accept 3 predictions").click()
+    page.get_by_text("3 labels accepted").wait_for()
+    assert [label_of(room, e) for e in clips] == ["normal", "abnormal", "abnormal", "abnormal", None]

@@ -8,6 +8,7 @@ import pytest
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
+from posewatch.labels.acceptance import Acceptable, sample
 from posewatch.labels.active import interleave, order, refresh, uncertainty
 from posewatch.labels.entries import hash_fraction
 from posewatch.labels.formats.snapshot import snapshot
@@ -108,6 +109,24 @@ def test_accepting_in_bulk_is_an_act_of_its_own_and_reaches_the_snapshot(store, 
     assert rows[ids[0]]["source"] == "human"
     assert len(rev.step("undo")) == len(events)
     assert set(store.current()) == {ids[0]}
+
+
+def test_a_sample_of_what_would_be_accepted_spreads_over_class_and_score(store, make_clips):
+    clips = make_clips(count=60, length=1.0)
+    store.register(clips)
+    ids = [e.clip.id for e in clips]
+    refresh(store, ids, predict(ids, 0.96), "m/1", CONFIG)
+    roles.set_role(store, "rev", "reviewer", "operator")
+    rev = LabelingSession(store, "rev", CONFIG)
+    found = rev.acceptable(0.5)
+    assert {one.clip_id for one in found} == {event.clip_id for event in rev.accept(0.5)}
+    assert rev.acceptable(0.5) == [], "nothing is left"
+    some = sample([Acceptable(f"c{i}", "ab"[i % 2], i / 100, "m/1") for i in range(50, 100)], 4)
+    assert {label: [one.confidence for one in rows] for label, rows in some.items()} == {
+        "a": [0.5, 0.66, 0.82, 0.98],
+        "b": [0.51, 0.67, 0.83, 0.99],
+    }
+    assert sample([]) == {}
 
 
 def test_a_model_of_other_classes_and_unknown_clips_are_refused(sqlite_store, make_clips):

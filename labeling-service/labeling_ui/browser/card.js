@@ -3,15 +3,6 @@
 const COLOURS = ["#1f7a48", "#b4232f", "#2257b8", "#8f5600", "#6a3fb5", "#0c6b70", "#9a2f63", "#4b5a70", "#5f6300"];
 const SEEN_MS = 300;
 
-const create = (tag, name, text) => {
-  const element = document.createElement(tag);
-  if (name) element.className = name;
-  if (text !== undefined) element.textContent = text; // never innerHTML: names are untrusted
-  return element;
-};
-
-const interval = (card) => `${card.start.toFixed(1)}–${card.end.toFixed(1)} s`;
-
 class CardView {
   constructor(grid, id) {
     this.grid = grid;

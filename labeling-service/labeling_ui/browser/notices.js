@@ -1,7 +1,5 @@
 // Messages that go away by themselves: what an undo did, what was restored, why an act was refused.
 
-const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
-
 class Notices {
   constructor(words) {
     this.words = words;

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError, NotAllowed
 from posewatch.labels import undo
+from posewatch.labels.acceptance import Acceptable, acceptable
 from posewatch.labels.cards import Card, cards
 from posewatch.labels.db import tables
-from posewatch.labels.db.database import select_ids
+from posewatch.labels.db.projection import event_of
 from posewatch.labels.entries import ADJUDICATE, RELABEL, UNSURE, VideoProgress
 from posewatch.labels.queue import WorkQueue
 from posewatch.labels.store import LabelStore, new_batch
@@ -176,19 +177,27 @@ class LabelingSession:
         self._require("accept")
         if not 0.5 <= threshold <= 1:
             raise LabelError(f"the threshold of a bulk acceptance must be between 0.5 and 1, not {threshold:g}")
-        table = tables.predictions
-        query = sa.select(table.c.clip_id, table.c.probabilities, table.c.model_version).where(~table.c.random)
+        done = [] if batch is None else self._events_of(batch)
+        if done:
+            return done
         versions: dict[str, dict[str, str]] = {}
-        for clip, probabilities, version in self.store.database.rows(*select_ids(query, table.c.clip_id, clip_ids)):
-            predicted = max(probabilities, key=probabilities.__getitem__)
-            if probabilities[predicted] >= threshold and predicted in self.classes:
-                versions.setdefault(version, {})[clip] = predicted
+        for one in acceptable(self.store, self.classes, threshold, clip_ids):
+            versions.setdefault(one.version, {})[one.clip_id] = one.label
         events, guard = [], self.queue.bulk_guard(self.who)
         for version, labels in sorted(versions.items()):
             events += self.store.set_labels(
                 labels, self.who, "bulk", version, self.classes, act="accept", batch=batch, guard=guard
             )
         return events
+
+    def acceptable(self, threshold: float) -> list[Acceptable]:
+        """What `accept` would accept now, apart from clips that somebody has claimed; needs a reviewer."""
+        self._require("accept")
+        return acceptable(self.store, self.classes, threshold)
+
+    def _events_of(self, batch: str) -> list[LabelEvent]:
+        query = sa.select(tables.events).where(tables.events.c.batch == batch).order_by(tables.events.c.id)
+        return [event_of(row) for row in self.store.database.rows(query)]
 
     def adjudicate(self, clip_id: str, label: str, batch: str | None = None) -> LabelEvent | None:
         """Settle a clip, whatever labels it has; needs a reviewer."""
