@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from label_stores import undo
+from label_stores import stale, undo
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError, NotAllowed
@@ -365,4 +365,4 @@ def test_an_undo_can_name_its_act_and_brings_back_a_label_that_was_removed(team,
     ann.step("undo")
     ann.step("undo")
     assert store.current() == {}, "the label itself"
-    assert store.database.read(projection.stale) == []
+    assert store.database.read(stale) == []
