@@ -91,7 +91,7 @@ def test_what_kserve_needs_is_there() -> None:
         ({"name": "Abnormal_Model"}, "cannot name a service"),
         ({"version": "a b"}, "cannot be a label value"),
         ({"uri": "/home/me/models"}, "publish it to a store that the cluster reaches"),
-        ({"min_replicas": 3}, "replicas must be 1 <= min <= max"),
+        ({"min_replicas": 3}, "serving.min_replicas 3 is above max_replicas 1"),
     ],
 )
 def test_what_cannot_be_deployed_is_refused_before_the_cluster_is_asked(change: dict[str, Any], says: str) -> None:
