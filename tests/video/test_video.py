@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -177,6 +179,38 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
         writer.write(image[:60])
     with pytest.raises(ConfigError, match="even"):
         video.Writer(tmp_path / "x.mp4", 10, (161, 120))
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from posewatch import video
+
+writer = video.Writer(Path(sys.argv[1]), 10, (160, 120)).__enter__()
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for _ in range(100):
+    try:
+        writer.write(np.zeros((120, 160, 3), np.uint8))
+    except OSError:
+        print("failed")
+try:
+    writer.__exit__(None, None, None)
+except OSError as error:
+    print(error.filename)
+"""
+
+
+def test_a_writer_outlives_a_full_disk(tmp_path: Path) -> None:
+    """FFmpeg crashes when it gets more packets after one that it could not write."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path / "x.mp4"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 2
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "x.mp4")
     assert list(tmp_path.iterdir()) == []
 
 

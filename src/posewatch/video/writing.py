@@ -36,6 +36,7 @@ class Writer:
         self._place = ExitStack()
         self._file: Any = None
         self._stream: Any = None
+        self._failed: Exception | None = None
 
     def __enter__(self) -> Writer:
         av = vendor()
@@ -60,7 +61,9 @@ class Writer:
         return self
 
     def write(self, image: Image) -> None:
-        """Append one image."""
+        """Append one image. After an image that could not be written, each call raises the same error."""
+        if self._failed is not None:
+            raise self._failed
         av = vendor()
         if image.shape != (self._size[1], self._size[0], 3):
             raise ConfigError(f"{self.path.name} takes images of {self._size[0]}x{self._size[1]}, not {image.shape}")
@@ -68,7 +71,11 @@ class Writer:
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG", threads=1)
         frame.pts, frame.time_base = self.frames, 1 / self._rate
         self.frames += 1
-        self._mux(self._file, self._stream.encode(frame))
+        try:
+            self._mux(self._file, self._stream.encode(frame))
+        except Exception as failed:  # a full disk, say; FFmpeg crashes when it gets more packets after that
+            self._failed = failed
+            raise
 
     def _mux(self, file: Any, packets: Sequence[av.Packet]) -> None:
         for packet in packets:
@@ -81,16 +88,17 @@ class Writer:
         if self._file is None:  # finished before
             return
         file, self._file = self._file, None
-        if kind is None and self.frames:
+        if kind is None and self.frames and self._failed is None:
             with self._place, file:
                 self._mux(file, self._stream.encode())
                 for packet in self._clean.filter(None):
                     file.mux(packet)
             return
         empty = VideoError(f"cannot write {self.path}: no frames (a video needs at least one image)")
+        wrong = error or self._failed or empty
         try:
             file.close()
         finally:
-            self._place.__exit__(kind or VideoError, error or empty, trace)
+            self._place.__exit__(type(wrong), wrong, trace)
         if kind is None:
-            raise empty
+            raise wrong
