@@ -160,6 +160,29 @@ def test_watch_never_replaces_the_neighbour_of_a_recording(inputs: Path, capsys:
     assert "hall.avi is an input" in run("watch", words, inputs, inputs / "new", capsys)
 
 
+@pytest.mark.parametrize("option", ["--route", "--config"])
+def test_the_status_never_replaces_what_watch_reads(
+    option: str, inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (inputs / "read.yaml").write_text("extends: default\n")
+    words = f"{{i}}/hall.mp4 --model {{i}}/a.pt --no-video {option} {{i}}/read.yaml --status {{i}}/read.yaml --force"
+    assert "read.yaml is an input" in run("watch", words, inputs, inputs / "new", capsys)
+    assert (inputs / "read.yaml").read_text() == "extends: default\n"
+
+
+@pytest.mark.parametrize("verb", ["labels export csv", "labels audit"])
+def test_no_output_replaces_the_label_store(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSEWATCH_HOME", str(tmp_path))
+    monkeypatch.delenv("POSEWATCH_LABELS_URL", raising=False)
+    assert main(["labels", "role"]) == 0
+    store = tmp_path / "labels.db"
+    for url in ((), ("--labels-url", f"sqlite:///{store}")):
+        assert "is an input" in run(verb, "", tmp_path, store, capsys, "--force", *url)
+    assert store.read_bytes().startswith(b"SQLite format 3")
+
+
 def test_a_verb_runs_again_on_its_own_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "windows.csv").write_text("video,start_s,end_s,p\na,0,2,0.9\na,1,3,0.8\n")
     (tmp_path / "truth.csv").write_text("video,start_s,end_s\na,0,2\n")

@@ -26,6 +26,7 @@ from posewatch import boundary, outputs
 from posewatch.boundary import INTERRUPTED as INTERRUPTED
 from posewatch.errors import InputError
 from posewatch.files import check_output
+from posewatch.names import path_of
 from posewatch.redact import redact
 from posewatch.rules import Range
 from posewatch.stages.run import Run
@@ -85,6 +86,17 @@ class LabelContext(Context):
         from posewatch.labels.store import LabelStore
 
         return LabelStore(self.labels_url)
+
+    @property
+    def label_files(self) -> list[Path]:
+        """The files of a label store in SQLite: the verb reads them, so that no output may replace them."""
+        from posewatch.labels.db.schema import default_url
+
+        url = self.labels_url or default_url()
+        if not url.startswith("sqlite"):
+            return []
+        file = path_of(url.partition("?")[0])
+        return [Path(f"{file}{end}") for end in ("", "-wal", "-shm")]
 
 
 class Verb(TyperCommand):
@@ -175,9 +187,11 @@ def verb(app: typer.Typer, name: str, *, stack: bool = True, **settings: Any) ->
                 for name, metavar in kinds.items():  # before the work, which may take hours
                     if (path := given[name]) is not None:
                         check_output(path, path.is_dir() if metavar == "PATH" else metavar == "DIR")
+                stores = [group for group in values.values() if writes and isinstance(group, LabelContext)]
+                labels = [path for store in stores for path in store.label_files]
                 outputs.check(
                     [path for option, of in writes.items() for path in of(option, given)],
-                    _inputs(given, writes),
+                    [*_inputs(given, writes), *labels],
                     force=bool(writes) and given["force"],
                 )
                 return handler(**values)

@@ -144,7 +144,7 @@ def export(
     from posewatch.stages.contents import skeletons_of
 
     if format != "folders":
-        outputs.check([out], force=force)
+        outputs.check([out], context.label_files, force=force)
     store = context.labels
     poses: dict[str, Skeleton] | None = None
     frozen = snapshot(store, allow_disagreement=allow_disagreement)

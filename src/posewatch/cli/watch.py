@@ -106,7 +106,8 @@ def watch(
 
     experiment = context.experiment
     opened = list(_sources(sources, camera, experiment, out))
-    _check(opened, model, out, outputs, force)
+    read = [Path(model), Path(context.config), *([camera.route] if camera.route else [])]
+    _check(opened, read, out, outputs, force)
     lines = []
     with ExitStack() as stack, _stopping() as stop:
         predictor = _predictor(model, camera, opened)
@@ -162,7 +163,7 @@ def _one(
     return f"{source.name}: {done.frames} frames, {done.windows} windows, {done.alarms} alarms{lost}"
 
 
-def _check(sources: list[Source], model: str, out: Path, chosen: Outputs, force: bool) -> None:
+def _check(sources: list[Source], read: list[Path], out: Path, chosen: Outputs, force: bool) -> None:
     """Refuse to write where recordings, or files of somebody else, would be destroyed. Raises InputError."""
     from posewatch import outputs
     from posewatch.watch.sinks.alarm_lines import ALARMS
@@ -170,7 +171,7 @@ def _check(sources: list[Source], model: str, out: Path, chosen: Outputs, force:
     from posewatch.watch.sinks.table import files_of
     from posewatch.watch.sources import FileSource
 
-    inputs = [Path(model), *(Path(source.path) for source in sources if isinstance(source, FileSource))]
+    inputs = [*read, *(Path(source.path) for source in sources if isinstance(source, FileSource))]
     files = files_of(sources, out, video=not chosen.no_video)
     status = [chosen.status] if chosen.status else []
     # alarms are appended: a file that is there is no obstacle, unless it is an input
