@@ -19,6 +19,7 @@ _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, er
 @contextmanager
 def atomic(path: Path | str, *, marked: bool = True) -> Iterator[Path]:
     """Yield a hidden path beside ``path`` to write to; it is renamed to ``path`` when the block ends without an error.
+    The folder is made where it is missing.
 
     An existing file stays as it is until then, and when the block fails. ``marked``: see ``outputs.mark``.
     """
@@ -27,6 +28,7 @@ def atomic(path: Path | str, *, marked: bool = True) -> Iterator[Path]:
     writer = f"{os.environ.get('GROUP_RANK', '0')}-{os.getpid()}-{threading.get_ident()}"
     name = path.name if len(os.fsencode(path.name)) < 180 else hashlib.sha256(os.fsencode(path.name)).hexdigest()
     partial = path.with_name(f".{name}.{writer}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
         if marked:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import ConstantPredictor
 from tiny_models import LABELS, SHAPE, tiny_model
 
 from posewatch.errors import InputError, ServingError
@@ -17,7 +18,6 @@ from posewatch.inference import triton_admin
 from posewatch.inference import triton_client as triton
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.open import open_predictor
-from posewatch.inference.predictor import ConstantPredictor
 from posewatch.inference.pytorch import TorchPredictor
 from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.repository import write_repository

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import ConstantPredictor
 
 from posewatch.errors import ServingError
-from posewatch.inference.predictor import ConstantPredictor, Predictor
+from posewatch.inference.predictor import Predictor
 from posewatch.inference.routed import REST_S, SLOT_S, RoutedPredictor, takes_part
 from posewatch.records import Prediction
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import FixedNetwork
 from perception import networks
 from pictures import picture, square
 
@@ -17,7 +18,6 @@ from posewatch.errors import ConfigError, WeightsError
 from posewatch.perception.masking import mask_video
 from posewatch.perception.networks import build_detector, build_estimator, build_segmenter, weights_of
 from posewatch.perception.networks.boxes import BoxSegmenter
-from posewatch.perception.ports import FixedNetwork
 from posewatch.perception.skeletons import estimate_video
 from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.matching import iou

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import FixedNetwork
 from pictures import square
 
 from posewatch import video
@@ -17,7 +18,6 @@ from posewatch.errors import ConfigError
 from posewatch.perception.compose import Composer
 from posewatch.perception.masking import mask_frames, mask_video
 from posewatch.perception.networks.boxes import BoxSegmenter
-from posewatch.perception.ports import FixedNetwork
 from posewatch.perception.skeletons import estimate_video, skeleton
 from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.identities import track

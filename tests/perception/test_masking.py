@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import FixedNetwork
 from pictures import square
 
 from posewatch import video
@@ -14,7 +15,6 @@ from posewatch.perception.networks import build_detector, build_segmenter, weigh
 from posewatch.perception.networks.blazepose import crop_of, figure
 from posewatch.perception.networks.boxes import BoxSegmenter
 from posewatch.perception.networks.litert import Network
-from posewatch.perception.ports import FixedNetwork
 from posewatch.perception.storage import read_detections, write_detections
 from posewatch.perception.tracking.matching import distinct, iou, oks, pair
 from posewatch.perception.tracking.tracker import Tracker

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import FixedNetwork
 from pictures import square
 
 from posewatch import video
@@ -12,7 +13,6 @@ from posewatch.errors import ConfigError, InputError
 from posewatch.perception.draw import overlay
 from posewatch.perception.masking import mask_video
 from posewatch.perception.networks import build_estimator, weights_of
-from posewatch.perception.ports import FixedNetwork
 from posewatch.perception.skeletons import estimate_video, follow, skeleton
 from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.identities import track

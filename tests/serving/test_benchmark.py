@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from doubles import ConstantPredictor
 from tiny_models import LABELS, SHAPE
 
 from posewatch.bench.fixed_cost import add_fixed_cost
@@ -20,7 +21,6 @@ from posewatch.errors import InputError, ServingError
 from posewatch.export.onnx import export
 from posewatch.inference import triton_admin
 from posewatch.inference.onnx_runtime import OnnxPredictor
-from posewatch.inference.predictor import ConstantPredictor
 from posewatch.recognition.recogniser import Recogniser, save
 from posewatch.serving.benchmark import load
 from posewatch.serving.benchmark.benchmark import benchmark

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import FixedNetwork
 from numbered import restamped
 from perception import networks
 from pictures import square
@@ -18,7 +19,6 @@ from posewatch.config import MaskConfig, PoseConfig, SplitConfig, load
 from posewatch.inference.files import read
 from posewatch.perception import masking
 from posewatch.perception.networks.boxes import BoxSegmenter
-from posewatch.perception.ports import FixedNetwork
 from posewatch.report.pictures import frame_at
 from posewatch.stages.contents import (
     clips_of,

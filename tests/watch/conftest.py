@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import FixedNetwork
 from pictures import picture
 
 from posewatch import video
 from posewatch.inference.predictor import Predictor
-from posewatch.perception.ports import FixedNetwork
 from posewatch.records import Detections, Prediction
 
 

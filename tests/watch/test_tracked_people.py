@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from doubles import FixedNetwork
 from watch.conftest import detections, person
 
 from posewatch.config import PoseConfig
-from posewatch.perception.ports import FixedNetwork
 from posewatch.perception.skeletons import skeleton
 from posewatch.watch.tracked_people import TrackedPeople
 

@@ -150,7 +150,6 @@ def bench_active_learning(annotations: Path, out: Path, seeds: int = 5, frames: 
     groups = np.array(clips.groups)
     result = summary([simulate(features, clips.labels, groups, positive, seed) for seed in range(seeds)])
     result["annotations"] = annotations.name
-    out.mkdir(parents=True, exist_ok=True)
     plot(result, out / "bench.png")
     write_atomically(out / "bench.json", json.dumps(result, indent=1) + "\n")
     return result

@@ -69,7 +69,6 @@ def bench_labeling_ui(out: Path, clips: int, chromium: Path) -> tuple[str, bool]
         browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"])
         small, large = (measure(count, browser) for count in (24, clips))
         browser.close()
-    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "bench.json", json.dumps([small, large], indent=1) + "\n")
     lines = [f"{'':<42}{'one page':>12}{'many':>12}{'ratio':>8}"]
     for name, value in large.items():

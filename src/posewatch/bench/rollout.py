@@ -115,7 +115,6 @@ def run(grpc: str, http: str, minutes: float, out: Path, every_s: float = 0.5) -
 
 def report(client: RolloutClient, out: Path) -> str:
     """Write what the client saw into ``out``; one line for people."""
-    out.mkdir(parents=True, exist_ok=True)
     rows: dict[str, Any] = {"answers": [asdict(a) for a in client.answers], "marks": client.marks}
     write_atomically(out / "rollout.json", json.dumps(rows, indent=1) + "\n")
     plot(client, out / "rollout.png")

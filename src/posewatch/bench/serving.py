@@ -50,7 +50,6 @@ def bench_serving(
     from posewatch.serving.benchmark.benchmark import benchmark, steps
 
     tool = None if perf_analyzer is None else triton_tool.find(perf_analyzer or "auto")
-    out.mkdir(parents=True, exist_ok=True)
     path = model or full_size(out)
     onnx = OnnxPredictor(path)
     torch = torch_predictor(onnx, checkpoint)
@@ -98,7 +97,6 @@ def bench_soak(
     from posewatch.progress import Progress
     from posewatch.serving.benchmark.soak import soak, summary
 
-    out.mkdir(parents=True, exist_ok=True)
     path = None if endpoint else model or full_size(out)
     with open_predictor(endpoint or str(path)) as predictor:
         clips = clips_for(predictor, annotations)

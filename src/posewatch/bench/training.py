@@ -65,7 +65,6 @@ def bench_training(out: Path, size: Size, threads: Sequence[int] = (1,)) -> str:
                 "peak": round(published["peak"] / row["peak"], 3),
             }
     result = {"size": asdict(size), "torch": torch.__version__, "rows": rows}
-    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "bench_train.json", (json.dumps(result, indent=2) + "\n").encode())
     table = markdown(result)
     write_atomically(out / "bench_train.md", table.encode())

@@ -115,7 +115,6 @@ def bench_watch(videos: Path, out: Path, *, rendered: int = 40, seed: int = 0) -
     persons = sorted({match[1] for path in videos.glob("*.mp4") if (match := _PERSON.match(path.name))})
     if len(persons) < 2:
         raise InputError(f"{videos} has no videos of at least two persons, named such as Subject_1_Fall_01.mp4")
-    out.mkdir(parents=True, exist_ok=True)
     with Progress("footage", rendered, "video") as progress:
         make_footage(out / "footage", videos=rendered, seed=seed, progress=progress.advance)
     intervals = {**_by_file(read_labels_csv(out / "footage" / "labels.csv")), **_by_file(real)}

@@ -127,7 +127,6 @@ def events(
             start=hysteresis,
         )
     result = report(read_intervals(intervals), windows, hysteresis, label=label, step_s=alarms.step_s)
-    out.mkdir(parents=True, exist_ok=True)
     if predictions.checkpoint is not None:
         write_windows(out / "windows.jsonl", windows)
     plot(result, windows, out / "events.png")

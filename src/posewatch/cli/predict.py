@@ -43,7 +43,6 @@ def predict(
     )
     text = "".join(canonical(row) + "\n" for row in rows)
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, text.encode())
         return f"{len(rows)} clips: {out}"
     return text.rstrip("\n")

@@ -29,7 +29,6 @@ def report(
     parts = [context.artifact(uri) for uri in (evaluation, bench, scores, smoke)]
     page = report(context.objects, *parts, about=about)
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page.read("report.html"))
         return str(out)
     return page.uri

@@ -300,7 +300,6 @@ def _evaluate_files(checkpoint: str, clips: Evaluated) -> str:
 
     recogniser, test, train, out = clips.load(checkpoint)
     metrics = evaluate(recogniser, test, clips.positive, train_set=train)
-    out.mkdir(parents=True, exist_ok=True)
     plots(metrics, [], out)
     write_atomically(out / experiment.METRICS, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
     return _table(metrics) + f"\n{out / experiment.METRICS}"

@@ -71,7 +71,6 @@ def serving(
     if "openvino" in runtimes:
         ensure_openvino()
     inputs = TuneInput(files, _judge(exact, skeletons, split, max_drop), at_a_time, seconds)
-    out.mkdir(parents=True, exist_ok=True)
     torch: TorchPredictor | None = torch_predictor(exact, checkpoint)
     baseline = None
     if torch is not None:

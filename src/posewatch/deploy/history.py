@@ -109,10 +109,7 @@ def before(events: Sequence[Event], current: str) -> Event | None:
             stack.append(event)
         elif event.act == "live" and (not stack or stack[-1].version != event.version):
             stack.append(event)
-    earlier = [e for e in stack if e.version != current]
-    if stack and stack[-1].version == current:
-        return stack[-2] if len(stack) > 1 else None
-    return earlier[-1] if earlier else None
+    return next((event for event in reversed(stack) if event.version != current), None)
 
 
 def text(events: Sequence[Event]) -> str:

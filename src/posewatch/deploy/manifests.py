@@ -26,8 +26,6 @@ LINEAGE = "posewatch/lineage-digest"
 
 SERVICE = "posewatch/service"
 """The label that names the service of an object; KServe gives it to the pods as well."""
-HTTP, GRPC = 8080, 9000
-"""Ports of a Triton pod."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _SELF = "THIS-VERSION"
@@ -57,7 +55,7 @@ def inference_service(config: ServingConfig, release: Release, runtime: str = RU
 
     Its name ends in a digest of the release and of all that its pods depend on, so that another release, other GPUs or
     another ``runtime`` (the name of a ServingRuntime) are another object beside it. Raises ConfigError when a name,
-    version, URI or count cannot be deployed.
+    version or URI cannot be deployed.
     """
     if not _NAME.fullmatch(config.name):
         raise ConfigError(
@@ -71,11 +69,6 @@ def inference_service(config: ServingConfig, release: Release, runtime: str = RU
         raise ConfigError(
             f"KServe cannot read a model repository at {release.uri!r}: publish it to a store that the cluster reaches"
             f" ({', '.join(_REMOTE)})"
-        )
-    if config.gpus < 0 or not 0 < config.min_replicas <= config.max_replicas:
-        raise ConfigError(
-            "replicas must be 1 <= min <= max and gpus >= 0, not"
-            f" {config.min_replicas}, {config.max_replicas} and {config.gpus}"
         )
     predictor: dict[str, Any] = {
         "serviceAccountName": SERVICE_ACCOUNT,

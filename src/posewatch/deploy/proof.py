@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from posewatch.deploy.manifests import GRPC
+from posewatch.deploy.runtime import GRPC
 from posewatch.deploy.state import API, KIND, Version
 from posewatch.errors import ServingError
 from posewatch.inference.open import parse_endpoint

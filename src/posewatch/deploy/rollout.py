@@ -15,6 +15,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -53,11 +55,9 @@ class Rollout:
     ) -> Endpoint:
         """Serve ``release`` with ``percent`` of the traffic (1 to 100); the same call again changes nothing.
 
-        ``gates`` and ``override`` are recorded; the caller has judged them. Raises InputError for a percentage out of
-        range, ServingError when the version does not become ready or fails its test; the version before serves on then.
+        ``gates`` and ``override`` are recorded; the caller has judged them. Raises ServingError when the version
+        does not become ready or fails its test; the version before serves on then.
         """
-        if not 1 <= percent <= 100:
-            raise InputError(f"--canary-percent must be between 1 and 100, not {percent}")
         inference_service(self.config, release)  # refuses what cannot be deployed before anything is done
         with Cluster(self.context) as cluster:
             step, state = _Steps(self, cluster), look(cluster, self.config)
@@ -197,17 +197,10 @@ class _Steps:
 
     def first(self, version: Version, state: State) -> Endpoint:
         """Serve the first version of a service, or the one that serves already."""
-        last = history.last(self.rollout._events(), *history.SERVING)
-        served = last is not None and (last.version, last.digest) == (version.release.version, version.release.digest)
+        served = self._serves(version)
         self._apply(dict(version.body), *self._services(version, version), *self._shares(version, None, 0))
-        try:
+        with self._or_back(version, version if served and state.stable is not None else None):
             tested = self._prove(version, self._stable)
-        except ClusterUnavailable:
-            raise
-        except PosewatchError as error:
-            if served and state.stable is not None:
-                raise
-            self._give_up(version, None, error)
         return self.serve(version, state, tested)
 
     def try_out(self, version: Version, state: State) -> dict[str, Any]:
@@ -217,12 +210,8 @@ class _Steps:
             # first the share, then the Service: users meet no version that was not tested
             self._apply(*self._shares(state.stable, None, 0))
         self._apply(dict(version.body), *self._services(state.stable, version))
-        try:
+        with self._or_back(version, state.stable):
             return self._prove(version, self._canary)
-        except ClusterUnavailable:
-            raise
-        except PosewatchError as error:
-            self._give_up(version, state.stable, error)
 
     def share(self, version: Version, state: State, percent: int, tested: dict[str, Any]) -> Endpoint:
         """Give a tested version ``percent`` of the traffic."""
@@ -239,12 +228,8 @@ class _Steps:
         """Point the stable Service at a tested version, and back if another one goes on answering there."""
         assert state.stable is not None
         self._apply(*self._services(version, version))
-        try:
+        with self._or_back(version, state.stable):
             self._wait_answers(version, self._stable)
-        except ClusterUnavailable:
-            raise
-        except PosewatchError as error:
-            self._give_up(version, state.stable, error)
         return self.serve(version, state, tested, act=act, reason=reason)
 
     def recreate(self, version: Version, state: State, *, act: str = "live", reason: str = "") -> Endpoint:
@@ -255,12 +240,8 @@ class _Steps:
             old = None
         self._remove(state, keep=version.name)
         self._apply(dict(version.body), *self._services(version, version), *self._shares(version, None, 0))
-        try:
+        with self._or_back(version, old):
             tested = self._prove(version, self._stable)
-        except ClusterUnavailable:
-            raise
-        except PosewatchError as error:
-            self._give_up(version, old, error)
         gap = f"nothing served for {time.monotonic() - began:.0f} s"
         return self.serve(version, state, tested, act=act, reason=f"{reason}; {gap}" if reason else gap)
 
@@ -269,11 +250,15 @@ class _Steps:
     ) -> Endpoint:
         """``version`` is what the stable Service answers with: end its trial, record it, delete the other versions."""
         self._apply(*self._services(version, version), *self._shares(version, None, 0))
-        last = history.last(self.rollout._events(), *history.SERVING)
-        if last is None or (last.version, last.digest) != (version.release.version, version.release.digest):
+        if not self._serves(version):
             self.rollout._record(act, version.release, traffic=100, smoke=tested, reason=reason)
         self._remove(state, keep=version.name)
         return self.endpoint(version.release)
+
+    def _serves(self, version: Version) -> bool:
+        """Whether the history says that it serves."""
+        last = history.last(self.rollout._events(), *history.SERVING)
+        return last is not None and (last.version, last.digest) == (version.release.version, version.release.digest)
 
     def withdraw(self, state: State) -> None:
         """Take the version on trial out of the traffic and delete it."""
@@ -290,6 +275,16 @@ class _Steps:
 
     def endpoint(self, release: Release) -> Endpoint:
         return traffic.endpoint(self._config, traffic.stable_name(self._config), release)
+
+    @contextmanager
+    def _or_back(self, version: Version, old: Version | None) -> Iterator[None]:
+        """Inside, a failure of ``version`` is its end, see ``_give_up``; one of the API server is not."""
+        try:
+            yield
+        except ClusterUnavailable:
+            raise
+        except PosewatchError as error:
+            self._give_up(version, old, error)
 
     def _give_up(self, version: Version, old: Version | None, error: Exception) -> NoReturn:
         """``version`` failed: serve ``old`` again. None: the cluster no longer has it, the history may."""
@@ -335,11 +330,8 @@ class _Steps:
                     f" Service {version.name}-predictor and name it with --smoke-url http://127.0.0.1:PORT"
                 )
             where = (rollout.smoke_url,)
-        release = version.release
-        expected = rollout._identity(release)
-        proof.wait_answers(
-            where, config.name, release.version, expected, config.ready_timeout_s, rollout.progress
-        )  # fmt: skip
+        release, expected = version.release, rollout._identity(version.release)
+        proof.wait_answers(where, config.name, release.version, expected, config.ready_timeout_s, rollout.progress)
 
     # objects
 

@@ -24,7 +24,8 @@ RUNTIME = "posewatch-triton"
 """The operators' runtime; those of versions are called ``posewatch-triton-<digest>``."""
 CONTAINER = "kserve-container"
 
-_HTTP, _GRPC, _METRICS = 8080, 9000, 8002
+HTTP, GRPC, _METRICS = 8080, 9000, 8002
+"""Ports of a Triton pod."""
 
 
 def ensure_runtime(
@@ -108,8 +109,8 @@ def serving_runtime(config: ServingConfig, *, image: str = TRITON_IMAGE) -> dict
                     "command": ["tritonserver"],
                     "args": [
                         "--model-repository=/mnt/models",
-                        f"--http-port={_HTTP}",
-                        f"--grpc-port={_GRPC}",
+                        f"--http-port={HTTP}",
+                        f"--grpc-port={GRPC}",
                         f"--metrics-port={_METRICS}",
                         "--metrics-config=summary_latencies=true",
                         # posewatch writes config.pbtxt out in full; a guess of Triton must not hide a mistake.
@@ -118,8 +119,8 @@ def serving_runtime(config: ServingConfig, *, image: str = TRITON_IMAGE) -> dict
                     ],
                     # KServe routes its Service to the first port; the second is gRPC without TLS.
                     "ports": [
-                        {"containerPort": _HTTP, "name": "http1", "protocol": "TCP"},
-                        {"containerPort": _GRPC, "name": "h2c", "protocol": "TCP"},
+                        {"containerPort": HTTP, "name": "http1", "protocol": "TCP"},
+                        {"containerPort": GRPC, "name": "h2c", "protocol": "TCP"},
                     ],
                     "startupProbe": _probe("ready", period=5, failures=120),
                     "readinessProbe": _probe("ready", period=5, failures=3),
@@ -149,7 +150,7 @@ def part_of(name: str) -> dict[str, str]:
 def _probe(what: str, *, period: int, failures: int) -> dict[str, Any]:
     # Over HTTP: KServe's default probe only opens a TCP port.
     return {
-        "httpGet": {"path": f"/v2/health/{what}", "port": _HTTP, "scheme": "HTTP"},
+        "httpGet": {"path": f"/v2/health/{what}", "port": HTTP, "scheme": "HTTP"},
         "periodSeconds": period,
         "timeoutSeconds": 5,
         "failureThreshold": failures,

@@ -11,8 +11,8 @@ import json
 from typing import Any
 
 from posewatch.config import ServingConfig
-from posewatch.deploy.manifests import GRPC, HTTP, SERVICE, Endpoint
-from posewatch.deploy.runtime import part_of
+from posewatch.deploy.manifests import SERVICE, Endpoint
+from posewatch.deploy.runtime import GRPC, HTTP, part_of
 from posewatch.deploy.target import Release
 
 POD = "serving.kserve.io/inferenceservice"

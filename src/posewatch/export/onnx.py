@@ -82,7 +82,6 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
     onnx.checker.check_model(model)
     difference = verify(model, recogniser)
     data = model.SerializeToString(deterministic=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, data)
     return {
         "max_abs_error": float(f"{difference:.3g}"),

@@ -111,7 +111,6 @@ def convert(
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {**metadata, "precision": precision})
     data = model.SerializeToString(deterministic=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic(out) as partial:
         partial.write_bytes(data)
         cost = judge.cost(exact, OnnxPredictor(partial).predict(judge.keypoints).probabilities)

@@ -80,7 +80,6 @@ def observe(
 
 def write_truth(path: Path, truth: Truth) -> None:
     """Write ``path`` (npz: masks bit-packed along the width, their width, boxes, keypoints, fps) atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file, masks=np.packbits(truth.masks, axis=-1), width=np.int64(truth.masks.shape[-1]),

@@ -1,4 +1,4 @@
-"""The port ``Predictor``: keypoints in, class probabilities out, whatever runs the model; and its double."""
+"""The port ``Predictor``: keypoints in, class probabilities out, whatever runs the model."""
 
 from __future__ import annotations
 
@@ -100,21 +100,6 @@ class Predictor(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class ConstantPredictor(Predictor):
-    """The double: the same ``probabilities`` (K numbers that sum to 1; default: all equal) for every clip."""
-
-    def __init__(
-        self, labels: Sequence[str], probabilities: Sequence[float] | None = None, shape: Shape = (2, 48, 17, 3)
-    ) -> None:
-        self.labels, self.shape, self.metadata = tuple(labels), shape, {}
-        self._row = np.array([probabilities or [1 / len(labels)] * len(labels)], np.float32)
-
-    def predict(self, keypoints: NDArray[np.float32]) -> Prediction:
-        check_clips(keypoints, self.shape, "this predictor")
-        count = len(keypoints)
-        return Prediction(np.repeat(self._row, count, 0), self.labels, np.zeros((count, 1), np.float32))
 
 
 def parse_labels(text: str, model: str) -> tuple[str, ...]:

@@ -96,6 +96,5 @@ class CropWriter:
             return
         for person in sorted(self._open):
             self._end(person)
-        self._folder.mkdir(parents=True, exist_ok=True)
         rows = sorted(self._rows, key=lambda r: str(r["file"]))
         write_atomically(self._folder / "crops.json", json.dumps(rows, indent=1) + "\n")

@@ -1,8 +1,8 @@
-"""What masking and the pose stage ask of a network, and a double of all three for tests."""
+"""What masking and the pose stage ask of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -60,19 +60,3 @@ class PoseEstimator(Protocol):
     def estimate(self, images: Sequence[Image]) -> list[Detections]:
         """Persons with keypoints in each image; coordinates in pixels of that image."""
         ...
-
-
-class FixedNetwork:
-    """A double of the detector and the pose estimator: ``find`` maps an image to its persons, by default to none."""
-
-    name = "fixed"
-    layout = "coco17"
-
-    def __init__(self, find: Callable[[Image], Detections] = lambda image: Detections.none(17)) -> None:
-        self.weights: Weights = {}
-        self._find = find
-
-    def detect(self, images: Sequence[Image]) -> list[Detections]:
-        return [self._find(image) for image in images]
-
-    estimate = detect

@@ -9,7 +9,7 @@ from posewatch.config import RobustnessConfig, ServingConfig
 from posewatch.deploy.gates import judge, require
 from posewatch.deploy.rollout import Rollout
 from posewatch.deploy.target import DeployRequest, Release, SmokeTest
-from posewatch.deploy.targets import target
+from posewatch.deploy.targets import TARGETS
 from posewatch.errors import ServingError
 from posewatch.lineage import find_ancestor
 from posewatch.progress import Progress
@@ -40,7 +40,7 @@ def deploy(
         request = DeployRequest(
             model, config, gates, override, percent, _smoke_test(model.store, config, smoke), smoke_url, force, progress
         )
-        endpoint = target(config.target)(request)
+        endpoint = TARGETS[config.target](request)
         progress.advance(note=endpoint)
     return endpoint
 

@@ -70,7 +70,6 @@ class FolderStore:
     def _write(self, key: str, write: Callable[[Path], object]) -> None:
         path = self._path(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic(path, marked=False) as partial:
                 write(partial)
         except OSError as error:

@@ -66,7 +66,6 @@ def capture(
     """
     if segment_s <= 0 or duration_s <= 0:
         raise ConfigError(f"a capture needs lengths above 0, not {segment_s:g} and {duration_s:g} s")
-    folder.mkdir(parents=True, exist_ok=True)
     recorded_s = 0.0
     connection = _connection(url, folder, segment_s, duration_s, clock)
 

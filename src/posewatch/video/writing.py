@@ -30,7 +30,6 @@ class Writer:
         if fps <= 0 or min(size) < 2 or size[0] % 2 or size[1] % 2:
             raise ConfigError(f"cannot write {path}: needs fps > 0 and even sizes, not {fps} and {size[0]}x{size[1]}")
         self.path, self.frames = Path(path), 0
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._rate = Fraction(fps).limit_denominator(1001)
         self._size = size
         self._place = ExitStack()

@@ -120,7 +120,6 @@ def bench_quality(
 
     ``clips``: a folder with real videos of one person each.
     """
-    out.mkdir(parents=True, exist_ok=True)
     footage_videos = make_footage(out / "footage", videos=videos, seconds=seconds, seed=seed, fps=config.mask.fps)
     rows, frames, report = footage(footage_videos, config)
     sheet: list[Any] = []

@@ -167,7 +167,6 @@ def bench_speed(
     WeightsError or VideoError.
     """
     path = source or weights.path(SAMPLE)
-    out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"video": path.name, "load": round(os.getloadavg()[0], 2), **parts(path, config)}
     if len(os.sched_getaffinity(0)) >= 2 and loops:
         report["workers"] = workers(looped(path, out / "looped.mp4", loops), config, rounds)

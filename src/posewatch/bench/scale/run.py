@@ -46,7 +46,6 @@ def bench_scale(
         raise InputError(f"--clips {','.join(map(str, clips))} must name two sizes or more, of 500 clips or more")
     if people < 1 or seconds <= 0:
         raise InputError("give --people of 1 or more, who work for more than 0 --seconds")
-    out.mkdir(parents=True, exist_ok=True)
     with Progress("scale", 3, "part") as progress:
         result: dict[str, Any] = {"environment": _environment(), "labels": _labels(database, sizes, people, seconds)}
         progress.advance()

@@ -95,7 +95,6 @@ def to_folders(snapshot: Snapshot, entries: Mapping[str, ClipEntry], folder: Pat
         target = folder / label / f"{entry.clip.id}.mp4"
         if target.exists():
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
         store = stores.setdefault(entry.store, open_store(entry.store))
         try:
             with atomic(target) as partial:
@@ -163,7 +162,6 @@ def export(
     if form not in FORMATS:
         raise LabelError(f"unknown format {form!r} (known: {', '.join(FORMATS)})")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if form == "parquet":
         write_parquet(snapshot, path)
         return len(snapshot.rows)

@@ -35,6 +35,5 @@ def write_table(
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.int64() if name in integers else pa.string()) for name in columns], metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as partial:
         pq.write_table(pa.Table.from_pylist(list(rows), schema), partial, compression="zstd")

@@ -63,6 +63,5 @@ def export(store: LabelStore, path: str | Path) -> int:
     if suffix == ".parquet":
         write_table(path, COLUMNS, rows, integers=("id", "undoes"))
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, as_bytes(rows, suffix))
     return len(rows)

@@ -56,7 +56,6 @@ def plots(metrics: dict[str, Any], history: list[dict[str, Any]], out: Path) -> 
     ``metrics`` come from ``evaluate``. Without ``history`` there are no learning curves; without a positive class, or
     with test clips of one class only, no ROC curve.
     """
-    out.mkdir(parents=True, exist_ok=True)
     written = []
     with styled() as plt:
         if history:

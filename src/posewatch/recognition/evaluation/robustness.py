@@ -104,7 +104,6 @@ def robustness(
     ]
     report["person_removed"] = _persons(score, test_set)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "robustness.json", canonical(report) + "\n")
         plot(report, out / "robustness.png")
     return report

@@ -122,7 +122,6 @@ def benchmark(
         **extra,
     }
     result["caveats"] = caveats(result)
-    out.mkdir(parents=True, exist_ok=True)
     write_plots(result["rows"], out)
     write_markdown(result, out / "bench.md")
     write_atomically(out / "bench.json", json.dumps(result, indent=1) + "\n")

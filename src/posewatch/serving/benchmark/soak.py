@@ -62,7 +62,6 @@ def soak(
     """
     if minutes <= 0 or every_s <= 0 or not share > 0:
         raise InputError("minutes, the seconds of a stretch and the share of the peak must be above 0")
-    out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         process, address = None, endpoint or ""
         if not endpoint:
