@@ -19,6 +19,7 @@ from posewatch.cli.context import Writes, say, topic, verb
 from posewatch.cli.main import run_app
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
+from posewatch.rules import Range
 
 if TYPE_CHECKING:
     from pipelines.remote import Remote
@@ -162,10 +163,8 @@ def schedule(
 
 
 @verb(app, "runs", stack=False)
-def runs(server: Server, limit: Annotated[int, Option(help="How many.")] = 20) -> str:
+def runs(server: Server, limit: Annotated[int, Option(help="How many."), Range(1, 200)] = 20) -> str:
     """List the newest runs."""
-    if not 1 <= limit <= 200:
-        raise InputError(f"--limit must be between 1 and 200, not {limit}")
     rows = server.open().runs(limit)
     return "\n".join(f"{row['run']}  {row['state']:<10}  {row['created'][:19]:<19}  {row['name']}" for row in rows)
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from posewatch.errors import ConfigError
-from posewatch.sections import from_dict, merge, read_yaml
+from posewatch import rules
+from posewatch.errors import ConfigError, did_you_mean
+from posewatch.rules import Like, Range
+from posewatch.sections import Section, from_dict, merge, read_yaml
 
 HERE = Path(__file__).parent
 SHIPPED = {"gpu": None, "cpu": HERE / "resources-cpu.yaml"}
 VARIABLE = "POSEWATCH_RESOURCES"
-QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGT]i?)?")
 BACKOFF_FACTOR = 2
 PENDING_S = 86400
 """How long the pod of an attempt may wait for a node, such as one with a GPU; a timeout does not count that."""
@@ -26,23 +25,23 @@ STEPS = tuple(sorted(path.parent.name for path in HERE.parent.glob("components/*
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Section):
     """Requests and limits as Kubernetes quantities, times in seconds. ``shared_memory`` is a /dev/shm of that size.
 
     ``timeout_s`` is of one attempt. ``backoff_max_s`` is how long after its first start a step is retried at least; 0
     is as long as all its attempts may take (``retried_for_s``).
     """
 
-    cpu: str
-    memory: str
-    cpu_limit: str
-    memory_limit: str
-    retries: int
-    backoff_s: int
-    backoff_max_s: int
-    timeout_s: int
-    gpus: int = 0
-    shared_memory: str = ""
+    cpu: rules.Quantity
+    memory: rules.Quantity
+    cpu_limit: rules.Quantity
+    memory_limit: rules.Quantity
+    retries: Annotated[int, Range(0, 1000)]
+    backoff_s: Annotated[int, Range(1, 31_536_000)]
+    backoff_max_s: Annotated[int, Range(0, 31_536_000)]
+    timeout_s: Annotated[int, Range(1, 31_536_000)]
+    gpus: rules.Gpus = 0
+    shared_memory: Annotated[str, Like(r"(\d+(\.\d+)?([KMGT]i?)?)?", "a quantity such as 8Gi, or empty")] = ""
 
     @property
     def retried_for_s(self) -> int:
@@ -65,28 +64,20 @@ class GpuNode:
 
 
 @dataclass(frozen=True)
-class Resources:
+class Resources(Section):
     """Resources by step, those of all other steps, GPU nodes, shards at a time, and how long a run's record stays."""
 
     steps: dict[str, Step]
     defaults: Step
     gpu_node: GpuNode
-    parallelism: int
-    ttl_s: int
+    parallelism: Annotated[int, Range(1, 1_000_000)]
+    ttl_s: Annotated[int, Range(0, 2**31 - 1)]
 
     def __post_init__(self) -> None:
-        _at_least(self, "", parallelism=1, ttl_s=0)
-        for name, step in {"defaults": self.defaults, **{f"steps.{name}": s for name, s in self.steps.items()}}.items():
-            _at_least(step, f"{name}.", retries=0, backoff_s=1, backoff_max_s=0, timeout_s=1, gpus=0)
-            for key in ("cpu", "memory", "cpu_limit", "memory_limit", "shared_memory"):
-                value = getattr(step, key)
-                if not QUANTITY.fullmatch(value) and (key, value) != ("shared_memory", ""):
-                    raise ConfigError(f'{name}.{key} must be a quantity such as "2", 500m or 4Gi, not {value!r}')
+        super().__post_init__()
         for name in self.steps:
             if name not in STEPS:
-                near = difflib.get_close_matches(name, STEPS, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(STEPS)}"
-                raise ConfigError(f"no step {name!r}: {hint}")
+                raise ConfigError(f"no step {name!r}: {did_you_mean(name, STEPS)}")
 
     def step(self, name: str) -> Step:
         return self.steps.get(name, self.defaults)
@@ -110,10 +101,3 @@ def _read(given: str) -> Resources:
         return from_dict(Resources, data)
     except ConfigError as error:
         raise ConfigError(f"{path or HERE / 'resources.yaml'}: {error}") from None
-
-
-def _at_least(section: object, where: str, **least: int) -> None:
-    for key, limit in least.items():
-        value = getattr(section, key)
-        if value < limit:
-            raise ConfigError(f"{where}{key} must be a whole number from {limit}, not {value!r}")

@@ -28,20 +28,14 @@ def sources(parts: tuple[str, ...] = PARTS) -> tuple[str, str]:
 
 
 @st.cache_resource
-def _component() -> Any:
-    script, style = sources()
-    return st.components.v2.component("posewatch_grid", html='<div class="grid"></div>', css=style, js=script)
-
-
-@st.cache_resource
-def _sample() -> Any:
-    script, style = sources(("sample.js",))
-    return st.components.v2.component("posewatch_sample", html='<div class="grid"></div>', css=style, js=script)
+def _component(name: str, parts: tuple[str, ...] = PARTS) -> Any:
+    script, style = sources(parts)
+    return st.components.v2.component(f"posewatch_{name}", html='<div class="grid"></div>', css=style, js=script)
 
 
 def sample(data: dict[str, Any], key: str) -> None:
     """Show clips in groups, only to look at: ``groups`` of a title and cards."""
-    _sample()(data=data, key=key)
+    _component("sample", ("sample.js",))(data=data, key=key)
 
 
 def outbox(key: str) -> list[dict[str, Any]]:
@@ -56,4 +50,4 @@ def outbox(key: str) -> list[dict[str, Any]]:
 
 def grid(data: dict[str, Any], key: str, on_acts: Callable[[], None]) -> None:
     """Show the grid; ``on_acts`` is called when acts have arrived, before the page is drawn again."""
-    _component()(data=data, key=key, default={"outbox": None}, on_outbox_change=on_acts)
+    _component("grid")(data=data, key=key, default={"outbox": None}, on_outbox_change=on_acts)

@@ -8,7 +8,6 @@ checked against the rules beside its field before anybody labels or trains.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -342,9 +341,9 @@ class ServingConfig(Section):
     RENAMED: ClassVar[dict[str, str]] = {"warm_up": "model_warmup"}
 
     name: Annotated[str, Like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "a name of letters, digits, -, _ and .")] = "abnormal"
-    max_batch: Annotated[int, Range(1, 1024)] = 16
-    queue_delay_us: Annotated[int, Range(0, 10_000_000)] = 2000
-    instances: Annotated[int, Range(1, 256)] = 2
+    max_batch: rules.Batch = 16
+    queue_delay_us: rules.QueueDelay = 2000
+    instances: rules.Instances = 2
     opset: Annotated[int, Range(18, 27)] = 18
     target: Annotated[str, OneOf(("embedded", "kserve"))] = "embedded"
     """``embedded`` (the local Triton) or ``kserve``."""
@@ -379,19 +378,19 @@ class ServingConfig(Section):
     """How long a version may take to load on a cluster."""
     bench_seconds: Annotated[float, Range(0, 86_400, above=True)] = 4.0
     concurrency: Annotated[tuple[Annotated[int, Range(1, 10_000)], ...], Items(1, 100)] = (1, 8, 32)
-    max_queue: Annotated[int, Range(1, 1_000_000)] = 512
+    max_queue: rules.QueueLength = 512
     """Largest number of waiting requests; the next one is refused at once."""
-    queue_timeout_us: Annotated[int, Range(1, 86_400_000_000)] = 30_000_000
+    queue_timeout_us: rules.QueueTimeout = 30_000_000
     """Largest queue delay in microseconds; a request that waits longer is refused."""
-    device: Annotated[str, OneOf(("auto", "cpu", "gpu"))] = "auto"
+    device: rules.ServingDevice = "auto"
     """``auto`` (a GPU where there is one), ``cpu`` or ``gpu``."""
     threads: rules.Threads = 1
     """Of each instance."""
-    model_warmup: Annotated[str, OneOf(("all", "powers", "none"))] = "all"
+    model_warmup: rules.Warmup = "all"
     """Batch sizes that run before a model is ready: ``all``, ``powers`` of two, or ``none``."""
-    accelerator: Annotated[str, OneOf(("", "tensorrt", "openvino"))] = ""
+    accelerator: rules.Accelerator = ""
     """``tensorrt`` (on a GPU), ``openvino`` (on a CPU), or none."""
-    precision: Annotated[str, OneOf(("fp32", "fp16", "bf16", "int8"))] = "fp32"
+    precision: rules.ServingPrecision = "fp32"
     """Of the accelerator: ``fp32``, ``fp16`` or ``bf16``."""
 
     def __post_init__(self) -> None:
@@ -467,9 +466,8 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     else:
         shipped = resources.files("posewatch") / "configs" / f"{source}.yaml"
         if not shipped.is_file():
-            near = difflib.get_close_matches(source, names(), 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(names())}; or a path ending in .yaml"
-            raise ConfigError(f"no configuration named {source!r}: {hint}")
+            hint = did_you_mean(source, names())
+            raise ConfigError(f"no configuration named {source!r}: {hint} (or give a path ending in .yaml)")
         text = shipped.read_text(encoding="utf-8")
     data = parse_yaml(text, f"configuration {source[:60]!r}")
     parent = data.pop("extends", None)

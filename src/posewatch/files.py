@@ -43,27 +43,6 @@ def atomic(path: Path | str, *, marked: bool = True) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def check_output(path: Path, folder: bool = False) -> None:
-    """Raise the OSError that writing the file (or the files of the folder) ``path`` would end in, before the work.
-
-    Nothing is made. That the disk is full shows only when it is written.
-    """
-    if path.exists() and path.is_dir() != folder:
-        raise OSError(errno.ENOTDIR if folder else errno.EISDIR, "", str(path))
-    if not folder and path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "", str(path))  # a device, which a rename would replace
-    place = path.absolute()
-    while not place.exists():
-        if place.is_symlink() and (folder or place != path.absolute()):
-            place.stat()  # raises: it leads nowhere, or in a circle
-        place = place.parent
-    if place != path.absolute() and not place.is_dir():
-        raise OSError(errno.ENOTDIR, "", str(path))
-    if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
-        read_only = os.statvfs(place).f_flag & os.ST_RDONLY
-        raise OSError(errno.EROFS if read_only else errno.EACCES, "", str(place))
-
-
 def write_atomically(path: Path | str, data: bytes | str) -> None:
     """Replace a file's content as a whole; text is written as UTF-8, bytes of a file name that are none are escaped."""
     with atomic(path) as partial:

@@ -76,7 +76,8 @@ def check(outputs: Iterable[Path], inputs: Iterable[Path] = (), *, force: bool =
 
     An input is never replaced, under no spelling of its name, neither through links nor by ``force``. A file that
     posewatch did not write, or that was changed since, is replaced with ``force`` only, and only outside of folders
-    that are inputs. What is no file at all (a device, a pipe, a folder) is never replaced. Raises InputError.
+    that are inputs. What is no file at all (a device, a pipe, a folder) is never replaced. Raises InputError, and
+    OSError as ``check_place`` does.
     """
     given = [path for path in inputs if os.path.lexists(path)]
     seen: dict[str, Path] = {}
@@ -85,7 +86,7 @@ def check(outputs: Iterable[Path], inputs: Iterable[Path] = (), *, force: bool =
         if twin is not output and (twin == output or _same_on_disk(twin, output)):
             raise InputError(f"two results would both be {output}: run the command for each by itself")
         if not os.path.lexists(output):
-            _check_parent(output)
+            check_place(output)
             continue
         if any(not path.is_dir() and _same(path, output) for path in given):
             raise InputError(f"{output} is an input of this command, which would replace it: give another --out")
@@ -125,7 +126,20 @@ def _same_on_disk(one: Path, other: Path) -> bool:
     return swapped != folder and swapped.exists() and _same(swapped, folder)
 
 
-def _check_parent(output: Path) -> None:
-    nearest = next(path for path in output.absolute().parents if os.path.lexists(path))
-    if not nearest.is_dir():
-        raise InputError(f"cannot write {output}: {nearest} is not a folder (give another --out)")
+def check_place(path: Path, folder: bool = False) -> None:
+    """Raise the OSError that writing the file (or the files of the folder) ``path`` would end in, before the work.
+
+    Nothing is made. That the disk is full shows only when it is written.
+    """
+    if path.exists() and path.is_dir() != folder:
+        raise OSError(errno.ENOTDIR if folder else errno.EISDIR, "", str(path))
+    place = path.absolute()
+    while not place.exists():
+        if place.is_symlink() and (folder or place != path.absolute()):
+            place.stat()  # raises: it leads nowhere, or in a circle
+        place = place.parent
+    if place != path.absolute() and not place.is_dir():
+        raise OSError(errno.ENOTDIR, "", str(path))
+    if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+        read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        raise OSError(errno.EROFS if read_only else errno.EACCES, "", str(place))

@@ -95,6 +95,16 @@ KubeName = Annotated[str, Like(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a Kuberne
 HostName = Annotated[str, Like(r"((\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "a host name in small letters, or empty")]
 Quantity = Annotated[str, Like(r"\d+(\.\d+)?(m|[KMGT]i?)?", 'a quantity such as "2", 500m or 4Gi')]
 
+Batch = Annotated[int, Range(1, 1024)]
+Instances = Annotated[int, Range(1, 256)]
+QueueDelay = Annotated[int, Range(0, 10_000_000)]
+QueueLength = Annotated[int, Range(1, 1_000_000)]
+QueueTimeout = Annotated[int, Range(1, 86_400_000_000)]
+ServingDevice = Annotated[str, OneOf(("auto", "cpu", "gpu"))]
+Warmup = Annotated[str, OneOf(("all", "powers", "none"))]
+Accelerator = Annotated[str, OneOf(("", "tensorrt", "openvino"))]
+ServingPrecision = Annotated[str, OneOf(("fp32", "fp16", "bf16", "int8"))]
+
 DETECTORS = ("movenet", "yolo11", "yolo-seg")
 SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam")
 ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "mmpose")

@@ -74,7 +74,8 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder" / "own.txt").touch()
     for path in (tmp_path / "pipe", tmp_path / "gone", Path("/dev/null"), Path("/dev/stdout")):
         assert "no file that can be replaced" in refused(path, force=True)
-    assert "is not a folder" in refused(tmp_path / "file" / "sub" / "x.json")
+    with pytest.raises(NotADirectoryError):
+        outputs.check([tmp_path / "file" / "sub" / "x.json"])
     assert "--force" in refused(tmp_path / "folder"), "a folder with files of somebody else"
 
 

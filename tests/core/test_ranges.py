@@ -167,9 +167,6 @@ def test_names_are_those_of_the_rooms_above() -> None:
 
     assert choices("train.features") == set(features.KINDS)
     assert choices("serving.device") == set(model_config.DEVICES)
-    assert choices("serving.accelerator") == set(model_config.ACCELERATORS)
-    assert choices("serving.precision") == set(model_config.PRECISIONS)
-    assert choices("serving.model_warmup") == set(model_config.WARMUPS)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from posewatch.datasets.layouts import Layout
 from posewatch.datasets.pickles import read_pickle
 from posewatch.datasets.pyskl import read_pyskl, write_pyskl
 from posewatch.datasets.split import split_by_group
-from posewatch.errors import ConfigError, InputError, LabelError
+from posewatch.errors import InputError, LabelError
 from posewatch.recognition.sampling import resample
 
 SKELETONS = Path(__file__).resolve().parents[2].parent / "shared/data/skeletons"
@@ -329,8 +329,3 @@ def test_split_of_few_videos_serves_training_and_test_first():
 def test_split_that_cannot_be(labels, groups, message):
     with pytest.raises(LabelError, match=message):
         split_by_group(np.array(labels), list(groups), classes=("normal", "abnormal"))
-
-
-def test_split_shares_must_leave_something():
-    with pytest.raises(ConfigError, match="leave a share"):
-        split_by_group(np.array([0, 1]), ["a", "b"], 0.5, 0.5)

@@ -183,16 +183,13 @@ def test_hysteresis_is_chosen_on_validation():
         (lambda: Event("a", -1, 4), LabelError, "0 or more seconds"),
         (lambda: Hysteresis(0.4, 0.5), ConfigError, "off <= on"),
         (lambda: Hysteresis(0.4, math.nan), ConfigError, "off <= on"),
-        (lambda: Hysteresis(min_s=-1), ConfigError, "min_s and merge_s"),
         (lambda: smooth([]), InputError, "no window"),
-        (lambda: smooth(seconds(1), 0), ConfigError, "step must be positive"),
         (lambda: smooth([Window("a", 0, 1e12, 1)]), InputError, "are its times in seconds"),
         (lambda: report(truth((0, 1), video="b"), seconds(1)), LabelError, "'b' has an annotated event but no window"),
         (lambda: report(truth((3, math.inf)), seconds(1)), LabelError, "starts after the last window"),
         (lambda: report(truth((0, 1)), seconds(1), label="fight"), LabelError, "no annotation is labelled 'fight'"),
         (lambda: report([*truth((0, 1)), *truth((0, 1), label="sit")], seconds(1)), LabelError, "several labels"),
         (lambda: report([], [Window("a", 0.1, 0.2, 1)], step_s=1), InputError, "use a shorter step"),
-        (lambda: choose_hysteresis([], seconds(1), least=0.3), ConfigError, r"IoU must be one of 0\.2, 0\.5"),
     ],
 )
 def test_refusals(make, error, message):

@@ -168,7 +168,7 @@ def test_the_token_is_sent_and_a_refused_one_is_one_line(
         (["submit", "prepare", *VALUES, "--set", "mask.no=1"], "mask.no"),
         (["runs", "--host", "127.0.0.1:1"], "--host must be an http:// or https:// URL"),
         (["runs", "--host", "http://127.0.0.1:9"], "no answer from http://127.0.0.1:9"),
-        (["runs", "--limit", "0"], "--limit must be between 1 and 200"),
+        (["runs", "--limit", "0"], "--limit must be from 1 to 200"),
     ],
 )
 def test_wrong_input_is_one_line(

@@ -18,7 +18,9 @@ from posewatch.deploy import manifests, proof, runtime
 from posewatch.deploy.state import Version
 from posewatch.deploy.target import Release
 from posewatch.errors import ConfigError, ServingError
-from posewatch.kube.cluster import Cluster, apply
+from posewatch.kube.cluster import Cluster
+
+from .applying import apply
 
 NAMESPACE = "posewatch"
 ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/posewatch/inferenceservices"

@@ -22,9 +22,9 @@ from posewatch.config import ServingConfig
 from posewatch.deploy.images import TRITON_IMAGE
 from posewatch.deploy.runtime import API, KIND, RUNTIME, ensure_runtime, part_of, serving_runtime
 from posewatch.errors import ServingError
-from posewatch.kube.cluster import apply
 from posewatch.progress import Progress
 
+from .applying import apply
 from .chart import CHART, NAMESPACE, ROOT, Body, helm, render, teach, tool
 from .conftest import RUNTIMES, Api, _serve
 

@@ -26,6 +26,7 @@ from posewatch.stack.process import wait_until  # noqa: E402
 from posewatch.stages.train import train  # noqa: E402
 from posewatch.store import FolderStore  # noqa: E402
 
+from .applying import apply  # noqa: E402
 from .trainer import TRAINJOBS, Trainer  # noqa: E402
 
 TINY = TrainConfig(
@@ -276,8 +277,6 @@ def test_an_interrupt_cleans_up(api: Any, recorder: Any, store: Bucket) -> None:
 
 def test_a_follower_that_was_killed_is_followed_by_another(api: Any, recorder: Any, store: Bucket) -> None:
     """A job that still runs is gone on with; one that has failed meanwhile is made anew."""
-    from posewatch.kube.cluster import apply
-
     data = dataset(store)
     body = made_by(data)
     apply([body], namespace="posewatch")

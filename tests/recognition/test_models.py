@@ -265,7 +265,6 @@ def test_options_of_a_model_are_the_parameters_of_its_class(monkeypatch):
     for options, message in (
         ({"prototype": 7}, r"unknown option 'prototype' in train.model_options: did you mean 'prototypes'\?"),
         ({"prototypes": "many"}, r"train.model_options.prototypes must be int, not 'many'"),
-        ({"prototypes": 0}, "prototypes must be at least 1"),
     ):
         with pytest.raises(ConfigError, match=message):
             build("protogcn", layout=HAND, classes=2, width=0.1, model_options=options)

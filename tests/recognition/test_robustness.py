@@ -14,7 +14,7 @@ from posewatch.cli.main import main  # noqa: E402
 from posewatch.config import RobustnessConfig, TrainConfig  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
 from posewatch.datasets.pyskl import write_pyskl  # noqa: E402
-from posewatch.errors import ConfigError, InputError, LabelError  # noqa: E402
+from posewatch.errors import InputError, LabelError  # noqa: E402
 from posewatch.progress import Progress  # noqa: E402
 from posewatch.recognition.evaluation import corruptions  # noqa: E402
 from posewatch.recognition.evaluation.robustness import CORRUPTIONS, robustness, steps  # noqa: E402
@@ -191,8 +191,6 @@ def test_gate_reads_reports_of_earlier_versions():
 
 
 def test_refusals(recogniser):
-    with pytest.raises(ConfigError, match="draws must be at least 1"):
-        robustness(recogniser, clip_set(4), None, draws=0)
     other = dataclasses.replace(clip_set(4), classes=("calm", "abnormal"))
     with pytest.raises((LabelError, InputError), match="calm"):
         robustness(recogniser, other, None)

@@ -205,7 +205,7 @@ def test_systems_that_disagree(tmp_path: Path, tiny: Path, clips) -> None:
 def test_nothing_to_measure_with(tmp_path: Path, tiny: Path, clips) -> None:
     with pytest.raises(InputError, match="no clips"):
         benchmark(tiny, clips[:0], tmp_path)
-    with pytest.raises(InputError, match="seconds"):
-        benchmark(tiny, clips, tmp_path, seconds=0)
+    with pytest.raises(InputError, match="no number of clients"):
+        benchmark(tiny, clips, tmp_path, concurrency=())
     with pytest.raises(InputError, match="bad endpoint"):
         benchmark(tiny, clips, tmp_path, endpoint="127.0.0.1:1")

@@ -227,7 +227,7 @@ def quality(
     ],
     context: Context,
     videos: Annotated[int, Option(help="Rendered videos."), Range(1, 100_000)] = 22,
-    seconds: Annotated[float, Option(help="Length of each."), Range(0, 86_400, above=True)] = 5.0,
+    seconds: Annotated[float, Option(help="Length of each."), Range(2, 86_400)] = 5.0,
     seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 3,
     real: Annotated[
         Path | None, Option(metavar="DIR", help="Folder with videos of one person each, such as GMDCSA24.")

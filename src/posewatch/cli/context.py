@@ -25,7 +25,6 @@ from typer.exceptions import TyperException
 from posewatch import boundary, outputs
 from posewatch.boundary import INTERRUPTED as INTERRUPTED
 from posewatch.errors import InputError
-from posewatch.files import check_output
 from posewatch.names import path_of
 from posewatch.redact import redact
 from posewatch.rules import Range
@@ -186,7 +185,7 @@ def verb(app: typer.Typer, name: str, *, stack: bool = True, **settings: Any) ->
                         _ = group.experiment  # a wrong setting is told also by a verb that does not need it
                 for name, metavar in kinds.items():  # before the work, which may take hours
                     if (path := given[name]) is not None:
-                        check_output(path, path.is_dir() if metavar == "PATH" else metavar == "DIR")
+                        outputs.check_place(path, path.is_dir() if metavar == "PATH" else metavar == "DIR")
                 stores = [group for group in values.values() if writes and isinstance(group, LabelContext)]
                 labels = [path for store in stores for path in store.label_files]
                 outputs.check(

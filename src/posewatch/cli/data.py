@@ -115,7 +115,7 @@ def footage(
         Path, Option(metavar="DIR", help="Folder for the videos and their ground truth."), Writes(paths=_rendered)
     ],
     videos: Annotated[int, Option(help="How many."), Range(1, 100_000)] = 24,
-    seconds: Annotated[float, Option(help="Length of each."), Range(0, 86_400, above=True)] = 9.0,
+    seconds: Annotated[float, Option(help="Length of each."), Range(2, 86_400)] = 9.0,
     fps: Annotated[float, Option(help="Frame rate."), Range(0, 240, above=True)] = 10.0,
     seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 0,
 ) -> str:

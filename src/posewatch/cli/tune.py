@@ -61,8 +61,6 @@ def serving(
     files = {path.name: path for path in model}
     if len(files) < len(model):
         raise InputError("the files of --model need different names")
-    if seconds <= 0 or at_a_time < 1:
-        raise InputError("--seconds must be above 0, and --at-a-time at least 1")
     exact = OnnxPredictor(model[0])
     shapes = {name: (OnnxPredictor(path).shape, OnnxPredictor(path).labels) for name, path in files.items()}
     if len(set(shapes.values())) > 1:

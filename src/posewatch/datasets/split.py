@@ -43,10 +43,8 @@ def split_by_group(
     """Parts (N,): 0 train, 1 validation, 2 test; clips of one group share a part.
 
     Training and test get every class; validation does where the groups allow it, and else is left empty rather than
-    given a single class. Raises LabelError when a class has too few clips or groups, ConfigError for invalid shares.
+    given a single class. Raises LabelError when a class has too few clips or groups.
     """
-    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-        raise ConfigError(f"validation {validation} and test {test} must leave a share for training")
     labels, groups = np.asarray(labels), np.asarray(groups)
     names = list(classes) if classes is not None else [str(k) for k in range(int(labels.max(initial=0)) + 1)]
     unique, member = np.unique(groups, return_inverse=True)
@@ -116,8 +114,6 @@ def hold_out(clips: ClipSet, share: float, seed: int = 0) -> HoldOut:
     partners stay in training. Else whole groups are held out; else single clips; nothing where a class has one clip
     only. The note names the case. Raises ConfigError for a share outside [0, 1).
     """
-    if not 0 <= share < 1:
-        raise ConfigError(f"validation {share:g} must be a share of the clips, at least 0 and below 1")
     counts = np.bincount(clips.labels, minlength=len(clips.classes))
     everything = np.arange(len(clips))
     few = [name for name, count in zip(clips.classes, counts, strict=True) if count < 2]

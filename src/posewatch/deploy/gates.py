@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from posewatch.artifact import Artifact
 from posewatch.config import RobustnessConfig, ServingConfig
 from posewatch.errors import ConfigError, NotFound, ServingError
 from posewatch.lineage import find_ancestor, trace
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A judged gate. ``value`` is None if it was not measured; ``text`` is the result in one line."""
-
-    name: str
-    value: float | None
-    limit: float
-    passed: bool
-    text: str
+from posewatch.recognition.evaluation import robustness_gate
+from posewatch.recognition.evaluation.robustness_gate import Gate as Gate
 
 
 def judge(
@@ -61,16 +51,11 @@ def _f1(value: object, limit: float) -> Gate:
 
 
 def _robustness(evaluation: Artifact | None, config: RobustnessConfig) -> list[Gate]:
-    from posewatch.recognition.evaluation.robustness_gate import judge as judged
-
     if evaluation is None or "robustness.json" not in evaluation.files:
         raise ConfigError(
             "robustness gates need a robustness report: set robustness.draws to 1 or more, evaluate again"
         )
-    return [
-        Gate(f"robustness.{v.name}", v.value, v.limit, v.passed, v.text)
-        for v in judged(evaluation.json("robustness.json"), config)
-    ]
+    return robustness_gate.judge(evaluation.json("robustness.json"), config)
 
 
 def _parity(model: Artifact, limit: float) -> Gate:

@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from posewatch.deploy.runtime import GRPC
@@ -128,15 +129,13 @@ def wait_answers(
 def _other(address: str, model: str, expected: Identity) -> str:
     """What a fresh connection to ``address`` finds instead of the expected version; "" if it finds that."""
     protocol, url, name = parse_endpoint(f"{address}/{model}")
-    connection = connect(url, protocol, timeout_s=5.0, retries=0)
     try:
-        if not connection.ready(name):
-            return f"no model {name!r} yet"
-        found = _parameters(connection.config(name))
+        with closing(connect(url, protocol, timeout_s=5.0, retries=0)) as connection:
+            if not connection.ready(name):
+                return f"no model {name!r} yet"
+            found = _parameters(connection.config(name))
     except ServingError as error:
         return str(error)
-    finally:
-        connection.close()
     if found == dict(expected):
         return ""
     return f"{address} answers as version {found.get('release') or found.get('lineage', '')[:12] or 'unknown'}"

@@ -54,8 +54,6 @@ class Hysteresis:
     def __post_init__(self) -> None:
         if not 0 < self.off <= self.on <= 1:
             raise ConfigError(f"thresholds must hold 0 < off <= on <= 1, not off {self.off:g} and on {self.on:g}")
-        if not (0 <= self.min_s < math.inf and 0 <= self.merge_s < math.inf):
-            raise ConfigError(f"min_s and merge_s must be 0 or more seconds, not {self.min_s:g} and {self.merge_s:g}")
 
 
 def detect(timeline: Timeline, hysteresis: Hysteresis) -> list[Event]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.errors import ConfigError, InputError, LabelError
+from posewatch.errors import InputError, LabelError
 from posewatch.events.alarms import Event, Hysteresis, detect, ious, match
 from posewatch.events.timeline import Timeline, Window, smooth
 from posewatch.names import nfc
@@ -220,8 +220,6 @@ def choose_hysteresis(
     false alarms, the shorter mean delay, and the distance from ``start`` (default: ``Hysteresis()``). Returns
     ``start`` where the videos have no event.
     """
-    if least not in IOUS:
-        raise ConfigError(f"the IoU must be one of {', '.join(map(str, IOUS))}, not {least:g}")
     start = start or Hysteresis()
     events, timelines = _prepare(truth, windows, label, step_s)
     if not events:

@@ -73,11 +73,8 @@ class Timeline:
 def smooth(windows: Iterable[Window], step_s: float = 0.1) -> list[Timeline]:
     """One timeline per video, sorted by name: in each cell the mean ``p`` of the windows that cover its middle.
 
-    A cell's middle must lie in [start_s, end_s). Raises ConfigError for a step that is not positive, InputError where
-    there is no window.
+    A cell's middle must lie in [start_s, end_s). Raises InputError where there is no window.
     """
-    if not (math.isfinite(step_s) and step_s > 0):
-        raise ConfigError(f"the time step must be positive, not {step_s:g}")
     videos: dict[str, list[Window]] = {}
     for window in windows:
         videos.setdefault(window.video, []).append(window)
@@ -129,8 +126,6 @@ def sliding(
     known = known_as(label, recogniser.labels)
     if known is None:
         raise ConfigError(f"{label!r} is none of the model's classes {', '.join(recogniser.labels)}")
-    if not all(math.isfinite(v) and v > 0 for v in (fps, window_s, stride_s)):
-        raise ConfigError(f"fps, window and stride must be positive, not {fps:g}, {window_s:g} and {stride_s:g}")
     if stride_s > window_s:
         raise ConfigError(
             f"a stride of {stride_s:g} s leaves gaps between windows of {window_s:g} s: use a shorter one"

@@ -41,8 +41,6 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
     from posewatch.export.protogcn import arrange
     from posewatch.recognition.recogniser import load_checkpoint
 
-    if opset < 18:
-        raise InputError(f"opset {opset} is too old: the exporter writes 18 or newer")
     recogniser = load_checkpoint(checkpoint)
     arranged = load_checkpoint(checkpoint)
     arrange(arranged)

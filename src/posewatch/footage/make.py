@@ -77,11 +77,6 @@ def make_footage(
     complete one is not rendered again. ``progress`` is called after each. Raises ConfigError for settings out of range
     and PosewatchError without pybullet.
     """
-    if videos < 1 or workers < 1 or fps <= 0 or seconds < 2:
-        raise ConfigError(
-            f"cannot render {videos} videos of {seconds} s at {fps} fps with {workers} workers: "
-            "give at least 1 video, 2 seconds, 1 worker and fps > 0"
-        )
     if min(size) < 64 or size[0] % 2 or size[1] % 2:
         raise ConfigError(f"cannot render videos of {size[0]}x{size[1]}: give even sizes of at least 64 pixels")
     data_folder()

@@ -61,8 +61,6 @@ def predict_files(
 
     window = window_s or experiment.split.length_s
     stride = stride_s or window
-    if not (window > 0 and stride > 0):
-        raise InputError(f"window and stride must be above 0 seconds, not {window:g} and {stride:g}")
     files = files_of(sources)
     with open_predictor(model, **connection) as predictor:
         return [row for path in files for row in predicted(predictor, list(read(path, experiment, window, stride)))]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 
 import numpy as np
 
@@ -19,7 +18,7 @@ def load_model(url: str, name: str, protocol: str = "grpc") -> None:
     A model that is loaded and does not answer, because one of its processes was killed, is unloaded first. Raises
     ServingError with the server's reason.
     """
-    with _connected(url, protocol) as connection:
+    with closing(connect(url, protocol)) as connection:
         if connection.ready(name) and not _answers(connection, name):
             _unload(connection, name)
         connection.load(name)
@@ -27,13 +26,13 @@ def load_model(url: str, name: str, protocol: str = "grpc") -> None:
 
 def unload_model(url: str, name: str, protocol: str = "grpc") -> None:
     """Unload a model and wait until that is done. Raises ServingError if the server refuses."""
-    with _connected(url, protocol) as connection:
+    with closing(connect(url, protocol)) as connection:
         _unload(connection, name)
 
 
 def model_ready(url: str, name: str, protocol: str = "grpc") -> bool:
     """Whether the model is loaded *and* answers: a Triton whose model process was killed still reports "ready"."""
-    with _connected(url, protocol, timeout_s=10.0) as connection:
+    with closing(connect(url, protocol, timeout_s=10.0)) as connection:
         return connection.ready(name) and _answers(connection, name)
 
 
@@ -43,7 +42,7 @@ def statistics(url: str, name: str, protocol: str = "grpc") -> dict[str, int]:
     Of the answered requests, nanoseconds in all: ``total_ns``, of which ``queue_ns`` waiting and ``compute_ns`` in the
     model, its inputs and outputs included.
     """
-    with _connected(url, protocol) as connection:
+    with closing(connect(url, protocol)) as connection:
         counts = connection.statistics(name)
 
     def of(key: str, field: str) -> int:
@@ -58,15 +57,6 @@ def statistics(url: str, name: str, protocol: str = "grpc") -> dict[str, int]:
         "queue_ns": of("queue", "ns"),
         "compute_ns": sum(of(key, "ns") for key in ("compute_input", "compute_infer", "compute_output")),
     }
-
-
-@contextmanager
-def _connected(url: str, protocol: str, timeout_s: float = 30.0) -> Iterator[Connection]:
-    connection = connect(url, protocol, timeout_s)
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _unload(connection: Connection, name: str) -> None:

@@ -33,8 +33,6 @@ def connect(url: str, protocol: str = "grpc", timeout_s: float = 30.0, retries: 
     host, _, port = url.rpartition(":")
     if "/" in url or not host or not port.isdigit():
         raise InputError(f"bad server address {url!r}: write host:port")
-    if retries < 0:
-        raise InputError(f"retries must be at least 0, not {retries}")
     if protocol == "grpc":
         return GrpcConnection(url, timeout_s, retries)
     if protocol == "http":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,38 +33,11 @@ class _UnknownKind(Exception):
     """The server does not know the kind of an object (yet)."""
 
 
-def apply(
-    objects: Iterable[Mapping[str, Any]],
-    *,
-    namespace: str,
-    context: str | None = None,
-    field_manager: str = FIELD_MANAGER,
-    force: bool = False,
-) -> None:
-    """Server-side apply each object, in order, into ``namespace``; an unchanged object stays untouched.
+class Cluster:
+    """One API server, connected at the first request; use as a context manager.
 
     ``context`` is a kubeconfig context (default: the current one, or the pod's service account inside a cluster).
-    A field that another manager holds with another value raises ServingError unless ``force`` takes it over.
     """
-    with Cluster(context) as cluster:
-        for body in objects:
-            cluster.apply(body, namespace, field_manager, force=force)
-
-
-def get(api_version: str, kind: str, name: str, namespace: str, *, context: str | None = None) -> dict[str, Any] | None:
-    """The object as a plain dict; None if the object or its namespace does not exist."""
-    with Cluster(context) as cluster:
-        return cluster.get(api_version, kind, name, namespace)
-
-
-def delete(api_version: str, kind: str, name: str, namespace: str, *, context: str | None = None) -> None:
-    """Delete the object, if it exists; it stays visible until the objects that it owns are deleted."""
-    with Cluster(context) as cluster:
-        cluster.delete(api_version, kind, name, namespace)
-
-
-class Cluster:
-    """One API server, connected at the first request; use as a context manager. ``context`` as for ``apply``."""
 
     def __init__(self, context: str | None = None) -> None:
         self._context = context
@@ -84,14 +57,19 @@ class Cluster:
             self._client = self._connection.enter_context(_connect(self._context))
         return self._client
 
-    def apply(self, body: Mapping[str, Any], namespace: str, field_manager: str, *, force: bool = False) -> None:
-        """See the function of this name."""
+    def apply(
+        self, body: Mapping[str, Any], namespace: str, field_manager: str = FIELD_MANAGER, *, force: bool = False
+    ) -> None:
+        """Server-side apply; an unchanged object stays untouched.
+
+        A field that another manager holds with another value raises ServingError unless ``force`` takes it over.
+        """
         kind, options = body["kind"], {"field_manager": field_manager, "force_conflicts": True if force else None}
         with one_line(f"{kind} {namespace}/{body['metadata']['name']}", namespace):
             self.call(body["apiVersion"], kind, "server_side_apply", body=body, namespace=namespace, **options)
 
     def get(self, api_version: str, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
-        """See the function of this name."""
+        """The object as a plain dict; None if the object or its namespace does not exist."""
         from kubernetes.dynamic.exceptions import NotFoundError
 
         with one_line(f"{kind} {namespace}/{name}", namespace):
@@ -107,7 +85,7 @@ class Cluster:
         return sorted(found.to_dict()["items"], key=lambda item: str(item["metadata"]["name"]))
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str) -> None:
-        """See the function of this name."""
+        """Delete the object, if it exists; it stays visible until the objects that it owns are deleted."""
         from kubernetes.dynamic.exceptions import NotFoundError
 
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}

@@ -18,7 +18,7 @@ from posewatch.artifact import Artifact, Job, find
 from posewatch.config import TrainConfig, TrainerConfig
 from posewatch.digests import canonical, digest
 from posewatch.errors import ConfigError, InputError, JobError, PosewatchError
-from posewatch.kube.cluster import Cluster, apply, delete, get
+from posewatch.kube.cluster import Cluster
 from posewatch.kube.logs import LogReader
 from posewatch.kube.polling import poll
 from posewatch.progress import Progress
@@ -111,8 +111,9 @@ def train_on_cluster(
     name, namespace = body["metadata"]["name"], trainer.namespace
     with _sigterm_interrupts():
         try:
-            _clear(name, namespace, context)
-            apply([body], namespace=namespace, context=context)
+            with Cluster(context) as cluster:
+                _clear(cluster, name, namespace)
+                cluster.apply(body, namespace)
             with Progress("train", 1, "job") as progress:
                 progress.say(f"TrainJob {namespace}/{name}")
                 _follow(name, namespace, trainer.timeout_s, progress, context)
@@ -160,17 +161,17 @@ def _conditions(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {c["type"]: c for c in conditions if c.get("status") == "True"}
 
 
-def _clear(name: str, namespace: str, context: str | None) -> None:
+def _clear(cluster: Cluster, name: str, namespace: str) -> None:
     """Delete a job of this name that has ended: its follower was killed before it could."""
-    job = get(API, KIND, name, namespace, context=context)
+    job = cluster.get(API, KIND, name, namespace)
     if job is None:
         return
     if not (job["metadata"].get("deletionTimestamp") or {"Failed", "Complete"} & _conditions(job).keys()):
         return
-    delete(API, KIND, name, namespace, context=context)
+    cluster.delete(API, KIND, name, namespace)
 
     def check() -> tuple[bool | None, str]:
-        return True if get(API, KIND, name, namespace, context=context) is None else None, ""
+        return True if cluster.get(API, KIND, name, namespace) is None else None, ""
 
     def timed_out(_: str) -> Exception:
         return JobError(f"TrainJob {namespace}/{name} of an earlier attempt is still being deleted: delete it by hand")
@@ -181,7 +182,8 @@ def _clear(name: str, namespace: str, context: str | None) -> None:
 def _delete(name: str, namespace: str, context: str | None) -> None:
     """Delete the job; if the cluster is unavailable, print how to do it by hand and go on."""
     try:
-        delete(API, KIND, name, namespace, context=context)
+        with Cluster(context) as cluster:
+            cluster.delete(API, KIND, name, namespace)
     except PosewatchError as error:
         with Progress("train", 0, "job") as progress:
             progress.say(f"{error}; when it is back: kubectl -n {namespace} delete trainjob {name}")

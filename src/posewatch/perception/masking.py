@@ -18,7 +18,7 @@ from posewatch import video
 from posewatch.config import MaskConfig
 from posewatch.perception.compose import Composer
 from posewatch.perception.crops import CropWriter
-from posewatch.perception.networks import DETECTOR, build_detector, build_segmenter, find
+from posewatch.perception.networks import NETWORKS, build_detector, build_segmenter
 from posewatch.perception.ports import Detector, Image, Mask, Masks, Segmenter
 from posewatch.perception.storage import DETECTIONS, write_detections
 from posewatch.perception.tracking.tracker import Tracker
@@ -100,7 +100,7 @@ class _Tracking:
     def __init__(self, config: MaskConfig) -> None:
         self._tracker = Tracker(config.min_score, config.hold)
         self._bytetrack = None
-        if find(config.detector, DETECTOR).bytetrack:
+        if NETWORKS[config.detector].bytetrack:
             from posewatch.perception.networks.bytetrack import ByteTrack
 
             self._bytetrack = ByteTrack(config.min_score, config.hold)

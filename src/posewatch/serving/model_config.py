@@ -6,31 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from posewatch import rules
 from posewatch.errors import InputError
+from posewatch.sections import Section
 
 MAX_QUEUE = 512
 """Requests that may wait. More are refused at once: a client can act on that, unlike on an answer that is too late."""
 DEVICES = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "gpu": "KIND_GPU"}
-ACCELERATORS = ("", "tensorrt", "openvino")
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-WARMUPS = ("all", "powers", "none")
 
 
 @dataclass(frozen=True)
-class Batching:
+class Batching(Section):
     """Dynamic batching: a request waits up to ``delay_us`` microseconds for others; at most ``max_queue`` may wait.
 
     A request that waits longer than ``timeout_us``, or than its own shorter deadline, is refused and not computed.
     """
 
-    delay_us: int = 2000
-    max_queue: int = MAX_QUEUE
-    timeout_us: int = 30_000_000
-
-    def __post_init__(self) -> None:
-        _at_least(
-            queue_delay_us=(self.delay_us, 0), max_queue=(self.max_queue, 1), queue_timeout_us=(self.timeout_us, 1)
-        )
+    delay_us: rules.QueueDelay = 2000
+    max_queue: rules.QueueLength = MAX_QUEUE
+    timeout_us: rules.QueueTimeout = 30_000_000
 
     def settings(self) -> dict[str, Any]:
         """Fields of ``ModelConfig``. A request's own deadline counts only if it is shorter than the default one."""
@@ -44,7 +38,7 @@ class Batching:
 
 
 @dataclass(frozen=True)
-class ServeOptions:
+class ServeOptions(Section):
     """How a model is served.
 
     max_batch    most clips of one execution
@@ -59,26 +53,18 @@ class ServeOptions:
     precision    that the accelerator computes in: fp32, fp16, bf16; int8 is a property of the file
     """
 
-    max_batch: int = 16
+    max_batch: rules.Batch = 16
     batching: Batching | None = field(default_factory=Batching)
-    instances: int = 2
-    device: str = "auto"
+    instances: rules.Instances = 2
+    device: rules.ServingDevice = "auto"
     gpus: tuple[int, ...] = ()
-    threads: int = 1
-    model_warmup: str = "all"
-    accelerator: str = ""
-    precision: str = "fp32"
+    threads: rules.Threads = 1
+    model_warmup: rules.Warmup = "all"
+    accelerator: rules.Accelerator = ""
+    precision: rules.ServingPrecision = "fp32"
 
     def __post_init__(self) -> None:
-        _at_least(max_batch=(self.max_batch, 1), instances=(self.instances, 1), threads=(self.threads, 1))
-        for name, value, known in (
-            ("device", self.device, tuple(DEVICES)),
-            ("model_warmup", self.model_warmup, WARMUPS),
-            ("accelerator", self.accelerator, ACCELERATORS),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in known:
-                raise InputError(f"{name} must be one of {', '.join(k or 'none' for k in known)}, not {value!r}")
+        super().__post_init__()
         if self.accelerator == "tensorrt" and self.device == "cpu":
             raise InputError("tensorrt runs on a GPU: serve with device gpu, or with accelerator openvino")
         if self.accelerator == "openvino" and self.device == "gpu":
@@ -130,9 +116,3 @@ def config_text(settings: Mapping[str, Any]) -> str:
     except json_format.ParseError as error:
         raise InputError(f"config.pbtxt is not a model configuration of Triton: {error}") from None
     return text_format.MessageToString(config, as_utf8=True)
-
-
-def _at_least(**values: tuple[int, int]) -> None:
-    for name, (value, least) in values.items():
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, not {value}")

@@ -47,8 +47,6 @@ def write_repository(
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"bad model name {name!r}: use letters, digits, '-', '_' and '.'")
-    if version < 1:
-        raise InputError(f"version must be at least 1, not {version}")
     batching = Batching(queue_delay_us, max_queue, queue_timeout_us)
     serve = ServeOptions(
         max_batch=max_batch, batching=batching if dynamic_batching else None, instances=instances, **options

@@ -98,16 +98,10 @@ def masked_frame(report: dict[str, Any], start_s: float) -> int:
     return max(first, round((start_s - ahead_s) * fps))
 
 
-def detections_of(masked: Artifact) -> list[Detections]:
-    """What masking detected, one entry per frame."""
+def detections_of(artifact: Artifact, name: str = DETECTIONS) -> list[Detections]:
+    """What masking, or with ``POSES`` the pose estimator, detected in one video, one entry per frame."""
     with tempfile.TemporaryDirectory(prefix="posewatch-detections-") as temp:
-        return read_detections(masked.fetch(DETECTIONS, Path(temp)))
-
-
-def poses_of(poses: Artifact) -> list[Detections]:
-    """All detections of the pose estimator in one video, one entry per frame."""
-    with tempfile.TemporaryDirectory(prefix="posewatch-poses-") as temp:
-        return read_detections(poses.fetch(POSES, Path(temp)))
+        return read_detections(artifact.fetch(name, Path(temp)))
 
 
 def masked_of(clips: Artifact) -> Artifact:

@@ -24,7 +24,6 @@ from posewatch.stages.contents import (
     masked_file,
     masked_frame,
     masked_of,
-    poses_of,
     raw_file,
     raw_of,
     videos_of,
@@ -50,7 +49,7 @@ def _write(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None
     report = mask_report(masked)
     frames = _from_masking(masked, config)
     if frames is None:
-        frames = follow(poses_of(_estimate(masked, config, job.weights, workers)), config)
+        frames = follow(detections_of(_estimate(masked, config, job.weights, workers), POSES), config)
     arrays: dict[str, Any] = {}
     persons = {}
     for clip in clips_of(clips):

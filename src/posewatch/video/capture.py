@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from posewatch.addresses import without_secrets
 from posewatch.errors import ConfigError, VideoError
@@ -22,9 +22,6 @@ from posewatch.files import atomic
 from posewatch.retry import retry
 from posewatch.video.live import LiveClock, Silent, arriving, connect, picture_of
 from posewatch.video.opening import vendor
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "http", "https")
 """Addresses that are streams rather than files."""
@@ -110,41 +107,35 @@ def _connection(
     url: str, folder: Path, segment_s: float, remaining_s: float, wall: Callable[[], datetime]
 ) -> Generator[Segment, None, None]:
     """The segments of one connection, of ``remaining_s`` seconds at most. Raises FFmpegError when it breaks early."""
-    with connect(url) as container:
-        yield from _segments(container, folder, segment_s, remaining_s, wall)
-
-
-def _segments(
-    container: InputContainer, folder: Path, segment_s: float, remaining_s: float, wall: Callable[[], datetime]
-) -> Iterator[Segment]:
-    stream = picture_of(container)
-    clock = LiveClock(container, stream, in_order=False)
     writer: _Writer | None = None
-    try:
-        for packet in arriving(container, stream):
-            unit = float(packet.time_base)
-            pts_s, dts_s = (None if stamp is None else stamp * unit for stamp in (packet.pts, packet.dts))
-            lasts_s = (packet.duration or 0) * unit
-            at = clock(pts_s, dts_s, lasts_s)
-            if writer is None and (packet.is_corrupt or not packet.is_keyframe):
-                continue
-            if writer is not None and packet.is_keyframe and at - writer.first_s >= segment_s - 1e-6:
-                yield writer.finish(until=at)
-                remaining_s -= writer.seconds
-                writer = None
-                if remaining_s <= 0.01:
-                    return
-            if writer is not None and at - writer.first_s >= remaining_s - 1e-6:
-                break
+    with connect(url) as container:
+        stream = picture_of(container)
+        clock = LiveClock(container, stream, in_order=False)
+        try:
+            for packet in arriving(container, stream):
+                unit = float(packet.time_base)
+                pts_s, dts_s = (None if stamp is None else stamp * unit for stamp in (packet.pts, packet.dts))
+                lasts_s = (packet.duration or 0) * unit
+                at = clock(pts_s, dts_s, lasts_s)
+                if writer is None and (packet.is_corrupt or not packet.is_keyframe):
+                    continue
+                if writer is not None and packet.is_keyframe and at - writer.first_s >= segment_s - 1e-6:
+                    yield writer.finish(until=at)
+                    remaining_s -= writer.seconds
+                    writer = None
+                    if remaining_s <= 0.01:
+                        return
+                if writer is not None and at - writer.first_s >= remaining_s - 1e-6:
+                    break
+                if writer is None:
+                    writer = _Writer(folder, stream, at, wall())
+                reordered_s = max(0.0, pts_s - dts_s) if pts_s is not None and dts_s is not None else 0.0
+                writer.write(packet, at, at - reordered_s, clock.step_s if clock.arrived else lasts_s)
+        except (vendor().error.FFmpegError, Silent):
             if writer is None:
-                writer = _Writer(folder, stream, at, wall())
-            reordered_s = max(0.0, pts_s - dts_s) if pts_s is not None and dts_s is not None else 0.0
-            writer.write(packet, at, at - reordered_s, clock.step_s if clock.arrived else lasts_s)
-    except (vendor().error.FFmpegError, Silent):
-        if writer is None:
-            raise
-    if writer is not None and writer.packets:  # the part before the connection broke
-        yield writer.finish()
+                raise
+        if writer is not None and writer.packets:  # the part before the connection broke
+            yield writer.finish()
 
 
 class _Writer:

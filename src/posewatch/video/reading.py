@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posewatch.errors import ConfigError, VideoError
+from posewatch.errors import VideoError
 from posewatch.video.clock import Gap, Timeline
 from posewatch.video.deinterlace import Deinterlacer
 from posewatch.video.opening import opened, packets, picture_s, vendor
@@ -116,8 +116,6 @@ def read(
     """
     path = Path(path)
     rate = probe(path).fps if fps is None else fps
-    if rate <= 0:
-        raise ConfigError(f"fps must be positive, not {rate}")
     times = scan_of(path).times
     begin = max(0.0, start_s or 0.0)
     stop = math.inf if end_s is None else end_s

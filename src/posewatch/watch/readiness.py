@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 from posewatch.addresses import without_secrets
@@ -70,10 +71,7 @@ class Model:
 
         try:
             protocol, url, name = parse_endpoint(self.address)
-            connection = connect(url, protocol, timeout_s=5.0, retries=0)
-            try:
+            with closing(connect(url, protocol, timeout_s=5.0, retries=0)) as connection:
                 return bool(connection.ready(name))
-            finally:
-                connection.close()
         except PosewatchError:
             return False

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated, Any
 
+from posewatch.addresses import with_environment
 from posewatch.config import load
 from posewatch.errors import ConfigError
 from posewatch.redact import remember
@@ -34,31 +34,26 @@ BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 STABLE_S = 120.0
 STOP_S = 20.0
 """How long the processes may take to end before they are killed."""
-_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
 _ADDRESS, _RECEIVER = "POSEWATCH_CAMERA_URL", "POSEWATCH_ALARM_WEBHOOK"
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Camera:
+class Camera(Section):
     """One camera: ``name`` (small letters, digits, dashes) and ``url``, where ``${NAME}`` is an environment variable.
 
     ``options`` are options of ``posewatch watch`` for this camera; they override the common ones.
     """
 
-    name: str
+    name: Annotated[str, Like(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name of small letters, digits and dashes")]
     url: str
     options: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "options", _option_names(self.options))
         remember(self.url)
-        if not _NAME.match(self.name):
-            raise ConfigError(f"a camera's name has small letters, digits and dashes only, not {self.name!r}")
-        for variable in _VARIABLE.findall(self.url):
-            if variable not in os.environ:
-                raise ConfigError(f"camera {self.name} needs the environment variable {variable}")
+        with_environment(self.url)  # a variable that is missing is told at once
 
 
 @dataclass(frozen=True)
@@ -150,8 +145,8 @@ class CameraProcess:
             return
         self.restarts += self.process is not None
         self.folder.mkdir(parents=True, exist_ok=True)
-        url = _VARIABLE.sub(lambda match: os.environ[match[1]], self.camera.url)
-        self.process = subprocess.Popen(self.command(), env={**os.environ, _ADDRESS: url, _RECEIVER: self._webhook})
+        address = {_ADDRESS: with_environment(self.camera.url), _RECEIVER: self._webhook}
+        self.process = subprocess.Popen(self.command(), env={**os.environ, **address})
         self._started, self._restart_at = now, 0.0
 
     def watched(self, now: float) -> bool:

@@ -44,8 +44,6 @@ def bench_scale(
     sizes = tuple(sorted(set(clips)))
     if len(sizes) < 2 or sizes[0] < 500:
         raise InputError(f"--clips {','.join(map(str, clips))} must name two sizes or more, of 500 clips or more")
-    if people < 1 or seconds <= 0:
-        raise InputError("give --people of 1 or more, who work for more than 0 --seconds")
     with Progress("scale", 3, "part") as progress:
         result: dict[str, Any] = {"environment": _environment(), "labels": _labels(database, sizes, people, seconds)}
         progress.advance()

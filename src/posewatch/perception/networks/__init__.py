@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -70,16 +69,6 @@ NETWORKS: Mapping[str, Entry] = {
 }  # fmt: skip
 
 
-def find(name: str, role: str) -> Entry:
-    """The row of a network by its name in the configuration. Raises ConfigError naming the nearest known one."""
-    known = [n.name for n in NETWORKS.values() if role in n.roles]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}? known: " if near else "known: "
-        raise ConfigError(f"unknown {role} {name!r} ({hint}{', '.join(sorted(known))})")
-    return NETWORKS[name]
-
-
 def imported(reference: str) -> Any:
     """What "module:name" refers to in this folder."""
     module, _, name = reference.partition(":")
@@ -89,8 +78,7 @@ def imported(reference: str) -> Any:
 def build_detector(config: MaskConfig) -> Detector:
     """The configured detector.
 
-    Raises ConfigError for an unknown one, WeightsError when its weights are missing, PosewatchError when its packages
-    are not installed.
+    Raises WeightsError when its weights are missing, PosewatchError when its packages are not installed.
     """
     network, chosen = _chosen(config)[0]
     return network.build(config, chosen)
@@ -119,12 +107,12 @@ def weights_of(config: MaskConfig | PoseConfig) -> dict[str, dict[str, str]]:
 def _chosen(config: MaskConfig | PoseConfig) -> list[tuple[Entry, str]]:
     """The networks of a configuration section, a detector before its segmenter, each with the weights to load."""
     if isinstance(config, PoseConfig):
-        networks = [(find(config.estimator, ESTIMATOR), config.weights)]
+        networks = [(NETWORKS[config.estimator], config.weights)]
     else:
         detector, segmenter = config.detector_weights, config.segmenter_weights
         if config.detector == config.segmenter:  # one network in both roles: weights given once are for both
             detector, segmenter = detector or segmenter, segmenter or detector
-        networks = [(find(config.detector, DETECTOR), detector), (find(config.segmenter, SEGMENTER), segmenter)]
+        networks = [(NETWORKS[config.detector], detector), (NETWORKS[config.segmenter], segmenter)]
     for network, given in networks:
         if given and "weights" not in network.takes:
             raise ConfigError(f"{network.name} takes no weights of its own, but {given!r} were given")

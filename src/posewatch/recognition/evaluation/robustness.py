@@ -14,7 +14,6 @@ import numpy as np
 
 from posewatch.datasets.clipset import ClipSet
 from posewatch.digests import canonical
-from posewatch.errors import ConfigError
 from posewatch.files import write_atomically
 from posewatch.progress import Progress
 from posewatch.recognition.evaluation import corruptions
@@ -74,8 +73,6 @@ def robustness(
     every run, and a higher level drops what a lower one does and more. Raises InputError, LabelError, ConfigError.
     """
     positive = check(recogniser, test_set, positive)
-    if draws < 1:
-        raise ConfigError(f"draws must be at least 1, not {draws}")
     score = _Scorer(recogniser, positive, train_set, progress)
     clean = score(test_set)
     report: dict[str, Any] = {

@@ -19,17 +19,17 @@ DROPS = (
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One limit of RobustnessConfig and the value that was measured; ``text`` states both in one line."""
+class Gate:
+    """A judged gate. ``value`` is None if it was not measured; ``text`` is the result in one line."""
 
     name: str
-    value: float
+    value: float | None
     limit: float
     passed: bool
     text: str
 
 
-def judge(report: Mapping[str, Any], config: RobustnessConfig) -> list[Verdict]:
+def judge(report: Mapping[str, Any], config: RobustnessConfig) -> list[Gate]:
     """A verdict on each limit that ``config`` sets. Raises InputError for a report without a result that one needs."""
     verdicts = []
     for name, kind, level, what in DROPS:
@@ -38,7 +38,7 @@ def judge(report: Mapping[str, Any], config: RobustnessConfig) -> list[Verdict]:
     if config.min_f1_30 > 0:
         f1 = float(_at(report, "joints_dropped", 0.3, "30 % of the joints dropped")["f1"])
         text = f"30 % of the joints dropped leaves an F1 of {f1:.3f}, min_f1_30 is {config.min_f1_30:g}"
-        verdicts.append(Verdict("min_f1_30", f1, config.min_f1_30, f1 >= config.min_f1_30 - 1e-9, text))
+        verdicts.append(Gate("robustness.min_f1_30", f1, config.min_f1_30, f1 >= config.min_f1_30 - 1e-9, text))
     if config.max_f1_drop_part < 1:
         if not report.get("body_part_hidden"):
             raise _missing("hidden body parts")
@@ -64,8 +64,8 @@ def _f1_drop(row: Mapping[str, Any]) -> float:
     return float(row["f1_drop"] if "f1_drop" in row else row["f1_loss"])
 
 
-def _drop(name: str, limit: float, what: str, row: Mapping[str, Any]) -> Verdict:
+def _drop(name: str, limit: float, what: str, row: Mapping[str, Any]) -> Gate:
     drop = _f1_drop(row)
     text = f"{what} costs {100 * drop:.1f} points of F1, {name} allows {100 * limit:.1f}"
     # The comparison is false for NaN.
-    return Verdict(name, drop, limit, drop <= limit + 1e-9, text)
+    return Gate(f"robustness.{name}", drop, limit, drop <= limit + 1e-9, text)

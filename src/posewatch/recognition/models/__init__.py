@@ -54,10 +54,6 @@ def build(
     name = ALIASES.get(name, name)
     if name not in NETWORKS:
         raise ConfigError(f"unknown model {name!r}: {did_you_mean(name, NETWORKS)}")
-    if not 0 < width <= 4:
-        raise ConfigError(f"model {name!r}: width is a multiple of the published one, in (0, 4], not {width:g}")
-    if min(classes, in_channels) < 1:
-        raise ConfigError(f"model {name!r}: classes and channels must be at least 1")
     cls = NETWORKS[name]
     parameters = inspect.signature(cls).parameters
     channels = max(8, round(parameters["width"].default * width / 8) * 8)

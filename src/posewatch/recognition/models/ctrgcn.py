@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posewatch.recognition.models.layers import Block, GraphNetwork, Stage, normed, over_time, reduced, start
+from posewatch.recognition.models.layers import GraphNetwork, normed, over_time, reduced, start
 
 KERNEL = 5
 DILATIONS = (1, 2)
@@ -70,7 +70,4 @@ class TemporalConvolution(nn.Module):
 class CTRGCN(GraphNetwork):
     """Features (N, M, T, V, C) → ``Output``. The paper's width is 64."""
 
-    def block(self, stage: Stage, graph: Tensor) -> Block:
-        return Block(
-            GraphConvolution(stage.channels, stage.out, graph), TemporalConvolution(stage.out, stage.stride), stage
-        )
+    space, time = GraphConvolution, TemporalConvolution

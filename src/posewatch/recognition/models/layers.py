@@ -46,6 +46,9 @@ class GraphNetwork(Network):
 
     partition: Callable[[Layout], Matrix] = staticmethod(spatial)
     """The adjacency (K, V, V) of a layout."""
+    space: Callable[[int, int, Tensor], nn.Module]
+    time: Callable[[int, int], nn.Module]
+    """What makes a block's convolution over the graph, of (channels, out, graph), and over time, of (out, stride)."""
 
     def __init__(self, layout: Layout, classes: int, width: int = 64, in_channels: int = 3) -> None:
         super().__init__()
@@ -57,7 +60,7 @@ class GraphNetwork(Network):
 
     def block(self, stage: Stage, graph: Tensor) -> nn.Module:
         """A block of the sizes of ``stage``, on the adjacency (K, V, V)."""
-        raise NotImplementedError
+        return Block(self.space(stage.channels, stage.out, graph), self.time(stage.out, stage.stride), stage)
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Output:
         """Features (N, M, T, V, C) and, optionally, ``present`` (N, M) in 0..1."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posewatch.recognition.models.layers import Block, GraphNetwork, Stage, normed, over_time, reduced
+from posewatch.recognition.models.layers import GraphNetwork, normed, over_time, reduced
 from posewatch.recognition.models.stgcn import SubsetConvolution
 
 DILATIONS = (1, 2, 3, 4)
@@ -54,7 +54,4 @@ class TemporalConvolution(nn.Module):
 class STGCNpp(GraphNetwork):
     """Features (N, M, T, V, C) → ``Output``. The paper's width is 64."""
 
-    def block(self, stage: Stage, graph: Tensor) -> Block:
-        return Block(
-            GraphConvolution(stage.channels, stage.out, graph), TemporalConvolution(stage.out, stage.stride), stage
-        )
+    space, time = GraphConvolution, TemporalConvolution

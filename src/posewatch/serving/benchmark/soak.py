@@ -60,8 +60,6 @@ def soak(
     private Triton with dynamic batching serves the file ``onnx``. Refused and late requests are counted, and the load
     goes on.
     """
-    if minutes <= 0 or every_s <= 0 or not share > 0:
-        raise InputError("minutes, the seconds of a stretch and the share of the peak must be above 0")
     with ExitStack() as stack:
         process, address = None, endpoint or ""
         if not endpoint:

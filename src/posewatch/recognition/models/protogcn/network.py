@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posewatch.errors import ConfigError
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.models.base import Network, Output, mean_over_people
 
@@ -180,8 +179,6 @@ class ProtoGCN(Network):
 
     def __init__(self, joints: int, classes: int, width: int = 96, prototypes: int = 400, in_channels: int = 3) -> None:
         super().__init__()
-        if prototypes < 1:
-            raise ConfigError(f"prototypes must be at least 1, not {prototypes}")
         self.input_norm = nn.BatchNorm1d(joints * in_channels)
         topology = torch.randn(SUBSETS, joints, joints) * 0.02 + 0.04
         blocks, channels = [], in_channels
