@@ -25,10 +25,7 @@ def run_local(name: str, items: list[str], config: str, home: Path | None = None
     """
     from kfp import local
 
-    info = stack.current(home)
-    if info is not None:
-        for key, value in stack.env(info).items():
-            os.environ.setdefault(key, value)
+    stack.use(home)
     pipeline = stages(name)
     store = os.environ.get("POSEWATCH_STORE", "")
     if not store and not any(item.startswith("store=") for item in items):

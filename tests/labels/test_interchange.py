@@ -106,8 +106,6 @@ def test_what_cannot_be_exported_is_an_error(labelled, sqlite_store, tmp_path):
         export(sqlite_store, frozen, "pyskl", tmp_path / "a.pkl", CONFIG)
     with pytest.raises(LabelError, match="none of the labelled clips has a skeleton"):
         export(sqlite_store, frozen, "pyskl", tmp_path / "a.pkl", CONFIG, {})
-    with pytest.raises(LabelError, match="unknown format 'xml'"):
-        export(sqlite_store, frozen, "xml", tmp_path / "a.xml", CONFIG)
     entry = sqlite_store.clips()[0]
     open_store(entry.store).delete(entry.key)
     with pytest.raises(LabelError, match=f"clip {entry.clip.id} is not in"):

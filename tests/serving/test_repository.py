@@ -95,8 +95,6 @@ def test_model_warmup(tmp_path: Path, tiny: Path, model_warmup: str, sizes: list
     ("options", "message"),
     [
         ({"device": "tpu"}, "device must be one of auto, cpu, gpu, not 'tpu'"),
-        ({"accelerator": "tensorrt", "device": "cpu"}, "tensorrt runs on a GPU"),
-        ({"accelerator": "openvino", "device": "gpu"}, "openvino runs on the CPU"),
         ({"gpus": (1,)}, "make it gpu"),
         ({"model_warmup": "some"}, "model_warmup must be one of"),
         ({"precision": "fp8"}, "precision must be one of"),

@@ -270,7 +270,9 @@ def _exit(call: Callable[[], Any], stack: bool, show_trace: bool) -> None:
     """Run a verb and print its result, or its error in one line. Raises typer.Exit for an exit code other than 0."""
     try:
         if stack:
-            use_stack()
+            from posewatch.stack import use
+
+            use()
         result = call()
         if not isinstance(result, int) and result not in ("", None):  # "": another process of the training prints it
             text = result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False)
@@ -293,13 +295,3 @@ def notes(lines: Iterable[str]) -> None:
     if os.environ.get("RANK", "0") == "0":
         for line in lines:
             say(f"posewatch: note: {line}")
-
-
-def use_stack() -> None:
-    """Let an embedded stack that is up be the default for whatever the environment leaves open."""
-    from posewatch import stack
-
-    info = stack.current()
-    if info is not None:
-        for key, value in stack.env(info).items():
-            os.environ.setdefault(key, value)

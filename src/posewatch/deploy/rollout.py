@@ -26,7 +26,6 @@ from posewatch.config import ServingConfig
 from posewatch.deploy import figures, history, proof, traffic
 from posewatch.deploy.gates import Gate
 from posewatch.deploy.manifests import AUTOSCALER, Endpoint, inference_service, versioned
-from posewatch.deploy.proof import Identity
 from posewatch.deploy.runtime import ensure_runtime
 from posewatch.deploy.state import API, KIND, State, Version, look
 from posewatch.deploy.target import Release, SmokeTest
@@ -143,11 +142,6 @@ class Rollout:
                 f" {', '.join(known) or 'none but ' + here}; --to names one)"
             )
         return event
-
-    def _identity(self, release: Release) -> Identity:
-        """What the server of ``release`` reports as its parameters, from the published model repository."""
-        model = get(self.store, release.uri)
-        return proof.identity(model.read(f"{self.config.name}/config.pbtxt").decode())
 
     def _admit(self, release: Release, gates: tuple[Gate, ...], override: str) -> None:
         judged = tuple(dataclasses.asdict(gate) for gate in gates)
@@ -330,7 +324,9 @@ class _Steps:
                     f" Service {version.name}-predictor and name it with --smoke-url http://127.0.0.1:PORT"
                 )
             where = (rollout.smoke_url,)
-        release, expected = version.release, rollout._identity(version.release)
+        release = version.release
+        published = get(rollout.store, release.uri).read(f"{config.name}/config.pbtxt")
+        expected = proof.identity(published.decode())
         proof.wait_answers(where, config.name, release.version, expected, config.ready_timeout_s, rollout.progress)
 
     # objects

@@ -63,10 +63,7 @@ def _version(body: Mapping[str, Any]) -> Version:
     version = (meta.get("labels") or {}).get("app.kubernetes.io/version", "")
     uri = (body["spec"]["predictor"].get("model") or {}).get("storageUri", "")
     if not version or not uri:
-        raise ServingError(
-            f"InferenceService {meta.get('namespace')}/{meta['name']} was not created by posewatch: choose another"
-            " serving.name, or delete it first"
-        )
+        raise _foreign(body)
     return Version(meta["name"], Release(version, uri, (meta.get("annotations") or {}).get(LINEAGE, "")), body)
 
 
@@ -76,11 +73,13 @@ def _selected(cluster: Cluster, config: ServingConfig, name: str) -> str:
     if service is None:
         return ""
     if (service["metadata"].get("labels") or {}).get(SERVICE) != config.name:
-        raise ServingError(
-            f"Service {config.namespace}/{name} was not created by posewatch: choose another serving.name, or delete it"
-            " first"
-        )
+        raise _foreign(service)
     return str((service["spec"].get("selector") or {}).get(traffic.POD, ""))
+
+
+def _foreign(body: Mapping[str, Any]) -> ServingError:
+    what = f"{body['kind']} {body['metadata'].get('namespace')}/{body['metadata']['name']}"
+    return ServingError(f"{what} was not created by posewatch: choose another serving.name, or delete it first")
 
 
 def _percent(cluster: Cluster, config: ServingConfig) -> int:

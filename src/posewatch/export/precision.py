@@ -101,8 +101,6 @@ def convert(
     """
     import onnx
 
-    if precision not in PRECISIONS[1:]:
-        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if precision == "int8" and (calibration is None or not len(calibration)):
         raise InputError("int8 needs training clips to measure ranges on: --annotations and --train-split")
     metadata = read_model(source).metadata

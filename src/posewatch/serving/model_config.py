@@ -65,10 +65,6 @@ class ServeOptions(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.accelerator == "tensorrt" and self.device == "cpu":
-            raise InputError("tensorrt runs on a GPU: serve with device gpu, or with accelerator openvino")
-        if self.accelerator == "openvino" and self.device == "gpu":
-            raise InputError("openvino runs on the CPU here: serve with device cpu, or with accelerator tensorrt")
         if self.gpus and self.device != "gpu":
             raise InputError(f"gpus {list(self.gpus)} are named, but device is {self.device!r}: make it gpu")
 

@@ -12,6 +12,7 @@ that died again, with the same data, ports and credentials.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,6 +36,7 @@ __all__ = [
     "running",
     "status",
     "up",
+    "use",
 ]
 
 _ATTEMPTS = 3
@@ -61,6 +63,13 @@ def current(home: Path | None = None) -> StackInfo | None:
     if state is None or not any(process.alive for process in state.processes.values()):
         return None
     return state.info()
+
+
+def use(home: Path | None = None) -> None:
+    """Let a stack that is up be the default for whatever the environment leaves open."""
+    if (info := current(home)) is not None:
+        for key, value in env(info).items():
+            os.environ.setdefault(key, value)
 
 
 def status(home: Path | None = None) -> StackStatus:

@@ -159,8 +159,6 @@ def export(
 
     ``skeletons`` by clip id are needed for "pyskl". Files are whole or absent. Returns the number of clips.
     """
-    if form not in FORMATS:
-        raise LabelError(f"unknown format {form!r} (known: {', '.join(FORMATS)})")
     path = Path(path)
     if form == "parquet":
         write_parquet(snapshot, path)
