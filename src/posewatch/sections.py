@@ -186,11 +186,11 @@ def from_dict(cls: type[T], data: Any, where: str = "", *, former_names: bool = 
         elif typing.get_origin(kinds[name]) is Annotated and typing.get_args(kinds[name])[0] is str and is_null(value):
             value = None  # no namespace is named null, but a class may be
         values[name] = convert(kinds[name], value, dot + name, former_names=former_names)
-        if issubclass(cls, Section):
-            require(kinds[name], values[name], dot + name)
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"missing configuration key {dot + name!r}")
+    for name, value in values.items() if issubclass(cls, Section) else ():
+        require(kinds[name], value, dot + name)  # with the whole key, which the section does not know
     return cls(**values)
 
 

@@ -245,9 +245,6 @@ def test_names_and_widths():
     assert wide.classify.in_features == 128
     with pytest.raises(ConfigError, match=r"unknown model 'ctrgnc': did you mean 'ctrgcn'\?"):
         build("ctrgnc", layout=HAND, classes=2)
-    for width in (0, -1, 5):
-        with pytest.raises(ConfigError, match="width is a multiple"):
-            build("stgcn", layout=HAND, classes=2, width=width)
 
 
 def test_options_of_a_model_are_the_parameters_of_its_class(monkeypatch):
