@@ -185,14 +185,14 @@ def test_early_stop(tmp_path, clips):
     ("change", "error", "message"),
     [
         ({"model": "protogcm"}, ConfigError, "did you mean 'protogcn'"),
-        ({"width": 8}, ConfigError, "multiple of the published one"),
+        ({"width": 8}, ConfigError, "train.width must be a number above 0"),
         ({"epochs": 0}, ConfigError, "epochs"),
-        ({"stream": "jj"}, ConfigError, "unknown stream"),
+        ({"stream": "jj"}, ConfigError, "train.stream must be streams"),
         ({"lr": 0.05}, ConfigError, "too high for adamw: at most 0.02; set it to about 0.003 for adamw, 0.025 for sgd"),
         ({"optimiser": "adam"}, ConfigError, "train.optimiser must be one of adamw, sgd, not 'adam'"),
         ({"balance": "yes"}, ConfigError, "train.balance must be one of"),
-        ({"stream": "j,b", "stream_weights": (1.0,)}, ConfigError, "must be 2 positive numbers"),
-        ({"features": "pixels"}, ConfigError, "unknown features 'pixels'"),
+        ({"stream": "j,b", "stream_weights": (1.0,)}, ConfigError, "must be 2 numbers"),
+        ({"features": "pixels"}, ConfigError, "train.features must be one of"),
         ({"layout": "coco21"}, ConfigError, "did you mean 'coco20'"),
     ],
 )
