@@ -106,7 +106,7 @@ def test_the_verb_writes_figures_a_page_and_a_plot(tmp_path: Path):
     [
         (["--database", "oracle"], "must be postgresql, sqlite or a URL"),
         (["--clips", "1000"], "--clips 1000 must name two sizes or more"),
-        (["--people", "0"], "give --people of 1 or more"),
+        (["--people", "0"], "--people must be from 1 to 100,000, not 0"),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path: Path, words: list[str], error: str):

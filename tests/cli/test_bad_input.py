@@ -318,7 +318,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 FINE = {
     ("history", "STORE below a file"), ("history", "STORE a file"), ("history", "STORE too long a name"),
-    ("history", "STORE a full disk"), ("history", "CONFIG empty"), ("events", "CSV cut"),
+    ("history", "STORE a full disk"), ("history", "CONFIG empty"), ("events", "CSV cut"), ("events", "CSV UTF-16"),
     ("down", "HOME below a file"), ("down", "HOME a file"), ("status", "HOME below a file"),
     ("status", "HOME a file"), ("weights", "CHOICE a path"),
 }  # fmt: skip

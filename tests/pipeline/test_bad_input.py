@@ -167,7 +167,7 @@ def test_a_label_for_a_clip_that_does_not_exist(nobody: Any) -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("file,start,end_s,label\na.mp4,0,3,normal\n", ["labels.csv", "start", "start_s"]),
+        ("file,begin_of,end_s,label\na.mp4,0,3,normal\n", ["labels.csv", "begin_of"]),
         ("file,start_s,end_s,label\na.mp4,0,3,fall\n", ["fall", "normal, abnormal"]),
         ("file,start_s,end_s,label\nzzz.mp4,0,3,normal\n", ["zzz.mp4"]),
         ("file,start_s,end_s,label\na.mp4,3,1,normal\n", ["row 2"]),

@@ -31,7 +31,7 @@ ROUTE = (
     "labeling.httpRoute.enabled=true",
     "labeling.httpRoute.parentRefs[0].name=gateway",
     "labeling.httpRoute.hostnames[0]=labels.example.org",
-    "labeling.experimentFile=labels: {classes: [calm\\, fight]\\, default: calm}",
+    "labeling.experimentFile=labels: {classes: [calm\\, fight]\\, positive: fight\\, default: calm}",
 )
 CASES = {
     "defaults": ((), ()),

@@ -151,7 +151,9 @@ def test_the_watchers_probes_are_answered() -> None:
     paths = {container[probe]["httpGet"]["path"] for probe in PROBES}
     paths |= {e["path"] for e in named(objects, "ServiceMonitor", "posewatch-watcher")["spec"]["endpoints"]}
     assert paths == {"/healthz", "/readyz", "/metrics"}
-    server = service.serve(service.Service(service.ServiceConfig("grpc://h:1/m", ())), 0, "127.0.0.1")
+    server = service.serve(
+        service.Service(service.ServiceConfig("grpc://h:1/m", (service.Camera("door", "rtsp://h/s"),))), 0, "127.0.0.1"
+    )
     try:
         for path in sorted(paths):
             with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{path}", timeout=10) as answer:

@@ -31,7 +31,7 @@ def test_the_routes_share_requests_between_both_services() -> None:
         assert shares == {("abnormal", port): 90, ("abnormal-canary", port): 10}
         assert set(rule) <= {"matches", "backendRefs"}, "standard channel only"
     assert traffic.gateway_routes(ServingConfig(), 10) == []
-    assert [r["kind"] for r in traffic.gateway_routes(ServingConfig(gateway="public", hostname="a.b"), 0)] == [
+    assert [r["kind"] for r in traffic.gateway_routes(ServingConfig(gateway="infra/public", hostname="a.b"), 0)] == [
         "HTTPRoute"
     ]
 
@@ -39,10 +39,10 @@ def test_the_routes_share_requests_between_both_services() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"gateway": "public"}, "serving.hostname or serving.grpc_hostname"),
-        ({"gateway": "public", "hostname": "a.b", "grpc_hostname": "a.b"}, "must differ"),
+        ({"gateway": "infra/public"}, "serving.hostname or serving.grpc_hostname"),
+        ({"gateway": "infra/public", "hostname": "a.b", "grpc_hostname": "a.b"}, "must differ"),
         ({"autoscaler": "keda"}, "needs serving.prometheus"),
-        ({"autoscaler": "hpa2"}, "empty, external, keda"),
+        ({"autoscaler": "hpa2"}, r"none \(empty\), external, keda"),
         ({"strategy": "bluegreen"}, "rolling, recreate"),
     ],
 )

@@ -43,7 +43,7 @@ def test_without_time_the_baselines_are_cut_and_say_so(clips, monkeypatch):
 
 def test_the_time_of_the_baselines_follows_the_networks(clips, monkeypatch):
     model = Recogniser(
-        TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1, epochs=10**9),
+        TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1, epochs=100_000),
         COCO, ("normal", "abnormal"), "abnormal", 10.0,
     ).eval()  # fmt: skip
     given = []
@@ -54,7 +54,7 @@ def test_the_time_of_the_baselines_follows_the_networks(clips, monkeypatch):
 
     monkeypatch.setattr("posewatch.recognition.evaluation.evaluate.baseline_scores", scores)
     long = evaluate(model, clips(8, 100), train_set=clips(16))
-    model.config = dataclasses.replace(model.config, epochs=0)
+    model.config = dataclasses.replace(model.config, epochs=1)
     evaluate(model, clips(8, 100), train_set=clips(16))
     assert given == [30.0, 5.0]
     assert "(random forest: 3 of 300 trees in 30 s)" in _table(long).splitlines()[-1]

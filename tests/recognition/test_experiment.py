@@ -227,7 +227,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(annotations, tmp_path, capsys,
         (["--positive", "fall"], ("fall", "normal, abnormal")),
         (["--model", "protogcm"], ("did you mean 'protogcn'",)),
         (["--layout", "ntu25"], ("17", "25")),
-        (["--set", "train.lr=9"], ("too high",)),
+        (["--set", "train.lr=9"], ("train.lr", "at most 1, not 9")),
         (["--subject-pattern", "("], ("pattern",)),
     ],
 )

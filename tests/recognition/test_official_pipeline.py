@@ -4,6 +4,7 @@ The streams are compared in test_features.py. Three-dimensional keypoints are no
 normalisation has no counterpart.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,10 @@ def test_frames_of_tests_and_of_training(want, length, clips):
 def test_mirror_image(want):
     """Left and right change places, joints that were not seen stay so; ours mirrors at x = 0, theirs in the middle."""
     before, after = (torch.from_numpy(want[f"pipe/{k}"])[None] for k in ("flip_in", "flip"))
-    still = dict.fromkeys(AugmentConfig.__dataclass_fields__, 0.0) | {"swap": False, "flip": True}
+    still = dict.fromkeys((field.name for field in dataclasses.fields(AugmentConfig)), 0.0) | {
+        "swap": False,
+        "flip": True,
+    }
     augment = Augment(layouts.get("coco17"), AugmentConfig(**still))
     found = set()
     for seed in range(8):

@@ -146,7 +146,7 @@ def test_down_leaves_nothing_and_up_keeps_the_data(tmp_path: Path, listening) ->
 
 
 def test_status_and_down_of_nothing(tmp_path: Path) -> None:
-    assert not stack.status(tmp_path / "none").up
+    assert {server.state for server in stack.status(tmp_path / "none").servers} == {"down"}
     stack.down(tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

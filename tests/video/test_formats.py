@@ -50,15 +50,15 @@ def rtmo(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("verb", ["predict", "watch"])
 def test_a_verb_builds_the_estimator_from_all_pose_settings(verb: str, make, rtmo: str, tmp_path: Path, capsys) -> None:
-    """Both verbs reach the estimator's own check of ``pose.device``, with the network of ``pose.weights`` opened."""
+    """Both verbs take the network of ``pose.weights``, and a wrong ``pose.device`` is refused before."""
     from tiny_models import tiny_model
 
     model, source = str(tiny_model(tmp_path / "tiny.onnx")), str(make(seconds=1, fps=10))
     arguments = [model, source] if verb == "predict" else [source, "--model", model, "--out", str(tmp_path / "out")]
     settings = ["pose.estimator=rtmo", f"pose.weights={rtmo}"]
     sets = [a for s in (*settings, "pose.device=tensorcore") for a in ("--set", s)]
-    assert cli.main([verb, *arguments, *sets]) == 1
-    assert "unknown device 'tensorcore'" in capsys.readouterr().err
+    assert cli.main([verb, *arguments, *sets]) == 2
+    assert "pose.device must be auto, cpu, cuda or tensorrt, not 'tensorcore'" in capsys.readouterr().err
     sets = [a for s in settings for a in ("--set", s)]
     assert cli.main([verb, *arguments, *sets]) == 0
     if verb == "predict":
