@@ -86,3 +86,14 @@ def test_a_checkpoint_orders_the_queue_of_a_set(run, sqlite_store, tmp_path, mon
     ids = [e.clip.id for e in sqlite_store.clips()]
     sqlite_store.set_label(ids[0], "normal", "ann", "human")
     assert json.loads(run(*words)[1])["scored"] == 3, "what a person has labelled is not asked again"
+
+
+def test_labels_of_a_class_that_was_taken_out_are_told_when_they_are_exported(run, sqlite_store, make_clips, tmp_path):
+    clips = make_clips(count=3)
+    sqlite_store.register(clips)
+    labels = {e.clip.id: label for e, label in zip(clips, ("normal", "fight", "fight"), strict=True)}
+    for clip, label in labels.items():
+        sqlite_store.set_label(clip, label, "ann", "human", classes=("normal", "abnormal", "fight"))
+    code, _, err = run("export", "csv", "--out", str(tmp_path / "a.csv"))
+    assert code == 0
+    assert err == "posewatch: note: 2 clips 'fight', which is none of the classes normal, abnormal\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Force, LabelContext, Writes, topic, verb
+from posewatch.cli.context import Force, LabelContext, Writes, notes, topic, verb
 from posewatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,11 +68,14 @@ def snapshot(
     allow_disagreement: AllowDisagreement = False,
 ) -> str:
     """Freeze the current labels."""
+    from posewatch.labels.formats.snapshot import outside
+    from posewatch.stages.contents import label_rows
     from posewatch.stages.snapshot import snapshot
 
     store, config = context.labels, context.experiment.labels
-    artifact = context.artifact(clips)
-    return snapshot(context.objects, artifact, store, config, allow_disagreement=allow_disagreement).uri
+    made = snapshot(context.objects, context.artifact(clips), store, config, allow_disagreement=allow_disagreement)
+    notes(outside(label_rows(made), config.classes))
+    return made.uri
 
 
 @verb(labels, "set")
@@ -140,7 +143,7 @@ def export(
     from posewatch import outputs
     from posewatch.artifact import members
     from posewatch.labels.formats.exporters import export
-    from posewatch.labels.formats.snapshot import snapshot
+    from posewatch.labels.formats.snapshot import outside, snapshot
     from posewatch.stages.contents import skeletons_of
 
     if format != "folders":
@@ -148,6 +151,7 @@ def export(
     store = context.labels
     poses: dict[str, Skeleton] | None = None
     frozen = snapshot(store, allow_disagreement=allow_disagreement)
+    notes(outside(frozen.rows, context.experiment.labels.classes))
     if skeletons:
         parts = [skeletons_of(artifact) for _, artifact in members(context.artifact(skeletons))]
         poses = {clip: skeleton for part in parts for clip, skeleton in part.items()}

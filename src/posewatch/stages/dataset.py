@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import DatasetConfig, LabelConfig
-from posewatch.datasets.annotations import count
 from posewatch.datasets.split import split_by_group
 from posewatch.digests import canonical
 from posewatch.errors import LabelError
+from posewatch.labels.formats.snapshot import outside
 from posewatch.progress import say
 from posewatch.stages.contents import CLIPS, DATASET, SKELETONS, label_rows, skeletons_of, videos_of
 from posewatch.store import ObjectStore
@@ -109,10 +109,8 @@ def dataset(
 
 def _require_classes(rows: Sequence[Mapping[str, Any]], labels: LabelConfig) -> None:
     """Raises LabelError for labels of classes that the experiment does not have, such as one that was taken out."""
-    gone = Counter(row["label"] for row in rows if row["label"] not in labels.classes)
-    if gone:
-        which = ", ".join(f"{count(n, 'clip')} {name!r}" for name, n in sorted(gone.items()))
+    if gone := outside(rows, labels.classes):
         raise LabelError(
-            f"the snapshot labels {which}, which is none of the classes {', '.join(labels.classes)}: add it to "
-            "labels.classes, or label these clips again and take a new snapshot"
+            f"the snapshot labels {'; '.join(gone)}: add it to labels.classes, or label these clips again and take a"
+            " new snapshot"
         )

@@ -5,12 +5,14 @@ Equal labels give an equal digest and equal bytes, whenever and wherever the sna
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from posewatch.datasets.annotations import count
 from posewatch.digests import digest
 from posewatch.errors import LabelError, first_line
 from posewatch.labels.entries import MARKS
@@ -38,6 +40,15 @@ class Snapshot:
     @cached_property
     def digest(self) -> str:
         return digest([[row[name] for name in COLUMNS] for row in self.rows])
+
+
+def outside(rows: Iterable[Mapping[str, Any]], classes: Sequence[str]) -> list[str]:
+    """A line for each class that rows of a snapshot name and ``classes`` lack, such as one that was taken out."""
+    missing = Counter(row["label"] for row in rows if row["label"] not in classes)
+    return [
+        f"{count(n, 'clip')} {name!r}, which is none of the classes {', '.join(classes)}"
+        for name, n in sorted(missing.items())
+    ]
 
 
 def snapshot(
