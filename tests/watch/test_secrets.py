@@ -15,6 +15,7 @@ from support import ROOT
 from tiny_models import tiny_model
 
 from posewatch.cli import main as cli
+from posewatch.redact import redact, remember_webhook
 
 PLANTED = {
     "camera": "Cam#ra/9?x",
@@ -238,3 +239,9 @@ def test_the_tracker_and_the_notification_show_no_secret(
     out, err = capfd.readouterr()
     assert "MLflow at http://***@127.0.0.1:9" in err
     assert shown(out + err + caplog.text) == []
+
+
+def test_a_host_is_no_secret() -> None:
+    remember_webhook("http://127.0.0.1:9/hooks/T0123456789")
+    assert redact("no answer from http://127.0.0.1:9: refused") == "no answer from http://127.0.0.1:9: refused"
+    assert "T0123456789" not in redact("http://127.0.0.1:9/hooks/T0123456789 answers 500")

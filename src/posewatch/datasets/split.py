@@ -114,6 +114,8 @@ def hold_out(clips: ClipSet, share: float, seed: int = 0) -> HoldOut:
     partners stay in training. Else whole groups are held out; else single clips; nothing where a class has one clip
     only. The note names the case. Raises ConfigError for a share outside [0, 1).
     """
+    if not 0 <= share < 1:
+        raise ConfigError(f"validation {share:g} must be a share of the clips, at least 0 and below 1")
     counts = np.bincount(clips.labels, minlength=len(clips.classes))
     everything = np.arange(len(clips))
     few = [name for name, count in zip(clips.classes, counts, strict=True) if count < 2]
