@@ -18,8 +18,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from published import Bucket, Version, version
 
+from .kserve import Controller
 from .recorder import Recorder
+from .rollouts import CONFIG
 
 K8S = Path(__file__).resolve().parents[2].parent / "shared" / "k8s"
 NAMESPACE = "posewatch"
@@ -206,3 +209,25 @@ def fast_proofs(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
         monkeypatch.setattr("posewatch.deploy.proof.addresses", controller.network.addresses)
 
     return use
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Bucket:
+    return Bucket(tmp_path_factory.mktemp("bucket"))
+
+
+@pytest.fixture(scope="session")
+def versions(store: Bucket) -> tuple[Version, ...]:
+    """Three good versions of one model."""
+    return tuple(version(store, seed, CONFIG) for seed in (1, 2, 3))
+
+
+@pytest.fixture
+def kserve(api: Any, store: Bucket, fast_proofs: Any) -> Iterator[Controller]:
+    for info in store.list("deployments/"):
+        store.delete(info.key)
+    controller = Controller(api, store)
+    fast_proofs(controller)
+    controller.start()
+    yield controller
+    controller.close()

@@ -3,25 +3,24 @@ which answers by ONNX Runtime, or the real Triton."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc
-import numpy as np
-import onnxruntime as ort
-from google.protobuf import json_format, text_format
-from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2_grpc
 
 from posewatch.artifact import get
 from posewatch.stack import TritonServer
 from posewatch.store import ObjectStore
 
+from .chart import ROOT, load_script
+
+FAKE = load_script(ROOT / "helm" / "fake_triton.py")
 HTTP, GRPC = 8080, 9000
 """Ports of a pod, as the ServingRuntime names them."""
 
@@ -35,28 +34,19 @@ class Server(Protocol):
 
 
 class SmallServer:
-    """The v2 protocol for one model repository: ready, config and infer. On ``stop`` it ends as Triton does on SIGTERM:
-    no new connection, requests in flight are answered, and gRPC tells its clients to go (GOAWAY)."""
+    """The small server of ``make test-cluster`` in this process. On ``stop`` it ends as Triton does on SIGTERM: no new
+    connection, requests in flight are answered, and gRPC tells its clients to go (GOAWAY)."""
 
     def __init__(self, repository: Path, name: str) -> None:
-        self.name = name
-        self.config = text_format.Parse(
-            (repository / name / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()
-        )
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = ort.InferenceSession(str(repository / name / "1" / "model.onnx"), options)
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Http,), {"pod": self}))
+        model = FAKE.Model(repository)
+        assert model.name == name
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (FAKE.Http,), {"model": model}))
         self._http.daemon_threads = True
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         self._grpc = grpc.server(ThreadPoolExecutor(16))
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Grpc(self), self._grpc)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(FAKE.Grpc(model), self._grpc)
         self.ports = {HTTP: self._http.server_address[1], GRPC: self._grpc.add_insecure_port("127.0.0.1:0")}
         self._grpc.start()
-
-    def run(self, inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-        names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(names, inputs), strict=True))
 
     def stop(self) -> None:
         self._http.shutdown()
@@ -115,77 +105,3 @@ class Pod:
         self._stopped.set()
         self._worker.join(60)
         self._folder.cleanup()
-
-
-class _Http(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    pod: SmallServer
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        model = f"/v2/models/{self.pod.name}"
-        if self.path == "/v2":
-            self._answer(200, json.dumps({"name": "small", "version": "0"}).encode())
-        elif self.path in ("/v2/health/ready", "/v2/health/live", f"{model}/ready"):
-            self._answer(200, b"")
-        elif self.path == f"{model}/config":
-            fields = json_format.MessageToDict(self.pod.config, preserving_proto_field_name=True)
-            self._answer(200, json.dumps(fields).encode())
-        else:
-            self._answer(404, b'{"error":"not found"}')
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.path == "/v2/repository/index":
-            return self._answer(200, json.dumps([{"name": self.pod.name, "state": "READY"}]).encode())
-        size = int(self.headers["Inference-Header-Content-Length"])
-        (tensor,) = json.loads(body[:size])["inputs"]
-        array = np.frombuffer(body[size:], np.float32).reshape(tensor["shape"])
-        outputs = self.pod.run({tensor["name"]: array})
-        rows = [
-            {
-                "name": k, "datatype": "FP32", "shape": list(v.shape), "parameters": {"binary_data_size": v.nbytes},
-            }
-            for k, v in outputs.items()
-        ]  # fmt: skip
-        head = json.dumps({"model_name": self.pod.name, "model_version": "1", "outputs": rows}).encode()
-        data = head + b"".join(np.ascontiguousarray(v).tobytes() for v in outputs.values())
-        return self._answer(200, data, {"Inference-Header-Content-Length": str(len(head))})
-
-    def _answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(code)
-        for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-
-class _Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    def __init__(self, pod: SmallServer) -> None:
-        self.pod = pod
-
-    def ServerMetadata(self, request: Any, context: Any) -> Any:
-        return service_pb2.ServerMetadataResponse(name="small", version="0")
-
-    def ServerReady(self, request: Any, context: Any) -> Any:
-        return service_pb2.ServerReadyResponse(ready=True)
-
-    def ModelReady(self, request: Any, context: Any) -> Any:
-        return service_pb2.ModelReadyResponse(ready=request.name == self.pod.name)
-
-    def ModelConfig(self, request: Any, context: Any) -> Any:
-        return service_pb2.ModelConfigResponse(config=self.pod.config)
-
-    def RepositoryIndex(self, request: Any, context: Any) -> Any:
-        row = service_pb2.RepositoryIndexResponse.ModelIndex(name=self.pod.name, state="READY")
-        return service_pb2.RepositoryIndexResponse(models=[row])
-
-    def ModelInfer(self, request: Any, context: Any) -> Any:
-        array = np.frombuffer(request.raw_input_contents[0], np.float32).reshape(tuple(request.inputs[0].shape))
-        answer = service_pb2.ModelInferResponse(model_name=self.pod.name, model_version="1")
-        for name, value in self.pod.run({request.inputs[0].name: array}).items():
-            answer.outputs.add(name=name, datatype="FP32", shape=value.shape)
-            answer.raw_output_contents.append(np.ascontiguousarray(value).tobytes())
-        return answer

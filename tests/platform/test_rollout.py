@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,81 +13,15 @@ from published import Bucket, Version, version
 
 pytest.importorskip("tritonclient.grpc")
 
-from posewatch.config import RobustnessConfig, ServingConfig
-from posewatch.deploy import history, rollout, traffic
-from posewatch.deploy.state import API, KIND, State, look
+from posewatch.config import RobustnessConfig
+from posewatch.deploy import history
 from posewatch.errors import ConfigError, InputError, ServingError
-from posewatch.kube.cluster import Cluster
 from posewatch.stages import deploy as stage
 
 from .chart import ROOT, load_script
 from .clients import Client
 from .kserve import ISVC, SERVICES, Controller
-
-CONFIG = ServingConfig(
-    target="kserve", namespace="posewatch", min_f1=0.8, model_warmup="none", max_batch=32, ready_timeout_s=20
-)
-IN_CLUSTER = "grpc://abnormal.posewatch.svc:9000/abnormal"
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Bucket:
-    return Bucket(tmp_path_factory.mktemp("bucket"))
-
-
-@pytest.fixture(scope="session")
-def versions(store: Bucket) -> tuple[Version, ...]:
-    """Three good versions of one model."""
-    return tuple(version(store, seed, CONFIG) for seed in (1, 2, 3))
-
-
-@pytest.fixture
-def kserve(api: Any, store: Bucket, fast_proofs: Any) -> Iterator[Controller]:
-    for info in store.list("deployments/"):
-        store.delete(info.key)
-    controller = Controller(api, store)
-    fast_proofs(controller)
-    controller.start()
-    yield controller
-    controller.close()
-
-
-def put(kserve: Controller, made: Version, config: ServingConfig = CONFIG, **options: Any) -> str:
-    return stage.deploy(made.model, made.evaluation, config, **options)
-
-
-def way(kserve: Controller, config: ServingConfig = CONFIG) -> rollout.Rollout:
-    return stage.rollout(kserve.store, config)
-
-
-def name(made: Version) -> str:
-    return made.model.prefix.rsplit("/", 1)[1]
-
-
-def acts(kserve: Controller) -> list[tuple[str, str]]:
-    return [(e.act, e.version) for e in history.read(kserve.store, "posewatch", "abnormal")]
-
-
-def state(config: ServingConfig = CONFIG) -> State:
-    with Cluster() as cluster:
-        return look(cluster, config)
-
-
-def live(api: Any) -> tuple[str, str, int]:
-    """Stable version, canary's version, its traffic: as the cluster stores them."""
-    found = state()
-    assert found.stable
-    return found.stable.release.version, found.trial.release.version if found.trial else "", found.percent
-
-
-def services(api: Any) -> list[str]:
-    """The InferenceServices that exist."""
-    return [o["metadata"]["name"] for o in api("GET", ISVC)["items"]]
-
-
-def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
-    assert "\n" not in str(error.value)
-    return str(error.value)
+from .rollouts import CONFIG, IN_CLUSTER, acts, live, name, one_line, put, services, way
 
 
 def test_create_then_the_same_again_changes_nothing(api: Any, kserve: Controller, versions: Any) -> None:
@@ -306,154 +238,6 @@ def test_rollback_takes_a_canary_back_first(api: Any, kserve: Controller, versio
     assert acts(kserve)[-2:] == [("admitted", name(two)), ("canary", name(two))], "a new attempt is a new entry"
 
 
-class Killed(BaseException):
-    """As if by SIGKILL: nothing after it runs that an ``except`` could hold."""
-
-
-class Fragile:
-    """Counts each change of the cluster and of the history; ``at`` that one it dies."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-        self.count, self.at = 0, at
-        for owner, verb in ((Cluster, "apply"), (Cluster, "delete"), (history, "record")):
-            monkeypatch.setattr(owner, verb, self._wrap(getattr(owner, verb)))
-
-    def _wrap(self, act: Any) -> Any:
-        def run(*args: Any, **options: Any) -> Any:
-            self.count += 1
-            if self.count == self.at:
-                raise Killed
-            return act(*args, **options)
-
-        return run
-
-
-def test_killed_between_any_two_steps_and_run_again(
-    api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each change of the cluster or the history is a place to die; the second run ends as if there had been one."""
-    one, two, _ = versions
-    put(kserve, one)
-    at, died = 0, True
-    with Client(kserve.network) as client:
-        while died:
-            at += 1
-            target = two if at % 2 else one
-            died = False
-            with monkeypatch.context() as patch:
-                Fragile(patch, at)
-                try:
-                    put(kserve, target, smoke=False)
-                except Killed:
-                    died = True
-            put(kserve, target, smoke=False)
-            assert live(api) == (name(target), "", 0)
-            assert len(services(api)) == 1
-            assert acts(kserve)[-1] == ("live", name(target))
-            assert [a for a in acts(kserve) if a[0] in ("rejected", "rolled-back")] == []
-            assert client.fresh_http() == name(target)
-    assert at > 10, "it died too seldom"
-    assert client.failures == []
-    assert kserve.restarts == []
-
-
-def test_a_killed_promotion_is_undone_by_rollback_and_a_killed_rollback_is_finished(
-    api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, two, three = versions
-    put(kserve, one)
-    put(kserve, two)
-
-    def die(*_: Any, **__: Any) -> None:
-        raise Killed
-
-    for act in (lambda: put(kserve, three), lambda: way(kserve).rollback()):
-        with monkeypatch.context() as patch:
-            # the cluster has changed, the history does not know yet
-            real = history.record
-            patch.setattr(
-                history, "record", lambda *a, real=real: real(*a) if a[3].act not in history.SERVING else die()
-            )
-            with pytest.raises(Killed):
-                act()
-        if live(api)[0] == name(three):
-            assert way(kserve).rollback().version == name(two), "three was never live"
-            continue
-        assert live(api)[0] == name(one)
-        assert way(kserve).rollback().version == name(one), "the same rollback, not a second one"
-    assert acts(kserve)[-1] == ("rolled-back", name(one))
-
-
-def test_a_slow_controller_that_changes_its_order(
-    api: Any, store: Bucket, versions: Any, fast_proofs: Any, tmp_path: Path
-) -> None:
-    one, two, three = versions
-    controller = Controller(api, store, shuffle=random.Random(7))
-    controller.load_s, controller.network.lag_s = 0.5, 0.3
-    fast_proofs(controller)
-    controller.start()
-    try:
-        put(controller, one)
-        with Client(controller.network) as client:
-            put(controller, two, percent=20)
-            way(controller).promote()
-            put(controller, three)
-            way(controller).rollback()
-        assert client.failures == []
-        assert client.order() == [name(v) for v in (one, two, three, two)]
-        assert controller.restarts == []
-    finally:
-        controller.close()
-
-
-def test_a_field_of_another_manager_is_a_conflict(api: Any, kserve: Controller, versions: Any) -> None:
-    one, two, _ = versions
-    put(kserve, one)
-    theirs = traffic.service(CONFIG, "abnormal", "elsewhere")
-    with Cluster() as cluster:
-        cluster.apply(theirs, "posewatch", "argocd", force=True)
-    with pytest.raises(ServingError, match=r'another manager holds: .*"argocd".*selector.*--force'):
-        put(kserve, one)
-    put(kserve, two, force=True)
-    assert live(api) == (name(two), "", 0)
-
-
-def test_names_that_are_taken(api: Any, kserve: Controller, versions: Any) -> None:
-    meta = {"name": "abnormal", "namespace": "posewatch"}
-    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 80}]}}
-    api("POST", SERVICES, theirs)
-    with pytest.raises(ServingError, match=r"Service posewatch/abnormal was not created by posewatch: choose another"):
-        put(kserve, versions[0])
-    assert api("GET", f"{SERVICES}/abnormal")["spec"] == {"ports": [{"port": 80}]}
-
-
-def test_a_service_of_the_version_before_is_taken_over(api: Any, kserve: Controller, versions: Any) -> None:
-    """One InferenceService for all releases, as posewatch had until 0.2: it serves on until the new version answers."""
-    one, two, _ = versions
-    model = {"modelFormat": {"name": "triton"}, "storageUri": f"{one.model.uri}/", "runtime": "posewatch-triton"}
-    labels = {"app.kubernetes.io/name": "abnormal", "app.kubernetes.io/version": name(one)}
-    notes = {"posewatch/lineage-digest": one.model.digest}
-    meta = {"name": "abnormal", "namespace": "posewatch", "labels": labels, "annotations": notes}
-    body = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": meta}
-    api("POST", ISVC, body | {"spec": {"predictor": {"model": model}}})
-    put(kserve, two)
-    assert live(api) == (name(two), "", 0)
-    assert "abnormal" in services(api), "clients of its own address keep it"
-    assert kserve.restarts == []
-
-
-def test_from_outside_the_cluster(api: Any, kserve: Controller, versions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its names have no address there: --smoke-url names a forwarded port, and nothing else is asked."""
-    one = versions[0]
-    monkeypatch.setattr("posewatch.deploy.proof.addresses", lambda service, namespace: ("http://nowhere.invalid:80",))
-    with pytest.raises(ServingError, match=r"cannot ask http://nowhere\.invalid:80: run this inside.*--smoke-url"):
-        put(kserve, one)
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    forwarded = f"http://127.0.0.1:{kserve.network.listen('abnormal', 80)}"
-    assert put(kserve, one, smoke_url=forwarded) == IN_CLUSTER
-    assert history.read(kserve.store, "posewatch", "abnormal")[-1].smoke["endpoint"] == f"{forwarded}/abnormal"
-
-
 def test_gates_hold_a_model_back_before_the_cluster_is_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Bucket
 ) -> None:
@@ -504,16 +288,6 @@ def test_history_outlives_the_service(api: Any, kserve: Controller, versions: An
     assert acts(kserve) == [("admitted", name(versions[0])), ("live", name(versions[0]))]
     put(kserve, versions[0])
     assert live(api) == (name(versions[0]), "", 0)
-
-
-def test_a_service_of_somebody_else_is_left_alone(api: Any, kserve: Controller, versions: Any) -> None:
-    kserve.asleep = True
-    model = {"modelFormat": {"name": "sklearn"}, "storageUri": "s3://theirs/model/"}
-    meta = {"name": "abnormal", "namespace": "posewatch"}
-    theirs = {"apiVersion": API, "kind": KIND, "metadata": meta}
-    api("POST", ISVC, theirs | {"spec": {"predictor": {"model": model}}})
-    with pytest.raises(ServingError, match=r"was not created by posewatch: choose another serving\.name"):
-        put(kserve, versions[0])
 
 
 def test_the_commands(
