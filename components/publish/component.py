@@ -18,4 +18,6 @@ def publish(store: str, onnx: str, config: str, repository: dsl.Output[dsl.Model
     run = step(store, config)
     from posewatch.stages.publish import publish as stage
 
-    return stage(run.objects, run.artifact(onnx), run.experiment.serving).describe(repository)
+    experiment = run.experiment
+    published = stage(run.objects, run.artifact(onnx), experiment.serving, experiment.mask.unit)
+    return published.describe(repository)

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from posewatch import __version__
-from posewatch.config import fingerprinted
 from posewatch.digests import canonical, digest
 from posewatch.errors import NoBucket, NotFound, StoreError
+from posewatch.fingerprints import fingerprinted
 from posewatch.names import path_of
 from posewatch.progress import say
 from posewatch.records import Lineage, Parent

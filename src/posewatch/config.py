@@ -21,6 +21,7 @@ from posewatch.names import nfc
 from posewatch.rules import Items, Like, OneOf, Range, Share
 from posewatch.sections import Plain, Section, from_dict, merge, parse_yaml, require
 from posewatch.text import read_text
+from posewatch.units import PERSON
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,14 @@ class MaskConfig(Section):
     """Masking: everything but people turns black. ``fps``, in frames per second, holds for the whole pipeline."""
 
     SECTION: ClassVar[str] = "mask"
+    ADDED: ClassVar[tuple[str, ...]] = ("unit", "min_presence_s", "view")
 
+    unit: Annotated[str, OneOf(rules.UNITS)] = "scene"
+    """What a clip shows: the ``scene`` with all its people, or one ``person`` alone, as in the paper."""
+    min_presence_s: Annotated[float, Range(0, 3600)] = 1.0
+    """With ``person``: the shortest presence, in seconds, of a person who gets a video."""
+    view: Annotated[str, OneOf(("frame", "crop"))] = "frame"
+    """With ``person``: the full ``frame``, or a steady square ``crop`` that follows the person."""
     detector: Annotated[str, OneOf(rules.DETECTORS)] = "movenet"
     segmenter: Annotated[str, OneOf(rules.SEGMENTERS)] = "blazepose"
     fps: Annotated[float, Range(0.1, 240)] = 10.0
@@ -430,20 +438,15 @@ class Experiment:
     robustness: RobustnessConfig = field(default_factory=RobustnessConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
 
+    def __post_init__(self) -> None:
+        if self.mask.unit == PERSON and self.train.people != 1:
+            raise ConfigError(
+                f"mask.unit person has one person in a clip, not train.people {self.train.people}: set train.people=1"
+            )
+
     def to_json(self) -> str:
         """Canonical JSON: what pipelines pass on, so that a changed value changes the cache key."""
         return canonical(dataclasses.asdict(self))
-
-
-def fingerprinted(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings under the names from which fingerprints are computed: the ones that a field was first given.
-
-    So a renamed field changes no fingerprint, and artifacts of earlier versions are still found.
-    """
-    former = {new: old for section in (PoseConfig, TrainConfig, ServingConfig) for old, new in section.RENAMED.items()}
-    fields = {name: value for name, value in settings.items() if name != "model_options"}
-    options = {f"model_options.{name}": value for name, value in settings.get("model_options", {}).items()}
-    return {former.get(name, name): value for name, value in (fields | options).items()}
 
 
 def names() -> list[str]:
@@ -479,7 +482,10 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def load(source: str = "default", overrides: Iterable[str] = ()) -> Experiment:
-    """Read an experiment: a shipped name, a YAML path or a JSON text, then ``section.key=value`` overrides."""
+    """Read an experiment: a shipped name, a YAML path or a JSON text, then ``section.key=value`` overrides.
+
+    With ``mask.unit`` person, ``train.people`` is 1 unless it is given.
+    """
     data = _read(source)
     for item in overrides:
         path, sep, value = item.partition("=")
@@ -493,4 +499,7 @@ def load(source: str = "default", overrides: Iterable[str] = ()) -> Experiment:
             leaf = leaf[part]
         leaf[last] = Plain(value)
         data = merge(data, node)
+    mask = data.get("mask")
+    if isinstance(mask, Mapping) and mask.get("unit") == PERSON:
+        data = merge({"train": {"people": 1}}, data)
     return from_dict(Experiment, data)

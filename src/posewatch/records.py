@@ -27,9 +27,10 @@ def video_id(sha256: str) -> str:
     return f"v-{sha256[:16]}"
 
 
-def clip_id(video: str, start_s: float, length_s: float) -> str:
-    """Id of a clip, derived from its video, start and length (milliseconds), whatever the masking was."""
-    text = f"{video}/{round(start_s * 1000)}/{round(length_s * 1000)}"
+def clip_id(video: str, start_s: float, length_s: float, person: int | None = None) -> str:
+    """Id of a clip, derived from its video, start and length (milliseconds) and the person that it shows alone (None:
+    the scene), whatever the masking was."""
+    text = f"{video}/{round(start_s * 1000)}/{round(length_s * 1000)}" + ("" if person is None else f"/{person}")
     return f"c-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -65,9 +66,10 @@ class Video:
 
 @dataclass(frozen=True)
 class Clip:
-    """A stretch of one masked video: [start_s, start_s + length_s) seconds, shown to labelers.
+    """A stretch of one masked video: [start_s, start_s + length_s) seconds of the raw one, shown to labelers.
 
-    ``people`` is the mean number of persons found per frame; 0 means that nobody is visible.
+    ``people`` is the mean number of persons found per frame; 0 means that nobody is visible. ``person``, from 1, is the
+    tracked person of the video that the clip shows alone; None: it shows the scene.
     """
 
     id: str
@@ -79,14 +81,18 @@ class Clip:
     width: int
     height: int
     people: float = 0.0
+    person: int | None = None
 
     def __post_init__(self) -> None:
+        _require(
+            self.person is None or self.person >= 1, f"clip {self.id}: person {self.person} is not a number from 1"
+        )
         _require(
             self.start_s >= 0 and self.length_s > 0, f"clip {self.id}: start {self.start_s}, length {self.length_s}"
         )
         _require(
-            self.id == clip_id(self.video_id, self.start_s, self.length_s),
-            f"clip id {self.id!r} does not follow from its video, start and length",
+            self.id == clip_id(self.video_id, self.start_s, self.length_s, self.person),
+            f"clip id {self.id!r} does not follow from its video, start, length and person",
         )
         _require(self.frames > 0, f"clip {self.id} has no frames")
 
@@ -94,8 +100,14 @@ class Clip:
     def end_s(self) -> float:
         return self.start_s + self.length_s
 
+    @property
+    def place(self) -> tuple[float, float, int]:
+        """Orders the clips of a video: start, length, person."""
+        return self.start_s, self.length_s, self.person or 0
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without ``person`` where it is None, as before there were clips of persons."""
+        return {k: v for k, v in asdict(self).items() if k != "person" or v is not None}
 
 
 @dataclass(frozen=True)

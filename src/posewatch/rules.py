@@ -108,6 +108,7 @@ ServingPrecision = Annotated[str, OneOf(("fp32", "fp16", "bf16", "int8"))]
 DETECTORS = ("movenet", "yolo11", "yolo-seg")
 SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam")
 ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "mmpose")
+UNITS = ("scene", "person")
 MODELS = ("protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "2s-agcn")
 LAYOUTS = ("coco17", "coco20", "openpose18", "kinect15", "kinect20", "ntu25")
 """The names that the rooms above know, so that a wrong one is found before they are loaded (a test compares them)."""

@@ -101,9 +101,14 @@ def is_null(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Section:
-    """A dataclass whose values are checked whenever one is made; ``SECTION`` is its key in the configuration."""
+    """A dataclass whose values are checked whenever one is made; ``SECTION`` is its key in the configuration.
+
+    ``ADDED`` names the fields that came later than the first artifacts: at their default, they are no part of a
+    fingerprint. Their default must never change.
+    """
 
     SECTION: ClassVar[str] = ""
+    ADDED: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name, kind in _hints(type(self)).items():  # type: ignore[arg-type]

@@ -32,9 +32,9 @@ FLOORS = (
     "artifact",
     "store",
     "records",
-    "config",
+    "config fingerprints",
     "sections",
-    "rules text files names outputs digests retry progress errors quiet addresses redact faults boundary",
+    "rules text units files names outputs digests retry progress errors quiet addresses redact faults boundary",
 )
 """From top to bottom; rooms that share a floor may import each other."""
 LARGEST = 0.155

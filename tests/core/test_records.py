@@ -18,6 +18,18 @@ def test_ids_follow_from_content() -> None:
     assert a != b
     assert clip_id(a, 0.0, 3.0) == clip_id(a, 0.0001, 3.0)
     assert len({clip_id(a, 0, 3), clip_id(a, 3, 3), clip_id(a, 0, 4), clip_id(b, 0, 3)}) == 4
+    assert len({clip_id(a, 0, 3), clip_id(a, 0, 3, 1), clip_id(a, 0, 3, 2), clip_id(a, 0, 32)}) == 4
+
+
+def test_clips_of_scenes_keep_their_ids_and_their_rows() -> None:
+    """The id was computed with commit 81dd754, before there were clips of persons."""
+    video = "v-" + "a" * 16
+    clip = Clip(clip_id(video, 1.5, 3.0), video, 1.5, 3.0, 10.0, 30, 64, 48)
+    assert clip.id == "c-6760645518a77d7a"
+    assert "person" not in clip.to_dict()
+    of_person = Clip(clip_id(video, 1.5, 3.0, 2), video, 1.5, 3.0, 10.0, 30, 64, 48, person=2)
+    assert Clip(**of_person.to_dict()) == of_person
+    assert of_person.to_dict()["person"] == 2
 
 
 def test_persons_counts_those_ever_seen() -> None:
@@ -37,6 +49,8 @@ def test_persons_counts_those_ever_seen() -> None:
         (lambda: LabelEvent("c", None, "x", "me", "now", "robot"), "source"),  # type: ignore[arg-type]
         (lambda: LabelEvent("c", None, "x", "net", "now", "model"), "model_version"),
         (lambda: Clip("c-1", "v", 0, 3, 10, 30, 64, 48), "does not follow"),
+        (lambda: Clip(clip_id("v", 0, 3), "v", 0, 3, 10, 30, 64, 48, person=1), "does not follow"),
+        (lambda: Clip(clip_id("v", 0, 3, 0), "v", 0, 3, 10, 30, 64, 48, person=0), "person 0"),
         (lambda: Video("v-1", "a.mp4", "a" * 64, 1, 64, 48, 10, 3, 30), "does not follow"),
     ],
 )

@@ -8,12 +8,15 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from posewatch.cli.main import main  # noqa: E402
-from posewatch.config import TrainConfig  # noqa: E402
+from posewatch.config import Experiment, TrainConfig  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import InputError, ServingError  # noqa: E402
 from posewatch.export.onnx import export, verify  # noqa: E402
+from posewatch.inference.files import predict_files  # noqa: E402
+from posewatch.inference.open import open_predictor  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, from_recipe, load_checkpoint, save  # noqa: E402
 from posewatch.recognition.sampling import resample  # noqa: E402
+from posewatch.serving.repository import write_repository  # noqa: E402
 
 
 def checkpoint(path, layout="coco17", stream="j+b+jm"):
@@ -121,3 +124,22 @@ def test_command_line(exported, tmp_path, capsys):
     assert main(["export", str(tmp_path / "none.pt"), "--out", str(tmp_path / "x.onnx")]) != 0
     assert "no such checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_the_unit_travels_from_the_checkpoint_into_the_file_and_the_served_config(tmp_path):
+    config = TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1, stream="j")
+    made = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0, unit="person")
+    save(tmp_path / "checkpoint.pt", made, made.state_dict())
+    assert load_checkpoint(tmp_path / "checkpoint.pt").unit == "person"
+    assert export(tmp_path / "checkpoint.pt", tmp_path / "model.onnx")["unit"] == "person"
+    with (
+        open_predictor(str(tmp_path / "checkpoint.pt")) as trained,
+        open_predictor(str(tmp_path / "model.onnx")) as file,
+    ):
+        assert (trained.unit, file.unit, from_recipe(file.metadata["recipe"]).unit) == ("person",) * 3
+    config_text = (
+        write_repository(tmp_path / "model.onnx", tmp_path / "models", name="m") / "config.pbtxt"
+    ).read_text()
+    assert 'key: "unit"' in config_text
+    with pytest.raises(InputError, match="recognises single persons"):
+        predict_files(str(tmp_path / "model.onnx"), [], Experiment())

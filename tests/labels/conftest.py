@@ -19,11 +19,28 @@ Make = Callable[..., list[ClipEntry]]
 
 @pytest.fixture
 def make_clips() -> Make:
-    def make(name: str = "a.mp4", count: int = 4, length: float = 3.0, names: tuple[str, ...] = ()) -> list[ClipEntry]:
+    def make(
+        name: str = "a.mp4",
+        count: int = 4,
+        length: float = 3.0,
+        names: tuple[str, ...] = (),
+        person: int | None = None,
+    ) -> list[ClipEntry]:
         video = video_id(hashlib.sha256(name.encode()).hexdigest())
         out = []
         for start in (i * length for i in range(count)):
-            clip = Clip(clip_id(video, start, length), video, start, length, 10.0, round(length * 10), 64, 48, 1.0)
+            clip = Clip(
+                clip_id(video, start, length, person),
+                video,
+                start,
+                length,
+                10.0,
+                round(length * 10),
+                64,
+                48,
+                1.0,
+                person,
+            )
             out.append(ClipEntry(clip, names or (name,), f"clips/{video}/{clip.id}.mp4", "memory://labels"))
         return out
 

@@ -41,6 +41,17 @@ def test_clips_are_registered_once_and_read_back_equal(store, make_clips):
     assert [(v.name, v.clips, v.labelled) for v in store.videos()] == [("a.mp4", 3, 0), ("b.mp4", 2, 0)]
 
 
+def test_clips_of_persons_stand_beside_each_other(store, make_clips):
+    """And beside those of the scene, which have no person in the database."""
+    scene, one, two = (make_clips("a.mp4", 2, person=person) for person in (None, 1, 2))
+    store.register([*two, *scene, *one])
+    store.register(one)
+    assert store.clips() == [scene[0], one[0], two[0], scene[1], one[1], two[1]]
+    assert [entry.shown for entry in store.clips()[:3]] == ["a.mp4", "a.mp4 #1", "a.mp4 #2"]
+    nobody = sa.select(sa.func.count()).where(sa.column("person").is_(None)).select_from(sa.table("clips"))
+    assert store.database.rows(nobody)[0][0] == 2
+
+
 def test_registering_again_takes_the_new_place_and_names(store, make_clips):
     store.register(make_clips("a.mp4", 1))
     moved = make_clips("a.mp4", 1, names=("a.mp4", "copies/a.mp4"))
@@ -246,7 +257,7 @@ def test_a_database_that_cannot_be_used_is_one_clear_line(tmp_path: Path):
     expected = {
         f"sqlite:///{text}": "text.db: file is not a database",
         f"sqlite:///{foreign}": "holds tables of another application",
-        f"sqlite:///{newer}": "has schema 99, this posewatch writes schema 3",
+        f"sqlite:///{newer}": "has schema 99, this posewatch writes schema 4",
         f"sqlite:///{blocked}/labels.db": "cannot open the label store at",
         "sqlite://": "needs a file",
         "mysql://host/labels": "SQLite or PostgreSQL, not 'mysql'",

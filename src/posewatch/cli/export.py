@@ -134,4 +134,6 @@ def publish(onnx: Annotated[str, Argument(help="URI of an export.")], context: C
     """Write an immutable version of the model repository."""
     from posewatch.stages.publish import publish
 
-    return publish(context.objects, context.artifact(onnx), context.experiment.serving).uri
+    return publish(
+        context.objects, context.artifact(onnx), context.experiment.serving, context.experiment.mask.unit
+    ).uri

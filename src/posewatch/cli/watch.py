@@ -16,6 +16,7 @@ from typer import Argument, Option
 from posewatch.cli.context import Context, Force, Writes, say, topic, verb
 from posewatch.errors import InputError
 from posewatch.rules import Range
+from posewatch.units import require_unit
 
 if TYPE_CHECKING:
     from posewatch.config import Experiment
@@ -110,7 +111,7 @@ def watch(
     _check(opened, read, out, outputs, force)
     lines = []
     with ExitStack() as stack, _stopping() as stop:
-        predictor = _predictor(model, camera, opened)
+        predictor = _predictor(model, experiment.mask.unit, camera, opened)
         stack.callback(predictor.close)
         on = alarms.on or predictor.threshold
         limits = Hysteresis(on, alarms.off or 0.8 * on, alarms.min_s, alarms.merge_s)
@@ -133,11 +134,12 @@ def watch(
     say("\n".join(lines))  # stdout holds the alarms
 
 
-def _predictor(model: str, camera: Camera, sources: list[Source]) -> Predictor:
+def _predictor(model: str, unit: str, camera: Camera, sources: list[Source]) -> Predictor:
     from posewatch.inference.open import open_predictor
     from posewatch.inference.routed import RoutedPredictor
 
     predictor = open_predictor(model)
+    require_unit(predictor.unit, unit, model, "the configuration")
     if camera.route is None:
         return predictor
     return RoutedPredictor(predictor, camera.route, sources[0].name, open_predictor)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError, LabelError
 from posewatch.names import nfc
+from posewatch.units import SCENE
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ClipSet:
     takes      N groups as the file writes them (s05s03 is of the group s03+s05); empty: the same as ``groups``
     certain    whether the groups were given, not guessed from the clips' names
     notes      remarks for the user on how the clips were read
+    unit       what each clip shows: "scene", or "person" where it is one person (M is 1)
     """
 
     keypoints: tuple[NDArray[np.float32], ...]
@@ -37,6 +39,7 @@ class ClipSet:
     takes: tuple[str, ...] = ()
     certain: bool = False
     notes: tuple[str, ...] = ()
+    unit: str = SCENE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(nfc, self.classes)))
@@ -81,7 +84,7 @@ class ClipSet:
         )
 
     def joined(self, other: ClipSet) -> ClipSet:
-        """These clips, then ``other``'s; classes, layout, fps and notes are those of these."""
+        """These clips, then ``other``'s; classes, layout, fps, unit and notes are those of these."""
         takes = self.takes + other.takes if len(self.takes) == len(self) and len(other.takes) == len(other) else ()
         return replace(
             self,

@@ -14,6 +14,7 @@ from posewatch.datasets.pickles import read_pickle
 from posewatch.datasets.subjects import Subjects, name_subjects
 from posewatch.errors import InputError
 from posewatch.files import write_atomically
+from posewatch.units import unit_entry, unit_of
 
 
 def read_pyskl(
@@ -70,6 +71,7 @@ def read_pyskl(
         who.takes,
         who.certain,
         tuple(notes),
+        unit_of(file.about),
     )
     index = {name: i for i, name in enumerate(names)}
     return clips, {part: [index[m] for m in members if m in index] for part, members in file.splits.items()}
@@ -114,5 +116,6 @@ def write_pyskl(
         "classes": list(clips.classes),
         "fps": clips.fps,
         "layout": clips.layout,
+        **unit_entry(clips.unit),
     }
     write_atomically(path, pickle.dumps(data, protocol=4))

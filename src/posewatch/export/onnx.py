@@ -1,7 +1,8 @@
 """Checkpoint → one ONNX file that takes raw keypoints and whose outputs equal PyTorch's.
 
 Input ``keypoints`` (N, M, T, V, 3) float32, N dynamic; outputs ``probabilities`` (N, K) and ``embedding`` (N, D). The
-metadata hold what a client needs: labels, layout, frames, people, fps, positive, threshold, lineage, version.
+metadata hold what a client needs: labels, layout, frames, people, fps, positive, threshold, lineage, version, and unit
+where a clip shows one person.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError, ServingError
 from posewatch.files import write_atomically
+from posewatch.units import unit_entry
 
 TOLERANCE = 1e-4
 BATCHES = (1, 2, 8)
@@ -75,6 +77,7 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
         "lineage": lineage,
         "version": VERSION,
         "recipe": recogniser.recipe(),
+        **unit_entry(recogniser.unit),
     }
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
@@ -91,6 +94,7 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
         "input": ["N", *shape],
         "lineage": lineage,
         **{k: getattr(recogniser, k) for k in ("positive", "threshold", "fps")},
+        **unit_entry(recogniser.unit),
         "labels": list(recogniser.labels),
     }
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from posewatch.errors import InputError, first_line
 from posewatch.names import readable
 from posewatch.progress import say
+from posewatch.units import require_unit
 from posewatch.video.files import SUFFIXES, find_videos
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def predict_files(
     stride = stride_s or window
     files = files_of(sources)
     with open_predictor(model, **connection) as predictor:
+        require_unit(predictor.unit, experiment.mask.unit, model, "the configuration")
         return [row for path in files for row in predicted(predictor, list(read(path, experiment, window, stride)))]
 
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError, ServingError
 from posewatch.records import Prediction
+from posewatch.units import unit_of
 
 Arrays = dict[str, NDArray[Any]]
 Shape = tuple[int, int, int, int]
 """One clip: M people, T frames, V joints, 3 numbers each."""
 BATCH = 32
 """Clips that a model in this process takes at once."""
-METADATA = ("layout", "fps", "positive", "threshold", "version", "lineage", "precision")
+METADATA = ("layout", "fps", "positive", "threshold", "version", "lineage", "precision", "unit")
 """The metadata of an exported file that the config of a served model repeats."""
 Self = TypeVar("Self", bound="Predictor")
 
@@ -82,6 +83,11 @@ class Predictor(Protocol):
     def fps(self) -> float:
         """Frames per second of the clips that it was trained on; 0 if unknown."""
         return float(self.metadata.get("fps") or 0)
+
+    @property
+    def unit(self) -> str:
+        """What a clip shows: "scene", or "person" where it is one person alone."""
+        return unit_of(self.metadata)
 
     @property
     def positive(self) -> str:

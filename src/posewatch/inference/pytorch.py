@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from posewatch.inference.predictor import Arrays, Predictor, Shape, batches, check_clips, prediction
 from posewatch.records import Prediction
+from posewatch.units import unit_entry
 
 if TYPE_CHECKING:
     from posewatch.recognition.recogniser import Recogniser
@@ -41,6 +42,7 @@ class TorchPredictor(Predictor):
             "fps": f"{recogniser.fps:g}",
             "positive": recogniser.positive,
             "threshold": f"{recogniser.threshold:g}",
+            **unit_entry(recogniser.unit),
         }
         shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
         return cls(recogniser, recogniser.labels, shape, metadata=metadata, trained=trained)

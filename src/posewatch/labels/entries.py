@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from posewatch.errors import LabelError
 from posewatch.records import Clip, LabelEvent, Source
 from posewatch.rules import MARKS as MARKS
+from posewatch.units import shown
 
 RANK: dict[Source, int] = {"model": 0, "import": 1, "bulk": 2, "human": 2}
 """Precedence of label sources: a label never replaces one of a higher rank. A person's label survives a repeated
@@ -57,6 +58,11 @@ class ClipEntry:
     def video(self) -> str:
         """The name of the video that people see: the first of ``names``."""
         return self.names[0]
+
+    @property
+    def shown(self) -> str:
+        """The video, with the person's number where the clip shows one person: ``yard.mp4 #2``."""
+        return shown(self.video, self.clip.person)
 
 
 @dataclass(frozen=True)

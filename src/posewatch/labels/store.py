@@ -72,6 +72,7 @@ class LabelStore:
         rows = [
             {
                 **entry.clip.to_dict(),
+                "person": entry.clip.person,
                 "names": list(entry.names),
                 **{name: getattr(entry, name) for name in ("key", "store", "preview", "skeleton")},
                 "double_draw": hash_fraction(entry.clip.id, "double"),
@@ -83,7 +84,15 @@ class LabelStore:
             return
         insert = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
         statement: Any = insert(tables.clips)
-        fixed = {"id", "video_id", "start_s", "length_s", "double_draw", "random_draw"}  # the id determines them
+        fixed = {
+            "id",
+            "video_id",
+            "start_s",
+            "length_s",
+            "person",
+            "double_draw",
+            "random_draw",
+        }  # the id determines them
         new = {c.name: statement.excluded[c.name] for c in tables.clips.c if c.name not in fixed}
         for name in ("preview", "skeleton"):  # a stage that creates none does not remove them
             new[name] = sa.func.coalesce(new[name], tables.clips.c[name])
@@ -103,13 +112,13 @@ class LabelStore:
         self.database.write(work)
 
     def clips(self, video_id: str | None = None, clip_ids: Iterable[str] | None = None) -> list[ClipEntry]:
-        """The registered clips, of one video, of ``clip_ids`` or of all, by video name and start."""
+        """The registered clips, of one video, of ``clip_ids`` or of all, by video name, start and person."""
         query = sa.select(tables.clips)
         if video_id is not None:
             query = query.where(tables.clips.c.video_id == video_id)
         # sorted here, because databases sort text by locales of their own
         entries = [_entry(row) for row in self.database.rows(*select_ids(query, tables.clips.c.id, clip_ids))]
-        return sorted(entries, key=lambda e: (e.video, e.clip.video_id, e.clip.start_s, e.clip.length_s))
+        return sorted(entries, key=lambda e: (e.video, e.clip.video_id, *e.clip.place))
 
     def video_ids(self, clip_ids: Collection[str] | None = None) -> dict[str, str]:
         """Clip id → video id of the registered clips among ``clip_ids``, or of all; uses less memory than `clips`."""

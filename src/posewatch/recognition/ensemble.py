@@ -31,6 +31,7 @@ def combine(paths: Sequence[Path], out: Path, weights: Sequence[float] = (), thr
             ("joint layout", first.layout, other.layout),
             ("frames", first.frames, other.frames),
             ("persons", first.people, other.people),
+            ("unit", first.unit, other.unit),
             ("features", first.config.features, other.config.features),
         ):
             if a != b:
@@ -43,7 +44,9 @@ def combine(paths: Sequence[Path], out: Path, weights: Sequence[float] = (), thr
     )
     if threshold is None:
         threshold = sum(m.threshold * w for m, w in zip(members, weights, strict=True)) / sum(weights)
-    joined = Recogniser(first.config, first.layout, first.labels, first.positive, first.fps, threshold, branches)
+    joined = Recogniser(
+        first.config, first.layout, first.labels, first.positive, first.fps, threshold, branches, first.unit
+    )
     for mine, theirs in zip(joined.networks, (n for member in members for n in member.networks), strict=True):
         mine.load_state_dict(theirs.state_dict())
     save(out, joined, joined.state_dict(), {"members": len(paths)})

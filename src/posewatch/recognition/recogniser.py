@@ -27,6 +27,7 @@ from posewatch.recognition.models.base import Output
 from posewatch.recognition.sampling import sampled
 from posewatch.recognition.threshold import decide
 from posewatch.sections import from_dict
+from posewatch.units import SCENE, unit_entry, unit_of
 
 VERSION = 2
 
@@ -58,8 +59,9 @@ class Recogniser(nn.Module):
     """Keypoints (N, M, T, V, 3) → probabilities (N, K) and embedding (N, D).
 
     ``labels`` are the K classes, ``positive`` the one that raises an alert from ``threshold`` on (empty: none does, and
-    the likeliest class is predicted), ``frames`` T, ``people`` M, ``fps`` the frame rate of the training clips. Several
-    ``branches`` are an ensemble: their probabilities are averaged, their embeddings concatenated.
+    the likeliest class is predicted), ``frames`` T, ``people`` M, ``fps`` the frame rate of the training clips,
+    ``unit`` what a clip shows: "scene", or "person" where it is one person alone. Several ``branches`` are
+    an ensemble: their probabilities are averaged, their embeddings concatenated.
     """
 
     def __init__(
@@ -71,12 +73,13 @@ class Recogniser(nn.Module):
         fps: float,
         threshold: float = 0.5,
         branches: tuple[Branch, ...] = (),
+        unit: str = SCENE,
     ) -> None:
         super().__init__()
         if positive and positive not in labels:
             raise InputError(f"the positive class {positive!r} is none of {', '.join(labels)}")
         self.config, self.layout, self.labels, self.positive = config, layout, labels, positive
-        self.fps, self.threshold = fps, threshold
+        self.fps, self.threshold, self.unit = fps, threshold, unit
         self.branches = branches or branches_of(config)
         self.features = Features(layout, config.clip_frames, config.features)
         self.networks = nn.ModuleList(
@@ -100,6 +103,7 @@ class Recogniser(nn.Module):
             "positive": self.positive,
             "branches": [asdict(branch) for branch in self.branches],
             "fps": self.fps,
+            **unit_entry(self.unit),
         }
 
     def recipe(self) -> str:
@@ -194,6 +198,7 @@ def build_from(description: Mapping[str, Any]) -> Recogniser:
         description["positive"],
         float(description["fps"]),
         branches=tuple(from_dict(Branch, branch, former_names=True) for branch in description["branches"]),
+        unit=unit_of(description),
     )
 
 

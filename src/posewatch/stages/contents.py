@@ -20,6 +20,7 @@ from posewatch.labels.formats.snapshot import read_parquet
 from posewatch.lineage import parent
 from posewatch.perception.storage import DETECTIONS, read_detections
 from posewatch.records import Clip, Detections, Skeleton
+from posewatch.units import SCENE, unit_of
 
 if TYPE_CHECKING:
     from posewatch.recognition.recogniser import Recogniser
@@ -119,6 +120,13 @@ def clips_of(artifact: Artifact) -> list[Clip]:
     return [Clip(**row) for row in artifact.lines(CLIPS)]
 
 
+def clips_unit(clips: Artifact) -> str:
+    """What the clips of a set show, "scene" or "person": the unit of the first masked video; that of no clips is the
+    scene."""
+    first = next(videos_of(clips), None)
+    return unit_of(masked_of(first.artifact).lineage().config) if first else SCENE
+
+
 def clip_ids(clips: Artifact) -> list[str]:
     """The ids of all clips of a set."""
     return [clip.id for item in videos_of(clips) for clip in clips_of(item.artifact)]
@@ -181,6 +189,7 @@ def dataset_part(dataset: Artifact, part: str) -> ClipSet:
             groups=tuple(row["video"] for row in rows),
             fps=about["fps"],
             layout=about["layout"],
+            unit=unit_of(about),
         )
 
 

@@ -10,6 +10,7 @@ from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import ServingConfig
 from posewatch.stages.contents import MODEL
 from posewatch.store import ObjectStore
+from posewatch.units import require_unit, unit_of
 
 SETTINGS = (
     "name", "max_batch", "queue_delay_us", "instances", "max_queue", "queue_timeout_us", "device", "threads",
@@ -18,20 +19,25 @@ SETTINGS = (
 """The values of the configuration that the model repository depends on."""
 
 
-def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig) -> Artifact:
+def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig, unit: str = "") -> Artifact:
     """Write one immutable version, ``models/<name>/<version>/<name>/{config.pbtxt,1/model.onnx}``.
 
-    The prefix is the root of a model repository, as KServe's ``storageUri`` wants it.
+    The prefix is the root of a model repository, as KServe's ``storageUri`` wants it. Raises InputError for a
+    model of another ``unit``, where that is given ("scene", "person").
     """
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k in SETTINGS}
 
     job = Job("models", config.name, settings, (onnx,))
 
     def write(folder: Path) -> None:
+        from posewatch.export.model_file import read_model
         from posewatch.serving.repository import write_repository
 
         with tempfile.TemporaryDirectory() as temp:
             release = job.prefix.rsplit("/", 1)[1]
-            write_repository(onnx.fetch(MODEL, Path(temp)), folder, **settings, release=release)
+            file = onnx.fetch(MODEL, Path(temp))
+            if unit:
+                require_unit(unit_of(read_model(file).metadata), unit, onnx.uri, "the configuration")
+            write_repository(file, folder, **settings, release=release)
 
     return produce(store, job, write)

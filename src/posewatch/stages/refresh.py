@@ -13,7 +13,8 @@ from posewatch.labels.store import LabelStore
 from posewatch.progress import Progress
 from posewatch.recognition.sampling import resample
 from posewatch.records import Prediction
-from posewatch.stages.contents import by_video, clips_of, skeletons_of, videos_of
+from posewatch.stages.contents import by_video, clips_of, clips_unit, skeletons_of, videos_of
+from posewatch.units import require_unit
 
 
 def refresh(
@@ -27,6 +28,7 @@ def refresh(
     """
     from posewatch.labels import active
 
+    require_unit(predictor.unit, clips_unit(clips), "the model", "the set of clips")
     skeletons_by_video = by_video(skeletons)
     done = {clip for clip, event in labels.current().items() if event.source != "model"}
     ids: list[str] = []

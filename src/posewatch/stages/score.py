@@ -10,8 +10,9 @@ from posewatch.digests import canonical
 from posewatch.inference.open import open_predictor
 from posewatch.progress import Progress
 from posewatch.recognition.sampling import resample
-from posewatch.stages.contents import PREDICTIONS, by_video, clips_of, label_rows, skeletons_of, videos_of
+from posewatch.stages.contents import PREDICTIONS, by_video, clips_of, clips_unit, label_rows, skeletons_of, videos_of
 from posewatch.store import ObjectStore
+from posewatch.units import require_unit
 
 
 def score(
@@ -28,6 +29,7 @@ def score(
         rows: list[dict[str, Any]] = []
         skeletons_by_video = by_video(skeletons)
         with open_predictor(endpoint) as served, Progress("score", len(skeletons_by_video)) as progress:
+            require_unit(served.unit, clips_unit(clips), endpoint, "the set of clips")
             for item in videos_of(clips):
                 unlabelled = [c for c in clips_of(item.artifact) if c.id not in labelled]
                 poses = skeletons_of(skeletons_by_video[item.video]) if unlabelled else {}

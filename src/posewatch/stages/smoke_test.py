@@ -17,6 +17,7 @@ from posewatch.progress import Progress
 from posewatch.recognition.sampling import resample
 from posewatch.stages.contents import MODEL, SMOKE, dataset_part
 from posewatch.store import ObjectStore
+from posewatch.units import require_unit
 
 TOLERANCE = 1e-3
 """Largest allowed difference of a probability."""
@@ -51,6 +52,7 @@ def compare(endpoint: str, dataset: Artifact, onnx: Artifact, limit: int = 0) ->
             held_out = held_out.subset(np.linspace(0, len(held_out) - 1, limit).astype(np.int64))
         clips = resample(held_out.keypoints, exported.frames, exported.people)
         with open_predictor(endpoint) as served:
+            require_unit(served.unit, exported.unit, endpoint, "the exported model")
             actual = served.predict(clips)
         expected = exported.predict(clips)
     if actual.labels != expected.labels:

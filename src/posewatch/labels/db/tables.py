@@ -33,7 +33,9 @@ clips = sa.Table(
     sa.Column("skeleton", sa.Text),
     sa.Column("double_draw", sa.Double, nullable=False, server_default="1"),
     sa.Column("random_draw", sa.Double, nullable=False, server_default="1"),
+    sa.Column("person", sa.Integer),
 )
+"""``person`` is the tracked person of the video that a clip shows alone, NULL for a clip of the scene."""
 
 events = sa.Table(
     "events",

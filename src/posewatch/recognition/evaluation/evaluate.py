@@ -16,6 +16,7 @@ from posewatch.recognition.evaluation.baselines import NAMES, SECONDS, baseline_
 from posewatch.recognition.evaluation.metrics import bootstrap, class_areas, metrics_of, wilson
 from posewatch.recognition.recogniser import Recogniser
 from posewatch.recognition.sampling import resample
+from posewatch.units import require_unit
 
 LEAST_S = 5.0
 """What a baseline's fit may always take; more, up to `SECONDS`, where training the network took longer."""
@@ -44,6 +45,7 @@ def check(recogniser: Recogniser, test_set: ClipSet, positive: str | None = None
             f"the test clips' classes ({', '.join(test_set.classes)}) "
             f"are not the model's ({', '.join(recogniser.labels)})"
         )
+    require_unit(recogniser.unit, test_set.unit, "the model", "the test set")
     if positive and positive not in recogniser.labels:
         raise LabelError(f"the positive class {positive!r} is none of {', '.join(recogniser.labels)}")
     return positive

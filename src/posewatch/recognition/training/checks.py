@@ -11,6 +11,7 @@ from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError, InputError, LabelError
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.recogniser import Recogniser
+from posewatch.units import PERSON
 
 
 def check(
@@ -28,6 +29,8 @@ def check(
     shared = sorted(set(train_set.groups) & set(val_set.groups))
     if shared and not allow_shared:
         raise InputError(f"{shared[0]} is on both sides of the split, training and validation (split by group)")
+    if train_set.unit == PERSON and config.people != 1:
+        raise ConfigError(f"the clips show one person each, train.people is {config.people}: set train.people=1")
     joints = train_set.keypoints[0].shape[2]
     if joints != layout.observed:
         raise InputError(f"the clips have {joints} joints, layout {layout.name!r} wants {layout.observed}")

@@ -23,13 +23,14 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from posewatch.config import TrainConfig, fingerprinted
+from posewatch.config import TrainConfig
 from posewatch.datasets import layouts
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
 from posewatch.digests import canonical, digest
 from posewatch.errors import ConfigError, InputError, first_line
 from posewatch.files import write_atomically
+from posewatch.fingerprints import fingerprinted
 from posewatch.progress import Progress, say
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.models.base import Network
@@ -119,7 +120,9 @@ class _Run:
         self._final: dict[str, Tensor] | None = None
         self.device = device_of(config)
         torch.manual_seed(config.seed)
-        self.recogniser = Recogniser(config, layout, train_set.classes, positive, train_set.fps).to(self.device)
+        self.recogniser = Recogniser(
+            config, layout, train_set.classes, positive, train_set.fps, unit=train_set.unit
+        ).to(self.device)
         self.positive = train_set.classes.index(positive) if positive else -1
         self.optimiser = _optimiser(self.recogniser, config)
         counts = np.bincount(train_set.labels, minlength=len(train_set.classes))
