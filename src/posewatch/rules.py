@@ -105,7 +105,7 @@ Warmup = Annotated[str, OneOf(("all", "powers", "none"))]
 Accelerator = Annotated[str, OneOf(("", "tensorrt", "openvino"))]
 ServingPrecision = Annotated[str, OneOf(("fp32", "fp16", "bf16", "int8"))]
 
-DETECTORS = ("movenet", "yolo11", "yolo-seg")
+DETECTORS = ("movenet", "yolo11", "yolo-seg", "yolox", "detr")
 SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam")
 ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "mmpose")
 UNITS = ("scene", "person")

@@ -27,7 +27,9 @@ NOT_TESTED = {
     "yolo": "chosen by configuration; gigabytes, and weights that are not public packages",
     "sam2": "as yolo",
     "edgetam": "as yolo",
+    "detr": "as yolo",
     "rtmo": "as yolo",
+    "yolox": "as yolo",
     "tracking": "adds MLflow to train; tests/recognition holds it",
     "dev": "the environment of all other tests",
 }

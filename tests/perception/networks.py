@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,4 +156,103 @@ def edgetam(folder: Path) -> Path:
     config.prompt_encoder_config.image_size = 256
     config.memory_attention_rope_feat_sizes = config.memory_attention_rope_k_sizes = [16, 16]
     EdgeTamVideoModel(config).save_pretrained(folder)
+    return folder
+
+
+def yolox(
+    path: Path, side: tuple[int, int] = (128, 96), batch: int | None = 1, classes: int = 80, decoded: bool = False
+) -> Path:
+    """An ONNX file with the contract of YOLOX's release (input ``images``, output ``output``) for a (width, height).
+
+    Three levels as in YOLOX's head. On the finest, what is bright is an object: of class 1 where blue and green are
+    missing, else a person. ``decoded`` gives boxes in pixels, as its export with --decode_in_inference does.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng, node, n = np.random.default_rng(0), helper.make_node, "batch" if batch is None else batch
+    constants: dict[str, Any] = {}
+    nodes, levels, cells = [], [], 0
+    for level, stride in enumerate((8, 16, 32)):
+        weight = np.zeros((5 + classes, 3), np.float32)  # what a cell's mean blue, green and red say
+        weight[:4] = rng.normal(0, 0.1, (4, 3))
+        weight[4] = 7.0
+        bias = np.full(5 + classes, -9.0, np.float32)
+        bias[:6] = [0.5, 0.5, 0.7, 0.7, -16.0 if level == 0 else -99.0, 3.0]
+        if classes > 1:
+            weight[6] = [-20.0, -20.0, 40.0]
+        height, width = side[1] // stride, side[0] // stride
+        grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)))[None].astype(np.float32)
+        cells += height * width
+        constants |= {f"w{level}": weight[..., None, None] / 255, f"b{level}": bias, f"g{level}": grid}
+        constants |= {f"s{level}": np.float32(stride), f"parts{level}": np.array([2, 2, 1 + classes])}
+        xy, wh = f"xy{level}", f"wh{level}"
+        nodes += [
+            node("AveragePool", ["images"], [f"pool{level}"], kernel_shape=[stride] * 2, strides=[stride] * 2),
+            node("Conv", [f"pool{level}", f"w{level}", f"b{level}"], [f"all{level}"]),
+            node("Split", [f"all{level}", f"parts{level}"], [xy, wh, f"logits{level}"], axis=1),
+            node("Sigmoid", [f"logits{level}"], [f"sure{level}"]),
+        ]
+        if decoded:
+            nodes += [
+                node("Add", [xy, f"g{level}"], [f"{xy}_g"]), node("Mul", [f"{xy}_g", f"s{level}"], [f"{xy}_s"]),
+                node("Exp", [wh], [f"{wh}_e"]), node("Mul", [f"{wh}_e", f"s{level}"], [f"{wh}_s"]),
+            ]  # fmt: skip
+            xy, wh = f"{xy}_s", f"{wh}_s"
+        constants[f"shape{level}"] = np.array([0, 5 + classes, -1])
+        nodes += [
+            node("Concat", [xy, wh, f"sure{level}"], [f"joined{level}"], axis=1),
+            node("Reshape", [f"joined{level}", f"shape{level}"], [f"flat{level}"]),
+        ]
+        levels.append(f"flat{level}")
+    nodes += [node("Concat", levels, ["columns"], axis=2), node("Transpose", ["columns"], ["output"], perm=[0, 2, 1])]
+    graph = helper.make_graph(
+        nodes,
+        "yolox",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [n, 3, side[1], side[0]])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [n, cells, 5 + classes])],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return path
+
+
+def detr(folder: Path, kind: str = "rt_detr_v2") -> Path:
+    """An RT-DETRv2 or D-FINE at random weights and small size, with its image processor, as transformers saves them.
+
+    It answers with six boxes, most of them persons, some dogs.
+    """
+    import torch
+
+    from posewatch.perception.networks.pytorch import need_torchvision
+
+    need_torchvision()
+    from transformers import AutoConfig, AutoModelForObjectDetection, RTDetrImageProcessor
+
+    torch.manual_seed(0)
+    backbones = {
+        "rt_detr_v2": {
+            "model_type": "rt_detr_resnet", "layer_type": "basic", "embedding_size": 8, "depths": [1, 1, 1, 1],
+            "hidden_sizes": [8, 16, 16, 16], "out_indices": [2, 3, 4],
+        },
+        "d_fine": {
+            "model_type": "hgnet_v2", "stem_channels": [3, 8, 8], "stage_in_channels": [8, 16, 16, 16],
+            "stage_mid_channels": [8, 8, 8, 8], "stage_out_channels": [16, 16, 16, 16], "out_indices": [2, 3, 4],
+            "stage_num_blocks": [1, 1, 1, 1], "stage_numb_of_layers": [1, 1, 1, 1], "hidden_sizes": [16, 16, 16, 16],
+        },
+    }  # fmt: skip
+    config = AutoConfig.for_model(
+        kind, backbone_config=backbones[kind], encoder_in_channels=[16, 16, 16], encoder_hidden_dim=32,
+        encoder_ffn_dim=32, encoder_attention_heads=2, d_model=32, decoder_in_channels=[32, 32, 32], decoder_ffn_dim=32,
+        decoder_attention_heads=2, decoder_layers=2, num_queries=6, num_denoising=0,
+        id2label={0: "dog", 1: "person", 2: "car"}, label2id={"dog": 0, "person": 1, "car": 2},
+    )  # fmt: skip
+    network = AutoModelForObjectDetection.from_config(config)
+    for layer in network.model.decoder.class_embed:
+        torch.nn.init.normal_(layer.weight, std=0.2)
+        layer.bias.data[:] = torch.tensor([-1.0, 0.5, -9.0])
+    network.save_pretrained(folder)
+    RTDetrImageProcessor(size={"height": 96, "width": 96}, do_normalize=False).save_pretrained(folder)
     return folder

@@ -14,7 +14,7 @@ from pictures import picture, square
 
 from posewatch import video, weights
 from posewatch.config import MaskConfig, PoseConfig
-from posewatch.errors import ConfigError, WeightsError
+from posewatch.errors import ConfigError, PosewatchError, WeightsError
 from posewatch.perception.masking import mask_video
 from posewatch.perception.networks import build_detector, build_estimator, build_segmenter, weights_of
 from posewatch.perception.networks.boxes import BoxSegmenter
@@ -102,6 +102,8 @@ def test_what_is_not_an_rtmo_network_is_refused(tmp_path: Path, rtmo: str) -> No
             build_estimator(PoseConfig(estimator="rtmo", weights=str(file)))
     with pytest.raises(ConfigError, match=r"pose.device must be auto, cpu, cuda or tensorrt, not 'tensorcore'"):
         PoseConfig(device="tensorcore")
+    with pytest.raises(PosewatchError, match=r"has no CUDAExecutionProvider \(it has .*; install onnxruntime-gpu"):
+        build_estimator(PoseConfig(estimator="rtmo", weights=rtmo, device="cuda:1"))
 
 
 def test_yolo11_batches_its_pictures(yolo11: str) -> None:

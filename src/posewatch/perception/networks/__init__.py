@@ -61,6 +61,8 @@ NETWORKS: Mapping[str, Entry] = {
             "edgetam", (SEGMENTER,), "sam2:Sam2Segmenter", "edgetam", "Apache-2.0", "edgetam",
             ("weights", "device", "reprompt"),
         ),
+        Entry("yolox", (DETECTOR,), "yolox:YoloxDetector", "yolox-s", "Apache-2.0", "yolox"),
+        Entry("detr", (DETECTOR,), "detr:DetrDetector", "rtdetr-v2-r18", "Apache-2.0", "detr"),
         Entry("rtmo", (ESTIMATOR,), "rtmo:RtmoEstimator", "rtmo-s", "Apache-2.0", "rtmo"),
         Entry(
             "mmpose", (ESTIMATOR,), "mmpose:MMPoseEstimator", "", "Apache-2.0", "", checkpoint="mmpose:checkpoint_of"

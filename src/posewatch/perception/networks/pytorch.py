@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ def numpy(tensor: Any) -> NDArray[np.float32]:
     """A tensor of any device and type as float32."""
     array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
     return array
+
+
+def person_classes(names: Mapping[int, str]) -> list[int]:
+    """The class numbers named like a person; all of them when no name is, as in a network trained on people only."""
+    people = [i for i, n in names.items() if n.lower() in ("person", "people", "pedestrian", "human")]
+    return people or sorted(names)
 
 
 def need_torchvision() -> None:

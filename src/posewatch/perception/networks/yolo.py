@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from posewatch import weights
 from posewatch.errors import PosewatchError, WeightsError, first_line
 from posewatch.perception.networks.boxes import BoxSegmenter
-from posewatch.perception.networks.pytorch import device_of, need_torchvision, numpy
+from posewatch.perception.networks.pytorch import device_of, need_torchvision, numpy, person_classes
 from posewatch.perception.ports import Image, Masks, Segmenter
 from posewatch.perception.tracking.matching import iou
 from posewatch.records import Detections
@@ -157,9 +157,3 @@ def open_network(name: str, task: str) -> Any:
     if network.task != task:
         raise WeightsError(f"{path} is a YOLO network for {network.task}, not for {task} (choose other weights)")
     return network
-
-
-def person_classes(names: dict[int, str]) -> list[int]:
-    """The class numbers named like a person; all of them when no name is, as in a network trained on people only."""
-    people = [i for i, n in names.items() if n.lower() in ("person", "people", "pedestrian", "human")]
-    return people or sorted(names)
