@@ -16,8 +16,10 @@ sys.path.insert(0, str(HERE))
 from starlette.middleware import Middleware  # noqa: E402
 
 from labeling_ui.compression import Compressed  # noqa: E402
+from labeling_ui.first_page import FirstPage  # noqa: E402
 from labeling_ui.server import Gate, routes  # noqa: E402
 from posewatch import boundary  # noqa: E402
 
 boundary.begin()
-app = st.App(HERE / "page.py", routes=routes(), middleware=[Middleware(Gate), Middleware(Compressed)])
+middleware = [Middleware(Gate), Middleware(Compressed), Middleware(FirstPage)]
+app = st.App(HERE / "page.py", routes=routes(), middleware=middleware)

@@ -142,6 +142,11 @@ def _clips(viewer: Viewer, chosen: str) -> None:
     grid(view["data"], key, on_acts)
 
 
+def queue_page(clips: list[str], number: int) -> str:
+    """The name of a page of the queue: it changes with the first clip and with every turn."""
+    return f"{QUEUE} {'-'.join(clips[:1])} {number}"
+
+
 def _page(viewer: Viewer, chosen: str, view: dict[str, Any], answers: acts.Answers) -> dict[str, Any]:
     """The page of a video or of the queue as the grid gets it, below its heading."""
     session, texts = viewer.session, viewer.texts
@@ -152,7 +157,7 @@ def _page(viewer: Viewer, chosen: str, view: dict[str, Any], answers: acts.Answe
             view["renewed"] = time.monotonic()
         view["clips"] = [card.entry.clip.id for card in cards]
         view["shown"] = int(view["number"] or 0)
-        page, turns = f"{QUEUE} {'-'.join(view['clips'][:1])} {view['shown']}", ["next"]
+        page, turns = queue_page(view["clips"], view["shown"]), ["next"]
         st.subheader(texts["queue"], anchor=False)
         st.caption(texts["queue_left"].format(left=session.remaining()))
         if not cards:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import streamlit as st
+from starlette.requests import HTTPConnection
 
 from labeling_ui import wiring
 from posewatch.errors import NotAllowed
@@ -30,6 +32,22 @@ def user(texts: dict[str, Any]) -> str | None:
     st.session_state.setdefault("who", identity.dev_user())
     with st.sidebar.expander(texts["name"], icon=":material/badge:"):
         return str(st.text_input(texts["name"], key="who", label_visibility="collapsed"))
+
+
+def known(request: HTTPConnection) -> str | None:
+    """Who asks for a page, as far as the request tells; None when the page must ask first. Raises NotAllowed."""
+    config = wiring.identity_config()
+    if config.mode == "proxy":
+        return identity.proxy_user(config, dict(request.headers), request.client.host if request.client else None)
+    if config.mode == "dev":
+        return identity.dev_user() or None
+    try:  # Streamlit has no public reader of its cookie beside st.user, which needs the page's connection
+        from streamlit.web.server.starlette.starlette_websocket import _get_signed_cookie_with_chunks as cookie
+    except ImportError:
+        return None
+    signed = cookie(request.cookies, "_streamlit_user")
+    user = json.loads(signed) if signed else {}
+    return identity.oidc_user(user) if user.get("is_logged_in") else None
 
 
 def session(texts: dict[str, Any]) -> LabelingSession | None:

@@ -63,6 +63,9 @@ def test_who_signs_in_labels_under_their_address(provider: Provider, browse: Any
         ann.keyboard.press("2")
         saved(ann)
         until(lambda: [event.who for event in store.current().values()], ["ann@x.org"])
+        html = {"headers": {"accept": "text/html"}}
+        assert '"who": "ann@x.org"' in ann.request.get(address, **html).text(), "the clips are in the page itself"
+        assert "posewatch-first" not in stranger.request.get(address, **html).text()
         ann.get_by_role("button", name="Sign out").click()
         ann.get_by_text("Sign in to see clips").wait_for()
         sign_in("eve@x.org").get_by_text("has no role here").wait_for()

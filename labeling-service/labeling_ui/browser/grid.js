@@ -13,6 +13,7 @@ class Grid {
     this.history = new ActHistory();
     this.views = new Map();
     this.order = [];
+    this.later = new Set(); // clips that load when others have
     this.focusId = null;
     this.brush = null;
     this.told = new Set();
@@ -77,7 +78,7 @@ class Grid {
     if (data.context) this.context(data.context);
     else if (this.dialogs.kind === "context") this.dialogs.close();
     this.status();
-    if (!this.first) { this.first = true; this.outbox.send(); this.adopt(); }
+    if (!this.connected && post) { this.connected = true; this.outbox.send(); this.adopt(); }
   }
 
   // The focused clip has gone: the next one of the former order gets the focus. Unless the person has just decided on
@@ -355,9 +356,29 @@ class Grid {
   }
 }
 
+const closeFirstPage = () => {
+  document.posewatchFirst = null;
+  document.getElementById("posewatch-first")?.remove();
+};
+
+// Streamlit's page is here: the grid that the first page has shown so far goes on in it, with its players and its acts.
+const takeFirstPage = (home, data) => {
+  const grid = document.posewatchFirst;
+  const focused = grid.focused?.root.contains(grid.home.getRootNode().activeElement);
+  const same = grid.data.who === data.who && grid.data.mode === data.mode;
+  if (same) {
+    home.replaceWith(grid.home);
+    grid.home.posewatchGrid = grid;
+    if (focused) grid.focus(grid.focused, { scroll: false });
+  } else grid.leave();
+  closeFirstPage();
+  return same ? grid.home : home;
+};
+
 export default function (component) {
   const { data, parentElement, setStateValue } = component;
-  const home = parentElement.querySelector(".grid");
+  let home = parentElement.querySelector(".grid");
+  if (document.posewatchFirst) home = takeFirstPage(home, data);
   let grid = home.posewatchGrid;
   if (!grid || grid.data.who !== data.who) {
     grid?.leave();

@@ -19,6 +19,7 @@ class Player {
     this.note.className = "note";
     this.box.append(this.video, this.canvas, this.note);
     this.visible = false;
+    this.waits = null; // () => whether other clips load first
     this.held = undefined; // stopped (true) or started (false) by hand; undefined: as all clips
     this.retried = 0;
     this.born = performance.now();
@@ -78,7 +79,7 @@ class Player {
 
   refresh() {
     const s = this.settings;
-    const wanted = this.visible && this.latest && s.view !== "skeleton";
+    const wanted = this.visible && this.latest && s.view !== "skeleton" && !this.waits?.();
     if (wanted && !this.loaded) {
       this.loaded = this.latest;
       this.video.preload = "auto";

@@ -66,6 +66,7 @@ class Toolbar {
     const elsewhere = waiting ? 0 : outbox.elsewhere;
     const text = !waiting && !elsewhere ? words.saved
       : !outbox.kept ? fill(words.volatile, { count: waiting })
+        : waiting && !this.grid.connected ? fill(words.not_loaded, { count: waiting })
         : elsewhere ? fill(words.elsewhere, { count: elsewhere })
           : outbox.late ? fill(words.kept, { count: waiting }) : `${words.saving} (${waiting})`;
     if (this.state.textContent !== text) this.state.textContent = text;

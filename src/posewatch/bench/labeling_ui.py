@@ -39,10 +39,17 @@ from posewatch.stack.process import pick_ports, port_seed, wait_until
 
 PAGE = Path("labeling-service/app.py")
 CARDS = "article.card"
+WHOLE = '[data-testid="stSidebar"] [role="radiogroup"]'
 SECRET, PEOPLE = "bench", [f"p{i}" for i in range(5)]
 LENGTH_S, PER_VIDEO = 3.0, 100
+SLOW_LINE = 40 * 1024
+"""Bytes per second of the slow line, as Chromium emulates it, with 50 ms of delay."""
+SHOWN = 4
+"""Clips that must play before the first clips count as shown."""
 LIMITS = {
+    "first page, cold browser (s)": 2.5,
     "first page, warm browser (s)": 1.0,
+    "first clips play at 40 KB/s (s)": 10.0,
     "label saved at the server (ms)": 150.0,
     "memory of the server (MB)": 400.0,
     "labels lost": 0,
@@ -52,6 +59,12 @@ _SAVED = (
     "() => { for (const e of document.querySelectorAll('*')) { const s = e.shadowRoot && "
     "e.shadowRoot.querySelector('.state'); if (s) return !s.classList.contains('busy'); } return false; }"
 )
+_PLAY = """(count) => {
+  const players = (root) => [...root.querySelectorAll("*")].flatMap((e) => [
+    ...(e.tagName === "VIDEO" && e.closest("article") && e.readyState >= 2 ? [e] : []),
+    ...(e.shadowRoot ? players(e.shadowRoot) : [])]);
+  return players(document).length >= count;
+}"""
 
 
 def bench_labeling_ui(out: Path, clips: int, chromium: Path) -> tuple[str, bool]:
@@ -164,12 +177,36 @@ class Person:
         self.page, self.url = self.context.new_page(), url
         self.page.set_default_timeout(120_000)
 
-    def open(self) -> float:
-        """Seconds from the request to the first page of clips."""
+    def open(self) -> tuple[float, float]:
+        """Seconds from the request to the first page of clips, and to the whole page."""
         began = time.perf_counter()
         self.page.goto(self.url, wait_until="commit")
         self.page.wait_for_selector(CARDS)
-        return time.perf_counter() - began
+        shown = time.perf_counter() - began
+        self.whole()
+        return shown, time.perf_counter() - began
+
+    def whole(self) -> None:
+        """Wait until Streamlit's page is there and has the clips."""
+        self.page.wait_for_selector(WHOLE)
+        self.page.wait_for_function("document.querySelector('#posewatch-first') === null", polling=20)
+
+    def open_slowly(self) -> dict[str, float]:
+        """Seconds until the first clips play on a slow line, and until the page is whole."""
+        line = self.context.new_cdp_session(self.page)
+        line.send("Network.enable")
+        speed = {"downloadThroughput": SLOW_LINE, "uploadThroughput": SLOW_LINE}
+        line.send("Network.emulateNetworkConditions", {"offline": False, "latency": 50, **speed})
+        result, received = {}, [0.0]
+        line.on("Network.dataReceived", lambda part: received.append(part["encodedDataLength"]))
+        began = time.perf_counter()
+        self.page.goto(self.url, wait_until="commit")
+        self.page.wait_for_function(_PLAY, arg=SHOWN, polling=20)
+        result["first clips play at 40 KB/s (s)"] = time.perf_counter() - began
+        result["  KB until then"] = sum(received) / 1024
+        self.whole()
+        result["whole page at 40 KB/s (s)"] = time.perf_counter() - began
+        return result
 
     def saved(self) -> None:
         """Wait until all labels are saved."""
@@ -204,8 +241,15 @@ def measure(clips: int, browser: Any) -> dict[str, Any]:
         folder = Path(temp)
         with contextlib.closing(fill(folder, clips)) as store, server(store, folder) as (url, pid):
             first = Person(browser, url, PEOPLE[0])
-            result: dict[str, Any] = {"clips": clips, "first page, cold browser (s)": first.open()}
-            result["first page, warm browser (s)"] = statistics.median(first.open() for _ in range(5))
+            result: dict[str, Any] = {"clips": clips}
+            result["first page, cold browser (s)"], result["whole page, cold browser (s)"] = first.open()
+            warm = zip(*(first.open() for _ in range(5)), strict=True)
+            result["first page, warm browser (s)"], result["whole page, warm browser (s)"] = map(
+                statistics.median, warm
+            )
+            slow = Person(browser, url, PEOPLE[0])
+            result.update(slow.open_slowly())
+            slow.context.close()
             count, seconds, cpu = totals(url, "page")
             result["page at the server (ms)"] = 1000 * seconds / max(1.0, count)
             result["  of which CPU (ms)"] = 1000 * cpu / max(1.0, count)

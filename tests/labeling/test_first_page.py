@@ -1,0 +1,115 @@
+"""The clips that stand in the HTML itself, before Streamlit has loaded: at once, with keys, and handed over whole."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from typing import Any
+
+import httpx
+from labeling.test_browser import CARDS, by_clip, card, ready, saved, until, watch
+
+from posewatch.labels.entries import UNSURE
+from posewatch.labels.team import roles
+
+HTML = {"accept": "text/html"}
+
+
+def first(answer: httpx.Response) -> dict[str, Any] | None:
+    """What the page gives to its grid; None for a page without clips."""
+    found = re.search(r'<script type="application/json" id="posewatch-data">(.*?)</script>', answer.text, re.DOTALL)
+    return json.loads(found[1]) if found else None
+
+
+def test_clips_play_and_take_labels_before_streamlit_has_loaded(start, browse):
+    server = start({"hall.mp4": 6})
+    asked, held = [], []
+
+    def hold(route: Any) -> None:
+        if released:
+            route.continue_()
+        else:
+            held.append(route)
+
+    released = False
+    page = browse("about:blank")
+    page.on("request", lambda request: asked.append(request.url))
+    page.route("**/static/js/index.*", hold)
+    page.goto(server.url, wait_until="commit")
+    ready(page, 6)
+    until(lambda: all(one["ready"] == 4 and not one["paused"] for one in watch(page)), True)
+    assert not [url for url in asked if ".woff" in url]
+    assert page.locator('[data-testid="stSidebar"]').count() == 0
+
+    for key in ("2", "1", "z", "u"):
+        page.keyboard.press(key)
+    assert "4 labels are kept in this browser" in page.locator(".state").inner_text()
+    until(lambda: page.locator(".chip").count(), 2)
+    assert by_clip(server) == {}
+    page.evaluate(f"document.querySelector('.host').shadowRoot.querySelector('{CARDS} video').mine = true")
+    focused = page.locator(f"{CARDS}.focus").get_attribute("data-clip")
+
+    released = True
+    for route in held:
+        route.continue_()
+    page.get_by_test_id("stSidebar").get_by_text("hall.mp4").wait_for()
+    saved(page)
+    until(page.locator("#posewatch-first").count, 0)
+    assert page.locator(CARDS).count() == 6
+    assert page.locator(f"{CARDS}.focus").get_attribute("data-clip") == focused
+    assert page.evaluate("document.posewatchGrids.length") == 1
+    assert page.locator(f"{CARDS} video").first.evaluate("video => video.mine"), "the players go on"
+    until(lambda: all(not one["paused"] for one in watch(page)), True)
+    until(lambda: sorted(row[:2] for row in by_clip(server).values()), [(UNSURE, "ann"), ("abnormal", "ann")])
+    card(page, server.clips[4]).locator("select").select_option("normal")
+    saved(page)
+    until(lambda: len(by_clip(server)), 3)
+
+
+def test_what_the_first_page_says_to_whom(start):
+    people = {"ann": "labeler", "rev": "reviewer"}
+    env = {"POSEWATCH_AUTH": "proxy", "POSEWATCH_PROXY_SECRET": "s", "POSEWATCH_ADMINS": "boss"}
+    server = start({"</script><b>.mp4": 3}, people, **env)
+
+    def get(who: str, path: str = "", **headers: str) -> httpx.Response:
+        named = {"kubeflow-userid": who, "x-posewatch-proxy-secret": "s"}
+        return httpx.get(f"{server.url}{path}", headers={**HTML, **named, **headers})
+
+    page = get("ann")
+    data = first(page)
+    assert (data["who"], len(data["cards"]), data["cards"][0]["video"]) == ("ann", 3, "</script><b>.mp4")
+    assert "<b>" not in page.text
+    assert page.headers["cache-control"] == "no-store"
+    assert 'as="font"' not in page.text
+    before = page.text.partition('id="posewatch-later"')[0]
+    assert "/static/" not in before, "nothing of Streamlit's loads by itself"
+    with httpx.stream("GET", server.url, headers={**page.request.headers, "accept-encoding": "gzip"}) as answer:
+        raw = b"".join(answer.iter_raw())
+    assert len(raw) < 40_000, "a second on a line of 40 KB/s"
+    assert first(httpx.Response(200, text=gzip.decompress(raw).decode()))["who"] == "ann"
+    assert "불러오는 중" in get("ann", **{"accept-language": "ko-KR,ko;q=0.9"}).text
+
+    assert first(get("rev")) is None, "everything is claimed by ann"
+    assert first(get("ann", "/label")) is not None
+    for path in ("/review", "/?video=1", "/label?clip=2"):
+        assert first(get("ann", path)) is None
+    assert first(get("eve")) is None, "a stranger gets Streamlit's page, which says why there is nothing"
+    assert first(get("ann", **{"sec-purpose": "prefetch"})) is None
+    assert httpx.get(server.url, headers={**HTML, "kubeflow-userid": "ann"}).status_code == 403
+    roles.set_role(server.store, "ann", "none", "operator")
+    assert first(get("ann")) is None
+
+
+def test_what_streamlit_says_instead_is_shown(start, browse):
+    server = start({"hall.mp4": 2}, {"ann": "labeler"})
+    page = browse("about:blank")
+    held: list[Any] = []
+    page.route("**/static/js/index.*", lambda route: held.append(route))
+    page.goto(server.url, wait_until="commit")
+    ready(page, 2)
+    roles.set_role(server.store, "ann", "none", "operator")
+    for route in held:
+        route.continue_()
+    page.get_by_text("has no role here").wait_for()
+    until(page.locator("#posewatch-first").count, 0)
