@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ import pytest
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels.entries import BAD
-from posewatch.labels.formats.clip_labels import has_clip_ids, read_clip_labels
+from posewatch.labels.formats.clip_labels import has_clip_ids
+from posewatch.labels.formats.clip_labels import read_clip_labels as read_clips
 from posewatch.labels.formats.exporters import export
 from posewatch.labels.formats.importers import import_clip_labels
 from posewatch.labels.formats.snapshot import snapshot
@@ -23,6 +26,13 @@ from posewatch.records import Skeleton
 from posewatch.store import FolderStore, open_store
 
 CONFIG = LabelConfig()
+
+
+def read_clip_labels(*args: Any) -> dict[str, str]:
+    """The labels alone."""
+    return {clip: given.label for clip, given in read_clips(*args).items()}
+
+
 FILES = {"csv": "a.csv", "parquet": "a.parquet", "pyskl": "a.pkl", "folders": "classes", "labelstudio": "a.json"}
 
 
@@ -79,6 +89,41 @@ def test_every_format_comes_back_as_the_same_labels(form, labelled, sqlite_store
     assert {clip: event.new for clip, event in other.current().items()} == wanted
     assert {event.source for event in other.current().values()} == {"import"}
     other.close()
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "labelstudio"])
+def test_authors_come_back(form, labelled, sqlite_store, tmp_path):
+    path = tmp_path / FILES[form]
+    export(sqlite_store, snapshot(sqlite_store), form, path, CONFIG)
+    other = LabelStore(f"sqlite:///{tmp_path / 'other.db'}")
+    other.register(sqlite_store.clips())
+    import_clip_labels(other, path, CONFIG)
+    events = other.current()
+    assert [events[labelled[i]].who for i in (0, 1, 3, 4)] == ["ann", "ann", "ann", "rev"]
+    assert {event.source for event in events.values()} == {"import"}
+    other.close()
+
+
+def test_label_studio_gets_every_clip_and_no_account(labelled, sqlite_store, tmp_path):
+    sqlite_store.set_label(labelled[0], "normal", "=bob", "human")
+    config = LabelConfig(("normal", 'a "b" & <c>', "abnormal"))
+    bundle = tmp_path / "for label studio"
+    assert export(sqlite_store, snapshot(sqlite_store), "labelstudio", bundle, config) == 4
+    tasks = {task["data"]["clip_id"]: task for task in json.loads((bundle / "tasks.json").read_text())}
+    assert set(tasks) == set(labelled), "clips without a label go along, to be labelled there"
+    assert [len(tasks[clip]["annotations"]) for clip in labelled] == [2, 1, 0, 1, 1, 0]
+    assert not [one for task in tasks.values() for one in task["annotations"] if "completed_by" in one]
+    for clip in labelled:
+        assert (bundle / "clips" / f"{clip}.mp4").read_bytes() == clip.encode()
+        assert tasks[clip]["data"]["video"] == f"/data/local-files/?d=clips/{clip}.mp4"
+    choices = ElementTree.fromstring((bundle / "interface.xml").read_text()).findall(".//Choice")
+    assert [choice.get("value") for choice in choices] == list(config.classes)
+
+    sqlite_store.undo_event(sqlite_store.current()[labelled[1]], "ann", "x")
+    empty = snapshot(sqlite_store, [labelled[1]], allow_none=True)
+    assert export(sqlite_store, empty, "labelstudio", tmp_path / "none.json", CONFIG) == 0
+    one = json.loads((tmp_path / "none.json").read_text())[0]
+    assert one["data"]["video"].startswith("/data/local-files/?d=clips/")
 
 
 def test_the_csv_holds_who_and_how(labelled, sqlite_store, tmp_path):

@@ -13,10 +13,18 @@ import pytest
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
-from posewatch.labels.formats.clip_labels import has_clip_ids, read_clip_labels
+from posewatch.labels.formats.clip_labels import has_clip_ids
+from posewatch.labels.formats.clip_labels import read_clip_labels as read_clips
 from posewatch.labels.formats.importers import find_labels
 
 CONFIG = LabelConfig()
+
+
+def read_clip_labels(*args: Any) -> dict[str, str]:
+    """The labels alone."""
+    return {clip: given.label for clip, given in read_clips(*args).items()}
+
+
 A, B = "c-0123456789abcdef", "c-fedcba9876543210"
 
 
@@ -156,3 +164,27 @@ def test_what_is_no_export_is_one_line(data: Any, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"is not a Label Studio export|not a task with a choice") as raised:
         labels_of(path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "meta", "who"),
+    [
+        ({"completed_by": {"id": 3, "email": "eve@x.org"}}, None, "eve@x.org"),
+        ({"completed_by": 3}, None, "eve@x.org"),  # another annotation tells whose number it is
+        ({"completed_by": 9}, None, "label-studio 9"),
+        ({}, None, ""),
+        ({"completed_by": 3}, {"who": "ann", "label": "abnormal"}, "ann"),  # as exported, whoever imported it there
+        ({"completed_by": 3, "updated_by": 9}, {"who": "ann", "label": "normal"}, "label-studio 9"),  # changed since
+        ({"completed_by": 3}, {"who": 5}, "eve@x.org"),
+        ({"completed_by": 3}, "x", "eve@x.org"),
+    ],
+)
+def test_who_annotated(annotation: dict[str, Any], meta: Any, who: str, tmp_path: Path) -> None:
+    result = {**answer("abnormal"), **({"meta": {"posewatch": meta}} if meta else {})}
+    eve = {
+        "id": 2,
+        "data": {"video": f"{B}.mp4"},
+        "annotations": [{"completed_by": {"id": 3, "email": "eve@x.org"}, "result": [answer("normal")]}],
+    }
+    one = {"id": 1, "data": {"video": f"{A}.mp4"}, "annotations": [{"result": [result], **annotation}]}
+    assert read_clips(write(tmp_path / "export.json", [one, eve]), CONFIG)[A].who == who

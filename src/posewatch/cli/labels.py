@@ -133,7 +133,11 @@ def agreement(context: LabelContext) -> dict[str, Any]:
 @verb(labels, "export")
 def export(
     format: Annotated[Literal["csv", "parquet", "pyskl", "folders", "labelstudio"], Argument(help="Format to write.")],
-    out: Annotated[Path, Option(metavar="PATH", help="The file, or the folder of class folders."), Writes(here=False)],
+    out: Annotated[
+        Path,
+        Option(metavar="PATH", help="The file, or the folder (folders; labelstudio with the clips)."),
+        Writes(here=False),
+    ],
     context: LabelContext,
     skeletons: Annotated[str | None, Option(metavar="URI", help="The clips' skeletons, for pyskl.")] = None,
     allow_disagreement: AllowDisagreement = False,
@@ -142,7 +146,7 @@ def export(
     """Write the current labels for other tools."""
     from posewatch import outputs
     from posewatch.artifact import members
-    from posewatch.labels.formats.exporters import export
+    from posewatch.labels.formats.exporters import OPEN, export
     from posewatch.labels.formats.snapshot import outside, snapshot
     from posewatch.stages.contents import skeletons_of
 
@@ -150,13 +154,14 @@ def export(
         outputs.check([out], context.label_files, force=force)
     store = context.labels
     poses: dict[str, Skeleton] | None = None
-    frozen = snapshot(store, allow_disagreement=allow_disagreement)
+    frozen = snapshot(store, allow_disagreement=allow_disagreement, allow_none=format in OPEN)
     notes(outside(frozen.rows, context.experiment.labels.classes))
     if skeletons:
         parts = [skeletons_of(artifact) for _, artifact in members(context.artifact(skeletons))]
         poses = {clip: skeleton for part in parts for clip, skeleton in part.items()}
     count = export(store, frozen, format, out, context.experiment.labels, poses, force=force)
-    return f"{count} labelled clips in {out}"
+    rest = f", {store.size() - count} clips to label" if format in OPEN else ""
+    return f"{count} labelled clips{rest} in {out}"
 
 
 @verb(labels, "refresh")

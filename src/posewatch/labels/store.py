@@ -165,7 +165,7 @@ class LabelStore:
     def set_labels(
         self,
         labels: Mapping[str, str],
-        who: str,
+        who: str | Mapping[str, str],
         source: Source,
         model_version: str | None = None,
         classes: Sequence[str] = CLASSES,
@@ -176,6 +176,7 @@ class LabelStore:
     ) -> list[LabelEvent]:
         """Label clips (id to class, or one of ``entries.MARKS``) in one transaction, all or none.
 
+        ``who`` is the author, or that of each clip.
         Returns the events that were appended. There is no event where ``who`` has already given the same label, or
         where the label has precedence over ``source``: a model never replaces the label of a person or a file, an
         import never that of a person. ``batch`` identifies the act: repeated, as after a lost answer, it changes
@@ -199,9 +200,10 @@ class LabelStore:
                 state = fold(history.get(clip, ()))
                 if guard is not None and not guard(connection, clip, state):
                     continue
-                if _changes(state, label, who, source, model_version, act):
+                author = who if isinstance(who, str) else who[clip]
+                if _changes(state, label, author, source, model_version, act):
                     old, when = state.label_name, timestamp()
-                    events.append(LabelEvent(clip, old, label, who, when, source, model_version, act, batch))
+                    events.append(LabelEvent(clip, old, label, author, when, source, model_version, act, batch))
             return self.append(connection, history, events)
 
         return self.database.write(work)

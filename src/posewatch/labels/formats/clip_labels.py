@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from posewatch.config import LabelConfig
@@ -37,10 +38,18 @@ def has_clip_ids(path: str | Path) -> bool:
     return path.suffix.lower() in (".parquet", ".pkl", ".pickle", ".json")
 
 
+@dataclass(frozen=True)
+class Given:
+    """A clip's label in a file, and who gave it; "" where the file does not tell."""
+
+    label: str
+    who: str = ""
+
+
 def read_clip_labels(
     path: str | Path, config: LabelConfig, warn: Callable[[str], None] = log.warning
-) -> dict[str, str]:
-    """Clip id → class, from a csv (clip_id, label), a snapshot (.parquet), pyskl annotations (.pkl), Label Studio's
+) -> dict[str, Given]:
+    """Clip id → label, from a csv (clip_id, label), a snapshot (.parquet), pyskl annotations (.pkl), Label Studio's
     export (.json, .csv), or a folder ``<class>/<clip id>.mp4``.
 
     ``warn`` gets a line on what was left out. Raises LabelError for an unknown class, a clip with two different labels,
@@ -61,17 +70,17 @@ def read_clip_labels(
         rows = readers[suffix](path)
     else:
         raise LabelError(f"{path.name} is not a label file: give csv, parquet, pkl, json or a folder of classes")
-    labels: dict[str, str] = {}
-    for where, clip, name in rows:
-        label = class_of(name, config, where)
-        if labels.setdefault(clip, label) != label:
-            raise LabelError(f"{where}clip {clip} is both {labels[clip]!r} and {label!r}")
+    labels: dict[str, Given] = {}
+    for where, clip, name, who in rows:
+        given = Given(class_of(name, config, where), who)
+        if (first := labels.setdefault(clip, given)).label != given.label:
+            raise LabelError(f"{where}clip {clip} is both {first.label!r} and {given.label!r}")
     if not labels:
         raise LabelError(f"{path.name} has no labels: give rows of clip_id, label")
     return labels
 
 
-Rows = Iterator[tuple[str, str, str]]  # where, clip id, label
+Rows = Iterator[tuple[str, str, str, str]]  # where, clip id, label, who
 
 
 def _csv(path: Path) -> Rows:
@@ -80,14 +89,14 @@ def _csv(path: Path) -> Rows:
         for name in ("clip_id", "label"):
             if not row[name].strip():
                 raise LabelError(f"{where}{name} is empty")
-        yield where, row["clip_id"].strip(), row["label"].strip()
+        yield where, row["clip_id"].strip(), row["label"].strip(), row.get("who", "").strip()
 
 
 def _parquet(path: Path) -> Rows:
     from posewatch.labels.formats.snapshot import read_parquet
 
     for row in read_parquet(path).rows:
-        yield f"{path.name}: ", row["clip_id"], row["label"]
+        yield f"{path.name}: ", row["clip_id"], row["label"], row["who"]
 
 
 def _pyskl(path: Path) -> Rows:
@@ -95,16 +104,16 @@ def _pyskl(path: Path) -> Rows:
 
     clips, _ = read_pyskl(path)
     for clip, label in zip(clips.ids, clips.labels, strict=True):
-        yield f"{path.name}: ", clip, clips.classes[int(label)]
+        yield f"{path.name}: ", clip, clips.classes[int(label)], ""
 
 
 def _folders(path: Path) -> Rows:
     for file in sorted(path.glob("*/c-*.mp4")):
-        yield f"{file.relative_to(path)}: ", file.stem, file.parent.name
+        yield f"{file.relative_to(path)}: ", file.stem, file.parent.name, ""
 
 
 def _studio(path: Path, config: LabelConfig, warn: Callable[[str], None]) -> Rows:
     for task, label in labelstudio.choices(labelstudio.tasks(path), config, path.name, warn):
         if task.clip is None:
             raise LabelError(f"{task.where}{task.video!r} is no clip, but other tasks show clips (export one kind)")
-        yield task.where, task.clip, label
+        yield task.where, task.clip, label, task.who.get(label, "")

@@ -5,27 +5,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from posewatch.config import LabelConfig
-from posewatch.errors import LabelError, NotFound
-from posewatch.files import atomic, write_atomically
+from posewatch.errors import LabelError
+from posewatch.files import write_atomically
 from posewatch.labels.entries import ClipEntry
+from posewatch.labels.formats import labelstudio_tasks, media
 from posewatch.labels.formats.rows import csv_text
 from posewatch.labels.formats.snapshot import Snapshot, write_parquet
-from posewatch.outputs import RESULT, is_result, mark
-from posewatch.store import open_store
+from posewatch.outputs import is_result
 
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
     from posewatch.records import Skeleton
-    from posewatch.store import ObjectStore
 
 COLUMNS = ("clip_id", "label", "source", "who", "model_version", "video", "start_s", "length_s", "key")
 FORMATS = ("csv", "parquet", "pyskl", "folders", "labelstudio")
+OPEN = ("labelstudio",)
+"""Formats that hold the clips without a label, too: there is something to label elsewhere."""
 
 
 def to_csv(snapshot: Snapshot, entries: Mapping[str, ClipEntry], path: Path) -> int:
@@ -87,62 +87,14 @@ def to_folders(snapshot: Snapshot, entries: Mapping[str, ClipEntry], folder: Pat
             f"{foreign[0]} has another label, or none, and was put there by somebody ({len(foreign)} such clips): "
             "import the folder first, give another --out, or --force to delete them"
         )
-    stores: dict[str, ObjectStore] = {}
     for row in snapshot.rows:
         label, entry = row["label"], entries[row["clip_id"]]
         if label != Path(label).name or label.startswith(".") or "\\" in label:
             raise LabelError(f"the class {label!r} cannot be the name of a folder: export csv instead")
-        target = folder / label / f"{entry.clip.id}.mp4"
-        if target.exists():
-            continue
-        store = stores.setdefault(entry.store, open_store(entry.store))
-        try:
-            with atomic(target) as partial:
-                store.fetch(entry.key, partial)
-            mark(target, RESULT)
-        except NotFound:
-            raise LabelError(f"clip {entry.clip.id} is not in {entry.store} any more: it cannot be exported") from None
+        media.copy(entry, folder / label / f"{entry.clip.id}.mp4")
     for path in obsolete:
         path.unlink()
     return len(snapshot.rows)
-
-
-def to_labelstudio(store: LabelStore, snapshot: Snapshot, entries: Mapping[str, ClipEntry], path: Path) -> int:
-    """Label Studio tasks: one annotation per person (the current label first); ``data.clip_id`` names the clip.
-
-    The matching labelling interface is ``<Video name="video" value="$video"/><Choices name="label" toName="video">``.
-    """
-    states = store.states(row["clip_id"] for row in snapshot.rows)
-    choice = {"from_name": "label", "to_name": "video", "type": "choices"}
-    tasks: list[dict[str, Any]] = []
-    for number, row in enumerate(snapshot.rows, 1):
-        entry = entries[row["clip_id"]]
-        votes = sorted(states[row["clip_id"]].votes.items())
-        labels = [(row["who"], row["label"], True)]
-        labels += [(who, event.new or "", False) for who, event in votes if who != row["who"]]
-        tasks.append(
-            {
-                "id": number,
-                "data": {
-                    "video": f"{entry.store}/{entry.preview or entry.key}",
-                    "clip_id": entry.clip.id,
-                    "source_video": entry.video,
-                    "start_s": entry.clip.start_s,
-                    "length_s": entry.clip.length_s,
-                },
-                "meta": {"source": row["source"], "model_version": row["model_version"]},
-                "annotations": [
-                    {
-                        "completed_by": {"email": who},
-                        "ground_truth": current,
-                        "result": [{**choice, "value": {"choices": [label]}}],
-                    }
-                    for who, label, current in labels
-                ],
-            }
-        )
-    write_atomically(path, json.dumps(tasks, indent=1, ensure_ascii=False) + "\n")
-    return len(tasks)
 
 
 def export(
@@ -167,7 +119,7 @@ def export(
         if skeletons is None:
             raise LabelError("pyskl annotations need skeletons: give the set of skeletons of these clips")
         return to_pyskl(snapshot, skeletons, config, path)
-    entries = {e.clip.id: e for e in store.clips(clip_ids=[row["clip_id"] for row in snapshot.rows])}
     if form == "labelstudio":
-        return to_labelstudio(store, snapshot, entries, path)
+        return labelstudio_tasks.write(store, snapshot, store.clips(), config, path)
+    entries = {e.clip.id: e for e in store.clips(clip_ids=[row["clip_id"] for row in snapshot.rows])}
     return to_csv(snapshot, entries, path) if form == "csv" else to_folders(snapshot, entries, path, force=force)

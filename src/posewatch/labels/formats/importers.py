@@ -221,13 +221,17 @@ def import_clip_labels(
 ) -> ImportReport:
     """Label registered clips by a file of another tool (or `exporters`) with labels by clip id, all or none.
 
+    ``who`` is the author of labels for which the file names none.
     Raises LabelError for a clip that does not exist, an unknown class, and a clip with two different labels.
     """
-    labels = read_clip_labels(path, config, warn)
-    return _record(store, labels, config, who, len(labels))
+    given = read_clip_labels(path, config, warn)
+    authors = {clip: one.who or who for clip, one in given.items()}
+    return _record(store, {clip: one.label for clip, one in given.items()}, config, authors, len(given))
 
 
-def _record(store: LabelStore, labels: Mapping[str, str], config: LabelConfig, who: str, clips: int) -> ImportReport:
+def _record(
+    store: LabelStore, labels: Mapping[str, str], config: LabelConfig, who: str | Mapping[str, str], clips: int
+) -> ImportReport:
     events = store.set_labels(labels, who, "import", classes=config.classes)
     current = store.current(labels)
     kept = sum(current[clip].new != label for clip, label in labels.items())

@@ -37,13 +37,15 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")
 class Task:
     """One task: where it stands, the clip or else the video that it shows, and the answers to each question.
 
-    ``sure``: the questions are known to be such; in MIN and CSV they look like the task's data.
+    ``who`` names the author of each label. ``sure``: the questions are known to be such; in MIN and CSV they look like
+    the task's data.
     """
 
     where: str
     clip: str | None
     video: str
     answers: Mapping[str, list[str]] = field(default_factory=dict)
+    who: Mapping[str, str] = field(default_factory=dict)
     sure: bool = True
 
 
@@ -64,19 +66,20 @@ def tasks(path: Path) -> list[Task]:
         data = data.get("tasks", [data] if "data" in data else data)
     if not isinstance(data, list):
         raise LabelError(f"{path.name} is not a Label Studio export: it must be a list of tasks")
-    found = []
+    found, people = [], _people(data)
     for number, task in enumerate(data, 1):
         where = f"{path.name} task {number}: "
         try:
-            found.append(_row(where, task) if "annotation_id" in task else _task(where, task))
+            found.append(_row(where, task) if "annotation_id" in task else _task(where, task, people))
         except (KeyError, TypeError, AttributeError) as error:
             raise LabelError(f"{where}not a task with a choice of classes ({error})") from None
     return found
 
 
-def _task(where: str, task: Mapping[str, Any]) -> Task:
+def _task(where: str, task: Mapping[str, Any], people: Mapping[Any, str]) -> Task:
     """A task of the JSON export. What annotators marked as ground truth replaces all else."""
     answers: dict[str, list[str]] = {}
+    who: dict[str, str] = {}
     given = task.get("annotations", task.get("completions")) or ()
     given = [one for one in given if not one.get("was_cancelled") and not one.get("skipped")]
     for annotation in [one for one in given if one.get("ground_truth")] or given:
@@ -84,13 +87,42 @@ def _task(where: str, task: Mapping[str, Any]) -> Task:
             if result["type"] == "choices":
                 labels = [str(choice) for choice in result["value"]["choices"]]
                 answers.setdefault(str(result.get("from_name", "")), []).extend(labels)
-    return Task(where, *_shown(task["data"], task.get("file_upload")), answers)
+                for label in labels:
+                    who.setdefault(label, _author(annotation, result, label, people))
+    return Task(where, *_shown(task["data"], task.get("file_upload")), answers, who)
+
+
+def _people(tasks: Iterable[Any]) -> dict[Any, str]:
+    """Annotators' addresses by their number, where an export has both."""
+    given = [one for task in tasks if isinstance(task, Mapping) for one in task.get("annotations") or ()]
+    named = [one.get("completed_by") for one in given if isinstance(one, Mapping)]
+    return {person.get("id"): _person(person) for person in named if isinstance(person, Mapping)}
+
+
+def _author(annotation: Mapping[str, Any], result: Mapping[str, Any], label: str, people: Mapping[Any, str]) -> str:
+    """Who gave a label: the author that `labelstudio_tasks` wrote beside it, if nobody has changed it since."""
+    about = (result.get("meta") or {}).get("posewatch")
+    person = annotation.get("completed_by")
+    if isinstance(about, Mapping):
+        if about.get("label") == label:
+            return str(about.get("who") or "")
+        person = annotation.get("updated_by") or person
+    return people.get(person) or _person(person) if not isinstance(person, Mapping) else _person(person)
+
+
+def _person(annotator: Any) -> str:
+    """An annotator, of whom exports tell the address or only the number."""
+    if isinstance(annotator, Mapping):
+        return str(annotator.get("email") or _person(annotator.get("id")))
+    text = "" if annotator is None else str(annotator).strip()
+    return f"label-studio {text}" if text.isdigit() else text
 
 
 def _row(where: str, row: Mapping[str, Any]) -> Task:
     """A row of the MIN or CSV export."""
     answers = {name: _labels(value) for name, value in row.items() if name not in ABOUT}
-    return Task(where, *_shown(row), answers, sure=False)
+    who = {label: _person(row.get("annotator")) for labels in answers.values() for label in labels}
+    return Task(where, *_shown(row), answers, who, sure=False)
 
 
 def _labels(value: Any) -> list[str]:

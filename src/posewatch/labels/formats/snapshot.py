@@ -57,12 +57,14 @@ def snapshot(
     exclude_sources: Sequence[Source] = (),
     *,
     allow_disagreement: bool = False,
+    allow_none: bool = False,
 ) -> Snapshot:
     """The current labels of all clips, or of ``clip_ids``; clips without a label are left out.
 
     Clips that are marked as unsure or bad are left out too. ``exclude_sources`` leaves labels out by their source, such
-    as ("model",). Raises LabelError for a clip that is not registered, when no clip is left, and while people disagree
-    on a clip, unless ``allow_disagreement``: then the majority label counts, the latest of a tie.
+    as ("model",). Raises LabelError for a clip that is not registered, when no clip is left (unless ``allow_none``),
+    and while people disagree on a clip, unless ``allow_disagreement``: then the majority label counts, the latest of a
+    tie.
     """
     wanted = None if clip_ids is None else sorted(set(clip_ids))
     videos = store.video_ids(wanted)
@@ -86,7 +88,7 @@ def snapshot(
         for clip, event in sorted(events.items())
         if event.new is not None and event.new not in MARKS and event.source not in exclude_sources
     ]
-    if not rows:
+    if not rows and not allow_none:
         clips = len(videos if wanted is None else wanted)
         raise LabelError(f"none of the {clips} clips is labelled: label some with `posewatch label` or import labels")
     return Snapshot(tuple(rows))
