@@ -16,16 +16,19 @@ from typer import Argument, Option
 from posewatch.cli.context import Context, Force, Writes, say, topic, verb
 from posewatch.errors import InputError
 from posewatch.rules import Range
-from posewatch.units import require_unit
+from posewatch.units import PERSON, require_unit
 
 if TYPE_CHECKING:
     from posewatch.config import Experiment
     from posewatch.inference.predictor import Predictor
+    from posewatch.watch.config import WatchConfig
     from posewatch.watch.sources import Source
 
 app = topic()
 
 SECRET = "POSEWATCH_WEBHOOK_SECRET"
+REPEAT_S = 30.0
+"""An alarm about the same person within so many seconds is the same."""
 DRAIN_S = 15.0
 """How long the end waits for the webhook; what is left then stays in the outbox."""
 
@@ -51,6 +54,31 @@ class Alarms:
     ] = None
     min_s: Annotated[float, Option(help="Seconds that it must last before it is raised."), Range(0, 86_400)] = 0.0
     merge_s: Annotated[float, Option(help="Seconds of calm after which an alarm has ended."), Range(0, 86_400)] = 2.0
+    repeat_s: Annotated[
+        float | None,
+        Option(help="An alarm raised again so many seconds after its end is the same (default: 30 for a person, else 0)."),
+        Range(0, 86_400),
+    ] = None
+    hold_s: Annotated[float, Option(help="Seconds after which a lost person is gone."), Range(0, 3600)] = 5.0
+    long_lie_s: Annotated[
+        float, Option(help="Seconds on the floor after an alarm that are an alarm of their own (0: never)."), Range(0, 86_400)
+    ] = 0.0
+    max_persons: Annotated[
+        int, Option(help="Persons asked about in one window, in turn (with mask.unit=person)."), Range(1, 1000)
+    ] = 16
+
+    def config(self, experiment: Experiment, threshold: float, label: str) -> WatchConfig:
+        """How to watch with a model of this ``threshold``."""
+        from posewatch.events.alarms import Hysteresis
+        from posewatch.watch.config import WatchConfig
+
+        on, unit = self.on or threshold, experiment.mask.unit
+        limits = Hysteresis(on, self.off or 0.8 * on, self.min_s, self.merge_s)
+        repeat_s = (REPEAT_S if unit == PERSON else 0.0) if self.repeat_s is None else self.repeat_s
+        return WatchConfig(
+            experiment.mask.fps, self.window_s or experiment.split.length_s, self.stride_s, self.smooth, label, limits,
+            unit, self.max_persons, self.hold_s, repeat_s, self.long_lie_s,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,9 +128,7 @@ def watch(
     force: Force = False,
 ) -> None:
     """Raise alarms on videos or a camera."""
-    from posewatch.events.alarms import Hysteresis
     from posewatch.perception.networks import build_estimator
-    from posewatch.watch.config import WatchConfig
     from posewatch.watch.sinks.table import open_delivery
 
     experiment = context.experiment
@@ -113,10 +139,7 @@ def watch(
     with ExitStack() as stack, _stopping() as stop:
         predictor = _predictor(model, experiment.mask.unit, camera, opened)
         stack.callback(predictor.close)
-        on = alarms.on or predictor.threshold
-        limits = Hysteresis(on, alarms.off or 0.8 * on, alarms.min_s, alarms.merge_s)
-        window_s = alarms.window_s or experiment.split.length_s
-        config = WatchConfig(experiment.mask.fps, window_s, alarms.stride_s, alarms.smooth, label, limits)
+        config = alarms.config(experiment, predictor.threshold, label)
         estimator = build_estimator(experiment.pose)
         out.mkdir(parents=True, exist_ok=True)
         delivery = None
@@ -162,7 +185,8 @@ def _one(
         done = watcher.run(sinks, stop)
     counts = source.counters
     lost = f", {counts.dropped} of {counts.read + counts.dropped} frames dropped" if source.live else ""
-    return f"{source.name}: {done.frames} frames, {done.windows} windows, {done.alarms} alarms{lost}"
+    left = f", {done.left_out} times a person was left out" if done.left_out else ""
+    return f"{source.name}: {done.frames} frames, {done.windows} windows, {done.alarms} alarms{left}{lost}"
 
 
 def _check(sources: list[Source], read: list[Path], out: Path, chosen: Outputs, force: bool) -> None:

@@ -19,7 +19,8 @@ class Event:
     """An annotated event or an alarm in ``video`` in [start_s, end_s) seconds.
 
     An annotation's ``end_s`` may be infinite: until the video ends. An alarm's ``score`` is the highest probability in
-    it, and ``alarm_s`` the second at which a live system, which waits for windows to end, can raise it.
+    it, and ``alarm_s`` the second at which a live system, which waits for windows to end, can raise it. ``person`` is
+    whom it is about, None where nobody says.
     """
 
     video: str
@@ -28,6 +29,7 @@ class Event:
     label: str = ""
     score: float = 1.0
     alarm_s: float = 0.0
+    person: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "video", nfc(self.video))
@@ -57,7 +59,7 @@ class Hysteresis:
 
 
 def detect(timeline: Timeline, hysteresis: Hysteresis) -> list[Event]:
-    """The alarms of one video, sorted by time."""
+    """The alarms of one timeline, sorted by time."""
     p, step = timeline.p, timeline.step_s
     high = p >= hysteresis.off
     edges = np.flatnonzero(np.diff(high, prepend=False, append=False))
@@ -80,6 +82,7 @@ def detect(timeline: Timeline, hysteresis: Hysteresis) -> list[Event]:
             round(b * step, 9),
             score=float(p[a:b].max()),
             alarm_s=float(timeline.ready_s[a : a + lead + 1].max()),
+            person=timeline.person,
         )
         for a, b in runs
         if (b - a) * step >= hysteresis.min_s - 1e-9
@@ -87,12 +90,14 @@ def detect(timeline: Timeline, hysteresis: Hysteresis) -> list[Event]:
 
 
 def ious(truth: Sequence[Event], alarms: Sequence[Event]) -> NDArray[np.float64]:
-    """Temporal intersection over union (E, A) of the events and the alarms of one video; 0 where they only touch."""
+    """Temporal intersection over union (E, A) of the events and the alarms of one video; 0 where they only touch, or are
+    about two persons."""
     a = np.array([(e.start_s, e.end_s) for e in truth], float).reshape(-1, 1, 2)
     b = np.array([(e.start_s, e.end_s) for e in alarms], float).reshape(1, -1, 2)
     both = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
     either = np.maximum(a[..., 1], b[..., 1]) - np.minimum(a[..., 0], b[..., 0])
-    return np.where(both > 1e-9, both / either, 0.0)
+    who = np.array([[e.person is not None and a.person not in (None, e.person) for a in alarms] for e in truth], bool)
+    return np.where((both > 1e-9) & ~who.reshape(both.shape), both / either, 0.0)
 
 
 def match(overlap: NDArray[np.float64], least: float) -> list[tuple[int, int]]:

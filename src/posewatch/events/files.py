@@ -23,6 +23,7 @@ ALIASES = {
     "video": ("video", *tables.ALIASES["file"], "frame_dir"),
     **{name: tables.ALIASES[name] for name in ("start_s", "end_s", "label")},
     "p": ("p", "probability", "score", "prob"),
+    "person": ("person",),
 }
 REQUIRED = ("video", "start_s")
 
@@ -30,7 +31,7 @@ REQUIRED = ("video", "start_s")
 def read_intervals(path: str | Path, config: LabelConfig | None = None) -> list[Event]:
     """Annotated events from a csv with the columns video, start_s, end_s and label, or ``ALIASES`` of these.
 
-    Without a label column every row is an event with the label "". ``end_s`` may be empty or "inf": until the video
+    Without a label column every row is an event with the label ""; a column person says whose it is. ``end_s`` may be empty or "inf": until the video
     ends. A csv of GMDCSA-24 (``Subject_1_Fall.csv``), or a folder of those, is read with its videos beside it: falls
     are the positive class of ``config``, all else its default. A csv with a header and no row has no events. Raises
     LabelError naming the row.
@@ -44,7 +45,8 @@ def read_intervals(path: str | Path, config: LabelConfig | None = None) -> list[
     for row in table(path, REQUIRED, ALIASES):
         try:
             end = _seconds(row, "end_s") if row.get("end_s", "").strip() else math.inf
-            events.append(Event(_video(row), _seconds(row, "start_s"), end, row.get("label", "").strip()))
+            label, start_s = row.get("label", "").strip(), _seconds(row, "start_s")
+            events.append(Event(_video(row), start_s, end, label, person=_person(row)))
         except InputError as error:
             raise LabelError(f"{path.name} row {row.number}: {error}") from None
     return events
@@ -55,7 +57,7 @@ def read_windows(path: str | Path, label: str = "", length_s: float = 0.0) -> li
 
     A row may hold ``probabilities`` {class: p} instead of ``p``; ``label`` is then the class that counts. Rows without
     ``end_s``, such as a pipeline's predictions.jsonl, are ``length_s`` seconds long. Rows with ``people`` 0 and no
-    probability, in which nobody is visible, have p = 0. Raises InputError naming the row.
+    probability, in which nobody is visible, have p = 0. A ``person`` is whose window it is. Raises InputError naming the row.
     """
     path = Path(path)
     windows = []
@@ -68,7 +70,7 @@ def read_windows(path: str | Path, label: str = "", length_s: float = 0.0) -> li
                 end = start + length_s
             else:
                 raise InputError("it has no end_s (give the length of the windows: --window-s)")
-            windows.append(Window(_video(row), start, end, _probability(row, label)))
+            windows.append(Window(_video(row), start, end, _probability(row, label), _person(row)))
         except InputError as error:
             raise InputError(f"{path.name} row {row.number}: {error}") from None
     if not windows:
@@ -78,7 +80,11 @@ def read_windows(path: str | Path, label: str = "", length_s: float = 0.0) -> li
 
 def write_windows(path: str | Path, windows: Iterable[Window]) -> Path:
     """Write windows as JSON lines that ``read_windows`` reads."""
-    rows = ({"video": w.video, "start_s": w.start_s, "end_s": w.end_s, "p": w.p} for w in windows)
+    rows = (
+        {"video": w.video, "start_s": w.start_s, "end_s": w.end_s, "p": w.p}
+        | ({} if w.person is None else {"person": w.person})
+        for w in windows
+    )
     write_atomically(path, "".join(canonical(row) + "\n" for row in rows))
     return Path(path)
 
@@ -118,6 +124,15 @@ def _video(row: Mapping[str, Any]) -> str:
     if not video:
         raise InputError("video is empty")
     return video
+
+
+def _person(row: Mapping[str, Any]) -> int | None:
+    text = str(row.get("person") or "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise InputError(f"person must be a whole number from 1, or empty for the scene, not {text[:20]!r}")
+    return int(text)
 
 
 def _seconds(row: tables.Row, column: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.events.timeline import Window, smooth
+from posewatch.events.timeline import Window, by_video, highest, smooth
 from posewatch.recognition.evaluation.plots import BLUE, GREY, INK, ORANGE, styled, write_figure
 
 ROWS = 10
@@ -18,7 +18,7 @@ ROWS = 10
 
 def plot(report: dict[str, Any], windows: Iterable[Window], path: Path) -> Path:
     """Draw a report of ``events.report`` on ``windows`` to a PNG; the videos with the most errors come first."""
-    timelines = {timeline.video: timeline for timeline in smooth(windows, report["step_s"])}
+    timelines = {video: highest(of) for video, of in by_video(smooth(windows, report["step_s"])).items()}
     rows = sorted(report["timelines"], key=lambda t: (-_errors(t), t["video"]))[:ROWS]
     with styled() as plt:
         figure, axes = plt.subplots(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError, LabelError
 from posewatch.events.alarms import Event, Hysteresis, detect, ious, match
-from posewatch.events.timeline import Timeline, Window, smooth
+from posewatch.events.timeline import Timeline, Window, by_video, smooth, watched_s
 from posewatch.names import nfc
 
 IOUS = (0.2, 0.5)
@@ -48,10 +48,16 @@ class _Counts:
         }
 
 
+def _alarms(timelines: Sequence[Timeline], hysteresis: Hysteresis) -> list[Event]:
+    """The alarms of one video, sorted by time."""
+    found = [alarm for timeline in timelines for alarm in detect(timeline, hysteresis)]
+    return sorted(found, key=lambda alarm: (alarm.start_s, alarm.end_s, alarm.person or 0))
+
+
 def _count(truth: Mapping[str, list[Event]], timelines: Sequence[Timeline], hysteresis: Hysteresis) -> _Counts:
     counts = _Counts(events=sum(map(len, truth.values())))
-    for timeline in timelines:
-        events, alarms = truth.get(timeline.video, []), detect(timeline, hysteresis)
+    for video, of_video in by_video(timelines).items():
+        events, alarms = truth.get(video, []), _alarms(of_video, hysteresis)
         overlap = ious(events, alarms)
         first: set[int] = set()
         for event, row in zip(events, overlap, strict=True):
@@ -86,7 +92,7 @@ def _prepare(
             f"no annotation is labelled {label!r}: found {', '.join(repr(kind) for kind in kinds)} "
             "(for videos without any event give annotations without rows)"
         )
-    ends = {timeline.video: timeline.end_s for timeline in timelines}
+    ends = {video: max(t.end_s for t in of_video) for video, of_video in by_video(timelines).items()}
     events: dict[str, list[Event]] = {}
     for event in truth:
         if label and event.label != label:
@@ -137,7 +143,11 @@ def report(
         live_delay_s           the same until a live system can raise the alarm: the windows over the moment have ended
         curve                  [{threshold, recall, precision, f1, false_alarms_per_hour}, ...] at an IoU of 0.2 with
                                ``on`` set to each threshold and ``off`` in proportion
-        timelines              [{video, end_s, events [[start_s, end_s], ...], alarms [[start_s, end_s, score], ...]}]
+        timelines              [{video, end_s, events [[start_s, end_s], ...], alarms [[start_s, end_s, score], ...]}];
+                               an alarm about a person has their number as a fourth
+
+    Each person of a video has alarms of their own: one on an event that somebody else's alarm is on already is a
+    repeated one, unless the events say whose they are.
 
     ``average_precision`` is the area under precision against recall over the score threshold; precision is the best one
     at that recall or above. Raises LabelError, InputError, ConfigError.
@@ -145,11 +155,12 @@ def report(
     hysteresis = hysteresis or Hysteresis()
     events, timelines = _prepare(truth, windows, label, step_s)
     counts = _count(events, timelines, hysteresis)
-    hours = sum(timeline.watched_s for timeline in timelines) / 3600
-    alarms = [detect(timeline, hysteresis) for timeline in timelines]
+    videos = by_video(timelines)
+    hours = sum(map(watched_s, videos.values())) / 3600
+    alarms = [_alarms(of_video, hysteresis) for of_video in videos.values()]
     swept = [(on, _count(events, timelines, _scaled(hysteresis, on))) for on in _thresholds(timelines)]
     return {
-        "videos": len(timelines),
+        "videos": len(videos),
         "camera_hours": round(hours, 6),
         "events": counts.events,
         "alarms": counts.alarms,
@@ -175,14 +186,18 @@ def report(
         ],
         "timelines": [
             {
-                "video": t.video,
-                "end_s": round(t.end_s, 6),
-                "events": [[e.start_s, e.end_s] for e in events.get(t.video, [])],
-                "alarms": [[a.start_s, a.end_s, round(a.score, 6)] for a in of_video],
+                "video": video,
+                "end_s": round(max(t.end_s for t in videos[video]), 6),
+                "events": [[e.start_s, e.end_s] for e in events.get(video, [])],
+                "alarms": [[a.start_s, a.end_s, round(a.score, 6), *_whose(a)] for a in of_video],
             }
-            for t, of_video in zip(timelines, alarms, strict=True)
+            for video, of_video in zip(videos, alarms, strict=True)
         ],
     }
+
+
+def _whose(alarm: Event) -> list[int]:
+    return [] if alarm.person is None else [alarm.person]
 
 
 def _scaled(hysteresis: Hysteresis, on: float) -> Hysteresis:

@@ -44,6 +44,11 @@ class LiveAlarm:
         self.probability = 0.0
         """The smoothed probability, as of the last window."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether an alarm has begun, raised or not yet."""
+        return self._began_s is not None
+
     def update(self, at_s: float, p: float) -> AlarmEvent | None:
         """Add the probability ``p`` of the window that ends at ``at_s`` seconds. Times must not go back."""
         self._recent.append(p)

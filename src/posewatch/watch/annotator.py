@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -23,15 +24,27 @@ STRIP = 112
 """Height in pixels of the strip of probabilities below the frame."""
 SPAN_S = 20.0
 """Seconds of probabilities that the strip shows."""
+_NAMED = 4
+"""Persons that the heading names; the others are counted."""
 _RED, _GREEN, _WHITE, _GREY, _BACKGROUND = (226, 48, 48), (46, 160, 110), (238, 240, 243), (150, 156, 166), (20, 23, 28)
 
 
 @dataclass(frozen=True)
-class AlarmState:
-    """The state of the alarm at ``time_s`` seconds of the source.
+class PersonState:
+    """A person's smoothed probability, and when the alarm about them was raised (None: there is none)."""
 
-    ``probability`` is smoothed; ``since_s`` is when the current alarm was raised (None: there is none), ``ids`` are the
-    track ids of the group with the highest probability, ``clock`` is the time to show.
+    probability: float
+    since_s: float | None
+
+
+@dataclass(frozen=True)
+class AlarmState:
+    """The state of the alarms at ``time_s`` seconds of the source.
+
+    ``probability`` is smoothed; ``since_s`` is when the earliest of the current alarms was raised (None: there is
+    none), ``ids`` are the people that they are about: the track ids of the group with the highest probability, or the
+    numbers of persons, ``clock`` is the time to show. With a model of single persons ``persons`` has each of them.
+    ``lying`` says since when whoever did not get up again lies. ``only`` is the person that a video is about.
     """
 
     time_s: float
@@ -39,6 +52,20 @@ class AlarmState:
     since_s: float | None
     ids: tuple[int, ...]
     clock: str
+    persons: Mapping[int, PersonState] = field(default_factory=dict)
+    lying: Mapping[int, float] = field(default_factory=dict)
+    only: int | None = None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether there is an alarm to show."""
+        return self.since_s is not None or bool(self.lying)
+
+    def of(self, person: int) -> AlarmState:
+        """The same for a video about one person."""
+        own = self.persons.get(person, PersonState(0.0, None))
+        lying = {n: at for n, at in self.lying.items() if n == person}
+        return replace(self, probability=own.probability, since_s=own.since_s, lying=lying, only=person)
 
 
 class Annotator:
@@ -65,7 +92,7 @@ class Annotator:
         from PIL import Image as Pil
         from PIL import ImageDraw
 
-        self._history.append((state.time_s, state.probability, state.since_s is not None))
+        self._history.append((state.time_s, state.probability, state.alarm))
         while self._history[0][0] < state.time_s - SPAN_S:
             self._history.popleft()
         enlarged = cv2.resize(self._anonymised(image), self._frame, interpolation=cv2.INTER_CUBIC)
@@ -100,10 +127,15 @@ class Annotator:
         return rows
 
     def _draw_boxes(self, draw: Any, people: Observation, state: AlarmState) -> None:
-        alarm = state.since_s is not None
-        for i, number in enumerate(people.ids):
-            colour = _RED if alarm and number in state.ids else COLOURS[number % len(COLOURS)]
+        about = {*(state.ids if state.since_s is not None or state.only is not None else ()), *state.lying}
+        outlined = about & set(state.persons) if state.only is None else {state.only}
+        # whom the alarm is about comes last, over the others
+        for i, number in sorted(enumerate(people.ids), key=lambda at: (at[1] in about, at[1] in outlined)):
+            colour = _RED if number in about else COLOURS[number % len(COLOURS)]
             x1, y1, x2, y2 = (people.detections.boxes[i] * self._scale).tolist()
+            if number in outlined:
+                draw.rectangle([x1 - 3, y1 - 3, x2 + 3, y2 + 3], outline=(*_WHITE, 255), width=2)
+                draw.rectangle([x1 - 1, y1 - 1, x2 + 1, y2 + 1], outline=(*colour, 255), width=4)
             arm = max(6.0, min(x2 - x1, y2 - y1) / 5)
             for x, dx in ((x1, arm), (x2, -arm)):
                 for y, dy in ((y1, arm), (y2, -arm)):
@@ -119,13 +151,13 @@ class Annotator:
         text = f"{self._title}   {state.clock}"
         draw.rounded_rectangle([12, 12, 24 + draw.textlength(text, font=font), 38], 6, fill=(10, 12, 16, 170))
         draw.text((18, 14), text, fill=(*_WHITE, 255), font=font)
-        if state.since_s is None:
+        if not state.alarm:
             return
         width, height = self._frame
         draw.rectangle([2, 2, width - 3, height - 3], outline=(*_RED, 255), width=5)
         big = _font(30)
-        text = f"ALARM: {self._label}"
-        small = f"for {max(0.0, state.time_s - state.since_s):.0f} s"
+        text = f"ALARM: {self._label}{_named(state)}"
+        small = "   ".join(_durations(state))
         long = max(draw.textlength(text, font=big), draw.textlength(small, font=font)) + 36
         left = (width - long) / 2
         draw.rounded_rectangle([left, 16, left + long, 84], 10, fill=(*_RED, 235))
@@ -135,7 +167,7 @@ class Annotator:
     def _draw_strip(self, draw: Any, state: AlarmState) -> None:
         top, bottom = self._frame[1] + 12, self.size[1] - 24
         left, right = 150.0, WIDTH - 18.0
-        alarm = state.since_s is not None
+        alarm = state.alarm
         colour = _RED if alarm else _WHITE
         draw.text((20, top - 4), f"{state.probability:.0%}", fill=(*colour, 255), font=_font(44))
         draw.text((22, top + 50), self._label[:16], fill=(*_GREY, 255), font=_font(15))
@@ -164,6 +196,20 @@ class Annotator:
                 (x(state.time_s - back), bottom + 4), "now" if not back else f"-{back} s", fill=(*_GREY, 255),
                 font=_font(13), anchor="ra" if not back else "ma",
             )  # fmt: skip
+
+
+def _named(state: AlarmState) -> str:
+    """Whom an alarm of a model of single persons is about."""
+    about = [state.only] if state.only is not None else [n for n in state.ids if n in state.persons]
+    more = f" +{len(about) - _NAMED}" if len(about) > _NAMED else ""
+    return "".join(f" #{n}" for n in about[:_NAMED]) + more
+
+
+def _durations(state: AlarmState) -> Iterator[str]:
+    if state.since_s is not None:
+        yield f"for {max(0.0, state.time_s - state.since_s):.0f} s"
+    for number, since_s in list(state.lying.items())[:_NAMED]:
+        yield f"#{number} has been lying for {max(0.0, state.time_s - since_s):.0f} s"
 
 
 @lru_cache

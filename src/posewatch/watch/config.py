@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar
 
 from posewatch.errors import ConfigError
 from posewatch.events.alarms import Hysteresis
-from posewatch.rules import Range
+from posewatch.rules import UNITS, OneOf, Range
 from posewatch.sections import Section
+from posewatch.units import SCENE
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,12 @@ class WatchConfig(Section):
 
     ``fps`` frames per second are watched. A window lasts ``window_s`` seconds, the length of the training clips; one is
     scored every ``stride_s`` seconds. ``label`` is the class that raises alarms (empty: the model's positive class).
-    The mean probability of ``smooth`` windows is compared with the thresholds of ``hysteresis``.
+    The mean probability of ``smooth`` windows is compared with the thresholds of ``hysteresis``. An alarm that is raised
+    again within ``repeat_s`` seconds of its end is the same one.
+
+    With ``unit`` person each tracked person is asked about by themselves, at most ``max_persons`` of them in one
+    window, and has alarms of their own; a person who is lost for at most ``hold_s`` seconds is the same one when found.
+    Somebody who lies for ``long_lie_s`` seconds after an alarm about them is an alarm of its own (0: not).
     """
 
     SECTION: ClassVar[str] = "watch"
@@ -28,6 +34,11 @@ class WatchConfig(Section):
     smooth: Annotated[int, Range(1, 10_000)] = 2
     label: str = ""
     hysteresis: Hysteresis = field(default_factory=Hysteresis)
+    unit: Annotated[str, OneOf(UNITS)] = SCENE
+    max_persons: Annotated[int, Range(1, 1000)] = 16
+    hold_s: Annotated[float, Range(0, 3600)] = 5.0
+    repeat_s: Annotated[float, Range(0, 86_400)] = 0.0
+    long_lie_s: Annotated[float, Range(0, 86_400)] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,6 +15,7 @@ COUNTERS = {
     "windows": ("windows", "Windows that the model answered."),
     "windows_refused": ("refused", "Windows that the model did not answer."),
     "alarms": ("alarms", "Alarms raised."),
+    "persons_left_out": ("left_out", "Persons left out of a window, because it was not their turn."),
 }
 """Metric -> key of the status, help text."""
 CAMERA_COUNTERS = {
@@ -33,6 +34,8 @@ GAUGES = {
     "behind_seconds": ("behind_s", "Age of the frame that was watched last."),
     "persons": ("persons", "Persons in that frame."),
     "alarm": ("raised", "1 while there is an alarm."),
+    "alarms_active": ("raised_alarms", "Alarms that are on."),
+    "persons_asked": ("asked", "Persons whom the model was asked about in the last window."),
     "outbox_messages": ("outbox", "Messages that wait for the webhook."),
 }
 
@@ -65,7 +68,7 @@ class _Collector:
         restarts = [(name, float(count)) for name, _, count, _ in self._cameras]
         yield family(CounterMetricFamily, "restarts", "Restarts of the camera's process.", restarts)
         for name, (key, text) in COUNTERS.items():
-            yield family(CounterMetricFamily, name, text, [(c, s[key]) for c, s in known])
+            yield family(CounterMetricFamily, name, text, [(c, s[key]) for c, s in known if key in s])
         for name, (key, text) in CAMERA_COUNTERS.items():
             yield family(CounterMetricFamily, name, text, [(c, s["camera"][key]) for c, s in known])
         for name, (key, text) in GAUGES.items():

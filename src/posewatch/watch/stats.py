@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from posewatch.units import SCENE
+
 
 @dataclass
 class VersionStats:
@@ -29,6 +31,10 @@ class WatchStats:
     it was done; ``persons`` and ``last_s`` (seconds of the source) belong to the last frame, ``probability`` (smoothed)
     and ``raised`` to the last window. ``histogram`` counts windows by probability, in tenths; ``versions`` has a row
     for each version of the model that answered.
+
+    With a model of single persons (``unit``) a window of each person counts; ``asked`` and ``left_out_now`` are the
+    persons of the last window who were asked about and who were not, ``left_out`` sums the latter over all windows.
+    ``raised_alarms`` counts the alarms that are on.
     """
 
     frames: int = 0
@@ -43,6 +49,11 @@ class WatchStats:
     histogram: list[int] = field(default_factory=lambda: [0] * 10)
     probability_sum: float = 0.0
     versions: dict[str, VersionStats] = field(default_factory=dict)
+    unit: str = SCENE
+    asked: int = 0
+    left_out_now: int = 0
+    left_out: int = 0
+    raised_alarms: int = 0
 
     def of_version(self, version: str) -> VersionStats:
         """The row of a version."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,22 +11,37 @@ from numpy.typing import NDArray
 
 from posewatch.config import PoseConfig
 from posewatch.perception.ports import Image, PoseEstimator
-from posewatch.perception.tracking.identities import track
+from posewatch.perception.tracking.identities import follow_one, track
 from posewatch.perception.tracking.tracker import Tracker
 from posewatch.records import Detections
+from posewatch.watch.persons import Persons
 
 MAX_PEOPLE = 12
-"""People of one window that are considered."""
+"""People of one window of a scene that are considered."""
 MIN_PRESENCE = 1 / 3
-"""Somebody beyond the first M people gets a group of their own when seen in at least this share of the window."""
+"""Somebody beyond the first M people gets a group of their own when seen in at least this share of the window; a
+model of single persons is asked about whoever is."""
+_MIN_FRAMES = 3
+"""The same in frames, for short windows."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The people in one frame: ``detections`` with keypoints, and the track id of each in ``ids``."""
+    """The people in one frame: ``detections`` with keypoints, the track id of each in ``ids``, and the number of each in
+    ``persons``, which holds longer."""
 
     detections: Detections
     ids: tuple[int, ...]
+    persons: tuple[int, ...] = ()
+
+    @classmethod
+    def nobody(cls) -> Observation:
+        """A frame without people."""
+        return cls(Detections.none(17), ())
+
+    def of_persons(self) -> Observation:
+        """The same with the numbers for the ids."""
+        return Observation(self.detections, self.persons, self.persons)
 
 
 @dataclass(frozen=True)
@@ -42,34 +57,35 @@ class TrackedPeople:
     """Finds and tracks the people of one camera, frame by frame; remembers the last ``span`` frames.
 
     ``people`` is M, the number of people that the model takes. The M people seen most are the first group, as in
-    training. Everybody beyond them forms a group with whoever is closest, so that a crowd hides nobody.
+    training. Everybody beyond them forms a group with whoever is closest, so that a crowd hides nobody. A person who
+    is lost keeps their number for ``hold`` frames.
     """
 
-    def __init__(self, estimator: PoseEstimator, config: PoseConfig, span: int, people: int) -> None:
+    def __init__(self, estimator: PoseEstimator, config: PoseConfig, span: int, people: int, hold: int = 0) -> None:
         self._estimator, self._config, self._span, self._people = estimator, config, span, people
-        self._tracker = Tracker(config.min_score, config.hold)
+        self._tracker, self._numbers = Tracker(config.min_score, config.hold), Persons(max(hold, config.hold))
         self._recent: deque[tuple[int, Observation]] = deque(maxlen=span)
         self._first = 0
 
     def begin(self, index: int) -> None:
         """Forget the frames before a gap that ends with frame ``index``."""
         self._recent.clear()
+        self._numbers.clear()
         self._first = index
 
     def update(self, index: int, image: Image) -> Observation:
         """Find and track the people in frame ``index``."""
         detections = self._estimator.estimate([image])[0]
         tracks = self._tracker.update(detections)
-        observation = Observation(detections.pick([i for _, i in tracks]), tuple(t.id for t, _ in tracks))
+        numbers = self._numbers.update(index, [t for t, _ in tracks])
+        observation = Observation(detections.pick([i for _, i in tracks]), tuple(t.id for t, _ in tracks), numbers)
         self._recent.append((index, observation))
         return observation
 
     def window(self, end: int) -> Window:
         """The ``span`` frames up to frame ``end`` (fewer at the start of the source and after a gap). A missing frame
         counts as one without people."""
-        by_index = {index: o for index, o in self._recent if end - self._span < index <= end}
-        nobody = Observation(Detections.none(17), ())
-        frames = [by_index.get(i, nobody) for i in range(max(self._first, end - self._span + 1), end + 1)]
+        frames = self._frames(end)
         # tracked anew within the window, exactly as a training clip is
         untracked = [Detections(d.boxes, d.scores, d.keypoints) for d in (o.detections for o in frames)]
         joints = next((d.keypoints.shape[1] for d in untracked if d.keypoints is not None and len(d)), 17)
@@ -87,6 +103,37 @@ class TrackedPeople:
             keypoints[g, : len(group)] = people[list(group)]
         ids = [_track_id(person, frames) for person in people[:count]]
         return Window(keypoints, tuple(tuple(n for n in (ids[i] for i in group) if n is not None) for group in groups))
+
+
+    def persons(self, end: int) -> dict[int, NDArray[np.float32]]:
+        """Keypoints (1, T, V, 3) of each person by themselves in the same frames, by number. Whoever is seen in less
+        than ``MIN_PRESENCE`` of them is left out."""
+        frames = self._frames(end)
+        found: dict[int, dict[int, NDArray[np.float32]]] = {}
+        for t, observation in enumerate(frames):
+            keypoints = observation.detections.keypoints
+            for i, person in enumerate(observation.persons):
+                if keypoints is not None and (keypoints[i, :, 2] > 0).any():
+                    found.setdefault(person, {})[t] = keypoints[i]
+        least = max(min(_MIN_FRAMES, len(frames)), MIN_PRESENCE * len(frames))
+        return {
+            person: follow_one(seen, len(frames), self._config.hold, len(next(iter(seen.values()))))[None]
+            for person, seen in sorted(found.items())
+            if len(seen) >= least
+        }
+
+    def remember(self, persons: Collection[int], hold: int) -> None:
+        """Keep the numbers of these persons for ``hold`` frames when they are lost, and those of others as before."""
+        self._numbers.longer = dict.fromkeys(persons, hold)
+
+    def number_of(self, track: int) -> int | None:
+        """The number of the person of a track id; None: they are forgotten."""
+        return self._numbers.number_of(track)
+
+    def _frames(self, end: int) -> list[Observation]:
+        by_index = {index: o for index, o in self._recent if end - self._span < index <= end}
+        nobody = Observation.nobody()
+        return [by_index.get(i, nobody) for i in range(max(self._first, end - self._span + 1), end + 1)]
 
 
 def _nearest(people: NDArray[np.float32], person: int, count: int) -> list[int]:

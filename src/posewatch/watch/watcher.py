@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,22 +16,24 @@ from posewatch.inference.predictor import Predictor
 from posewatch.names import known_as
 from posewatch.perception.ports import PoseEstimator
 from posewatch.recognition.sampling import resample
+from posewatch.units import PERSON, require_unit
 from posewatch.video.clock import GAP_S
-from posewatch.watch.alarm import AlarmEvent, LiveAlarm
-from posewatch.watch.annotator import AlarmState, clock
+from posewatch.watch.annotator import AlarmState, PersonState, clock
 from posewatch.watch.config import WatchConfig
-from posewatch.watch.sinks.sink import Sink
+from posewatch.watch.crowd import Crowd
+from posewatch.watch.long_lie import LongLie
+from posewatch.watch.payload import alarm_id, payload
+from posewatch.watch.sinks.sink import ScoredWindow, Sink
 from posewatch.watch.sources import Frame, Source
+from posewatch.watch.states import States, Told
 from posewatch.watch.stats import WatchStats
 from posewatch.watch.tracked_people import Observation, TrackedPeople
 
-_NAMESPACE = uuid.UUID("b5f7e4a2-7c0e-5d5e-9a43-0f4f6a1f3f10")
-"""Of alarm ids, so that the same alarm of the same source always has the same id."""
 _LOG = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Watches one source with a model.
+    """Watches one source with a model, of whole scenes or of single persons (``config.unit``).
 
     ``label`` is the class that raises alarms, ``stats`` what was done so far. Raises InputError for a model that does
     not fit the options or the estimator.
@@ -42,23 +42,24 @@ class Watcher:
     def __init__(
         self, source: Source, predictor: Predictor, estimator: PoseEstimator, pose: PoseConfig, config: WatchConfig
     ) -> None:  # fmt: skip
-        self.label, self.stats = _alarm_label(predictor, config.label), WatchStats()
+        require_unit(predictor.unit, config.unit, "the model", "the configuration")
+        self.label, self.stats = _alarm_label(predictor, config.label), WatchStats(unit=config.unit)
         layout = predictor.layout or estimator.layout
         if layout != estimator.layout:
             raise InputError(
                 f"the model takes {layout} skeletons, the estimator {estimator.name} gives {estimator.layout}"
             )
         self._source, self._predictor, self._config = source, predictor, config
-        self._model_people = predictor.people
-        self._people = TrackedPeople(estimator, pose, config.window_frames, self._model_people)
-        self._alarm = LiveAlarm(config.hysteresis, config.window_s, config.smooth)
-        self._raised: AlarmEvent | None = None
-        self._alarm_id = ""
-        self._ids: tuple[int, ...] = ()
+        self._model_people, self._single = predictor.people, config.unit == PERSON
+        hold = round(config.hold_s * config.fps)
+        self._people = TrackedPeople(estimator, pose, config.window_frames, self._model_people, hold)
+        self._states, self._crowd = States(config), Crowd(config.max_persons, source.name, self.stats)
+        self._long_lie = LongLie(config.long_lie_s, config.window_s, config.hold_s)
         self._model_answers = True
 
     def run(self, sinks: Sequence[Sink], stop: threading.Event) -> WatchStats:
-        """Watch until the source ends or ``stop`` is set, then end the current alarm. A gap of the source ends it, too.
+        """Watch until the source ends or ``stop`` is set, then end the current alarms. A gap of the source ends them,
+        too.
 
         When the model does not answer, a camera is watched on: the window counts as refused, and the log says when that
         begins and ends. For a file the ServingError is raised.
@@ -75,6 +76,10 @@ class Watcher:
                 due = frame.index + self._config.window_frames - 1
             last = frame
             people = self._people.update(frame.index, frame.image)
+            if self._single:
+                people = people.of_persons()
+            self._states.saw(people.persons, frame.time_s)
+            self._tell(self._long_lie.see(people, frame.time_s), frame, sinks)
             if frame.index >= due:
                 self._score(frame, sinks)
                 scored, due = frame.index, frame.index - (frame.index - due) % stride + stride
@@ -84,43 +89,69 @@ class Watcher:
         return self.stats
 
     def _end(self, frame: Frame, unscored: bool, sinks: Sequence[Sink]) -> None:
-        """The last frame of the source, or before a gap: it ends a window, even a short one, and the current alarm."""
+        """The last frame of the source, or before a gap: it ends a window, even a short one, and all alarms."""
         if unscored:
             self._score(frame, sinks)
-        if event := self._alarm.finish(frame.time_s):
-            self._send(event, frame, sinks)
+        self._tell(self._states.finish(frame.time_s), frame, sinks)
+        self._tell(self._long_lie.finish(frame.time_s), frame, sinks)
 
     def _score(self, frame: Frame, sinks: Sequence[Sink]) -> None:
-        """Score the window that ends with ``frame`` and update the alarm."""
-        p = self._predict(frame)
-        if p is None:
-            return
-        self.stats.count_window(p)
+        """Score what ends with ``frame``, the scene or each person, and update the alarms."""
         end = frame.time_s + 1 / self._config.fps
         start = max(0.0, end - self._config.window_s)
-        row = {"video": self._source.name, "start_s": round(start, 3), "end_s": round(end, 3), "p": round(p, 6)}
-        for sink in sinks:
-            sink.window(row)
-        event = self._alarm.update(end, p)
-        self.stats.probability, self.stats.raised = self._alarm.probability, self._alarm.raised
-        if event is not None:
-            self._send(event, frame, sinks)
+        self._tell(self._states.expire(end), frame, sinks)
+        scored = self._persons(frame, end) if self._single else self._scene(frame)
+        for person, p, ids, keypoints in scored or ():
+            self.stats.count_window(p)
+            nobody = self._single and person is None
+            told = [] if nobody else list(self._states.update(person, end, p, ids))
+            window = ScoredWindow(person, start, end, p, self._states.probability_of(person), keypoints)
+            for sink in sinks:
+                sink.window(window)
+            self._tell(told, frame, sinks)
+        self.stats.probability = self._states.probability
+        for subject in self._states.raised:
+            known = (self._people.number_of(track) for track in subject.ids)
+            persons = [subject.person] if subject.person is not None else [n for n in known if n is not None]
+            begun = subject.first.start_s if subject.first else end
+            self._long_lie.alarmed(persons, begun, end, subject.id, self._states.probability_of(subject.person))
+        self._people.remember(self._long_lie.down, round((self._config.long_lie_s + self._config.hold_s) * self._config.fps))
 
-    def _predict(self, frame: Frame) -> float | None:
-        """The highest probability of any group in the window that ends with ``frame``: 0 when nobody was seen, None
+    def _scene(self, frame: Frame) -> list[_Scored] | None:
+        """The group with the highest probability in the window that ends with ``frame``: 0 when nobody was seen. None
         when the model of a camera did not answer."""
         window = self._people.window(frame.index)
         if not len(window.keypoints):
-            return 0.0
+            return [(None, 0.0, (), None)]
+        probabilities = self._predict(window.keypoints)
+        if probabilities is None:
+            return None
+        best = int(np.argmax(probabilities))
+        return [(None, float(probabilities[best]), window.ids[best], window.keypoints[best])]
+
+    def _persons(self, frame: Frame, end: float) -> list[_Scored] | None:
+        """Each person whose turn it is in that window; one row without a person when there is none."""
+        people = self._people.persons(frame.index)
+        chosen = self._crowd.choose(list(people), self._states.urgent, end)
+        if not chosen:
+            return [(None, 0.0, (), None)]
+        windows = np.stack([people[person] for person in chosen])
+        probabilities = self._predict(windows)
+        if probabilities is None:
+            return None
+        return [(n, float(p), (n,), k) for n, p, k in zip(chosen, probabilities, windows, strict=True)]
+
+    def _predict(self, windows: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """The probabilities (N,) of windows (N, M, T, V, 3); None when the model of a camera did not answer."""
         try:
             self._predictor.select()
             try:
-                probabilities = self._ask(window.keypoints)
+                probabilities = self._ask(windows)
             except ServingError:
                 # A version that came since takes other clips, perhaps: the window is not lost.
                 if not self._predictor.select(fresh=True):
                     raise
-                probabilities = self._ask(window.keypoints)
+                probabilities = self._ask(windows)
         except ServingError as error:
             if not self._source.live:
                 raise
@@ -134,13 +165,12 @@ class Watcher:
                 "%s: the model answers again (%d windows refused so far)", self._source.name, self.stats.refused
             )
         self._model_answers = True
-        group = int(np.argmax(probabilities))
-        self._ids = window.ids[group]
-        return float(probabilities[group])
+        return probabilities
 
     def _ask(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """The probabilities of the watched class from the version that answers now, and how long it took."""
         model = self._predictor
+        require_unit(model.unit, self._config.unit, f"version {model.version} of the model", "the configuration")
         if self.label not in model.labels or model.people != self._model_people:
             raise InputError(
                 f"version {model.version} of the model has other classes or another number of people: start the watcher"
@@ -152,44 +182,42 @@ class Watcher:
         self.stats.of_version(model.version).count_answer(time.perf_counter() - began, self._config.stride_s)
         return prediction.probabilities[:, prediction.labels.index(self.label)]
 
-    def _send(self, event: AlarmEvent, frame: Frame, sinks: Sequence[Sink]) -> None:
-        """Give the message about an alarm's begin or end to the sinks."""
-        if event.kind == "raised":
-            self._raised = event
-            self.stats.alarms += 1
-            self.stats.of_version(self._predictor.version).alarms += 1
-            day = frame.wall.date() if frame.wall else ""
-            # fixed when the alarm is raised: it may end on another day
-            self._alarm_id = str(uuid.uuid5(_NAMESPACE, f"{self._source.name} {event.start_s:.3f} {day}"))
-        self.stats.raised = event.kind == "raised"
-        model = self._predictor.metadata
-        message = {
-            "event": "alarm" if event.kind == "raised" else "alarm_ended",
-            "id": self._alarm_id,
-            "source": self._source.name,
-            "label": self.label,
-            "probability": round(event.peak, 4),
-            "start_s": round(event.start_s, 3),
-            "raised_s": round((self._raised or event).at_s, 3),
-            "end_s": round(event.end_s, 3) if event.kind == "ended" else None,
-            "time": (frame.wall or datetime.now(UTC)).isoformat(timespec="milliseconds"),
-            "persons": list(self._ids),
-            "model": {k: model[k] for k in ("name", "version", "lineage", "release") if model.get(k)},
-        }
-        for sink in sinks:
-            sink.alarm(message)
+    def _tell(self, told: Told, frame: Frame, sinks: Sequence[Sink]) -> None:
+        """Give the messages about alarms that began or ended to the sinks."""
+        for subject, event in told:
+            if event.kind == "raised":
+                # fixed when the alarm is raised: it may end on another day
+                subject.id = alarm_id(self._source.name, subject, event, frame)
+                self.stats.alarms += 1
+                self.stats.of_version(self._predictor.version).alarms += 1
+            message = payload(self._source.name, self.label, self._predictor.metadata, subject, event, frame)
+            for sink in sinks:
+                sink.alarm(message)
+        self.stats.raised_alarms = len(self._states.raised) + len(self._long_lie.raised)
+        self.stats.raised = self.stats.raised_alarms > 0
 
     def _report(self, frame: Frame, people: Observation, sinks: Sequence[Sink]) -> None:
-        """Count a frame and give it, with the state of the alarm, to the sinks."""
+        """Count a frame and give it, with the state of the alarms, to the sinks."""
         self.stats.frames += 1
         self.stats.persons, self.stats.last_s = len(people.ids), frame.time_s
         if frame.wall is not None:
             self.stats.behind_s = max(0.0, time.time() - frame.wall.timestamp())
-        since = self._raised.at_s if self._alarm.raised and self._raised else None
         shown = clock(frame.time_s) if frame.wall is None else f"{frame.wall:%Y-%m-%d %H:%M:%S} UTC"
-        state = AlarmState(frame.time_s, self._alarm.probability, since, self._ids, shown)
+        raised = self._states.raised
+        since = raised[0].first.at_s if raised and raised[0].first else None
+        ids = tuple(n for subject in raised for n in subject.ids)
+        persons = {}
+        if self._single:
+            on = {s.person: s.first.at_s for s in raised if s.first}
+            persons = {n: PersonState(self._states.probability_of(n), on.get(n)) for n in {*people.ids, *ids}}
+        lying = {n: s.first.start_s for s in self._long_lie.raised if s.first for n in s.ids}
+        state = AlarmState(frame.time_s, self._states.probability, since, ids, shown, persons, lying)
         for sink in sinks:
             sink.frame(frame, people, state)
+
+
+_Scored = tuple[int | None, float, tuple[int, ...], NDArray[np.float32] | None]
+"""A person (None: the scene), the probability, who to show, and the keypoints (M, T, V, 3) if there are any."""
 
 
 def _alarm_label(predictor: Predictor, label: str) -> str:

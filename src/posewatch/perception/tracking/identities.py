@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -55,10 +55,23 @@ def track(frames: Sequence[Detections], people: int, hold: int, joints: int = 17
     lasting = [p for p in joined if len(p.frames) >= min(_MIN_FRAMES, len(frames))]
     out = np.zeros((people, max(1, len(frames)), joints, 3), np.float32)
     for m, person in enumerate(sorted(lasting, key=_Person.rank)[:people]):
-        _fill(out[m], person, hold)
+        _fill(out[m], {t: keypoints for t, (_, keypoints) in person.frames.items()}, hold)
+    return _clean(out)
+
+
+def follow_one(found: Mapping[int, Floats], length: int, hold: int, joints: int = 17) -> Floats:
+    """Keypoints (T, V, 3) of one person who is known, from those (V, 3) of the frames in which they are seen; ``length``
+    is T. Gaps are filled as by ``track``."""
+    out = np.zeros((length, joints, 3), np.float32)
+    _fill(out, found, hold)
+    return _clean(out)
+
+
+def _clean(out: Floats) -> Floats:
+    """Keypoints (..., 3) without anything that is no number; a missing joint has no position."""
     np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     out[..., 2] = np.clip(out[..., 2], 0, 1)
-    out[out[..., 2] == 0] = 0  # a missing joint has no position
+    out[out[..., 2] == 0] = 0
     return out
 
 
@@ -80,11 +93,11 @@ def _join(persons: Sequence[_Person]) -> list[_Person]:
     return joined
 
 
-def _fill(out: Floats, person: _Person, hold: int) -> None:
+def _fill(out: Floats, found: Mapping[int, Floats], hold: int) -> None:
     """Write one person's keypoints into (T, V, 3), gaps of at most ``hold`` frames interpolated."""
-    times = sorted(person.frames)
+    times = sorted(found)
     for t in times:
-        out[t] = person.frames[t][1]
+        out[t] = found[t]
     for a, b in pairwise(times):
         if not 1 < b - a <= hold + 1:
             continue

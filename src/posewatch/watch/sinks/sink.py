@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from posewatch.watch.annotator import AlarmState, Annotator
 from posewatch.watch.config import WatchConfig
 from posewatch.watch.sinks.delivery import Delivery
@@ -42,6 +45,29 @@ class SinkContext:
         return Annotator(width, height, self.source.name, self.label, limits.on, limits.off, self.privacy)
 
 
+@dataclass(frozen=True)
+class ScoredWindow:
+    """A window from ``start_s`` to ``end_s`` seconds of the source and its probability ``p``; ``smoothed`` is the mean
+    that the alarm follows.
+
+    ``person`` is whom it is of; None: the scene, or with a model of single persons that nobody was there.
+    ``keypoints`` float32 (M, T, V, 3) are what the model was asked about; None when nobody was seen.
+    """
+
+    person: int | None
+    start_s: float
+    end_s: float
+    p: float
+    smoothed: float
+    keypoints: NDArray[np.float32] | None
+
+    def row(self, video: str) -> dict[str, Any]:
+        """The row of a file of windows."""
+        who = {} if self.person is None else {"person": self.person}
+        times = {"start_s": round(self.start_s, 3), "end_s": round(self.end_s, 3)}
+        return {"video": video, **who, **times, "p": round(self.p, 6)}
+
+
 class Sink(ABC):
     """Takes what a watcher reports about one source. A sink overrides what it needs; the rest does nothing."""
 
@@ -53,8 +79,8 @@ class Sink(ABC):
     def alarm(self, message: dict[str, Any]) -> None:
         """An alarm was raised or has ended; ``message`` is the JSON object of docs/watch.md."""
 
-    def window(self, row: dict[str, Any]) -> None:
-        """A window was scored: ``video``, ``start_s``, ``end_s`` and the probability ``p``."""
+    def window(self, window: ScoredWindow) -> None:
+        """A window was scored; if it raises or ends an alarm, the message comes next."""
 
     def frame(self, frame: Frame, people: Observation, state: AlarmState) -> None:
         """A frame was watched."""

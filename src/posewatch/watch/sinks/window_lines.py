@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from posewatch.files import atomic
-from posewatch.watch.sinks.sink import Sink, SinkContext
+from posewatch.watch.sinks.sink import ScoredWindow, Sink, SinkContext
 
 WINDOWS = ".windows.jsonl"
 
@@ -16,7 +15,8 @@ WINDOWS = ".windows.jsonl"
 class WindowLines(Sink):
     """One JSON line per window, in ``<video>.windows.jsonl``, complete at the end. Not for cameras, which never end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, video: str) -> None:
+        self._video = video
         self._place = ExitStack()
         partial = self._place.enter_context(atomic(path))
         self._file = self._place.enter_context(partial.open("w", encoding="utf-8"))
@@ -25,10 +25,10 @@ class WindowLines(Sink):
     def open(cls, context: SinkContext) -> WindowLines | None:
         if context.source.live:
             return None
-        return cls(context.out / f"{Path(context.source.name).stem}{WINDOWS}")
+        return cls(context.out / f"{Path(context.source.name).stem}{WINDOWS}", context.source.name)
 
-    def window(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row) + "\n")
+    def window(self, window: ScoredWindow) -> None:
+        self._file.write(json.dumps(window.row(self._video)) + "\n")
 
     def close(self) -> None:
         self._place.close()
