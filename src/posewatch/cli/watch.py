@@ -56,12 +56,16 @@ class Alarms:
     merge_s: Annotated[float, Option(help="Seconds of calm after which an alarm has ended."), Range(0, 86_400)] = 2.0
     repeat_s: Annotated[
         float | None,
-        Option(help="An alarm raised again so many seconds after its end is the same (default: 30 for a person, else 0)."),
+        Option(
+            help="An alarm raised again so many seconds after its end is the same (default: 30 for a person, else 0)."
+        ),
         Range(0, 86_400),
     ] = None
     hold_s: Annotated[float, Option(help="Seconds after which a lost person is gone."), Range(0, 3600)] = 5.0
     long_lie_s: Annotated[
-        float, Option(help="Seconds on the floor after an alarm that are an alarm of their own (0: never)."), Range(0, 86_400)
+        float,
+        Option(help="Seconds on the floor after an alarm that are an alarm, too (0: never)."),
+        Range(0, 86_400),
     ] = 0.0
     max_persons: Annotated[
         int, Option(help="Persons asked about in one window, in turn (with mask.unit=person)."), Range(1, 1000)

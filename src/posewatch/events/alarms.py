@@ -90,8 +90,8 @@ def detect(timeline: Timeline, hysteresis: Hysteresis) -> list[Event]:
 
 
 def ious(truth: Sequence[Event], alarms: Sequence[Event]) -> NDArray[np.float64]:
-    """Temporal intersection over union (E, A) of the events and the alarms of one video; 0 where they only touch, or are
-    about two persons."""
+    """Temporal intersection over union (E, A) of the events and the alarms of one video; 0 where they only touch, or
+    are about two persons."""
     a = np.array([(e.start_s, e.end_s) for e in truth], float).reshape(-1, 1, 2)
     b = np.array([(e.start_s, e.end_s) for e in alarms], float).reshape(1, -1, 2)
     both = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])

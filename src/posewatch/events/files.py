@@ -31,10 +31,10 @@ REQUIRED = ("video", "start_s")
 def read_intervals(path: str | Path, config: LabelConfig | None = None) -> list[Event]:
     """Annotated events from a csv with the columns video, start_s, end_s and label, or ``ALIASES`` of these.
 
-    Without a label column every row is an event with the label ""; a column person says whose it is. ``end_s`` may be empty or "inf": until the video
-    ends. A csv of GMDCSA-24 (``Subject_1_Fall.csv``), or a folder of those, is read with its videos beside it: falls
-    are the positive class of ``config``, all else its default. A csv with a header and no row has no events. Raises
-    LabelError naming the row.
+    Without a label column every row is an event with the label ""; a column person says whose it is. ``end_s`` may be
+    empty or "inf": until the video ends. A csv of GMDCSA-24 (``Subject_1_Fall.csv``), or a folder of those, is read
+    with its videos beside it: falls are the positive class of ``config``, all else its default. A csv with a header and
+    no row has no events. Raises LabelError naming the row.
     """
     path = Path(path)
     if path.is_dir() or gmdcsa24.PATTERN.match(path.name):
@@ -57,7 +57,8 @@ def read_windows(path: str | Path, label: str = "", length_s: float = 0.0) -> li
 
     A row may hold ``probabilities`` {class: p} instead of ``p``; ``label`` is then the class that counts. Rows without
     ``end_s``, such as a pipeline's predictions.jsonl, are ``length_s`` seconds long. Rows with ``people`` 0 and no
-    probability, in which nobody is visible, have p = 0. A ``person`` is whose window it is. Raises InputError naming the row.
+    probability, in which nobody is visible, have p = 0. A ``person`` is whose window it is. Raises
+    InputError naming the row.
     """
     path = Path(path)
     windows = []

@@ -49,7 +49,7 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """A video, or one ``person`` of it, on a grid of cells of ``step_s`` seconds, the first of which begins at second 0.
+    """A video, or one ``person`` of it, on a grid of cells of ``step_s`` seconds, the first of them at second 0.
 
     p        float64 (T,): the probability in each cell, 0 where no window covers it
     covered  bool (T,): whether any window does; only those cells count as watched

@@ -98,7 +98,8 @@ class Annotator:
         enlarged = cv2.resize(self._anonymised(image), self._frame, interpolation=cv2.INTER_CUBIC)
         keypoints = people.detections.keypoints
         if len(people.ids) and keypoints is not None and keypoints.shape[1] == 17:
-            enlarged = overlay(np.asarray(enlarged, np.uint8), self._coloured(people, keypoints), 0.15)
+            for rows in self._coloured(people, keypoints):
+                enlarged = overlay(np.asarray(enlarged, np.uint8), rows, 0.15)
         canvas = np.empty((self.size[1], self.size[0], 3), np.uint8)
         canvas[: self._frame[1]] = enlarged
         canvas[self._frame[1] :] = _BACKGROUND
@@ -106,7 +107,7 @@ class Annotator:
         draw = ImageDraw.Draw(result, "RGBA")
         self._draw_boxes(draw, people, state)
         self._draw_strip(draw, state)
-        self._draw_heading(draw, state)
+        self._draw_heading(draw, people, state)
         return np.asarray(result)
 
     def _anonymised(self, image: Image) -> NDArray[Any]:
@@ -119,15 +120,23 @@ class Annotator:
             return np.asarray(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
         return image
 
-    def _coloured(self, people: Observation, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Keypoints with one row per colour, so that a person keeps the colour of their track id."""
-        rows = np.zeros((len(COLOURS), 17, 3), np.float32)
-        for i, number in enumerate(people.ids):
-            rows[number % len(COLOURS)] = keypoints[i] * (self._scale, self._scale, 1)
-        return rows
+    def _coloured(self, people: Observation, keypoints: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """Keypoints with one row per colour, so that a person keeps the colour of their track id; in a crowd several
+        times, until everybody has had a row."""
+        left = list(enumerate(people.ids))
+        while left:
+            rows, later = np.zeros((len(COLOURS), 17, 3), np.float32), []
+            for i, number in left:
+                row = number % len(COLOURS)
+                if rows[row].any():
+                    later.append((i, number))
+                else:
+                    rows[row] = keypoints[i] * (self._scale, self._scale, 1)
+            yield rows
+            left = later if len(later) < len(left) else []
 
     def _draw_boxes(self, draw: Any, people: Observation, state: AlarmState) -> None:
-        about = {*(state.ids if state.since_s is not None or state.only is not None else ()), *state.lying}
+        about = _about(state)
         outlined = about & set(state.persons) if state.only is None else {state.only}
         # whom the alarm is about comes last, over the others
         for i, number in sorted(enumerate(people.ids), key=lambda at: (at[1] in about, at[1] in outlined)):
@@ -146,7 +155,7 @@ class Annotator:
             draw.rounded_rectangle([x1, top, x1 + width, top + 20], 4, fill=(*colour, 210))
             draw.text((x1 + 5, top + 1), tag, fill=(10, 12, 16, 255), font=font)
 
-    def _draw_heading(self, draw: Any, state: AlarmState) -> None:
+    def _draw_heading(self, draw: Any, people: Observation, state: AlarmState) -> None:
         font = _font(17)
         text = f"{self._title}   {state.clock}"
         draw.rounded_rectangle([12, 12, 24 + draw.textlength(text, font=font), 38], 6, fill=(10, 12, 16, 170))
@@ -160,9 +169,27 @@ class Annotator:
         small = "   ".join(_durations(state))
         long = max(draw.textlength(text, font=big), draw.textlength(small, font=font)) + 36
         left = (width - long) / 2
-        draw.rounded_rectangle([left, 16, left + long, 84], 10, fill=(*_RED, 235))
-        draw.text((width / 2, 19), text, fill=(255, 255, 255, 255), font=big, anchor="ma")
-        draw.text((width / 2, 58), small, fill=(255, 226, 226, 255), font=font, anchor="ma")
+        top = self._free(people, _about(state), left, left + long, 68)
+        draw.rounded_rectangle([left, top, left + long, top + 68], 10, fill=(*_RED, 235))
+        draw.text((width / 2, top + 3), text, fill=(255, 255, 255, 255), font=big, anchor="ma")
+        draw.text((width / 2, top + 42), small, fill=(255, 226, 226, 255), font=font, anchor="ma")
+
+    def _free(self, people: Observation, about: set[int], left: float, right: float, height: float) -> float:
+        """Where a heading from ``left`` to ``right`` covers nobody whom the alarm is about: above, else below."""
+        boxes = [
+            box
+            for number, box in zip(people.ids, people.detections.boxes * self._scale, strict=True)
+            if number in about
+        ]
+        above, below = 16.0, self._frame[1] - height - 16
+
+        def covered(top: float) -> float:
+            return sum(
+                max(0.0, min(right, x2) - max(left, x1)) * max(0.0, min(top + height, y2) - max(top, y1))
+                for x1, y1, x2, y2 in (box.tolist() for box in boxes)
+            )
+
+        return above if covered(above) <= covered(below) else below
 
     def _draw_strip(self, draw: Any, state: AlarmState) -> None:
         top, bottom = self._frame[1] + 12, self.size[1] - 24
@@ -196,6 +223,11 @@ class Annotator:
                 (x(state.time_s - back), bottom + 4), "now" if not back else f"-{back} s", fill=(*_GREY, 255),
                 font=_font(13), anchor="ra" if not back else "ma",
             )  # fmt: skip
+
+
+def _about(state: AlarmState) -> set[int]:
+    """Whom the alarms are about."""
+    return {*(state.ids if state.since_s is not None or state.only is not None else ()), *state.lying}
 
 
 def _named(state: AlarmState) -> str:

@@ -18,8 +18,8 @@ class WatchConfig(Section):
 
     ``fps`` frames per second are watched. A window lasts ``window_s`` seconds, the length of the training clips; one is
     scored every ``stride_s`` seconds. ``label`` is the class that raises alarms (empty: the model's positive class).
-    The mean probability of ``smooth`` windows is compared with the thresholds of ``hysteresis``. An alarm that is raised
-    again within ``repeat_s`` seconds of its end is the same one.
+    The mean probability of ``smooth`` windows is compared with the thresholds of ``hysteresis``. An alarm that is
+    raised again within ``repeat_s`` seconds of its end is the same one.
 
     With ``unit`` person each tracked person is asked about by themselves, at most ``max_persons`` of them in one
     window, and has alarms of their own; a person who is lost for at most ``hold_s`` seconds is the same one when found.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posewatch.perception.tracking.matching import Floats, near, pair
-from posewatch.perception.tracking.tracker import Track
+from posewatch.perception.tracking.matching import Floats, pair
+from posewatch.perception.tracking.tracker import Track, near
 
 _AHEAD = 10
 """Frames for which a lost person is taken to walk on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from posewatch.watch.alarm import AlarmEvent, LiveAlarm
@@ -39,7 +39,7 @@ class _State:
     peak: float = 0.0
 
 
-Told = Iterator[tuple[Subject, AlarmEvent]]
+Told = Iterable[tuple[Subject, AlarmEvent]]
 """What there is to tell: whom an alarm is about, and that it was raised or has ended."""
 
 

@@ -27,8 +27,8 @@ _MIN_FRAMES = 3
 
 @dataclass(frozen=True)
 class Observation:
-    """The people in one frame: ``detections`` with keypoints, the track id of each in ``ids``, and the number of each in
-    ``persons``, which holds longer."""
+    """The people in one frame: ``detections`` with keypoints, the track id of each in ``ids``, and the number of each
+    in ``persons``, which holds longer."""
 
     detections: Detections
     ids: tuple[int, ...]
@@ -103,7 +103,6 @@ class TrackedPeople:
             keypoints[g, : len(group)] = people[list(group)]
         ids = [_track_id(person, frames) for person in people[:count]]
         return Window(keypoints, tuple(tuple(n for n in (ids[i] for i in group) if n is not None) for group in groups))
-
 
     def persons(self, end: int) -> dict[int, NDArray[np.float32]]:
         """Keypoints (1, T, V, 3) of each person by themselves in the same frames, by number. Whoever is seen in less

@@ -115,7 +115,9 @@ class Watcher:
             persons = [subject.person] if subject.person is not None else [n for n in known if n is not None]
             begun = subject.first.start_s if subject.first else end
             self._long_lie.alarmed(persons, begun, end, subject.id, self._states.probability_of(subject.person))
-        self._people.remember(self._long_lie.down, round((self._config.long_lie_s + self._config.hold_s) * self._config.fps))
+        self._people.remember(
+            self._long_lie.down, round((self._config.long_lie_s + self._config.hold_s) * self._config.fps)
+        )
 
     def _scene(self, frame: Frame) -> list[_Scored] | None:
         """The group with the highest probability in the window that ends with ``frame``: 0 when nobody was seen. None

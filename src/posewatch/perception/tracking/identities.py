@@ -60,8 +60,8 @@ def track(frames: Sequence[Detections], people: int, hold: int, joints: int = 17
 
 
 def follow_one(found: Mapping[int, Floats], length: int, hold: int, joints: int = 17) -> Floats:
-    """Keypoints (T, V, 3) of one person who is known, from those (V, 3) of the frames in which they are seen; ``length``
-    is T. Gaps are filled as by ``track``."""
+    """Keypoints (T, V, 3) of one person who is known, from those (V, 3) of the frames in which they are seen;
+    ``length`` is T. Gaps are filled as by ``track``."""
     out = np.zeros((length, joints, 3), np.float32)
     _fill(out, found, hold)
     return _clean(out)
