@@ -82,6 +82,7 @@ class PoseConfig(Section):
 
     SECTION: ClassVar[str] = "pose"
     RENAMED: ClassVar[dict[str, str]] = {"frames": "source"}
+    ADDED: ClassVar[tuple[str, ...]] = ("boxes", "boxes_weights")
 
     estimator: Annotated[str, OneOf(rules.ESTIMATORS)] = "movenet"
     source: Annotated[str, OneOf(("masked", "raw"))] = "masked"
@@ -94,6 +95,10 @@ class PoseConfig(Section):
     """A name of ``posewatch weights list`` or a file of yours (.onnx, .pt); empty is the estimator's default."""
     device: Annotated[str, Like(r"auto|cpu|cuda(:\d+)?|tensorrt", "auto, cpu, cuda or tensorrt")] = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``tensorrt``, for the estimators that can use a GPU."""
+    boxes: Annotated[str, OneOf(rules.DETECTORS)] = "movenet"
+    """The detector that finds the persons for an estimator that looks at one at a time (rtmpose)."""
+    boxes_weights: str = ""
+    """Its weights, as ``weights``; empty is the detector's default."""
 
 
 @dataclass(frozen=True)

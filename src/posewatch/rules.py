@@ -107,7 +107,7 @@ ServingPrecision = Annotated[str, OneOf(("fp32", "fp16", "bf16", "int8"))]
 
 DETECTORS = ("movenet", "yolo11", "yolo-seg", "yolox", "detr")
 SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam")
-ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "mmpose")
+ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "rtmpose", "mmpose")
 UNITS = ("scene", "person")
 MODELS = ("protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "2s-agcn")
 LAYOUTS = ("coco17", "coco20", "openpose18", "kinect15", "kinect20", "ntu25")

@@ -29,6 +29,7 @@ NOT_TESTED = {
     "edgetam": "as yolo",
     "detr": "as yolo",
     "rtmo": "as yolo",
+    "rtmpose": "as yolo",
     "yolox": "as yolo",
     "tracking": "adds MLflow to train; tests/recognition holds it",
     "dev": "the environment of all other tests",

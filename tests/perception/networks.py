@@ -219,6 +219,55 @@ def yolox(
     return path
 
 
+def rtmpose(
+    path: Path,
+    side: tuple[int, int] = (48, 64),
+    batch: int | None = None,
+    joints: int = 17,
+    outputs: tuple[str, str] = ("simcc_x", "simcc_y"),
+) -> Path:
+    """An ONNX file with the contract of MMPose's RTMPose SDK for a (width, height): all joints in the brightest column
+    and row of the red channel, joint j scores 1 - j / 20 in x and 1 in y."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    node, n = helper.make_node, "batch" if batch is None else batch
+    falling = (1 - np.arange(joints, dtype=np.float32) / 20)[:, None]
+    constants = {
+        "zero": np.array([0]), "one": np.array([1]), "two": np.array([2]),
+        "twice": np.array([1.0, 1.0, 2.0], np.float32), "falling": falling, "level": np.ones((joints, 1), np.float32),
+        "no": np.array([], np.float32),
+    }  # fmt: skip
+    nodes = [
+        node("Slice", ["input", "zero", "one", "one"], ["red4"]),
+        node("Squeeze", ["red4", "one"], ["red"]),  # (N, H, W)
+    ]
+    for name, axis, weight in (("x", 1, "falling"), ("y", 2, "level")):
+        nodes += [
+            node("ReduceMax", ["red", ["", "one", "two"][axis]], [f"{name}_best"], keepdims=0),
+            node("Unsqueeze", [f"{name}_best", "one"], [f"{name}_row"]),  # (N, 1, n)
+            node("ReduceMax", [f"{name}_row", "two"], [f"{name}_top"], keepdims=1),
+            node("Div", [f"{name}_row", f"{name}_top"], [f"{name}_share"]),
+            node("Resize", [f"{name}_share", "no", "twice"], [f"{name}_fine"], mode="nearest", nearest_mode="floor",
+                 coordinate_transformation_mode="asymmetric"),
+            node("Mul", [f"{name}_fine", weight], [outputs[name == "y"]]),
+        ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "rtmpose",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [n, 3, side[1], side[0]])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [n, joints, 2 * length])
+            for name, length in zip(outputs, side, strict=True)
+        ],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return path
+
+
 def detr(folder: Path, kind: str = "rt_detr_v2") -> Path:
     """An RT-DETRv2 or D-FINE at random weights and small size, with its image processor, as transformers saves them.
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import FixedNetwork
 from perception import networks
 from pictures import picture, square
 
-from posewatch.config import MaskConfig
-from posewatch.errors import WeightsError
+from posewatch.config import MaskConfig, PoseConfig
+from posewatch.errors import ConfigError, PosewatchError, WeightsError
 from posewatch.perception.masking import mask_video
-from posewatch.perception.networks import build_detector, weights_of
+from posewatch.perception.networks import build_detector, build_estimator, weights_of
+from posewatch.perception.networks.rtmpose import RtmposeEstimator
 from posewatch.perception.networks.yolox import YoloxDetector
 from posewatch.perception.storage import read_detections
 from posewatch.perception.tracking.matching import iou
@@ -141,3 +143,80 @@ def test_what_is_not_a_detector_of_transformers_is_refused(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(WeightsError, match="is not a detector of transformers with its image processor"):
         build_detector(MaskConfig(detector="detr", detector_weights=str(tmp_path)))
+
+
+def rtmpose(path: Path, detector: FixedNetwork | None = None, **more: int | tuple[int, int] | None) -> RtmposeEstimator:
+    return RtmposeEstimator(str(networks.rtmpose(path, **more)), detector or FixedNetwork(square))
+
+
+def wide(image: np.ndarray) -> Detections:
+    """The white square of ``picture`` as a person in a wide box that leaves the image, and one that is not there."""
+    x, y = square(image).boxes[0, :2]
+    boxes = np.array([[x - 60, y - 10, x + 50, y + 35], [3, 3, 3, 3]], np.float32)
+    return Detections(boxes, np.array([0.7, 0.3], np.float32), None, np.array([4, 9]))
+
+
+def test_rtmpose_cuts_persons_out_as_mmpose_does(tmp_path: Path) -> None:
+    import cv2
+
+    image = picture(0.5, 161, 117)
+    estimator = rtmpose(tmp_path / "rtmpose.onnx", side=(48, 64))
+    seen: list[np.ndarray] = []
+    run = estimator._net.run
+    estimator._net.run = lambda data, outputs: seen.append(data) or run(data, outputs)  # type: ignore[method-assign]
+    estimator.complete([image], [wide(image)])
+    x1, y1, x2, y2 = wide(image).boxes[0]
+    width = max(x2 - x1, (y2 - y1) * 48 / 64) * 1.25  # fixed aspect ratio, a quarter more room
+    middle = np.array([x1 + x2, y1 + y2], np.float32) / 2
+    points = np.array([middle, middle - [0, width / 2], middle - [width / 2, width / 2]], np.float32)
+    matrix = cv2.getAffineTransform(points, np.array([[24, 32], [24, 8], [0, 8]], np.float32))
+    crop = cv2.warpAffine(image, matrix, (48, 64)).astype(np.float32)
+    wanted = (crop - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]  # RGB
+    assert seen[0].shape == (2, 3, 64, 48)
+    assert np.abs(seen[0][0].transpose(1, 2, 0) - wanted).max() < 0.1
+
+
+def test_rtmpose_gives_the_joints_of_every_box_in_the_image(tmp_path: Path) -> None:
+    estimator = rtmpose(tmp_path / "rtmpose.onnx", FixedNetwork(wide))
+    found = estimator.estimate([picture(0.5, 161, 117), picture(1, 200, 100)])
+    for persons, corner in zip(found, ([30, 58], [50, 50]), strict=True):
+        assert persons.scores.tolist() == pytest.approx([0.7, 0.3])
+        assert persons.ids is not None
+        assert persons.ids.tolist() == [4, 9]
+        assert persons.keypoints is not None
+        assert persons.keypoints.shape == (2, 17, 3)
+        assert persons.keypoints[0, :, :2] == pytest.approx(np.array([corner] * 17), abs=1.5)
+        assert persons.keypoints[0, :, 2] == pytest.approx(1 - np.arange(17) / 20)  # the smaller of x and y
+    empty = rtmpose(tmp_path / "none.onnx").estimate([picture(0.5, 160, 120) // 3])[0]
+    assert empty.keypoints is not None
+    assert empty.keypoints.shape == (0, 17, 3)
+    assert estimator.estimate([]) == []
+
+
+def test_rtmpose_sees_batches_as_single_persons(tmp_path: Path) -> None:
+    pictures = [picture(t / 10, 160, 120) for t in range(7)]
+    dynamic = rtmpose(tmp_path / "any.onnx", FixedNetwork(wide)).estimate(pictures)
+    for batch in (1, 4):
+        fixed = rtmpose(tmp_path / f"{batch}.onnx", FixedNetwork(wide), batch=batch).estimate(pictures)
+        assert all(np.array_equal(a.keypoints, b.keypoints) for a, b in zip(dynamic, fixed, strict=True))
+
+
+def test_rtmpose_takes_the_detector_that_is_configured(tmp_path: Path) -> None:
+    pose, boxes = str(networks.rtmpose(tmp_path / "rtmpose.onnx")), str(networks.yolox(tmp_path / "yolox.onnx"))
+    config = PoseConfig(estimator="rtmpose", weights=pose, boxes="yolox", boxes_weights=boxes)
+    image = picture(0.5, 160, 120)
+    found = build_estimator(config).estimate([image])[0]
+    assert np.array_equal(found.boxes, YoloxDetector(boxes).detect([image])[0].boxes)
+    assert set(weights_of(config)) == {"yolox.onnx", "rtmpose.onnx"} == set(build_estimator(config).weights)
+    with pytest.raises(ConfigError, match=r"pose\.boxes is for estimators such as rtmpose; movenet finds persons by"):
+        weights_of(PoseConfig(boxes="yolox"))
+    with pytest.raises(PosewatchError, match="runs on PyTorch, not on TensorRT"):
+        build_estimator(PoseConfig(estimator="rtmpose", boxes="yolo11", boxes_weights=pose, device="tensorrt"))
+
+
+def test_what_is_not_a_body_network_of_rtmpose_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="is not an RTMPose network: it gives dets, keypoints"):
+        rtmpose(tmp_path / "other.onnx", outputs=("dets", "keypoints"))
+    feet = rtmpose(tmp_path / "feet.onnx", joints=26)
+    with pytest.raises(WeightsError, match=r"gives .joints, columns, rows. \(26, 96, 128\), not \(17, 96, 128\)"):
+        feet.estimate([picture(0.5, 160, 120)])

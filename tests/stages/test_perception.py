@@ -96,3 +96,27 @@ def test_raw_frames_for_another_network_come_from_the_raw_video(store: ObjectSto
     artifact = members(made)[0][1]
     assert set(artifact.lineage().weights) == {"rtmo.onnx"}
     assert all(k.keypoints.shape[1] == 15 for k in skeletons_of(artifact).values())
+
+
+def test_a_top_down_estimator_takes_the_boxes_of_masking(
+    store: ObjectStore, counted: list[tuple[int, ...]], tmp_path: Path
+) -> None:
+    """Where masking had the same detector; another one looks for people in the frames by itself."""
+    pytest.importorskip("onnxruntime")
+    from perception import networks
+
+    raw = ingest(store, str(tmp_path / "videos"))
+    masked = mask(store, raw, MaskConfig(fps=5, max_side=320, segmenter="bbox"))
+    clips = split(store, masked, SplitConfig(length_s=1.0))
+    rtmpose, yolox = str(networks.rtmpose(tmp_path / "rtmpose.onnx")), str(networks.yolox(tmp_path / "yolox.onnx"))
+    counted.clear()
+    for source in ("raw", "masked"):
+        config = PoseConfig(estimator="rtmpose", weights=rtmpose, source=source)
+        artifact = members(pose(store, clips, config))[0][1]
+        assert set(artifact.lineage().weights) == {"movenet", "rtmpose.onnx"}
+        joints = [k.keypoints for k in skeletons_of(artifact).values()]
+        assert any(k[..., 2].max() > 0.9 for k in joints)
+        assert counted == []
+    other = replace(config, boxes="yolox", boxes_weights=yolox)
+    assert set(members(pose(store, clips, other))[0][1].lineage().weights) == {"yolox.onnx", "rtmpose.onnx"}
+    assert counted == []

@@ -60,3 +60,11 @@ class PoseEstimator(Protocol):
     def estimate(self, images: Sequence[Image]) -> list[Detections]:
         """Persons with keypoints in each image; coordinates in pixels of that image."""
         ...
+
+
+class TopDownEstimator(PoseEstimator, Protocol):
+    """A pose estimator that looks at one person at a time, where a detector found one."""
+
+    def complete(self, images: Sequence[Image], found: Sequence[Detections]) -> list[Detections]:
+        """The persons found in each image, in the same order, with keypoints."""
+        ...

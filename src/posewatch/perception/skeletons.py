@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from posewatch import video
 from posewatch.config import PoseConfig
 from posewatch.perception.networks import build_estimator
-from posewatch.perception.ports import Image, PoseEstimator
+from posewatch.perception.ports import Image, PoseEstimator, TopDownEstimator
 from posewatch.perception.tracking.identities import track
 from posewatch.perception.tracking.tracker import Tracker
 from posewatch.perception.workers import WorkerPool, shards
@@ -28,12 +29,14 @@ def estimate_video(
     fps: float | None = None,
     max_side: int | None = None,
     workers: int = 1,
+    found: Sequence[Detections] | None = None,
 ) -> list[Detections]:
     """The estimator's detections in every frame, weak ones too, at ``fps`` (None: the video's own rate).
 
-    ``workers`` processes share the frames; their number does not change the result.
+    ``workers`` processes share the frames; their number does not change the result. ``found`` holds the persons of each
+    frame for an estimator that looks at one at a time; without it, its own detector finds them.
     """
-    return list(_estimated(path, config, estimator, fps, max_side, workers).values())
+    return list(_estimated(path, config, estimator, fps, max_side, workers, found).values())
 
 
 def estimate_stretches(
@@ -51,6 +54,7 @@ def _estimated(
     fps: float | None,
     max_side: int | None,
     workers: int,
+    known: Sequence[Detections] | None = None,
 ) -> dict[int, Detections]:
     """Place on the grid → detections, in order."""
     build = partial(build_estimator, config) if estimator is None else (lambda: estimator)
@@ -58,21 +62,30 @@ def _estimated(
     estimate = partial(_estimate, skip_black=config.source == "masked")
     places: list[int] = []
 
-    def images() -> Iterator[list[Image]]:
+    def images() -> Iterator[tuple[list[Image], Sequence[Detections] | None]]:
         for shard in shards(frames):
+            begin = len(places)
             places.extend(frame.index for frame in shard)
-            yield [frame.image for frame in shard]
+            yield [frame.image for frame in shard], None if known is None else known[begin : len(places)]
 
     with closing(video.ahead(video.read(Path(path), fps, max_side))) as frames, pool:  # type: ignore[type-var]
         found = [persons for shard in pool.map(estimate, images()) for persons in shard]
     return dict(zip(places, found, strict=True))
 
 
-def _estimate(estimator: PoseEstimator, images: list[Image], skip_black: bool) -> list[Detections]:
+def _estimate(
+    estimator: PoseEstimator, shard: tuple[list[Image], Sequence[Detections] | None], skip_black: bool
+) -> list[Detections]:
+    images, known = shard
     lit = [i for i, image in enumerate(images) if not skip_black or image.max() > _BLACK]
     found = [Detections.none(17) for _ in images]
     if lit:
-        for i, persons in zip(lit, estimator.estimate([images[i] for i in lit]), strict=True):
+        shown = [images[i] for i in lit]
+        if known is None:
+            estimated = estimator.estimate(shown)
+        else:
+            estimated = cast(TopDownEstimator, estimator).complete(shown, [known[i] for i in lit])
+        for i, persons in zip(lit, estimated, strict=True):
             found[i] = persons
     return found
 

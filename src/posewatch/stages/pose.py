@@ -29,6 +29,7 @@ from posewatch.stages.contents import (
     videos_of,
 )
 from posewatch.store import ObjectStore
+from posewatch.units import SCENE, unit_of
 
 
 def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
@@ -69,21 +70,34 @@ def _from_masking(masked: Artifact, config: PoseConfig) -> list[Detections] | No
     return detections_of(masked)
 
 
+def _boxes_of_masking(masked: Artifact, config: PoseConfig) -> list[Detections] | None:
+    """The persons whom masking found, when it had the detector that the estimator is to have; else None."""
+    made = masked.lineage().config
+    if (made.get("detector"), made.get("detector_weights", "")) != (config.boxes, config.boxes_weights):
+        return None
+    return detections_of(masked) if unit_of(made) == SCENE else None
+
+
 def _estimate(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str, str]], workers: int) -> Artifact:
     """All detections of the estimator in one video, an artifact that later clips and settings use again."""
+    from posewatch.perception.networks import NETWORKS
     from posewatch.perception.skeletons import estimate_video
     from posewatch.perception.storage import write_detections
 
-    settings = {k: getattr(config, k) for k in ("estimator", "weights", "source")}
+    topdown = NETWORKS[config.estimator].topdown
+    keys = ("estimator", "weights", "source", *(("boxes", "boxes_weights") if topdown else ()))
+    settings = {key: getattr(config, key) for key in keys}
     lineage = masked.lineage()
+    found = _boxes_of_masking(masked, config) if topdown else None
 
     def write(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
             if config.source == "masked":
-                frames = estimate_video(masked_file(masked, Path(temp)), config, workers=workers)
+                frames = estimate_video(masked_file(masked, Path(temp)), config, workers=workers, found=found)
             else:
                 grid = {"fps": lineage.config["fps"], "max_side": lineage.config["max_side"]}
-                frames = estimate_video(raw_file(raw_of(masked), Path(temp)), config, workers=workers, **grid)
+                raw = raw_file(raw_of(masked), Path(temp))
+                frames = estimate_video(raw, config, workers=workers, found=found, **grid)
         write_detections(folder / POSES, frames)
 
     return produce(masked.store, Job("poses", lineage.unit, settings, (masked,), weights), write)

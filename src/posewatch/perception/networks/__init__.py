@@ -23,7 +23,8 @@ class Entry:
     of the code and of these weights, and ``extra`` installs the packages. ``takes`` lists the arguments of the class:
     "weights" (without it the network has one set of weights only) and fields of the configuration section.
     ``checkpoint`` is "module:function" that returns the weights file, where the configured weights name more than one
-    file. ``bytetrack``: persons found by this detector are tracked by ByteTrack.
+    file. ``bytetrack``: persons found by this detector are tracked by ByteTrack. ``topdown``: this pose estimator is
+    constructed with a detector, too.
     """
 
     name: str
@@ -35,10 +36,11 @@ class Entry:
     takes: tuple[str, ...] = ("weights", "device")
     checkpoint: str = ""
     bytetrack: bool = False
+    topdown: bool = False
 
-    def build(self, config: MaskConfig | PoseConfig, chosen: str) -> Any:
+    def build(self, config: MaskConfig | PoseConfig, chosen: str, **more: Any) -> Any:
         """The network with the weights ``chosen``."""
-        arguments = {name: getattr(config, name) for name in self.takes if name != "weights"}
+        arguments = {name: getattr(config, name) for name in self.takes if name != "weights"} | more
         return imported(self.builder)(*[chosen] if "weights" in self.takes else [], **arguments)
 
 
@@ -64,6 +66,9 @@ NETWORKS: Mapping[str, Entry] = {
         Entry("yolox", (DETECTOR,), "yolox:YoloxDetector", "yolox-s", "Apache-2.0", "yolox"),
         Entry("detr", (DETECTOR,), "detr:DetrDetector", "rtdetr-v2-r18", "Apache-2.0", "detr"),
         Entry("rtmo", (ESTIMATOR,), "rtmo:RtmoEstimator", "rtmo-s", "Apache-2.0", "rtmo"),
+        Entry(
+            "rtmpose", (ESTIMATOR,), "rtmpose:RtmposeEstimator", "rtmpose-m", "Apache-2.0", "rtmpose", topdown=True
+        ),
         Entry(
             "mmpose", (ESTIMATOR,), "mmpose:MMPoseEstimator", "", "Apache-2.0", "", checkpoint="mmpose:checkpoint_of"
         ),
@@ -96,8 +101,11 @@ def build_segmenter(config: MaskConfig, detector: Detector | None = None) -> Seg
 
 def build_estimator(config: PoseConfig) -> PoseEstimator:
     """The configured pose estimator. Raises as ``build_detector`` does."""
-    network, chosen = _chosen(config)[0]
-    return network.build(config, chosen)
+    (network, chosen), *more = _chosen(config)
+    if not more:
+        return network.build(config, chosen)
+    ((detector, boxes),) = more
+    return network.build(config, chosen, detector=detector.build(config, boxes))
 
 
 def weights_of(config: MaskConfig | PoseConfig) -> dict[str, dict[str, str]]:
@@ -107,9 +115,16 @@ def weights_of(config: MaskConfig | PoseConfig) -> dict[str, dict[str, str]]:
 
 
 def _chosen(config: MaskConfig | PoseConfig) -> list[tuple[Entry, str]]:
-    """The networks of a configuration section, a detector before its segmenter, each with the weights to load."""
+    """The networks of a configuration section, each with the weights to load: a detector and its segmenter, or a pose
+    estimator and, where it takes one, its detector."""
     if isinstance(config, PoseConfig):
         networks = [(NETWORKS[config.estimator], config.weights)]
+        if networks[0][0].topdown:
+            networks.append((NETWORKS[config.boxes], config.boxes_weights))
+        elif (config.boxes, config.boxes_weights) != (PoseConfig.boxes, PoseConfig.boxes_weights):
+            raise ConfigError(
+                f"pose.boxes is for estimators such as rtmpose; {config.estimator} finds persons by itself"
+            )
     else:
         detector, segmenter = config.detector_weights, config.segmenter_weights
         if config.detector == config.segmenter:  # one network in both roles: weights given once are for both

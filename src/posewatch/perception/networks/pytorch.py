@@ -17,8 +17,11 @@ _LIBRARIES: list[Any] = []
 
 
 def device_of(wanted: str) -> str:
-    """``cpu`` or ``cuda``; ``auto`` prefers the GPU. Raises PosewatchError when the GPU is missing."""
+    """``cpu`` or ``cuda``; ``auto`` prefers the GPU. Raises PosewatchError for TensorRT, and without a GPU."""
     import torch
+
+    if wanted == "tensorrt":
+        raise PosewatchError("this network runs on PyTorch, not on TensorRT (set pose.device to auto, cpu or cuda)")
 
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
