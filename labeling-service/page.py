@@ -1,4 +1,4 @@
-"""The labeling page: identifies the person, then shows one of four views. See ``labeling_ui``, ``posewatch.labels``."""
+"""The labeling page: identifies the person, then shows one of the views. See ``labeling_ui``, ``posewatch.labels``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HERE = str(Path(__file__).resolve().parent)
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
-from labeling_ui import label_view, people_view, progress_view, review_view, sign_in  # noqa: E402
+from labeling_ui import find_view, label_view, people_view, progress_view, review_view, sign_in  # noqa: E402
 from labeling_ui.common import Viewer, plain  # noqa: E402
 from labeling_ui.refusals import translated  # noqa: E402
 from labeling_ui.texts import LANGUAGES, catalogue, language_of  # noqa: E402
@@ -35,6 +35,7 @@ STYLE = """<style>
 VIEWS = (
     ("label", label_view.show, "grid_view", "label"),
     ("review", review_view.show, "balance", "adjudicate"),
+    ("find", find_view.show, "search", "see others"),
     ("progress", progress_view.show, "monitoring", "label"),
     ("people", people_view.show, "group", "grant"),
 )

@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labeling_ui import media, metrics
+from posewatch.digests import canonical
 from posewatch.errors import LabelStoreDown, PosewatchError
 from posewatch.labels.cards import Card
+from posewatch.labels.find import Filter
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.tickets import Tickets
 from posewatch.records import LabelEvent
 
 MAX_CLIPS = 500
 """Clips that one act may name."""
-KINDS = ("label", "adjudicate", "rest", "undo", "redo")
+SEVERAL = ("relabel", "interval", "alike")
+"""Acts that label several clips with one label, besides the rest of a page."""
+KINDS = ("label", "adjudicate", "rest", "undo", "redo", *SEVERAL)
 _SAME = ("label", "who", "mine", "source", "suggestion", "confidence", "second", "held", "settled")
 """Attributes of a card that the browser gets unchanged."""
 TOLD = 4
@@ -71,7 +75,7 @@ def handle(
                 person = session()
                 events = _execute(person, act, navigate, queued, tickets() if tickets else None)
                 answers.saved.append(act["id"])
-                if act.get("kind") in ("undo", "redo", "rest"):
+                if act.get("kind") in ("undo", "redo", "rest", *SEVERAL):
                     answers.told[act["id"]] = _told(person, act, events)
                 if act.get("kind") in ("undo", "redo") and events:
                     reveal(events)
@@ -109,11 +113,38 @@ def _execute(
         for one in _clips(act) if tickets else ():
             tickets.check(one, given.get(one) if isinstance(given, dict) else None, session.config.default)
         return session.label_remaining(_clips(act), batch)
+    if kind in SEVERAL and label is not None:
+        return _several(session, act, str(kind), label, batch, tickets)
     if kind in ("undo", "redo"):
         named = act.get("act")
         return session.step(kind, batch, None if named is None else str(named)[:64])
     navigate(dict(act))
     return []
+
+
+def _several(
+    session: LabelingSession, act: Mapping[str, Any], kind: str, label: str, batch: str, tickets: Tickets | None
+) -> list[LabelEvent]:
+    """Label several clips: those that the act names, or all of a filter that was on the person's page."""
+    found = act.get("whole")
+    if kind == "relabel" and isinstance(found, dict):
+        query = found.get("query")
+        if tickets:
+            tickets.check(whole(found), found.get("ticket"))
+        wanted = Filter.from_query(query if isinstance(query, dict) else {})
+        return session.relabel_found(wanted, str(found.get("stamp")), label, batch)
+    clips, given, seen = _clips(act), act.get("tickets"), set()
+    for one in clips if tickets else ():
+        if tickets.check(one, given.get(one) if isinstance(given, dict) else None, label):
+            seen.add(one)
+    if kind == "relabel":
+        return session.relabel(clips, label, batch)
+    return session.label_several(clips, label, kind, batch, seen)
+
+
+def whole(found: Mapping[str, Any]) -> str:
+    """What a ticket for all clips of a filter is about: the filter, and the time at which it was shown."""
+    return f"filter {canonical(found.get('query'))} {found.get('stamp')}"
 
 
 def _clips(act: Mapping[str, Any]) -> list[str]:
@@ -144,9 +175,10 @@ def shown(
 def _told(session: LabelingSession, act: Mapping[str, Any], events: list[LabelEvent]) -> dict[str, Any]:
     """What an act on several clips did, for the person who did it: the first clips with their labels before and now."""
     told: dict[str, Any] = {"id": act["id"], "kind": act["kind"], "asked": len(_clips(act)), "count": len(events)}
+    told["label"] = act.get("label")
     rows = []
     changed = {event.clip_id: event for event in events}
-    for card in session.cards(list(changed)[:TOLD]) if act["kind"] != "rest" else ():
+    for card in session.cards(list(changed)[:TOLD]) if act["kind"] in ("undo", "redo") else ():
         clip, event = card.entry.clip, changed[card.entry.clip.id]
         # not event.old: that may be the label of somebody whose opinion this person must not see
         own = {one.id: one.new for one in session.store.history(clip.id)}
@@ -177,6 +209,7 @@ def payload(card: Card, base: str, tickets: Tickets | None = None) -> dict[str, 
     return {
         "id": clip.id,
         "video": entry.video,
+        "video_id": clip.video_id,
         "start": clip.start_s,
         "end": clip.end_s,
         "fps": clip.fps,

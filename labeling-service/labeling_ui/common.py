@@ -47,15 +47,17 @@ class Viewer:
     def grid_data(self, mode: str, page: str) -> dict[str, Any]:
         """The data that every grid gets; the caller adds the clips."""
         config = wiring.label_config()
+        marks = [
+            {"label": UNSURE, "text": self.texts["unsure"], "key": "u"},
+            {"label": BAD, "text": self.texts["bad"], "key": "b"},
+        ]
         return {
             "mode": mode,
             "page": page,
             "who": self.who,
             "classes": list(config.classes),
-            "marks": [
-                {"label": UNSURE, "text": self.texts["unsure"], "key": "u"},
-                {"label": BAD, "text": self.texts["bad"], "key": "b"},
-            ],
+            "marks": marks,
+            "all_marks": marks,
             "bad": BAD,
             "queued": False,
             "default": config.default,
@@ -63,6 +65,8 @@ class Viewer:
             "welfare": bool(config.sensitive),
             "words": self.texts,
             "turns": [],
+            "start": "",
+            "find": None,
             "context": None,
         }
 

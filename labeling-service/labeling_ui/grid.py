@@ -13,10 +13,11 @@ from typing import Any
 import streamlit as st
 
 FOLDER = Path(__file__).parent / "browser"
+STYLES = ("grid.css", "find.css")
 SHARED = ("elements.js", "media.js", "welfare.js")
 PARTS = (
     *("keys.js", "outbox.js", "history.js", "notices.js", "dialogs.js", "choice.js"),
-    *("card.js", "toolbar.js", "grid.js"),
+    *("card.js", "toolbar.js", "find.js", "select.js", "grid.js"),
 )
 
 
@@ -24,7 +25,7 @@ PARTS = (
 def sources(parts: tuple[str, ...] = PARTS) -> tuple[str, str]:
     """(JavaScript, CSS) of a component of these parts, besides the shared ones."""
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in (*SHARED, *parts))
-    return script, (FOLDER / "grid.css").read_text(encoding="utf-8")
+    return script, "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in STYLES)
 
 
 @st.cache_resource

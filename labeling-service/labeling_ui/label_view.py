@@ -25,6 +25,7 @@ LISTED = 30
 
 def show(viewer: Viewer) -> None:
     st.session_state.pop("listed", None)
+    _open_address(viewer)
     with st.sidebar:
         _list(viewer)
     chosen = st.session_state.get("video")
@@ -32,6 +33,21 @@ def show(viewer: Viewer) -> None:
         st.info(viewer.texts["no_clips"], icon=":material/movie:")
         return
     _clips(viewer, chosen)
+
+
+def _open_address(viewer: Viewer) -> None:
+    """Turn to the clip or the video that the address names, once."""
+    asked = st.query_params.get("clip", ""), st.query_params.get("video", "")
+    if st.session_state.get("asked", ("", "")) == asked:
+        return
+    st.session_state["asked"] = asked
+    session = viewer.session
+    entries = session.store.clips(clip_ids=[asked[0]]) or session.store.clips(video_id=asked[1])
+    if entries:
+        video = entries[0].clip.video_id
+        st.session_state["video"] = video
+        view = st.session_state.setdefault(f"view {video}", {"number": None, "clips": [], "context": None})
+        view.update(number=session.page_of(video, asked[0]), start=asked[0])
 
 
 @st.fragment(run_every=REDRAW_S)
@@ -173,5 +189,6 @@ def _page(viewer: Viewer, chosen: str, view: dict[str, Any], answers: acts.Answe
     st.session_state["shown"] = page
     data = viewer.grid_data("label", page)
     data.update(acts.shown(session, cards, answers, viewer.tickets, base()), turns=turns, queued=chosen == QUEUE)
+    data["start"] = view.get("start", "")
     data["context"] = acts.context(session, view["context"], base())
     return data

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from label_stores import undo
 
 from posewatch.errors import LabelError
+from posewatch.labels.db import schema
 from posewatch.labels.entries import fold
 from posewatch.labels.store import LabelStore
 from posewatch.records import LabelEvent
@@ -257,7 +258,7 @@ def test_a_database_that_cannot_be_used_is_one_clear_line(tmp_path: Path):
     expected = {
         f"sqlite:///{text}": "text.db: file is not a database",
         f"sqlite:///{foreign}": "holds tables of another application",
-        f"sqlite:///{newer}": "has schema 99, this posewatch writes schema 4",
+        f"sqlite:///{newer}": f"has schema 99, this posewatch writes schema {schema.HEAD}",
         f"sqlite:///{blocked}/labels.db": "cannot open the label store at",
         "sqlite://": "needs a file",
         "mysql://host/labels": "SQLite or PostgreSQL, not 'mysql'",

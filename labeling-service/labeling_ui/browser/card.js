@@ -17,7 +17,7 @@ class CardView {
     this.choice = new Choice((value) => grid.label(this, value, "dropdown"));
     this.player.box.append(this.badge);
     this.root.append(this.player.box, this.choice.box, this.about);
-    this.player.box.addEventListener("click", () => grid.clicked(this));
+    this.player.box.addEventListener("click", (event) => grid.clicked(this, event));
     this.root.addEventListener("mousedown", (event) => {
       grid.focus(this, { scroll: false, dom: event.target.tagName !== "SELECT" });
       if (event.target.tagName !== "SELECT") event.preventDefault(); // the focus is where it belongs
@@ -35,7 +35,7 @@ class CardView {
     const label = pending === undefined ? card.label : pending;
     this.label = label;
     this.player.show(card, words);
-    this.choice.show(data, label, (one) => this.grid.name(one), Boolean(card.settled && data.mode !== "review"), `${words.label_of} ${card.id}`);
+    this.choice.show(data, label, (one) => this.grid.name(one), Boolean(card.settled && !this.grid.decides), `${words.label_of} ${card.id}`);
     const suggested = !label && card.suggestion;
     this.root.classList.toggle("model", Boolean(suggested));
     this.root.classList.toggle("file", Boolean(label) && card.source === "import" && pending === undefined);
@@ -60,7 +60,10 @@ class CardView {
     }
     if (!label) return card.second ? [create("span", "empty", words.second)] : [];
     const from = pending !== undefined ? words.saving : card.mine ? words.you : card.source === "import" ? words.from_file : card.who;
-    return [create("span", "chip", this.grid.name(label)), create("span", "who", card.settled ? `${from} ✓` : from)];
+    const parts = [create("span", "chip", this.grid.name(label)), create("span", "who", card.settled ? `${from} ✓` : from)];
+    if (card.suggestion && card.suggestion !== label) parts.push(create("span", "otherwise", `⌁ ${this.grid.name(card.suggestion)} ${Math.round(card.confidence * 100)} %`));
+    if (new Set(card.votes.map(([, vote]) => vote)).size > 1) parts.push(...card.votes.map(([who, vote]) => create("span", "vote", `${who}: ${this.grid.name(vote)}`)));
+    return parts;
   }
 
   // Whether the person has had the clip before their eyes for a moment, and it played.

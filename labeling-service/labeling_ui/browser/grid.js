@@ -18,7 +18,6 @@ class Grid {
     this.brush = null;
     this.told = new Set();
     this.refused = new Set();
-    this.marks = data.marks; // the names of all marks, also where a mark cannot be given
     this.near = new IntersectionObserver((seen) => seen.forEach(({ target, isIntersecting }) => {
       target.view.player.visible = isIntersecting;
       target.view.player.refresh();
@@ -34,7 +33,9 @@ class Grid {
     this.notices = new Notices(data.words);
     this.toolbar = new Toolbar(this);
     this.cards = create("div", "cards");
-    this.home.replaceChildren(this.toolbar.bar, this.cards, this.toolbar.foot, this.dialogs.box, this.notices.home);
+    this.form = new FindForm(this);
+    this.selection = new Selection(this);
+    this.home.replaceChildren(this.form.box, this.toolbar.bar, this.selection.bar, this.cards, this.toolbar.foot, this.dialogs.box, this.notices.home);
     this.sizes = new ResizeObserver(() => { // the focused clip must not stop below a bar
       this.home.style.setProperty("--bar", `${this.toolbar.bar.offsetHeight}px`);
       this.home.style.setProperty("--foot", `${this.toolbar.foot.offsetHeight}px`);
@@ -70,9 +71,12 @@ class Grid {
       if (this.cards.children[i] !== view.root) this.cards.insertBefore(view.root, this.cards.children[i] || null);
       view.show(card, data);
     });
-    if (newPage) this.focus(this.views.get(data.cards.find((card) => !card.label)?.id) || this.views.get(this.order[0]), { scroll: false, dom: had });
+    if (newPage) this.focus(this.views.get(data.start) || this.views.get(data.mode === "find" ? this.order[0] : data.cards.find((card) => !card.label)?.id) || this.views.get(this.order[0]), { scroll: Boolean(data.start), dom: had });
     else if (!wanted.has(this.focusId)) this.refocus(former, had);
     this.show(data.told || [], waited);
+    this.form.show(data);
+    if (newPage) this.selection.clear();
+    else this.selection.show();
     this.toolbar.show(data, this.settings, this.brush);
     this.look();
     if (data.context) this.context(data.context);
@@ -111,6 +115,11 @@ class Grid {
         this.notices.show(fill(left ? words.rest_left : words.rest_done, { count: one.count, left, label: this.name(this.data.default) }));
         continue;
       }
+      if (one.label) { // several clips at once
+        const left = one.asked ? one.asked - one.count : 0;
+        this.notices.show(fill(left ? words.several_left : words.several_done, { count: one.count, left, label: this.name(one.label) }));
+        continue;
+      }
       if (!one.count) { this.notices.show(words[`no_${one.kind}`]); continue; }
       const [first] = one.clips;
       const change = `${first.was ? this.name(first.was) : words.no_label} → ${first.now ? this.name(first.now) : words.no_label}`;
@@ -122,8 +131,14 @@ class Grid {
     }
   }
 
+  // Those of this view, and those of the others.
+  allMarks() { return this.data.all_marks; }
+
+  // Whether this view settles clips instead of giving one more label.
+  get decides() { return ["review", "find"].includes(this.data.mode); }
+
   name(label) {
-    return [...this.data.marks, ...this.marks].find((mark) => mark.label === label)?.text || label;
+    return this.data.all_marks.find((mark) => mark.label === label)?.text || label;
   }
 
   colour(label) {
@@ -164,15 +179,16 @@ class Grid {
     return Math.max(1, tops.filter((top) => top === tops[0]).length);
   }
 
-  clicked(view) {
+  clicked(view, event) {
     this.focus(view, { scroll: false });
+    if (this.selection.on) { this.selection.click(view, event); return; }
     if (this.brush) this.label(view, this.brush, "brush");
     else view.player.toggle();
   }
 
   // Label one clip; false when it cannot get this label now.
   label(view, label, how) {
-    if (!view || (view.card.settled && this.data.mode !== "review")) return false;
+    if (!view || (view.card.settled && !this.decides)) return false;
     if (this.waiting || performance.now() - (this.shifted ?? -SHIFT_MS) < SHIFT_MS) { this.notices.show(this.data.words.not_yet); return false; }
     const state = view.player.seeable;
     const allowed = label === null || state === "loading" || state === "shown" || view.seen || (state === "missing" && label === this.data.bad);
@@ -182,7 +198,7 @@ class Grid {
       return false;
     }
     this.breaks.act();
-    const review = this.data.mode === "review";
+    const review = this.decides;
     if (label === null ? !view.label : label === view.label && !review && view.card.source !== "bulk" && (view.card.mine || view.root.classList.contains("waiting"))) return true;
     if (review && label === null) return false;
     const act = { kind: review ? "adjudicate" : "label", clip: view.id, ticket: view.card.ticket, label, how, queued: this.data.queued, about: `${view.card.video} ${interval(view.card)}`, effects: { [view.id]: label } };
@@ -192,7 +208,10 @@ class Grid {
     return true;
   }
 
-  labelFocused(label) { if (this.label(this.focused, label, "key")) this.advance(); }
+  labelFocused(label) {
+    if (this.selection.on && this.selection.size) { this.selection.label(label); return; }
+    if (this.label(this.focused, label, "key")) this.advance();
+  }
 
   act(act) {
     const whole = this.outbox.add(act);
@@ -273,7 +292,8 @@ class Grid {
       n: () => this.turn("next"), p: () => this.turn("previous"), PageDown: () => this.turn("next"), PageUp: () => this.turn("previous"),
       s: () => this.set({ overlay: !s.overlay }), "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1), a: () => this.pauseAll(),
       x: () => this.focused && this.act({ kind: "context", clip: this.focused.id }), v: () => this.focused?.root.classList.toggle("revealed"),
-      "?": () => this.help(), h: () => this.help(), Escape: () => this.pick(null),
+      "?": () => this.help(), h: () => this.help(), Escape: () => this.pick(null), c: () => this.copyLink(),
+      ...this.selection.actions(event),
     };
     for (const mark of marks) actions[mark.key] = () => this.labelFocused(mark.label);
     const label = /^[1-9]$/.test(key) && classes[Number(key) - 1];
@@ -284,9 +304,25 @@ class Grid {
 
   turn(direction) { if (this.data.turns.includes(direction)) this.act({ kind: direction, page: this.data.page }); }
 
-  pick(label) { this.brush = label; this.toolbar.show(this.data, this.settings, label); this.look(); }
+  pick(label) {
+    if (this.selection.on) { if (label) this.labelFocused(label); return; }
+    this.brush = label; this.toolbar.show(this.data, this.settings, label);
+    this.look();
+  }
 
-  help() { this.dialogs.help(this.data.words.keys); }
+  // The address of the focused clip: in what was found, else in its video.
+  async copyLink() {
+    if (!this.focused) return;
+    const { card } = this.focused;
+    const link = new URL(this.data.find ? location.href : location.pathname.replace(/[^/]*$/, ""), location.href);
+    link.hash = "";
+    if (!this.data.find) link.search = new URLSearchParams({ video: card.video_id });
+    link.searchParams.set("clip", card.id);
+    const { words } = this.data;
+    try { await navigator.clipboard.writeText(link.href); this.notices.show(words.link_copied); } catch { this.notices.show(`${words.link} ${link.href}`, { lasts: 60000 }); }
+  }
+
+  help() { this.dialogs.help([...this.data.words.keys, ...(this.data.find ? this.data.words.keys_find : [])]); }
 
   status() { this.toolbar.status(this.outbox, this.data.words); }
 

@@ -6,15 +6,16 @@ again, so that a revoked role ends at once, whatever page is still open.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError, NotAllowed
-from posewatch.labels import undo
+from posewatch.labels import find as finding
+from posewatch.labels import several, undo
 from posewatch.labels.acceptance import Acceptable, acceptable
 from posewatch.labels.cards import Card, cards
 from posewatch.labels.db import tables
@@ -25,6 +26,8 @@ from posewatch.labels.store import LabelStore, new_batch
 from posewatch.labels.team import roles
 from posewatch.records import LabelEvent
 
+MOST_AT_ONCE = 5000
+"""Clips that one act may relabel."""
 ACTS = ("dropdown", "key", "brush", "label")
 """The ways of giving one label, which its event records as ``act``."""
 
@@ -111,6 +114,32 @@ class LabelingSession:
         ids, _ = self._video(entries[0].clip.video_id)
         at = ids.index(clip_id)
         return self.cards(ids[max(0, at - reach) : at + reach + 1])
+
+    def find(self, wanted: finding.Filter, size: int, after: str = "", before: str = "") -> finding.Found:
+        """A page of the clips of a filter; needs a reviewer."""
+        self._require("see others")
+        return finding.find(self.store, wanted, self.who, self.config.double, size, after, before)
+
+    def count(self, wanted: finding.Filter) -> int:
+        """The number of clips of a filter, at most ``finding.MOST`` + 1; needs a reviewer."""
+        self._require("see others")
+        return finding.count(self.store, wanted, self.who, self.config.double)
+
+    def found_cards(self, clip_ids: Iterable[str]) -> tuple[Card, ...]:
+        """These clips with everybody's labels, but for those whose second opinion this reviewer could still give."""
+        self._require("see others")
+        ids = list(clip_ids)
+        hidden = finding.blind_clips(self.store, ids, self.who, self.config.double)
+        shown = cards(self.store, self.queue, [c for c in ids if c not in hidden], self.who, self.config, True)
+        waiting = tables.waiting.c
+        query = sa.select(waiting.clip_id, waiting.predicted, waiting.score).where(waiting.clip_id.in_(ids))
+        told = {
+            row.clip_id: {"suggestion": row.predicted, "confidence": row.score}
+            for row in self.store.database.rows(query)
+        }
+        found = {card.entry.clip.id: replace(card, **told[card.entry.clip.id]) for card in shown}
+        found |= {card.entry.clip.id: card for card in self.cards(clip for clip in ids if clip in hidden)}
+        return tuple(found[clip] for clip in ids if clip in found)
 
     def disagreements(self) -> tuple[Card, ...]:
         """The clips on which people disagree, or that everybody was unsure of; for a reviewer."""
@@ -208,6 +237,33 @@ class LabelingSession:
             {clip_id: label}, self.who, "human", classes=self.classes, act=ADJUDICATE, batch=batch
         )
         return events[0] if events else None
+
+    def relabel(self, clip_ids: Iterable[str], label: str, batch: str | None = None) -> list[LabelEvent]:
+        """Settle several clips as one act, see `several.relabel`; needs a reviewer."""
+        self._require("adjudicate")
+        batch = batch or new_batch()
+        return several.relabel(self.store, clip_ids, label, self.who, self.classes, self.config.double, batch)
+
+    def relabel_found(
+        self, wanted: finding.Filter, until: str, label: str, batch: str | None = None
+    ) -> list[LabelEvent]:
+        """Settle all clips of a filter whose label has not changed since ``until`` (ISO, UTC); needs a reviewer."""
+        self._require("adjudicate")
+        done = [] if batch is None else self._events_of(batch)
+        if done:
+            return done
+        ids = finding.everything(self.store, wanted, self.who, self.config.double, until, MOST_AT_ONCE)
+        return self.relabel(ids, label, batch)
+
+    def label_several(
+        self, clip_ids: Iterable[str], label: str, way: str, batch: str | None = None, seen: Collection[str] = ()
+    ) -> list[LabelEvent]:
+        """Label several clips as one act, see `several.label_several`."""
+        self._require("label")
+        if way not in several.WAYS:
+            raise LabelError(f"unknown way of labelling {way!r} (known: {', '.join(several.WAYS)})")
+        batch = batch or new_batch()
+        return several.label_several(self.store, self.queue, clip_ids, label, self.who, way, batch, seen)
 
     def step(
         self, direction: Literal["undo", "redo"], batch: str | None = None, act: str | None = None

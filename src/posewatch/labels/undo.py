@@ -12,7 +12,9 @@ from posewatch.labels.store import LabelStore, reversal
 from posewatch.records import LabelEvent
 
 DEPTH = 400
-"""How many of a person's last events are considered: older ones cannot be undone."""
+"""How many of a person's last events, and whole acts that they belong to, are considered at a time."""
+WAYS_BACK = 40
+"""How many times that many: what is older cannot be undone."""
 
 Act = list[LabelEvent]
 REMOVE = "remove"
@@ -60,19 +62,21 @@ def step(
     """
 
     def work(connection: sa.Connection) -> list[LabelEvent]:
-        table = tables.events
         if connection.dialect.name == "postgresql":  # two tabs of one person take turns
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:who))"), {"who": f"undo {who}"})
-        mine = sa.select(table).where(table.c.who == who, table.c.source.in_(("human", "bulk")))
-        rows = connection.execute(mine.order_by(table.c.id.desc()).limit(DEPTH)).all()
-        events = [projection.event_of(row) for row in reversed(rows)]
-        done = [event for event in events if event.batch == batch]
-        if done:
-            return done
-        undoable, redoable = stacks(events)
-        source = undoable if direction == "undo" else redoable
-        if act is not None:
-            source = [one for one in source if one[0].batch == act]
+        events: list[LabelEvent] = []
+        source: list[Act] = []
+        for _ in range(WAYS_BACK):
+            older = _before(connection, who, events[0].id if events else None)
+            events = [*older, *events]
+            done = [event for event in events if event.batch == batch]
+            if done:
+                return done
+            source = stacks(events)[direction == "redo"]
+            if act is not None:
+                source = [one for one in source if one[0].batch == act]
+            if source or not older:
+                break
         if not source:
             return []
         targets = [event for event in source[-1] if event.new is not None or event.act == REMOVE]
@@ -86,6 +90,18 @@ def step(
         return store.append(connection, history, steps)
 
     return store.database.write(work)
+
+
+def _before(connection: sa.Connection, who: str, first: int | None) -> list[LabelEvent]:
+    """The last events of ``who`` before the event ``first`` (None: of all), oldest first, no act cut in two."""
+    table = tables.events
+    mine = sa.select(table).where(table.c.who == who, table.c.source.in_(("human", "bulk")))
+    mine = mine if first is None else mine.where(table.c.id < first)
+    rows = list(connection.execute(mine.order_by(table.c.id.desc()).limit(DEPTH)))
+    if len(rows) == DEPTH and rows[-1].batch:
+        rest = mine.where(table.c.batch == rows[-1].batch, table.c.id < rows[-1].id)
+        rows += connection.execute(rest.order_by(table.c.id.desc())).all()
+    return [projection.event_of(row) for row in reversed(rows)]
 
 
 def _label(events: list[LabelEvent], target: LabelEvent) -> str | None:

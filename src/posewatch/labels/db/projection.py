@@ -9,9 +9,11 @@ import sqlalchemy as sa
 
 from posewatch.labels.db import tables
 from posewatch.labels.db.database import chunks, select_ids
-from posewatch.labels.entries import BAD, ClipState, fold
+from posewatch.labels.entries import BAD, MARKS, ClipState, fold
 from posewatch.records import LabelEvent
 
+PART = 10_000
+"""Clips per statement when all are gone through."""
 _EVENT = ("id", "clip_id", "old", "new", "who", "when", "source", "model_version", "act", "batch", "undoes")
 
 
@@ -40,6 +42,7 @@ def write(connection: sa.Connection, states: Mapping[str, ClipState]) -> None:
     for stage, clips in sorted(stages.items()):
         for chunk in chunks(clips):
             connection.execute(waiting.update().where(waiting.c.clip_id.in_(chunk)).values(state=stage))
+    describe(connection, states)
 
 
 def _stage(state: ClipState) -> int:
@@ -68,11 +71,51 @@ def catch_up(connection: sa.Connection, ids: Collection[str]) -> bool:
     behind = connection.execute(stages.where(waiting.c.clip_id.in_(ids), waiting.c.state != stage)).all()
     for clip, correct in behind:
         connection.execute(waiting.update().where(waiting.c.clip_id == clip).values(state=correct))
+    describe(connection, [clip for clip, _ in behind])
     return bool(behind)
 
 
 def refill(connection: sa.Connection) -> None:
-    """Rebuild ``waiting`` from the clips, their status and the model's ranking."""
+    """Rebuild ``waiting`` from the clips, their status and the model's predictions."""
+    refill_queue(connection)
+    last = ""
+    while True:
+        ids = sa.select(tables.waiting.c.clip_id).where(tables.waiting.c.clip_id > last)
+        part = connection.execute(ids.order_by(tables.waiting.c.clip_id).limit(PART)).scalars().all()
+        if not part:
+            return
+        describe(connection, part)
+        last = part[-1]
+
+
+def describe(connection: sa.Connection, ids: Iterable[str]) -> None:
+    """Write to ``waiting`` what these clips are found by, from their status and the model's predictions."""
+    waiting, status, events, predictions = tables.waiting, tables.status, tables.events, tables.predictions
+    query = (
+        sa.select(waiting.c.clip_id, status.c.label, status.c.source, events.c.when, status.c.differ)
+        .add_columns(predictions.c.probabilities, predictions.c.random)
+        .outerjoin(status, status.c.clip_id == waiting.c.clip_id)
+        .outerjoin(events, events.c.id == status.c.event_id)
+        .outerjoin(predictions, predictions.c.clip_id == waiting.c.clip_id)
+    )
+    names = ("label", "source", "when", "differ", "predicted", "score", "odd")
+    new = {name: sa.bindparam(f"new_{name}", type_=waiting.c[name].type) for name in names}
+    update = waiting.update().where(waiting.c.clip_id == sa.bindparam("clip")).values(**new)
+    for part in select_ids(query, waiting.c.clip_id, ids):
+        rows = []
+        for row in connection.execute(part):
+            known = row.probabilities and not row.random
+            predicted, score = max(row.probabilities.items(), key=lambda item: item[1]) if known else (None, None)
+            given = row.label is not None and row.source != "model" and row.label not in MARKS
+            values = (row.label, row.source, row.when, bool(row.differ), predicted, score)
+            odd = bool(given and predicted is not None and predicted != row.label)
+            rows.append({"clip": row.clip_id, **{f"new_{n}": v for n, v in zip(names, (*values, odd), strict=True)}})
+        if rows:
+            connection.execute(update, rows)
+
+
+def refill_queue(connection: sa.Connection) -> None:
+    """Rebuild ``waiting`` without what clips are found by."""
     clips, status, ranks, waiting = tables.clips, tables.status, tables.predictions, tables.waiting
     rank = sa.func.coalesce(ranks.c.rank, tables.UNRANKED)
     rows = (
@@ -86,12 +129,13 @@ def refill(connection: sa.Connection) -> None:
 
 
 def update_ranks(connection: sa.Connection, ids: Iterable[str]) -> None:
-    """Copy the model's ranking of these clips into the queue."""
+    """Copy the model's ranking and predictions of these clips into the queue."""
     ranks, waiting = tables.predictions, tables.waiting
     rank = sa.select(ranks.c.rank).where(ranks.c.clip_id == waiting.c.clip_id).scalar_subquery()
     for chunk in chunks(ids):
         update = waiting.update().where(waiting.c.clip_id.in_(chunk))
         connection.execute(update.values(rank=sa.func.coalesce(rank, tables.UNRANKED)))
+        describe(connection, chunk)
 
 
 def _write_status(connection: sa.Connection, states: Mapping[str, ClipState]) -> None:

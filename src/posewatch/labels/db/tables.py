@@ -88,10 +88,28 @@ waiting = sa.Table(
     sa.Column("video_id", sa.String(32), nullable=False),
     sa.Column("start_s", sa.Double, nullable=False),
     sa.Column("double_draw", sa.Double, nullable=False),
+    sa.Column("label", sa.Text),
+    sa.Column("source", sa.String(16)),
+    sa.Column("when", sa.String(40)),
+    sa.Column("differ", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("predicted", sa.Text),
+    sa.Column("score", sa.Double),
+    sa.Column("odd", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("ix_waiting_order", "state", "rank", "video_id", "start_s", "clip_id"),
     sa.Index("ix_waiting_second", "state", "double_draw", "clip_id"),
+    sa.Index("ix_waiting_video", "video_id", "start_s", "clip_id"),
+    sa.Index("ix_waiting_when", "when", "clip_id"),
+    sa.Index("ix_waiting_score", "score", "clip_id"),
+    sa.Index("ix_waiting_label_video", "label", "video_id", "start_s", "clip_id"),
+    sa.Index("ix_waiting_label_when", "label", "when", "clip_id"),
+    sa.Index("ix_waiting_label_score", "label", "score", "clip_id"),
+    sa.Index("ix_waiting_odd", "odd", "score", "clip_id"),
 )
-"""The queue, one row per clip. ``state``: 0 nobody has labelled it, 1 one person has, 2 done."""
+"""One row per clip: the queue, and what clips are found by, in one place so that an index gives each order.
+
+``state``: 0 nobody has labelled it, 1 one person has, 2 done. ``label``, ``source``, ``when`` and ``differ`` are those
+of ``status`` and its event. ``predicted`` is the model's likeliest class and ``score`` its probability, empty for the
+random share, which evaluates models. ``odd``: the label is another class than the predicted one."""
 
 claims = sa.Table(
     "claims",
@@ -122,3 +140,14 @@ predictions = sa.Table(
     sa.Column("rank", sa.Integer),
     sa.Column("random", sa.Boolean, nullable=False, server_default=sa.false()),
 )
+
+embeddings = sa.Table(
+    "embeddings",
+    metadata,
+    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), primary_key=True),
+    sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("cell", sa.String(32), nullable=False),
+    sa.Column("vector", sa.LargeBinary, nullable=False),
+    sa.Index("ix_embeddings_cell", "model_version", "cell"),
+)
+"""How a model sees a clip: ``vector`` of length 1, float16. ``cell`` is the clip of the same model near which it is."""

@@ -18,9 +18,9 @@ def upgrade() -> None:
         sa.Column("double_draw", sa.Double, nullable=False),
     )
     # filled before it has indexes, which is faster
-    from posewatch.labels.db.projection import refill
+    from posewatch.labels.db.projection import refill_queue
 
-    refill(op.get_bind())
+    refill_queue(op.get_bind())
     op.create_index("ix_waiting_order", "waiting", ["state", "rank", "video_id", "start_s", "clip_id"])
     op.create_index("ix_waiting_second", "waiting", ["state", "double_draw", "clip_id"])
     op.drop_index("ix_predictions_rank", "predictions")

@@ -1,0 +1,170 @@
+"""The lead's views: find clips among all, relabel many at once, send an address, go through one video in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from labeling.conftest import Server, make_clips, serve
+from labeling.test_browser import CARDS, saved, until
+
+from posewatch.config import LabelConfig
+from posewatch.labels.active import refresh
+from posewatch.labels.entries import ADJUDICATE
+from posewatch.labels.store import LabelStore
+from posewatch.labels.team import roles
+from posewatch.records import Prediction
+
+WORD = "s3cret"
+CLASSES = ("normal", "abnormal", "fight")
+VIDEOS = {"hall.mp4": 9, "yard.mp4": 6}
+CONFIG = "extends: default\nlabels: {classes: [normal, abnormal, fight], page_size: 6, double: %s}\n"
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("office")
+    clips = make_clips(folder / "objects", VIDEOS)
+    store = LabelStore(f"sqlite:///{folder / 'labels.db'}")
+    store.register(clips)
+    config = LabelConfig(CLASSES, random=0.0)
+    shares = np.array([[0.9 - i / 50, 0.05 + i / 50, 0.05] for i in range(len(clips))], np.float32)
+    vectors = np.array([[1.0, i % 3, i % 2] for i in range(len(clips))], np.float32)
+    refresh(store, [e.clip.id for e in clips], Prediction(shares, config.classes, vectors), "m/1", config)
+    (folder / "team.yaml").write_text(CONFIG % 0)
+    env = {"POSEWATCH_LABELS_URL": store.url, "POSEWATCH_AUTH": "proxy", "POSEWATCH_PROXY_SECRET": WORD}
+    env |= {"HOME": str(folder), "POSEWATCH_CONFIG": str(folder / "team.yaml")}
+    url, process = serve(env, folder / "server.log")
+    yield Server(url, store, clips, process, folder / "server.log")
+    process.terminate()
+    process.wait(timeout=60)
+    store.close()
+
+
+@pytest.fixture
+def sign_in(office: Server, browse: Callable[..., Any]) -> Callable[..., Any]:
+    def go(who: str, path: str = "", role: str = "reviewer", **kwargs: Any) -> Any:
+        roles.set_role(office.store, who, role, "operator")
+        headers = {"kubeflow-userid": who, "x-posewatch-proxy-secret": WORD}
+        page = browse(f"{office.url}/{path}", extra_http_headers=headers, **kwargs)
+        page.set_default_timeout(30_000)
+        return page
+
+    return go
+
+
+def of(office: Server, video: str) -> list[str]:
+    return [entry.clip.id for entry in office.clips if entry.video == video]
+
+
+def labels(office: Server, clips: list[str]) -> list[str | None]:
+    current = office.store.current(clips)
+    return [current[clip].new if clip in current else None for clip in clips]
+
+
+def shown(page: Any) -> list[str]:
+    return list(page.locator(CARDS).evaluate_all("all => all.map(c => c.dataset.clip)"))
+
+
+def in_grid(page: Any, code: str) -> Any:
+    return page.evaluate(f"(() => {{ const grid = document.posewatchGrids.at(-1); return {code}; }})()")
+
+
+def test_clips_are_found_relabelled_at_once_and_the_address_shows_the_same(office, sign_in):
+    hall, yard = of(office, "hall.mp4"), of(office, "yard.mp4")
+    office.store.set_labels(dict.fromkeys(hall, "normal"), "ann", "human", act="key")
+    office.store.set_labels(dict.fromkeys(yard[:2], "abnormal"), "bob", "human", act="key")
+    page = sign_in("lead1", "find")
+    until(page.locator(CARDS).count, 6)
+    page.get_by_label("Class").select_option("abnormal")
+    until(lambda: sorted(shown(page)), sorted(yard[:2]))
+    assert page.url.endswith("find?label=abnormal")
+    page.get_by_label("Labelled by").select_option("lead1")
+    page.get_by_text("No clip has all of this.").wait_for()
+    page.go_back()
+    until(lambda: sorted(shown(page)), sorted(yard[:2]))
+    assert page.get_by_label("Labelled by").input_value() == ""
+    page.go_back()
+    until(page.locator(CARDS).count, 6)
+    page.get_by_label("Class").select_option("normal")
+    page.get_by_text("9 clips").wait_for()
+    first = shown(page)
+    page.locator("body").press("n")
+    until(page.locator(CARDS).count, 3)
+    assert sorted(first + shown(page)) == sorted(hall)
+    page.keyboard.press("p")
+    until(lambda: shown(page), first)
+
+    # by range, with the mouse and with keys; one act, one undo
+    page.locator(f'{CARDS}[data-clip="{first[0]}"] .screen').click()
+    page.locator(f'{CARDS}[data-clip="{first[2]}"] .screen').click(modifiers=["Shift"])
+    page.get_by_text("3 selected").wait_for()
+    page.keyboard.press("3")
+    page.get_by_text("3 clips labelled fight").wait_for()
+    saved(page)
+    assert labels(office, first) == ["fight"] * 3 + ["normal"] * 3
+    events = [office.store.history(clip)[-1] for clip in first[:3]]
+    assert {(e.who, e.act, e.source) for e in events} == {("lead1", ADJUDICATE, "bulk")}
+    assert len({e.batch for e in events}) == 1
+    assert shown(page) == first, "what was relabelled stays until somebody looks again"
+    page.keyboard.press("z")
+    until(lambda: labels(office, first), ["normal"] * 6)
+
+    page.keyboard.press("Shift+G")
+    page.get_by_text("9 selected").wait_for()
+    office.store.set_label(hall[0], "abnormal", "ann", "human")  # after the page was shown
+    page.keyboard.press("2")
+    page.get_by_role("button", name="All 9 are abnormal").click()
+    page.get_by_text("8 clips labelled abnormal").wait_for()
+    assert not office.store.states([hall[0]])[hall[0]].settled
+    page.keyboard.press("z")
+    until(lambda: labels(office, hall[1:]), ["normal"] * 8)
+    office.store.set_label(hall[0], "normal", "ann", "human")
+
+    # the address of a clip shows a colleague the same page with the focus on it, and a labeler the clip in its video
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.locator(f'{CARDS}[data-clip="{first[4]}"] .about').click()
+    page.keyboard.press("c")
+    until(lambda: bool(page.evaluate("window.copied")), True)
+    copied = page.evaluate("window.copied")
+    other = sign_in("lead2", copied.removeprefix(office.url + "/"))
+    until(lambda: shown(other), first)
+    assert other.locator(f"{CARDS}.focus").get_attribute("data-clip") == first[4]
+    low = sign_in("low1", copied.removeprefix(office.url + "/"), "labeler")
+    until(lambda: low.locator(f"{CARDS}.focus").get_attribute("data-clip"), first[4])
+    assert low.get_by_role("link", name="Find").count() == 0
+
+    # nothing but what was on the page, and nothing by the wrong person
+    ghost = yard[5]
+    in_grid(page, f"grid.act({{kind: 'relabel', clips: ['{ghost}'], tickets: {{}}, label: 'fight'}}) && 1")
+    page.get_by_text(f"clip {ghost} was not on your page").wait_for()
+    whole = "{query: {}, stamp: '2099', ticket: 'x.y'}"
+    in_grid(page, f"grid.act({{kind: 'relabel', whole: {whole}, label: 'fight'}}) && 1")
+    page.get_by_text("was not on your page").last.wait_for()
+    saved(page)
+    assert labels(office, yard[2:]) == [None] * 4
+
+
+def test_what_a_reviewer_must_not_know_yet_is_no_criterion(office, sign_in):
+    yard = of(office, "yard.mp4")
+    config = office.log.parent / "team.yaml"
+    config.write_text(CONFIG % "1.0")
+    try:
+        office.store.set_labels({yard[4]: "fight"}, "first@x.org", "human", classes=CLASSES, act="key")
+        page = sign_in("lead3", "find?label=fight")
+        page.get_by_text("No clip has all of this.").wait_for()
+        page.goto(f"{office.url}/find?video=yard&clip={yard[4]}")
+        until(page.locator(CARDS).count, 6)
+        assert "first@x.org" not in in_grid(page, "JSON.stringify(grid.data.cards)")
+        page.keyboard.press("g")
+        page.keyboard.press("2")
+        page.get_by_text("left: settled so already, waiting for a second opinion").wait_for()
+        assert labels(office, [yard[4]]) == ["fight"]
+        office.store.set_labels({yard[4]: "normal"}, "second@x.org", "human", act="key")
+        page.goto(f"{office.url}/find?differ=1")
+        until(lambda: shown(page), [yard[4]])
+        assert "first@x.org" in page.locator(CARDS).inner_text()
+    finally:
+        config.write_text(CONFIG % 0)
