@@ -403,7 +403,10 @@ def test_every_view_is_readable_light_and_dark_and_asks_no_other_host(room, sign
     page = sign_in("lead1", "review.mp4", role="admin")
     hosts: set[str] = set()
     page.on("request", lambda request: hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
-    for scheme, views in (("dark", ("Label", "Review")), ("light", ("Label", "Review", "Progress", "People"))):
+    for scheme, views in (
+        ("dark", ("Label", "Review", "Find")),
+        ("light", ("Label", "Review", "Find", "Progress", "People")),
+    ):
         page.emulate_media(color_scheme=scheme)
         page.reload()
         for view in views:

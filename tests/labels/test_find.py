@@ -43,7 +43,7 @@ def ids_of(store, query, double=0.0, who="lead", size=50):
 def test_filters_select_and_orders_sort(filled):
     store, ids = filled
     expected = {
-        (("label", "normal"),): ids[:3] + [ids[6]],
+        (("label", "normal"),): [*ids[:3], ids[6]],
         (("label", BAD),): [ids[5]],
         (("open", "1"),): ids[7:],
         (("who", "bob"),): [ids[3], ids[4], ids[5]],
@@ -127,7 +127,7 @@ def test_a_reviewer_relabels_many_as_one_act_and_a_labeler_does_not(filled):
     assert {(e.act, e.source, e.batch, e.new) for e in events} == {(ADJUDICATE, "bulk", "batch-1", "fight")}
     assert lead.relabel(ids[:8], "fight", "batch-1") == events, "sent twice, done once"
     assert lead.relabel(ids[:8], "fight") == [], "settled so already"
-    assert ids_of(store, {"label": "fight"}) == ids[:8]
+    assert sorted(ids_of(store, {"label": "fight"})) == sorted(ids[:8])
     assert {e.new for e in lead.step("undo")} == {None}
     assert ids_of(store, {"label": "fight"}) == [ids[3]]
     stamp = store.current()[ids[6]].when

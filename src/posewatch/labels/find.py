@@ -83,7 +83,7 @@ class Filter:
             if not text:
                 continue
             try:
-                kind = type(field.default)
+                kind: Any = type(field.default)
                 values[field.name] = text == "1" if kind is bool else kind(text)
             except ValueError:
                 raise LabelError(f"the filter {field.name!r} is a number, not {text!r}") from None
@@ -175,7 +175,9 @@ def _conditions(store: LabelStore, wanted: Filter, who: str, double: float) -> l
     if wanted.who:
         given.append(_found.clip_id.in_(sa.select(votes.clip_id).where(votes.who == wanted.who)))
     if wanted.source:
-        given.append(_found.source == wanted.source)
+        # most labels are of people: in the order of the score, not by an index of the source
+        many = wanted.source in ("human", "bulk") and SORTS[wanted.sort][0][0] is _found.score
+        given.append((sa.func.coalesce(_found.source, "") if many else _found.source) == wanted.source)
     if wanted.video:
         given.append(_found.video_id.in_(_videos(store, wanted.video)))
     if wanted.person:

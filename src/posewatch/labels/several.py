@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -25,7 +25,7 @@ def relabel(
     clip_ids: Iterable[str],
     label: str,
     who: str,
-    classes: Collection[str],
+    classes: Sequence[str],
     double: float,
     batch: str,
 ) -> list[LabelEvent]:

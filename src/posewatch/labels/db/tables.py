@@ -104,6 +104,9 @@ waiting = sa.Table(
     sa.Index("ix_waiting_label_when", "label", "when", "clip_id"),
     sa.Index("ix_waiting_label_score", "label", "score", "clip_id"),
     sa.Index("ix_waiting_odd", "odd", "score", "clip_id"),
+    sa.Index("ix_waiting_source_video", "source", "video_id", "start_s", "clip_id"),
+    sa.Index("ix_waiting_source_when", "source", "when", "clip_id"),
+    sa.Index("ix_waiting_differ", "differ", "clip_id"),
 )
 """One row per clip: the queue, and what clips are found by, in one place so that an index gives each order.
 

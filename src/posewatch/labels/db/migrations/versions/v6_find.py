@@ -30,6 +30,9 @@ def upgrade() -> None:
         "ix_waiting_label_when": ["label", "when", "clip_id"],
         "ix_waiting_label_score": ["label", "score", "clip_id"],
         "ix_waiting_odd": ["odd", "score", "clip_id"],
+        "ix_waiting_source_video": ["source", "video_id", "start_s", "clip_id"],
+        "ix_waiting_source_when": ["source", "when", "clip_id"],
+        "ix_waiting_differ": ["differ", "clip_id"],
     }.items():
         op.create_index(name, "waiting", columns)
     op.create_table(
