@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from posewatch.cli.context import Force, LabelContext, Writes, notes, topic, verb
 from posewatch.errors import InputError
+from posewatch.rules import Range
 
 if TYPE_CHECKING:
     from posewatch.inference.predictor import Predictor
@@ -46,11 +47,16 @@ def import_(
     clips: Clips,
     source: Annotated[str, Argument(help="A label file, or a folder of them.")],
     context: LabelContext,
+    fps: Annotated[
+        float | None,
+        Option(metavar="RATE", help="Frames per second of videos labelled in CVAT (default: of the masked ones)."),
+        Range(1, 240),
+    ] = None,
 ) -> dict[str, Any]:
     """Import label files as events."""
     from posewatch.stages.label_import import label_import
 
-    return label_import(context.artifact(clips), source, context.labels, context.experiment.labels)
+    return label_import(context.artifact(clips), source, context.labels, context.experiment.labels, fps)
 
 
 @verb(labels, "wait")
@@ -132,10 +138,13 @@ def agreement(context: LabelContext) -> dict[str, Any]:
 
 @verb(labels, "export")
 def export(
-    format: Annotated[Literal["csv", "parquet", "pyskl", "folders", "labelstudio"], Argument(help="Format to write.")],
+    format: Annotated[
+        Literal["csv", "parquet", "pyskl", "folders", "labelstudio", "cvat", "fiftyone"],
+        Argument(help="Format to write."),
+    ],
     out: Annotated[
         Path,
-        Option(metavar="PATH", help="The file, or the folder (folders; labelstudio with the clips)."),
+        Option(metavar="PATH", help="The file; a folder for folders, cvat, fiftyone."),
         Writes(here=False),
     ],
     context: LabelContext,

@@ -16,13 +16,17 @@ COLUMNS = ("file", "start_s", "end_s", "label")
 
 @dataclass(frozen=True)
 class Interval:
-    """``label`` holds in ``file`` for [start_s, end_s) seconds; ``end_s`` may be infinite; ``where`` is its origin."""
+    """``label`` holds in ``file`` for [start_s, end_s) seconds; ``end_s`` may be infinite; ``where`` is its origin.
+
+    ``person`` is the person of the video whom it is about, None for everybody.
+    """
 
     file: str
     start_s: float
     end_s: float
     label: str
     where: str = field(default="", compare=False)
+    person: int | None = None
 
 
 def read_labels_csv(path: str | Path) -> list[Interval]:

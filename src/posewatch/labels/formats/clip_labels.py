@@ -1,4 +1,5 @@
-"""Readers of labels by clip id, from this store and other tools: CSV, Parquet, pyskl, class folders, Label Studio."""
+"""Readers of labels by clip id, from this store and other tools: CSV, Parquet, pyskl, class folders, Label
+Studio, CVAT, FiftyOne."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from pathlib import Path
 from posewatch.config import LabelConfig
 from posewatch.datasets import tables
 from posewatch.errors import LabelError
-from posewatch.labels.formats import labelstudio
+from posewatch.labels.formats import cvat, fiftyone, labelstudio, stretches
+from posewatch.labels.formats.stretches import Stretch
 from posewatch.names import folded
 
 log = logging.getLogger(__name__)
@@ -24,10 +26,21 @@ def class_of(name: str, config: LabelConfig, where: str) -> str:
     return known[folded(name)]
 
 
+def stretches_of(path: Path) -> list[Stretch] | None:
+    """What CVAT or FiftyOne has labelled; None for a file or folder of neither."""
+    if path.is_file() and cvat.is_export(path):
+        return cvat.read(path)
+    dataset = fiftyone.export_of(path)
+    return None if dataset is None else fiftyone.read(dataset)
+
+
 def has_clip_ids(path: str | Path) -> bool:
     """Whether a file or folder has labels by clip id, which `read_clip_labels` reads, and not timed intervals or labels
     of whole videos."""
     path = Path(path)
+    found = stretches_of(path)
+    if found is not None:
+        return any(one.clip for one in found)
     if path.is_dir():
         return next(path.glob("*/c-*.mp4"), None) is not None
     if path.is_file() and labelstudio.is_export(path):
@@ -50,7 +63,7 @@ def read_clip_labels(
     path: str | Path, config: LabelConfig, warn: Callable[[str], None] = log.warning
 ) -> dict[str, Given]:
     """Clip id → label, from a csv (clip_id, label), a snapshot (.parquet), pyskl annotations (.pkl), Label Studio's
-    export (.json, .csv), or a folder ``<class>/<clip id>.mp4``.
+    export (.json, .csv), CVAT's (.xml, .zip), a dataset of FiftyOne, or a folder ``<class>/<clip id>.mp4``.
 
     ``warn`` gets a line on what was left out. Raises LabelError for an unknown class, a clip with two different labels,
     and a file that has no labels or cannot be read. Where the annotators of another tool disagree, the annotation that
@@ -62,14 +75,19 @@ def read_clip_labels(
     suffix = "/" if path.is_dir() else path.suffix.lower()
     readers = {"/": _folders, ".parquet": _parquet, ".pkl": _pyskl, ".pickle": _pyskl}
     rows: Rows
-    if path.is_file() and labelstudio.is_export(path):
+    found = stretches_of(path)
+    if found is not None:
+        rows = stretches.rows(stretches.of_classes(found, config, path.name, warn))
+    elif path.is_file() and labelstudio.is_export(path):
         rows = _studio(path, config, warn)
     elif suffix in tables.SUFFIXES:
         rows = _csv(path)
     elif suffix in readers:
         rows = readers[suffix](path)
     else:
-        raise LabelError(f"{path.name} is not a label file: give csv, parquet, pkl, json or a folder of classes")
+        raise LabelError(
+            f"{path.name} is not a label file: give csv, parquet, pkl, json, xml, zip or a folder of classes"
+        )
     labels: dict[str, Given] = {}
     for where, clip, name, who in rows:
         given = Given(class_of(name, config, where), who)

@@ -1,4 +1,4 @@
-"""Labels for other tools: CSV, Parquet, pyskl annotations, class folders of mp4, Label Studio JSON.
+"""Labels for other tools: CSV, Parquet, pyskl annotations, class folders of mp4, Label Studio, CVAT, FiftyOne.
 
 `clip_labels.read_clip_labels` reads each of them back.
 """
@@ -13,7 +13,7 @@ from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.files import write_atomically
 from posewatch.labels.entries import ClipEntry
-from posewatch.labels.formats import labelstudio_tasks, media
+from posewatch.labels.formats import cvat, fiftyone, labelstudio_tasks, media
 from posewatch.labels.formats.rows import csv_text
 from posewatch.labels.formats.snapshot import Snapshot, write_parquet
 from posewatch.outputs import is_result
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
     from posewatch.records import Skeleton
 
-COLUMNS = ("clip_id", "label", "source", "who", "model_version", "video", "start_s", "length_s", "key")
-FORMATS = ("csv", "parquet", "pyskl", "folders", "labelstudio")
-OPEN = ("labelstudio",)
+COLUMNS = ("clip_id", "label", "source", "who", "model_version", "video", "start_s", "length_s", "key", "person")
+FORMATS = ("csv", "parquet", "pyskl", "folders", "labelstudio", "cvat", "fiftyone")
+OPEN = ("labelstudio", "cvat", "fiftyone")
 """Formats that hold the clips without a label, too: there is something to label elsewhere."""
 
 
@@ -34,7 +34,13 @@ def to_csv(snapshot: Snapshot, entries: Mapping[str, ClipEntry], path: Path) -> 
     for row in snapshot.rows:
         entry = entries[row["clip_id"]]
         start, length = f"{entry.clip.start_s:g}", f"{entry.clip.length_s:g}"
-        position = {"video": entry.video, "start_s": start, "length_s": length, "key": entry.key}
+        position = {
+            "video": entry.video,
+            "start_s": start,
+            "length_s": length,
+            "key": entry.key,
+            "person": entry.clip.person,
+        }
         rows.append({**{name: row[name] for name in COLUMNS[:5]}, **position})
     write_atomically(path, csv_text(COLUMNS, rows))
     return len(rows)
@@ -107,7 +113,8 @@ def export(
     *,
     force: bool = False,
 ) -> int:
-    """Write a snapshot of ``store`` in one of ``FORMATS`` to a file or (format "folders") a folder.
+    """Write a snapshot of ``store`` in one of ``FORMATS`` to a file, or to a folder (folders, cvat, fiftyone;
+    labelstudio unless ``path`` ends with .json).
 
     ``skeletons`` by clip id are needed for "pyskl". Files are whole or absent. Returns the number of clips.
     """
@@ -121,5 +128,7 @@ def export(
         return to_pyskl(snapshot, skeletons, config, path)
     if form == "labelstudio":
         return labelstudio_tasks.write(store, snapshot, store.clips(), config, path)
+    if form in ("cvat", "fiftyone"):
+        return (cvat if form == "cvat" else fiftyone).write(snapshot, store.clips(), config, path)
     entries = {e.clip.id: e for e in store.clips(clip_ids=[row["clip_id"] for row in snapshot.rows])}
     return to_csv(snapshot, entries, path) if form == "csv" else to_folders(snapshot, entries, path, force=force)

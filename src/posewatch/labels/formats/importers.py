@@ -21,9 +21,10 @@ from posewatch.datasets.intervals import Interval, read_class_folders, read_labe
 from posewatch.errors import LabelError
 from posewatch.labels.entries import ClipEntry
 from posewatch.labels.formats import labelstudio
-from posewatch.labels.formats.clip_labels import class_of, read_clip_labels
+from posewatch.labels.formats.clip_labels import class_of, read_clip_labels, stretches_of
+from posewatch.labels.formats.stretches import of_classes
 from posewatch.names import folded, nfc, readable
-from posewatch.video.files import Walk
+from posewatch.video.files import SUFFIXES, Walk
 
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
@@ -50,13 +51,20 @@ def find_labels(
     folder: str | Path,
     config: LabelConfig | None = None,
     warn: Callable[[str], None] = log.warning,
+    fps: float = 1.0,
 ) -> list[Interval]:
     """Read the labels in ``folder``: labels.csv, else GMDCSA-24, else class folders; or a csv file, or an export of
-    Label Studio whose tasks show whole videos.
+    Label Studio, CVAT or FiftyOne that labels whole videos.
 
-    ``warn`` gets one line for each entry that was left out. Raises LabelError when there are no labels.
+    ``fps`` is the frame rate of videos in which CVAT and FiftyOne count frames. ``warn`` gets one line for each entry
+    that was left out. Raises LabelError when there are no labels.
     """
     folder = Path(folder)
+    if (found := stretches_of(folder)) is not None:
+        kept = of_classes(found, config or LabelConfig(), folder.name, warn)
+        if not kept:
+            raise LabelError(f"{folder.name} has no labels: nothing is labelled there yet")
+        return [Interval(s.file, *s.times(fps), s.label, s.where.rstrip(": "), s.person) for s in kept]
     if folder.is_file() and labelstudio.is_export(folder):
         shown = labelstudio.choices(labelstudio.tasks(folder), config or LabelConfig(), folder.name, warn)
         return [Interval(task.video, 0.0, math.inf, label, task.where.rstrip(": ")) for task, label in shown]
@@ -90,12 +98,14 @@ def assign(
     classes the one that covers most wins (a tie goes to the first of ``config.classes``). Any other clip that overlaps
     an interval of the default class has the default class.
 
-    Files match videos by path, or by the end of a path when only one video has it; ``videos`` names ingested videos
-    without clips. Intervals that no clip overlaps go to ``useless``, as text. Raises LabelError for an interval whose
-    class or video is unknown or that starts after the video, and for two that contradict each other: the same stretch
-    of one video, or stretches that overlap in two files with the same content, in different classes.
+    An interval that names a person labels the clips of this person only, any other one all clips of its video.
+
+    Files match videos by path, also without the suffix, or by the end of a path when only one video has it; ``videos``
+    names ingested videos without clips. Intervals that no clip overlaps go to ``useless``, as text. Raises LabelError
+    for an interval whose class or video is unknown or that starts after the video, and for two that contradict each
+    other: the same stretch of one video, or stretches that overlap in two files with the same content, in different
+    classes.
     """
-    stretches: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
     matcher = _Matcher({**{name: "" for name in videos}, **{n: e.clip.video_id for e in clips for n in e.names}})
     ends: dict[str, float] = {}
     lengths: dict[str, float] = {}
@@ -112,7 +122,6 @@ def assign(
             raise LabelError(
                 f"{where}starts at {interval.start_s:g} s, but the clips of {interval.file!r} end at {ends[video]:g} s"
             )
-        stretches[video].append((interval.start_s, interval.end_s, label))
         given[video].append(replace(interval, label=label))
         if interval.start_s >= ends.get(video, 0.0) and useless is not None:
             useless.append(f"{where}{interval.file!r} has no clip from {interval.start_s:g} s on")
@@ -121,7 +130,9 @@ def assign(
             _contradiction(those)
     labels = {}
     for entry in clips:
-        chosen = _choose(entry.clip.start_s, entry.clip.end_s, stretches.get(entry.clip.video_id, ()), config)
+        person = entry.clip.person
+        about = [i for i in given.get(entry.clip.video_id, ()) if i.person in (None, person)]
+        chosen = _choose(entry.clip.start_s, entry.clip.end_s, about, config)
         if chosen is not None:
             labels[entry.clip.id] = chosen
     return labels
@@ -129,10 +140,10 @@ def assign(
 
 def _contradiction(intervals: Sequence[Interval]) -> None:
     """Raises LabelError for two intervals of one video that cannot both be right."""
-    seen: dict[tuple[float, float], Interval] = {}
+    seen: dict[tuple[float, float, int | None], Interval] = {}
     several = len({_parts(interval.file) for interval in intervals}) > 1
     for i, one in enumerate(intervals):
-        same = seen.setdefault((one.start_s, one.end_s), one)
+        same = seen.setdefault((one.start_s, one.end_s, one.person), one)
         others = [same, *(o for o in intervals[:i] if _parts(o.file) != _parts(one.file))] if several else [same]
         for other in others:
             if other.label != one.label and min(other.end_s, one.end_s) - max(other.start_s, one.start_s) > _EPS:
@@ -141,15 +152,15 @@ def _contradiction(intervals: Sequence[Interval]) -> None:
                 raise LabelError(f"{names[0]} and {names[1]} {what}, as {other.label!r} and {one.label!r}: keep one")
 
 
-def _choose(start: float, end: float, intervals: Iterable[tuple[float, float, str]], config: LabelConfig) -> str | None:
+def _choose(start: float, end: float, intervals: Iterable[Interval], config: LabelConfig) -> str | None:
     covered = dict.fromkeys(config.classes, 0.0)
     enough = set()
-    for since, until, label in intervals:
-        overlap = min(end, until) - max(start, since)
+    for one in intervals:
+        overlap = min(end, one.end_s) - max(start, one.start_s)
         if overlap > _EPS:
-            covered[label] += overlap
-            if overlap + _EPS >= min(config.min_overlap_s, (until - since) / 2, (end - start) / 2):
-                enough.add(label)
+            covered[one.label] += overlap
+            if overlap + _EPS >= min(config.min_overlap_s, (one.end_s - one.start_s) / 2, (end - start) / 2):
+                enough.add(one.label)
     events = [name for name in config.classes if name in enough and name != config.default]
     if events:
         return max(events, key=lambda name: covered[name])
@@ -168,13 +179,14 @@ class _Matcher:
         exact = [name for name in self._videos if name == file]
         alike = [name for name, (other, _) in self._videos.items() if other == parts]
         names = exact or alike or [name for name, (other, _) in self._videos.items() if _ends_alike(parts, other)]
+        names = names or [name for name, (other, _) in self._videos.items() if _ends_alike(parts, _bare(other))]
         if not names:
             raise LabelError(f"{where}no video named {file!r} among the {len(self._videos)} ingested")
         if len({self._videos[name][1] or name for name in names}) > 1:
             raise LabelError(f"{where}{file!r} could be any of {', '.join(names[:3])}: give more of its path")
         # walk/1.mp4 and fall/1.mp4 must not both end up as the one video 1.mp4
         before = self._files.setdefault(names[0], parts)
-        if not _ends_alike(before, parts):
+        if not _ends_alike(_bare(before), _bare(parts)):
             raise LabelError(f"{where}{file!r} and {'/'.join(before)!r} both look like the video {names[0]!r}")
         return self._videos[names[0]][1]
 
@@ -182,6 +194,12 @@ class _Matcher:
 def _parts(path: str) -> tuple[str, ...]:
     """The parts of a path, in the composed Unicode form: files from a Mac have names in the other one."""
     return tuple(part for part in PurePosixPath(nfc(path).replace("\\", "/")).parts if part not in ("/", "."))
+
+
+def _bare(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts without the suffix of a video's file."""
+    last = PurePosixPath(parts[-1]) if parts else None
+    return (*parts[:-1], last.stem) if last is not None and last.suffix.lower() in SUFFIXES else parts
 
 
 def _ends_alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

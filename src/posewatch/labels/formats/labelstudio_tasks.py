@@ -63,6 +63,7 @@ def tasks(
         clip, row = entry.clip, rows.get(entry.clip.id)
         video = f"/data/local-files/?d={CLIPS}/{clip.id}.mp4" if bundle else media.address(entry)
         data = {"video": video, "clip_id": clip.id, "source_video": entry.video, "start_s": clip.start_s}
+        data |= {} if clip.person is None else {"person": clip.person}
         given = [(row["who"], row["label"], row["source"], row["model_version"])] if row else []
         if row:
             votes = sorted(states[clip.id].votes.items())
