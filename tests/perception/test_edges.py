@@ -133,10 +133,12 @@ def test_several_processes_give_the_bytes_of_one(real_networks: None, walk: Path
     with video.Writer(part, 10, frames[0].shape[1::-1]) as writer:
         for frame in frames:
             writer.write(frame)
-    config = MaskConfig(max_side=240)
+    config = MaskConfig(unit="person", max_side=240)
     for workers in (1, 2):
         mask_video(part, tmp_path / str(workers) / "m.mp4", config, workers=workers)
-    for name in ("m.mp4", "detections.npz"):
+    names = sorted(p.name for p in (tmp_path / "1").iterdir())
+    assert {"detections.npz", "m.mp4", "person-0001.mp4", "persons.json"} <= set(names)
+    for name in names:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     one, two = (estimate_video(tmp_path / "1" / "m.mp4", PoseConfig(), workers=n) for n in (1, 2))
     assert len(one) == len(two) == 40

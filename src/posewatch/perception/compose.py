@@ -11,10 +11,10 @@ from posewatch.perception.ports import Image, Mask, Masks
 
 
 class Composer:
-    """Holds the last mask of each tracked person. ``dilate`` and ``feather`` are pixels."""
+    """Holds the last mask of each tracked person, ``masks`` by track id. ``dilate`` and ``feather`` are pixels."""
 
     def __init__(self, dilate: int, feather: int) -> None:
-        self._masks: dict[int, Mask] = {}
+        self.masks: dict[int, Mask] = {}
         self._disc = _disc(dilate)
         self._feather = feather
 
@@ -31,14 +31,14 @@ class Composer:
         ``lost`` maps the track ids without a detection to their movement (dx, dy) since the frame before; ``recalled``
         holds the segmenter's own masks of some of them.
         """
-        before, self._masks = self._masks, {}
+        before, self.masks = self.masks, {}
         for track_id, step in lost.items():
             if track_id in recalled:
-                self._masks[track_id] = recalled[track_id]
+                self.masks[track_id] = recalled[track_id]
             elif track_id in before:
-                self._masks[track_id] = shift(before[track_id], *step)
-        self._masks.update(zip(ids, masks, strict=True))
-        return np.logical_or.reduce([np.zeros(shape, bool), *self._masks.values()])
+                self.masks[track_id] = shift(before[track_id], *step)
+        self.masks.update(zip(ids, masks, strict=True))
+        return np.logical_or.reduce([np.zeros(shape, bool), *self.masks.values()])
 
     def paint(self, image: Image, visible: Mask) -> Image:
         """The image (H, W, 3) with everything black but the visible pixels (H, W) and their grown edge."""

@@ -19,11 +19,13 @@ from posewatch.config import MaskConfig
 from posewatch.perception.compose import Composer
 from posewatch.perception.crops import CropWriter
 from posewatch.perception.networks import NETWORKS, build_detector, build_segmenter
+from posewatch.perception.persons import PersonWriter, numbered
 from posewatch.perception.ports import Detector, Image, Mask, Masks, Segmenter
 from posewatch.perception.storage import DETECTIONS, write_detections
 from posewatch.perception.tracking.tracker import Tracker
 from posewatch.perception.workers import WorkerPool, shards
 from posewatch.records import Detections
+from posewatch.units import PERSON
 from posewatch.video import Frame
 
 
@@ -118,12 +120,13 @@ class _Tracking:
 
 @dataclass(frozen=True)
 class MaskedFrame:
-    """A frame with its persons: ``masks`` bool (P, H, W) in the order of ``persons``, ``visible`` (H, W) with held
-    masks and without the grown edge, ``painted`` the masked image."""
+    """A frame with its persons: ``masks`` bool (P, H, W) in the order of ``persons``, ``held`` those of lost ones by
+    track id, ``visible`` (H, W) all of them without the grown edge, ``painted`` the masked image."""
 
     frame: Frame
     persons: Detections
     masks: Masks
+    held: dict[int, Mask]
     visible: Mask
     painted: Image
 
@@ -164,12 +167,20 @@ def _masked(
     assert tracked.persons.ids is not None
     known = {i: _unpack(m, width) for i, m in recalled.items()}
     visible = composer.visible((height, width), tracked.persons.ids.tolist(), masks, tracked.lost, known)
-    return MaskedFrame(frame, tracked.persons, masks, visible, composer.paint(frame.image, visible))
+    held = {i: mask for i, mask in composer.masks.items() if i in tracked.lost}
+    return MaskedFrame(frame, tracked.persons, masks, held, visible, composer.paint(frame.image, visible))
 
 
 def _unpack(packed: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
     """Masks (..., H, width) from their packed bits (..., H, width / 8)."""
     return np.unpackbits(packed, axis=-1, count=width).view(bool)
+
+
+def _person_writer(folder: Path, config: MaskConfig, size: tuple[int, int]) -> PersonWriter:
+    paint = Composer(config.dilate, config.feather).paint
+    return PersonWriter(
+        folder, config.fps, size, view=config.view, min_presence_s=config.min_presence_s, hold=config.hold, paint=paint
+    )
 
 
 def mask_video(
@@ -182,7 +193,8 @@ def mask_video(
     progress: Callable[[int, int], None] | None = None,
     workers: int = 1,
 ) -> MaskReport:
-    """Mask ``src`` into ``out`` (mp4), and write the detections to ``detections.npz`` in the same folder.
+    """Mask ``src`` into ``out`` (mp4), and write the detections to ``detections.npz`` in the same folder; with
+    ``mask.unit`` person also a video of each person, and ``persons.json`` (``persons.PersonWriter``).
 
     Frames are taken at ``config.fps`` and fitted into ``config.max_side``. A video without people becomes black frames.
     ``progress`` is called with (frames done, frames in all). ``workers`` processes share the frames; their number does
@@ -200,6 +212,7 @@ def mask_video(
         stack.enter_context(closing(frames))  # type: ignore[type-var]
         writer = stack.enter_context(video.BackgroundWriter(video.Writer(out, config.fps, size)))
         crops = stack.enter_context(CropWriter(out.parent / "crops", config.fps)) if config.crops else None
+        alone = stack.enter_context(_person_writer(out.parent, config, size)) if config.unit == PERSON else None
         for masked in frames:
             detections.append(masked.persons)
             places.append(masked.frame.index)
@@ -207,9 +220,15 @@ def mask_video(
             writer.write(masked.painted)
             if crops is not None:
                 crops.write(masked.frame.image, masked.persons, masked.masks)
+            if alone is not None:
+                assert masked.persons.ids is not None
+                masks = dict(zip(masked.persons.ids.tolist(), masked.masks, strict=True))
+                alone.write(masked.frame.image, masked.frame.index, masked.persons, masks, masked.held)
             if progress:
                 progress(len(detections), total)
-    write_detections(out.with_name(DETECTIONS), detections)
+    if alone is not None:
+        detections = [numbered(found, alone.numbers()) for found in detections]
+    write_detections(out.with_name(DETECTIONS), detections, ids=alone is not None)
     people = sum(len(d) for d in detections) / len(detections)
     duration = len(detections) / config.fps
     gaps, done, end = [], 0, 0

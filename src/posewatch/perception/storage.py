@@ -18,8 +18,11 @@ from posewatch.records import Detections
 DETECTIONS = "detections.npz"
 
 
-def write_detections(path: Path, frames: Sequence[Detections]) -> None:
-    """Persons of each frame as npz: ``frames`` (), ``frame`` (N,), ``boxes`` (N, 4), ``scores`` (N,), ``keypoints``."""
+def write_detections(path: Path, frames: Sequence[Detections], *, ids: bool = False) -> None:
+    """Persons of each frame as npz: ``frames`` (), ``frame`` (N,), ``boxes`` (N, 4), ``scores`` (N,), ``keypoints``.
+
+    With ``ids`` also ``ids`` (N,), who is who.
+    """
     filled = [d for d in frames if len(d)]
     joints = next((d.keypoints.shape[1] for d in filled if d.keypoints is not None), 0)
     arrays: dict[str, NDArray[Any]] = {
@@ -30,6 +33,8 @@ def write_detections(path: Path, frames: Sequence[Detections]) -> None:
     }
     if joints:
         arrays["keypoints"] = np.concatenate([d.keypoints for d in filled if d.keypoints is not None])
+    if ids:
+        arrays["ids"] = np.concatenate([np.zeros(0, np.int64), *(d.ids for d in filled if d.ids is not None)])
     with atomic(path) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
@@ -49,4 +54,5 @@ def _frames(arrays: dict[str, NDArray[Any]]) -> Iterator[Detections]:
     keypoints = arrays.get("keypoints")
     for a, b in pairwise(ends):
         points = None if keypoints is None else keypoints[a:b]
-        yield Detections(arrays["boxes"][a:b], arrays["scores"][a:b], points)
+        ids = None if "ids" not in arrays else arrays["ids"][a:b]
+        yield Detections(arrays["boxes"][a:b], arrays["scores"][a:b], points, ids)
