@@ -203,6 +203,7 @@ class TrainConfig(Section):
         "warm_up": "lr_warmup",
         "prototypes": "model_options.prototypes",
     }
+    ADDED: ClassVar[tuple[str, ...]] = ("pretrained",)
 
     model: Annotated[str, OneOf(rules.MODELS)] = "protogcn"
     width: Annotated[float, Range(0, 4, above=True)] = 0.25
@@ -219,8 +220,9 @@ class TrainConfig(Section):
     whose probabilities are averaged."""
     stream_weights: Annotated[tuple[Annotated[float, Range(0, 1_000_000, above=True)], ...], Items(0, 100)] = ()
     """Weight of each network in that average; empty: equal."""
-    features: Annotated[str, OneOf(("body", "raw"))] = "body"
-    """``body``: centred, of size 1, gaps filled; ``raw``: pixels and scores, as published."""
+    features: Annotated[str, OneOf(("body", "raw", "hips"))] = "body"
+    """``body``: centred, of size 1, gaps filled; ``raw``: pixels and scores, as published; ``hips``: about the middle of
+    each person's hips, in distances of the hips (docs/from-the-paper.md)."""
     epochs: Annotated[int, Range(1, 100_000)] = 30
     batch: Annotated[int, Range(1, 65_536)] = 16
     optimiser: Annotated[str, OneOf(("adamw", "sgd"))] = "adamw"
@@ -258,6 +260,8 @@ class TrainConfig(Section):
     """``fp32`` or ``bf16`` (on a GPU)."""
     threads: Annotated[int, Range(0, 1024)] = 0
     """CPU threads; 0 lets torch decide."""
+    pretrained: str = ""
+    """A checkpoint to begin with, ours or official: a file, or the URI of one in the store. What fits is taken."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

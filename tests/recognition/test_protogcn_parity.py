@@ -15,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from recognition.protogcn_official import from_official, official_name, to_official  # noqa: E402
+from posewatch.recognition.models.protogcn.official import from_official, official_name, to_official  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 

@@ -35,7 +35,8 @@ class Skeletons:
         Path | None, Option(metavar="FILE", help="Skeletons in pyskl's annotation format (.pkl).")
     ] = None
     classes: Annotated[
-        str | None, Option(metavar="LIST", help="Class names, separated by commas (default: the file's).")
+        str | None,
+        Option(metavar="LIST", help="Class names, separated by commas, or a label_map.txt (default: the file's)."),
     ] = None
     layout: Annotated[
         str | None, Option(help="Joint layout: a built-in name or a YAML file (default: the file's).")
@@ -63,13 +64,14 @@ class Skeletons:
         Raises InputError, LabelError or ConfigError.
         """
         from posewatch.datasets import layouts
+        from posewatch.datasets.paper import class_names
         from posewatch.datasets.pyskl import read_pyskl
 
         assert self.annotations is not None
         chosen: str | Layout | None = self.layout or layout
         if isinstance(chosen, str) and chosen.endswith((".yaml", ".yml")):
             chosen = layouts.from_yaml(chosen)
-        names = [name.strip() for name in self.classes.split(",")] if self.classes else list(classes)
+        names = class_names(self.classes) or list(classes)
         clips, splits = read_pyskl(
             self.annotations,
             classes=names or None,
@@ -184,16 +186,24 @@ class Training:
     ] = None
 
 
+Pretrained = Annotated[
+    str | None, Option(metavar="CHECKPOINT", help="Begin with these weights: ours or official, a file or a URI.")
+]
+
+
 @verb(app, "train")
 def train(
     clips: Skeletons,
     training: Training,
     context: Context,
     dataset: Annotated[str | None, Argument(help="URI of a dataset; or give --annotations.")] = None,
+    pretrained: Pretrained = None,
     force: Force = False,
 ) -> str:
     """Train on a dataset, or on a file of skeletons."""
     config = context.experiment.train
+    if pretrained:
+        config = dataclasses.replace(config, pretrained=pretrained)
     if training.model:
         config = dataclasses.replace(config, model=training.model)
     seeds = training.seed or [config.seed]
@@ -234,7 +244,8 @@ def _train_files(
         for a, _ in pairs
     }
     written = [folder / name for folder in {out, *folders.values()} for name in experiment.files(config)]
-    outputs.check(written, [p for p in (skeletons.annotations, Path(source)) if p], force=force)
+    read = (skeletons.annotations, Path(source), Path(config.pretrained) if config.pretrained else None)
+    outputs.check(written, [p for p in read if p], force=force)
     shared = {}
     for a, b in pairs:
         allow = skeletons.allow_shared_subjects

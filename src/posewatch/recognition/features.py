@@ -14,7 +14,9 @@ from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError
 from posewatch.rules import STREAMS
 
-KINDS = ("body", "raw")
+KINDS = ("body", "raw", "hips")
+HIPS_APART = 0.05
+"""Smallest distance of the hips in the size of the body: a person seen from the side has both in one place."""
 
 
 def parse_streams(text: str) -> tuple[str, ...]:
@@ -73,12 +75,21 @@ def _step(a: Tensor, b: Tensor, mean_score: bool) -> Tensor:
     return torch.cat([b[..., :2] - a[..., :2], (a[..., 2:] + b[..., 2:]) / 2], -1)
 
 
+def hips_of(layout: Layout) -> tuple[int, int]:
+    """The joints of the left and the right hip. Raises ConfigError for a layout without."""
+    if not {"left_hip", "right_hip"} <= set(layout.joints[: layout.observed]):
+        raise ConfigError(f"joint layout {layout.name!r} has no left_hip and right_hip: take other train.features")
+    return layout.joints.index("left_hip"), layout.joints.index("right_hip")
+
+
 class Features(nn.Module):
     """Keypoints (N, M, T, V, 3), pixels and scores → the input of the streams (N, M, T, V', 3); present persons.
 
     ``body``: clips are moved so that the middle of all seen joints lies at the origin, and scaled so that a body has
     size 1: its root mean square distance from its own middle, over all persons and frames. ``raw``: pixels and scores
-    unchanged, as in the published recipes. T is ``frames``; V' includes the layout's virtual joints.
+    unchanged, as in the published recipes. ``hips``: in every frame and person, joints minus the middle of the hips,
+    divided by the distance of the hips, with the scores; coordinates that are so already do not change. T is
+    ``frames``; V' includes the layout's virtual joints.
     """
 
     parents: Tensor
@@ -90,6 +101,7 @@ class Features(nn.Module):
         if kind not in KINDS:
             raise ConfigError(f"unknown features {kind!r}: choose from {', '.join(KINDS)}")
         self.virtual, self.kind = layout.virtual, kind
+        self.hips = hips_of(layout) if kind == "hips" else ()
         distance = (torch.arange(frames)[:, None] - torch.arange(frames)).abs().float()
         # Steep: almost nearest-frame interpolation, yet never zero in single precision.
         self.register_buffer("nearby", (1 + distance) ** -6, persistent=False)
@@ -97,25 +109,27 @@ class Features(nn.Module):
         self.register_buffer("grandparents", torch.tensor(layout.grandparents), persistent=False)
 
     def channels(self, stream: str) -> int:
-        """C of ``stack(…, stream)``: x and y of each stream; raw features have their scores, too."""
-        return (3 if self.kind == "raw" else 2) * len(parse_streams(stream))
+        """C of ``stack(…, stream)``: x and y of each stream; those of published recipes have their scores, too."""
+        return (2 if self.kind == "body" else 3) * len(parse_streams(stream))
 
     def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor | None]:
         """Keypoints (N, M, T, V, 3) → (N, M, T, V', 3) and present (N, M) in {0, 1}, or None if all count."""
         if self.kind == "raw":
             return self._with_virtual(keypoints), None
+        if self.kind == "hips":
+            return self._with_virtual(self.about_hips(keypoints)), None
         return self.normalise(keypoints)
 
     def stack(self, x: Tensor, present: Tensor | None, stream: str) -> Tensor:
         """The results of ``forward`` → features (N, M, T, V', C) of ``stream``."""
         parts = [self.stream(x, name, present) for name in parse_streams(stream)]
-        out = torch.cat([s if self.kind == "raw" else s[..., :2] for s in parts], -1)
+        out = torch.cat([s[..., :2] if self.kind == "body" else s for s in parts], -1)
         return out if present is None else out * present[:, :, None, None, None]
 
     def stream(self, x: Tensor, name: str, present: Tensor | None = None) -> Tensor:
         """One stream of (N, M, T, V', 3), same shape; partners are the ``present`` (N, M) persons."""
         # The published code treats scores like a third coordinate in these streams when it adds virtual joints.
-        mean_score = not (self.kind == "raw" and self.virtual)
+        mean_score = not (self.kind != "body" and self.virtual)
         if name.startswith("b"):
             x = bone(x, self.parents)
         elif name.startswith("k"):
@@ -143,6 +157,23 @@ class Features(nn.Module):
         square = ((xy - xy.mean(3, keepdim=True)) ** 2 * there).sum((1, 2, 3, 4), keepdim=True)
         scale = torch.sqrt(square / count).clamp(min=1e-3)
         return self._with_virtual(torch.cat([xy / scale, score], -1) * there), present
+
+    def about_hips(self, keypoints: Tensor) -> Tensor:
+        """Keypoints (N, M, T, V, 3) → the same about the middle of the hips, in distances of the hips, without gaps.
+
+        A missing hip has the place that ``_fill`` gives it. Hips nearer to each other than ``HIPS_APART`` of the body's
+        size count as that far apart, else the quotient would be noise.
+        """
+        score = keypoints[..., 2:].clamp(0, 1)
+        seen = (score > 0).to(keypoints.dtype)
+        xy = keypoints[..., :2] * seen
+        centre = xy.sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True).clamp(min=1)
+        xy = self._fill((xy - centre) * seen, seen)
+        left, right = (xy[..., hip : hip + 1, :] for hip in self.hips)
+        size = (xy - xy.mean(3, keepdim=True)).square().sum(-1, keepdim=True).mean(3, keepdim=True).sqrt()
+        apart = (left - right).square().sum(-1, keepdim=True).sqrt()
+        relative = (xy - (left + right) / 2) / torch.maximum(apart, HIPS_APART * size).clamp(min=1e-6)
+        return torch.cat([relative, score], -1)
 
     def _with_virtual(self, x: Tensor) -> Tensor:
         for group in self.virtual:

@@ -97,7 +97,7 @@ class Recogniser(nn.Module):
     def description(self) -> dict[str, Any]:
         """Plain data from which ``build_from`` builds the same networks with fresh weights."""
         return {
-            "config": asdict(self.config),
+            "config": {k: v for k, v in asdict(self.config).items() if k != "pretrained"},
             "layout": self.layout.to_dict(),
             "labels": list(self.labels),
             "positive": self.positive,

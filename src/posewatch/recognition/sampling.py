@@ -54,7 +54,7 @@ def training_batch(
     out = []
     for i, seed in zip(picked, seeds, strict=True):
         clip = clips.keypoints[i]
-        if config.features == "raw":
+        if config.features != "body":
             rng = np.random.RandomState(np.random.PCG64(seed))
             when = uniform(clip.shape[1], config.clip_frames, rng).astype(np.float64)
         else:
@@ -70,7 +70,7 @@ def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np
     rng = np.random.default_rng([255, version])
     out = []
     for clip in clips.keypoints:
-        if config.features == "raw":
+        if config.features != "body":
             count = max(config.test_clips, version + 1)
             when = uniform_test(clip.shape[1], config.clip_frames, count)[version].astype(np.float64)
         else:

@@ -25,6 +25,7 @@ from posewatch.recognition.training import trainer as training
 from posewatch.recognition.training.checks import check
 from posewatch.recognition.training.holdout import CHECKPOINT, HISTORY, curve, fit, read_history
 from posewatch.recognition.training.mlflow import Tracker, open_tracker
+from posewatch.recognition.training.pretrained import Pretrained
 
 METRICS = "metrics.json"
 FILES = (
@@ -73,7 +74,8 @@ def run(
     layout = layout or layouts.get(config.layout or train_set.layout)
     check(train_set, train_set.subset([]), config, positive, layout)
     tracker.start(training.plain(config))
-    plan = fit(train_set, config, out, positive=positive, layout=layout, tracker=tracker)
+    begin = Pretrained(config.pretrained) if config.pretrained else None
+    plan = fit(train_set, config, out, positive=positive, layout=layout, tracker=tracker, begin=begin)
     if not main:
         return {}
     recogniser = load_checkpoint(out / CHECKPOINT).to(training.device_of(config))

@@ -29,6 +29,7 @@ from posewatch.recognition.threshold import odds_of, shrunk_threshold
 from posewatch.recognition.training import trainer as training
 from posewatch.recognition.training.checks import check
 from posewatch.recognition.training.mlflow import Tracker
+from posewatch.recognition.training.pretrained import Pretrained
 
 CHECKPOINT, HISTORY, CONFIG = "checkpoint.pt", "history.jsonl", "config.yaml"
 MEMBER_SEED = 1000
@@ -81,14 +82,19 @@ def fit(
     layout: Layout | None = None,
     held: HoldOut | None = None,
     tracker: Tracker | None = None,
+    begin: Pretrained | None = None,
 ) -> Plan:
     """Train on ``clips`` and write ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml`` to ``out``.
 
-    A killed run goes on when it is called again; a finished one is only read. Raises InputError, LabelError or
+    ``begin`` is the checkpoint that every network begins with; what is taken of it is told. A killed run goes on when it is called again; a finished one is only read. Raises InputError, LabelError or
     ConfigError before anything is written.
     """
     layout = layout or layouts.get(config.layout or clips.layout)
     check(clips, clips.subset([]), config, positive, layout)
+    if begin is not None:
+        told = [*begin.notes, *begin.plan(config, layout, clips.classes).lines]
+        for line in told if parallel.rank() == 0 else ():
+            say(f"posewatch: pretrained: {line}")
     trainings = plan(clips, config, positive, held)
     tracker = tracker or Tracker()
     with Progress("train", config.epochs * len(trainings.parts), "epoch") as progress:
@@ -106,6 +112,7 @@ def fit(
                 allow_shared=True,
                 progress=progress,
                 tracker=tracker.section(name) if name else tracker,
+                begin=begin,
             )
 
         if trainings.members:

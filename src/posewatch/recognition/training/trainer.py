@@ -40,6 +40,7 @@ from posewatch.recognition.threshold import odds_of, shrunk_threshold
 from posewatch.recognition.training.augment import Augment
 from posewatch.recognition.training.checks import check
 from posewatch.recognition.training.mlflow import Tracker
+from posewatch.recognition.training.pretrained import Pretrained
 
 STATE, BEFORE = ".state.pt", ".state.pt.before"
 """The state after the last epoch, and after the one before it: a power loss may cut the newer file."""
@@ -65,19 +66,20 @@ def train(
     allow_shared: bool = False,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
+    begin: Pretrained | None = None,
 ) -> Path:
     """Train and write ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml`` to ``out``; returns the checkpoint.
 
     Without clips in ``val_set`` the last averaged weights are saved, with ``threshold`` or 0.5. ``positive`` may be
     empty: no class raises alerts. With ``allow_shared`` the same people may be in both sets. ``progress`` advances by
-    one per epoch. Raises LabelError, ConfigError or InputError for data or settings that cannot be trained on.
+    one per epoch; ``begin`` gives the first weights. Raises LabelError, ConfigError or InputError for data or settings that cannot be trained on.
     """
     layout = layout or layouts.get(config.layout or train_set.layout)
     check(train_set, val_set, config, positive, layout, allow_shared)
     out.mkdir(parents=True, exist_ok=True)
     main = parallel.writer()
     with _threads(config.threads):
-        run = _Run(train_set, val_set, config, layout, positive, threshold)
+        run = _Run(train_set, val_set, config, layout, positive, threshold, begin)
         if _done(out / "checkpoint.pt", run.key):
             return out / "checkpoint.pt"
         run.resume(out / STATE)
@@ -114,15 +116,19 @@ class _Run:
         layout: Layout,
         positive: str,
         threshold: float | None = None,
+        begin: Pretrained | None = None,
     ) -> None:
         self.train_set, self.val_set, self.config, self.layout = train_set, val_set, config, layout
         self.given = threshold
         self._final: dict[str, Tensor] | None = None
         self.device = device_of(config)
         torch.manual_seed(config.seed)
-        self.recogniser = Recogniser(
-            config, layout, train_set.classes, positive, train_set.fps, unit=train_set.unit
-        ).to(self.device)
+        recogniser = Recogniser(config, layout, train_set.classes, positive, train_set.fps, unit=train_set.unit)
+        self.begin = ""
+        if begin is not None:
+            begin.into(recogniser)
+            self.begin = begin.digest
+        self.recogniser = recogniser.to(self.device)
         self.positive = train_set.classes.index(positive) if positive else -1
         self.optimiser = _optimiser(self.recogniser, config)
         counts = np.bincount(train_set.labels, minlength=len(train_set.classes))
@@ -331,8 +337,9 @@ class _Run:
             for k in clips.keypoints:
                 data.update(np.ascontiguousarray(k).tobytes())
             data.update(clips.labels.tobytes())
-        settings = fingerprinted(plain(self.config))
+        settings = fingerprinted({k: v for k, v in plain(self.config).items() if k != "pretrained"})
         about = [settings, self.layout.to_dict(), list(self.train_set.classes), self.positive, self.given]
+        about += [self.begin] if self.begin else []
         return digest([about, data.hexdigest()])
 
     def state(self) -> dict[str, Any]:

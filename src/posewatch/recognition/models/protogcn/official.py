@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' code (firework8/ProtoGCN), read and written."""
+"""Checkpoints of the authors' code (firework8/ProtoGCN), read and written; no code of such a file runs."""
 
 from __future__ import annotations
 
@@ -48,19 +48,48 @@ def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {official_name(name): value for name, value in state.items() if name != MEMORY}
 
 
+class _Ignored(dict[Any, Any]):
+    """Stands for an object beside the weights whose class is not loaded: a score of numpy, a part of a configuration."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+_BESIDE = re.compile(r"GLOBAL ((?:numpy|mmcv|mmengine|addict|pyskl|protogcn|_codecs)\.[\w.]+)")
+"""Names that mmcv's runner leaves beside the weights, in the message of torch that refuses them."""
+
+
+def read_official(path: Path | str) -> Mapping[str, Any]:
+    """What a file of ``torch.save`` holds: weights and plain data; other objects beside them are left out.
+
+    Raises InputError for a file that cannot be read, or that wants other code to run.
+    """
+    ignored: list[Any] = []
+    while True:
+        try:
+            with torch.serialization.safe_globals(ignored):
+                found = torch.load(path, map_location="cpu", weights_only=True)
+            return cast("Mapping[str, Any]", found)
+        except FileNotFoundError:
+            raise InputError(f"no such checkpoint: {path}") from None
+        except Exception as error:
+            beside = _BESIDE.search(str(error))
+            if beside is None or (_Ignored, beside[1]) in ignored:
+                raise InputError(f"{path} is not a checkpoint of weights alone (save its state_dict again)") from None
+            ignored.append((_Ignored, beside[1]))
+
+
 def from_official(source: Mapping[str, Any] | Path | str) -> ProtoGCN:
     """A network with the weights of an official checkpoint: a file, its contents, or a state dict. Raises InputError.
 
-    All sizes follow from the weights. Files are read without running code from them. The class memory starts at random,
-    as it does in the official code when a run is resumed.
+    All sizes follow from the weights. The class memory starts at random, as it does in the official code when a run is
+    resumed.
     """
     if isinstance(source, Path | str):
-        try:
-            source = cast("Mapping[str, Any]", torch.load(source, map_location="cpu", weights_only=True))
-        except FileNotFoundError:
-            raise InputError(f"no such checkpoint: {source}") from None
-        except Exception:
-            raise InputError(f"{source} is not a checkpoint of weights alone (save its state_dict again)") from None
+        source = read_official(source)
     if isinstance(source, Mapping):
         source = source.get("state_dict", source)
     if not isinstance(source, Mapping):

@@ -1,0 +1,84 @@
+"""Files of other tools that become ours: import-checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from typer import Argument, Option
+
+from posewatch.cli.context import Context, Writes, notes, topic, verb
+from posewatch.rules import Range
+
+app = topic()
+
+
+@dataclass(frozen=True)
+class Unsaid:
+    """What an official checkpoint does not say, or says in its configuration's text only."""
+
+    PANEL = "What the file does not say"
+
+    classes: Annotated[
+        str | None, Option(metavar="LIST", help="Class names in the order of the outputs, or a label_map.txt.")
+    ] = None
+    positive: Annotated[
+        str | None, Option(metavar="CLASS", help="Class that raises alerts (default: abnormal, else the second of two).")
+    ] = None
+    layout: Annotated[str | None, Option(help="Joint layout (default: by the number of joints).")] = None
+    features: Annotated[
+        Literal["raw", "hips"], Option(help="hips: it was trained on coordinates relative to the hips.")
+    ] = "raw"
+    stream: Annotated[
+        Literal["j", "b", "k", "jm", "bm", "km"] | None, Option(help="Stream (default: the file's, else j).")
+    ] = None
+    frames: Annotated[int | None, Option(help="T (default: the file's, else 100)."), Range(2, 10_000)] = None
+    people: Annotated[int | None, Option(help="M (default: the file's, else 2)."), Range(1, 100)] = None
+    fps: Annotated[float, Option(help="Frame rate of its clips."), Range(0, 240, above=True)] = 30.0
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of ``imported.import_official``."""
+        from posewatch.datasets import layouts
+        from posewatch.datasets.paper import class_names
+        from posewatch.recognition.training.experiment import positive_of
+
+        names = class_names(self.classes)
+        layout = self.layout
+        named = layouts.from_yaml(layout) if layout and layout.endswith((".yaml", ".yml")) else None
+        return {
+            "classes": names,
+            "positive": positive_of(names, self.positive) if names else "",
+            "layout": named or (layouts.get(layout) if layout else None),
+            "features": self.features,
+            "stream": self.stream or "",
+            "frames": self.frames or 0,
+            "people": self.people or 0,
+            "fps": self.fps,
+        }
+
+
+@verb(app, "import-checkpoint")
+def import_checkpoint(
+    file: Annotated[Path, Argument(help="A checkpoint of the official ProtoGCN code (.pth).")],
+    unsaid: Unsaid,
+    context: Context,
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="Write a checkpoint file .pt (default: into the store)."), Writes()
+    ] = None,
+) -> str:
+    """Make an official ProtoGCN checkpoint one of ours."""
+    options = unsaid.options()
+    if out is None:
+        from posewatch.stages.import_checkpoint import import_checkpoint
+
+        artifact, lines = import_checkpoint(context.objects, file, options)
+        notes(lines)
+        return artifact.uri
+    from posewatch.recognition.imported import import_official
+    from posewatch.recognition.recogniser import save
+
+    recogniser, lines = import_official(file, **options)
+    save(out, recogniser, recogniser.state_dict())
+    notes(lines)
+    return str(out)
