@@ -221,8 +221,8 @@ class TrainConfig(Section):
     stream_weights: Annotated[tuple[Annotated[float, Range(0, 1_000_000, above=True)], ...], Items(0, 100)] = ()
     """Weight of each network in that average; empty: equal."""
     features: Annotated[str, OneOf(("body", "raw", "hips"))] = "body"
-    """``body``: centred, of size 1, gaps filled; ``raw``: pixels and scores, as published; ``hips``: about the middle of
-    each person's hips, in distances of the hips (docs/from-the-paper.md)."""
+    """``body``: centred, of size 1, gaps filled; ``raw``: pixels and scores, as published; ``hips``: about the
+    middle of each person's hips, in distances of the hips (docs/from-the-paper.md)."""
     epochs: Annotated[int, Range(1, 100_000)] = 30
     batch: Annotated[int, Range(1, 65_536)] = 16
     optimiser: Annotated[str, OneOf(("adamw", "sgd"))] = "adamw"

@@ -23,7 +23,7 @@ WRONG: dict[str, Any] = {
 }  # fmt: skip
 TEXTS = {
     "labels.positive", "labels.default", "mask.detector_weights", "mask.segmenter_weights", "pose.weights",
-    "pose.boxes_weights", "trainer.image", "trainer.service_account",
+    "pose.boxes_weights", "trainer.image", "trainer.service_account", "train.pretrained",
 }  # fmt: skip
 """Fields that hold any text, or one of the experiment's own classes."""
 

@@ -1,4 +1,4 @@
-"""Official checkpoints: imported, equal to what they were, exported, and trained on; what files of mmcv hold beside weights."""
+"""Official checkpoints: imported, equal to what they were, and trained on; what files of mmcv hold beside weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from posewatch.recognition.imported import any_checkpoint, import_official  # no
 from posewatch.recognition.models.protogcn.network import ProtoGCN  # noqa: E402
 from posewatch.recognition.models.protogcn.official import read_official, to_official  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save  # noqa: E402
-from posewatch.recognition.training.experiment import run  # noqa: E402
+from posewatch.recognition.training.holdout import fit  # noqa: E402
 from posewatch.recognition.training.pretrained import Pretrained  # noqa: E402
 from posewatch.stages.train import job_of  # noqa: E402
 from posewatch.store import open_store  # noqa: E402
@@ -71,10 +71,10 @@ def test_the_parity_file_is_met_through_the_import(tmp_path):
     assert np.abs(ours.probabilities(want["x"]) - want["eval/probs"]).max() <= 5e-5
 
 
-def test_the_coco20_form_takes_17_joints(tmp_path, stream="bm"):
+def test_the_coco20_form_takes_17_joints(tmp_path):
     """Clients send what an estimator gives; the virtual joints and streams are in our graph."""
     theirs = official(tmp_path / "a.pth")
-    ours, _ = import_official(tmp_path / "a.pth", stream=stream, frames=30, people=1)
+    ours, _ = import_official(tmp_path / "a.pth", stream="bm", frames=30, people=1)
     clips = np.stack([clip_set(1, i).keypoints[0][:, :1].repeat(30, 1) for i in range(2)])
     features = Features(layouts.get("coco20"), 30, "raw")
     x, _ = features(torch.from_numpy(clips))
@@ -82,7 +82,7 @@ def test_the_coco20_form_takes_17_joints(tmp_path, stream="bm"):
     np.testing.assert_allclose(x[..., 17, :2].numpy(), (clips[..., 11, :2] + clips[..., 12, :2]) / 2, rtol=1e-6)
     np.testing.assert_allclose(x[..., 19, :2].numpy(), (clips[..., 5, :2] + clips[..., 6, :2]) / 2, rtol=1e-6)
     with torch.no_grad():
-        want = theirs(features.stack(x, None, stream)).logits.softmax(1).numpy()
+        want = theirs(features.stack(x, None, "bm")).logits.softmax(1).numpy()
     assert np.abs(ours.probabilities(clips) - want).max() <= 5e-5
 
 
@@ -94,7 +94,11 @@ def test_what_the_file_says_is_taken_and_what_it_does_not_say_is_told(tmp_path, 
     ours, told = load_checkpoint(tmp_path / "a.pt"), capsys.readouterr().err
     assert (ours.config.stream, ours.frames, ours.people, ours.config.test_clips) == ("b", 24, 1, 3)
     assert (ours.labels, ours.positive, ours.config.features) == (("normal", "selfharm"), "selfharm", "hips")
-    for part in ("stream b (from the file)", "people 1 (from the file)", "30 frames per second (the file does not say)"):
+    for part in (
+        "stream b (from the file)",
+        "people 1 (from the file)",
+        "30 frames per second (the file does not say)",
+    ):
         assert part in told, part
     assert main(["import-checkpoint", str(tmp_path / "a.pth"), "--stream", "j", "--out", str(tmp_path / "b.pt")]) == 0
     assert "stream j (as given)" in (told := capsys.readouterr().err)
@@ -170,14 +174,23 @@ def test_an_imported_checkpoint_is_an_artifact_from_which_a_pipeline_trains(tmp_
 
 
 SMALL = replace(load("small").train, width=1 / 6, model_options={"prototypes": 12}, features="raw", stream="j",
-                layout="coco20", people=1, clip_frames=20, epochs=1, average_epochs=0.0)  # fmt: skip
+                layout="coco20", people=1, clip_frames=8, epochs=1, average_epochs=0.0, batch=4, threads=1,
+                validation=0.0, refit=False)  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads that wait for each other cost more than these tiny networks
+    yield
+    torch.set_num_threads(before)
 
 
 def test_fine_tuning_begins_with_the_checkpoint_and_says_so(tmp_path, capsys):
     """Another number of classes, joints without virtual ones: the rest is taken, to the bit, and the report names what
     was not."""
     official(tmp_path / "a.pth", classes=5)
-    clips = clip_set(8)
+    clips = clip_set(4)
     config = replace(SMALL, layout="", pretrained=str(tmp_path / "a.pth"))
     begin = Pretrained(config.pretrained)
     target = Recogniser(config, layouts.get("coco17"), clips.classes, "abnormal", 10.0)
@@ -193,9 +206,9 @@ def test_fine_tuning_begins_with_the_checkpoint_and_says_so(tmp_path, capsys):
     assert torch.equal(own["contrast.project.weight"], square)
     assert 0.9 < taken.share < 1
     assert "not taken, so that they start afresh: classify.weight" in " ".join(taken.lines)
-    metrics = run(clips, clip_set(6, 50), config, tmp_path / "run", positive="abnormal")
-    assert "posewatch: pretrained:" in capsys.readouterr().err
-    assert metrics["n"] == 6
+    fit(clips, config, tmp_path / "run", positive="abnormal", begin=begin)
+    assert capsys.readouterr().err.count("% of the weights are those of") == 1
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt").labels == clips.classes
 
 
 def test_joints_and_classes_are_matched_by_name(tmp_path):
@@ -244,12 +257,13 @@ def test_another_network_is_refused_with_the_remedy(tmp_path):
 
 def test_a_run_from_other_weights_is_another_run(tmp_path):
     """A finished run is not taken for one that begins elsewhere, and an unset key changes nothing."""
-    clips, config = clip_set(8), replace(SMALL, validation=0.0, refit=False)
-    official(tmp_path / "a.pth")
+    clips, config = clip_set(4), replace(SMALL, width=1 / 12)
+    official(tmp_path / "a.pth", width=8)
     results = []
     for place in ("", str(tmp_path / "a.pth"), ""):
         out = tmp_path / ("with" if place else "without")
-        run(clips, clip_set(4, 50), replace(config, pretrained=place), out, positive="abnormal")
+        begin = Pretrained(place) if place else None
+        fit(clips, replace(config, pretrained=place), out, positive="abnormal", begin=begin)
         results.append((out / "checkpoint.pt").read_bytes())
     assert results[0] == results[2] != results[1]
     assert "pretrained" not in load_checkpoint(tmp_path / "with" / "checkpoint.pt").description()["config"]

@@ -15,7 +15,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from posewatch.recognition.models.protogcn.official import from_official, official_name, to_official  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
@@ -24,6 +23,7 @@ from posewatch.export.protogcn import ExportedProtoGCN  # noqa: E402
 from posewatch.recognition.models.base import mean_over_people  # noqa: E402
 from posewatch.recognition.models.protogcn.fused import FusedProtoGCN  # noqa: E402
 from posewatch.recognition.models.protogcn.network import ProtoGCN  # noqa: E402
+from posewatch.recognition.models.protogcn.official import from_official, official_name, to_official  # noqa: E402
 
 _FILE = Path(
     os.environ.get("POSEWATCH_PARITY_FILE")

@@ -1,4 +1,4 @@
-"""Files of other tools that become ours: import-checkpoint."""
+"""Files of other tools that become ours: import-checkpoint, import-poses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Unsaid:
         str | None, Option(metavar="LIST", help="Class names in the order of the outputs, or a label_map.txt.")
     ] = None
     positive: Annotated[
-        str | None, Option(metavar="CLASS", help="Class that raises alerts (default: abnormal, else the second of two).")
+        str | None,
+        Option(metavar="CLASS", help="Class that raises alerts (default: abnormal, else the second of two)."),
     ] = None
     layout: Annotated[str | None, Option(help="Joint layout (default: by the number of joints).")] = None
     features: Annotated[
@@ -82,3 +83,37 @@ def import_checkpoint(
     save(out, recogniser, recogniser.state_dict())
     notes(lines)
     return str(out)
+
+
+@verb(app, "import-poses", stack=False)
+def import_poses(
+    folder: Annotated[Path, Argument(help="Folder of MMPose's predictions, one <clip>.json each (output/pose).")],
+    out: Annotated[Path, Option(metavar="FILE", help="Skeletons to write, .pkl, in pyskl's format."), Writes()],
+    context: Context,
+    labels: Annotated[
+        Path | None, Option(metavar="CSV", help="label.csv; clips that it does not name are left out.")
+    ] = None,
+    people: Annotated[int, Option(help="M: people of a clip who are followed."), Range(1, 100)] = 1,
+    fps: Annotated[float, Option(help="Frame rate of the clips."), Range(0, 240, above=True)] = 30.0,
+) -> str:
+    """Make MMPose's predicted poses a file of skeletons."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from posewatch.datasets.annotations import count, some
+    from posewatch.datasets.paper import labels_by_name
+    from posewatch.datasets.pyskl import write_pyskl
+    from posewatch.perception.pose_files import read_folder
+
+    empty, clips = read_folder(folder, context.experiment.pose, people, fps)
+    told = [f"{count(len(empty), 'clip')} in which nobody is seen: {some(empty, 3)}"] if empty else []
+    if labels is not None:
+        given = labels_by_name(clips.ids, labels)
+        told += given.notes
+        clips = clips.subset([i for i, name in enumerate(clips.ids) if name in given.numbers])
+        numbers = np.array([given.numbers[name] for name in clips.ids], np.int64)
+        clips = replace(clips, labels=numbers, classes=tuple(given.classes))
+    write_pyskl(out, clips, {"all": range(len(clips))})
+    notes(told)
+    return f"{len(clips)} clips of {len(set(clips.groups))} videos: {out}"

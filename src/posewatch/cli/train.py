@@ -54,6 +54,13 @@ class Skeletons:
         bool, Option("--allow-shared-subjects", help="Accept people who are in both splits.")
     ] = False
     drop_empty: Annotated[bool, Option("--drop-empty", help="Leave out clips in which nobody is seen.")] = False
+    labels: Annotated[
+        Path | None, Option(metavar="CSV", help="label.csv of the paper's tools, for their dataset_*.pkl.")
+    ] = None
+    resplit: Annotated[
+        str | None,
+        Option(metavar="[SHARE]", help="Split anew by source video or subject: SHARE (0.2) is test, the rest train."),
+    ] = None
 
     def read(
         self, classes: tuple[str, ...] = (), layout: str | None = None
@@ -78,9 +85,25 @@ class Skeletons:
             layout=chosen,
             subject_pattern=self.subject_pattern,
             drop_empty=self.drop_empty,
+            labels=self.labels,
+            resplit=_share(self.resplit),
         )
         notes(clips.notes)
         return clips, splits, chosen if isinstance(chosen, layouts.Layout) else layouts.get(clips.layout)
+
+
+def _share(text: str | None) -> float:
+    """The value of ``--resplit``: 0 where it is not given, .2 without a number, as the paper has it."""
+    if text is None:
+        return 0.0
+    rule = Range(0.01, 0.95)
+    try:
+        share = float(text or 0.2)
+    except ValueError:
+        share = 0.0
+    if not rule.holds(share):
+        raise InputError(f"--resplit must be {rule.words}, not {text}")
+    return share
 
 
 def _figures(values: dict[str, Any]) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.errors import InputError, LabelError
+from posewatch.errors import ConfigError, InputError, LabelError
 from posewatch.names import nfc
 from posewatch.units import SCENE
 
@@ -27,6 +27,7 @@ class ClipSet:
     certain    whether the groups were given, not guessed from the clips' names
     notes      remarks for the user on how the clips were read
     unit       what each clip shows: "scene", or "person" where it is one person (M is 1)
+    relative   whether x and y are no pixels, but relative to each person's hips in every frame
     """
 
     keypoints: tuple[NDArray[np.float32], ...]
@@ -40,6 +41,7 @@ class ClipSet:
     certain: bool = False
     notes: tuple[str, ...] = ()
     unit: str = SCENE
+    relative: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(nfc, self.classes)))
@@ -82,6 +84,15 @@ class ClipSet:
             groups=tuple(self.groups[k] for k in i),
             takes=tuple(self.takes[k] for k in i) if self.takes else (),
         )
+
+    def require_pixels(self, features: str) -> None:
+        """Raises ConfigError for relative clips and a network with other ``features`` than "hips": it would see numbers
+        that no camera gives."""
+        if self.relative and features != "hips":
+            raise ConfigError(
+                f"the clips' coordinates are relative to the hips, the network's features are {features!r}: it needs "
+                "train.features=hips, which makes pixels relative in the same way"
+            )
 
     def joined(self, other: ClipSet) -> ClipSet:
         """These clips, then ``other``'s; classes, layout, fps, unit and notes are those of these."""

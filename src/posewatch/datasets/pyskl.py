@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from posewatch.datasets.annotations import annotations_of, keypoints_of, labels_of, layout_of, some, without_sentinels
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
+from posewatch.datasets.paper import righted
 from posewatch.datasets.pickles import read_pickle
+from posewatch.datasets.split import split_by_group
 from posewatch.datasets.subjects import Subjects, name_subjects
 from posewatch.errors import InputError
 from posewatch.files import write_atomically
@@ -25,6 +30,9 @@ def read_pyskl(
     layout: str | Layout | None = None,
     subject_pattern: str | None = None,
     drop_empty: bool = False,
+    labels: Path | str | None = None,
+    resplit: float = 0.0,
+    labelled: bool = True,
 ) -> tuple[ClipSet, dict[str, list[int]]]:
     """An annotation file → all its clips, and its splits as indices into them ({} for a bare list of annotations).
 
@@ -33,17 +41,27 @@ def read_pyskl(
     layout           default: the file's own, else the built-in one with as many joints
     subject_pattern  regular expression that finds the subjects in a ``frame_dir``
     drop_empty       leave out clips without a visible person or with fewer than 2 frames, and add a note on them
+    labels           the ``label.csv`` of a file of the paper's tools, which marks missing labels as class 0
+    resplit          share of a new split ``test``, beside ``train``, by group; 0 keeps the file's splits
+    labelled         False: the clips need no labels, as for prediction
 
     docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
     """
-    file = annotations_of(read_pickle(path), path)
-    labels, known = labels_of(file, classes)
+    data = read_pickle(path)
+    theirs = righted(data, path, labels, labelled=labelled)
+    if theirs is None and labels is not None:
+        raise InputError(f"{path} has labels of its own: --labels is for the files of the paper's tools")
+    file = annotations_of(theirs.data if theirs else data, path)
+    if not labelled:
+        classes = [f"class_{k}" for k in range(2)]
+        file = replace(file, rows=tuple({**row, "label": 0} for row in file.rows))
+    numbers, known = labels_of(file, classes)
     rows = list(zip(file.rows, file.names, strict=True))
     keypoints = [keypoints_of(row, name) for row, name in rows]
     named = layout_of(file, {name: k.shape[2] for name, k in zip(file.names, keypoints, strict=True)}, layout)
     missing = without_sentinels(keypoints, file.names)
     used = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
-    notes = [missing] if missing else []
+    notes = [*(theirs.notes if theirs else ()), *([missing] if missing else [])]
     if len(used) < len(keypoints):
         empty = [file.names[i] for i in sorted(set(range(len(keypoints))) - set(used))]
         message = f"{len(empty)} of {len(keypoints)} clips show nobody or have fewer than 2 frames: {some(empty)}"
@@ -54,6 +72,8 @@ def read_pyskl(
     if len(used) > 2 and len({hash(keypoints[i].tobytes()) for i in used}) == 1:
         raise InputError(f"{path}: all {len(used)} clips are the same skeleton (the file is broken: get it again)")
     who = name_subjects([file.rows[i] for i in used], names, subject_pattern)
+    if theirs and not subject_pattern:
+        who = Subjects(who.groups, names, False)  # their split is told to share videos, not refused
     unknown = [name for name, group in zip(names, who.groups, strict=True) if subject_pattern and group == name]
     if unknown:
         notes.append(f"The subject pattern finds nobody in {len(unknown)} clips: {some(unknown)}.")
@@ -62,7 +82,7 @@ def read_pyskl(
         who = Subjects(own, own, True)
     clips = ClipSet(
         tuple(keypoints[i] for i in used),
-        labels[used],
+        numbers[used],
         known,
         names,
         who.groups,
@@ -72,7 +92,11 @@ def read_pyskl(
         who.certain,
         tuple(notes),
         unit_of(file.about),
+        file.about.get("coordinates") == "hips",
     )
+    if resplit:
+        parts = split_by_group(clips.labels, clips.groups, 0.0, resplit, 0, clips.classes)
+        return clips, {"train": np.flatnonzero(parts == 0).tolist(), "test": np.flatnonzero(parts == 2).tolist()}
     index = {name: i for i, name in enumerate(names)}
     return clips, {part: [index[m] for m in members if m in index] for part, members in file.splits.items()}
 
@@ -117,5 +141,6 @@ def write_pyskl(
         "fps": clips.fps,
         "layout": clips.layout,
         **unit_entry(clips.unit),
+        **({"coordinates": "hips"} if clips.relative else {}),
     }
     write_atomically(path, pickle.dumps(data, protocol=4))

@@ -154,7 +154,12 @@ def check_split(
         )
         raise InputError(f"{shared_text} ({hint}to accept it: --allow-shared-subjects)")
     notes = [f"{shared_text}; scores may be too good."] if refused else []
-    if persons and not refused:
+    if persons and not refused and takes == clips.ids:
+        notes.append(
+            f"{count(len(persons), 'source video')} of {names[1]!r} also in {names[0]!r}: {some(persons)}; "
+            "scores may be too good."
+        )
+    elif persons and not refused:
         notes.append(f"People of {names[1]!r} are also in {names[0]!r}, in other groups: {some(persons)}.")
     copies = _copies(clips, train, test)
     if copies:

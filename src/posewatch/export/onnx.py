@@ -78,6 +78,7 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
         "version": VERSION,
         "recipe": recogniser.recipe(),
         **unit_entry(recogniser.unit),
+        **({"features": recogniser.config.features} if recogniser.config.features == "hips" else {}),
     }
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)

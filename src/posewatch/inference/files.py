@@ -36,13 +36,15 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Item:
-    """One clip of a file: ``keypoints`` float32 (M, T, V, 3); ``start_s`` and ``end_s`` in a video, else None."""
+    """One clip of a file: ``keypoints`` float32 (M, T, V, 3); ``start_s`` and ``end_s`` in a video, else None;
+    ``relative``: they are about the hips, no pixels."""
 
     file: str
     clip: str
     keypoints: NDArray[np.float32]
     start_s: float | None = None
     end_s: float | None = None
+    relative: bool = False
 
 
 def predict_files(
@@ -87,11 +89,11 @@ def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -
     elif suffix == ".pkl":
         from posewatch.datasets.pyskl import read_pyskl
 
-        clips, _ = read_pyskl(path, drop_empty=False)
+        clips, _ = read_pyskl(path, labelled=False)
         for note in clips.notes:
             say(f"posewatch: note: {path.name}: {note}")
         for name, keypoints in zip(clips.ids, clips.keypoints, strict=True):
-            yield Item(readable(str(path)), name, keypoints)
+            yield Item(readable(str(path)), name, keypoints, relative=clips.relative)
     else:
         for name, array in _arrays(path).items():
             if array.ndim not in (4, 5) or array.shape[-1] != 3 or not all(array.shape[1:]):
@@ -146,6 +148,11 @@ def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any
             raise InputError(
                 f"{item.file}: {item.clip} has {item.keypoints.shape[2]} joints, the model takes {predictor.joints} "
                 f"({predictor.layout or 'its own layout'})"
+            )
+        if item.relative and predictor.metadata.get("features") != "hips":
+            raise InputError(
+                f"{item.file}: its coordinates are relative to the hips, the model takes pixels: train one with "
+                "train.features=hips"
             )
     people = [int((item.keypoints[..., 2] > 0).any(axis=(1, 2)).sum()) for item in items]
     rows: list[dict[str, Any]] = [

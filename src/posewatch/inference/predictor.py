@@ -19,7 +19,7 @@ Shape = tuple[int, int, int, int]
 """One clip: M people, T frames, V joints, 3 numbers each."""
 BATCH = 32
 """Clips that a model in this process takes at once."""
-METADATA = ("layout", "fps", "positive", "threshold", "version", "lineage", "precision", "unit")
+METADATA = ("layout", "fps", "positive", "threshold", "version", "lineage", "precision", "unit", "features")
 """The metadata of an exported file that the config of a served model repeats."""
 Self = TypeVar("Self", bound="Predictor")
 

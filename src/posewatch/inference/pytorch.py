@@ -42,6 +42,7 @@ class TorchPredictor(Predictor):
             "fps": f"{recogniser.fps:g}",
             "positive": recogniser.positive,
             "threshold": f"{recogniser.threshold:g}",
+            "features": recogniser.config.features,
             **unit_entry(recogniser.unit),
         }
         shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)

@@ -19,6 +19,7 @@ from posewatch.recognition.models.protogcn.network import ProtoGCN
 from posewatch.recognition.models.protogcn.official import from_official, read_official
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint
 from posewatch.rules import STREAMS
+from posewatch.units import PERSON, SCENE
 
 WIDTH = 96
 """Channels of the published network's first block."""
@@ -48,9 +49,10 @@ def import_official(
 ) -> tuple[Recogniser, list[str]]:
     """The recogniser of an official checkpoint, in eval mode, and notes on what was taken from where.
 
-    ``classes`` in the order of the network's outputs (default: class_0, ...); ``positive`` raises alarms (default: none);
-    ``features`` "hips" for a network trained on coordinates relative to the hips. ``stream``, ``frames`` and ``people``:
-    default is what the file says, else the published recipe. Raises InputError, LabelError or ConfigError.
+    ``classes`` in the order of the network's outputs (default: class_0, ...); ``positive`` raises alarms (default:
+    none); ``features`` "hips" for a network trained on coordinates relative to the hips. ``stream``, ``frames`` and
+    ``people`` are by default what the file says, else those of the published recipe. Raises InputError,
+    LabelError or ConfigError.
     """
     held = read_official(path)
     network = from_official(held)
@@ -79,7 +81,8 @@ def import_official(
     names = tuple(classes) or tuple(f"class_{i}" for i in range(k))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the class memory, which the file does not hold, is the same in every run
-        recogniser = Recogniser(config, layout, names, positive or "", fps)
+        unit = PERSON if config.people == 1 else SCENE
+        recogniser = Recogniser(config, layout, names, positive or "", fps, unit=unit)
     own = recogniser.networks[0]
     weights = {name: value for name, value in network.state_dict().items() if name != "contrast.memory"}
     try:
@@ -91,7 +94,7 @@ def import_official(
 
 
 def _joints(network: ProtoGCN) -> int:
-    return int(network.blocks[0].graph.topology.shape[-1])  # type: ignore[union-attr, operator]
+    return int(network.blocks[0].graph.topology.shape[-1])  # type: ignore[union-attr, operator, index]
 
 
 def _layout(joints: int, path: Path | str) -> str:
@@ -126,10 +129,12 @@ def _notes(recogniser: Recogniser, told: Mapping[str, str], named: bool, given: 
     lines = [
         f"{recogniser.layout.name}, {len(recogniser.labels)} classes, width {config.width:g}, "
         + ", ".join(notes)
-        + f", {recogniser.fps:g} frames per second (the file does not say)"
+        + f", unit {recogniser.unit}, {recogniser.fps:g} frames per second (the file does not say)"
     ]
     if not named:
         lines.append("the file does not name its classes: they are class_0, class_1, ... (name them with --classes)")
     if not recogniser.layout.virtual and recogniser.layout.name == "ntu25":
-        lines.append("published networks for 25 joints saw depth where ours see a score: train them on with --pretrained")
+        lines.append(
+            "published networks for 25 joints saw depth where ours see a score: train them on with --pretrained"
+        )
     return lines

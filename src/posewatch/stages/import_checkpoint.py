@@ -1,4 +1,4 @@
-"""An official ProtoGCN checkpoint → a checkpoint artifact, which is exported, evaluated and served like a trained one."""
+"""An official ProtoGCN checkpoint → a checkpoint artifact, exported, evaluated and served like a trained one."""
 
 from __future__ import annotations
 

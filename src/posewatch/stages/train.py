@@ -38,7 +38,9 @@ def train(store: ObjectStore, dataset: Artifact, config: TrainConfig, trainer: T
     if "WORLD_SIZE" in os.environ:
         from posewatch.stages.train_distributed import train_distributed
 
-        return train_distributed(store, job, functools.partial(_train, dataset, config, begin), work, trainer.checkpoint_s)
+        return train_distributed(
+            store, job, functools.partial(_train, dataset, config, begin), work, trainer.checkpoint_s
+        )
     if trainer.remote:
         from posewatch.kube.trainjob import train_on_cluster
 
@@ -68,8 +70,8 @@ def _begin(store: ObjectStore, place: str, *, remote: bool) -> Artifact | Path |
     if path.is_file():
         if remote:
             raise InputError(
-                f"train.pretrained {place} is a file of this machine, which the job's pods do not see: give the URI that "
-                "`posewatch import-checkpoint` or `posewatch train` printed"
+                f"train.pretrained {place} is a file of this machine, which the job's pods do not see: give the URI "
+                "that `posewatch import-checkpoint` or `posewatch train` printed"
             )
         return path
     try:
@@ -77,7 +79,9 @@ def _begin(store: ObjectStore, place: str, *, remote: bool) -> Artifact | Path |
     except StoreError as error:
         raise InputError(f"train.pretrained {place} is neither a file nor a checkpoint in the store: {error}") from None
     if CHECKPOINT not in found.files:
-        raise InputError(f"train.pretrained {place} holds no {CHECKPOINT}: give what import-checkpoint or train printed")
+        raise InputError(
+            f"train.pretrained {place} holds no {CHECKPOINT}: give what import-checkpoint or train printed"
+        )
     return found
 
 

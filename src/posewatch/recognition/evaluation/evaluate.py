@@ -46,6 +46,7 @@ def check(recogniser: Recogniser, test_set: ClipSet, positive: str | None = None
             f"are not the model's ({', '.join(recogniser.labels)})"
         )
     require_unit(recogniser.unit, test_set.unit, "the model", "the test set")
+    test_set.require_pixels(recogniser.config.features)
     if positive and positive not in recogniser.labels:
         raise LabelError(f"the positive class {positive!r} is none of {', '.join(recogniser.labels)}")
     return positive

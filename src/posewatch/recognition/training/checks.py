@@ -29,6 +29,7 @@ def check(
     shared = sorted(set(train_set.groups) & set(val_set.groups))
     if shared and not allow_shared:
         raise InputError(f"{shared[0]} is on both sides of the split, training and validation (split by group)")
+    train_set.require_pixels(config.features)
     if train_set.unit == PERSON and config.people != 1:
         raise ConfigError(f"the clips show one person each, train.people is {config.people}: set train.people=1")
     joints = train_set.keypoints[0].shape[2]

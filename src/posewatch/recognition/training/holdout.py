@@ -86,8 +86,9 @@ def fit(
 ) -> Plan:
     """Train on ``clips`` and write ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml`` to ``out``.
 
-    ``begin`` is the checkpoint that every network begins with; what is taken of it is told. A killed run goes on when it is called again; a finished one is only read. Raises InputError, LabelError or
-    ConfigError before anything is written.
+    ``begin`` is the checkpoint that every network begins with; what is taken of it is told. A killed run goes
+    on when it is called again; a finished one is only read. Raises InputError, LabelError or ConfigError before
+    anything is written.
     """
     layout = layout or layouts.get(config.layout or clips.layout)
     check(clips, clips.subset([]), config, positive, layout)

@@ -75,9 +75,10 @@ class Pretrained:
                     fresh.append(name if not copied else f"{name} (in part)")
         share = taken / max(1, total)
         if share < LEAST:
+            first = self.source.branches[0]
             raise ConfigError(
-                f"{self.path} fits the configured network in {share:.0%} of its weights only: train.model and train.width "
-                f"must be those of the checkpoint ({self.source.branches[0].model}, {self.source.branches[0].width:g})"
+                f"{self.path} fits the configured network in {share:.0%} of its weights only: train.model and "
+                f"train.width must be those of the checkpoint ({first.model}, {first.width:g})"
             )
         lines.insert(0, f"{share:.1%} of the weights are those of {self.path}")
         if fresh:
@@ -123,10 +124,8 @@ class Pretrained:
             return None
         ours, theirs = target.labels, self.source.labels
         nameless = all(label == f"class_{i}" for i, label in enumerate(theirs))
-        if nameless and len(ours) == len(theirs):
-            pairs = [(i, i) for i in range(len(ours))]
-        else:
-            pairs = _pairs(theirs, ours)
+        by_place = nameless and len(ours) == len(theirs)
+        pairs = [(i, i) for i in range(len(ours))] if by_place else _pairs(theirs, ours)
         return [pairs] + [None] * (mine.dim() - 1) if head else [None, pairs]
 
     def _differences(self, target: Recogniser) -> list[str]:
@@ -151,8 +150,8 @@ def _pairs(theirs: Sequence[str], ours: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _of_joints(per: int, size: int, joints: int) -> bool:
-    """Whether an axis of this size has ``per`` entries for each joint. The official code's 25 coefficients are more than
-    its joints; those behind them are not used."""
+    """Whether an axis of this size has ``per`` entries for each joint. The official code's 25 coefficients are more
+    than its joints; those behind them are not used."""
     return per == 0 or size == (joints**2 if per == -1 else joints * per) or (per == 1 and size > joints)
 
 

@@ -72,7 +72,8 @@ def train(
 
     Without clips in ``val_set`` the last averaged weights are saved, with ``threshold`` or 0.5. ``positive`` may be
     empty: no class raises alerts. With ``allow_shared`` the same people may be in both sets. ``progress`` advances by
-    one per epoch; ``begin`` gives the first weights. Raises LabelError, ConfigError or InputError for data or settings that cannot be trained on.
+    one per epoch; ``begin`` gives the first weights. Raises LabelError, ConfigError or InputError for data or
+    settings that cannot be trained on.
     """
     layout = layout or layouts.get(config.layout or train_set.layout)
     check(train_set, val_set, config, positive, layout, allow_shared)

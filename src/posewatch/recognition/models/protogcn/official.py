@@ -49,7 +49,7 @@ def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class _Ignored(dict[Any, Any]):
-    """Stands for an object beside the weights whose class is not loaded: a score of numpy, a part of a configuration."""
+    """Stands for an object beside the weights whose class is not loaded: a score of numpy, a part of a setting."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
