@@ -72,7 +72,7 @@ def read_label_csv(path: Path | str) -> dict[str, tuple[str, str]]:
 
 @dataclass(frozen=True)
 class NamedLabels:
-    """Classes, and the class index of each clip, by its name without ending, that somebody labelled; notes on the rest."""
+    """Classes; the class index of each labelled clip, by its name without ending; notes on the rest."""
 
     classes: list[str]
     numbers: dict[str, int]
@@ -80,8 +80,8 @@ class NamedLabels:
 
 
 def labels_by_name(names: Sequence[str], labels: Path | str) -> NamedLabels:
-    """The labels that a ``label.csv`` gives clips of these names, in the order of the ``label_map.txt`` beside it, else in
-    that of the file. Raises LabelError for a class that the map lacks, and where no clip has a label."""
+    """The labels that a ``label.csv`` gives clips of these names; the classes are in the order of the ``label_map.txt``
+    beside it, else in that of the file. Raises LabelError for a class that the map lacks, and where no clip has one."""
     said = read_label_csv(labels)
     beside = Path(labels).with_name("label_map.txt")
     classes = read_label_map(beside) if beside.is_file() else list(dict.fromkeys(label for label, _ in said.values()))

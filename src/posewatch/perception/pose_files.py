@@ -1,8 +1,8 @@
-"""Poses that MMPose wrote as JSON → persons of every frame: what its inferencer, its demos and the paper's tools leave."""
+"""JSON of poses from MMPose → persons of every frame: what its inferencer and demos, and the paper's tools, leave."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
