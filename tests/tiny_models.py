@@ -13,7 +13,9 @@ SHAPE = (2, 6, 17, 3)
 LABELS = ["normal", "abnormal"]
 
 
-def tiny_model(path: Path, *, seed: int = 0, batch: str | int = "N", labels: object = LABELS) -> Path:
+def tiny_model(
+    path: Path, *, seed: int = 0, batch: str | int = "N", labels: object = LABELS, shape: tuple[int, ...] = SHAPE
+) -> Path:
     """keypoints → mean over M, T, V → linear → softmax."""
     weight = np.random.default_rng(seed).normal(size=(3, 2)).astype(np.float32)
     nodes = [
@@ -22,7 +24,7 @@ def tiny_model(path: Path, *, seed: int = 0, batch: str | int = "N", labels: obj
     ]
     constants = [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.array([1, 2, 3]), "axes")]
     nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1))
-    inputs = [helper.make_tensor_value_info("keypoints", TensorProto.FLOAT, [batch, *SHAPE])]
+    inputs = [helper.make_tensor_value_info("keypoints", TensorProto.FLOAT, [batch, *shape])]
     outputs = [
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [batch, 2]),
         helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 3]),

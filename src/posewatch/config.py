@@ -356,6 +356,7 @@ class ServingConfig(Section):
 
     SECTION: ClassVar[str] = "serving"
     RENAMED: ClassVar[dict[str, str]] = {"warm_up": "model_warmup"}
+    ADDED: ClassVar[tuple[str, ...]] = ("paper_contract",)
 
     name: Annotated[str, Like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "a name of letters, digits, -, _ and .")] = "abnormal"
     max_batch: rules.Batch = 16
@@ -409,11 +410,15 @@ class ServingConfig(Section):
     """``tensorrt`` (on a GPU), ``openvino`` (on a CPU), or none."""
     precision: rules.ServingPrecision = "fp32"
     """Of the accelerator: ``fp32``, ``fp16`` or ``bf16``."""
+    paper_contract: Annotated[str, Like(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,99})?", "a name as serving.name, or empty")] = ""
+    """The name of a second model that takes the input of the paper's clients (docs/from-the-paper.md); empty: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.min_replicas > self.max_replicas:
             raise ConfigError(f"serving.min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        if self.paper_contract == self.name:
+            raise ConfigError(f"serving.paper_contract must not be serving.name, {self.name!r}: it is a second model")
         for accelerator, device in (("tensorrt", "cpu"), ("openvino", "gpu")):
             if (self.accelerator, self.device) == (accelerator, device):
                 raise ConfigError(f"serving.accelerator {accelerator} does not run on serving.device {device}")

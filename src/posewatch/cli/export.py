@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from dataclasses import dataclass
@@ -130,10 +131,17 @@ def inspect(
 
 
 @verb(app, "publish")
-def publish(onnx: Annotated[str, Argument(help="URI of an export.")], context: Context) -> str:
+def publish(
+    onnx: Annotated[str, Argument(help="URI of an export.")],
+    context: Context,
+    paper_contract: Annotated[
+        str | None, Option(metavar="NAME", help="Also serve it under this name to the paper's clients.")
+    ] = None,
+) -> str:
     """Write an immutable version of the model repository."""
     from posewatch.stages.publish import publish
 
-    return publish(
-        context.objects, context.artifact(onnx), context.experiment.serving, context.experiment.mask.unit
-    ).uri
+    config = context.experiment.serving
+    if paper_contract:
+        config = dataclasses.replace(config, paper_contract=paper_contract)
+    return publish(context.objects, context.artifact(onnx), config, context.experiment.mask.unit).uri

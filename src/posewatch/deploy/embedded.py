@@ -23,7 +23,9 @@ def deploy(request: DeployRequest) -> str:
     endpoint = f"grpc://{server.triton_grpc}/{name}"
     live = server.model_repository / name
     digest = live / MANIFEST
-    if digest.is_file() and digest.read_text() == model.digest and model_ready(server.triton_grpc, name):
+    also = sorted({file.partition("/")[0] for file in model.files if "/" in file} - {name})
+    loaded = digest.is_file() and digest.read_text() == model.digest
+    if loaded and all(model_ready(server.triton_grpc, one) for one in (name, *also)):
         return endpoint
     new, old = server.model_repository / f".{name}.new", server.model_repository / f".{name}.old"
     for folder in (new, old):
@@ -35,6 +37,10 @@ def deploy(request: DeployRequest) -> str:
     (new / name).rename(live)
     try:
         load_model(server.triton_grpc, name)
+        for other in also:  # the same version for the paper's clients
+            shutil.rmtree(server.model_repository / other, ignore_errors=True)
+            (new / other).rename(server.model_repository / other)
+            load_model(server.triton_grpc, other)
     except ServingError:
         shutil.rmtree(live)
         if old.exists():

@@ -19,6 +19,7 @@ from posewatch.files import umask
 from posewatch.inference.predictor import METADATA
 from posewatch.outputs import mark
 from posewatch.serving.model_config import MAX_QUEUE, Batching, ServeOptions, config_text
+from posewatch.serving.paper_contract import OUTPUT
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -36,13 +37,14 @@ def write_repository(
     max_queue: int = MAX_QUEUE,
     queue_timeout_us: int = 30_000_000,
     release: str = "",
+    model: ModelFile | None = None,
     **options: Any,
 ) -> Path:
     """Write ``out/<name>/`` with ``config.pbtxt``, ``labels.txt`` and ``<version>/model.onnx``; returns that folder.
 
     An older ``out/<name>/`` is replaced as a whole. ``queue_delay_us`` is how long, in microseconds, a request may wait
-    for others; ``release`` names the published version, so that a server can say which one it serves; ``options`` are
-    the other fields of ``ServeOptions``. Raises InputError for a value out of range, or an ONNX file that is not an
+    for others; ``release`` names the published version, so that a server can say which one it serves; ``model`` describes
+    a file of another contract; ``options`` are the other fields of ``ServeOptions``. Raises InputError for a value out of range, or an ONNX file that is not an
     exported model.
     """
     if not _NAME.fullmatch(name):
@@ -51,7 +53,7 @@ def write_repository(
     serve = ServeOptions(
         max_batch=max_batch, batching=batching if dynamic_batching else None, instances=instances, **options
     )
-    model = read_model(onnx_path)
+    model = model or read_model(onnx_path)
     text = config_text(_settings(model, name, serve, release))
     out.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=out))
@@ -76,7 +78,7 @@ def _settings(model: ModelFile, name: str, options: ServeOptions, release: str =
     """The fields of ``ModelConfig``."""
     outputs = [_description(tensor) for tensor in model.outputs]
     for output in outputs:
-        if output["name"] == "probabilities":
+        if output["name"] in ("probabilities", OUTPUT):
             output["label_filename"] = "labels.txt"
     zeros = {t.name: {"data_type": t.dtype, "dims": list(t.dims), "zero_data": True} for t in model.inputs}
     # "1" (heuristic) keeps cuDNN from an exhaustive search, up to a second, at each new batch size; Triton reads it

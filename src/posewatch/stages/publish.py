@@ -14,7 +14,7 @@ from posewatch.units import require_unit, unit_of
 
 SETTINGS = (
     "name", "max_batch", "queue_delay_us", "instances", "max_queue", "queue_timeout_us", "device", "threads",
-    "model_warmup", "accelerator", "precision",
+    "model_warmup", "accelerator", "precision", "paper_contract",
 )  # fmt: skip
 """The values of the configuration that the model repository depends on."""
 
@@ -22,8 +22,9 @@ SETTINGS = (
 def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig, unit: str = "") -> Artifact:
     """Write one immutable version, ``models/<name>/<version>/<name>/{config.pbtxt,1/model.onnx}``.
 
-    The prefix is the root of a model repository, as KServe's ``storageUri`` wants it. Raises InputError for a
-    model of another ``unit``, where that is given ("scene", "person").
+    The prefix is the root of a model repository, as KServe's ``storageUri`` wants it. With ``serving.paper_contract`` it
+    holds a second model of that name for the paper's clients (``serving/paper_contract.py``). Raises InputError for a
+    model of another ``unit``, where that is given ("scene", "person"), or one that those clients cannot be answered with.
     """
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k in SETTINGS}
 
@@ -31,6 +32,7 @@ def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig, unit: str
 
     def write(folder: Path) -> None:
         from posewatch.export.model_file import read_model
+        from posewatch.serving.paper_contract import wrap
         from posewatch.serving.repository import write_repository
 
         with tempfile.TemporaryDirectory() as temp:
@@ -38,6 +40,13 @@ def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig, unit: str
             file = onnx.fetch(MODEL, Path(temp))
             if unit:
                 require_unit(unit_of(read_model(file).metadata), unit, onnx.uri, "the configuration")
-            write_repository(file, folder, **settings, release=release)
+            served = {k: v for k, v in settings.items() if k != "paper_contract"}
+            write_repository(file, folder, **served, release=release)
+            if config.paper_contract:
+                wrapped = Path(temp) / "paper.onnx"
+                model = wrap(file, wrapped)
+                write_repository(
+                    wrapped, folder, **served | {"name": config.paper_contract}, release=release, model=model
+                )
 
     return produce(store, job, write)
