@@ -62,6 +62,8 @@ ROWS: dict[str, list[str]] = {
         "--windows WINDOWS --intervals CSV --out OUTDIR",
         "--checkpoint PT --skeletons PKL --window-s 5 --intervals =CSV --out =OUTDIR",
     ],
+    "import-checkpoint": ["PT --out OUTFILE.pt", "=PT --store STORE"],
+    "import-poses": ["FOLDER --out OUTFILE.pkl"],
     "export": ["PT --out OUTFILE.onnx", "URI --store STORE"],
     "onnx inspect": ["ONNX"],
     "publish": ["URI --store STORE"],

@@ -1,5 +1,5 @@
-"""A model behind the contract of the paper's clients, on a real Triton: the clients' own preprocessing, faults included,
-gets the answers that the model gives to pixels."""
+"""A model behind the contract of the paper's clients, on a real Triton: their own preprocessing, faults included, gets
+the answers that the model gives to pixels."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tritonclient.grpc import model_config_pb2
 
 torch = pytest.importorskip("torch")
 
-from posewatch.config import load
-from posewatch.datasets import layouts
-from posewatch.errors import ConfigError, InputError
-from posewatch.inference import triton_admin
-from posewatch.inference.triton import TritonPredictor
-from posewatch.recognition.features import Features
-from posewatch.recognition.sampling import resample
-from posewatch.serving.paper_contract import wrap
-from posewatch.serving.repository import write_repository
-from posewatch.stack import TritonServer
+from posewatch.config import load  # noqa: E402
+from posewatch.datasets import layouts  # noqa: E402
+from posewatch.errors import ConfigError, InputError  # noqa: E402
+from posewatch.inference import triton_admin  # noqa: E402
+from posewatch.inference.triton import TritonPredictor  # noqa: E402
+from posewatch.recognition.features import Features  # noqa: E402
+from posewatch.recognition.sampling import resample  # noqa: E402
+from posewatch.serving.paper_contract import wrap  # noqa: E402
+from posewatch.serving.repository import write_repository  # noqa: E402
+from posewatch.stack import TritonServer  # noqa: E402
 
 
 def asked_by_the_paper(pixels: np.ndarray) -> np.ndarray:
@@ -172,5 +172,5 @@ def test_a_published_version_holds_both(tmp_path, capsys):
     assert Job("models", "abnormal", settings, (made,)).prefix == get(store, uris[0]).prefix, (
         "an unset key names nothing"
     )
-    with pytest.raises(ConfigError, match="must not be serving.name"):
+    with pytest.raises(ConfigError, match="must not be serving"):
         load("default", ["serving.paper_contract=abnormal"])

@@ -53,7 +53,7 @@ def _raw(context: Context, source: str, recording: Recording) -> Artifact:
 
 @verb(app, "ingest")
 def ingest(source: Source, recording: Recording, context: Context) -> str:
-    """Copy raw videos into the store, or record a camera."""
+    """Store raw videos, or record a camera."""
     return _raw(context, source, recording).uri
 
 
@@ -119,7 +119,7 @@ def footage(
     fps: Annotated[float, Option(help="Frame rate."), Range(0, 240, above=True)] = 10.0,
     seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 0,
 ) -> str:
-    """Render labelled CCTV-like videos with ground truth."""
+    """Render labelled CCTV-like videos with truth."""
     from posewatch.footage import make_footage
     from posewatch.progress import Progress
 

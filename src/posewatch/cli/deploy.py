@@ -75,7 +75,7 @@ def smoke_test(
     model: Model,
     context: Context,
 ) -> str:
-    """Compare the served model's answers with its export."""
+    """Compare served answers with the export."""
     from posewatch.stages.smoke_test import smoke_test
 
     artifacts = (context.artifact(dataset), context.artifact(onnx), context.artifact(model))
@@ -108,7 +108,7 @@ def rollback(
     ] = "",
     reason: Annotated[str, Option(help="Recorded in the history.")] = "",
 ) -> str:
-    """Withdraw the canary, or serve the previous version."""
+    """Withdraw the canary, or serve the version before."""
     served = _rollout("rollback", rollout, context).rollback(to, reason=reason)
     return f"{served.uri} serves version {served.version}"
 

@@ -68,7 +68,7 @@ def import_checkpoint(
         Path | None, Option(metavar="FILE", help="Write a checkpoint file .pt (default: into the store)."), Writes()
     ] = None,
 ) -> str:
-    """Make an official ProtoGCN checkpoint one of ours."""
+    """Make a checkpoint of the official code ours."""
     options = unsaid.options()
     if out is None:
         from posewatch.stages.import_checkpoint import import_checkpoint
@@ -96,7 +96,7 @@ def import_poses(
     people: Annotated[int, Option(help="M: people of a clip who are followed."), Range(1, 100)] = 1,
     fps: Annotated[float, Option(help="Frame rate of the clips."), Range(0, 240, above=True)] = 30.0,
 ) -> str:
-    """Make MMPose's predicted poses a file of skeletons."""
+    """Make a file of skeletons of MMPose's poses."""
     from dataclasses import replace
 
     import numpy as np

@@ -53,7 +53,7 @@ class Verbs(TyperGroup):
         from rich.console import Console
         from rich.table import Table
 
-        table = Table.grid(padding=(0, 2))
+        table = Table.grid(padding=(0, 1))
         before = ""
         for section, _, names in TOPICS:
             for name in names.split():

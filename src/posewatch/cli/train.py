@@ -314,7 +314,7 @@ def evaluate(
     context: Context,
     dataset: Annotated[str | None, Argument(help="URI of a dataset; or give --annotations.")] = None,
 ) -> str:
-    """Evaluate on held-out videos, or a file of skeletons."""
+    """Evaluate on held-out videos or skeletons."""
     if clips.annotations is not None:
         return _evaluate_files(checkpoint, clips)
     if dataset is None:

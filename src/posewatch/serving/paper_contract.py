@@ -29,8 +29,8 @@ def wrap(onnx_path: Path, out: Path) -> ModelFile:
     dims = model.inputs[0].dims
     if dims != (1, FRAMES, BODY, 3):
         raise InputError(
-            f"the paper's clients send one person, {FRAMES} frames, {BODY} joints, the model takes {dims[0]}, {dims[1]}, "
-            f"{dims[2]}: train it with train.people=1 and train.clip_frames={FRAMES}"
+            f"the paper's clients send one person, {FRAMES} frames, {BODY} joints, the model takes {dims[0]}, "
+            f"{dims[1]}, {dims[2]}: train it with train.people=1 and train.clip_frames={FRAMES}"
         )
     if model.metadata.get("features") != "hips":
         raise InputError(

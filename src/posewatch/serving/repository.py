@@ -43,9 +43,9 @@ def write_repository(
     """Write ``out/<name>/`` with ``config.pbtxt``, ``labels.txt`` and ``<version>/model.onnx``; returns that folder.
 
     An older ``out/<name>/`` is replaced as a whole. ``queue_delay_us`` is how long, in microseconds, a request may wait
-    for others; ``release`` names the published version, so that a server can say which one it serves; ``model`` describes
-    a file of another contract; ``options`` are the other fields of ``ServeOptions``. Raises InputError for a value out of range, or an ONNX file that is not an
-    exported model.
+    for others; ``release`` names the published version, so that a server can say which one it serves; ``model``
+    describes a file of another contract; ``options`` are the other fields of ``ServeOptions``. Raises InputError for a
+    value out of range, or an ONNX file that is not an exported model.
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"bad model name {name!r}: use letters, digits, '-', '_' and '.'")

@@ -22,9 +22,9 @@ SETTINGS = (
 def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig, unit: str = "") -> Artifact:
     """Write one immutable version, ``models/<name>/<version>/<name>/{config.pbtxt,1/model.onnx}``.
 
-    The prefix is the root of a model repository, as KServe's ``storageUri`` wants it. With ``serving.paper_contract`` it
-    holds a second model of that name for the paper's clients (``serving/paper_contract.py``). Raises InputError for a
-    model of another ``unit``, where that is given ("scene", "person"), or one that those clients cannot be answered with.
+    The prefix is the root of a model repository, as KServe's ``storageUri`` wants it. With ``serving.paper_contract``
+    it holds a second model of that name for the paper's clients (``serving/paper_contract.py``). Raises InputError for
+    a model of another ``unit``, where that is given ("scene", "person"), or one that cannot answer those clients.
     """
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k in SETTINGS}
 
