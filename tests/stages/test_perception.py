@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from posewatch import video
 from posewatch.artifact import members
 from posewatch.config import MaskConfig, PoseConfig, SplitConfig
 from posewatch.perception.networks.litert import Network
-from posewatch.stages.contents import skeletons_of
+from posewatch.perception.persons import Person
+from posewatch.stages.contents import clips_of, clips_unit, masked_unit, persons_of, skeletons_of
 from posewatch.stages.ingest import ingest
 from posewatch.stages.mask import mask
 from posewatch.stages.pose import pose
-from posewatch.stages.split import split
+from posewatch.stages.queue_clips import previews
+from posewatch.stages.split import present, split
 from posewatch.store import ObjectStore, open_store
 
 
@@ -120,3 +124,60 @@ def test_a_top_down_estimator_takes_the_boxes_of_masking(
     other = replace(config, boxes="yolox", boxes_weights=yolox)
     assert set(members(pose(store, clips, other))[0][1].lineage().weights) == {"yolox.onnx", "rtmpose.onnx"}
     assert counted == []
+
+
+@pytest.mark.parametrize("view", ["frame", "crop"])
+def test_the_clips_of_persons_have_one_skeleton_each(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view: str
+) -> None:
+    """In pixels of the scene, from the masked video and from the raw one alike; only the crop's previews differ."""
+    monkeypatch.setenv("POSEWATCH_WORKERS", "1")
+    raw = ingest(store, str(tmp_path / "videos"))
+    masked = mask(store, raw, MaskConfig(unit="person", fps=5, max_side=320, segmenter="bbox", view=view))
+    ((_, one),) = members(masked)
+    people = persons_of(one)
+    assert masked_unit(one) == "person"
+    assert len(people) >= 1
+    clips = split(store, masked, SplitConfig(length_s=1.0))
+    assert clips_unit(clips) == "person"
+    ((_, cut),) = members(clips)
+    records = clips_of(cut)
+    assert {clip.person for clip in records} == {person.person for person in people}
+    assert {(clip.frames, clip.length_s) for clip in records} == {(5, 1.0)}
+    assert {clip.start_s for clip in records} <= {0.0, 1.0, 2.0}
+    assert {clip.width for clip in records} == {256 if view == "crop" else one.json("report.json")["width"]}
+    followed = pose(store, clips, PoseConfig())
+    alike = pose(store, clips, PoseConfig(source="raw"))
+    found, from_raw = (skeletons_of(members(made)[0][1]) for made in (followed, alike))
+    assert set(found) == set(from_raw) == {clip.id for clip in records}
+    assert {k.keypoints.shape for k in found.values()} == {(1, 5, 17, 3)}
+    assert {k.width for k in found.values()} == {one.json("report.json")["width"]}
+    distances = [
+        np.abs(a.keypoints[..., :2] - from_raw[i].keypoints[..., :2])[both].mean()
+        for i, a in found.items()
+        if (both := (a.keypoints[..., 2] > 0.3) & (from_raw[i].keypoints[..., 2] > 0.3)).any()
+    ]
+    assert np.median(distances) < 8
+    small = members(previews(store, clips, followed))[0][1]
+    drawn = json.loads(small.read(f"{records[0].id}.json"))
+    points = np.array([frame[0] for frame in drawn["frames"] if frame]).reshape(-1, 17, 3)
+    certain = points[points[..., 2] > 50]
+    assert ((certain[:, :2] >= -5) & (certain[:, :2] <= (drawn["w"] + 5, drawn["h"] + 5))).all()
+
+
+def test_the_moments_of_a_person_are_those_of_the_scene() -> None:
+    person = Person(1, "person-0001.mp4", 12, 25, 25, 1.2, 3.7, (None,) * 25)
+    plan = [(0, 10, 0.0), (10, 10, 0.0), (20, 10, 0.0), (30, 10, 0.0), (40, 10, 2.0)]
+    assert present(person, plan, 5) == plan[1:4]
+    assert present(person, plan, 8) == plan[1:3]
+    assert present(replace(person, first=18, frames=4), plan, 5) == [plan[1]], "one clip at least"
+
+
+def test_a_clip_is_black_while_the_person_is_not_there(tmp_path: Path) -> None:
+    with video.Writer(tmp_path / "person.mp4", 10, (64, 48)) as writer:
+        for _ in range(12):
+            writer.write(np.full((48, 64, 3), 200, np.uint8))
+    spans = video.cut(tmp_path / "person.mp4", tmp_path / "clips", [(0, 10), (5, 10), (10, 10)], 7)
+    lit = [[f.image.mean() > 100 for f in video.read(span.path)] for span in spans]
+    assert [(span.start_s, span.frames, span.first) for span in spans] == [(0.0, 10, 0), (0.5, 10, 5), (1.0, 10, 10)]
+    assert lit == [[False] * 7 + [True] * 3, [False] * 2 + [True] * 8, [True] * 9 + [False]]

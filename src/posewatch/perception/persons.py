@@ -29,7 +29,8 @@ RETURN_S = 10.0
 _MARGIN = 1.6
 _STEADY = 0.8
 """Weight of the frame before in the place and the size of a crop."""
-_SIDE = 256
+SIDE = 256
+"""Pixels of a crop's side."""
 _FAR = 1_000_000_000
 _WAITING = 64
 """Images of a lost person that are kept until the person is seen again."""
@@ -136,7 +137,7 @@ class PersonWriter:
         if (box is None and len(track.images) < _WAITING) or track.seen < MIN_FRAMES:
             return
         if track.writer is None:
-            size = (_SIDE, _SIDE) if self._crop else self._size
+            size = (SIDE, SIDE) if self._crop else self._size
             track.writer = self._stack.enter_context(Writer(self._folder / f".track-{person}.mp4", self._fps, size))
         for waiting in track.images:
             track.writer.write(waiting)
@@ -155,10 +156,10 @@ class PersonWriter:
             view = track.views[-1]
         track.views.append(view)
         x, y, span = view
-        scale = _SIDE / span
-        matrix = np.array([[scale, 0, _SIDE / 2 - scale * x], [0, scale, _SIDE / 2 - scale * y]])
+        scale = SIDE / span
+        matrix = np.array([[scale, 0, SIDE / 2 - scale * x], [0, scale, SIDE / 2 - scale * y]])
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        return np.asarray(cv2.warpAffine(image, matrix, (_SIDE, _SIDE), flags=how), np.uint8)
+        return np.asarray(cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=how), np.uint8)
 
     def _end(self, person: int) -> None:
         track = self._living.pop(person)

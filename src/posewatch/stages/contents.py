@@ -18,9 +18,10 @@ from posewatch.errors import InputError
 from posewatch.labels.entries import ClipEntry
 from posewatch.labels.formats.snapshot import read_parquet
 from posewatch.lineage import parent
+from posewatch.perception.persons import PERSONS, Person, read_persons
 from posewatch.perception.storage import DETECTIONS, read_detections
 from posewatch.records import Clip, Detections, Skeleton
-from posewatch.units import SCENE, unit_of
+from posewatch.units import SCENE, UNIT, unit_of
 
 if TYPE_CHECKING:
     from posewatch.recognition.recogniser import Recogniser
@@ -115,6 +116,16 @@ def raw_of(masked: Artifact) -> Artifact:
     return parent(masked, "raw")
 
 
+def masked_unit(masked: Artifact) -> str:
+    """What the clips of a masked video show: "scene" or "person"."""
+    return unit_of(masked.lineage().config)
+
+
+def persons_of(masked: Artifact) -> list[Person]:
+    """The persons of a masked video who have a video of their own; none where its unit is the scene."""
+    return read_persons(masked.json(PERSONS)) if PERSONS in masked.files else []
+
+
 def clips_of(artifact: Artifact) -> list[Clip]:
     """The clips of one video."""
     return [Clip(**row) for row in artifact.lines(CLIPS)]
@@ -124,7 +135,7 @@ def clips_unit(clips: Artifact) -> str:
     """What the clips of a set show, "scene" or "person": the unit of the first masked video; that of no clips is the
     scene."""
     first = next(videos_of(clips), None)
-    return unit_of(masked_of(first.artifact).lineage().config) if first else SCENE
+    return masked_unit(masked_of(first.artifact)) if first else SCENE
 
 
 def clip_ids(clips: Artifact) -> list[str]:
@@ -155,7 +166,8 @@ def clip_entries(clips: Artifact, previews: Artifact | None = None) -> Iterator[
 def skeletons_of(artifact: Artifact, only: Collection[str] | None = None) -> dict[str, Skeleton]:
     """Clip id → skeleton, of one video; of the clips ``only`` where that is given."""
     about = artifact.json(SKELETONS_ABOUT)
-    about.pop("persons")
+    for key in ("persons", UNIT):
+        about.pop(key, None)
     with np.load(io.BytesIO(artifact.read(SKELETONS))) as arrays:
         return {name: Skeleton(arrays[name], **about) for name in arrays.files if only is None or name in only}
 

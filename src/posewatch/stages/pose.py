@@ -1,4 +1,7 @@
-"""Clips → skeletons: one pass of the pose estimator over each video, cut into the clips that ``split`` wrote."""
+"""Clips → skeletons: one pass of the pose estimator over each video, cut into the clips that ``split`` wrote.
+
+With ``mask.unit`` person, over each person's masked video; the skeletons have one person, in pixels of the scene.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ import numpy as np
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import PoseConfig
 from posewatch.digests import canonical
-from posewatch.records import Detections
+from posewatch.perception.persons import Person
+from posewatch.records import Clip, Detections, Skeleton
 from posewatch.stages import per_video
 from posewatch.stages.contents import (
     POSES,
@@ -24,12 +28,14 @@ from posewatch.stages.contents import (
     masked_file,
     masked_frame,
     masked_of,
+    masked_unit,
+    persons_of,
     raw_file,
     raw_of,
     videos_of,
 )
 from posewatch.store import ObjectStore
-from posewatch.units import SCENE, unit_of
+from posewatch.units import PERSON, unit_entry
 
 
 def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
@@ -44,21 +50,34 @@ def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
 
 
 def _write(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None:
+    from posewatch.perception import one_person
     from posewatch.perception.skeletons import follow, skeleton
 
     clips, masked = job.parents
-    report = mask_report(masked)
-    frames = _from_masking(masked, config)
-    if frames is None:
-        frames = follow(detections_of(_estimate(masked, config, job.weights, workers), POSES), config)
+    report, unit = mask_report(masked), masked_unit(masked)
     arrays: dict[str, Any] = {}
     persons = {}
-    for clip in clips_of(clips):
-        first = masked_frame(report, clip.start_s)
-        of_clip = skeleton(frames[first : first + clip.frames], config, clip.fps, clip.width, clip.height)
-        arrays[clip.id] = of_clip.keypoints
-        persons[clip.id] = of_clip.persons
+
+    def add(clip: Clip, found: Skeleton) -> None:
+        arrays[clip.id], persons[clip.id] = found.keypoints, found.persons
+
+    frames = _from_masking(masked, config)
+    if unit == PERSON:
+        people = {person.person: person for person in persons_of(masked)}
+        found = _of_persons(list(people.values()), masked, config, frames, job.weights, workers)
+        for clip in clips_of(clips):
+            assert clip.person is not None
+            first, size = masked_frame(report, clip.start_s), (report["width"], report["height"])
+            own = people[clip.person], found[clip.person]
+            add(clip, one_person.skeleton(*own, first, clip.frames, config, size, clip.fps))
+    else:
+        if frames is None:
+            frames = follow(detections_of(_estimate(masked, config, job.weights, workers), POSES), config)
+        for clip in clips_of(clips):
+            first = masked_frame(report, clip.start_s)
+            add(clip, skeleton(frames[first : first + clip.frames], config, clip.fps, clip.width, clip.height))
     about = {"fps": report["fps"], "width": report["width"], "height": report["height"], "layout": "coco17"}
+    about |= unit_entry(unit)
     np.savez_compressed(folder / SKELETONS, **arrays)
     (folder / SKELETONS_ABOUT).write_text(canonical({**about, "persons": persons}) + "\n", encoding="utf-8")
 
@@ -75,11 +94,38 @@ def _boxes_of_masking(masked: Artifact, config: PoseConfig) -> list[Detections] 
     made = masked.lineage().config
     if (made.get("detector"), made.get("detector_weights", "")) != (config.boxes, config.boxes_weights):
         return None
-    return detections_of(masked) if unit_of(made) == SCENE else None
+    return detections_of(masked)
+
+
+def _of_persons(
+    people: list[Person],
+    masked: Artifact,
+    config: PoseConfig,
+    frames: list[Detections] | None,
+    weights: dict[str, dict[str, str]],
+    workers: int,
+) -> dict[int, list[Detections]]:
+    """The person's number → that person's detections in each frame of the person's video; ``frames`` are masking's."""
+    from posewatch.perception import one_person
+
+    if frames is not None:
+        return one_person.by_number(people, frames)
+    estimated = _estimate(masked, config, weights, workers)
+    if config.source == "raw":
+        return one_person.in_scene(people, detections_of(estimated, POSES), config)
+    return {
+        person.person: one_person.in_own_video(person, detections_of(estimated, _poses(person)), config)
+        for person in people
+    }
+
+
+def _poses(person: Person) -> str:
+    return person.file.replace(".mp4", ".npz")
 
 
 def _estimate(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str, str]], workers: int) -> Artifact:
     """All detections of the estimator in one video, an artifact that later clips and settings use again."""
+    from posewatch.perception import one_person
     from posewatch.perception.networks import NETWORKS
     from posewatch.perception.skeletons import estimate_video
     from posewatch.perception.storage import write_detections
@@ -92,6 +138,13 @@ def _estimate(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str,
 
     def write(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
+            if config.source == "masked" and masked_unit(masked) == PERSON:
+                for person in persons_of(masked):
+                    whole = found is not None and not person.views
+                    own = one_person.by_number([person], found or [])[person.person] if whole else None
+                    alone = estimate_video(masked.fetch(person.file, Path(temp)), config, workers=workers, found=own)
+                    write_detections(folder / _poses(person), alone)
+                return
             if config.source == "masked":
                 frames = estimate_video(masked_file(masked, Path(temp)), config, workers=workers, found=found)
             else:

@@ -10,8 +10,19 @@ from typing import Any
 from posewatch.artifact import Artifact, Job
 from posewatch.labels.previews import SIDE, joints, shrink
 from posewatch.labels.store import LabelStore
+from posewatch.records import Skeleton
 from posewatch.stages import per_video
-from posewatch.stages.contents import by_video, clip_entries, clips_of, skeletons_of, videos_of
+from posewatch.stages.contents import (
+    by_video,
+    clip_entries,
+    clips_of,
+    mask_report,
+    masked_frame,
+    masked_of,
+    persons_of,
+    skeletons_of,
+    videos_of,
+)  # fmt: skip
 from posewatch.store import ObjectStore
 
 BATCH = 20_000
@@ -37,7 +48,7 @@ def previews(store: ObjectStore, clips: Artifact, skeletons: Artifact, side: int
 
 def _write(job: Job, _: Any, folder: Path) -> None:
     clips, skeletons = job.parents
-    poses = skeletons_of(skeletons)
+    poses = _in_clips(clips, skeletons_of(skeletons))
     with tempfile.TemporaryDirectory(prefix="posewatch-preview-") as temp:
         for clip in clips_of(clips):
             source = clips.fetch(f"{clip.id}.mp4", Path(temp))
@@ -45,3 +56,19 @@ def _write(job: Job, _: Any, folder: Path) -> None:
             source.unlink()
             if clip.id in poses:
                 (folder / f"{clip.id}.json").write_text(joints(poses[clip.id], size), encoding="utf-8")
+
+
+def _in_clips(clips: Artifact, poses: dict[str, Skeleton]) -> dict[str, Skeleton]:
+    """Skeletons in pixels of the clips: those of cropped persons are in pixels of the scene."""
+    from posewatch.perception.one_person import in_crop
+
+    masked = masked_of(clips)
+    people = {person.person: person for person in persons_of(masked) if person.views}
+    if not people:
+        return poses
+    report = mask_report(masked)
+    return {
+        clip.id: in_crop(poses[clip.id], people[clip.person], masked_frame(report, clip.start_s))
+        for clip in clips_of(clips)
+        if clip.id in poses and clip.person in people
+    }

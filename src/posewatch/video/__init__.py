@@ -4,7 +4,7 @@ from posewatch.video.clock import Gap
 from posewatch.video.images import contact_sheet, poster, save_image
 from posewatch.video.overlap import BackgroundWriter, ahead
 from posewatch.video.reading import Frame, Image, VideoInfo, fit, grid, probe, read
-from posewatch.video.splitting import ClipSpan, spans, split, stretches
+from posewatch.video.splitting import ClipSpan, cut, spans, split, stretches
 from posewatch.video.writing import Writer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Writer",
     "ahead",
     "contact_sheet",
+    "cut",
     "fit",
     "grid",
     "poster",

@@ -7,6 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from posewatch.errors import ConfigError
 from posewatch.video.reading import grid, probe, read
 from posewatch.video.writing import Writer
@@ -105,3 +108,45 @@ def split(
         for i in list(writers):
             finish(i)
     return sorted(clips, key=lambda clip: clip.start_s)
+
+
+def cut(src: Path, out_dir: Path, plan: Sequence[tuple[int, int]], begin: int) -> list[ClipSpan]:
+    """Cut the frames ``plan``, (first frame, frames) by first frame, out of a video that shows a part of a longer one.
+
+    ``begin`` is the frame of the longer video with which ``src`` begins. All clips have their planned length: what lies
+    before or after ``src`` is black.
+    """
+    fps = probe(src).fps
+    paths = [Path(out_dir) / f"clip-{i:04d}.mp4" for i in range(len(plan))]
+    waiting = list(range(len(plan)))
+    writers: dict[int, Writer] = {}
+    black: NDArray[np.uint8] = np.zeros((2, 2, 3), np.uint8)
+
+    def finish(i: int) -> None:
+        writer = writers.pop(i)
+        while writer.frames < plan[i][1]:
+            writer.write(black)
+        writer.__exit__(None, None, None)
+
+    with ExitStack() as stack:  # removes unfinished clips when the source fails
+        for frame in read(src, fps):
+            place = begin + frame.index
+            for i in [i for i in writers if place >= sum(plan[i])]:
+                finish(i)
+            while waiting and plan[waiting[0]][0] <= place:
+                i = waiting.pop(0)
+                height, width = frame.image.shape[:2]
+                black = np.zeros_like(frame.image)
+                writers[i] = stack.enter_context(Writer(paths[i], fps, (width, height)))
+                for _ in range(min(place, sum(plan[i])) - plan[i][0]):
+                    writers[i].write(black)
+            for i, writer in writers.items():
+                if place < sum(plan[i]):
+                    writer.write(frame.image)
+        for i in list(writers):
+            finish(i)
+    return [
+        ClipSpan(first / fps, count / fps, path, count, first)
+        for (first, count), path in zip(plan, paths, strict=True)
+        if path.is_file()
+    ]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from posewatch.perception.tracking.matching import Floats, area, iou, oks, pair
 from posewatch.records import Detections
 
-_CONFIRMED_SCORE = 0.4
+CONTINUES = 0.4
 """Share of the score of a new person that continues a confirmed track: people on the ground score low."""
 _RECENT_SCORE = 0.75
 """Share of that score that continues any track of the frame before: scores fluctuate around the threshold."""
@@ -54,7 +54,7 @@ class Tracker:
 
     def __init__(self, start: float, hold: int) -> None:
         self.start, self.hold = start, hold
-        self.continues = start * _CONFIRMED_SCORE
+        self.continues = start * CONTINUES
         self.tracks: list[Track] = []
         self._next = 0
 

@@ -1,0 +1,104 @@
+"""Who is who among the detections of a pose estimator, by the boxes that masking recorded of each tracked person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.config import PoseConfig
+from posewatch.perception.persons import SIDE, Person
+from posewatch.perception.tracking.identities import follow_one
+from posewatch.perception.tracking.matching import iou, pair
+from posewatch.perception.tracking.tracker import CONTINUES, near
+from posewatch.records import Detections, Skeleton
+
+_LEAST = 0.2
+"""Likeness of a box to the recorded one from which a detection may be that person."""
+_NOBODY = Detections.none(17)
+
+
+def in_own_video(person: Person, frames: Sequence[Detections], config: PoseConfig) -> list[Detections]:
+    """The person, or nobody, in each frame of the person's masked video, from what an estimator found in it.
+
+    In pixels of the scene.
+    """
+    found = []
+    for i, (box, seen) in enumerate(zip(person.boxes, frames, strict=False)):
+        seen = _in_scene(seen, person.views[i]) if person.views else seen
+        usable = np.flatnonzero(seen.scores >= config.min_score * CONTINUES)
+        if box is None or not len(usable):
+            found.append(_NOBODY)
+            continue
+        alike = _alike(np.array([box], np.float32), seen.boxes[usable])[0]
+        best = int(alike.argmax())
+        found.append(seen.pick([int(usable[best])]) if alike[best] >= _LEAST else _NOBODY)
+    return found
+
+
+def in_scene(
+    persons: Sequence[Person], frames: Sequence[Detections], config: PoseConfig
+) -> dict[int, list[Detections]]:
+    """The person's number → the person, or nobody, in each frame, from what an estimator found in all the scene."""
+    found = {person.person: [_NOBODY] * person.frames for person in persons}
+    for t, seen in enumerate(frames):
+        there = [p for p in persons if p.first <= t < p.end and p.boxes[t - p.first] is not None]
+        usable = np.flatnonzero(seen.scores >= config.min_score * CONTINUES)
+        if there and len(usable):
+            boxes = np.array([p.boxes[t - p.first] for p in there], np.float32)
+            for row, column in pair(_alike(boxes, seen.boxes[usable]), _LEAST):
+                found[there[row].person][t - there[row].first] = seen.pick([int(usable[column])])
+    return found
+
+
+def by_number(persons: Sequence[Person], frames: Sequence[Detections]) -> dict[int, list[Detections]]:
+    """The same from the detections of masking, whose ids are the persons' numbers."""
+    found = {person.person: [_NOBODY] * person.frames for person in persons}
+    first = {person.person: person.first for person in persons}
+    for t, seen in enumerate(frames):
+        for i, number in enumerate([] if seen.ids is None else seen.ids.tolist()):
+            if number in found and 0 <= t - first[number] < len(found[number]):
+                found[number][t - first[number]] = seen.pick([i])
+    return found
+
+
+def skeleton(
+    person: Person, found: Sequence[Detections], first: int, frames: int, config: PoseConfig, size: tuple[int, int],
+    fps: float,
+) -> Skeleton:  # fmt: skip
+    """The skeleton (1, T, V, 3) of a person in ``frames`` frames of the masked video from ``first`` on.
+
+    In pixels of the scene, of ``size`` (width, height).
+    """
+    places = range(first - person.first, first - person.first + frames)
+    seen = {t: found[i].keypoints for t, i in enumerate(places) if 0 <= i < len(found) and len(found[i])}
+    own = {t: keypoints[0] for t, keypoints in seen.items() if keypoints is not None}
+    return Skeleton(follow_one(own, frames, config.hold)[None], fps, *size)
+
+
+def in_crop(clip: Skeleton, person: Person, first: int) -> Skeleton:
+    """A skeleton of the scene in pixels of the person's cropped video; ``first`` is the clip's first frame."""
+    keypoints = clip.keypoints.copy()
+    for t in range(keypoints.shape[1]):
+        i = min(max(first + t - person.first, 0), len(person.views) - 1)
+        x, y, span = person.views[i]
+        seen = keypoints[:, t, :, 2] > 0
+        moved = (keypoints[:, t, :, :2] - (x, y)) * (SIDE / span) + SIDE / 2
+        keypoints[:, t, :, :2] = np.where(seen[..., None], moved, 0)
+    return Skeleton(keypoints, clip.fps, SIDE, SIDE, clip.layout)
+
+
+def _in_scene(found: Detections, view: tuple[float, float, float]) -> Detections:
+    """Detections in a crop, in pixels of the scene."""
+    x, y, span = view
+    scale, corner = np.float32(span / SIDE), np.array([x - span / 2, y - span / 2], np.float32)
+    keypoints = found.keypoints
+    if keypoints is not None:
+        keypoints = np.concatenate([keypoints[..., :2] * scale + corner, keypoints[..., 2:]], -1)
+    return Detections(found.boxes * scale + np.tile(corner, 2), found.scores, keypoints)
+
+
+def _alike(recorded: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Likeness (P, Q) of boxes: the mean of IoU and nearness."""
+    return np.asarray((iou(recorded, found) + near(recorded, found)) / 2, np.float32)
