@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch bench-rollout clean
+.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch bench-rollout bench-gpu gpu-wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -76,6 +76,12 @@ bench-labeling-ui: $(STAMP) ## the labeling page with 10,000 clips and five peop
 
 bench-watch: $(STAMP) ## alarms on people whom the model has not seen, minutes; DATA=folder of GMDCSA-24 videos
 	@$(BIN)/posewatch bench watch --videos "$(or $(DATA),../shared/data/video/gmdcsa24)" --out build/bench-watch $(ARGS)
+
+bench-gpu: $(STAMP) ## serving, training and perception on one GPU, under 8 minutes (docs/performance.md); ARGS=--dry-run on a CPU
+	@$(BIN)/posewatch bench gpu --out build/bench-gpu $(ARGS)
+
+gpu-wheels: $(STAMP) ## what bench-gpu needs on a machine with PyTorch and no internet, in build/gpu-wheels: 48 MB
+	@$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --constraint constraints.txt --dest build/gpu-wheels -r src/posewatch/bench/gpu/wheels.txt
 
 bench-rollout: $(STAMP) ## which version answers when, through canary, promotion, a kill and a rollback, a minute (docs/deploy.md)
 	@$(BIN)/python -m tests.platform.rollout_plot build/bench-rollout

@@ -22,6 +22,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "bench active-learning": ("--annotations {i}/clips.pkl", ("bench.json", "bench.png")),
     "bench labeling-ui": ("", ("bench.json",)),
     "bench perception": ("{i}/hall.mp4", ("speed.json", "looped.mp4")),
+    "bench gpu": ("--dry-run", ("gpu.json", "gpu.md", "throughput.png", "served.png")),
     "bench quality": ("", ("quality.json", "quality.html", "quality.png", "sheet.jpg", "footage/labels.csv")),
     "bench rollout": ("--grpc grpc://h:1/m --http http://h:1/m", ("rollout.json", "rollout.png")),
     "bench scale": ("", ("scale.json", "scale.md", "labels.png")),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from posewatch.cli.context import Context, Writes, topic, verb
-from posewatch.errors import InputError
+from posewatch.errors import InputError, did_you_mean
 from posewatch.rules import Range
 
 app = topic()
@@ -204,6 +204,37 @@ def training(
 
     size = Size(layout, width, batch, frames, people, steps=steps)
     return bench_training(out, size, threads or (1,)).rstrip("\n")
+
+
+@verb(bench, "gpu")
+def gpu(
+    out: Annotated[Path, _OUT, Writes("gpu.json", "gpu.md", "throughput.png", "served.png")] = Path("build/bench-gpu"),
+    dry_run: Annotated[bool, Option("--dry-run", help="Everything on the CPU at tiny sizes.")] = False,
+    only: Annotated[str, Option(metavar="PARTS", help="Of serving,served,training,perception.")] = "",
+    annotations: Annotated[
+        Path | None, Option(metavar="FILE", help="Labelled clips, .pkl with train and test (default: made up).")
+    ] = None,
+    endpoint: Annotated[
+        str, Option(metavar="URL", help="A Triton, grpc://host:port/model (default: a small server).")
+    ] = "",
+    rtmo: Annotated[Path | None, Option(metavar="ONNX", help="RTMO's file, to measure skeletons, too.")] = None,
+    report: Annotated[Path | None, Option(metavar="JSON", help="Measure nothing: draw this gpu.json.")] = None,
+    minutes: Annotated[float | None, Option(help="Time of the whole run (default: 7.5)."), Range(0.1, 600)] = None,
+) -> str:
+    """One GPU in minutes: serving, the whole server, training and perception."""
+    if report is not None:
+        from posewatch.bench.gpu.report import redraw
+
+        return redraw(report, out).rstrip("\n")
+    from posewatch.bench.gpu.run import PARTS, bench_gpu
+
+    parts = [part.strip() for part in only.split(",") if part.strip()] or PARTS
+    for part in parts:
+        if part not in PARTS:
+            raise InputError(f"--only {part!r}: {did_you_mean(part, PARTS)}")
+    return bench_gpu(
+        out, dry=dry_run, parts=parts, annotations=annotations, endpoint=endpoint, rtmo=rtmo, minutes=minutes
+    ).rstrip("\n")
 
 
 @verb(bench, "perception")

@@ -54,13 +54,16 @@ def training_batch(
     out = []
     for i, seed in zip(picked, seeds, strict=True):
         clip = clips.keypoints[i]
-        if config.features != "body":
-            rng = np.random.RandomState(np.random.PCG64(seed))
-            when = uniform(clip.shape[1], config.clip_frames, rng).astype(np.float64)
-        else:
-            when = times(clip.shape[1], config.clip_frames, config.augment, np.random.default_rng(seed))
-        out.append(sample(clip, when, config.people))
+        out.append(sample(clip, training_times(clip.shape[1], config, seed), config.people))
     return np.stack(out)
+
+
+def training_times(length: int, config: TrainConfig, seed: Sequence[int]) -> NDArray[np.float64]:
+    """The times (T,), in frames, at which a training clip of ``length`` frames is sampled, from ``seed``."""
+    if config.features != "body":
+        rng = np.random.RandomState(np.random.PCG64(seed))
+        return uniform(length, config.clip_frames, rng).astype(np.float64)
+    return times(length, config.clip_frames, config.augment, np.random.default_rng(seed))
 
 
 def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np.float32]:
@@ -87,10 +90,8 @@ def sample(clip: NDArray[np.float32], times: NDArray[np.float64], people: int) -
     A joint is interpolated where both neighbouring frames have it; else it is taken from the nearer frame, so that a
     missing joint (score 0) never pulls a seen one towards (0, 0). Of more than ``people`` the most visible ones stay.
     """
-    m, length, v, _ = clip.shape
-    if m > people:
-        presence = (clip[..., 2] > 0).sum((1, 2))
-        clip = clip[np.sort(np.argsort(-presence, kind="stable")[:people])]
+    clip = most_visible(clip, people)
+    length, v = clip.shape[1:3]
     times = np.clip(times, 0, length - 1)
     low = np.floor(times).astype(int)
     high = np.minimum(low + 1, length - 1)
@@ -101,6 +102,14 @@ def sample(clip: NDArray[np.float32], times: NDArray[np.float64], people: int) -
     out = np.zeros((people, len(times), v, 3), np.float32)
     out[: len(joints)] = joints
     return out
+
+
+def most_visible(clip: NDArray[np.float32], people: int) -> NDArray[np.float32]:
+    """The at most ``people`` persons of a clip (M, T, V, 3) that are seen most, in their order."""
+    if len(clip) <= people:
+        return clip
+    presence = (clip[..., 2] > 0).sum((1, 2))
+    return clip[np.sort(np.argsort(-presence, kind="stable")[:people])]
 
 
 def resample(keypoints: Sequence[NDArray[np.float32]], frames: int, people: int) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import shortest_path
 
 from posewatch.datasets.layouts import Layout
 
@@ -32,6 +31,10 @@ def normalise(matrix: Matrix) -> Matrix:
 
 def hops(layout: Layout) -> NDArray[np.float64]:
     """(V, V) bones between two joints, in either direction; infinity where no path leads."""
+    from scipy.sparse.csgraph import (
+        shortest_path,
+    )  # here: ProtoGCN needs none of it, nor does a machine that measures it
+
     distance: NDArray[np.float64] = shortest_path(directed(layout), directed=False, unweighted=True)
     return distance
 

@@ -26,16 +26,18 @@ class Augment:
         self.limbs = torch.tensor(_limbs(layout))
 
     def __call__(self, x: Tensor, generator: torch.Generator, rank: int = 0, world: int = 1) -> Tensor:
-        """Draws come from ``generator`` (on the CPU), so that they do not depend on the device.
+        """Draws come from ``generator``, on its own device: one on the GPU spares a training there every copy.
 
         In a distributed training ``x`` is the part of a batch that process ``rank`` of ``world`` has. Draws are made
         for the whole batch, so that they do not depend on the number of processes either.
         """
         c, (n, m, t, v, _) = self.config, x.shape
+        self.mirror, self.limbs = self.mirror.to(x.device), self.limbs.to(x.device)
         mine = slice(rank * n, (rank + 1) * n)
 
         def uniform(*shape: int) -> Tensor:
-            return torch.rand(n * world, *shape, generator=generator)[mine].to(x.device)
+            drawn = torch.rand(n * world, *shape, generator=generator, device=generator.device)
+            return drawn[mine].to(x.device)
 
         def spread(*shape: int) -> Tensor:
             return uniform(*shape) * 2 - 1
@@ -49,7 +51,7 @@ class Augment:
         middle = (x[..., :2] * weight).sum((1, 2, 3), keepdim=True) / count
         if c.flip:
             # About the middle of the clip: raw pixels stay where a camera could have seen them.
-            mirrored = torch.cat([2 * middle[..., :1] - x[..., :1], x[..., 1:]], -1)[..., self.mirror.to(x.device), :]
+            mirrored = torch.cat([2 * middle[..., :1] - x[..., :1], x[..., 1:]], -1)[..., self.mirror, :]
             x = torch.where(uniform(1, 1, 1, 1) < 0.5, mirrored, x)
             seen = x[..., 2:] > 0
             weight = seen.to(x.dtype)
@@ -62,7 +64,7 @@ class Augment:
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(n, 1, 1, 2, 2)
         stretch = torch.stack([1 + c.stretch * spread(), torch.ones(n, device=x.device)], -1).view(n, 1, 1, 1, 2)
         xy = ((xy - middle) * stretch) @ turn.transpose(-1, -2) + middle
-        noise = torch.randn(n * world, m, t, v, 2, generator=generator)[mine].to(x.device)
+        noise = torch.randn(n * world, m, t, v, 2, generator=generator, device=generator.device)[mine].to(x.device)
         xy = xy + noise * (c.jitter * uniform(1, 1, 1, 1)) * size
         dropped = self._dropped(m, t, v, uniform, weight.amax((2, 3, 4)))
         return torch.cat([xy, x[..., 2:]], -1) * (seen & ~dropped[..., None])
@@ -82,10 +84,9 @@ class Augment:
         scattered = torch.where(uniform(1, 1, 1) < 0.5, uniform(m, t, v), tracks)
         dropped = scattered < joints
         dropped = dropped | (uniform(m, t, 1) < rate(c.frame_dropout))
-        limbs = self.limbs.to(dropped.device)
-        if c.limb_dropout > 0 and len(limbs):
-            hidden = uniform(m, len(limbs)) < rate(c.limb_dropout).view(-1, 1, 1)
-            dropped = dropped | ((hidden.to(torch.float32) @ limbs.to(torch.float32)) > 0)[:, :, None]
+        if c.limb_dropout > 0 and len(self.limbs):
+            hidden = uniform(m, len(self.limbs)) < rate(c.limb_dropout).view(-1, 1, 1)
+            dropped = dropped | ((hidden.to(torch.float32) @ self.limbs.to(torch.float32)) > 0)[:, :, None]
         if c.person_dropout > 0 and m > 1:
             several = (present.sum(1) > 1)[:, None]
             who = uniform(m).argmax(1, keepdim=True) == torch.arange(m, device=dropped.device)

@@ -35,9 +35,10 @@ from posewatch.progress import Progress, say
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.recogniser import Recogniser, dump, save
-from posewatch.recognition.sampling import sampled, training_batch
+from posewatch.recognition.sampling import sampled
 from posewatch.recognition.threshold import odds_of, shrunk_threshold
 from posewatch.recognition.training.augment import Augment
+from posewatch.recognition.training.batches import batches_of
 from posewatch.recognition.training.checks import check
 from posewatch.recognition.training.mlflow import Tracker
 from posewatch.recognition.training.pretrained import Pretrained
@@ -131,14 +132,15 @@ class _Run:
             self.begin = begin.digest
         self.recogniser = recogniser.to(self.device)
         self.positive = train_set.classes.index(positive) if positive else -1
-        self.optimiser = _optimiser(self.recogniser, config)
+        self.optimiser = optimiser_of(self.recogniser, config)
         counts = np.bincount(train_set.labels, minlength=len(train_set.classes))
         weight = torch.ones(len(counts))
         if config.balance == "weights":
             weight = torch.tensor(len(train_set) / (len(counts) * counts), dtype=torch.float32)
-        losses = _Losses(self.recogniser, config, weight.to(self.device))
+        losses = Losses(self.recogniser, config, weight.to(self.device))
         self.losses = parallel.distribute(losses)
         self.augment = Augment(layout, config.augment)
+        self.clips = batches_of(train_set, config, self.device)
         self.steps = max(MIN_STEPS, math.ceil(len(train_set) / config.batch))
         self.average = _copy(self.recogniser.state_dict())
         self.key = self._key()
@@ -151,11 +153,11 @@ class _Run:
     def one_epoch(self) -> dict[str, Any]:
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)
-        draws = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
+        draws = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.epoch)
         self.recogniser.train()
         sums = torch.zeros(4, device=self.device)
         for step, (picked, keypoints) in enumerate(self._batches()):
-            batch = self.augment(torch.from_numpy(keypoints).to(self.device), draws, parallel.rank(), parallel.world())
+            batch = self.augment(keypoints, draws, parallel.rank(), parallel.world())
             labels = torch.from_numpy(self.train_set.labels[picked]).to(self.device)
             for group in self.optimiser.param_groups:
                 group["lr"] = config.lr * self._rate(self.epoch * self.steps + step)
@@ -200,16 +202,16 @@ class _Run:
             return rng.choice(clips, n, p=share / share.sum()).astype(np.int64)
         return np.concatenate([rng.permutation(clips) for _ in range(math.ceil(n / clips))])[:n]
 
-    def _batches(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """This process's share of each batch, made while the step before it is computed."""
+    def _batches(self) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """This process's share of each batch, on its device, made while the step before it is computed."""
         order, config = self._order(), self.config
         own = config.batch // parallel.world()
         share = slice(parallel.rank() * own, (parallel.rank() + 1) * own)
 
-        def make(step: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        def make(step: int) -> tuple[NDArray[np.int64], Tensor]:
             places = np.arange(step * config.batch, (step + 1) * config.batch)[share]
             seeds = [[config.seed, self.epoch, int(place)] for place in places]
-            return order[places], training_batch(self.train_set, order[places], config, seeds)
+            return order[places], self.clips.batch(order[places], seeds)
 
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(make, 0)
@@ -305,7 +307,7 @@ class _Run:
             m for m in self.recogniser.modules() if hasattr(m, "running_mean") and hasattr(m, "momentum")
         ]
         rng = np.random.default_rng([self.config.seed, self.config.epochs])
-        draws = torch.Generator().manual_seed(self.config.seed)
+        draws = torch.Generator(self.device).manual_seed(self.config.seed)
         order = rng.permutation(len(self.train_set))[:NORM_CLIPS]
         size = max(self.config.batch, NORM_BATCH)
         batches = np.array_split(order, math.ceil(len(order) / size))
@@ -383,7 +385,7 @@ class _Run:
             setattr(self, name, state[name])
 
 
-class _Losses(nn.Module):
+class Losses(nn.Module):
     """Keypoints and labels in, losses out: the module that a distributed training replicates."""
 
     def __init__(self, recogniser: Recogniser, config: TrainConfig, weight: Tensor) -> None:
@@ -418,7 +420,7 @@ class _Losses(nn.Module):
         return loss, torch.stack([cross, extra]) / len(recogniser.branches), right, spread
 
 
-def _optimiser(recogniser: Recogniser, config: TrainConfig) -> torch.optim.Optimizer:
+def optimiser_of(recogniser: Recogniser, config: TrainConfig) -> torch.optim.Optimizer:
     if config.optimiser == "sgd":
         return torch.optim.SGD(
             recogniser.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay

@@ -1,0 +1,1 @@
+"""``posewatch bench gpu``: serving, training and perception on one GPU, in minutes, without internet."""
