@@ -49,6 +49,26 @@ def write_atomically(path: Path | str, data: bytes | str) -> None:
         partial.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
 
 
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a file as a whole and wait until it, and its name, are on the disk: it survives a power cut."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def umask() -> int:
     """The permissions that new files of this process lack."""
     line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("Umask:"))

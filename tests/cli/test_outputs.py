@@ -19,6 +19,7 @@ from posewatch.datasets.pyskl import write_pyskl
 
 TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     # verb: its words ({i}: a folder with inputs), the names that it writes to --out; none: --out is the file
+    "alarms": ("pull a --store {i}", ("a/alarm.json", "a/masked.mp4")),
     "bench active-learning": ("--annotations {i}/clips.pkl", ("bench.json", "bench.png")),
     "bench labeling-ui": ("", ("bench.json",)),
     "bench perception": ("{i}/hall.mp4", ("speed.json", "looped.mp4")),

@@ -28,7 +28,7 @@ FLOORS = (
     "weights",
     "video",
     "stack",
-    "lineage",
+    "lineage alarms",
     "artifact",
     "store",
     "records",

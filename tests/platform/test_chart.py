@@ -255,7 +255,9 @@ def test_the_watcher_reads_its_cameras(values: Path, tmp_path: Path, monkeypatch
         assert config.webhook.startswith("https://")
     box = next(path for path in EXAMPLES if path.stem == "one-gpu-box")
     if values == box:
-        assert dict(config.options) == {"on": "0.7", "merge-s": "3"}
+        recorded = {"record": "true", "near-misses": "4", "samples": "1", "keep-days": "90"}
+        assert dict(config.options) == {"on": "0.7", "merge-s": "3", **recorded}
+        assert config.store == "s3://posewatch"
         assert dict(config.cameras[1].options) == {"on": "0.8"}, "on without quotes is true in YAML 1.1"
 
 

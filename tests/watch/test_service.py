@@ -19,7 +19,7 @@ from posewatch.cli.main import main
 from posewatch.errors import ConfigError
 from posewatch.stack.process import pick_ports, wait_until
 from posewatch.watch import metrics
-from posewatch.watch.service import read_config
+from posewatch.watch.service import CameraProcess, read_config
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
@@ -157,6 +157,12 @@ def test_a_wrong_configuration_is_one_line(
 def test_a_good_configuration(tmp_path: Path) -> None:
     path = tmp_path / "cameras.yaml"
     path.write_text(GOOD + "options: {on: 0.7, min_s: 1}\nset: [pose.source=raw]\n")
+    assert "--store" not in CameraProcess(read_config(path).cameras[0], read_config(path)).command()
+    recorded = GOOD + "options: {record: true, keep-days: 3}\nstore: s3://posewatch\n"
+    (tmp_path / "recorded.yaml").write_text(recorded)
+    words = CameraProcess((config := read_config(tmp_path / "recorded.yaml")).cameras[0], config).command()
+    assert words[words.index("--store") + 1] == "s3://posewatch"
+    assert words[-3:] == ["--record", "--keep-days", "3"]
     config = read_config(path)
     assert (config.model, config.cameras[0].name, config.options) == ("m.onnx", "a", {"on": "0.7", "min-s": "1"})
     assert config.set == ("pose.source=raw",)

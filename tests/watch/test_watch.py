@@ -300,6 +300,8 @@ def test_the_command(clip: Callable[..., Path], tmp_path: Path, capsys: pytest.C
     assert printed.out == ""
     assert "a.mp4: 40 frames, 3 windows, 0 alarms" in printed.err
     assert len((out / "a.windows.jsonl").read_text().splitlines()) == 3
+    assert cli.main([*words, "--record", "--store", str(tmp_path / "store")]) == 0  # nobody is seen: no record
+    capsys.readouterr()
     for wrong, line in (
         (["watch", str(tmp_path / "no.mp4"), "--model", str(model), "--out", str(out)], "no such file or folder"),
         (["watch", "env:NOT_THERE", "--model", str(model), "--out", str(out)], "NOT_THERE is empty"),
@@ -307,6 +309,9 @@ def test_the_command(clip: Callable[..., Path], tmp_path: Path, capsys: pytest.C
         ([*words, "--webhook", "mailto:x"], "a webhook is an address"),
         ([*words, "--label", "fire"], "'fire' is none of the model's classes: normal, abnormal"),
         ([*words, "--off", "0.995"], "thresholds must hold"),
+        ([*words, "--record-raw"], "give --record, too"),
+        ([*words, "--record", "--record-raw", "--privacy", "blur"], "choose one"),
+        ([*words, "--set", "mask.unit=person"], "recognises whole scenes (unit scene)"),
     ):
         assert cli.main(wrong) == 2
         assert line in capsys.readouterr().err

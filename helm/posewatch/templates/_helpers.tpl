@@ -65,6 +65,13 @@ tolerations: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{/* Where watchers store the records of alarms; empty where there are none. */}}
+{{- define "posewatch.records" -}}
+{{- with .Values.watcher.records }}
+{{- if .enabled }}{{ .store | default (ternary (printf "s3://%s" $.Values.store.bucket) "" $.Values.store.enabled) }}{{ end }}
+{{- end }}
+{{- end -}}
+
 {{- define "posewatch.claim" -}}
 accessModes: [ReadWriteOnce]
 {{- with .className }}

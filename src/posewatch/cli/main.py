@@ -24,6 +24,7 @@ TOPICS = (
     ("Serving", "deploy", "deploy smoke-test promote rollback history"),
     ("Serving", "predict", "predict score"),
     ("Watch", "watch", "watch watch-service"),
+    ("Watch", "alarms", "alarms"),
     ("Runs", "services", "pipeline"),
     ("Runs", "report", "report lineage"),
     ("Speed", "bench", "bench"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from posewatch.config import Experiment
     from posewatch.inference.predictor import Predictor
     from posewatch.watch.config import WatchConfig
+    from posewatch.watch.records.upload import Records
     from posewatch.watch.sources import Source
 
 app = topic()
@@ -100,6 +101,41 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Recording:
+    """Whether alarms are kept as records in the object store."""
+
+    PANEL = "Records"
+
+    record: Annotated[bool, Option("--record", help="Store every alarm with a masked clip (--store).")] = False
+    record_raw: Annotated[bool, Option("--record-raw", help="Also the clip as it is, beside the masked one.")] = False
+    near_misses: Annotated[
+        float, Option(help="Windows just below the threshold to store per hour."), Range(0, 3600)
+    ] = 4.0
+    samples: Annotated[float, Option(help="Random windows without an alarm to store per hour."), Range(0, 3600)] = 1.0
+    keep_days: Annotated[
+        int,
+        Option(help="Delete records of this camera that are older, but for judged ones (0: never)."),
+        Range(0, 36_500),
+    ] = 0
+
+    def open(self, context: Context, out: Path, camera: str, privacy: str) -> Records | None:
+        """The records of ``camera``, spooled in ``out``. Raises InputError without a store, or for a folder in use."""
+        from posewatch.store import open_store
+        from posewatch.watch.records.spool import Spool
+        from posewatch.watch.records.upload import Records, RecordSettings
+
+        if not self.record:
+            if self.record_raw:
+                raise InputError("--record-raw says what records hold: give --record, too")
+            return None
+        if self.record_raw and privacy != "none":
+            raise InputError(f"--record-raw keeps people recognisable, --privacy {privacy} does not: choose one")
+        store = open_store(context.store)  # opened here: a store that is named wrongly is told at once
+        settings = RecordSettings(self.near_misses, self.samples, self.record_raw, self.keep_days)
+        return Records(Spool(out / "records"), lambda: store, settings, camera)
+
+
+@dataclass(frozen=True)
 class Camera:
     """A camera's name, and how long it may be unavailable."""
 
@@ -124,6 +160,7 @@ def watch(
     out: Annotated[Path, Option(metavar="DIR", help="Folder for alarms.jsonl and videos."), Writes(here=False)],
     alarms: Alarms,
     outputs: Outputs,
+    recording: Recording,
     camera: Camera,
     context: Context,
     label: Annotated[
@@ -151,11 +188,17 @@ def watch(
         if webhook:
             secret = os.environ.get(SECRET, "")
             delivery = stack.enter_context(open_delivery(out / "outbox", webhook, secret))
+        records = recording.open(context, out, opened[0].name if opened[0].live else "", outputs.privacy)
+        if records is not None:
+            stack.callback(records.close)
         for source in opened:
             if stop.is_set():
                 break
-            lines.append(_one(source, predictor, estimator, experiment, config, out, outputs, delivery, stop))
+            lines.append(_one(source, predictor, estimator, experiment, config, out, outputs, delivery, records, stop))
         left = delivery.drain(DRAIN_S) if delivery else 0
+        spooled = records.drain(DRAIN_S) if records else 0
+    if spooled:
+        lines.append(f"{spooled} records wait in {out / 'records'}: the next watch on this folder stores them")
     if left:
         lines.append(f"{left} messages wait in {out / 'outbox'}: the next watch on this folder delivers them")
     say("\n".join(lines))  # stdout holds the alarms
@@ -174,7 +217,7 @@ def _predictor(model: str, unit: str, camera: Camera, sources: list[Source]) -> 
 
 def _one(
     source: Source, predictor: Any, estimator: Any, experiment: Experiment, config: Any, out: Path, outputs: Outputs,
-    delivery: Any, stop: threading.Event,
+    delivery: Any, records: Records | None, stop: threading.Event,
 ) -> str:  # fmt: skip
     from posewatch.watch.sinks.sink import SinkContext
     from posewatch.watch.sinks.table import open_sinks
@@ -183,7 +226,7 @@ def _one(
     watcher = Watcher(source, predictor, estimator, experiment.pose, config)
     video = not outputs.no_video
     context = SinkContext(
-        source, watcher.stats, watcher.label, config, out, video, outputs.privacy, outputs.status, delivery
+        source, watcher.stats, watcher.label, config, out, video, outputs.privacy, outputs.status, delivery, records
     )
     with open_sinks(context) as sinks:
         done = watcher.run(sinks, stop)

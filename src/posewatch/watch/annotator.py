@@ -95,7 +95,7 @@ class Annotator:
         self._history.append((state.time_s, state.probability, state.alarm))
         while self._history[0][0] < state.time_s - SPAN_S:
             self._history.popleft()
-        enlarged = cv2.resize(self._anonymised(image), self._frame, interpolation=cv2.INTER_CUBIC)
+        enlarged = cv2.resize(anonymised(image, self._privacy), self._frame, interpolation=cv2.INTER_CUBIC)
         keypoints = people.detections.keypoints
         if len(people.ids) and keypoints is not None and keypoints.shape[1] == 17:
             for rows in self._coloured(people, keypoints):
@@ -109,16 +109,6 @@ class Annotator:
         self._draw_strip(draw, state)
         self._draw_heading(draw, people, state)
         return np.asarray(result)
-
-    def _anonymised(self, image: Image) -> NDArray[Any]:
-        import cv2
-
-        if self._privacy == "skeleton":
-            return np.full_like(image, 12)
-        if self._privacy == "blur":
-            small = cv2.resize(image, (24, max(2, 24 * image.shape[0] // image.shape[1])), interpolation=cv2.INTER_AREA)
-            return np.asarray(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
-        return image
 
     def _coloured(self, people: Observation, keypoints: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         """Keypoints with one row per colour, so that a person keeps the colour of their track id; in a crowd several
@@ -223,6 +213,18 @@ class Annotator:
                 (x(state.time_s - back), bottom + 4), "now" if not back else f"-{back} s", fill=(*_GREY, 255),
                 font=_font(13), anchor="ra" if not back else "ma",
             )  # fmt: skip
+
+
+def anonymised(image: Image, privacy: str) -> Image:
+    """An image uint8 (H, W, 3) as it may be shown: as it is, blurred, or nearly black, for skeletons."""
+    import cv2
+
+    if privacy == "skeleton":
+        return np.full_like(image, 12)
+    if privacy == "blur":
+        small = cv2.resize(image, (24, max(2, 24 * image.shape[0] // image.shape[1])), interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+    return image
 
 
 def _about(state: AlarmState) -> set[int]:

@@ -37,7 +37,12 @@ GAUGES = {
     "alarms_active": ("raised_alarms", "Alarms that are on."),
     "persons_asked": ("asked", "Persons whom the model was asked about in the last window."),
     "outbox_messages": ("outbox", "Messages that wait for the webhook."),
+    "records_waiting": ("records", "Records that wait for the object store."),
 }
+RECORDS = (
+    ("records_stored", "records_stored", "Records written to the object store."),
+    ("record_failures", "record_failures", "Attempts to write or store a record that failed."),
+)
 
 
 def text(cameras: Sequence[CameraStatus], now: float) -> bytes:
@@ -79,6 +84,8 @@ class _Collector:
                 for version, row in status.get("versions", {}).items():
                     counter.add_metric([camera, version], row[key])
             yield counter
+        for name, key, text in RECORDS:
+            yield family(CounterMetricFamily, name, text, [(c, s[key]) for c, s in known if key in s])
         failures = [(c, s["webhook_failures"]) for c, s in known if "webhook_failures" in s]
         yield family(CounterMetricFamily, "webhook_failures", "Deliveries to the webhook that failed.", failures)
         histogram = HistogramMetricFamily(

@@ -27,6 +27,11 @@ def alarm_id(source: str, subject: Subject, event: AlarmEvent, frame: Frame) -> 
     return str(uuid.uuid5(_NAMESPACE, f"{source} {began}{who}{rule}"))
 
 
+def model_of(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a message says of the model."""
+    return {key: metadata[key] for key in _MODEL if metadata.get(key)}
+
+
 def payload(
     source: str, label: str, model: Mapping[str, str], subject: Subject, event: AlarmEvent, frame: Frame
 ) -> dict[str, Any]:
@@ -46,7 +51,7 @@ def payload(
         "end_s": None if raised else round(event.end_s, 3),
         "time": (frame.wall or datetime.now(UTC)).isoformat(timespec="milliseconds"),
         "persons": list(subject.ids),
-        "model": {key: model[key] for key in _MODEL if model.get(key)},
+        "model": model_of(model),
     }
     if subject.person is not None:
         message["person"] = subject.person

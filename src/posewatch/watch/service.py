@@ -60,9 +60,10 @@ class Camera(Section):
 class ServiceConfig(Section):
     """The configuration file: ``model`` (grpc://host:port/name, ...), ``cameras``, and what they have in common.
 
-    ``route`` is the file that says which cameras ask a canary (``posewatch watch --route``).
-    ``out`` is a folder that outlives the container, for alarms, their videos and the webhook's outbox. ``config`` names
-    an experiment, ``set`` are overrides of it, ``options`` are options of ``posewatch watch`` (on, min-s, ...).
+    ``route`` is the file that says which cameras ask a canary (``posewatch watch --route``). ``store`` is the object
+    store of records (with ``record: true`` among the options). ``out`` is a folder that outlives the container, for
+    alarms, their videos and what waits for the webhook or the store. ``config`` names an experiment, ``set`` are
+    overrides of it, ``options`` are options of ``posewatch watch`` (on, min-s, ...).
     """
 
     model: Annotated[str, Like(r"(?s).+", "an address such as grpc://triton:8001/abnormal")]
@@ -70,6 +71,7 @@ class ServiceConfig(Section):
     out: str = "/var/lib/posewatch"
     route: str = ""
     webhook: str = ""
+    store: str = ""
     privacy: Annotated[str, OneOf(("none", "blur", "skeleton"))] = "none"
     config: str = "default"
     set: tuple[str, ...] = ()
@@ -120,6 +122,8 @@ class CameraProcess:
         words = [sys.executable, "-m", "posewatch.cli", "watch", f"env:{_ADDRESS}", "--model", config.model]
         words += ["--name", self.camera.name, "--out", str(self.folder), "--status", str(self.folder / "status.json")]
         words += ["--config", config.config, "--privacy", config.privacy]
+        if config.store:
+            words += ["--store", config.store]
         for override in config.set:
             words += ["--set", override]
         if config.route:

@@ -101,11 +101,12 @@ class Watcher:
         start = max(0.0, end - self._config.window_s)
         self._tell(self._states.expire(end), frame, sinks)
         scored = self._persons(frame, end) if self._single else self._scene(frame)
+        model = self._predictor.metadata
         for person, p, ids, keypoints in scored or ():
             self.stats.count_window(p)
             nobody = self._single and person is None
             told = [] if nobody else list(self._states.update(person, end, p, ids))
-            window = ScoredWindow(person, start, end, p, self._states.probability_of(person), keypoints)
+            window = ScoredWindow(person, start, end, p, self._states.probability_of(person), keypoints, model)
             for sink in sinks:
                 sink.window(window)
             self._tell(told, frame, sinks)

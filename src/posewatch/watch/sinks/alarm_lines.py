@@ -10,6 +10,19 @@ from posewatch.outputs import mark
 from posewatch.watch.sinks.sink import Sink, SinkContext
 
 ALARMS = "alarms.jsonl"
+_LAST_BYTES = 1_000_000
+
+
+def told(path: Path) -> set[tuple[str, str]]:
+    """(id, event) of the last messages in a file of alarms."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LAST_BYTES))
+            found = file.read().split(b"\n")
+    except FileNotFoundError:
+        return set()
+    rows = [json.loads(line) for line in found if line.startswith(b"{") and line.endswith(b"}")]
+    return {(row["id"], row["event"]) for row in rows}
 
 
 class AlarmLines(Sink):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from posewatch.errors import InputError
+from posewatch.files import write_durably
 
 
 class Outbox:
@@ -40,7 +40,7 @@ class Outbox:
         """Queue a message; it is on disk when this returns. ``key`` names it for the receiver."""
         body = json.dumps({"key": key, "message": message}, ensure_ascii=False, sort_keys=True).encode()
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in key)[:80]
-        _write_durably(self.folder / f"{time.time_ns():020d}-{name}.json", body)
+        write_durably(self.folder / f"{time.time_ns():020d}-{name}.json", body)
 
     def messages(self) -> list[Path]:
         """The files of the queued messages, the oldest first."""
@@ -64,18 +64,3 @@ class Outbox:
         target.parent.mkdir(exist_ok=True)
         path.replace(target)
         return target
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    """Write a file whole and wait until it, and its name, are on the disk: an alarm must survive a power cut."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

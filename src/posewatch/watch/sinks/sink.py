@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from posewatch.watch.annotator import AlarmState, Annotator
 from posewatch.watch.config import WatchConfig
+from posewatch.watch.records.upload import Records
 from posewatch.watch.sinks.delivery import Delivery
 from posewatch.watch.sources import Frame, Source
 from posewatch.watch.stats import WatchStats
@@ -24,8 +26,8 @@ class SinkContext:
     """The source that is watched, and which outputs the user chose.
 
     ``label`` is the class that raises alarms. Files go to the folder ``out``; ``video`` asks for annotated videos with
-    this ``privacy`` (see ``Annotator``), ``status`` names a status file. ``delivery`` sends messages to a receiver.
-    Alarm lines also go to ``stream``.
+    this ``privacy`` (see ``Annotator``), ``status`` names a status file. ``delivery`` sends messages to a receiver,
+    ``records`` keeps every alarm in the object store. Alarm lines also go to ``stream``.
     """
 
     source: Source
@@ -37,6 +39,7 @@ class SinkContext:
     privacy: str = "none"
     status: Path | None = None
     delivery: Delivery | None = None
+    records: Records | None = None
     stream: TextIO = field(default_factory=lambda: sys.stdout)
 
     def annotator(self, width: int, height: int) -> Annotator:
@@ -60,12 +63,14 @@ class ScoredWindow:
     p: float
     smoothed: float
     keypoints: NDArray[np.float32] | None
+    model: Mapping[str, str] = field(default_factory=dict)
+    """The metadata of the version that answered."""
 
-    def row(self, video: str) -> dict[str, Any]:
-        """The row of a file of windows."""
+    def row(self) -> dict[str, Any]:
+        """The row of a file of windows, but for its video."""
         who = {} if self.person is None else {"person": self.person}
         times = {"start_s": round(self.start_s, 3), "end_s": round(self.end_s, 3)}
-        return {"video": video, **who, **times, "p": round(self.p, 6)}
+        return {**who, **times, "p": round(self.p, 6)}
 
 
 class Sink(ABC):
@@ -75,6 +80,10 @@ class Sink(ABC):
     @abstractmethod
     def open(cls, context: SinkContext) -> Sink | None:
         """The sink for this source; None when the context does not ask for it."""
+
+    def left(self) -> list[dict[str, Any]]:
+        """Messages that an earlier process could not give to the other sinks; they get them now."""
+        return []
 
     def alarm(self, message: dict[str, Any]) -> None:
         """An alarm was raised or has ended; ``message`` is the JSON object of docs/watch.md."""

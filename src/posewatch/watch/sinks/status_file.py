@@ -53,4 +53,10 @@ class StatusFile(Sink):
         if delivery is not None:
             status["outbox"] = len(delivery.outbox.messages())
             status["webhook_failures"] = delivery.failures
+        if (records := self._context.records) is not None:
+            status |= {
+                "records": records.waiting,
+                "records_stored": records.stored,
+                "record_failures": records.failures,
+            }
         write_atomically(self._path, json.dumps(status))

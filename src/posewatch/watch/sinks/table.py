@@ -9,6 +9,7 @@ from pathlib import Path
 from posewatch.addresses import Address
 from posewatch.errors import InputError
 from posewatch.redact import remember_webhook
+from posewatch.watch.records.recorder import Recorder
 from posewatch.watch.sinks.alarm_lines import AlarmLines
 from posewatch.watch.sinks.alarm_videos import AlarmVideos
 from posewatch.watch.sinks.delivery import Delivery, Transport
@@ -22,8 +23,9 @@ from posewatch.watch.sinks.window_lines import WINDOWS, WindowLines
 from posewatch.watch.sources import Source
 
 SINKS: tuple[type[Sink], ...] = (
-    QueuedAlarms,  # first: an alarm is on disk before anything else can fail
-    AlarmLines,
+    Recorder,  # first: an alarm is on disk before anything else can fail
+    QueuedAlarms,
+    AlarmLines,  # after the queue: an alarm in its file is known to have been queued
     WindowLines,
     AlarmVideos,
     WholeVideo,
@@ -35,13 +37,17 @@ TRANSPORTS: dict[str, type[Transport]] = {"http": Webhook, "https": Webhook}
 
 @contextmanager
 def open_sinks(context: SinkContext) -> Iterator[list[Sink]]:
-    """The sinks that ``context`` asks for, in the order of the table; closed afterwards."""
+    """The sinks that ``context`` asks for, in the order of the table; closed afterwards. What one of them has left from
+    an earlier process is told to the others."""
     with ExitStack() as stack:
         sinks = []
         for kind in SINKS:
             if (sink := kind.open(context)) is not None:
                 stack.callback(sink.close)
                 sinks.append(sink)
+        for message in [message for sink in sinks for message in sink.left()]:
+            for sink in sinks:
+                sink.alarm(message)
         yield sinks
 
 

@@ -28,7 +28,7 @@ class WindowLines(Sink):
         return cls(context.out / f"{Path(context.source.name).stem}{WINDOWS}", context.source.name)
 
     def window(self, window: ScoredWindow) -> None:
-        self._file.write(json.dumps(window.row(self._video)) + "\n")
+        self._file.write(json.dumps({"video": self._video, **window.row()}) + "\n")
 
     def close(self) -> None:
         self._place.close()
