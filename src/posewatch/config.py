@@ -106,6 +106,7 @@ class LabelConfig(Section):
     """The classes, and how timed intervals become one label per clip."""
 
     SECTION: ClassVar[str] = "labels"
+    ADDED: ClassVar[tuple[str, ...]] = ("everybody",)
 
     classes: Annotated[tuple[rules.ClassName, ...], Items(2, 1000, different=True)] = ("normal", "abnormal")
     positive: str = "abnormal"
@@ -128,6 +129,9 @@ class LabelConfig(Section):
     """Smallest confidence at which a model's labels are offered for acceptance in bulk."""
     sensitive: tuple[str, ...] = ()
     """Classes that are hard to look at; with any, the welfare mode is on by default."""
+    everybody: bool = False
+    """Of clips of single persons: a timed label that names no person labels all persons of its moment. Without it, such
+    a label of another class than ``default`` is refused where there are several."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -163,7 +163,9 @@ def export(
         outputs.check([out], context.label_files, force=force)
     store = context.labels
     poses: dict[str, Skeleton] | None = None
-    frozen = snapshot(store, allow_disagreement=allow_disagreement, allow_none=format in OPEN)
+    frozen = snapshot(
+        store, allow_disagreement=allow_disagreement, allow_none=format in OPEN, unit=context.experiment.mask.unit
+    )
     notes(outside(frozen.rows, context.experiment.labels.classes))
     if skeletons:
         parts = [skeletons_of(artifact) for _, artifact in members(context.artifact(skeletons))]

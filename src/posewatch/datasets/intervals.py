@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from posewatch.errors import LabelError
 from posewatch.names import readable
 from posewatch.video.files import Walk, is_trash
 
+_NAMED = re.compile(r"(.+\S)\s+#(\d+)")
 COLUMNS = ("file", "start_s", "end_s", "label")
 
 
@@ -32,8 +34,9 @@ class Interval:
 def read_labels_csv(path: str | Path) -> list[Interval]:
     """Read a csv with the columns file, start_s, end_s and label, or their ``ALIASES`` (others are ignored).
 
-    Times are seconds, mm:ss or hh:mm:ss; ``end_s`` "inf" means until the end of the video. Raises LabelError, naming
-    the row, for an invalid value.
+    A column person, or a file ``yard.mp4 #2``, names the person of the video whom the label is about. Times are
+    seconds, mm:ss or hh:mm:ss; ``end_s`` "inf" means until the end of the video. Raises LabelError, naming the row, for
+    an invalid value.
     """
     path = Path(path)
     out: list[Interval] = []
@@ -48,10 +51,22 @@ def read_labels_csv(path: str | Path) -> list[Interval]:
             raise LabelError(f"{where}: start_s must be finite")
         if end <= start:
             raise LabelError(f"{where}: end_s {end:g} must be greater than start_s {start:g}")
-        out.append(Interval(file, start, end, label, where))
+        file, person = _person(file, str(row.get("person") or ""), where)
+        out.append(Interval(file, start, end, label, where, person))
     if not out:
         raise LabelError(f"{path.name} has no labels: give rows of {', '.join(COLUMNS)}")
     return out
+
+
+def _person(file: str, given: str, where: str) -> tuple[str, int | None]:
+    """The file, and the number of the person. Raises LabelError."""
+    named = _NAMED.fullmatch(file)
+    text = given.strip().removeprefix("#") or (named[2] if named else "")
+    if text and not (text.isdecimal() and int(text)):
+        raise LabelError(
+            f"{where}: person {given.strip()!r} is not a number from 1, as persons.json and the page show it"
+        )
+    return (named[1] if named else file), int(text) if text else None
 
 
 def read_class_folders(folder: str | Path) -> list[Interval]:

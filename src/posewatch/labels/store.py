@@ -126,6 +126,12 @@ class LabelStore:
         rows = self.database.rows(*select_ids(sa.select(clips.id, clips.video_id), clips.id, clip_ids))
         return {clip: video for clip, video in rows}
 
+    def persons(self, clip_ids: Collection[str] | None = None) -> dict[str, int | None]:
+        """Clip id → the person that it shows alone, None for the scene, of the same clips as `video_ids`."""
+        clips = tables.clips.c
+        rows = self.database.rows(*select_ids(sa.select(clips.id, clips.person), clips.id, clip_ids))
+        return {clip: person for clip, person in rows}
+
     def size(self) -> int:
         """The number of registered clips."""
         return int(self.database.rows(sa.select(sa.func.count()).select_from(tables.clips))[0][0])

@@ -18,8 +18,9 @@ from posewatch.digests import canonical
 from posewatch.errors import LabelError
 from posewatch.labels.formats.snapshot import outside
 from posewatch.progress import say
-from posewatch.stages.contents import CLIPS, DATASET, SKELETONS, label_rows, skeletons_of, videos_of
+from posewatch.stages.contents import CLIPS, DATASET, SKELETONS, SKELETONS_ABOUT, label_rows, skeletons_of, videos_of
 from posewatch.store import ObjectStore
+from posewatch.units import PERSON, unit_entry, unit_of, unit_of_persons
 
 PARTS = ("train", "validation", "test")
 
@@ -29,16 +30,19 @@ def dataset(
 ) -> Artifact:
     """Freeze the labelled skeletons with their split.
 
-    Files: ``clips.jsonl`` (clip, video, names, label, source, part), ``skeletons.npz`` (clip id → (M, T, V, 3)) and
-    ``dataset.json`` (classes, layout, fps, counts, clips left out because nobody is visible). Raises LabelError
-    when a class has too few clips or source videos to be split, when a labelled clip has no skeletons, when a label is
-    no class any more, and when nobody is visible in any clip.
+    Files: ``clips.jsonl`` (clip, video, names, label, source, part, person where it shows one), ``skeletons.npz`` (clip
+    id → (M, T, V, 3)) and ``dataset.json`` (classes, layout, fps, counts, unit where it is the person, clips left out
+    because nobody is visible). Raises LabelError when labels and skeletons are of different units, when a class has too
+    few clips or source videos to be split, when a labelled clip has no skeletons, when a label is no class any more,
+    and when nobody is visible in any clip.
     """
     settings = {**dataclasses.asdict(config), "classes": list(labels.classes), "positive": labels.positive}
 
     def write(folder: Path) -> None:
         rows = label_rows(snapshot)
         _require_classes(rows, labels)
+        unit = unit_of_persons({row.get("person") for row in rows}, "the label snapshot")
+        _require_unit(unit, skeletons)
         wanted: dict[str, set[str]] = {}
         for row in rows:
             wanted.setdefault(row["video_id"], set()).add(row["clip_id"])
@@ -87,6 +91,7 @@ def dataset(
                     "label": row["label"],
                     "source": row["source"],
                     "part": part,
+                    **({"person": row["person"]} if unit == PERSON else {}),
                 }
             )
             for row, part in zip(used, parts, strict=True)
@@ -99,12 +104,23 @@ def dataset(
             "fps": sorted(rates)[0],
             "left_out_nobody_seen": empty,
             "counts": {part: {label: counts[part, label] for label in labels.classes} for part in PARTS},
+            **unit_entry(unit),
         }
         (folder / CLIPS).write_text("\n".join(lines) + "\n", encoding="utf-8")
         np.savez_compressed(folder / SKELETONS, **{row["clip_id"]: arrays[row["clip_id"]] for row in used})  # type: ignore[arg-type]
         (folder / DATASET).write_text(canonical(about) + "\n", encoding="utf-8")
 
     return produce(store, Job("datasets", "", settings, (snapshot, skeletons)), write)
+
+
+def _require_unit(unit: str, skeletons: Artifact) -> None:
+    """Raises LabelError when the skeletons are of another unit than the labels."""
+    first = next(videos_of(skeletons), None)
+    found = unit_of(first.artifact.json(SKELETONS_ABOUT)) if first else unit
+    if found != unit:
+        raise LabelError(
+            f"the labels are of the unit {unit}, the skeletons of the unit {found}: make both with one mask.unit"
+        )
 
 
 def _require_classes(rows: Sequence[Mapping[str, Any]], labels: LabelConfig) -> None:

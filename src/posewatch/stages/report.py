@@ -33,6 +33,7 @@ from posewatch.stages.contents import (
     videos_of,
 )
 from posewatch.store import ObjectStore
+from posewatch.units import shown
 
 if TYPE_CHECKING:
     from posewatch.report.pictures import Image
@@ -128,7 +129,10 @@ def _scenes(scores: Artifact, labels: dict[str, str], unlabelled: set[str]) -> S
     for item in videos_of(lineage.ancestor(scores, "sets", "split")):
         poses = skeletons_of(skeletons[item.video])
         name = Path(item.names[0]).stem
-        scenes = [Scene(name, c, item.artifact, poses[c.id], labels.get(c.id)) for c in clips_of(item.artifact)]
+        scenes = [
+            Scene(shown(name, c.person), c, item.artifact, poses[c.id], labels.get(c.id))
+            for c in clips_of(item.artifact)
+        ]
         taken: set[str] = set()
         for scene in sorted(scenes, key=lambda s: -s.visibility):
             kind = scene.label or ("unlabelled" if scene.clip.id in unlabelled else "")

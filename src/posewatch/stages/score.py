@@ -35,6 +35,7 @@ def score(
                 poses = skeletons_of(skeletons_by_video[item.video]) if unlabelled else {}
                 for clip in unlabelled:
                     row = {"clip": clip.id, "video": clip.video_id, "names": list(item.names), "start_s": clip.start_s}
+                    row |= {} if clip.person is None else {"person": clip.person}
                     row["people"] = poses[clip.id].persons
                     if row["people"]:
                         answer = served.predict(resample([poses[clip.id].keypoints], served.frames, served.people))

@@ -98,7 +98,9 @@ def assign(
     classes the one that covers most wins (a tie goes to the first of ``config.classes``). Any other clip that overlaps
     an interval of the default class has the default class.
 
-    An interval that names a person labels the clips of this person only, any other one all clips of its video.
+    An interval that names a person labels the clips of this person only, any other one all clips of its video. Where
+    the clips show single persons, that cannot be right of an event at which several are there: it is refused, unless
+    ``config.everybody`` is set.
 
     Files match videos by path, also without the suffix, or by the end of a path when only one video has it; ``videos``
     names ingested videos without clips. Intervals that no clip overlaps go to ``useless``, as text. Raises LabelError
@@ -128,6 +130,13 @@ def assign(
     for video, those in given.items():
         if video:
             _contradiction(those)
+    if not config.everybody:
+        _require_persons(clips, given, config)
+    known = {(entry.clip.video_id, entry.clip.person) for entry in clips}
+    for video, those in given.items():
+        for one in those:
+            if video in ends and one.person is not None and (video, one.person) not in known and useless is not None:
+                useless.append(f"{one.where}: {one.file!r} has no clip of a person {one.person}")
     labels = {}
     for entry in clips:
         person = entry.clip.person
@@ -136,6 +145,27 @@ def assign(
         if chosen is not None:
             labels[entry.clip.id] = chosen
     return labels
+
+
+def _require_persons(clips: Sequence[ClipEntry], given: Mapping[str, Sequence[Interval]], config: LabelConfig) -> None:
+    """Raises LabelError for an event that names no person while clips show several persons at that moment."""
+    together: dict[tuple[str, float], set[int]] = defaultdict(set)
+    for entry in clips:
+        if entry.clip.person is not None:
+            together[entry.clip.video_id, entry.clip.start_s].add(entry.clip.person)
+    for entry in clips:
+        people = together[entry.clip.video_id, entry.clip.start_s] if entry.clip.person is not None else set()
+        if len(people) < 2:
+            continue
+        for one in given.get(entry.clip.video_id, ()):
+            shared = min(entry.clip.end_s, one.end_s) - max(entry.clip.start_s, one.start_s)
+            if one.person is None and one.label != config.default and shared > _EPS:
+                numbers = ", ".join(map(str, sorted(people)))
+                raise LabelError(
+                    f"{one.where}: {one.label!r} names no person, but at {entry.clip.start_s:g} s {one.file!r} shows"
+                    f" the persons {numbers}: add a column person (a number), label on the page, or set"
+                    " labels.everybody=true to label all of them"
+                )
 
 
 def _contradiction(intervals: Sequence[Interval]) -> None:
