@@ -12,7 +12,7 @@ HERE = str(Path(__file__).resolve().parent)
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
-from labeling_ui import find_view, label_view, people_view, progress_view, review_view, sign_in  # noqa: E402
+from labeling_ui import find_view, label_view, people_view, progress_view, review_view, sign_in, timeline_view  # noqa: E402
 from labeling_ui.common import Viewer, plain  # noqa: E402
 from labeling_ui.refusals import translated  # noqa: E402
 from labeling_ui.texts import LANGUAGES, catalogue, language_of  # noqa: E402
@@ -34,6 +34,7 @@ STYLE = """<style>
 # URL (and key of the title), function, icon and needed permission of each view; a string here would be shown as text
 VIEWS = (
     ("label", label_view.show, "grid_view", "label"),
+    ("timeline", timeline_view.show, "view_timeline", "label"),
     ("review", review_view.show, "balance", "adjudicate"),
     ("find", find_view.show, "search", "see others"),
     ("progress", progress_view.show, "monitoring", "label"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labeling_ui import media, metrics
 from posewatch.digests import canonical
-from posewatch.errors import LabelStoreDown, PosewatchError
+from posewatch.errors import LabelError, LabelStoreDown, PosewatchError
 from posewatch.labels.cards import Card
 from posewatch.labels.find import Filter
 from posewatch.labels.session import LabelingSession
@@ -139,7 +140,16 @@ def _several(
             seen.add(one)
     if kind == "relabel":
         return session.relabel(clips, label, batch)
+    if kind == "interval":
+        return session.label_interval(clips, _number(act, "since"), _number(act, "until"), label, batch, seen)
     return session.label_several(clips, label, kind, batch, seen)
+
+
+def _number(act: Mapping[str, Any], name: str) -> float:
+    value = act.get(name)
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise LabelError(f"an interval has a beginning and an end in seconds, not {value!r}: reload the page")
+    return float(value)
 
 
 def whole(found: Mapping[str, Any]) -> str:
@@ -210,6 +220,7 @@ def payload(card: Card, base: str, tickets: Tickets | None = None) -> dict[str, 
         "id": clip.id,
         "video": entry.video,
         "video_id": clip.video_id,
+        "person": clip.person,
         "start": clip.start_s,
         "end": clip.end_s,
         "fps": clip.fps,

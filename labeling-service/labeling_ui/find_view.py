@@ -56,7 +56,7 @@ def _found(viewer: Viewer) -> None:
         data = viewer.grid_data("find", "find") | acts.shown(viewer.session, (), answers, viewer.tickets, base())
         data["find"] = _form(viewer, {name: value for name, value in query.items() if name not in ENDS})
     data["find"]["problem"] = problem
-    grid(data, KEY, on_acts)
+    grid(data, KEY, on_acts, "find")
 
 
 def _go(query: dict[str, str]) -> None:

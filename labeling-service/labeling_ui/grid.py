@@ -13,19 +13,28 @@ from typing import Any
 import streamlit as st
 
 FOLDER = Path(__file__).parent / "browser"
-STYLES = ("grid.css", "find.css")
 SHARED = ("elements.js", "media.js", "welfare.js")
 PARTS = (
     *("keys.js", "outbox.js", "history.js", "notices.js", "dialogs.js", "choice.js"),
-    *("card.js", "toolbar.js", "find.js", "select.js", "grid.js"),
+    *("card.js", "toolbar.js", "grid.js"),
 )
+VIEWS = {
+    "find": ("find.js", "select.js", "find.css"),
+    "timeline": ("segment.js", "timeline.js", "timeline.css"),
+}
+"""What the grid of a view has besides."""
 
 
 @cache
 def sources(parts: tuple[str, ...] = PARTS) -> tuple[str, str]:
     """(JavaScript, CSS) of a component of these parts, besides the shared ones."""
-    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in (*SHARED, *parts))
-    return script, "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in STYLES)
+    files = (*SHARED, *parts, "grid.css")
+    script, style = ([name for name in files if name.endswith(end)] for end in (".js", ".css"))
+    return _joined(script), _joined(sorted(style, key="grid.css".__ne__))
+
+
+def _joined(names: list[str]) -> str:
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
 
 
 @st.cache_resource
@@ -49,6 +58,8 @@ def outbox(key: str) -> list[dict[str, Any]]:
     return [act for act in acts if isinstance(act, dict) and isinstance(act.get("id"), str)]
 
 
-def grid(data: dict[str, Any], key: str, on_acts: Callable[[], None]) -> None:
-    """Show the grid; ``on_acts`` is called when acts have arrived, before the page is drawn again."""
-    _component("grid")(data=data, key=key, default={"outbox": None}, on_outbox_change=on_acts)
+def grid(data: dict[str, Any], key: str, on_acts: Callable[[], None], view: str = "grid") -> None:
+    """Show the grid of a view; ``on_acts`` is called when acts have arrived, before the page is drawn again."""
+    _component(view, (*PARTS, *VIEWS.get(view, ())))(
+        data=data, key=key, default={"outbox": None}, on_outbox_change=on_acts
+    )

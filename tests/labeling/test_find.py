@@ -19,7 +19,7 @@ from posewatch.records import Prediction
 
 WORD = "s3cret"
 CLASSES = ("normal", "abnormal", "fight")
-VIDEOS = {"hall.mp4": 9, "yard.mp4": 6}
+VIDEOS = {"hall.mp4": 9, "yard.mp4": 6, "talk.mp4": 2, "walk.mp4": 7}
 CONFIG = "extends: default\nlabels: {classes: [normal, abnormal, fight], page_size: 6, double: %s}\n"
 
 
@@ -112,7 +112,7 @@ def test_clips_are_found_relabelled_at_once_and_the_address_shows_the_same(offic
     page.keyboard.press("z")
     until(lambda: labels(office, first), ["normal"] * 6)
 
-    page.keyboard.press("Shift+G")
+    page.keyboard.press("Shift+R")
     page.get_by_text("9 selected").wait_for()
     office.store.set_label(hall[0], "abnormal", "ann", "human")  # after the page was shown
     page.keyboard.press("2")
@@ -126,7 +126,7 @@ def test_clips_are_found_relabelled_at_once_and_the_address_shows_the_same(offic
     # the address of a clip shows a colleague the same page with the focus on it, and a labeler the clip in its video
     page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
     page.locator(f'{CARDS}[data-clip="{first[4]}"] .about').click()
-    page.keyboard.press("c")
+    page.keyboard.press("l")
     until(lambda: bool(page.evaluate("window.copied")), True)
     copied = page.evaluate("window.copied")
     other = sign_in("lead2", copied.removeprefix(office.url + "/"))
@@ -158,13 +158,74 @@ def test_what_a_reviewer_must_not_know_yet_is_no_criterion(office, sign_in):
         page.goto(f"{office.url}/find?video=yard&clip={yard[4]}")
         until(page.locator(CARDS).count, 6)
         assert "first@x.org" not in in_grid(page, "JSON.stringify(grid.data.cards)")
-        page.keyboard.press("g")
+        page.keyboard.press("r")
         page.keyboard.press("2")
         page.get_by_text("left: settled so already, waiting for a second opinion").wait_for()
         assert labels(office, [yard[4]]) == ["fight"]
         office.store.set_labels({yard[4]: "normal"}, "second@x.org", "human", act="key")
-        page.goto(f"{office.url}/find?differ=1")
+        page.goto(f"{office.url}/find?differ=1&video=yard")
         until(lambda: shown(page), [yard[4]])
         assert "first@x.org" in page.locator(CARDS).inner_text()
     finally:
         config.write_text(CONFIG % 0)
+
+
+def timeline(page: Any, code: str) -> Any:
+    return page.evaluate(
+        f"(() => {{ const grid = document.posewatchGrids.at(-1), line = grid.timeline; return {code}; }})()"
+    )
+
+
+def test_a_video_plays_across_its_clips_and_an_interval_labels_what_it_covers(office, sign_in):
+    walk = of(office, "walk.mp4")
+    page = sign_in("low2", f"timeline?video={office.clips[-1].clip.video_id}", "labeler")
+    segment = page.locator("article.segment")
+    until(segment.count, 7)
+    page.keyboard.press("Space")  # stops
+    timeline(page, "grid.focus(grid.views.get(grid.order[0])) || line.restart()")
+    page.keyboard.press("Space")
+    before = page.evaluate("performance.now()")
+    until(lambda: timeline(page, "grid.order.indexOf(line.current.id)") >= 2, True, 20)
+    took = page.evaluate("performance.now()") - before
+    assert 1_800 < took < 6_000, "two clips of one second, one after the other"
+    page.keyboard.press("Space")
+    here = timeline(page, "line.time")
+    page.keyboard.press(".")
+    assert timeline(page, "line.time") == pytest.approx(here + 0.1, abs=0.02), "one frame of ten a second"
+    page.keyboard.press(",")
+
+    # marks at 1.6 and 4.4: half of the second clip is not covered, the fifth just not either
+    timeline(page, "grid.focus(grid.views.get(grid.order[1])) || line.frames(6)")
+    page.keyboard.press("i")
+    timeline(page, "grid.focus(grid.views.get(grid.order[4])) || line.frames(4)")
+    page.keyboard.press("o")
+    page.get_by_text("Interval: 1.6–4.4 s · 2 clips").wait_for()
+    office.store.set_labels({walk[3]: "fight"}, "ann", "human", classes=CLASSES)
+    page.keyboard.press("2")
+    page.get_by_text("2 clips labelled abnormal").wait_for()
+    saved(page)
+    votes = office.store.states(walk)
+    mine = {clip: votes[clip].votes["low2"] for clip in walk if clip in votes and "low2" in votes[clip].votes}
+    assert {clip: event.new for clip, event in mine.items()} == {walk[2]: "abnormal", walk[3]: "abnormal"}
+    assert {event.act for event in mine.values()} == {"interval"}
+    assert len({event.batch for event in mine.values()}) == 1
+    page.keyboard.press("z")
+    until(lambda: labels(office, walk), [None, None, None, "fight", None, None, None])
+    forged = "{kind: 'interval', clips: [grid.order[6]], since: 0, until: 1, label: 'fight', tickets: {%s}}"
+    ticket = "[grid.order[6]]: grid.views.get(grid.order[6]).card.ticket"
+    in_grid(page, f"grid.act({forged % ticket}) && 1")
+    page.get_by_text("no clip of one video lies between 0 and 1 s").wait_for()
+
+    # the other videos, and back; a label without marks is for the clip at the playhead
+    page.keyboard.press("Shift+P")
+    page.get_by_role("heading", name="talk.mp4").wait_for()
+    until(segment.count, 2)
+    page.go_back()
+    page.get_by_role("heading", name="walk.mp4").wait_for()
+    until(segment.count, 7)
+    timeline(page, "(line.player.running && line.toggle(), grid.focus(grid.views.get(grid.order[5])))")
+    page.keyboard.press("3")
+    until(lambda: labels(office, [walk[5]]), ["fight"])
+    assert timeline(page, "grid.order.indexOf(grid.focusId)") == 6
+    page.keyboard.press("z")
+    saved(page)

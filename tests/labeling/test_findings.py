@@ -404,14 +404,15 @@ def test_every_view_is_readable_light_and_dark_and_asks_no_other_host(room, sign
     hosts: set[str] = set()
     page.on("request", lambda request: hosts.add(request.url.split("/")[2] if "://" in request.url else ""))
     for scheme, views in (
-        ("dark", ("Label", "Review", "Find")),
-        ("light", ("Label", "Review", "Find", "Progress", "People")),
+        ("dark", ("Label", "Timeline", "Review", "Find")),
+        ("light", ("Label", "Timeline", "Review", "Find", "Progress", "People")),
     ):
         page.emulate_media(color_scheme=scheme)
         page.reload()
         for view in views:
             page.get_by_role("link", name=view, exact=True).click()
             page.locator(".bar, [data-testid=stDataFrame]").first.wait_for()
+            until(page.locator('[data-stale="true"]').count, 0)  # the view before fades
             page.wait_for_timeout(500)
             found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
             assert [(v["id"], n["html"][:120]) for v in found for n in v["nodes"]] == [], (scheme, view)

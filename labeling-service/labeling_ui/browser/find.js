@@ -4,14 +4,11 @@ class FindForm {
   constructor(grid) {
     this.grid = grid;
     this.box = create("form", "find");
-    this.box.hidden = true;
     this.box.addEventListener("submit", (event) => { event.preventDefault(); this.go(); });
     this.box.addEventListener("change", () => this.go());
   }
 
   show(data) {
-    this.box.hidden = !data.find;
-    if (!data.find) return;
     const { find, words } = data;
     const key = JSON.stringify([find.query, find.people, data.classes, words.code, find.problem]);
     if (this.drawn !== key) {
@@ -36,7 +33,7 @@ class FindForm {
     const select = (choices) => { const element = create("select"); element.append(...choices.map(([value, text]) => Object.assign(create("option", "", text), { value }))); return element; };
     const input = (type, rest = {}) => Object.assign(create("input"), { type, ...rest });
     const any = ["", words.find_any];
-    const labels = [any, [OPEN, words.find_open], ...classes.map((one) => [one, one]), ...this.grid.allMarks().map((mark) => [mark.label, mark.text])];
+    const labels = [any, [OPEN, words.find_open], ...classes.map((one) => [one, one]), ...this.grid.data.all_marks.map((mark) => [mark.label, mark.text])];
     const label = field("label", select(labels), words.class);
     if (query.open === "1") label.querySelector("select").value = OPEN;
     const share = { min: 0, max: 100, step: 1, placeholder: "%" };

@@ -33,9 +33,12 @@ class Grid {
     this.notices = new Notices(data.words);
     this.toolbar = new Toolbar(this);
     this.cards = create("div", "cards");
-    this.form = new FindForm(this);
-    this.selection = new Selection(this);
-    this.home.replaceChildren(this.form.box, this.toolbar.bar, this.selection.bar, this.cards, this.toolbar.foot, this.dialogs.box, this.notices.home);
+    // what only some views have; their files are loaded there
+    this.form = typeof FindForm === "function" ? new FindForm(this) : undefined;
+    this.selection = typeof Picks === "function" ? new Picks(this) : undefined;
+    this.timeline = typeof Timeline === "function" ? new Timeline(this) : undefined;
+    const parts = [this.form?.box, this.toolbar.bar, this.selection?.bar, this.timeline?.box].filter(Boolean);
+    this.home.replaceChildren(...parts, this.cards, this.toolbar.foot, this.dialogs.box, this.notices.home);
     this.sizes = new ResizeObserver(() => { // the focused clip must not stop below a bar
       this.home.style.setProperty("--bar", `${this.toolbar.bar.offsetHeight}px`);
       this.home.style.setProperty("--foot", `${this.toolbar.foot.offsetHeight}px`);
@@ -47,6 +50,7 @@ class Grid {
     const draw = (now) => {
       const open = Boolean(this.dialogs.kind);
       for (const view of this.views.values()) { view.player.draw(now); if (!open) view.look(now); }
+      this.timeline?.draw(now);
       this.frame = requestAnimationFrame(draw);
     };
     this.frame = requestAnimationFrame(draw);
@@ -67,16 +71,17 @@ class Grid {
     for (const [id, view] of this.views) if (!wanted.has(id)) { view.remove(); this.views.delete(id); }
     data.cards.forEach((card, i) => {
       let view = this.views.get(card.id);
-      if (!view) { view = new CardView(this, card.id); this.views.set(card.id, view); }
+      if (!view) { view = this.timeline ? new SegmentView(this, card.id) : new CardView(this, card.id); this.views.set(card.id, view); }
       if (this.cards.children[i] !== view.root) this.cards.insertBefore(view.root, this.cards.children[i] || null);
       view.show(card, data);
     });
     if (newPage) this.focus(this.views.get(data.start) || this.views.get(data.mode === "find" ? this.order[0] : data.cards.find((card) => !card.label)?.id) || this.views.get(this.order[0]), { scroll: Boolean(data.start), dom: had });
     else if (!wanted.has(this.focusId)) this.refocus(former, had);
     this.show(data.told || [], waited);
-    this.form.show(data);
-    if (newPage) this.selection.clear();
-    else this.selection.show();
+    this.form?.show(data);
+    if (newPage) this.selection?.clear();
+    else this.selection?.show();
+    this.timeline?.show(data);
     this.toolbar.show(data, this.settings, this.brush);
     this.look();
     if (data.context) this.context(data.context);
@@ -131,9 +136,6 @@ class Grid {
     }
   }
 
-  // Those of this view, and those of the others.
-  allMarks() { return this.data.all_marks; }
-
   // Whether this view settles clips instead of giving one more label.
   get decides() { return ["review", "find"].includes(this.data.mode); }
 
@@ -157,6 +159,7 @@ class Grid {
     }
     if (dom) view.root.focus({ preventScroll: true });
     if (scroll) view.root.scrollIntoView({ block: "nearest" });
+    this.timeline?.seek(view);
   }
 
   get focused() { return this.views.get(this.focusId); }
@@ -181,7 +184,7 @@ class Grid {
 
   clicked(view, event) {
     this.focus(view, { scroll: false });
-    if (this.selection.on) { this.selection.click(view, event); return; }
+    if (this.selection) { this.selection.click(view, event); return; }
     if (this.brush) this.label(view, this.brush, "brush");
     else view.player.toggle();
   }
@@ -208,8 +211,11 @@ class Grid {
     return true;
   }
 
+  // What a label is for instead of the focused clip.
+  get several() { return this.selection?.size ? this.selection : this.timeline?.ready ? this.timeline : undefined; }
+
   labelFocused(label) {
-    if (this.selection.on && this.selection.size) { this.selection.label(label); return; }
+    if (this.several) { this.several.label(label); return; }
     if (this.label(this.focused, label, "key")) this.advance();
   }
 
@@ -292,8 +298,8 @@ class Grid {
       n: () => this.turn("next"), p: () => this.turn("previous"), PageDown: () => this.turn("next"), PageUp: () => this.turn("previous"),
       s: () => this.set({ overlay: !s.overlay }), "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1), a: () => this.pauseAll(),
       x: () => this.focused && this.act({ kind: "context", clip: this.focused.id }), v: () => this.focused?.root.classList.toggle("revealed"),
-      "?": () => this.help(), h: () => this.help(), Escape: () => this.pick(null), c: () => this.copyLink(),
-      ...this.selection.actions(event),
+      "?": () => this.help(), h: () => this.help(), Escape: () => this.pick(null), l: () => this.copyLink(), j: () => !this.timeline && this.focused && location.assign(this.link("timeline")),
+      ...this.selection?.actions(event), ...this.timeline?.actions(event),
     };
     for (const mark of marks) actions[mark.key] = () => this.labelFocused(mark.label);
     const label = /^[1-9]$/.test(key) && classes[Number(key) - 1];
@@ -305,24 +311,30 @@ class Grid {
   turn(direction) { if (this.data.turns.includes(direction)) this.act({ kind: direction, page: this.data.page }); }
 
   pick(label) {
-    if (this.selection.on) { if (label) this.labelFocused(label); return; }
+    if (this.selection || this.timeline) { if (label) this.labelFocused(label); return; }
     this.brush = label; this.toolbar.show(this.data, this.settings, label);
     this.look();
   }
 
-  // The address of the focused clip: in what was found, else in its video.
-  async copyLink() {
-    if (!this.focused) return;
+  // The address of the focused clip: in this view where it has an address of its own, else in its video.
+  link(view = "") {
     const { card } = this.focused;
-    const link = new URL(this.data.find ? location.href : location.pathname.replace(/[^/]*$/, ""), location.href);
+    const here = !view && (this.form || this.timeline);
+    const link = new URL(here ? location.href : location.pathname.replace(/[^/]*$/, view), location.href);
     link.hash = "";
-    if (!this.data.find) link.search = new URLSearchParams({ video: card.video_id });
+    if (!here) link.search = new URLSearchParams({ video: card.video_id });
     link.searchParams.set("clip", card.id);
-    const { words } = this.data;
-    try { await navigator.clipboard.writeText(link.href); this.notices.show(words.link_copied); } catch { this.notices.show(`${words.link} ${link.href}`, { lasts: 60000 }); }
+    return link.href;
   }
 
-  help() { this.dialogs.help([...this.data.words.keys, ...(this.data.find ? this.data.words.keys_find : [])]); }
+  async copyLink() {
+    if (!this.focused) return;
+    const link = this.link();
+    const { words } = this.data;
+    try { await navigator.clipboard.writeText(link); this.notices.show(words.link_copied); } catch { this.notices.show(`${words.link} ${link}`, { lasts: 60000 }); }
+  }
+
+  help() { this.dialogs.help([...this.data.words.keys, ...(this.data.words[`keys_${this.data.mode}`] || [])]); }
 
   status() { this.toolbar.status(this.outbox, this.data.words); }
 

@@ -112,7 +112,7 @@ class Player {
     if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
     const skeletonOnly = this.settings.view === "skeleton";
     if (!skeletonOnly && this.video.videoWidth) canvas.style.aspectRatio = `${w} / ${h}`;
-    const clock = skeletonOnly ? (!this.running ? this.stopped || 0 : ((now - this.born) / 1000) * this.settings.speed)
+    const clock = this.at !== undefined && skeletonOnly ? this.at : skeletonOnly ? (!this.running ? this.stopped || 0 : ((now - this.born) / 1000) * this.settings.speed)
       : this.video.currentTime;
     if (skeletonOnly) this.stopped = clock;
     const frame = frames[Math.floor(clock * fps) % frames.length] || [];

@@ -1,23 +1,20 @@
 // Many clips at once: ticked by click, by a range, the whole page or the whole filter; then one label for all of them.
 
-class Selection {
+class Picks {
   constructor(grid) {
     this.grid = grid;
     this.ids = new Set();
     this.whole = false; // all of the filter, also what is on other pages
     this.anchor = null;
     this.bar = create("div", "picked");
-    this.bar.hidden = true;
     this.bar.setAttribute("role", "status");
   }
-
-  get on() { return this.grid.data.mode === "find"; }
 
   get size() { return this.whole ? this.grid.data.find.count : this.ids.size; }
 
   // A box to tick on a card.
   dress(view) {
-    if (!this.on || view.tick) return;
+    if (view.tick) return;
     view.tick = Object.assign(create("input", "tick"), { type: "checkbox", tabIndex: -1 });
     view.tick.addEventListener("click", (event) => { event.stopPropagation(); this.click(view, event); });
     view.player.box.append(view.tick);
@@ -71,15 +68,13 @@ class Selection {
       view.tick.setAttribute("aria-label", `${grid.data.words.pick} ${view.about.textContent}`);
       view.root.classList.toggle("ticked", this.ids.has(view.id));
     }
-    if (!this.on) { this.bar.hidden = true; return; }
     const { words, find } = grid.data;
-    this.bar.hidden = false;
     const button = (text, key, run, pressed) => { const element = grid.toolbar.button(text, "", run); element.prepend(create("kbd", "", key)); if (pressed !== undefined) element.setAttribute("aria-pressed", String(pressed)); return element; };
     const drawn = JSON.stringify([words.code, [...this.ids], this.whole, find.count, grid.order.length]);
     if (this.drawn === drawn) return;
     this.drawn = drawn;
     const had = [...this.bar.children].indexOf(this.bar.getRootNode().activeElement);
-    const parts = [button(words.pick_page, "g", () => this.page()), button(fill(words.pick_all, { count: Math.min(find.count, find.most) }), "G", () => this.all(), this.whole)];
+    const parts = [button(words.pick_page, "r", () => this.page()), button(fill(words.pick_all, { count: Math.min(find.count, find.most) }), "R", () => this.all(), this.whole)];
     if (this.size) parts.push(button(words.pick_none, "Esc", () => this.clear()));
     this.bar.replaceChildren(...parts, create("span", "", this.size ? fill(words.picked, { count: this.size }) : words.pick_help));
     if (had >= 0) this.bar.children[Math.min(had, parts.length - 1)].focus();
@@ -112,10 +107,9 @@ class Selection {
   }
 
   actions(event) {
-    if (!this.on) return {};
     const { grid } = this;
     return {
-      t: () => (event.shiftKey ? this.range(grid.focusId) : this.toggle(grid.focusId)), g: () => (event.shiftKey ? this.all() : this.page()),
+      t: () => (event.shiftKey ? this.range(grid.focusId) : this.toggle(grid.focusId)), r: () => (event.shiftKey ? this.all() : this.page()),
       ...(this.size && { Escape: () => this.clear() }),
     };
   }

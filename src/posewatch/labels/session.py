@@ -21,6 +21,7 @@ from posewatch.labels.cards import Card, cards
 from posewatch.labels.db import tables
 from posewatch.labels.db.projection import event_of
 from posewatch.labels.entries import ADJUDICATE, RELABEL, UNSURE, VideoProgress
+from posewatch.labels.formats.importers import covers
 from posewatch.labels.queue import WorkQueue
 from posewatch.labels.store import LabelStore, new_batch
 from posewatch.labels.team import roles
@@ -254,6 +255,23 @@ class LabelingSession:
             return done
         ids = finding.everything(self.store, wanted, self.who, self.config.double, until, MOST_AT_ONCE)
         return self.relabel(ids, label, batch)
+
+    def label_interval(
+        self,
+        clip_ids: Iterable[str],
+        since: float,
+        until: float,
+        label: str,
+        batch: str | None = None,
+        seen: Collection[str] = (),
+    ) -> list[LabelEvent]:
+        """Label those of the clips of one video that [since, until) seconds cover, as one act, see `label_several`."""
+        clips = [entry.clip for entry in self.store.clips(clip_ids=clip_ids)]
+        least = self.config.min_overlap_s
+        ids = [clip.id for clip in clips if covers(since, until, clip.start_s, clip.end_s, least)]
+        if not ids or len({clip.video_id for clip in clips}) > 1:
+            raise LabelError(f"no clip of one video lies between {since:g} and {until:g} s: reload the page")
+        return self.label_several(ids, label, "interval", batch, seen)
 
     def label_several(
         self, clip_ids: Iterable[str], label: str, way: str, batch: str | None = None, seen: Collection[str] = ()

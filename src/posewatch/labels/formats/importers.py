@@ -189,12 +189,21 @@ def _choose(start: float, end: float, intervals: Iterable[Interval], config: Lab
         overlap = min(end, one.end_s) - max(start, one.start_s)
         if overlap > _EPS:
             covered[one.label] += overlap
-            if overlap + _EPS >= min(config.min_overlap_s, (one.end_s - one.start_s) / 2, (end - start) / 2):
+            if covers(one.start_s, one.end_s, start, end, config.min_overlap_s):
                 enough.add(one.label)
     events = [name for name in config.classes if name in enough and name != config.default]
     if events:
         return max(events, key=lambda name: covered[name])
     return config.default if covered.get(config.default, 0.0) > 0 else None
+
+
+def covers(since: float, until: float, start: float, end: float, min_overlap_s: float) -> bool:
+    """Whether the interval [since, until) covers enough of the clip [start, end) to label it (seconds).
+
+    Enough are ``min_overlap_s``, or half of the interval, or half of the clip, whichever is least.
+    """
+    overlap = min(end, until) - max(start, since)
+    return overlap > _EPS and overlap + _EPS >= min(min_overlap_s, (until - since) / 2, (end - start) / 2)
 
 
 class _Matcher:
