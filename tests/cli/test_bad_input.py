@@ -76,6 +76,7 @@ ROWS: dict[str, list[str]] = {
     "score": ["ENDPOINT URI =URI =URI =URI --store STORE"],
     "watch": ["VIDEO --model ONNX --out OUTDIR --status OUTFILE.json", "=VIDEO --model ENDPOINT --out =OUTDIR"],
     "watch-service": ["--config CAMERAS --port 0"],
+    "alarms": ["list --store STORE", "pull x --store =STORE --out OUTDIR"],
     "pipeline": ["run no-such-pipeline"],
     "report": ["URI =URI =URI =URI --store STORE --out OUTFILE.html"],
     "lineage": ["URI --store STORE"],
@@ -320,7 +321,8 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 FINE = {
     ("history", "STORE below a file"), ("history", "STORE a file"), ("history", "STORE too long a name"),
-    ("history", "STORE a full disk"), ("history", "CONFIG empty"), ("events", "CSV cut"), ("events", "CSV UTF-16"),
+    ("history", "STORE a full disk"), ("alarms", "STORE a full disk"), ("history", "CONFIG empty"),
+    ("events", "CSV cut"), ("events", "CSV UTF-16"),
     ("down", "HOME below a file"), ("down", "HOME a file"), ("status", "HOME below a file"),
     ("status", "HOME a file"), ("weights", "CHOICE a path"),
 }  # fmt: skip

@@ -37,8 +37,11 @@ def alarms(
 ) -> Any:
     """List, show, fetch or delete alarm records."""
     from posewatch import alarms as room
+    from posewatch.store import FolderStore
 
     store = context.objects
+    if isinstance(store, FolderStore) and not store.root.is_dir():
+        raise InputError(f"there is no store {store.uri} (check --store)")
     if act in ("show", "pull") and not ids:
         raise InputError(f"which record? `posewatch alarms {act} ID` (see `posewatch alarms list`)")
     if act == "show":
