@@ -87,6 +87,7 @@ ROWS: dict[str, list[str]] = {
     "bench training": ["--out OUTDIR --layout CHOICE"],
     "bench perception": ["VIDEO --out OUTDIR"],
     "bench quality": ["--out OUTDIR --videos 0 --config CONFIG"],
+    "bench cctv": ["--videos FOLDER --counts CSV --out OUTDIR"],
     "bench active-learning": ["--annotations PKL --out OUTDIR"],
     "bench watch": ["--videos FOLDER --out OUTDIR"],
     "bench model-sizes": ["extra"],

@@ -21,6 +21,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     # verb: its words ({i}: a folder with inputs), the names that it writes to --out; none: --out is the file
     "alarms": ("pull a --store {i}", ("a/alarm.json", "a/masked.mp4")),
     "bench active-learning": ("--annotations {i}/clips.pkl", ("bench.json", "bench.png")),
+    "bench cctv": ("--videos {i} --counts {i}/truth.csv", ("cctv.json",)),
     "bench labeling-ui": ("", ("bench.json",)),
     "bench perception": ("{i}/hall.mp4", ("speed.json", "looped.mp4")),
     "bench gpu": ("--dry-run", ("gpu.json", "gpu.md", "throughput.png", "served.png")),

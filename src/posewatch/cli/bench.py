@@ -277,6 +277,22 @@ def quality(
     return "\n".join([*lines, str(out / "quality.html")])
 
 
+@verb(bench, "cctv")
+def cctv(
+    videos: Annotated[Path, Option(metavar="DIR", help="Folder of CCTV clips.")],
+    counts: Annotated[
+        Path, Option(metavar="FILE", help="Counts by eye: a csv file with the columns file and visible (yyn...).")
+    ],
+    out: Annotated[Path, _OUT, Writes("cctv.json")],
+    context: Context,
+) -> str:
+    """How often people are found in CCTV clips, against counts by eye."""
+    from posewatch.bench.perception.cctv import bench_cctv
+
+    report = bench_cctv(out, context.experiment, videos, counts)
+    return json.dumps({k: v for k, v in report.items() if k != "each"}, indent=1)
+
+
 @verb(bench, "active-learning")
 def active_learning(
     annotations: Annotated[Path, Option(metavar="FILE", help="Labelled skeletons in pyskl's format (.pkl).")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,6 +22,7 @@ from posewatch.perception.networks import NETWORKS, build_detector, build_segmen
 from posewatch.perception.persons import PersonWriter, numbered
 from posewatch.perception.ports import Detector, Image, Mask, Masks, Segmenter
 from posewatch.perception.storage import DETECTIONS, write_detections
+from posewatch.perception.tracking.both_ways import BothWays
 from posewatch.perception.tracking.tracker import Tracker
 from posewatch.perception.workers import WorkerPool, shards
 from posewatch.records import Detections
@@ -97,19 +98,27 @@ def _segment(networks: Networks, shard: list[Tracked]) -> list[Packed]:
 
 
 class _Tracking:
-    """Assigns track ids, in the order of the frames."""
+    """Finds the persons among the detections and assigns track ids, shard by shard in the order of the frames."""
 
     def __init__(self, config: MaskConfig) -> None:
-        self._tracker = Tracker(config.min_score, config.hold)
-        self._bytetrack = None
+        self._bytetrack, self._both_ways = None, None
         if NETWORKS[config.detector].bytetrack:
             from posewatch.perception.networks.bytetrack import ByteTrack
 
             self._bytetrack = ByteTrack(config.min_score, config.hold)
+            self._tracker = Tracker(config.min_score, config.hold)
+        else:
+            self._both_ways = BothWays(config.min_score, config.hold)
+            self._tracker = Tracker(0.0, config.hold)  # only persons reach it
 
-    def __call__(self, found: Detections) -> Tracked:
+    def __call__(self, shard: Sequence[Detections], ahead: Sequence[Detections]) -> list[Tracked]:
+        """The persons of a shard; ``ahead`` is the next one."""
         if self._bytetrack is not None:
-            found = self._bytetrack.update(found)
+            return [self._identified(self._bytetrack.update(found)) for found in shard]
+        assert self._both_ways is not None
+        return [self._identified(persons) for persons in self._both_ways.persons(shard, ahead)]
+
+    def _identified(self, found: Detections) -> Tracked:
         matched = self._tracker.update(found)
         persons = found.pick([i for _, i in matched])
         ids = np.array([track.id for track, _ in matched], np.int64)
@@ -149,14 +158,25 @@ def mask_frames(
     with closing(video.ahead(video.read(src, config.fps, config.max_side))) as frames, pool:  # type: ignore[type-var]
         to_detect, to_track = tee(shards(frames))
         detections = pool.map(_detect, ([frame.image for frame in shard] for shard in to_detect))
-        tracked = (
-            (shard, [tracking(found) for found in persons]) for shard, persons in zip(to_track, detections, strict=True)
-        )
+        detected = zip(to_track, detections, strict=True)
+        tracked = ((shard, tracking(found, ahead)) for (shard, found), ahead in _with_next(detected))
         to_segment, to_paint = tee(tracked)
         masks = pool.map(_segment, (persons for _, persons in to_segment), ahead=1)
         for (shard, persons), packed in zip(to_paint, masks, strict=True):
             for frame, one, (bits, recalled) in zip(shard, persons, packed, strict=True):
                 yield _masked(frame, one, bits, recalled, composer)
+
+
+def _with_next(
+    shards: Iterable[tuple[list[Frame], list[Detections]]],
+) -> Iterator[tuple[tuple[list[Frame], list[Detections]], list[Detections]]]:
+    """Each shard with the detections of the next one, none for the last."""
+    source = iter(shards)
+    for current in source:
+        for following in source:
+            yield current, following[1]
+            current = following
+        yield current, []
 
 
 def _masked(

@@ -12,8 +12,9 @@ from posewatch import video
 from posewatch.config import PoseConfig
 from posewatch.perception.networks import build_estimator
 from posewatch.perception.ports import Image, PoseEstimator, TopDownEstimator
+from posewatch.perception.tracking.both_ways import BothWays
 from posewatch.perception.tracking.identities import track
-from posewatch.perception.tracking.tracker import Tracker
+from posewatch.perception.tracking.matching import merged
 from posewatch.perception.workers import WorkerPool, shards
 from posewatch.records import Detections, Skeleton
 
@@ -90,14 +91,19 @@ def _estimate(
     return found
 
 
+def completed(estimated: Sequence[Detections], masked: Sequence[Detections]) -> list[Detections]:
+    """The persons of each masked frame: those that the estimator sees there, and those that masking, with the same
+    network, saw in the raw frame. Where both see somebody, the surer joints count."""
+    return [merged(both) for both in zip(estimated, masked, strict=True)]
+
+
 def follow(frames: Sequence[Detections], config: PoseConfig) -> list[Detections]:
     """The tracked persons of each frame of a video.
 
-    Weak detections remain only where they continue a confirmed track. Tracking runs over the whole video, so that a
-    person on the ground is not lost at a clip's border.
+    Weak detections remain only where they continue a confirmed track, forwards or backwards. Tracking runs over the
+    whole video, so that a person on the ground is not lost at a clip's border.
     """
-    tracker = Tracker(config.min_score, config.hold)
-    return [found.pick([i for _, i in tracker.update(found)]) for found in frames]
+    return BothWays(config.min_score, config.hold).persons(frames)
 
 
 def skeleton(frames: Sequence[Detections], config: PoseConfig, fps: float, width: int, height: int) -> Skeleton:

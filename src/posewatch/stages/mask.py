@@ -16,12 +16,14 @@ from posewatch.store import ObjectStore
 
 def mask(store: ObjectStore, raw: Artifact, config: MaskConfig) -> Artifact:
     """Mask every video of a raw set; returns the set of ``masked.mp4``, ``detections.npz`` and ``report.json``."""
-    from posewatch.perception.networks import weights_of
+    from posewatch.perception.networks import NETWORKS, weights_of
 
     videos, weights = list(videos_of(raw)), weights_of(config)
+    # 2: people are followed both ways, by all but ByteTrack
+    revision = 1 if NETWORKS[config.detector].bytetrack else 2
     # the device changes nothing that masking promises
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "device"}
-    jobs = [Job("masked", v.video, settings, (v.artifact,), weights, source=v.names[0]) for v in videos]
+    jobs = [Job("masked", v.video, settings, (v.artifact,), weights, revision, v.names[0]) for v in videos]
     return per_video.run(store, "mask", videos, jobs, config, _write, share=True)
 
 

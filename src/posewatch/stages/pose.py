@@ -45,13 +45,16 @@ def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
     videos, weights = list(videos_of(clips)), weights_of(config)
     # the device changes nothing that the stage promises
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "device"}
-    jobs = [Job("skeletons", v.video, settings, (v.artifact, masked_of(v.artifact)), weights) for v in videos]
+    # 2: people are followed both ways, and those whom masking saw are among them
+    jobs = [
+        Job("skeletons", v.video, settings, (v.artifact, masked_of(v.artifact)), weights, revision=2) for v in videos
+    ]
     return per_video.run(store, "pose", videos, jobs, config, _write, share=True)
 
 
 def _write(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None:
     from posewatch.perception import one_person
-    from posewatch.perception.skeletons import follow, skeleton
+    from posewatch.perception.skeletons import completed, follow, skeleton
 
     clips, masked = job.parents
     report, unit = mask_report(masked), masked_unit(masked)
@@ -72,7 +75,10 @@ def _write(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None
             add(clip, one_person.skeleton(*own, first, clip.frames, config, size, clip.fps))
     else:
         if frames is None:
-            frames = follow(detections_of(_estimate(masked, config, job.weights, workers), POSES), config)
+            estimated = detections_of(_estimate(masked, config, job.weights, workers), POSES)
+            if config.source == "masked" and _same_network(masked, config):
+                estimated = completed(estimated, detections_of(masked))
+            frames = follow(estimated, config)
         for clip in clips_of(clips):
             first = masked_frame(report, clip.start_s)
             add(clip, skeleton(frames[first : first + clip.frames], config, clip.fps, clip.width, clip.height))
@@ -84,9 +90,11 @@ def _write(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None
 
 def _from_masking(masked: Artifact, config: PoseConfig) -> list[Detections] | None:
     """The detections of masking, when the same network is asked for skeletons of the raw frames; else None."""
-    if config.source != "raw" or masked.lineage().config.get("detector") != config.estimator:
-        return None
-    return detections_of(masked)
+    return detections_of(masked) if config.source == "raw" and _same_network(masked, config) else None
+
+
+def _same_network(masked: Artifact, config: PoseConfig) -> bool:
+    return bool(masked.lineage().config.get("detector") == config.estimator)
 
 
 def _boxes_of_masking(masked: Artifact, config: PoseConfig) -> list[Detections] | None:
@@ -107,16 +115,21 @@ def _of_persons(
 ) -> dict[int, list[Detections]]:
     """The person's number → that person's detections in each frame of the person's video; ``frames`` are masking's."""
     from posewatch.perception import one_person
+    from posewatch.perception.skeletons import completed
 
     if frames is not None:
         return one_person.by_number(people, frames)
     estimated = _estimate(masked, config, weights, workers)
     if config.source == "raw":
         return one_person.in_scene(people, detections_of(estimated, POSES), config)
-    return {
+    found = {
         person.person: one_person.in_own_video(person, detections_of(estimated, _poses(person)), config)
         for person in people
     }
+    if _same_network(masked, config):
+        of_masking = one_person.by_number(people, detections_of(masked))
+        found = {number: completed(own, of_masking[number][: len(own)]) for number, own in found.items()}
+    return found
 
 
 def _poses(person: Person) -> str:
@@ -153,4 +166,6 @@ def _estimate(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str,
                 frames = estimate_video(raw, config, workers=workers, found=found, **grid)
         write_detections(folder / POSES, frames)
 
-    return produce(masked.store, Job("poses", lineage.unit, settings, (masked,), weights), write)
+    looks = "movenet" in (config.estimator, config.boxes if topdown else "")
+    revision = 2 if looks else 1  # 2: MoveNet looks at each frame more than once
+    return produce(masked.store, Job("poses", lineage.unit, settings, (masked,), weights, revision), write)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from posewatch.records import Detections
 
 Floats = NDArray[np.float32]
 
 _HEAD, _ARMS, _LEGS = (0.026, 0.025, 0.025, 0.035, 0.035), (0.079, 0.072, 0.062), (0.107, 0.087, 0.089)
 COCO_SIGMAS = np.array([*_HEAD, *np.repeat(_ARMS, 2), *np.repeat(_LEGS, 2)], np.float32)
 """Standard deviation of COCO's annotators at each of the 17 joints, relative to the person's size."""
+_SAME = 0.4
+"""IoU or OKS from which detections of two looks at one image are the same person."""
 
 
 def iou(a: Floats, b: Floats) -> Floats:
@@ -78,3 +84,36 @@ def suppress(scores: Floats, clash: NDArray[np.bool_]) -> list[int]:
             alive &= ~clash[i]
             alive[i] = True
     return [int(i) for i in order if alive[i]]
+
+
+def merged(looks: Sequence[Detections]) -> Detections:
+    """The persons of several looks at one image, each once, with the box and the joints of the look that is surest.
+
+    The scores of a person are combined as if the looks erred independently: two weak detections in one place are as
+    good as a strong one. Needs keypoints.
+    """
+    kept = looks[0]
+    for look in looks[1:]:
+        kept = _added(kept, look)
+    order = np.argsort(-kept.scores, kind="stable").tolist()
+    return kept.pick(order)
+
+
+def _added(kept: Detections, look: Detections) -> Detections:
+    if not len(kept) or not len(look):
+        return kept if len(kept) else look
+    assert kept.keypoints is not None
+    assert look.keypoints is not None
+    areas = np.maximum(area(kept.boxes)[:, None], area(look.boxes)[None])
+    similarity = np.maximum(iou(kept.boxes, look.boxes), oks(kept.keypoints, look.keypoints, areas, min_score=0.1))
+    boxes, scores, keypoints = kept.boxes.copy(), kept.scores.copy(), kept.keypoints.copy()
+    for i, j in pair(similarity, _SAME):
+        if look.scores[j] > scores[i]:
+            boxes[i], keypoints[i] = look.boxes[j], look.keypoints[j]
+        scores[i] = 1 - (1 - scores[i]) * (1 - look.scores[j])
+    new = np.flatnonzero((similarity < _SAME).all(0))  # the second detection of somebody is nobody new
+    return Detections(
+        np.concatenate([boxes, look.boxes[new]]),
+        np.concatenate([scores, look.scores[new]]),
+        np.concatenate([keypoints, look.keypoints[new]]),
+    )
