@@ -25,6 +25,7 @@ from posewatch.footage.truth import read_truth
 from posewatch.perception.draw import overlay
 from posewatch.perception.masking import MaskedFrame, mask_frames
 from posewatch.perception.networks import build_estimator
+from posewatch.perception.skeletons import completed, follow
 from posewatch.perception.tracking.identities import track
 from posewatch.records import Detections
 from posewatch.video.files import find_videos
@@ -48,6 +49,7 @@ def footage(
         truth = read_truth(one.truth)
         of_video: list[PersonResult] = []
         estimated: list[Detections] = []
+        of_masking: list[Detections] = []
         for masked in mask_frames(one.path, config.mask):
             t = masked.frame.index
             if t >= len(truth.masks):
@@ -58,8 +60,11 @@ def footage(
             of_video += persons
             frames += [frame] if frame else []
             estimated.append(estimator.estimate([masked.painted])[0])
+            of_masking.append(masked.persons)
         rows += of_video
         id_switches += switches(of_video)
+        if config.mask.detector == config.pose.estimator:
+            estimated = completed(estimated, of_masking)
         tracked = _tracked(estimated, config, max(2, truth.masks.shape[1]))
         of_skeletons = [r for t, persons in enumerate(tracked) for r in compare(t, truth, persons)[0]]
         skeleton_rows += of_skeletons
@@ -72,8 +77,7 @@ def footage(
 
 def _tracked(frames: Sequence[Detections], config: Experiment, people: int) -> Iterator[Detections]:
     """Per frame the persons of the tracked skeleton; the track id is the index m."""
-    strong = [f.pick(np.flatnonzero(f.scores >= config.pose.min_score).tolist()) for f in frames]
-    keypoints = track(strong, people, config.pose.hold)
+    keypoints = track(follow(frames, config.pose), people, config.pose.hold)
     for t in range(keypoints.shape[1]):
         present = np.flatnonzero((keypoints[:, t, :, 2] > 0).any(-1))
         points = keypoints[present, t]
