@@ -31,13 +31,15 @@ TOLD = 4
 class Answers:
     """The server's answers to the acts in the outbox: saved, or refused with a reason.
 
-    ``told`` is what undos and bulk acts did, by the act's id. ``kept`` says why acts wait in the browser.
+    ``told`` is what undos and bulk acts did, by the act's id. ``kept`` says why acts wait in the browser. ``closer`` is
+    the clip that the person looks at more closely.
     """
 
     saved: list[str] = dataclasses.field(default_factory=list)
     refused: list[dict[str, str]] = dataclasses.field(default_factory=list)
     told: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     kept: str = ""
+    closer: str = ""
 
     def ids(self) -> set[str]:
         """The ids of the answered acts."""
@@ -74,6 +76,8 @@ def handle(
             outcome = "saved"
             try:
                 person = session()
+                if act.get("kind") == "closer":
+                    answers.closer = str(act.get("clip") or "")[:64]
                 events = _execute(person, act, navigate, queued, tickets() if tickets else None)
                 answers.saved.append(act["id"])
                 if act.get("kind") in ("undo", "redo", "rest", *SEVERAL):
@@ -174,12 +178,23 @@ def shown(
         "saved": answers.saved,
         "refused": answers.refused,
         "kept": answers.kept,
+        "closer": _closer(session, answers.closer, tickets, base),
         "told": [
             {**told, "cards": [payload(card, base) for card in session.cards(row["id"] for row in told["clips"])]}
             for told in answers.told.values()
         ],
         "away": any(one["away"] for one in payloads),
     }
+
+
+def _closer(session: LabelingSession, clip: str, tickets: Tickets, base: str) -> dict[str, Any] | None:
+    """A clip in full size, with the clips that look like it."""
+    cards = session.cards([clip]) if clip else ()
+    if not cards:
+        return None
+    entry, alike = cards[0].entry, session.similar(clip)
+    full = media.clip_url(entry.store, entry.key, base)
+    return {"clip": clip, "url": full, "similar": [payload(card, base, tickets) for card in alike]}
 
 
 def _told(session: LabelingSession, act: Mapping[str, Any], events: list[LabelEvent]) -> dict[str, Any]:

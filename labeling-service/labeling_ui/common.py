@@ -67,6 +67,7 @@ class Viewer:
             "turns": [],
             "start": "",
             "find": None,
+            "closer": None,
             "context": None,
         }
 

@@ -15,6 +15,7 @@ import streamlit as st
 FOLDER = Path(__file__).parent / "browser"
 SHARED = ("elements.js", "media.js", "welfare.js")
 PARTS = (
+    *("palette.js", "ownkeys.js", "closer.js"),
     *("keys.js", "outbox.js", "history.js", "notices.js", "dialogs.js", "choice.js"),
     *("card.js", "toolbar.js", "grid.js"),
 )

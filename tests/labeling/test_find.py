@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -229,3 +230,115 @@ def test_a_video_plays_across_its_clips_and_an_interval_labels_what_it_covers(of
     assert timeline(page, "grid.order.indexOf(grid.focusId)") == 6
     page.keyboard.press("z")
     saved(page)
+
+
+def closer(page: Any, code: str) -> Any:
+    return in_grid(page, f"((look) => {code})(grid.closer)")
+
+
+def test_a_clip_is_looked_at_closely_and_all_that_look_alike_get_one_label(office, sign_in):
+    hall = of(office, "hall.mp4")
+    config = office.log.parent / "team.yaml"
+    many = ["normal", "abnormal", "fight", *(f"class {i}" for i in range(4, 24))]
+    config.write_text(CONFIG.replace("normal, abnormal, fight", ", ".join(many)) % 0)
+    try:
+        office.store.set_labels({hall[4]: "class 12"}, "look1", "human", classes=many, act="key")
+        page = sign_in("look1", f"?clip={hall[0]}", "labeler")
+        until(page.locator(CARDS).count, 6)
+        video = page.locator(f'{CARDS}[data-clip="{hall[0]}"] video')
+        until(lambda: video.evaluate("v => v.readyState >= 3"), True)
+        page.keyboard.press("Space")
+        video.evaluate("v => { v.currentTime = 0.2; }")
+        page.keyboard.press(".")
+        page.keyboard.press(".")
+        page.keyboard.press(",")
+        assert video.evaluate("v => v.currentTime") == pytest.approx(0.3, abs=0.02), "frames of a tenth of a second"
+
+        # classes beyond the ninth have two keys, and no two colours are alike or too bright for white text
+        page.keyboard.press("0")
+        page.get_by_text("Now: 1 class 10 · 2 class 11").wait_for()
+        page.keyboard.press("2")
+        until(lambda: labels(office, hall[:1]), ["class 11"])
+        page.keyboard.press("ArrowLeft")
+        for key in ("0", "0", "5"):
+            page.keyboard.press(key)
+        until(lambda: labels(office, hall[:1]), ["class 23"])
+        page.keyboard.press("z")
+        page.keyboard.press("z")
+        until(lambda: labels(office, hall[:1])[0] in ("class 11", "class 23"), False)
+        colours = page.evaluate(COLOURS_JS)
+        assert min(map(contrast, colours)) >= 4.5
+        assert min(sum(abs(a - b) for a, b in zip(x, y, strict=True)) for x, y in combinations(colours[:24], 2)) > 30
+        assert len(set(map(tuple, colours))) == 40
+
+        # enlarged: the full clip, those alike beside it, one label for all that are ticked
+        page.locator(f'{CARDS}[data-clip="{hall[0]}"] .about').click()
+        page.keyboard.press("f")
+        figures = page.locator(".alike figure")
+        until(lambda: figures.count() > 3, True)
+        until(lambda: figures.locator("video").first.evaluate("v => v.readyState >= 2"), True)
+        page.keyboard.press("Space")
+        at = closer(page, "look.player.video.currentTime")
+        page.keyboard.press(".")
+        assert closer(page, "look.player.running") is False
+        assert closer(page, "look.player.video.currentTime") != at
+        ticked = sorted(closer(page, "[...look.ticked]"))
+        assert ticked, "those without a label"
+        assert hall[4] not in ticked
+        before = {clip: len(office.store.history(clip)) for clip in (hall[0], *ticked)}
+        page.keyboard.press("Shift+Digit2")
+        page.get_by_text(f"{len(ticked) + 1} clips labelled abnormal").wait_for()
+        saved(page)
+        events = [office.store.history(clip)[-1] for clip in before]
+        assert {(e.new, e.who, e.act in ("alike", "relabel")) for e in events} == {("abnormal", "look1", True)}
+        assert len({e.batch for e in events}) == 1
+        page.keyboard.press("z")
+        until(lambda: [office.store.history(clip)[-1].new for clip in before], [None] * len(before))
+        page.keyboard.press("f")
+        page.locator(".closer").wait_for()
+        page.keyboard.press("3")  # the one clip alone
+        until(lambda: labels(office, [hall[0]]), ["fight"])
+        page.keyboard.press("z")
+        page.keyboard.press("Escape")
+        until(page.locator(".closer").count, 0)
+
+        # keys of one's own survive the tab
+        page.keyboard.press("h")
+        page.get_by_role("button", name="Change keys").click()
+        page.get_by_role("button", name="class 12: key 03, change").click()
+        page.keyboard.press("k")
+        page.get_by_role("button", name="class 12: key k, change").wait_for()
+        page.get_by_role("button", name="undo: key z, change").click()
+        page.keyboard.press("q")
+        page.keyboard.press("Escape")
+        other = page.context.new_page()
+        page.close()
+        other.goto(f"{office.url}/?clip={hall[1]}")
+        until(other.locator(CARDS).count, 6)
+        assert other.locator("button.brush", has_text="class 12").locator("kbd").inner_text() == "k"
+        other.keyboard.press("k")
+        until(lambda: labels(office, [hall[1]]), ["class 12"])
+        other.keyboard.press("q")
+        until(lambda: labels(office, [hall[1]])[0] == "class 12", False)
+    finally:
+        config.write_text(CONFIG % 0)
+
+
+COLOURS_JS = """(() => {
+  const grid = document.posewatchGrids.at(-1), classes = grid.data.classes;
+  grid.data.classes = Array.from({ length: 40 }, (_, i) => String(i));
+  const probe = document.body.appendChild(document.createElement("i"));
+  const out = grid.data.classes.map((one) => {
+    probe.style.color = grid.colour(one);
+    return getComputedStyle(probe).color.match(/[0-9]+/g).slice(0, 3).map(Number);
+  });
+  probe.remove();
+  grid.data.classes = classes;
+  return out;
+})()"""
+
+
+def contrast(colour: list[int]) -> float:
+    """Of white text on this colour, as WCAG 2 defines it."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (one / 255 for one in colour)]
+    return 1.05 / (sum(v * w for v, w in zip(linear, (0.2126, 0.7152, 0.0722), strict=True)) + 0.05)

@@ -1,6 +1,5 @@
 // One clip of the grid: its player, its labels and its dropdown.
 
-const COLOURS = ["#1f7a48", "#b4232f", "#2257b8", "#8f5600", "#6a3fb5", "#0c6b70", "#9a2f63", "#4b5a70", "#5f6300"];
 const SEEN_MS = 300;
 
 class CardView {

@@ -11,8 +11,8 @@ class Dialogs {
 
   get kind() { return this.box.open ? this.shown : ""; }
 
-  // `toggles`: keys that close this dialog besides Escape; `closed` is called when it closes.
-  open(kind, title, parts, { toggles = [], closed = () => {} } = {}) {
+  // `toggles`: keys that close this dialog besides Escape; `keys`: actions of its own, by key; `closed` is called when it closes.
+  open(kind, title, parts, { toggles = [], closed = () => {}, keys = () => ({}) } = {}) {
     this.close();
     const sheet = create("div", "sheet");
     const shut = create("button", "shut", "×");
@@ -29,7 +29,7 @@ class Dialogs {
     this.back = this.box.getRootNode().activeElement;
     this.box.showModal();
     const close = () => this.close();
-    const pop = this.keys.push({ element: this.box, actions: () => Object.fromEntries(["Escape", ...toggles].map((key) => [key, close])) });
+    const pop = this.keys.push({ element: this.box, actions: (event, key) => ({ ...Object.fromEntries(["Escape", ...toggles].map((one) => [one, close])), ...keys(event, key) }) });
     this.end = () => { pop(); closed(); };
   }
 

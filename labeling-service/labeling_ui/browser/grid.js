@@ -1,6 +1,7 @@
 // The grid: focus, brush, labels. Streamlit calls the default export with every new set of data.
 
-const SPEEDS = [0.5, 1, 2, 4];
+const SPEEDS = [0.25, 0.5, 1, 2, 4];
+const ZERO_MS = 2500;
 const SHIFT_MS = 350;
 const AGAIN_S = 5;
 
@@ -10,6 +11,9 @@ class Grid {
     this.settings = new Settings(data.who, data.welfare);
     this.outbox = Outbox.of(data.who);
     this.breaks = new Breaks(data.who);
+    this.own = new OwnKeys(data.who);
+    this.closer = new Closer(this);
+    this.zeros = 0;
     this.history = new ActHistory();
     this.views = new Map();
     this.order = [];
@@ -27,7 +31,7 @@ class Grid {
     // while Streamlit changes pages two grids can exist for a moment: only the newest handles keys
     this.peers = document.posewatchGrids ||= [];
     this.peers.push(this);
-    this.keys = new Keys(() => this.peers.filter((grid) => grid.home.isConnected).at(-1) === this);
+    this.keys = new Keys(() => this.peers.filter((grid) => grid.home.isConnected).at(-1) === this, this.own);
     this.keys.push({ actions: (event, key) => this.actions(event, key) });
     this.dialogs = new Dialogs(this.keys, data.words);
     this.notices = new Notices(data.words);
@@ -51,6 +55,7 @@ class Grid {
       const open = Boolean(this.dialogs.kind);
       for (const view of this.views.values()) { view.player.draw(now); if (!open) view.look(now); }
       this.timeline?.draw(now);
+      this.closer.draw(now);
       this.frame = requestAnimationFrame(draw);
     };
     this.frame = requestAnimationFrame(draw);
@@ -82,6 +87,7 @@ class Grid {
     if (newPage) this.selection?.clear();
     else this.selection?.show();
     this.timeline?.show(data);
+    this.closer.show(data);
     this.toolbar.show(data, this.settings, this.brush);
     this.look();
     if (data.context) this.context(data.context);
@@ -145,7 +151,7 @@ class Grid {
 
   colour(label) {
     const i = this.data.classes.indexOf(label);
-    return i < 0 ? (label ? "#4b5a70" : "transparent") : COLOURS[i % COLOURS.length];
+    return i < 0 ? (label ? "#4b5a70" : "transparent") : classColour(i);
   }
 
   // `dom`: the clip gets the keyboard's focus, too.
@@ -268,6 +274,7 @@ class Grid {
   set(changes) {
     this.settings.set(changes);
     for (const view of this.views.values()) view.player.refresh();
+    this.closer.refresh();
     this.toolbar.show(this.data, this.settings, this.brush);
     this.look();
   }
@@ -287,7 +294,7 @@ class Grid {
   actions(event, key) {
     const { classes, marks, mode } = this.data;
     const s = this.settings;
-    const faster = (by) => this.set({ speed: SPEEDS[Math.min(3, Math.max(0, SPEEDS.indexOf(s.speed) + by))] });
+    const faster = (by) => this.set({ speed: SPEEDS[Math.min(SPEEDS.length - 1, Math.max(0, SPEEDS.indexOf(s.speed) + by))] });
     const held = (run) => ({ run, repeat: true });
     const actions = {
       ArrowRight: held(() => this.move(1)), ArrowLeft: held(() => this.move(-1)),
@@ -298,14 +305,37 @@ class Grid {
       n: () => this.turn("next"), p: () => this.turn("previous"), PageDown: () => this.turn("next"), PageUp: () => this.turn("previous"),
       s: () => this.set({ overlay: !s.overlay }), "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1), a: () => this.pauseAll(),
       x: () => this.focused && this.act({ kind: "context", clip: this.focused.id }), v: () => this.focused?.root.classList.toggle("revealed"),
+      f: () => this.closer.open(this.focused), ",": held(() => this.focused?.player.frames(-1)), ".": held(() => this.focused?.player.frames(1)),
       "?": () => this.help(), h: () => this.help(), Escape: () => this.pick(null), l: () => this.copyLink(), j: () => !this.timeline && this.focused && location.assign(this.link("timeline")),
       ...this.selection?.actions(event), ...this.timeline?.actions(event),
     };
     for (const mark of marks) actions[mark.key] = () => this.labelFocused(mark.label);
-    const label = /^[1-9]$/.test(key) && classes[Number(key) - 1];
-    if (label) actions[key] = () => (event.shiftKey ? this.pick(this.brush === label ? null : label) : this.labelFocused(label));
+    if (classes.length > 9) actions[0] = () => this.zero();
+    const label = this.labelOf(key);
+    if (label) actions[key] = () => { this.zeros = 0; (event.shiftKey ? this.pick(this.brush === label ? null : label) : this.labelFocused(label)); };
     else if (event.key !== key && actions[event.key]) actions[key] = actions[event.key]; // a layout with "-" on a digit
     return actions;
+  }
+
+  // The class that a key stands for: 1 to 9; 0 before them goes to the next nine.
+  labelOf(key) {
+    const whole = /^[1-9]$/.test(key) && this.zeros && performance.now() - this.zeroAt < ZERO_MS ? "0".repeat(this.zeros) + key : key;
+    return /^0*[1-9]$/.test(whole) ? this.data.classes[9 * (whole.length - 1) + Number(whole.at(-1)) - 1] : undefined;
+  }
+
+  zero() {
+    const { classes, words } = this.data;
+    const open = this.zeros && performance.now() - this.zeroAt < ZERO_MS ? this.zeros : 0;
+    this.zeros = (open + 1) % Math.ceil(classes.length / 9);
+    this.zeroAt = performance.now();
+    const some = classes.slice(9 * this.zeros, 9 * this.zeros + 9).map((name, i) => `${i + 1} ${name}`);
+    this.notices.show(`${words.keys_now} ${some.join(" · ")}`, { lasts: ZERO_MS });
+  }
+
+  // The key that gives a label, "" without one.
+  keyFor(label) {
+    const i = this.data.classes.indexOf(label);
+    return this.own.key(i < 0 ? this.data.all_marks.find((mark) => mark.label === label)?.key ?? "" : classKey(i));
   }
 
   turn(direction) { if (this.data.turns.includes(direction)) this.act({ kind: direction, page: this.data.page }); }
@@ -334,7 +364,11 @@ class Grid {
     try { await navigator.clipboard.writeText(link); this.notices.show(words.link_copied); } catch { this.notices.show(`${words.link} ${link}`, { lasts: 60000 }); }
   }
 
-  help() { this.dialogs.help([...this.data.words.keys, ...(this.data.words[`keys_${this.data.mode}`] || [])]); }
+  help() {
+    const change = this.toolbar.button(this.data.words.own_keys, "", () => this.own.open(this));
+    this.dialogs.help([...this.data.words.keys, ...(this.data.words[`keys_${this.data.mode}`] || [])]);
+    this.dialogs.box.querySelector(".sheet").append(change);
+  }
 
   status() { this.toolbar.status(this.outbox, this.data.words); }
 
@@ -400,6 +434,7 @@ class Grid {
     clearInterval(this.timer);
     cancelAnimationFrame(this.frame);
     for (const observer of [this.near, this.inView, this.sizes]) observer.disconnect();
+    this.timeline?.leave();
     for (const view of this.views.values()) view.player.unload();
   }
 }

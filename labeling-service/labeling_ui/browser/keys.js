@@ -6,7 +6,7 @@ const LABEL_KINDS = ["label", "adjudicate", "rest", "undo", "redo", "relabel", "
 // The key that a person means, whatever the layout: letters as the layout has them, by their place where it has other
 // scripts (Hangul); digits always by their place; Caps Lock changes nothing.
 const keyOf = ({ key, code }) => {
-  const digit = /^Digit([1-9])$/.exec(code || "") || /^([1-9])$/.exec(key);
+  const digit = /^Digit([0-9])$/.exec(code || "") || /^([0-9])$/.exec(key);
   if (digit) return digit[1];
   if (/^[a-z]$/i.test(key)) return key.toLowerCase();
   const place = /^Key([A-Z])$/.exec(code || "");
@@ -29,7 +29,8 @@ const usedBy = (target) => {
 const isUsed = (use, key) => use === "all" || (use === "press" && [" ", "Enter"].includes(key)) || (use === "moves" && !/^[a-z0-9?]$/.test(key));
 
 class Keys {
-  constructor(active) {
+  constructor(active, own) {
+    this.own = own;
     this.active = active; // whether the keys are this grid's at all
     this.scopes = []; // {actions: (event) => ({key: {run, repeat}}), element}
     this.listen = (event) => this.handle(event);
@@ -47,10 +48,11 @@ class Keys {
     const target = event.composedPath()[0];
     // a dialog or menu of Streamlit lies over the page, unless it is hidden (that about a lost connection is)
     if (!scope.element && [...document.querySelectorAll('[role="dialog"], [role="menu"], dialog[open]')].some((one) => one.getClientRects().length)) return;
-    const key = keyOf(event);
+    const pressed = keyOf(event);
+    const key = this.own.meaning(pressed);
     const chord = event.ctrlKey || event.metaKey;
     if (chord && !["z", "y"].includes(key)) return;
-    if (isUsed(usedBy(target), key) && !(scope.element && key === "Escape")) return;
+    if (isUsed(usedBy(target), pressed) && !(scope.element && key === "Escape")) return;
     const found = scope.actions(event, key)[key];
     if (!found) return;
     event.preventDefault();

@@ -136,7 +136,17 @@ class Player {
 
   get running() { return this.held === undefined ? !this.settings.paused : !this.held; }
 
-  toggle() { this.held = this.running; this.refresh(); }
+  toggle() { this.held = this.running; this.at = undefined; this.refresh(); }
+
+  // Stop, and go some frames on or back.
+  frames(count) {
+    this.held = true;
+    this.refresh();
+    const { video } = this;
+    const by = count / (this.fps || 10);
+    if (this.settings.view === "skeleton") this.at = Math.max(0, (this.at ?? this.stopped ?? 0) + by);
+    else video.currentTime = Math.min((video.duration || Infinity) - by / 2, Math.max(0, video.currentTime + by));
+  }
 
   unload() { this.video.pause(); this.video.removeAttribute("src"); this.video.load(); }
 }

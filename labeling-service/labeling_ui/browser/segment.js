@@ -57,6 +57,8 @@ class SegmentPlayer {
 
   toggle() { this.timeline.toggle(); }
 
+  frames(count) { this.timeline.frames(count); }
+
   set held(value) { this.timeline.held = value; if (this.here) this.here.held = value; }
 
   unload() {}

@@ -183,13 +183,13 @@ class Timeline {
     this.player.at = this.player.video.currentTime = to;
   }
 
+  leave() { for (const player of this.players) player.unload(); }
+
   actions(event) {
     if (!this.current) return {};
     const go = (kind) => () => this.grid.act({ kind, page: this.grid.data.page });
-    const held = (run) => ({ run, repeat: true });
     return {
       i: () => this.mark({ since: this.time }), o: () => this.mark({ until: this.time }),
-      ",": held(() => this.frames(-1)), ".": held(() => this.frames(1)),
       ...(event.shiftKey && { n: go("later video"), p: go("earlier video") }),
       ...((this.marks.since ?? this.marks.until) !== undefined && { Escape: () => { this.marks = {}; this.mark({}); } }),
     };

@@ -34,15 +34,15 @@ class Toolbar {
 
   draw({ words, classes, marks, mode, turns, default: rest }) {
     const { grid } = this;
-    const choices = [...classes.map((label, i) => [label, i < 9 ? String(i + 1) : ""]), ...marks.map((mark) => [mark.label, mark.key])];
+    const choices = [...classes, ...marks.map((mark) => mark.label)].map((label) => [label, grid.keyFor(label)]);
     this.brushes = choices.map(([label, key]) => {
       const element = this.button(grid.name(label), words.brush_help, () => grid.pick(grid.brush === label ? null : label), "brush");
       element.prepend(create("kbd", "", key));
       element.style.setProperty("--mark", grid.colour(label));
       return [label, element];
     });
-    const speeds = { 0.5: 1, 1: 2, 2: 4, 4: 0.5 };
-    this.speed = this.button("", words.speed, () => grid.set({ speed: speeds[grid.settings.speed] }), "speed");
+    const faster = () => SPEEDS[(SPEEDS.indexOf(grid.settings.speed) + 1) % SPEEDS.length];
+    this.speed = this.button("", words.speed, () => grid.set({ speed: faster() }), "speed");
     this.skeleton = this.button(words.skeleton, "s", () => grid.set({ overlay: !grid.settings.overlay }));
     this.welfare = this.button(words.welfare, words.welfare_help, () => grid.dialogs.welfare(grid.settings, (changes) => grid.set(changes)));
     this.pause = this.button(words.pause, `${words.pause_all} (a)`, () => grid.pauseAll(), "pause");

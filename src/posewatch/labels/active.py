@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
+from posewatch.labels import similar
 from posewatch.labels.db import tables
 from posewatch.labels.db.database import chunks
 from posewatch.labels.db.projection import update_ranks
@@ -87,7 +88,7 @@ def refresh(
     model_version: str,
     config: LabelConfig,
 ) -> Refreshed:
-    """Store a model's predictions of clips, and order the queue by their uncertainty.
+    """Store a model's predictions and embeddings of clips, and order the queue by their uncertainty.
 
     ``prediction`` of the clips ``clip_ids``, in that order, replaces that of an earlier model. No label event is
     created, so no training takes a prediction for a label. Raises LabelError for clips that are not registered, and
@@ -128,6 +129,7 @@ def refresh(
             connection.execute(table.delete().where(table.c.clip_id.in_(chunk)))
         if rows:
             connection.execute(table.insert(), rows)
+        similar.save(connection, clip_ids, prediction.embedding, model_version)
         update_ranks(connection, known)
 
     store.database.write(work)

@@ -16,6 +16,7 @@ from posewatch.config import LabelConfig
 from posewatch.errors import LabelError, NotAllowed
 from posewatch.labels import find as finding
 from posewatch.labels import several, undo
+from posewatch.labels import similar as alike
 from posewatch.labels.acceptance import Acceptable, acceptable
 from posewatch.labels.cards import Card, cards
 from posewatch.labels.db import tables
@@ -141,6 +142,10 @@ class LabelingSession:
         found = {card.entry.clip.id: replace(card, **told[card.entry.clip.id]) for card in shown}
         found |= {card.entry.clip.id: card for card in self.cards(clip for clip in ids if clip in hidden)}
         return tuple(found[clip] for clip in ids if clip in found)
+
+    def similar(self, clip_id: str) -> tuple[Card, ...]:
+        """The clips that look most like this one to a model, nearest first, as this person sees them."""
+        return self.cards(alike.similar(self.store, clip_id))
 
     def disagreements(self) -> tuple[Card, ...]:
         """The clips on which people disagree, or that everybody was unsure of; for a reviewer."""
