@@ -31,6 +31,7 @@ NOT_TESTED = {
     "rtmo": "as yolo",
     "rtmpose": "as yolo",
     "yolox": "as yolo",
+    "mqtt": "a part of watch; tests/watch/test_mqtt.py holds it",
     "tracking": "adds MLflow to train; tests/recognition holds it",
     "dev": "the environment of all other tests",
 }

@@ -28,7 +28,7 @@ from posewatch.store import FolderStore
 
 pytestmark = pytest.mark.slow
 CONFIG = LabelConfig()
-USER, TOKEN = "boss@example.org", "0123456789abcdef0123456789abcdef01234567"
+USER, TOKEN = "boss@example.org", "5" * 40
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 Time to the first page (cold and warm browser, and at the server), time to save a label at the server, the server's
 memory with five people at work, and the seconds per clip of a script that labels as fast as the page allows, by
-dropdown and by keys. Needs playwright and Debian's Chromium.
+dropdown and by keys, and of one that looks, decides and sometimes undoes. Needs playwright and Debian's Chromium.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ SLOW_LINE = 40 * 1024
 """Bytes per second of the slow line, as Chromium emulates it, with 50 ms of delay."""
 SHOWN = 4
 """Clips that must play before the first clips count as shown."""
+LOOK_S, SPREAD, UNDONE, REACTION_S = 0.9, 0.5, 0.06, 0.35
+"""A person-like script looks at a clip for a lognormal time with this median and sigma, takes back this share of the
+labels, and needs this long to notice that. These are assumptions, not measurements: the page's own share is beside."""
 LIMITS = {
     "first page, cold browser (s)": 2.5,
     "first page, warm browser (s)": 1.0,
@@ -234,6 +237,27 @@ class Person:
         self.saved()
         return (time.perf_counter() - first) / count if at_once else statistics.median(took)
 
+    def work(self, count: int, seed: int = 1) -> tuple[float, float]:
+        """Seconds per clip of a person-like script by keys, and those of them that it looked and thought."""
+        rng, thought = np.random.default_rng(seed), 0.0
+
+        def think(seconds: float) -> None:
+            nonlocal thought
+            thought += seconds
+            time.sleep(seconds)
+
+        began = time.perf_counter()
+        for i in range(count):
+            think(float(rng.lognormal(np.log(LOOK_S), SPREAD)))
+            self.press(i)
+            if rng.random() < UNDONE:
+                think(REACTION_S)
+                self.page.keyboard.press("z")
+                think(float(rng.lognormal(np.log(LOOK_S), SPREAD)))
+                self.press(i)
+        self.saved()
+        return (time.perf_counter() - began) / count, thought / count
+
 
 def measure(clips: int, browser: Any) -> dict[str, Any]:
     """All results for a store of ``clips`` clips."""
@@ -259,6 +283,10 @@ def measure(clips: int, browser: Any) -> dict[str, Any]:
             first.page.wait_for_timeout(1500)
             result["seconds per clip, keys"] = first.label(first.press, some)
             result["seconds per clip, keys without waiting"] = first.label(first.press, some, at_once=True)
+            first.page.keyboard.press("n")
+            first.page.wait_for_timeout(1500)
+            like = first.work(20 if clips > 200 else some)
+            result["seconds per clip, keys, like a person"], result["  of which looking"] = like
             others = [Person(browser, url, who) for who in PEOPLE[1:]] if clips > 200 else []
             for person in others:
                 person.open()

@@ -94,7 +94,9 @@ class Outputs:
 
     privacy: Annotated[Literal["none", "blur", "skeleton"], Option(help="What the videos show of people.")] = "none"
     no_video: Annotated[bool, Option("--no-video", help="No annotated videos.")] = False
-    webhook: Annotated[str, Option(metavar="URL", help=f"Post alarms here (or env:NAME), signed with {SECRET}.")] = ""
+    webhook: Annotated[
+        str, Option(metavar="URL", help=f"Send alarms here (or env:NAME): https, mqtt, ...; {SECRET} signs.")
+    ] = ""
     status: Annotated[
         Path | None, Option(metavar="FILE", help="Write the watcher's state to this JSON file."), Writes(here=False)
     ] = None
@@ -187,7 +189,8 @@ def watch(
         webhook = _from_environment(outputs.webhook)
         if webhook:
             secret = os.environ.get(SECRET, "")
-            delivery = stack.enter_context(open_delivery(out / "outbox", webhook, secret))
+            live = [source.name for source in opened if source.live]
+            delivery = stack.enter_context(open_delivery(out / "outbox", webhook, secret, live))
         records = recording.open(context, out, opened[0].name if opened[0].live else "", outputs.privacy)
         if records is not None:
             stack.callback(records.close)

@@ -149,7 +149,7 @@ class CameraProcess:
             return
         self.restarts += self.process is not None
         self.folder.mkdir(parents=True, exist_ok=True)
-        address = {_ADDRESS: with_environment(self.camera.url), _RECEIVER: self._webhook}
+        address = {_ADDRESS: with_environment(self.camera.url), _RECEIVER: with_environment(self._webhook)}
         self.process = subprocess.Popen(self.command(), env={**os.environ, **address})
         self._started, self._restart_at = now, 0.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,14 @@ class Transport(Protocol):
 
     def __init__(self, url: str, secret: str) -> None: ...
 
+    def about(self, cameras: Sequence[str]) -> None:
+        """The cameras whose alarms will come, by their names; called once, before the first message."""
+        return
+
+    def close(self) -> None:
+        """Nothing more will be sent."""
+        return
+
     def send(self, key: str, message: Mapping[str, Any]) -> None:
         """Returns when the receiver has taken the message. Raises Refused, or Unavailable (or an OSError).
 
@@ -59,6 +67,7 @@ class Delivery:
         self._closing.set()
         self._news.set()
         self._thread.join(self._transport.timeout_s + 5)
+        self._transport.close()
         self.outbox.close()
 
     def put(self, key: str, message: Mapping[str, Any]) -> None:

@@ -12,11 +12,14 @@ from posewatch.redact import remember_webhook
 from posewatch.watch.records.recorder import Recorder
 from posewatch.watch.sinks.alarm_lines import AlarmLines
 from posewatch.watch.sinks.alarm_videos import AlarmVideos
+from posewatch.watch.sinks.cloudevents import CloudEvents
 from posewatch.watch.sinks.delivery import Delivery, Transport
+from posewatch.watch.sinks.mqtt import Mqtt
 from posewatch.watch.sinks.outbox import Outbox
 from posewatch.watch.sinks.queued_alarms import QueuedAlarms
 from posewatch.watch.sinks.sink import Sink, SinkContext
 from posewatch.watch.sinks.status_file import StatusFile
+from posewatch.watch.sinks.syslog import Syslog
 from posewatch.watch.sinks.webhook import Webhook
 from posewatch.watch.sinks.whole_video import WholeVideo
 from posewatch.watch.sinks.window_lines import WINDOWS, WindowLines
@@ -31,7 +34,17 @@ SINKS: tuple[type[Sink], ...] = (
     WholeVideo,
     StatusFile,
 )
-TRANSPORTS: dict[str, type[Transport]] = {"http": Webhook, "https": Webhook}
+TRANSPORTS: dict[str, type[Transport]] = {
+    "http": Webhook,
+    "https": Webhook,
+    "cloudevents+http": CloudEvents,
+    "cloudevents+https": CloudEvents,
+    "mqtt": Mqtt,
+    "mqtts": Mqtt,
+    "syslog": Syslog,
+    "syslog+tcp": Syslog,
+    "syslog+tls": Syslog,
+}
 """By the scheme of the receiver's address (``--webhook``)."""
 
 
@@ -58,14 +71,17 @@ def files_of(sources: Sequence[Source], out: Path, *, video: bool) -> list[Path]
 
 
 @contextmanager
-def open_delivery(folder: Path, url: str, secret: str = "") -> Iterator[Delivery]:
-    """Delivery of the messages queued in ``folder`` to ``url`` inside the ``with`` block. Raises InputError for an
-    address that no transport takes, or a folder that another process uses."""
+def open_delivery(folder: Path, url: str, secret: str = "", cameras: Sequence[str] = ()) -> Iterator[Delivery]:
+    """Delivery of the messages queued in ``folder`` to ``url`` inside the ``with`` block; ``cameras`` are the names of
+    those that are watched. Raises InputError for an address that no transport takes, or a folder that another process
+    uses."""
     address = Address.parse(url)
     transport = TRANSPORTS.get(address.scheme.lower())
     if transport is None or address.doubtful:
         # not shown: with many receivers the whole address is the secret
-        raise InputError("a webhook is an address such as https://host/path")
+        raise InputError("a webhook is an address such as https://host/path or mqtt://host (docs/integrations.md)")
     remember_webhook(url)
-    with closing(Delivery(Outbox(folder), transport(url, secret))) as delivery:
+    sender = transport(url, secret)
+    with closing(Delivery(Outbox(folder), sender)) as delivery:
+        sender.about(cameras)
         yield delivery

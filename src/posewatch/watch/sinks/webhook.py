@@ -42,15 +42,21 @@ class Webhook(Transport):
     and 429. ``Idempotency-Key`` lets it recognise a message that it has already taken.
     """
 
+    media_type = "application/json"
+
     def __init__(self, url: str, secret: str = "") -> None:
         if Address.parse(url).user or not url.isascii() or len(url.split()) != 1:
             raise InputError("a webhook's address has no user, no space, and other signs only as %20 (%C3%A9, ...)")
         self._url, self._secret = url, secret.encode()
         self.name = f"webhook {Address.parse(url).place}"
 
+    def content(self, key: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is posted of a message."""
+        return message
+
     def send(self, key: str, message: Mapping[str, Any]) -> None:
-        body = json.dumps(message, ensure_ascii=False, sort_keys=True).encode()
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key, "User-Agent": "posewatch"}
+        body = json.dumps(self.content(key, message), ensure_ascii=False, sort_keys=True).encode()
+        headers = {"Content-Type": self.media_type, "Idempotency-Key": key, "User-Agent": "posewatch"}
         if self._secret:
             headers[SIGNATURE] = sign(body, self._secret, int(time.time()))
         request = urllib.request.Request(self._url, body, headers)

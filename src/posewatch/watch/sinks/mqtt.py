@@ -1,0 +1,226 @@
+"""Alarms by MQTT 5: each message at least once (QoS 1), each camera's state retained, and Home Assistant's discovery.
+
+Topics below the path of the address (``posewatch`` by default), one level for each camera:
+
+    <prefix>/<camera>/alarm         the message, not retained; its ``id`` and ``event`` name it, should it come twice
+    <prefix>/<camera>/state         ON while there is an alarm, else OFF; retained
+    <prefix>/<camera>/attributes    the message that the state comes from; retained
+    <prefix>/<camera>/availability  online, or offline as the watcher's last will; retained
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import ssl
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+from posewatch import __version__
+from posewatch.addresses import Address
+from posewatch.errors import InputError
+from posewatch.watch.payload import RAISED
+from posewatch.watch.sinks.delivery import Transport, Unavailable
+
+try:
+    from paho.mqtt import client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+except ImportError:
+    paho = None  # type: ignore[assignment]
+
+PREFIX, DISCOVERY = "posewatch", "homeassistant"
+ON, OFF, ONLINE, OFFLINE = "ON", "OFF", "online", "offline"
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+OPTIONS = ("ca", "cert", "key", "discovery")
+_KEEPALIVE_S = 30
+
+
+def level(camera: str) -> str:
+    """The camera's level of a topic, and its id in Home Assistant: letters, digits, "-" and "_" only, and different
+    for every name."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", camera)[:48]
+    return plain if plain == camera else f"{plain}-{hashlib.sha256(camera.encode(errors='replace')).hexdigest()[:8]}"
+
+
+def discovery(camera: str, prefix: str, availability: str) -> dict[str, Any]:
+    """What makes a camera's alarm an entity of Home Assistant (its MQTT discovery, component ``binary_sensor``)."""
+    name, topic = level(camera), f"{prefix}/{level(camera)}"
+    return {
+        "name": "Alarm",
+        "unique_id": f"posewatch_{name}_alarm",
+        "device_class": "safety",
+        "state_topic": f"{topic}/state",
+        "payload_on": ON,
+        "payload_off": OFF,
+        "json_attributes_topic": f"{topic}/attributes",
+        "availability_topic": availability,
+        "qos": 1,
+        "device": {
+            "identifiers": [f"posewatch_{name}"],
+            "name": camera,
+            "manufacturer": "posewatch",
+            "sw_version": __version__,
+        },
+        "origin": {"name": "posewatch", "sw_version": __version__},
+    }
+
+
+class Mqtt(Transport):
+    """Publishes to ``mqtt://[user[:password]@]host[:port][/prefix][?ca=FILE&cert=FILE&key=FILE&discovery=PREFIX]``.
+
+    ``mqtts`` is TLS, verified against the system's authorities or ``ca``; ``cert`` and ``key`` are the watcher's own.
+    ``secret`` is the password of an address without one. ``discovery=`` turns discovery off. Raises InputError.
+    """
+
+    def __init__(self, url: str, secret: str = "") -> None:
+        if paho is None:
+            raise InputError("mqtt needs paho-mqtt: pip install 'posewatch[mqtt]'")
+        address = Address.parse(url)
+        options = {name: values[-1] for name, values in parse_qs(address.query[1:], keep_blank_values=True).items()}
+        if unknown := [name for name in options if name not in OPTIONS]:
+            raise InputError(f"an mqtt address has no option {unknown[0]!r} (known: {', '.join(OPTIONS)})")
+        self._prefix = unquote(address.path).strip("/") or PREFIX
+        self._discovery = options.get("discovery", DISCOVERY).strip("/")
+        if any(re.search(r"[+#\0]", topic) for topic in (self._prefix, self._discovery)):
+            raise InputError("the topic of an mqtt address has no + and no #: mqtt://host/posewatch")
+        match = re.fullmatch(r"(.*?)(?::(\d+))?", address.place)
+        assert match is not None
+        self._host, self._port = match[1].strip("[]"), int(match[2] or PORTS[address.scheme.lower()])
+        self.name = f"broker {address.place}"
+        context = _tls(options) if address.scheme.lower() == "mqtts" else None
+        self._client = client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        user, _, password = address.user.partition(":")
+        if user:
+            client.username_pw_set(unquote(user), unquote(password) or secret or None)
+        if context is not None:
+            client.tls_set_context(context)
+        client.reconnect_delay_set(1, 60)
+        client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
+        client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
+        self._why, self._started = "no connection yet", False
+        self._cameras: tuple[str, ...] = ()
+        self._active: dict[str, set[str]] = {}
+        self._pending: dict[str, Any] = {}
+        self._refused: dict[int, str] = {}
+        self._since, self._lock = datetime.now(UTC), threading.Lock()
+
+    def about(self, cameras: Sequence[str]) -> None:
+        self._cameras = tuple(cameras)
+        self._start()
+
+    def _start(self) -> None:
+        """Connect in the background, and again whenever the connection is lost."""
+        if self._started:
+            return
+        self._started = True
+        if self._cameras:
+            self._client.will_set(self._availability, OFFLINE, 1, retain=True)
+        self._client.connect_async(self._host, self._port, _KEEPALIVE_S)
+        self._client.loop_start()
+
+    @property
+    def _availability(self) -> str:
+        """One topic for all cameras of this connection: it has one last will."""
+        return f"{self._prefix}/{level(self._cameras[0])}/availability"
+
+    def send(self, key: str, message: Mapping[str, Any]) -> None:
+        self._start()
+        if not self._client.is_connected():
+            raise Unavailable(self._why)
+        camera = str(message.get("source", ""))
+        info = self._pending.pop(key, None)
+        if info is None:
+            if camera in self._cameras:
+                self._state(camera, message)
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.UserProperty = ("key", key)
+            properties.ContentType = "application/json"
+            topic, body = f"{self._prefix}/{level(camera)}/alarm", _json(message)
+            info = self._client.publish(topic, body, 1, properties=properties)
+        with contextlib.suppress(RuntimeError):  # a lost connection: the client sends it when there is one again
+            info.wait_for_publish(self.timeout_s)
+        if not info.is_published():
+            self._pending[key] = info  # not a second time: this one still is on its way
+            raise Unavailable("the broker has not confirmed the message")
+        if reason := self._refused.pop(info.mid, ""):
+            raise Unavailable(f"the broker does not take the message: {reason}")
+
+    def _state(self, camera: str, message: Mapping[str, Any]) -> None:
+        """The camera's state after a message. One of before this process says nothing of now: its end may be lost."""
+        if _time(message) < self._since:
+            return
+        with self._lock:
+            alarms = self._active.setdefault(camera, set())
+            (alarms.add if message.get("event") == RAISED else alarms.discard)(str(message.get("id")))
+        self._client.publish(f"{self._prefix}/{level(camera)}/attributes", _json(message), 1, retain=True)
+        self._publish_state(camera)
+
+    def _publish_state(self, camera: str) -> None:
+        with self._lock:
+            state = ON if self._active.get(camera) else OFF
+        self._client.publish(f"{self._prefix}/{level(camera)}/state", state, 1, retain=True)
+
+    def close(self) -> None:
+        """Say that the cameras are not watched any more, and disconnect."""
+        if self._started:
+            if self._client.is_connected() and self._cameras:
+                self._client.publish(self._availability, OFFLINE, 1, retain=True).wait_for_publish(2.0)
+            self._client.disconnect()
+            self._client.loop_stop()
+        # its sockets are closed when nothing refers to it any more
+        self._client.on_connect = self._client.on_connect_fail = None
+        self._client.on_disconnect = self._client.on_publish = None
+
+    # called from the client's own thread
+
+    def _on_connect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self._why = f"the broker refuses the connection: {reason}"
+            return
+        for camera in self._cameras:
+            if self._discovery:
+                place = f"{self._discovery}/binary_sensor/posewatch_{level(camera)}/alarm/config"
+                client.publish(place, _json(discovery(camera, self._prefix, self._availability)), 1, retain=True)
+            self._publish_state(camera)
+        if self._cameras:
+            client.publish(self._availability, ONLINE, 1, retain=True)
+
+    def _on_connect_fail(self, client: Any, data: Any) -> None:
+        self._why = "no connection to the broker"
+
+    def _on_disconnect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if not self._why.startswith("the broker refuses"):
+            self._why = f"the connection to the broker was lost: {reason}"
+
+    def _on_publish(self, client: Any, data: Any, mid: int, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self._refused[mid] = str(reason)
+
+
+def _tls(options: Mapping[str, str]) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=options.get("ca"))
+        if "cert" in options:
+            context.load_cert_chain(options["cert"], options.get("key"))
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"the certificates of the mqtt address (ca, cert, key) cannot be read: {error}") from None
+    return context
+
+
+def _json(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, ensure_ascii=False, sort_keys=True).encode(errors="replace")
+
+
+def _time(message: Mapping[str, Any]) -> datetime:
+    try:
+        at = datetime.fromisoformat(str(message.get("time")))
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,0 +1,302 @@
+"""Alarms by MQTT through a real mosquitto: at least once, states retained; a broker that is away, refuses, restarts."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posewatch.errors import InputError
+from posewatch.watch.sinks import delivery
+from posewatch.watch.sinks.mqtt import discovery, level
+from posewatch.watch.sinks.table import open_delivery
+
+paho = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
+HOSTILE = 'hall #1/+/$SYS "ü\n\u2028' + "x" * 300
+
+
+def message(number: int, event: str = "alarm", camera: str = "hall", **more: Any) -> dict[str, Any]:
+    time_ = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    return {"id": f"a{number}", "event": event, "source": camera, "label": "abnormal", "time": time_, **more}
+
+
+class Broker:
+    """A mosquitto on a port of its own, which can be stopped and started again, with what it has kept."""
+
+    def __init__(self, folder: Path, *lines: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.config = folder / "mosquitto.conf"
+        common = [f"listener {self.port} 127.0.0.1", "persistence true", f"persistence_location {folder}/", "user root"]
+        self.config.write_text(
+            "\n".join([*common, "autosave_interval 1", *(lines or ("allow_anonymous true",))]) + "\n"
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = f"mqtt://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        assert MOSQUITTO is not None
+        self.process = subprocess.Popen(
+            [MOSQUITTO, "-c", self.config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until(lambda: self._listens() or None)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(60)
+            self.process = None
+
+
+def until(value: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Wait for a value that is not None."""
+    end = time.monotonic() + seconds
+    while (found := value()) is None:
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    if MOSQUITTO is None:
+        pytest.skip("no mosquitto here (apt-get install mosquitto)")
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    made = Broker(folder)
+    made.start()
+    yield made
+    made.stop()
+
+
+class Listener:
+    """Everything that is published, as (topic, content, retained), since the subscription and before."""
+
+    def __init__(self, port: int, user: str = "", password: str = "") -> None:
+        self.got: list[tuple[str, str, bool]] = []
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        if user:
+            self.client.username_pw_set(user, password)
+        ready: list[int] = []
+        self.client.on_subscribe = lambda *_: ready.append(1)
+        self.client.on_message = lambda c, d, m: self.got.append((m.topic, m.payload.decode(), bool(m.retain)))
+        self.client.connect("127.0.0.1", port)
+        self.client.subscribe("#", qos=1)
+        self.client.loop_start()
+        until(lambda: ready or None)
+
+    def last(self, topic: str) -> str | None:
+        return next((content for at, content, _ in reversed(self.got) if at == topic), None)
+
+    def alarms(self) -> list[str]:
+        return [f"{m['id']} {m['event']}" for t, c, _ in self.got if t.endswith("/alarm") for m in [json.loads(c)]]
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+        self.client.on_message = self.client.on_subscribe = None
+
+
+@pytest.fixture
+def listener(broker: Broker) -> Iterator[Listener]:
+    made = Listener(broker.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "FIRST_S", 0.05)
+    monkeypatch.setattr(delivery, "MAX_S", 0.2)
+
+
+def test_an_alarm_is_an_entity_with_a_state(broker: Broker, listener: Listener, tmp_path: Path) -> None:
+    with open_delivery(tmp_path / "outbox", broker.url, cameras=["hall", HOSTILE]) as box:
+        config = json.loads(until(lambda: listener.last("homeassistant/binary_sensor/posewatch_hall/alarm/config")))
+        assert config["device"]["name"] == "hall"
+        assert until(lambda: listener.last(config["availability_topic"])) == "online"
+        assert until(lambda: listener.last(config["state_topic"])) == "OFF"
+        for number, event, state in (
+            (1, "alarm", "ON"),
+            (2, "alarm", "ON"),
+            (1, "alarm_ended", "ON"),
+            (2, "alarm_ended", "OFF"),
+        ):
+            box.put(f"a{number}-{event}", message(number, event))
+            assert box.drain(20) == 0
+            until(lambda at=f"a{number} {event}": at in listener.alarms() or None)
+            assert listener.last(config["state_topic"]) == state
+        assert json.loads(listener.last(config["json_attributes_topic"]) or "")["id"] == "a2"
+        box.put("a3-alarm", message(3, camera=HOSTILE, probability=0.9))
+        assert box.drain(20) == 0
+        until(lambda: listener.last(f"posewatch/{level(HOSTILE)}/state") == "ON" or None)
+        late = Listener(broker.port)  # Home Assistant after a restart
+        until(lambda: late.last(f"posewatch/{level(HOSTILE)}/attributes"))
+        assert {retained for _, _, retained in late.got} == {True}
+        assert not late.alarms()
+        late.close()
+    assert until(lambda: "offline" if listener.last(config["availability_topic"]) == "offline" else None)
+    assert listener.alarms() == ["a1 alarm", "a2 alarm", "a1 alarm_ended", "a2 alarm_ended", "a3 alarm"]
+
+
+@pytest.mark.parametrize("camera", ["hall", "Hall", HOSTILE, "+", "#", "a/b", "a_b", "$SYS", "", "\x00", "카메라"])
+def test_a_camera_is_one_level_of_a_topic(camera: str) -> None:
+    assert len(level(camera)) <= 60
+    assert set(level(camera)) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+    config = discovery(camera, "posewatch", "x")
+    json.dumps(config)
+    assert config["unique_id"] == f"posewatch_{level(camera)}_alarm"
+    others = ["hall", "Hall", HOSTILE, "+", "#", "a/b", "a_b", "$SYS", "", "\x00", "카메라"]
+    assert sum(level(other) == level(camera) for other in others) == 1
+
+
+def test_a_broker_that_is_away_loses_nothing_and_gets_nothing_twice(broker: Broker, tmp_path: Path) -> None:
+    broker.stop()
+    with open_delivery(tmp_path / "outbox", broker.url, cameras=["hall"]) as box:
+        for number in range(3):
+            box.put(f"a{number}-alarm", message(number))
+        until(lambda: box.failures or None)
+        assert box.drain(0.1) == 3
+        broker.start()
+        listener = Listener(broker.port)
+        assert box.drain(30) == 0
+        until(lambda: len(listener.alarms()) == 3 or None)
+        broker.stop()  # in the middle of everything
+        box.put("a3-alarm", message(3))
+        until(lambda: box.failures > 3 or None)
+        broker.start()
+        again = Listener(broker.port)
+        assert box.drain(30) == 0
+        until(lambda: "a3 alarm" in again.alarms() or None)
+        time.sleep(0.3)
+        assert sorted(listener.alarms() + again.alarms()).count("a3 alarm") <= 2  # both listened
+        assert again.alarms() == ["a3 alarm"]
+        listener.close()
+        again.close()
+
+
+_PUTS = """
+import sys, time
+from pathlib import Path
+from posewatch.watch.sinks import delivery
+from posewatch.watch.sinks.table import open_delivery
+delivery.FIRST_S = delivery.MAX_S = 0.1
+with open_delivery(Path(sys.argv[1]), sys.argv[2], cameras=["hall"]) as box:
+    for n in range(200):
+        box.put(f"a{n}-alarm", {"id": f"a{n}", "event": "alarm", "source": "hall", "time": "2026-01-01T00:00:00+00:00"})
+        print(n, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_kill_9_loses_no_alarm(broker: Broker, listener: Listener, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _PUTS, str(tmp_path / "outbox"), broker.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as other:
+        assert other.stdout is not None
+        until(lambda: len(listener.alarms()) > 5 or None, 60)
+        other.send_signal(signal.SIGKILL)
+        put = [int(line) for line in other.stdout]
+    until(lambda: "offline" if listener.last("posewatch/hall/availability") == "offline" else None, 60)  # its last will
+    with open_delivery(tmp_path / "outbox", broker.url, cameras=["hall"]) as box:
+        assert box.drain(60) == 0
+    got = [json.loads(c)["id"] for t, c, _ in listener.got if t.endswith("/alarm")]
+    assert set(got) >= {f"a{n}" for n in range(len(put))}
+    assert len(got) - len(set(got)) <= 1, "only the message that was under way can come twice, with its id"
+    assert listener.last("posewatch/hall/state") == "OFF", "an alarm of a process that is gone says nothing of now"
+
+
+def test_a_broker_that_refuses_keeps_the_alarms_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    if MOSQUITTO is None:
+        pytest.skip("no mosquitto here (apt-get install mosquitto)")
+    passwords, rules = tmp_path / "passwords", tmp_path / "rules"
+    tool = shutil.which("mosquitto_passwd") or "/usr/bin/mosquitto_passwd"
+    subprocess.run([tool, "-b", "-c", passwords, "ann", "p#ss/w?rd"], check=True)
+    subprocess.run([tool, "-b", passwords, "eve", "x"], check=True)
+    rules.write_text("user ann\ntopic readwrite #\nuser eve\ntopic read #\n")
+    for path in (passwords, rules):
+        path.chmod(0o644)
+    broker = Broker(tmp_path, "allow_anonymous false", f"password_file {passwords}", f"acl_file {rules}")
+    broker.start()
+    host = f"127.0.0.1:{broker.port}"
+    try:
+        for number, (user, reason) in enumerate((("ann:wrong", "Not authorized"), ("eve:x", "does not take"))):
+            with open_delivery(tmp_path / "outbox", f"mqtt://{user}@{host}") as box:
+                if not number:
+                    box.put("a0-alarm", message(0))
+                until(lambda: box.failures > 1 or None)
+                assert box.drain(0.1) == 1
+            assert any(reason in line for line in caplog.messages), caplog.messages
+        listener = Listener(broker.port, "ann", "p#ss/w?rd")
+        with open_delivery(tmp_path / "outbox", f"mqtt://ann@{host}", "p#ss/w?rd") as box:
+            assert box.drain(30) == 0
+        until(lambda: listener.alarms() == ["a0 alarm"] or None)
+        listener.close()
+    finally:
+        broker.stop()
+    assert not [line for line in caplog.messages if "p#ss" in line or "wrong" in line]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mqtt://host/a?retain=1", "has no option 'retain'"),
+        ("mqtt://host/a%2B", r"no \+ and no #"),
+        ("mqtts://host/?ca=/no/such/file", "cannot be read"),
+        ("mqtt://", "a webhook is an address"),
+    ],
+)
+def test_addresses_that_are_wrong(url: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message), open_delivery(tmp_path, url):
+        pass
+
+
+# paho leaves the sockets of failed handshakes open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_tls_is_verified(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if MOSQUITTO is None or openssl is None:
+        pytest.skip("no mosquitto or no openssl here (apt-get install mosquitto openssl)")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    made += ["-keyout", key, "-out", certificate, "-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(made, check=True, capture_output=True)
+    broker = Broker(tmp_path, "allow_anonymous true", f"certfile {certificate}", f"keyfile {key}")
+    broker.start()
+    try:
+        with open_delivery(tmp_path / "outbox", f"mqtts://127.0.0.1:{broker.port}") as box:
+            box.put("a0-alarm", message(0))
+            until(lambda: box.failures > 1 or None)
+            assert box.drain(0.3) == 1, "an unknown authority"
+        gc.collect()
+        with open_delivery(tmp_path / "outbox", f"mqtts://127.0.0.1:{broker.port}/?ca={certificate}") as box:
+            assert box.drain(30) == 0
+    finally:
+        broker.stop()

@@ -1,0 +1,199 @@
+"""Alarms as CloudEvents over HTTP, and as CEF in syslog lines over UDP, TCP and TLS."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from watch.test_outbox import Receiver, receiver  # noqa: F401
+
+from posewatch.errors import InputError
+from posewatch.watch.sinks import delivery
+from posewatch.watch.sinks.syslog import cef, line
+from posewatch.watch.sinks.table import open_delivery
+
+MESSAGE = {
+    "event": "alarm",
+    "id": "1f0a",
+    "source": "hall",
+    "label": "abnormal",
+    "probability": 0.9312,
+    "time": "2026-11-26T15:04:05.123+00:00",
+    "model": {"name": "protogcn", "version": "3"},
+}
+HOSTILE = {**MESSAGE, "source": 'a|b=c\\d\r\nCEF:0|x \u2028"]\x00ü', "person": 2, "event": "alarm_ended"}
+RFC5424 = re.compile(
+    rb"<(?P<pri>\d{1,3})>1 (?P<time>-|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)) "
+    rb"(?P<host>[!-~]{1,255}) (?P<app>[!-~]{1,48}) (?P<proc>[!-~]{1,128}) (?P<id>[!-~]{1,32}) - "
+    rb"\xef\xbb\xbf(?P<text>.*)",
+    re.DOTALL,
+)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "FIRST_S", 0.02)
+    monkeypatch.setattr(delivery, "MAX_S", 0.05)
+
+
+def test_cloudevents(receiver: Receiver, tmp_path: Path) -> None:  # noqa: F811
+    receiver.script = [503]
+    with open_delivery(tmp_path, f"cloudevents+{receiver.url}", "key") as box:
+        box.put("1f0a-alarm", MESSAGE)
+        box.put("1f0a-alarm_ended", HOSTILE)
+        assert box.drain(20) == 0
+    headers, body = receiver.got[-2]
+    assert headers["Content-Type"].startswith("application/cloudevents+json")
+    assert "X-Posewatch-Signature" in headers
+    assert json.loads(body) == {
+        "specversion": "1.0",
+        "id": "1f0a-alarm",
+        "source": "/cameras/hall",
+        "type": "io.posewatch.alarm",
+        "subject": "1f0a",
+        "time": MESSAGE["time"],
+        "datacontenttype": "application/json",
+        "data": MESSAGE,
+    }
+    event = json.loads(receiver.got[-1][1])
+    assert event["type"] == "io.posewatch.alarm_ended"
+    assert re.fullmatch(r"/cameras/[A-Za-z0-9%._~-]+", event["source"]), "a URI reference, whatever the name holds"
+    assert event["data"] == HOSTILE
+    assert json.loads(receiver.got[0][1])["id"] == "1f0a-alarm", "the same id when it is sent again"
+
+
+@pytest.mark.parametrize("message", [MESSAGE, HOSTILE, {}, {"event": "x y", "time": "soon"}])
+def test_a_line_is_one_line_that_a_parser_reads(message: dict[str, Any]) -> None:
+    found = RFC5424.fullmatch(line(message, "key", "my host"))
+    assert found is not None
+    assert int(found["pri"]) == (129 if message.get("event") == "alarm" else 133)
+    text = found["text"].decode()
+    assert not re.search(r"[\x00-\x1f\u2028]", text)
+    header = re.split(r"(?<!\\)\|", text, maxsplit=7)
+    assert header[:3] == ["CEF:0", "posewatch", "posewatch"]
+    assert len(header) == 8
+    pairs = dict(re.findall(r"(\w+)=((?:\\.|[^\\=])*?)(?= \w+=|$)", header[7]))
+    assert pairs["externalId"] == "key"
+    if message is HOSTILE:
+        assert pairs["dvchost"].startswith("a|b\\=c\\\\d\\nCEF:0|x")
+        assert pairs["cn1"] == "2"
+
+
+def test_cef_of_an_alarm() -> None:
+    assert cef(MESSAGE, "k").endswith(
+        "|alarm|abnormal began|8|externalId=k dvchost=hall rt=2026-11-26T15:04:05.123+00:00 cs1Label=alarm cs1=1f0a "
+        "cfp1Label=probability cfp1=0.9312 cs2Label=model cs2=protogcn 3"
+    )
+
+
+class Collector(threading.Thread):
+    """Takes octet-counted lines; the first ``drop`` connections are reset instead."""
+
+    def __init__(self, drop: int = 0, context: ssl.SSLContext | None = None) -> None:
+        super().__init__(daemon=True)
+        self.got: list[bytes] = []
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port, self.drop, self.context = self.server.getsockname()[1], drop, context
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.server.accept()
+            except OSError:
+                return
+            if self.drop:
+                self.drop -= 1
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+                connection.close()
+                continue
+            try:
+                if self.context is not None:
+                    connection = self.context.wrap_socket(connection, server_side=True)
+                with connection:
+                    data = b""
+                    while part := connection.recv(4096):
+                        data += part
+                    if self.context is not None:
+                        connection = connection.unwrap()  # type: ignore[attr-defined]
+                        connection.close()
+            except (OSError, ssl.SSLError):
+                connection.close()
+                continue
+            size, _, rest = data.partition(b" ")
+            assert int(size) == len(rest)
+            self.got.append(rest)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl here")
+    path = tmp_path / "both.pem"
+    made = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    made += ["-keyout", path, "-out", tmp_path / "certificate.pem", "-subj", "/CN=siem", "-addext"]
+    subprocess.run([*made, "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
+    return path
+
+
+def test_lines_over_tcp_arrive_though_the_receiver_drops_connections(tmp_path: Path) -> None:
+    collector = Collector(drop=2)
+    with open_delivery(tmp_path / "outbox", f"syslog+tcp://127.0.0.1:{collector.port}") as box:
+        for number in range(3):
+            box.put(f"a{number}", {**MESSAGE, "id": f"a{number}"})
+        assert box.drain(20) == 0
+        assert box.failures == 2
+    collector.server.close()
+    assert [re.search(rb"externalId=(\w+)", one)[1] for one in collector.got] == [b"a0", b"a1", b"a2"]  # type: ignore[index]
+
+
+def test_lines_over_tls(tmp_path: Path, certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    collector = Collector(context=context)
+    place = f"syslog+tls://127.0.0.1:{collector.port}"
+    with open_delivery(tmp_path / "outbox", place) as box:
+        box.put("a", MESSAGE)
+        while not box.failures:
+            assert box.drain(0.05) == 1, "an unknown authority"
+    with open_delivery(tmp_path / "outbox", f"{place}?ca={tmp_path / 'certificate.pem'}") as box:
+        assert box.drain(20) == 0
+    collector.server.close()
+    assert len(collector.got) == 1
+
+
+def test_lines_over_udp(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
+        collector.bind(("127.0.0.1", 0))
+        collector.settimeout(10)
+        with open_delivery(tmp_path / "outbox", f"syslog://127.0.0.1:{collector.getsockname()[1]}") as box:
+            box.put("a", MESSAGE)
+            assert box.drain(20) == 0
+        assert RFC5424.fullmatch(collector.recv(65_536))
+
+
+@pytest.mark.parametrize("url", ["syslog://user@host", "syslog+tls://host?ca=/no/such/file", "syslog://host/path"])
+def test_addresses_that_are_wrong(url: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError), open_delivery(tmp_path, url):
+        pass
