@@ -62,6 +62,7 @@ ROWS: dict[str, list[str]] = {
         "--windows WINDOWS --intervals CSV --out OUTDIR",
         "--checkpoint PT --skeletons PKL --window-s 5 --intervals =CSV --out =OUTDIR",
     ],
+    "import-clips": ["VIDEO --store STORE --labels-url DB"],
     "import-checkpoint": ["PT --out OUTFILE.pt", "=PT --store STORE"],
     "import-poses": ["FOLDER --out OUTFILE.pkl"],
     "export": ["PT --out OUTFILE.onnx", "URI --store STORE"],

@@ -41,7 +41,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "export": ("{i}/a.pt", ()),
     "footage": ("", ("labels.csv", "video-000.mp4", "truth/video-003.npz", "truth/video-003.json")),
     "import-checkpoint": ("{i}/a.pt", ()),
-    "import-poses": ("{i}", ()),
+    "import-poses": ("{i}/a.pt", ()),
     "labels audit": ("", ()),
     "labels export": ("csv", ()),
     "predict": ("{i}/a.pt {i}/hall.mp4", ()),

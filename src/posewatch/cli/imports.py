@@ -1,4 +1,4 @@
-"""Files of other tools that become ours: import-checkpoint, import-poses."""
+"""Files of other tools that become ours: import-clips, import-poses, import-checkpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from posewatch.cli.context import Context, Writes, notes, topic, verb
+from posewatch.cli.context import Context, LabelContext, Writes, notes, topic, verb
 from posewatch.rules import Range
 
 app = topic()
@@ -117,3 +117,32 @@ def import_poses(
     write_pyskl(out, clips, {"all": range(len(clips))})
     notes(told)
     return f"{len(clips)} clips of {len(set(clips.groups))} videos: {out}"
+
+
+@verb(app, "import-clips")
+def import_clips(
+    source: Annotated[str, Argument(help="Folder of masked videos of single persons, or of their clips.")],
+    context: LabelContext,
+    names: Annotated[
+        Literal["person", "clip", "person-clip"] | None,
+        Option(help="What the numbers at the end of the names count (default: by the files' lengths)."),
+    ] = None,
+    fps: Annotated[
+        float | None, Option(help="Frame rate (default: the files'; the paper's tools always write 30)."), Range(1, 240)
+    ] = None,
+    clip_frames: Annotated[int, Option(help="Frames of a clip (clip_size)."), Range(2, 100_000)] = 30,
+) -> dict[str, str]:
+    """Take masked videos and clips as they are."""
+    from dataclasses import replace
+
+    from posewatch.stages.import_clips import import_clips
+    from posewatch.stages.pose import pose
+    from posewatch.stages.queue_clips import previews, queue_clips
+    from posewatch.stages.split import split
+
+    store, experiment, labels = context.objects, context.experiment, context.labels
+    masked, rate = import_clips(store, source, kind=names or "", fps=fps or 0.0, clip_frames=clip_frames)
+    clips = split(store, masked, replace(experiment.split, length_s=clip_frames / rate, overlap_s=0.0))
+    skeletons = pose(store, clips, experiment.pose)
+    queue_clips(clips, labels, previews(store, clips, skeletons))
+    return {"clips": clips.uri, "skeletons": skeletons.uri}

@@ -52,11 +52,15 @@ def import_(
         Option(metavar="RATE", help="Frames per second of videos labelled in CVAT (default: of the masked ones)."),
         Range(1, 240),
     ] = None,
+    zeros: Annotated[
+        Literal["touched", "all", "none"],
+        Option(help="Which clips of class 0 in an output_data.json are labelled: in touched videos, all, none."),
+    ] = "touched",
 ) -> dict[str, Any]:
     """Import label files as events."""
     from posewatch.stages.label_import import label_import
 
-    return label_import(context.artifact(clips), source, context.labels, context.experiment.labels, fps)
+    return label_import(context.artifact(clips), source, context.labels, context.experiment.labels, fps, zeros)
 
 
 @verb(labels, "wait")

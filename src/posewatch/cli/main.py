@@ -18,7 +18,7 @@ TOPICS = (
     ("Labels", "labels", "labels"),
     ("Labels", "services", "label"),
     ("Recognition", "train", "dataset train evaluate robustness ensemble"),
-    ("Recognition", "imports", "import-checkpoint import-poses"),
+    ("Recognition", "imports", "import-clips import-poses import-checkpoint"),
     ("Recognition", "events", "events"),
     ("Serving", "export", "export onnx publish"),
     ("Serving", "deploy", "deploy smoke-test promote rollback history"),

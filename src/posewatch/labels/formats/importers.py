@@ -286,6 +286,27 @@ def import_clip_labels(
     return _record(store, {clip: one.label for clip, one in given.items()}, config, authors, len(given))
 
 
+def import_named(
+    store: LabelStore,
+    labels: Mapping[str, tuple[str, str]],
+    clips: Mapping[str, str],
+    config: LabelConfig,
+    who: str = "import",
+    warn: Callable[[str], None] = log.warning,
+) -> ImportReport:
+    """Label registered clips by names that another tool gave them, all or none. ``labels``: name → (class, where it is
+    said), ``clips``: name → clip id. Raises LabelError when no name is that of a clip."""
+    useless = [name for name in labels if name not in clips]
+    if useless:
+        told = f"{count(len(useless), 'row')} of the labels without a clip: {some(useless, 3)}"
+        if len(useless) == len(labels):
+            raise LabelError(told)
+        warn(told)
+    chosen = {clips[name]: label for name, (label, _) in labels.items() if name in clips}
+    report = _record(store, chosen, config, who, len(set(clips.values())))
+    return replace(report, without_clip=len(useless))
+
+
 def _record(
     store: LabelStore, labels: Mapping[str, str], config: LabelConfig, who: str | Mapping[str, str], clips: int
 ) -> ImportReport:
