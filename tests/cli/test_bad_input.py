@@ -82,6 +82,7 @@ ROWS: dict[str, list[str]] = {
     "report": ["URI =URI =URI =URI --store STORE --out OUTFILE.html"],
     "lineage": ["URI --store STORE"],
     "bench serving": ["--model ONNX --annotations PKL --tuned YAML --out OUTDIR", "URI =URI =URI --store STORE"],
+    "bench paper": ["PKL --out OUTDIR --seeds 0"],
     "bench soak": ["--model ONNX --annotations PKL --out OUTDIR --minutes 0"],
     "bench rollout": ["--grpc =ENDPOINT --http =ENDPOINT --out OUTDIR --minutes 0"],
     "bench scale": ["--out OUTDIR --clips x"],

@@ -23,6 +23,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "bench active-learning": ("--annotations {i}/clips.pkl", ("bench.json", "bench.png")),
     "bench cctv": ("--videos {i} --counts {i}/truth.csv", ("cctv.json",)),
     "bench labeling-ui": ("", ("bench.json",)),
+    "bench paper": ("{i}/clips.pkl", ("paper.json", "paper.md", "skeletons.pkl")),
     "bench perception": ("{i}/hall.mp4", ("speed.json", "looped.mp4")),
     "bench gpu": ("--dry-run", ("gpu.json", "gpu.md", "throughput.png", "served.png")),
     "bench quality": ("", ("quality.json", "quality.html", "quality.png", "sheet.jpg", "footage/labels.csv")),

@@ -110,6 +110,29 @@ def serving(
     return page.read_text(encoding="utf-8") + f"\n{files.out / 'bench.json'}"
 
 
+@verb(bench, "paper")
+def paper(
+    source: Annotated[
+        Path, Argument(help="train/, val/, test/ of clips of single persons with label.csv, or skeletons (.pkl).")
+    ],
+    out: Annotated[
+        Path, Option(metavar="DIR", help="Folder for both tables."), Writes("paper.json", "paper.md", "skeletons.pkl")
+    ],
+    context: Context,
+    seeds: Annotated[int, Option(help="Seeds of splits and training."), Range(1, 100)] = 3,
+    share: Annotated[float, Option(help="Share of the test part."), Range(0.05, 0.8)] = 0.2,
+    labels: Annotated[Path | None, Option(metavar="CSV", help="label.csv of a dataset_*.pkl.")] = None,
+    positive: Annotated[str | None, Option(metavar="CLASS", help="Class that F1 is of (default: abnormal).")] = None,
+    serving_s: Annotated[float, Option(help="Length of each load of Table 3; 0: none."), Range(0, 3600)] = 2.0,
+) -> str:
+    """The paper's two tables, with the leak of its split measured."""
+    from posewatch.bench.paper import bench_paper
+
+    return bench_paper(
+        source, out, context.experiment, seeds=seeds, share=share, labels=labels, positive=positive, serving_s=serving_s
+    )
+
+
 @verb(bench, "soak")
 def soak(
     out: Annotated[

@@ -82,7 +82,8 @@ def import_clips(
                 raise VideoError(f"{shown}: {infos[path].trouble}")
         rates = {round(info.fps, 3) for info in infos.values()}
         if len(rates) > 1 and not fps:
-            raise InputError(f"the files have {some(sorted(rates))} frames per second: give one rate with --fps")
+            several = some(f"{one:g}" for one in sorted(rates))
+            raise InputError(f"the files have {several} frames per second: give one rate with --fps")
         rate = fps or rates.pop()
         say(f"posewatch: note: {rate:g} frames per second, {_origin(rate, fps)}")
         kind = kind or _kind([path for _, path in files], {p: i.frames for p, i in infos.items()}, clip_frames)
