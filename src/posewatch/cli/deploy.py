@@ -95,7 +95,7 @@ def _rollout(verb: str, options: RolloutOptions, context: Context) -> Rollout:
 
 @verb(app, "promote")
 def promote(rollout: RolloutOptions, context: Context) -> str:
-    """Give the canary of serving.name all of the traffic."""
+    """Give the canary all of the traffic."""
     return _rollout("promote", rollout, context).promote().uri
 
 

@@ -138,7 +138,7 @@ def publish(
         str | None, Option(metavar="NAME", help="Also serve it under this name to the paper's clients.")
     ] = None,
 ) -> str:
-    """Write an immutable version of the model repository."""
+    """Write a version of the model repository."""
     from posewatch.stages.publish import publish
 
     config = context.experiment.serving

@@ -51,7 +51,7 @@ def status(home: Home = None) -> str:
 def install(
     accelerator: Annotated[Literal["openvino"] | None, Argument(help="Also install this accelerator for CPUs.")] = None,
 ) -> None:
-    """Install the embedded servers ahead of the first up."""
+    """Install the embedded servers before the first up."""
     from posewatch.stack.seaweed import find_weed
     from posewatch.stack.triton_install import ensure_openvino, ensure_triton
 

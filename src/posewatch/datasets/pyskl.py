@@ -112,7 +112,7 @@ def _fps(value: Any) -> float:
 
 
 def write_pyskl(
-    path: Path | str, clips: ClipSet, splits: dict[str, Sequence[int]], size: tuple[int, int] = (480, 640)
+    path: Path | str, clips: ClipSet, splits: Mapping[str, Sequence[int]], size: tuple[int, int] = (480, 640)
 ) -> None:
     """Write clips and splits (indices) in pyskl's annotation format; ``size`` is the frames' (height, width).
 
