@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-serving bench-labeling bench-labeling-ui bench-watch bench-rollout bench-gpu gpu-wheels clean
+.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-persons bench-serving bench-labeling bench-labeling-ui bench-watch bench-rollout bench-gpu gpu-wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -63,6 +63,9 @@ bench-perception: $(STAMP) ## what decoding, networks and encoding cost, and wha
 
 bench-quality: $(STAMP) ## masks, skeletons and detections against exact truth, about 5 minutes; DATA=folder adds real videos
 	@$(BIN)/posewatch bench quality --out build/bench-quality --real "$(or $(DATA),../shared/data/video/gmdcsa24)" $(ARGS)
+
+bench-persons: $(STAMP) ## the unit person against the scene, with bystanders, about 10 minutes; DATA=folder adds real videos
+	@$(BIN)/posewatch bench persons --out build/bench-persons --config demo --set mask.fps=8 $(if $(DATA),--real "$(DATA)") $(ARGS)
 
 bench-serving: $(STAMP) ## PyTorch, ONNX Runtime, Triton and Triton + batching in one run; ARGS="--model model.onnx"
 	@$(BIN)/posewatch bench serving --out build/bench-serving $(ARGS)

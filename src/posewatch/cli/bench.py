@@ -316,6 +316,27 @@ def cctv(
     return json.dumps({k: v for k, v in report.items() if k != "each"}, indent=1)
 
 
+@verb(bench, "persons")
+def persons(
+    out: Annotated[Path, _OUT, Writes("persons.json", "footage/labels.csv")],
+    context: Context,
+    videos: Annotated[int, Option(help="Rendered videos of three people each."), Range(6, 100_000)] = 32,
+    seconds: Annotated[float, Option(help="Length of each."), Range(2, 86_400)] = 6.0,
+    seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 11,
+    seeds: Annotated[int, Option(help="Trainings of each unit, each with another test part."), Range(1, 1000)] = 3,
+    real: Annotated[Path | None, Option(metavar="DIR", help="Folder with real videos.")] = None,
+) -> str:
+    """Scenes with bystanders: one model for the scene against one for each person."""
+    from posewatch.bench.persons import bench_persons
+
+    report = bench_persons(out, context.experiment, videos=videos, seconds=seconds, seed=seed, seeds=seeds, real=real)
+    shown = {**report["footage"], **{f"F1 {name}": f1 for name, f1 in report["f1_mean"].items()}}
+    shown |= {f"real: {name}": value for name, value in report.get("real", {}).items() if name != "videos"}
+    return "\n".join(
+        [*(f"{name.replace('_', ' ')}: {value}" for name, value in shown.items()), str(out / "persons.json")]
+    )
+
+
 @verb(bench, "active-learning")
 def active_learning(
     annotations: Annotated[Path, Option(metavar="FILE", help="Labelled skeletons in pyskl's format (.pkl).")],

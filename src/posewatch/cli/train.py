@@ -15,6 +15,7 @@ from typer import Argument, Option
 from posewatch.cli.context import Context, Force, Writes, notes, topic, verb
 from posewatch.errors import InputError
 from posewatch.rules import Range
+from posewatch.units import PERSON, SCENE, require_unit
 
 if TYPE_CHECKING:
     from posewatch.config import TrainConfig
@@ -63,11 +64,12 @@ class Skeletons:
     ] = None
 
     def read(
-        self, classes: tuple[str, ...] = (), layout: str | None = None
+        self, classes: tuple[str, ...] = (), layout: str | None = None, unit: str = SCENE
     ) -> tuple[ClipSet, dict[str, list[int]], Layout]:
         """The clips, splits and layout; notes on them are printed.
 
-        ``classes`` and ``layout`` stand in for options that are not given.
+        ``classes`` and ``layout`` stand in for options that are not given, ``unit`` for what the file does not tell:
+        clips of one person each may be of single persons.
         Raises InputError, LabelError or ConfigError.
         """
         from posewatch.datasets import layouts
@@ -89,6 +91,8 @@ class Skeletons:
             resplit=_share(self.resplit),
         )
         notes(clips.notes)
+        if unit == PERSON and max(map(len, clips.keypoints)) == 1:
+            clips = dataclasses.replace(clips, unit=PERSON)
         return clips, splits, chosen if isinstance(chosen, layouts.Layout) else layouts.get(clips.layout)
 
 
@@ -142,7 +146,7 @@ class Evaluated(Skeletons):
         recogniser = load_checkpoint(checkpoint)
         fitting = [n for n in layouts.names() if len(layouts.get(n).joints) == recogniser.layout.observed]
         layout = recogniser.layout.name if recogniser.layout.name in fitting else None
-        clips, splits, _ = self.read(tuple(recogniser.labels), layout)
+        clips, splits, _ = self.read(tuple(recogniser.labels), layout, recogniser.unit)
         test = clips.subset(split_of(splits, self.split))
         train = clips.subset(split_of(splits, self.train_split)) if self.train_split else None
         return recogniser, test, train, self.out
@@ -236,7 +240,7 @@ def train(
             raise InputError(f"give a dataset ({dataset}) or --annotations, not both")
         if training.out is None:
             raise InputError("give a folder for checkpoint and metrics: --out DIR")
-        return _train_files(clips, config, training, seeds, training.out, context.config, force)
+        return _train_files(clips, config, training, seeds, training.out, context, force)
     if dataset is None:
         raise InputError("give what to train on: a dataset's URI, or --annotations FILE.pkl")
     if len(seeds) > 1:
@@ -248,7 +252,13 @@ def train(
 
 
 def _train_files(
-    skeletons: Skeletons, config: TrainConfig, given: Training, seeds: list[int], out: Path, source: str, force: bool
+    skeletons: Skeletons,
+    config: TrainConfig,
+    given: Training,
+    seeds: list[int],
+    out: Path,
+    context: Context,
+    force: bool,
 ) -> str:
     """Train and evaluate on splits of an annotation file; several seeds or folds also give a summary."""
     # Threads that spin while they wait make training several times slower as soon as anything else runs.
@@ -259,7 +269,10 @@ def _train_files(
     from posewatch.recognition import distributed
     from posewatch.recognition.training import experiment
 
-    clips, splits, layout = skeletons.read()
+    unit = context.experiment.mask.unit
+    clips, splits, layout = skeletons.read(unit=unit)
+    if unit == PERSON:
+        require_unit(clips.unit, unit, str(skeletons.annotations), "the configuration")
     pairs = pairs_of(splits, given.train_split, given.test_split)
     folders = {
         (seed, a): out.joinpath(*[f"seed{seed}"] * (len(seeds) > 1), *[a] * (len(pairs) > 1))

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -46,6 +46,7 @@ class _Job:
     fps: float
     size: tuple[int, int]
     seed: int
+    kind: str = ""
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class _Job:
     def settings(self) -> dict[str, Any]:
         return {
             "version": VERSION, "seed": self.seed, "index": self.index, "seconds": self.seconds, "fps": self.fps,
-            "size": list(self.size),
+            "size": list(self.size), **({"kind": self.kind} if self.kind else {}),
         }  # fmt: skip
 
 
@@ -68,13 +69,14 @@ def make_footage(
     size: tuple[int, int] = (480, 360),
     seed: int = 0,
     workers: int = 2,
+    kinds: Sequence[str] = (),
     progress: Callable[[], None] | None = None,
 ) -> list[FootageVideo]:
     """Write ``videos`` CCTV-like clips of ``seconds`` at ``fps`` and ``size`` (width, height), both even, into ``out``.
 
     ``out`` also has ``labels.csv`` (file,start_s,end_s,label) and the exact ground truth in ``truth/``. Videos with an
     odd number show abnormal behaviour, the others do not. Video i does not depend on ``videos`` and ``workers``, and a
-    complete one is not rendered again. ``progress`` is called after each. Raises ConfigError for settings out of range
+    complete one is not rendered again. ``kinds`` of `scenario.play` take turns instead. ``progress`` is called after each. Raises ConfigError for settings out of range
     and PosewatchError without pybullet.
     """
     if min(size) < 64 or size[0] % 2 or size[1] % 2:
@@ -85,7 +87,10 @@ def make_footage(
         (out / "truth").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write footage to {out}: {error.strerror} (give a folder)") from None
-    jobs = [_Job(out, i, float(seconds), float(fps), (size[0], size[1]), seed) for i in range(videos)]
+    jobs = [
+        _Job(out, i, float(seconds), float(fps), (size[0], size[1]), seed, kinds[i % len(kinds)] if kinds else "")
+        for i in range(videos)
+    ]
     advance = progress or (lambda: None)
     missing = []
     for job in jobs:
@@ -150,7 +155,7 @@ def _render(job: _Job) -> None:
     video, arrays, about = _paths(job)
     about.unlink(missing_ok=True)
     rng = np.random.default_rng([job.seed, job.index])
-    kind = scenario.kind_of(job.seed, job.index)
+    kind = job.kind or scenario.kind_of(job.seed, job.index)
     frames = max(1, round(job.seconds * job.fps))
     with tempfile.TemporaryDirectory(prefix="posewatch-") as folder, world() as client:
         looks = [draw_look(rng) for _ in range(scenario.people(kind))]

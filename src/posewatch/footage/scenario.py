@@ -22,6 +22,12 @@ ABNORMAL_KINDS = (
     "punch>stand", "walk>fall", "kick", "punch", "stand>fall+stand", "spinkick", "kick>stand", "run>fall",
     "punch>fall", "spinkick>stand",
 )  # fmt: skip
+AMONG = "&"
+"""Before the number of bystanders who walk about while somebody else acts: ``walk>fall&2``."""
+AMONG_TWO = tuple(
+    f"{kind}{AMONG}2" for kind in ("walk", "walk>fall", "walk", "punch", "walk", "run>fall", "walk", "kick")
+)
+"""Scenes in which one of three falls or harms, each after one in which all three walk."""
 FALL_S = 1.5
 """Duration of a fall; after it the person lies."""
 
@@ -86,6 +92,11 @@ def _finish(
 
 def play(kind: str, seconds: float, looks: list[Look], urdfs: list[Path], rng: np.random.Generator) -> list[Role]:
     """The roles of a video of this kind, ``people(kind)`` of them, one per look."""
+    kind, _, others = kind.partition(AMONG)
+    if others:
+        acting = len(looks) - int(others)
+        roles = play(kind, seconds, looks[:acting], urdfs[:acting], rng)
+        return [*roles, *(_bystander(acting + i, int(others), seconds, rng) for i in range(int(others)))]
     speed, phase, facing = rng.uniform(0.8, 1.2), rng.random(), rng.uniform(0, 2 * np.pi)
     seeds = [int(s) for s in rng.integers(0, 2**31, 4)]
     change = round(seconds * rng.uniform(0.3, 0.42), 1)
@@ -175,8 +186,24 @@ def _attack(
     return roles
 
 
+def _bystander(person: int, count: int, seconds: float, rng: np.random.Generator) -> Role:
+    """Somebody who walks up and down at some distance from the middle; in the camera's view they may cross others."""
+    angle = 2 * np.pi * (person + rng.uniform(-0.2, 0.2)) / (count + 1)
+    far = rng.uniform(1.4, 1.9)
+    place = (float(far * np.cos(angle)), float(far * np.sin(angle)))
+    plan = [("walk", seconds)]
+    track = chain(
+        plan, place=place, facing=float(rng.uniform(0, 2 * np.pi)), speed=rng.uniform(0.8, 1.2), phase=rng.random(),
+        radius=0.7, seed=int(rng.integers(0, 2**31)),
+    )  # fmt: skip
+    return Role(track, _spans(person, plan))
+
+
 def people(kind: str) -> int:
     """Number of persons in a video of this kind."""
+    kind, _, others = kind.partition(AMONG)
+    if others:
+        return people(kind) + int(others)
     if "+" in kind:
         return 2
     before, _, act = kind.partition(">")
