@@ -27,6 +27,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "bench perception": ("{i}/hall.mp4", ("speed.json", "looped.mp4")),
     "bench gpu": ("--dry-run", ("gpu.json", "gpu.md", "throughput.png", "served.png")),
     "bench quality": ("", ("quality.json", "quality.html", "quality.png", "sheet.jpg", "footage/labels.csv")),
+    "bench persons": ("", ("persons.json", "footage/labels.csv")),
     "bench rollout": ("--grpc grpc://h:1/m --http http://h:1/m", ("rollout.json", "rollout.png")),
     "bench scale": ("", ("scale.json", "scale.md", "labels.png")),
     "bench serving": ("", ("bench.json", "bench.md", "throughput.png", "latency.png", "open.png")),

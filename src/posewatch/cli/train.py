@@ -15,7 +15,7 @@ from typer import Argument, Option
 from posewatch.cli.context import Context, Force, Writes, notes, topic, verb
 from posewatch.errors import InputError
 from posewatch.rules import Range
-from posewatch.units import PERSON, SCENE, require_unit
+from posewatch.units import PERSON, SCENE
 
 if TYPE_CHECKING:
     from posewatch.config import TrainConfig
@@ -271,8 +271,11 @@ def _train_files(
 
     unit = context.experiment.mask.unit
     clips, splits, layout = skeletons.read(unit=unit)
-    if unit == PERSON:
-        require_unit(clips.unit, unit, str(skeletons.annotations), "the configuration")
+    if clips.unit != unit == PERSON:
+        raise InputError(
+            f"{skeletons.annotations} has clips of several persons, mask.unit is person: set mask.unit=scene, and"
+            " train.people to their number"
+        )
     pairs = pairs_of(splits, given.train_split, given.test_split)
     folders = {
         (seed, a): out.joinpath(*[f"seed{seed}"] * (len(seeds) > 1), *[a] * (len(pairs) > 1))
@@ -280,7 +283,7 @@ def _train_files(
         for a, _ in pairs
     }
     written = [folder / name for folder in {out, *folders.values()} for name in experiment.files(config)]
-    read = (skeletons.annotations, Path(source), Path(config.pretrained) if config.pretrained else None)
+    read = (skeletons.annotations, Path(context.config), Path(config.pretrained) if config.pretrained else None)
     outputs.check(written, [p for p in read if p], force=force)
     shared = {}
     for a, b in pairs:
