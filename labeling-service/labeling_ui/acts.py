@@ -20,7 +20,7 @@ MAX_CLIPS = 500
 """Clips that one act may name."""
 SEVERAL = ("relabel", "interval", "alike")
 """Acts that label several clips with one label, besides the rest of a page."""
-KINDS = ("label", "adjudicate", "rest", "undo", "redo", *SEVERAL)
+KINDS = ("label", "adjudicate", "rest", "undo", "redo", "comment", "example", *SEVERAL)
 _SAME = ("label", "who", "mine", "source", "suggestion", "confidence", "second", "held", "settled")
 """Attributes of a card that the browser gets unchanged."""
 TOLD = 4
@@ -120,6 +120,14 @@ def _execute(
         return session.label_remaining(_clips(act), batch)
     if kind in SEVERAL and label is not None:
         return _several(session, act, str(kind), label, batch, tickets)
+    if kind in ("comment", "example"):
+        if tickets:
+            tickets.check(clip, act.get("ticket"))
+        if kind == "comment":
+            session.comment(clip, str(act.get("text")), batch)
+        else:
+            session.example(clip, label, batch)
+        return []
     if kind in ("undo", "redo"):
         named = act.get("act")
         return session.step(kind, batch, None if named is None else str(named)[:64])
@@ -208,16 +216,21 @@ def _told(session: LabelingSession, act: Mapping[str, Any], events: list[LabelEv
         # not event.old: that may be the label of somebody whose opinion this person must not see
         own = {one.id: one.new for one in session.store.history(clip.id)}
         was = own.get(event.undoes or 0) if event.new is None else None
-        row = {"id": clip.id, "video": card.entry.video, "start": clip.start_s, "end": clip.end_s}
+        row = {"id": clip.id, "video": card.entry.shown, "start": clip.start_s, "end": clip.end_s}
         rows.append({**row, "was": was, "now": card.label})
     return {**told, "clips": rows}
 
 
-def context(session: LabelingSession, clip: Any, base: str) -> dict[str, Any] | None:
-    """A clip with those before and after it, as the browser shows them; None without a clip."""
+def context(session: LabelingSession, asked: Mapping[str, Any] | None, base: str) -> dict[str, Any] | None:
+    """What the browser has ``asked`` for around a clip; None for nothing.
+
+    The clips before and after it or, with ``scene``, those of everybody at the same moment.
+    """
+    clip, scene = (str(asked.get("clip") or ""), bool(asked.get("scene"))) if asked else ("", False)
     if not clip:
         return None
-    return {"clip": clip, "cards": [payload(card, base) for card in session.neighbours(str(clip))]}
+    cards = session.moment(clip).cards if scene else session.neighbours(clip)
+    return {"clip": clip, "scene": scene, "cards": [payload(card, base) for card in cards]}
 
 
 def payload(card: Card, base: str, tickets: Tickets | None = None) -> dict[str, Any]:
@@ -235,6 +248,7 @@ def payload(card: Card, base: str, tickets: Tickets | None = None) -> dict[str, 
         "id": clip.id,
         "video": entry.video,
         "video_id": clip.video_id,
+        "shown": entry.shown,
         "person": clip.person,
         "start": clip.start_s,
         "end": clip.end_s,
@@ -245,5 +259,6 @@ def payload(card: Card, base: str, tickets: Tickets | None = None) -> dict[str, 
         "ticket": tickets.issue(clip.id, seen=others, missing=missing) if tickets else "",
         "skeleton": skeleton,
         "votes": [list(vote) for vote in card.votes],
+        "comments": [[one.who, one.when, one.text] for one in card.comments],
         **{name: getattr(card, name) for name in _SAME},
     }

@@ -64,6 +64,7 @@ class Viewer:
             "sensitive": list(config.sensitive),
             "welfare": bool(config.sensitive),
             "words": self.texts,
+            "may_guide": roles.may(self.role, "guide"),
             "turns": [],
             "start": "",
             "find": None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from labeling_ui import acts
+from labeling_ui import acts, guide
 from labeling_ui.common import Viewer, errors_shown
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
@@ -36,7 +36,7 @@ def _found(viewer: Viewer) -> None:
     def navigate(act: dict[str, Any]) -> None:
         kind, ends = act.get("kind"), view.get("ends")
         if kind == "context":
-            view["context"] = act.get("clip")
+            view["context"] = act
         elif kind == "find" and isinstance(act.get("query"), dict):
             view["at"] = None  # the same filter once more looks again
             _go(Filter.from_query(act["query"]).query())
@@ -79,7 +79,7 @@ def _page(viewer: Viewer, query: dict[str, str], view: dict[str, Any], answers: 
     data.update(acts.shown(session, session.found_cards(view["ids"]), answers, viewer.tickets, base()))
     data["turns"] = [*(["previous"] if found.earlier else []), *(["next"] if found.later else [])]
     data["start"] = query.get("clip", "")
-    data["context"] = acts.context(session, view["context"], base())
+    data["context"], data["guide"] = acts.context(session, view["context"], base()), guide.guide(session, base())
     whole = {"query": wanted.query(), "stamp": view["stamp"]}
     whole["ticket"] = viewer.tickets.issue(acts.whole(whole))
     data["find"] = _form(viewer, wanted.query()) | {"count": view["count"], "most": MOST, "whole": whole}

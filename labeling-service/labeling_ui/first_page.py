@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from labeling_ui import acts, grid, label_view, sign_in, wiring
+from labeling_ui import acts, grid, guide, label_view, sign_in, wiring
 from labeling_ui.common import Viewer
 from labeling_ui.compression import compressed
 from labeling_ui.server import base
@@ -93,6 +93,7 @@ def _queue(request: HTTPConnection) -> dict[str, Any] | None:
         return None
     data = viewer.grid_data("label", label_view.queue_page([card.entry.clip.id for card in cards], 0))
     data.update(acts.shown(session, cards, acts.Answers(), viewer.tickets, base()), turns=["next"], queued=True)
+    data["guide"] = guide.read(session, base())
     return {**data, "left": viewer.texts["queue_left"].format(left=session.remaining())}
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from labeling_ui import acts, metrics, wiring
+from labeling_ui import acts, guide, metrics, wiring
 from labeling_ui.common import Viewer, errors_shown, plain
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
 from posewatch.errors import LabelStoreDown
+from posewatch.labels.cards import Card
 from posewatch.labels.entries import VideoProgress
+from posewatch.labels.session import LabelingSession
 from posewatch.names import folded
 from posewatch.records import LabelEvent
 
@@ -46,7 +48,9 @@ def _open_address(viewer: Viewer) -> None:
     if entries:
         video = entries[0].clip.video_id
         st.session_state["video"] = video
-        view = st.session_state.setdefault(f"view {video}", {"number": None, "clips": [], "context": None})
+        view = st.session_state.setdefault(
+            f"view {video}", {"number": None, "clips": [], "context": None, "moment": None}
+        )
         view.update(number=session.page_of(video, asked[0]), start=asked[0])
 
 
@@ -120,14 +124,18 @@ def _done(video: Any) -> str:
 def _clips(viewer: Viewer, chosen: str) -> None:
     key = f"grid {chosen}"
     answers = st.session_state.setdefault("answers", acts.Answers())
-    view = st.session_state.setdefault(f"view {chosen}", {"number": None, "clips": [], "context": None})
+    view = st.session_state.setdefault(f"view {chosen}", {"number": None, "clips": [], "context": None, "moment": None})
 
     def navigate(act: dict[str, Any]) -> None:
         if act.get("kind") == "context":
-            view["context"] = act.get("clip")
-        elif act.get("kind") == "refresh":
+            view["context"] = act
+        elif act.get("kind") == "moment":
+            view["moment"] = act.get("clip")
+        elif act.get("kind") == "refresh" or act.get("page") != st.session_state.get("shown"):  # or sent twice
             return
-        elif act.get("page") == st.session_state.get("shown"):  # the act may be sent twice
+        elif view["moment"]:
+            view["moment"] = view["around"].get(act.get("kind")) or view["moment"]
+        else:
             view["clips"] = []
             step = {"next": 1, "previous": -1}.get(str(act.get("kind")), 0)
             view["number"] = max(0, int(view["shown"]) + step)
@@ -143,6 +151,8 @@ def _clips(viewer: Viewer, chosen: str) -> None:
 
     def on_acts() -> None:
         sent, tickets = outbox(key), viewer.tickets
+        if any(act.get("kind") == "example" for act in sent):
+            guide.forget()
         acts.handle(
             lambda: viewer.session, sent, answers, navigate, chosen == QUEUE, lambda: tickets, reveal, viewer.said
         )
@@ -166,7 +176,9 @@ def queue_page(clips: list[str], number: int) -> str:
 def _page(viewer: Viewer, chosen: str, view: dict[str, Any], answers: acts.Answers) -> dict[str, Any]:
     """The page of a video or of the queue as the grid gets it, below its heading."""
     session, texts = viewer.session, viewer.texts
-    if chosen == QUEUE:
+    if view["moment"]:
+        cards, page, turns = _moment(viewer, session, view)
+    elif chosen == QUEUE:
         due = time.monotonic() - view.get("renewed", 0.0) > session.config.claim_s / 10
         cards = session.claim(view["clips"], renew=due)
         if due:
@@ -188,7 +200,23 @@ def _page(viewer: Viewer, chosen: str, view: dict[str, Any], answers: acts.Answe
         st.progress(clips.labelled / max(1, clips.clips), f"{text} · {clips.number + 1} / {clips.pages}")
     st.session_state["shown"] = page
     data = viewer.grid_data("label", page)
-    data.update(acts.shown(session, cards, answers, viewer.tickets, base()), turns=turns, queued=chosen == QUEUE)
+    data["moment"] = view["moment"]
+    data.update(
+        acts.shown(session, cards, answers, viewer.tickets, base()),
+        turns=turns,
+        queued=chosen == QUEUE and not view["moment"],
+    )
+    data["context"], data["guide"] = acts.context(session, view["context"], base()), guide.guide(session, base())
     data["start"] = view.get("start", "")
-    data["context"] = acts.context(session, view["context"], base())
     return data
+
+
+def _moment(viewer: Viewer, session: LabelingSession, view: dict[str, Any]) -> tuple[tuple[Card, ...], str, list[str]]:
+    """Everybody at one moment of a video: the cards, the name of the page, and where it turns to."""
+    moment = session.moment(str(view["moment"]))
+    view["around"] = {"previous": moment.previous, "next": moment.next}
+    first = next((card.entry for card in moment.cards if card.entry.clip.id == view["moment"]), moment.cards[0].entry)
+    st.subheader(plain(first.video), anchor=False)
+    times = {"start": f"{first.clip.start_s:.1f}", "end": f"{first.clip.end_s:.1f}", "count": len(moment.cards)}
+    st.caption(viewer.texts["moment_about"].format(**times))
+    return moment.cards, f"moment {view['moment']}", [name for name, clip in view["around"].items() if clip]

@@ -46,9 +46,11 @@ def show(viewer: Viewer) -> None:
             hide_index=True,
         )
     st.markdown(f"#### {texts['per_video']}")
+    persons = store.slow_counts.get("persons", store.persons_by_video)
     st.dataframe(
         {
             texts["video"]: [v.name for v in videos],
+            **({texts["persons"]: [persons.get(v.video_id) for v in videos]} if persons else {}),
             texts["clips"]: [v.clips for v in videos],
             texts["labelled"]: [v.labelled / v.clips for v in videos],
         },

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from labeling_ui import acts
+from labeling_ui import acts, guide
 from labeling_ui.common import Viewer, errors_shown
 from labeling_ui.grid import grid, outbox
 from labeling_ui.grid import sample as grid_of_samples
@@ -36,7 +36,7 @@ def _decide(viewer: Viewer) -> None:
 
     def navigate(act: dict[str, Any]) -> None:
         if act.get("kind") == "context":
-            view["context"] = act.get("clip")
+            view["context"] = act
 
     st.subheader(texts["review"], anchor=False)
     cards = session.disagreements()
@@ -49,10 +49,11 @@ def _decide(viewer: Viewer) -> None:
     # no majority label: the dropdown starts empty, so that the reviewer decides
     data.update(acts.shown(session, cards[: session.page_size], answers, viewer.tickets, base()))
     data["cards"] = [{**card, "label": None} for card in data["cards"]]
-    data["context"] = acts.context(session, view["context"], base())
+    data["context"], data["guide"] = acts.context(session, view["context"], base()), guide.guide(session, base())
 
     def on_acts() -> None:
         tickets = viewer.tickets
+        guide.forget()
         acts.handle(lambda: viewer.session, outbox(key), answers, navigate, False, lambda: tickets, say=viewer.said)
 
     grid(data, key, on_acts)

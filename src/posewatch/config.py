@@ -102,6 +102,18 @@ class PoseConfig(Section):
 
 
 @dataclass(frozen=True)
+class ClassGuide(Section):
+    """What the people who label should know of one class."""
+
+    SECTION: ClassVar[str] = "labels.guide"
+
+    text: Annotated[str, Like(r"(?s).{0,4000}", "a text of at most 4000 characters")] = ""
+    """What belongs to the class and what does not, as plain text."""
+    examples: tuple[rules.ClipId, ...] = ()
+    """Ids of clips that show it."""
+
+
+@dataclass(frozen=True)
 class LabelConfig(Section):
     """The classes, and how timed intervals become one label per clip."""
 
@@ -132,9 +144,12 @@ class LabelConfig(Section):
     everybody: bool = False
     """Of clips of single persons: a timed label that names no person labels all persons of its moment. Without it, such
     a label of another class than ``default`` is refused where there are several."""
+    guide: dict[rules.ClassName, ClassGuide] = field(default_factory=dict)
+    """The guidelines: class → its text and examples, which the page shows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "guide", {nfc(name): about for name, about in self.guide.items()})
         for key in ("classes", "sensitive", "positive", "default"):  # in one Unicode form, as label files are compared
             value = getattr(self, key)
             object.__setattr__(self, key, nfc(value) if isinstance(value, str) else tuple(map(nfc, value)))
@@ -142,7 +157,7 @@ class LabelConfig(Section):
             if name in rules.MARKS:
                 raise ConfigError(f"labels.classes: {name!r} stands for no class, choose another name")
         chosen = {"default": [self.default], "positive": [self.positive] * bool(self.positive)}
-        for key, names in {**chosen, "sensitive": self.sensitive}.items():
+        for key, names in {**chosen, "sensitive": self.sensitive, "guide": self.guide}.items():
             for name in names:
                 if name not in self.classes:
                     raise ConfigError(f"labels.{key}: {name!r} is none of labels.classes: {', '.join(self.classes)}")

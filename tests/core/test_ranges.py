@@ -50,7 +50,7 @@ def legal(key: str, case: str, kind: Any) -> bool:
     bare = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
     if key in EMPTY_LISTS:
         return case in ("empty", "list", "null")
-    if key == "train.model_options":
+    if key in ("train.model_options", "labels.guide"):
         return case == "null"  # none
     if bare is bool:
         return case == "flag"

@@ -28,6 +28,10 @@ from posewatch.records import Clip, clip_id, video_id
 SERVICE = Path(__file__).resolve().parents[2] / "labeling-service"
 CHROMIUM = next((p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), None)
 FPS, WIDTH, HEIGHT = 10, 160, 120
+BEEN_HERE = """{ const read = Storage.prototype.getItem;
+  Storage.prototype.getItem = function (key) {
+    return read.call(this, key) ?? (String(key).startsWith("posewatch guide ") ? "" : null); }; }"""
+"""For a browser: whoever it is, this is not their first visit."""
 
 
 def encode(path: Path, number: int, frames: int = 10) -> None:
@@ -73,6 +77,23 @@ def make_clips(folder: Path, videos: dict[str, int], *, files: bool = True, stor
                 encode(folder / entry.key, i)
                 (folder / f"{place}.json").write_bytes(joints(i))
             out.append(entry)
+    return out
+
+
+def person_clips(folder: Path, videos: dict[str, dict[int, int]]) -> list[ClipEntry]:
+    """Clips of one second of each person of each video (video → person → clips), with their files below ``folder``."""
+    out = []
+    for name, persons in videos.items():
+        video = video_id(hashlib.sha256(name.encode()).hexdigest())
+        for person, count in persons.items():
+            for i in range(count):
+                clip = Clip(
+                    clip_id(video, i, 1.0, person), video, float(i), 1.0, float(FPS), 10, WIDTH, HEIGHT, 1.0, person
+                )
+                place, number = f"clips/{video}/{clip.id}", 3 * person + 2 * i
+                encode(folder / f"{place}.mp4", number)
+                (folder / f"{place}.json").write_bytes(joints(number))
+                out.append(ClipEntry(clip, (name,), f"{place}.mp4", folder.as_uri(), skeleton=f"{place}.json"))
     return out
 
 
@@ -150,13 +171,17 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def browse(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Opens pages, each in a browser profile of its own; a test that fails leaves their pictures behind."""
+    """Opens pages, each in a browser profile of its own, of somebody who has been here before (not with ``first``)."""
     contexts = []
 
-    def go(url: str, *, same: Any = None, locale: str = "en-US", **kwargs: Any) -> Any:
-        context = same or chromium.new_context(locale=locale, viewport={"width": 1400, "height": 900}, **kwargs)
+    def go(url: str, *, same: Any = None, locale: str = "en-US", first: bool = False, **kwargs: Any) -> Any:
+        context = same or chromium.new_context(
+            **{"locale": locale, "viewport": {"width": 1400, "height": 900}, **kwargs}
+        )
         if same is None:
             contexts.append(context)
+            if not first:
+                context.add_init_script(BEEN_HERE)
         page = context.new_page()
         page.set_default_timeout(60_000)
         page.goto(url)

@@ -14,8 +14,16 @@ class CardView {
     this.badge = create("div", "badge");
     this.about = create("div", "about");
     this.choice = new Choice((value) => grid.label(this, value, "dropdown"));
-    this.player.box.append(this.badge);
-    this.root.append(this.player.box, this.choice.box, this.about);
+    this.around = create("div", "around");
+    this.player.box.append(this.badge, this.around);
+    this.line = create("div", "line");
+    this.talk = create("button", "talk");
+    this.talk.type = "button";
+    this.talk.tabIndex = -1;
+    this.talk.addEventListener("click", () => grid.comments.open(this));
+    this.said = create("div");
+    this.line.append(this.about, this.talk);
+    this.root.append(this.player.box, this.choice.box, this.line, this.said);
     this.player.box.addEventListener("click", (event) => grid.clicked(this, event));
     this.root.addEventListener("mousedown", (event) => {
       grid.focus(this, { scroll: false, dom: event.target.tagName !== "SELECT" });
@@ -43,10 +51,32 @@ class CardView {
     this.root.classList.toggle("sensitive", data.sensitive.includes(label || card.suggestion || ""));
     this.root.style.setProperty("--mark", this.grid.colour(label || card.suggestion));
     this.badge.replaceChildren(...this.badges(card, label, suggested, pending, words));
-    this.about.textContent = [interval(card), card.video, card.people === 0 ? words.nobody : "", card.held ? `${words.held} ${card.held}` : ""]
+    if (card.person && !this.around.children.length) this.tools(words);
+    this.about.textContent = [card.person ? `#${card.person}` : "", interval(card), card.video, card.people === 0 ? words.nobody : "", card.held ? `${words.held} ${card.held}` : ""]
       .filter(Boolean).join(" · ");
-    this.about.title = card.video;
+    this.about.title = card.shown || card.video;
+    this.talking(words, data.mode === "review");
     this.root.setAttribute("aria-label", [this.about.textContent, label ? this.grid.name(label) : ""].filter(Boolean).join(", "));
+  }
+
+  // What there is around a clip of one person: the scene, and everybody else.
+  tools(words) {
+    for (const [text, key, act] of [[words.scene, "w", () => this.grid.ask(this, true)], [words.everybody, "m", () => this.grid.moment(this)]]) {
+      const button = create("button", "", text);
+      Object.assign(button, { type: "button", title: `${text} (${key})`, tabIndex: -1 });
+      button.addEventListener("click", (event) => { event.stopPropagation(); act(); });
+      this.around.append(button);
+    }
+  }
+
+  // The number of comments; a reviewer reads them on the card.
+  talking(words, review) {
+    const count = this.grid.comments.of(this).length;
+    this.talk.hidden = !count;
+    this.talk.replaceChildren(bubble(), String(count));
+    this.talk.title = fill(words.comments_count, { count });
+    this.talk.setAttribute("aria-label", `${this.talk.title} (c)`);
+    this.said.replaceChildren(...(review && count ? [this.grid.comments.list(this)] : []));
   }
 
   badges(card, label, suggested, pending, words) {

@@ -12,7 +12,7 @@ class Dialogs {
   get kind() { return this.box.open ? this.shown : ""; }
 
   // `toggles`: keys that close this dialog besides Escape; `keys`: actions of its own, by key; `closed` is called when it closes.
-  open(kind, title, parts, { toggles = [], closed = () => {}, keys = () => ({}) } = {}) {
+  open(kind, title, parts, { toggles = [], closed = () => {}, keys = () => ({}), wide = false } = {}) {
     this.close();
     const sheet = create("div", "sheet");
     const shut = create("button", "shut", "×");
@@ -26,11 +26,21 @@ class Dialogs {
     sheet.append(heading, ...parts, shut);
     this.box.replaceChildren(sheet);
     this.shown = kind;
+    this.box.classList.toggle("wide", wide);
     this.back = this.box.getRootNode().activeElement;
     this.box.showModal();
     const close = () => this.close();
     const pop = this.keys.push({ element: this.box, actions: (event, key) => ({ ...Object.fromEntries(["Escape", ...toggles].map((one) => [one, close])), ...keys(event, key) }) });
     this.end = () => { pop(); closed(); };
+  }
+
+  // The page has moved in the document, where a dialog loses its place over it.
+  restore() {
+    if (!this.box.open) return;
+    const focus = this.box.getRootNode().activeElement;
+    this.box.close();
+    this.box.showModal();
+    focus?.focus({ preventScroll: true });
   }
 
   close() {
@@ -59,10 +69,15 @@ class Dialogs {
     });
   }
 
-  help(keys) {
+  // The keys, and beside them the guidelines.
+  help(keys, guide) {
     const list = create("dl");
     for (const [names, text] of keys) list.append(create("dt", "", names), create("dd", "", text));
-    this.open("help", this.words.help, [list], { toggles: ["h", "?"] });
+    const columns = create("div", "columns");
+    const about = create("div");
+    about.append(create("h4", "part", this.words.guide), ...guide);
+    columns.append(list, ...(guide.length ? [about] : []));
+    this.open("help", this.words.help, [columns], { toggles: ["h", "?"], wide: guide.length > 0 });
   }
 
   welfare(settings, set) {

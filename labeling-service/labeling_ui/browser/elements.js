@@ -10,3 +10,15 @@ const create = (tag, name, text) => {
 const interval = (card) => `${card.start.toFixed(1)}–${card.end.toFixed(1)} s`;
 
 const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+
+// A speech bubble, as large as the text.
+const bubble = () => {
+  const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  picture.setAttribute("viewBox", "0 0 16 16");
+  picture.setAttribute("aria-hidden", "true");
+  picture.setAttribute("class", "bubble");
+  const path = document.createElementNS(picture.namespaceURI, "path");
+  path.setAttribute("d", "M2 2h12v9H8l-4 4v-4H2z");
+  picture.append(path);
+  return picture;
+};

@@ -34,6 +34,11 @@ class Grid {
     this.keys = new Keys(() => this.peers.filter((grid) => grid.home.isConnected).at(-1) === this, this.own);
     this.keys.push({ actions: (event, key) => this.actions(event, key) });
     this.dialogs = new Dialogs(this.keys, data.words);
+    this.guide = new Guide(this);
+    this.popover = new Popover(this);
+    this.veil = new Veil(this);
+    this.comments = new Comments(this);
+    this.strips = new Set(); // players outside of the grid's cards
     this.notices = new Notices(data.words);
     this.toolbar = new Toolbar(this);
     this.cards = create("div", "cards");
@@ -41,8 +46,8 @@ class Grid {
     this.form = typeof FindForm === "function" ? new FindForm(this) : undefined;
     this.selection = typeof Picks === "function" ? new Picks(this) : undefined;
     this.timeline = typeof Timeline === "function" ? new Timeline(this) : undefined;
-    const parts = [this.form?.box, this.toolbar.bar, this.selection?.bar, this.timeline?.box].filter(Boolean);
-    this.home.replaceChildren(...parts, this.cards, this.toolbar.foot, this.dialogs.box, this.notices.home);
+    const parts = [this.form?.box, this.toolbar.bar, this.selection?.bar, this.timeline?.box, this.veil.box].filter(Boolean);
+    this.home.replaceChildren(...parts, this.cards, this.toolbar.foot, this.popover.box, this.dialogs.box, this.notices.home);
     this.sizes = new ResizeObserver(() => { // the focused clip must not stop below a bar
       this.home.style.setProperty("--bar", `${this.toolbar.bar.offsetHeight}px`);
       this.home.style.setProperty("--foot", `${this.toolbar.foot.offsetHeight}px`);
@@ -56,6 +61,10 @@ class Grid {
       for (const view of this.views.values()) { view.player.draw(now); if (!open) view.look(now); }
       this.timeline?.draw(now);
       this.closer.draw(now);
+      for (const player of this.strips) {
+        if (player.box.isConnected) player.draw(now);
+        else { player.unload(); this.strips.delete(player); }
+      }
       this.frame = requestAnimationFrame(draw);
     };
     this.frame = requestAnimationFrame(draw);
@@ -80,8 +89,9 @@ class Grid {
       if (this.cards.children[i] !== view.root) this.cards.insertBefore(view.root, this.cards.children[i] || null);
       view.show(card, data);
     });
-    if (newPage) this.focus(this.views.get(data.start) || this.views.get(data.mode === "find" ? this.order[0] : data.cards.find((card) => !card.label)?.id) || this.views.get(this.order[0]), { scroll: Boolean(data.start), dom: had });
+    if (newPage) this.focus(this.views.get(this.came) || this.views.get(data.start) || this.views.get(data.mode === "find" ? this.order[0] : data.cards.find((card) => !card.label)?.id) || this.views.get(this.order[0]), { scroll: Boolean(data.start), dom: had });
     else if (!wanted.has(this.focusId)) this.refocus(former, had);
+    if (newPage && this.views.has(this.came) && !data.moment) this.came = undefined;
     this.show(data.told || [], waited);
     this.form?.show(data);
     if (newPage) this.selection?.clear();
@@ -92,6 +102,8 @@ class Grid {
     this.look();
     if (data.context) this.context(data.context);
     else if (this.dialogs.kind === "context") this.dialogs.close();
+    this.comments.refresh();
+    this.guide.visit();
     this.status();
     if (!this.connected && post) { this.connected = true; this.outbox.send(); this.adopt(); }
   }
@@ -148,6 +160,8 @@ class Grid {
   name(label) {
     return this.data.all_marks.find((mark) => mark.label === label)?.text || label;
   }
+
+  title(card) { return `${card.shown || card.video} ${interval(card)}`; }
 
   colour(label) {
     const i = this.data.classes.indexOf(label);
@@ -210,7 +224,7 @@ class Grid {
     const review = this.decides;
     if (label === null ? !view.label : label === view.label && !review && view.card.source !== "bulk" && (view.card.mine || view.root.classList.contains("waiting"))) return true;
     if (review && label === null) return false;
-    const act = { kind: review ? "adjudicate" : "label", clip: view.id, ticket: view.card.ticket, label, how, queued: this.data.queued, about: `${view.card.video} ${interval(view.card)}`, effects: { [view.id]: label } };
+    const act = { kind: review ? "adjudicate" : "label", clip: view.id, ticket: view.card.ticket, label, how, queued: this.data.queued, about: this.title(view.card), effects: { [view.id]: label } };
     this.decided = review ? view.id : null;
     this.history.add(this.act(act), { [view.id]: view.label ?? null });
     view.show(view.card, this.data);
@@ -273,7 +287,7 @@ class Grid {
 
   set(changes) {
     this.settings.set(changes);
-    for (const view of this.views.values()) view.player.refresh();
+    for (const player of [...[...this.views.values()].map((view) => view.player), ...this.strips]) player.refresh();
     this.closer.refresh();
     this.toolbar.show(this.data, this.settings, this.brush);
     this.look();
@@ -287,8 +301,9 @@ class Grid {
 
   look() {
     const s = this.settings;
-    for (const [name, on] of Object.entries({ blur: s.blur, grey: s.grey, bones: s.view === "skeleton", painting: this.brush })) this.home.classList.toggle(name, Boolean(on));
+    for (const [name, on] of Object.entries({ blur: s.blur, grey: s.grey, bones: s.view === "skeleton", painting: this.brush, moment: this.data.moment })) this.home.classList.toggle(name, Boolean(on));
     this.home.style.setProperty("--size", `${s.size}px`);
+    this.veil.show(this.data, s);
   }
 
   actions(event, key) {
@@ -304,9 +319,11 @@ class Grid {
       e: () => mode === "label" && this.labelRest(), z: () => this.step(event.shiftKey ? "redo" : "undo"), y: () => this.step("redo"),
       n: () => this.turn("next"), p: () => this.turn("previous"), PageDown: () => this.turn("next"), PageUp: () => this.turn("previous"),
       s: () => this.set({ overlay: !s.overlay }), "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1), a: () => this.pauseAll(),
-      x: () => this.focused && this.act({ kind: "context", clip: this.focused.id }), v: () => this.focused?.root.classList.toggle("revealed"),
+      x: () => this.ask(this.focused), w: () => this.ask(this.focused, true), m: () => this.moment(this.focused), v: () => this.focused?.root.classList.toggle("revealed"),
       f: () => this.closer.open(this.focused), ",": held(() => this.focused?.player.frames(-1)), ".": held(() => this.focused?.player.frames(1)),
-      "?": () => this.help(), h: () => this.help(), Escape: () => this.pick(null), l: () => this.copyLink(), j: () => !this.timeline && this.focused && location.assign(this.link("timeline")),
+      c: () => this.comments.open(this.focused), g: () => this.guide.open(),
+      "?": () => this.help(), h: () => this.help(), Escape: () => { this.popover.hide(); if (this.brush || !this.data.moment) this.pick(null); else this.moment(); },
+      l: () => this.copyLink(), j: () => !this.timeline && this.focused && location.assign(this.link("timeline")),
       ...this.selection?.actions(event), ...this.timeline?.actions(event),
     };
     for (const mark of marks) actions[mark.key] = () => this.labelFocused(mark.label);
@@ -330,6 +347,17 @@ class Grid {
     this.zeroAt = performance.now();
     const some = classes.slice(9 * this.zeros, 9 * this.zeros + 9).map((name, i) => `${i + 1} ${name}`);
     this.notices.show(`${words.keys_now} ${some.join(" · ")}`, { lasts: ZERO_MS });
+  }
+
+  // The clips before and after one, or the scene around a clip of one person.
+  ask(view, scene = false) { if (view && (!scene || view.card.person)) this.act({ kind: "context", clip: view.id, scene }); }
+
+  // Everybody at the moment of a clip of one person, as a page of its own; again: back to the page before.
+  moment(view) {
+    const open = Boolean(view?.card.person) && !this.data.moment;
+    if (!open && !this.data.moment) return;
+    if (open) this.came = view.id;
+    this.act({ kind: "moment", clip: open ? view.id : null });
   }
 
   // The key that gives a label, "" without one.
@@ -366,7 +394,7 @@ class Grid {
 
   help() {
     const change = this.toolbar.button(this.data.words.own_keys, "", () => this.own.open(this));
-    this.dialogs.help([...this.data.words.keys, ...(this.data.words[`keys_${this.data.mode}`] || [])]);
+    this.dialogs.help([...this.data.words.keys, ...(this.data.words[`keys_${this.data.mode}`] || [])], this.guide.sections());
     this.dialogs.box.querySelector(".sheet").append(change);
   }
 
@@ -391,7 +419,7 @@ class Grid {
     const taken = await this.outbox.adopt();
     if (!taken.length) return;
     const { words } = this.data;
-    const about = taken.filter((act) => act.about).map((act) => `${act.about}: ${act.label ? this.name(act.label) : words.no_label}`);
+    const about = taken.filter((act) => act.about).map((act) => `${act.about}: ${act.text || (act.label ? this.name(act.label) : words.no_label)}`);
     this.notices.show([fill(words.restored, { count: taken.length }), ...about.slice(0, 3)].join(" · ") + (about.length > 3 ? " …" : ""), { lasts: 30000 });
     for (const view of this.views.values()) view.show(view.card, this.data);
     this.status();
@@ -413,6 +441,7 @@ class Grid {
     for (const card of cards) {
       const player = new Player(Object.assign(Object.create(this.settings), { paused: false }));
       player.visible = true;
+      this.strips.add(player);
       player.show(card, this.data.words);
       const box = create("figure", card.id === marked ? "this" : "");
       box.append(player.box, create("figcaption", "", `${interval(card)} ${card.label ? this.name(card.label) : ""}`));
@@ -422,10 +451,21 @@ class Grid {
   }
 
   context(neighbours) {
-    if (this.dialogs.kind === "context" && this.contextOf === neighbours.clip) return;
-    this.contextOf = neighbours.clip;
+    const { words } = this.data;
+    const asked = `${neighbours.clip} ${neighbours.scene}`;
+    if (this.dialogs.kind === "context" && this.contextOf === asked) return;
+    this.contextOf = asked;
+    const card = neighbours.cards.find((one) => one.id === neighbours.clip);
     const closed = () => { if (this.data.context) this.act({ kind: "context", clip: null }); };
-    this.dialogs.open("context", this.data.words.context, [this.strip(neighbours.cards, neighbours.clip)], { toggles: ["x"], closed });
+    if (!neighbours.scene) {
+      this.dialogs.open("context", `${words.context} · ${this.title(card)}`, [this.strip(neighbours.cards, neighbours.clip)], { toggles: ["x"], closed });
+      return;
+    }
+    const scene = new Scene(this, neighbours.cards, neighbours.clip);
+    this.strips.add(scene);
+    const others = neighbours.cards.length - 1;
+    const about = create("p", "how", others ? fill(words.scene_about, { person: card.person, others }) : words.scene_alone);
+    this.dialogs.open("context", `${words.scene} · ${this.title(card)}`, [scene.box, about], { toggles: ["w"], closed });
   }
 
   leave() {
@@ -435,7 +475,7 @@ class Grid {
     cancelAnimationFrame(this.frame);
     for (const observer of [this.near, this.inView, this.sizes]) observer.disconnect();
     this.timeline?.leave();
-    for (const view of this.views.values()) view.player.unload();
+    for (const player of [...[...this.views.values()].map((view) => view.player), ...this.strips]) player.unload();
   }
 }
 
@@ -451,6 +491,7 @@ const takeFirstPage = (home, data) => {
   const same = grid.data.who === data.who && grid.data.mode === data.mode;
   if (same) {
     home.replaceWith(grid.home);
+    grid.dialogs.restore();
     grid.home.posewatchGrid = grid;
     if (focused) grid.focus(grid.focused, { scroll: false });
   } else grid.leave();

@@ -17,7 +17,7 @@ const show = (home, data) => {
       players.push(player);
       const figure = create("figure");
       figure.dataset.clip = card.id;
-      const caption = create("figcaption", "", `${Math.round(card.confidence * 100)} % · ${card.video} ${interval(card)}`);
+      const caption = create("figcaption", "", `${Math.round(card.confidence * 100)} % · ${card.shown || card.video} ${interval(card)}`);
       figure.append(player.box, caption);
       strip.append(figure);
     }

@@ -23,7 +23,8 @@ class Toolbar {
   // Drawn again only when its content changes, so that a button that has the focus keeps it.
   show(data, settings, brush) {
     const { words, classes, marks, mode, turns } = data;
-    const key = JSON.stringify([words.unsure, words.help, classes, marks, mode, turns, data.default]);
+    const { grid } = this;
+    const key = JSON.stringify([words.unsure, words.help, classes, marks, mode, turns, data.default, Boolean(data.moment), grid.guide.classes.map((one) => one.label)]);
     if (this.drawn !== key) { this.drawn = key; this.draw(data); }
     for (const [label, element] of this.brushes) element.setAttribute("aria-pressed", String(brush === label));
     this.speed.textContent = `${settings.speed}×`;
@@ -32,11 +33,13 @@ class Toolbar {
     this.pause.setAttribute("aria-pressed", String(settings.paused));
   }
 
-  draw({ words, classes, marks, mode, turns, default: rest }) {
+  draw({ words, classes, marks, mode, turns, moment, default: rest }) {
     const { grid } = this;
     const choices = [...classes, ...marks.map((mark) => mark.label)].map((label) => [label, grid.keyFor(label)]);
     this.brushes = choices.map(([label, key]) => {
-      const element = this.button(grid.name(label), words.brush_help, () => grid.pick(grid.brush === label ? null : label), "brush");
+      const about = grid.guide.of(label);
+      const element = this.button(grid.name(label), about ? "" : words.brush_help, () => grid.pick(grid.brush === label ? null : label), "brush");
+      if (about) grid.popover.attach(element, label);
       element.prepend(create("kbd", "", key));
       element.style.setProperty("--mark", grid.colour(label));
       return [label, element];
@@ -47,9 +50,11 @@ class Toolbar {
     this.welfare = this.button(words.welfare, words.welfare_help, () => grid.dialogs.welfare(grid.settings, (changes) => grid.set(changes)));
     this.pause = this.button(words.pause, `${words.pause_all} (a)`, () => grid.pauseAll(), "pause");
     const tools = [
-      ...(mode === "label" ? [this.button(`${words.rest} ${rest}`, words.rest_help, () => grid.labelRest(), "rest")] : []),
+      ...(moment ? [this.button(`← ${words.back}`, "Esc", () => grid.moment(), "back")] : []),
+      ...(mode === "label" ? [this.button(moment ? fill(words.rest_moment, { label: rest }) : `${words.rest} ${rest}`, words.rest_help, () => grid.labelRest(), "rest")] : []),
       this.button("↶", `${words.undo} (z)`, () => grid.step("undo"), "undo"), this.button("↷", `${words.redo} (y)`, () => grid.step("redo"), "redo"),
       this.pause, this.speed, this.skeleton, this.welfare,
+      ...(grid.guide.classes.length ? [this.button(words.guide, "g", () => grid.guide.open())] : []),
       this.button("?", `${words.help} (h)`, () => grid.help(), "ask"),
     ];
     for (const element of [...tools, ...this.brushes.map(([, brush]) => brush)]) if (!/[\p{L}\d]/u.test(element.textContent)) element.setAttribute("aria-label", element.title);
@@ -57,7 +62,7 @@ class Toolbar {
     groups[0].append(...this.brushes.map(([, element]) => element));
     groups[1].append(...tools);
     this.bar.replaceChildren(...groups);
-    this.foot.replaceChildren(this.state, ...turns.map((to) => this.button(words[to], to === "next" ? "n" : "p", () => grid.turn(to), `turn ${to}`)));
+    this.foot.replaceChildren(this.state, ...turns.map((to) => this.button(moment ? words[`${to}_moment`] : words[to], to === "next" ? "n" : "p", () => grid.turn(to), `turn ${to}`)));
   }
 
   // What is saved: this tab's acts, and those that another tab has not sent yet.

@@ -1,6 +1,6 @@
 // Protection of people who watch disturbing footage: what is shown, how sharply, and reminders to take a break.
 
-const DEFAULTS = { speed: 1, overlay: false, size: 200, view: "masked", blur: false, grey: false, pause_min: 25 };
+const DEFAULTS = { speed: 1, overlay: false, size: 200, view: "masked", blur: false, grey: false, pause_min: 25, told: false };
 
 class Settings {
   constructor(who, welfare) {
@@ -12,8 +12,8 @@ class Settings {
 
   set(changes) {
     Object.assign(this, changes);
-    const { speed, overlay, size, view, blur, grey, pause_min } = this;
-    try { localStorage.setItem(this.name, JSON.stringify({ speed, overlay, size, view, blur, grey, pause_min })); } catch { /* kept until the page closes */ }
+    const { speed, overlay, size, view, blur, grey, pause_min, told } = this;
+    try { localStorage.setItem(this.name, JSON.stringify({ speed, overlay, size, view, blur, grey, pause_min, told })); } catch { /* kept until the page closes */ }
   }
 }
 

@@ -6,7 +6,7 @@ clips, so a model can be evaluated on them without bias.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,8 @@ def refresh(
     is_random = draws < config.random
     random, rest = np.flatnonzero(is_random), np.flatnonzero(~is_random)
     random = random[np.argsort(draws[random], kind="stable")]
-    ordered = rest[order(uncertain[rest], None if prediction.embedding is None else prediction.embedding[rest])]
+    by_gain = rest[order(uncertain[rest], None if prediction.embedding is None else prediction.embedding[rest])]
+    ordered = together(by_gain.tolist(), clip_ids, store)
     rows = [
         {
             "clip_id": clip_ids[i],
@@ -120,7 +121,7 @@ def refresh(
             "rank": rank,
             "random": bool(is_random[i]),
         }
-        for rank, i in enumerate(interleave(ordered.tolist(), random.tolist(), config.random))
+        for rank, i in enumerate(interleave(ordered, random.tolist(), config.random))
     ]
 
     def work(connection: sa.Connection) -> None:
@@ -134,6 +135,18 @@ def refresh(
 
     store.database.write(work)
     return Refreshed(len(rows), len(ordered), len(random))
+
+
+def together(ordered: list[int], clip_ids: Sequence[str], store: LabelStore) -> list[int]:
+    """``ordered`` with the persons of a moment (same video and start) one after the other, at the place of the first.
+
+    Whoever labels one of them has the others before their eyes, too. Clips of scenes keep their order.
+    """
+    moments = store.moments(clip_ids[i] for i in ordered)
+    groups: dict[Hashable, list[int]] = {}
+    for i in ordered:
+        groups.setdefault(moments.get(clip_ids[i], i), []).append(i)
+    return [i for group in groups.values() for i in group]
 
 
 def interleave(ordered: Sequence[int], random: Sequence[int], share: float) -> list[int]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from posewatch.config import LabelConfig
 from posewatch.labels.db import tables
 from posewatch.labels.entries import ClipEntry, ClipState, hash_fraction
+from posewatch.labels.notes import Comment, comments
 from posewatch.labels.queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Card:
     """A clip as a person sees it. ``label`` is the clip's label, ``suggestion`` only a model's prediction.
 
     ``mine``: the label is this person's own. ``second``: a second opinion is wanted. ``held``: who else has a claim on
-    the clip. ``votes``: each person's label, for a reviewer only.
+    the clip. ``votes``: each person's label, for a reviewer only. ``comments``: those that this person may read.
     """
 
     entry: ClipEntry
@@ -38,6 +39,7 @@ class Card:
     held: str = ""
     settled: bool = False
     votes: tuple[tuple[str, str], ...] = ()
+    comments: tuple[Comment, ...] = ()
 
 
 def cards(
@@ -45,12 +47,12 @@ def cards(
 ) -> tuple[Card, ...]:
     """The clips as ``who`` sees them, in order; ``reviewer``: to decide on them, with everybody's labels.
 
-    Whoever labels, whatever their role, sees only their own label of a clip that two people label, and no name: the
-    second opinion must not depend on the first.
+    Whoever labels, whatever their role, sees only their own label and comments of a clip that two people label, and no
+    name: the second opinion must not depend on the first.
     """
     entries = {entry.clip.id: entry for entry in store.clips(clip_ids=clip_ids)}
     states = store.states(clip_ids)
-    holders = queue.holders(clip_ids)
+    holders, said = queue.holders(clip_ids), comments(store, clip_ids)
     query = sa.select(tables.predictions).where(tables.predictions.c.clip_id.in_(clip_ids))
     predictions = {row.clip_id: row for row in store.database.rows(query)}
     result = []
@@ -68,6 +70,8 @@ def cards(
                 more.update(suggestion=best, confidence=confidence, model=prediction.model_version)
         if reviewer:
             more["votes"] = tuple((name, event.new or "") for name, event in sorted(state.votes.items()))
+        open_ = reviewer or state.settled or not twice
+        more["comments"] = tuple(one for one in said.get(clip, ()) if open_ or one.who == who)
         event = state.label
         if not reviewer and not state.settled:  # one's own label first; another's only of clips that one person labels
             event = state.votes.get(who) or (None if twice else event)

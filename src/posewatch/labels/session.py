@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from itertools import groupby
+from typing import Literal, NamedTuple
 
 import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError, NotAllowed
 from posewatch.labels import find as finding
-from posewatch.labels import several, undo
+from posewatch.labels import notes, several, undo
 from posewatch.labels import similar as alike
 from posewatch.labels.acceptance import Acceptable, acceptable
 from posewatch.labels.cards import Card, cards
 from posewatch.labels.db import tables
 from posewatch.labels.db.projection import event_of
-from posewatch.labels.entries import ADJUDICATE, RELABEL, UNSURE, VideoProgress
+from posewatch.labels.entries import ADJUDICATE, RELABEL, UNSURE, ClipState, VideoProgress, hash_fraction
 from posewatch.labels.formats.importers import covers
 from posewatch.labels.queue import WorkQueue
 from posewatch.labels.store import LabelStore, new_batch
@@ -43,6 +44,22 @@ class Page:
     pages: int
     labelled: int
     clips: int
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Everybody at one moment of a video, by person; ``previous`` and ``next`` are clips of the moments around it."""
+
+    cards: tuple[Card, ...]
+    previous: str | None
+    next: str | None
+
+
+class _Place(NamedTuple):
+    id: str
+    start_s: float
+    end_s: float
+    person: int | None
 
 
 class LabelingSession:
@@ -101,7 +118,9 @@ class LabelingSession:
         if page and renew:
             self.queue.renew(self.who, page)
         claimed = self.queue.claim(self.who, self.page_size - len(page)) if len(page) < self.page_size else []
-        return self.cards([*page, *(clip for clip in claimed if clip not in page)])
+        found = self.cards([*page, *(clip for clip in claimed if clip not in page)])
+        moments = groupby(found, key=lambda card: (card.entry.clip.video_id, card.entry.clip.start_s))
+        return tuple(card for _, group in moments for card in sorted(group, key=lambda card: card.entry.clip.place))
 
     def cards(self, clip_ids: Iterable[str]) -> tuple[Card, ...]:
         """These clips as this person sees them while they label, in the given order; unknown clips are left out."""
@@ -109,13 +128,44 @@ class LabelingSession:
         return cards(self.store, self.queue, list(clip_ids), self.who, self.config, False)
 
     def neighbours(self, clip_id: str, reach: int = 2) -> tuple[Card, ...]:
-        """The clip with up to ``reach`` neighbours of the same video on each side, by time."""
-        entries = self.store.clips(clip_ids=[clip_id])
-        if not entries:
-            raise LabelError(f"no such clip: {clip_id}")
-        ids, _ = self._video(entries[0].clip.video_id)
+        """The clip with up to ``reach`` neighbours of the same video, and person, on each side, by time."""
+        clips = self._around(clip_id)
+        person = next(clip.person for clip in clips if clip.id == clip_id)
+        ids = [clip.id for clip in clips if clip.person == person]
         at = ids.index(clip_id)
         return self.cards(ids[max(0, at - reach) : at + reach + 1])
+
+    def moment(self, clip_id: str) -> Moment:
+        """The clip with those of all other persons of its video at the same moment.
+
+        Of each other person the clip that overlaps this one most, from half of its length on.
+        """
+        clips = self._around(clip_id)
+        here = next(clip for clip in clips if clip.id == clip_id)
+        length_s = here.end_s - here.start_s
+        together = {here.person: (length_s, here.id)}
+        for clip in clips:
+            shared = min(clip.end_s, here.end_s) - max(clip.start_s, here.start_s)
+            if clip.person != here.person and shared >= length_s / 2:
+                together[clip.person] = max(together.get(clip.person, (0.0, "")), (shared, clip.id))
+        ids = [clip.id for clip in sorted(clips, key=lambda one: one.person or 0)]
+        shown = {clip for _, clip in together.values()}
+        others = [clip for clip in clips if clip.id not in shown]
+        return Moment(
+            self.cards(clip for clip in ids if clip in shown),
+            next((clip.id for clip in reversed(others) if clip.start_s < here.start_s), None),
+            next((clip.id for clip in others if clip.start_s > here.start_s), None),
+        )
+
+    def _around(self, clip_id: str) -> list[_Place]:
+        """All clips of the video of a clip, by time and person."""
+        clips = tables.clips.c
+        video = self.store.video_ids([clip_id]).get(clip_id)
+        if video is None:
+            raise LabelError(f"no such clip: {clip_id}")
+        query = sa.select(clips.id, clips.start_s, clips.start_s + clips.length_s, clips.person)
+        rows = self.store.database.rows(query.where(clips.video_id == video))
+        return sorted((_Place(*row) for row in rows), key=lambda one: (one.start_s, one.end_s, one.person or 0))
 
     def find(self, wanted: finding.Filter, size: int, after: str = "", before: str = "") -> finding.Found:
         """A page of the clips of a filter; needs a reviewer."""
@@ -153,7 +203,7 @@ class LabelingSession:
         status, clips = tables.status, tables.clips
         query = sa.select(status.c.clip_id).join(clips, clips.c.id == status.c.clip_id)
         query = query.where(sa.or_(status.c.differ, status.c.label == UNSURE), ~status.c.settled)
-        query = query.order_by(clips.c.video_id, clips.c.start_s)
+        query = query.order_by(clips.c.video_id, clips.c.start_s, clips.c.person)
         clips_ = [clip for (clip,) in self.store.database.rows(query)]
         return cards(self.store, self.queue, clips_, self.who, self.config, True)
 
@@ -298,6 +348,30 @@ class LabelingSession:
         self._require("label")
         return undo.step(self.store, self.who, direction, batch or new_batch(), act)
 
+    # notes
+
+    def comment(self, clip_id: str, text: str, batch: str | None = None) -> None:
+        """Write a comment on a clip; ``batch`` as in `label`."""
+        self._require("label")
+        notes.add_comment(self.store, clip_id, self.who, text, batch or new_batch())
+
+    def example(self, clip_id: str, label: str | None, batch: str | None = None) -> None:
+        """Make a clip an example of its label in the guidelines, or (None) no example any more; needs a reviewer.
+
+        Everybody sees the examples, so a clip that two people label is none before a reviewer has settled it.
+        """
+        self._require("guide")
+        state = self.store.states([clip_id]).get(clip_id, ClipState())
+        if label is not None and (label not in self.classes or state.label_name != label):
+            raise LabelError(f"clip {clip_id} is not labelled {label!r}: an example shows a clip with its label")
+        if label is not None and hash_fraction(clip_id, "double") < self.config.double and not state.settled:
+            raise LabelError(f"clip {clip_id} is labelled by two people: settle it before it becomes an example")
+        notes.mark_example(self.store, clip_id, label, self.who, batch or new_batch())
+
+    def examples(self) -> dict[str, list[str]]:
+        """The clips that are examples of each class, by class."""
+        return notes.examples(self.store, self.config)
+
     def set_role(self, who: str, role: str) -> None:
         """Give somebody a role; needs an admin."""
         self._require("grant")
@@ -312,7 +386,7 @@ class LabelingSession:
             sa.select(clips.c.id, status.c.source, status.c.label)
             .outerjoin(status, status.c.clip_id == clips.c.id)
             .where(clips.c.video_id == video_id)
-            .order_by(clips.c.start_s, clips.c.length_s)
+            .order_by(clips.c.start_s, clips.c.length_s, clips.c.person)
         )
         rows = self.store.database.rows(query)
         done = {clip for clip, source, label in rows if label not in (None, UNSURE) and source != "model"}

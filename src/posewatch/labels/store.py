@@ -132,6 +132,19 @@ class LabelStore:
         rows = self.database.rows(*select_ids(sa.select(clips.id, clips.person), clips.id, clip_ids))
         return {clip: person for clip, person in rows}
 
+    def moments(self, clip_ids: Iterable[str]) -> dict[str, tuple[str, float]]:
+        """Clip id → video and start, of those of these clips that show one person."""
+        clips = tables.clips.c
+        query = sa.select(clips.id, clips.video_id, clips.start_s).where(clips.person.is_not(None))
+        rows = self.database.rows(*select_ids(query, clips.id, clip_ids))
+        return {clip: (video, start) for clip, video, start in rows}
+
+    def persons_by_video(self) -> dict[str, int]:
+        """Video id → persons, of the videos whose clips show one person each."""
+        clips = tables.clips.c
+        query = sa.select(clips.video_id, sa.func.count(clips.person.distinct())).where(clips.person.is_not(None))
+        return {video: int(count) for video, count in self.database.rows(query.group_by(clips.video_id))}
+
     def size(self) -> int:
         """The number of registered clips."""
         return int(self.database.rows(sa.select(sa.func.count()).select_from(tables.clips))[0][0])

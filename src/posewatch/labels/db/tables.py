@@ -1,8 +1,8 @@
 """The tables of the label store; ``migrations`` updates older databases to them.
 
-``clips`` and ``events`` are the source of truth. Events are append-only: the database itself refuses to change or
-delete one. ``status``, ``votes`` and ``waiting`` are derived from the events, so that a page of ten thousand clips is
-one query and the queue finds the next clip without reading those that are done.
+``clips`` and ``events`` are the source of truth. Events, comments and examples are append-only: the database itself
+refuses to change or delete one. ``status``, ``votes`` and ``waiting`` are derived from the events, so that a page of
+ten thousand clips is one query and the queue finds the next clip without reading those that are done.
 """
 
 from __future__ import annotations
@@ -154,3 +154,28 @@ embeddings = sa.Table(
     sa.Index("ix_embeddings_cell", "model_version", "cell"),
 )
 """How a model sees a clip: ``vector`` of length 1, float16. ``cell`` is the clip of the same model near which it is."""
+
+comments = sa.Table(
+    "comments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), nullable=False, index=True),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("when", sa.String(40), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("batch", sa.String(64), nullable=False, unique=True),
+    sqlite_autoincrement=True,
+)
+
+examples = sa.Table(
+    "examples",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), nullable=False, index=True),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("when", sa.String(40), nullable=False),
+    sa.Column("label", sa.Text),
+    sa.Column("batch", sa.String(64), nullable=False, unique=True),
+    sqlite_autoincrement=True,
+)
+"""The class of which a clip is an example from now on; ``label`` is empty for "no example any more"."""

@@ -16,21 +16,34 @@ from posewatch.labels.entries import ClipEntry
 from posewatch.labels.formats import cvat, fiftyone, labelstudio_tasks, media
 from posewatch.labels.formats.rows import csv_text
 from posewatch.labels.formats.snapshot import Snapshot, write_parquet
+from posewatch.labels.notes import comments
 from posewatch.outputs import is_result
 
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
     from posewatch.records import Skeleton
 
-COLUMNS = ("clip_id", "label", "source", "who", "model_version", "video", "start_s", "length_s", "key", "person")
+COLUMNS = (
+    "clip_id",
+    "label",
+    "source",
+    "who",
+    "model_version",
+    "video",
+    "start_s",
+    "length_s",
+    "key",
+    "person",
+    "comments",
+)
 FORMATS = ("csv", "parquet", "pyskl", "folders", "labelstudio", "cvat", "fiftyone")
 OPEN = ("labelstudio", "cvat", "fiftyone")
 """Formats that hold the clips without a label, too: there is something to label elsewhere."""
 
 
-def to_csv(snapshot: Snapshot, entries: Mapping[str, ClipEntry], path: Path) -> int:
-    """One row per labelled clip, with its position in its video; returns the number of rows."""
-    rows = []
+def to_csv(store: LabelStore, snapshot: Snapshot, entries: Mapping[str, ClipEntry], path: Path) -> int:
+    """One row per labelled clip, with its position in its video and its comments; returns the number of rows."""
+    said, rows = comments(store, entries), []
     for row in snapshot.rows:
         entry = entries[row["clip_id"]]
         start, length = f"{entry.clip.start_s:g}", f"{entry.clip.length_s:g}"
@@ -41,6 +54,7 @@ def to_csv(snapshot: Snapshot, entries: Mapping[str, ClipEntry], path: Path) -> 
             "key": entry.key,
             "person": entry.clip.person,
         }
+        position["comments"] = "\n".join(f"{one.who}: {one.text}" for one in said.get(row["clip_id"], ()))
         rows.append({**{name: row[name] for name in COLUMNS[:5]}, **position})
     write_atomically(path, csv_text(COLUMNS, rows))
     return len(rows)
@@ -131,4 +145,4 @@ def export(
     if form in ("cvat", "fiftyone"):
         return (cvat if form == "cvat" else fiftyone).write(snapshot, store.clips(), config, path)
     entries = {e.clip.id: e for e in store.clips(clip_ids=[row["clip_id"] for row in snapshot.rows])}
-    return to_csv(snapshot, entries, path) if form == "csv" else to_folders(snapshot, entries, path, force=force)
+    return to_csv(store, snapshot, entries, path) if form == "csv" else to_folders(snapshot, entries, path, force=force)

@@ -20,6 +20,7 @@ _NEEDED: dict[str, Role] = {
     "see others": "reviewer",
     "adjudicate": "reviewer",
     "accept": "reviewer",
+    "guide": "reviewer",
     "audit": "reviewer",
     "grant": "admin",
 }
@@ -63,7 +64,7 @@ def set_role(store: LabelStore, who: str, role: str, by: str) -> None:
 
 
 def may(role: Role, what: str) -> bool:
-    """Whether a role has the permission ``what`` (label, see others, adjudicate, accept, audit, grant)."""
+    """Whether a role has the permission ``what`` (label, see others, adjudicate, accept, guide, audit, grant)."""
     return ROLES.index(role) >= ROLES.index(_NEEDED[what])
 
 

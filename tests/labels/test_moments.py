@@ -1,0 +1,86 @@
+"""Clips of single persons: everybody at a moment, the person's own neighbours, the queue, and no mix with scenes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from posewatch.config import LabelConfig
+from posewatch.labels.active import refresh, together
+from posewatch.labels.session import LabelingSession
+from posewatch.labels.team import roles
+from posewatch.records import Prediction
+
+
+@pytest.fixture
+def yard(store, make_clips):
+    """Clips by (person, number): persons 1 and 2 are there for four clips, person 3 for two."""
+    clips = {(p, i): e for p, n in ((1, 4), (2, 4), (3, 2)) for i, e in enumerate(make_clips(count=n, person=p))}
+    store.register(clips.values())
+    roles.set_role(store, "ann", "labeler", "operator")
+    return clips
+
+
+def persons(cards):
+    return [(card.entry.clip.person, card.entry.clip.start_s) for card in cards]
+
+
+def test_a_moment_is_everybody_there_and_leads_to_the_next(store, yard):
+    session = LabelingSession(store, "ann")
+    first = session.moment(yard[2, 0].clip.id)
+    assert persons(first.cards) == [(1, 0.0), (2, 0.0), (3, 0.0)]
+    assert first.previous is None
+    second = session.moment(first.next)
+    assert persons(second.cards) == [(1, 3.0), (2, 3.0), (3, 3.0)]
+    third = session.moment(second.next)
+    assert persons(third.cards) == [(1, 6.0), (2, 6.0)]
+    last = session.moment(third.next)
+    assert (persons(last.cards), last.next) == ([(1, 9.0), (2, 9.0)], None)
+    assert persons(session.moment(third.previous).cards) == persons(second.cards)
+    assert [card.entry.shown for card in session.neighbours(yard[2, 1].clip.id)] == ["a.mp4 #2"] * 4
+    assert persons(session.page(yard[1, 0].clip.video_id).cards)[:4] == [(1, 0.0), (2, 0.0), (3, 0.0), (1, 3.0)]
+    assert persons(session.claim())[:6] == [(p, s) for s in (0.0, 3.0) for p in (1, 2, 3)]
+    assert store.persons_by_video() == {yard[1, 0].clip.video_id: 3}
+
+
+def test_a_moment_of_persons_who_come_at_other_times(sqlite_store, make_clips):
+    from dataclasses import replace
+
+    from posewatch.records import clip_id
+
+    one, two = make_clips(count=3, person=1), make_clips(count=3, person=2)
+    later = []
+    for entry in two:  # the second person comes a second later
+        clip = replace(entry.clip, id=clip_id(entry.clip.video_id, s := entry.clip.start_s + 1, 3.0, 2), start_s=s)
+        later.append(replace(entry, clip=clip))
+    sqlite_store.register([*one, *later])
+    roles.set_role(sqlite_store, "ann", "labeler", "operator")
+    session = LabelingSession(sqlite_store, "ann")
+    assert persons(session.moment(one[1].clip.id).cards) == [(1, 3.0), (2, 4.0)]
+    assert persons(session.moment(later[0].clip.id).cards) == [(1, 0.0), (2, 1.0)]
+
+
+def test_everybody_here_is_normal_is_one_act_with_one_undo(store, yard):
+    session = LabelingSession(store, "ann")
+    here = [card.entry.clip.id for card in session.moment(yard[1, 0].clip.id).cards]
+    session.label(here[1], "abnormal")
+    events = session.label_remaining(here, "act")
+    assert [(e.clip_id, e.source) for e in events] == [(here[0], "bulk"), (here[2], "bulk")]
+    assert len(session.step("undo")) == 2
+    assert {clip: e.new for clip, e in store.current().items()} == {here[1]: "abnormal"}
+
+
+def test_the_queue_offers_the_persons_of_a_moment_together(store, yard):
+    ids = [entry.clip.id for entry in yard.values()]
+    odds = {(1, 2): 0.5, (3, 0): 0.45, (2, 3): 0.4}  # uncertain; all others are clear
+    shares = np.array([[1 - odds.get(key, 0.01), odds.get(key, 0.01)] for key in yard], np.float32)
+    config = LabelConfig(random=0.0)
+    refresh(store, ids, Prediction(shares, config.classes), "m/1", config)
+    claimed = LabelingSession(store, "ann", config).claim()
+    assert persons(claimed)[:7] == [(1, 6.0), (2, 6.0), (1, 0.0), (2, 0.0), (3, 0.0), (1, 9.0), (2, 9.0)]
+
+
+def test_scenes_keep_the_order_of_the_queue(store, make_clips):
+    clips = make_clips(count=4)
+    store.register(clips)
+    assert together([2, 0, 3, 1], [entry.clip.id for entry in clips], store) == [2, 0, 3, 1]
