@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from labeling_ui import acts, metrics
+from labeling_ui import acts, guide, metrics
 from labeling_ui.common import Viewer, errors_shown, plain
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
@@ -39,7 +39,7 @@ def _strip(viewer: Viewer, videos: list[str]) -> None:
     def navigate(act: dict[str, Any]) -> None:
         kind = act.get("kind")
         if kind == "context":
-            view["context"] = act.get("clip")
+            view["context"] = act
         elif act.get("page") != view.get("page"):  # the act may be sent twice
             return
         elif kind in ("next", "previous") and 0 <= view["number"] + (1 if kind == "next" else -1) < view["pages"]:
@@ -102,5 +102,5 @@ def _page(viewer: Viewer, view: dict[str, Any], videos: list[str], answers: acts
     turned = {turn: texts[f"{turn}_video"] for turn in more if not more[turn]}
     data["words"] = {**texts, **turned}
     data["min_overlap_s"] = session.config.min_overlap_s
-    data["context"] = acts.context(session, view["context"], base())
+    data["context"], data["guide"] = acts.context(session, view["context"], base()), guide.guide(session, base())
     return data
