@@ -12,8 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# Licences of the dependencies
 
-posewatch itself is Apache-2.0. This is what the packages in `constraints.txt` say of themselves; `make licences` writes
-the page anew. It is a list, not legal advice. Weights have licences of their own: `posewatch weights list`.
+posewatch itself is Apache-2.0. This is what the packages in `constraints.txt` say of themselves, and those in
+`Dockerfiles/mmpose.txt`, which are in the image `pose-mmpose` only; `make licences` writes the page anew. It is a list,
+not legal advice. Weights have licences of their own: `posewatch weights list`.
 
 {copyleft}
 
@@ -23,6 +24,7 @@ the page anew. It is a list, not legal advice. Weights have licences of their ow
 |---|---|---|
 {rows}
 """
+LISTS = ("constraints.txt", "Dockerfiles/mmpose.txt")
 WHERE = {
     "ultralytics-opencv-headless": "extra `yolo` only (YOLO11); images: `masking-gpu` only",
     "ultralytics-thop": "extra `yolo` only",
@@ -67,7 +69,8 @@ def main() -> int:
     if done.returncode:
         print(f"licences: {(done.stderr.strip().splitlines() or ['pip-licenses failed'])[-1]}", file=sys.stderr)
         return 1
-    text = page(json.loads(done.stdout), pinned((ROOT / "constraints.txt").read_text(encoding="utf-8")))
+    lists = "".join((ROOT / name).read_text(encoding="utf-8") for name in LISTS)
+    text = page(json.loads(done.stdout), pinned(lists))
     told.out.write_text(text, encoding="utf-8")
     return 0
 

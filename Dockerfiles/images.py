@@ -17,11 +17,13 @@ ENGINES = ("docker", "podman", "buildah")
 
 @dataclass(frozen=True)
 class Kind:
-    """What an image holds (``extras`` of pyproject.toml, ``weights`` by name) and its target in the Dockerfile."""
+    """What an image holds (``extras`` of pyproject.toml, ``weights`` by name, ``packages`` that a file of this folder
+    lists and that are installed without their dependencies) and its target in the Dockerfile."""
 
     extras: str
     target: str = "stage"
     weights: str = ""
+    packages: str = ""
 
 
 KINDS = {
@@ -29,12 +31,16 @@ KINDS = {
     "masking": Kind("masking,pipelines", weights="movenet blazepose"),
     "masking-gpu": Kind("masking,yolo,sam2,pipelines"),
     "pose": Kind("pose,rtmo,pipelines", weights="movenet blazepose"),
+    "pose-mmpose": Kind("pose,rtmo,mmpose,pipelines", weights="movenet blazepose", packages="mmpose.txt"),
     "train": Kind("train,pipelines"),
     "serving": Kind("video,train,serving,pipelines"),
     "labeling": Kind("labeling,serving", target="labeling"),
     "watcher": Kind("watch", target="watcher", weights="movenet blazepose"),
 }
-"""masking-gpu is YOLO11 (AGPL-3.0: `docs/licences.md`) and SAM 2; tag it as masking where that is wanted."""
+"""masking-gpu is YOLO11 (AGPL-3.0: `docs/licences.md`) and SAM 2; tag it as masking where that is wanted. pose-mmpose
+is pose with MMPose; tag it as pose."""
+CHOSEN = ("masking-gpu", "pose-mmpose")
+"""Kinds that are built only when they are named."""
 
 
 class BuildError(Exception):
@@ -68,6 +74,7 @@ def command(kind: str, with_: str, told: argparse.Namespace, sha: str, created: 
     arguments = {
         "EXTRAS": about.extras,
         "WEIGHTS": about.weights,
+        "PACKAGES": about.packages,
         "KIND": kind,
         "GIT_SHA": sha,
         "CREATED": created,
@@ -88,7 +95,9 @@ def command(kind: str, with_: str, told: argparse.Namespace, sha: str, created: 
 def main(argv: list[str] | None = None, version: tuple[str, str] | None = None) -> int:
     """The command line; ``version`` is the ``commit`` to tag with, where the caller has to know it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)} (default: all but masking-gpu)")
+    parser.add_argument(
+        "kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)} (default: all but {', '.join(CHOSEN)})"
+    )
     parser.add_argument("--engine", default="", help="docker, podman or buildah (default: the first that is there)")
     parser.add_argument("--repository", default=os.environ.get("POSEWATCH_IMAGES") or REPOSITORY)
     parser.add_argument("--base-image", default="", help="any image with Python 3.11 and its venv module")
@@ -105,7 +114,7 @@ def main(argv: list[str] | None = None, version: tuple[str, str] | None = None) 
         if told.volume and with_ == "docker":
             raise BuildError("docker build mounts no volumes: use --engine podman or buildah")
         sha, created = version or commit()
-        for kind in told.kinds or [k for k in KINDS if k != "masking-gpu"]:
+        for kind in told.kinds or [k for k in KINDS if k not in CHOSEN]:
             line = command(kind, with_, told, sha, created)
             print(" ".join(line), flush=True)
             if not told.print and subprocess.run(line, cwd=ROOT, check=False).returncode:

@@ -21,14 +21,20 @@ RUN mkdir -p src/posewatch && touch README.md LICENSE \
        ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} ".[${EXTRAS}]" \
     && /opt/tools/bin/pip --python /opt/venv/bin/python uninstall --yes posewatch \
     && rm -rf build src
+# Packages that ask for versions which they do not need: a list of this folder, installed as it is.
+ARG PACKAGES=""
+COPY Dockerfiles/mmpose.txt ./
+RUN if [ -n "$PACKAGES" ]; then \
+      /opt/tools/bin/pip --python /opt/venv/bin/python install --no-deps --requirement "$PACKAGES"; fi
 
 FROM dependencies AS build
+ARG PACKAGES=""
 COPY README.md LICENSE ./
 COPY src src
 # The code lies in a layer of its own, a few MB; the list of what is inside goes with the image.
 RUN /opt/tools/bin/pip --python /opt/venv/bin/python install --no-deps --prefix /opt/code . \
     && cp --archive /opt/code/. /opt/venv/ \
-    && /opt/tools/bin/pip --python /opt/venv/bin/python check \
+    && { [ -n "$PACKAGES" ] || /opt/tools/bin/pip --python /opt/venv/bin/python check; } \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
        --output-file /opt/code/sbom.cdx.json /opt/venv/bin/python
 # Weights by name, for a cluster that could not fetch them later; none by default. Packages carry some: that takes pip.

@@ -57,12 +57,23 @@ def kind_of(name: str, site: Site) -> str:
     return image.removeprefix(f"{site.repository}-").removesuffix(f":{site.tag}")
 
 
-def run_step(site: Site, name: str, values: Mapping[str, Any], made: Mapping[str, str], network: str = "none") -> str:
-    """Run a component; returns its output ("" where it has none). Raises BuildError with what the container said."""
+def run_step(
+    site: Site,
+    name: str,
+    values: Mapping[str, Any],
+    made: Mapping[str, str],
+    network: str = "none",
+    kind: str = "",
+    settings: tuple[str, ...] = (),
+) -> str:
+    """Run a component; returns its output ("" where it has none). Raises BuildError with what the container said.
+
+    ``kind`` is another image than the component asks for, ``settings`` change the configuration.
+    """
     from posewatch.config import load
 
     spec = component(name, site)
-    common = {"store": site.store, "config": load("default", list(SMALL)).to_json()}
+    common = {"store": site.store, "config": load("default", [*SMALL, *settings]).to_json()}
     told = {key: value for key, value in common.items() if key in spec.inputs}
     told |= {k: made[v[1:]] if isinstance(v, str) and v.startswith("@") else v for k, v in values.items()}
     outputs = spec.outputs or {}
@@ -83,7 +94,7 @@ def run_step(site: Site, name: str, values: Mapping[str, Any], made: Mapping[str
     }
     container = spec.implementation.container
     words = [json.dumps(executor_input) if word == "{{$}}" else word for word in container.args]
-    site.inside(kind_of(name, site), *container.command, *words, network=network)
+    site.inside(kind or kind_of(name, site), *container.command, *words, network=network)
     said = json.loads((site.folder / place / "output_metadata.json").read_text(encoding="utf-8"))
     missing = set(artifacts) - set(said.get("artifacts", {}))
     if missing:

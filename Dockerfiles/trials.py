@@ -53,6 +53,9 @@ from posewatch.stages.run import Run
 made = [skeletons_of(video) for _, video in members(Run(sys.argv[1]).artifact(sys.argv[2]))]
 print(json.dumps([list(skeleton.keypoints.shape) for video in made for skeleton in video.values()]))
 """
+MMPOSE = "/opt/venv/lib/python3.11/site-packages/mmpose/.mim/configs/body_2d_keypoint"
+RTMO = f"{MMPOSE}/rtmo/body7/rtmo-t_8xb32-600e_body7-416x416.py"
+CHECKOUT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 CAMERA = "import time; from perception.camera import Camera; print(Camera().url, flush=True); time.sleep(3600)"
 GET = "import urllib.request as r; print(r.urlopen('{}', timeout=5).read().decode())"
 
@@ -105,6 +108,27 @@ def try_stages(site: Site, kinds: list[str]) -> dict[str, str]:
         more = f" {_skeletons(site, kind, made[component])}" if component == "pose" else ""
         print(f"{kind}: {component} in {time.monotonic() - began:.0f} s{more}", flush=True)
     return made
+
+
+def clips_of(site: Site) -> str:
+    """The clips of the footage, made by this checkout where no container has made them."""
+    store = site.folder / "store"
+    uri = str(site.footage)
+    for verb in (("ingest",), ("mask",), ("split", "--set", "split.length_s=2.0")):
+        done = shell(
+            sys.executable, "-m", "posewatch.cli", verb[0], uri, *verb[1:], "--store", str(store), env=CHECKOUT
+        )
+        uri = done.strip().splitlines()[-1]
+    shell("chown", "--recursive", "10001:10001", str(store))
+    return uri.replace(str(store), site.store)
+
+
+def try_mmpose(site: Site, clips: str) -> str:
+    """The pose stage by MMPose's own RTMO-t, of which the package holds the definition; its weights are random."""
+    settings = ("pose.estimator=mmpose", f"pose.weights={RTMO}")
+    kind = "pose-mmpose"
+    made = run_step(site, "pose", {"clips": "@split"}, {"split": clips}, kind=kind, settings=settings)
+    return f"pose with pose.estimator=mmpose {_skeletons(site, kind, made)}"
 
 
 def _skeletons(site: Site, kind: str, uri: str) -> str:

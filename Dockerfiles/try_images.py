@@ -18,9 +18,21 @@ import tempfile
 import time
 from pathlib import Path
 
-from images import KINDS, ROOT, BuildError, commit
+from images import KINDS, BuildError, commit
 from images import main as build
-from trials import INSIDE, Site, shell, triton, try_labeling, try_serving, try_stages, try_watcher
+from trials import (
+    CHECKOUT,
+    INSIDE,
+    Site,
+    clips_of,
+    shell,
+    triton,
+    try_labeling,
+    try_mmpose,
+    try_serving,
+    try_stages,
+    try_watcher,
+)
 
 from posewatch.errors import PosewatchError
 
@@ -65,6 +77,8 @@ def try_all(site: Site, kinds: list[str]) -> None:
     if "labeling" in kinds:
         print(f"labeling: {try_labeling(site)}", flush=True)
     made = try_stages(site, kinds)
+    if "pose-mmpose" in kinds:
+        print(f"pose-mmpose: {try_mmpose(site, made.get('split') or clips_of(site))}", flush=True)
     if "publish" not in made:
         print("serving, watcher: left out, they need the model that the stages make", flush=True)
         return
@@ -76,9 +90,8 @@ def try_all(site: Site, kinds: list[str]) -> None:
 
 def footage(folder: Path) -> None:
     """Six rendered videos of four seconds with their labels, made by this checkout."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     told = ("--videos", "6", "--seconds", "4", "--seed", "3")
-    shell(sys.executable, "-m", "posewatch.cli.main", "footage", "--out", str(folder), *told, env=environment)
+    shell(sys.executable, "-m", "posewatch.cli.main", "footage", "--out", str(folder), *told, env=CHECKOUT)
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 

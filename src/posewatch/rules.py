@@ -107,7 +107,7 @@ Accelerator = Annotated[str, OneOf(("", "tensorrt", "openvino"))]
 ServingPrecision = Annotated[str, OneOf(("fp32", "fp16", "bf16", "int8"))]
 
 DETECTORS = ("movenet", "yolo11", "yolo-seg", "yolox", "detr")
-SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam")
+SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam", "sam2-package", "sam2-ultralytics")
 ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "rtmpose", "mmpose")
 UNITS = ("scene", "person")
 MODELS = ("protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "2s-agcn")

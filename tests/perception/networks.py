@@ -136,6 +136,50 @@ def sam2(folder: Path, real_size: bool = False) -> Path:
     return folder
 
 
+def sam2_package(path: Path) -> Path:
+    """A checkpoint of Meta's package as it publishes them, at random weights and small size, and its configuration."""
+    import sam2
+    import torch
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(Path(sam2.__path__[0]) / "configs/sam2.1/sam2.1_hiera_t.yaml")
+    model = config.model
+    model.image_size, model.memory_attention.num_layers = 256, 1
+    for kind in ("self_attention", "cross_attention"):
+        model.memory_attention.layer[kind].feat_sizes = [16, 16]
+    trunk = {"embed_dim": 24, "stages": [1, 1, 2, 1], "global_att_blocks": [3]}
+    model.image_encoder.trunk.update(trunk)
+    model.image_encoder.neck.backbone_channel_list = [192, 96, 48, 24]
+    OmegaConf.save(config, path.with_suffix(".yaml"))
+    torch.manual_seed(0)
+    torch.save({"model": instantiate(model).state_dict()}, path)
+    return path
+
+
+def sam2_ultralytics(path: Path, patch: Any) -> Path:
+    """A checkpoint for Ultralytics' SAM 2 at random weights, whose builder ``patch`` (MonkeyPatch) makes small."""
+    import torch
+
+    from posewatch.perception.networks.yolo import offline
+
+    offline()
+    from ultralytics.models.sam import build
+
+    def small(checkpoint: str | None = None) -> Any:
+        return build._build_sam2(
+            24, [1, 1, 2, 1], 1, [3], encoder_window_spec=[8, 4, 14, 7],
+            encoder_backbone_channel_list=[192, 96, 48, 24], checkpoint=checkpoint,
+        )  # fmt: skip
+
+    torch.manual_seed(0)
+    with patch.context() as nothing_to_load:
+        nothing_to_load.setattr(build, "_load_checkpoint", lambda model, checkpoint: model)
+        torch.save({"model": small(path.name).state_dict()}, path)  # its name tells the version
+    patch.setitem(build.sam_model_map, path.name, small)
+    return path
+
+
 def edgetam(folder: Path) -> Path:
     """An EdgeTAM video network at random weights: RepViT as published, tiny pictures."""
     import torch

@@ -63,6 +63,13 @@ NETWORKS: Mapping[str, Entry] = {
             "edgetam", (SEGMENTER,), "sam2:Sam2Segmenter", "edgetam", "Apache-2.0", "edgetam",
             ("weights", "device", "reprompt"),
         ),
+        Entry(
+            "sam2-package", (SEGMENTER,), "sam2_package:Sam2PackageSegmenter", "sam2.1_hiera_tiny", "Apache-2.0",
+            "sam2-package", ("weights", "device", "reprompt"),
+        ),
+        Entry(
+            "sam2-ultralytics", (SEGMENTER,), "sam_ultralytics:UltralyticsSamSegmenter", "sam2.1_b", "AGPL-3.0", "yolo"
+        ),
         Entry("yolox", (DETECTOR,), "yolox:YoloxDetector", "yolox-s", "Apache-2.0", "yolox"),
         Entry("detr", (DETECTOR,), "detr:DetrDetector", "rtdetr-v2-r18", "Apache-2.0", "detr"),
         Entry("rtmo", (ESTIMATOR,), "rtmo:RtmoEstimator", "rtmo-s", "Apache-2.0", "rtmo"),
@@ -70,7 +77,8 @@ NETWORKS: Mapping[str, Entry] = {
             "rtmpose", (ESTIMATOR,), "rtmpose:RtmposeEstimator", "rtmpose-m", "Apache-2.0", "rtmpose", topdown=True
         ),
         Entry(
-            "mmpose", (ESTIMATOR,), "mmpose:MMPoseEstimator", "", "Apache-2.0", "", checkpoint="mmpose:checkpoint_of"
+            "mmpose", (ESTIMATOR,), "mmpose:MMPoseEstimator", "", "Apache-2.0", "mmpose",
+            checkpoint="mmpose:checkpoint_of",
         ),
     )
 }  # fmt: skip

@@ -1,11 +1,13 @@
 """Any bottom-up or one-stage network of MMPose, such as RTMO from a checkpoint.
 
 ``which`` is ``config.py::checkpoint.pth``, files as MMPose publishes them; without a checkpoint the weights are random.
-MMPose is in no extra because it pins old versions of other packages; docs/perception.md has the commands to install it.
+MMPose is in no extra because it pins old versions of other packages; docs/perception.md has the commands to install it,
+and the kind pose-mmpose of our images holds it.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import types
 from collections.abc import Sequence
@@ -36,8 +38,6 @@ def checkpoint_of(which: str) -> str:
 
 def need_mmcv() -> None:
     """Let MMDetection import ``mmcv-lite``: stubs replace mmcv's compiled operators, which inference never calls."""
-    import importlib.util
-
     if importlib.util.find_spec("mmcv") is None or importlib.util.find_spec("mmcv._ext") is not None:
         return
     stub = types.ModuleType("mmcv._ext")
@@ -56,6 +56,15 @@ def need_mmcv() -> None:
     sys.modules["mmcv._ext"] = stub
 
 
+def need_xtcocotools() -> None:
+    """Let MMPose import its evaluation where ``xtcocotools`` is missing, of which there is no build for numpy 2:
+    ``pycocotools``, from which it was made, takes its place. Inference calls neither."""
+    if importlib.util.find_spec("xtcocotools") is not None:
+        return
+    for name in ("", ".coco", ".cocoeval", ".mask"):
+        sys.modules[f"xtcocotools{name}"] = importlib.import_module(f"pycocotools{name}")
+
+
 class MMPoseEstimator:
     """COCO-17 skeletons by MMPose's inference interface, best first. ``floor`` is the lowest score reported."""
 
@@ -68,6 +77,7 @@ class MMPoseEstimator:
         need_torchvision()
         need_mmcv()
         try:
+            need_xtcocotools()
             from mmpose.apis import inference_bottomup, init_model
         except ImportError as error:
             raise PosewatchError(f"mmpose is not installed ({error}; see docs/perception.md)") from None

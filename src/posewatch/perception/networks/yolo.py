@@ -133,14 +133,19 @@ def from_ultralytics(result: Any) -> Detections:
     return Detections(boxes, scores, np.ascontiguousarray(data, np.float32))
 
 
-def open_network(name: str, task: str) -> Any:
-    """An ``ultralytics.YOLO`` of those weights: a name, or a .pt, .onnx or .yaml file (.yaml has random weights)."""
+def offline() -> None:
+    """Prepare the import of Ultralytics: nothing is fetched or installed, and its files lie in our cache."""
     need_torchvision()
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
     os.environ.setdefault("YOLO_CONFIG_DIR", str(weights.cache() / "ultralytics"))
     Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+
+
+def open_network(name: str, task: str) -> Any:
+    """An ``ultralytics.YOLO`` of those weights: a name, or a .pt, .onnx or .yaml file (.yaml has random weights)."""
+    offline()
     try:
         from ultralytics import YOLO  # type: ignore[attr-defined]
     except ImportError:
