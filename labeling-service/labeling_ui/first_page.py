@@ -26,6 +26,8 @@ from posewatch.errors import PosewatchError
 from posewatch.labels.team.identity import grant_first_roles
 
 PATHS = ("", "/", "/label")
+_PAGE = re.compile(r"/?[a-z_-]*")
+"""Paths of pages, without those of files and of Streamlit's own."""
 WAIT_S = 2.0
 """How long the page waits for the label store before it is sent without clips."""
 _FONT = re.compile(r"<link[^>]*\brel=\"preload\"[^>]*\bas=\"font\"[^>]*>\s*")
@@ -41,6 +43,7 @@ class FirstPage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         page = scope["type"] == "http" and scope["method"] == "GET"
+        page = page and _PAGE.fullmatch(str(scope["path"]).removeprefix(base())) is not None
         if not page or "text/html" not in Headers(scope=scope).get("accept", ""):
             await self.app(scope, receive, send)
             return

@@ -94,6 +94,9 @@ def test_what_the_first_page_says_to_whom(start):
     assert first(get("ann", "/label")) is not None
     for path in ("/review", "/?video=1", "/label?clip=2"):
         assert first(get("ann", path)) is None
+    clip = data["cards"][0]["url"]  # a clip in a tab of its own: not a page, and in parts
+    part = get("ann", clip, range="bytes=0-9")
+    assert (part.status_code, len(part.content)) == (206, 10)
     assert first(get("eve")) is None, "a stranger gets Streamlit's page, which says why there is nothing"
     assert first(get("ann", **{"sec-purpose": "prefetch"})) is None
     assert httpx.get(server.url, headers={**HTML, "kubeflow-userid": "ann"}).status_code == 403

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT
+from watch.home_assistant_card import card
 
 from posewatch.errors import InputError
 from posewatch.watch.sinks import delivery
@@ -165,6 +167,10 @@ def test_a_camera_is_one_level_of_a_topic(camera: str) -> None:
     assert config["unique_id"] == f"posewatch_{level(camera)}_alarm"
     others = ["hall", "Hall", HOSTILE, "+", "#", "a/b", "a_b", "$SYS", "", "\x00", "카메라"]
     assert sum(level(other) == level(camera) for other in others) == 1
+
+
+def test_the_picture_is_drawn_from_the_discovery_payload() -> None:
+    assert (ROOT / "docs" / "home-assistant.svg").read_text(encoding="utf-8") == card()
 
 
 def test_a_broker_that_is_away_loses_nothing_and_gets_nothing_twice(broker: Broker, tmp_path: Path) -> None:
