@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from doubles import ConstantPredictor
 from support import SHARED
 from tiny_models import tiny_model
 
 from posewatch.cli import main as cli
+from posewatch.errors import InputError
 from posewatch.inference import triton_admin
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.serving.repository import write_repository
@@ -151,3 +153,39 @@ def test_a_video_is_seen_by_the_configured_estimator(monkeypatch: pytest.MonkeyP
     with pytest.raises(WeightsError, match=r"/mine/rtmo\.onnx"):
         list(files.read(make(seconds=1), experiment, 3.0, 3.0))
     assert (asked[0].estimator, asked[0].weights, asked[0].device) == ("rtmo", "/mine/rtmo.onnx", "cpu")
+
+
+def test_a_model_of_persons_is_asked_about_each_of_them(monkeypatch: pytest.MonkeyPatch, make, tmp_path: Path) -> None:
+    from posewatch.config import load
+    from posewatch.inference import files
+    from posewatch.inference import open as opening
+    from posewatch.perception import skeletons
+    from posewatch.records import Detections
+
+    def person(x: float) -> Detections:
+        joints = np.linspace([x, 20, 0.9], [x + 40, 100, 0.9], 17, dtype=np.float32)
+        return Detections(np.array([[x, 20, x + 40, 100]], np.float32), np.ones(1, np.float32), joints[None])
+
+    def found(*_: object, **__: object) -> list[tuple[float, list[Detections]]]:
+        """One stays for 4 s, another one comes after 2 s, and something is seen in two frames."""
+        frames = []
+        for t in range(40):
+            there = [person(20)] + [person(120)] * (t >= 20) + [person(220)] * (t in (5, 6))
+            parts = [np.concatenate([getattr(p, f) for p in there]) for f in ("boxes", "scores", "keypoints")]
+            frames.append(Detections(*parts))
+        return [(0.0, frames)]
+
+    model = ConstantPredictor(("normal", "abnormal"), shape=(1, 12, 17, 3))
+    monkeypatch.setattr(opening, "open_predictor", lambda *_, **__: model)
+    monkeypatch.setattr(skeletons, "estimate_stretches", found)
+    experiment = load("default", ["mask.unit=person"])
+    with pytest.raises(InputError, match="unit scene"):
+        files.predict_files("m.onnx", [make(seconds=1)], experiment)
+    model.metadata = {"unit": "person"}
+    rows = files.predict_files("m.onnx", [make(seconds=1)], experiment, 2.0)
+    assert [(r["clip"], r["person"], r["start_s"], r["people"]) for r in rows] == [
+        ("a #1@0", 1, 0, 1), ("a #1@2", 1, 2, 1), ("a #2@2", 2, 2, 1),
+    ]  # fmt: skip
+    np.save(tmp_path / "both.npy", np.ones((2, 6, 17, 3), np.float32))
+    rows = files.predict_files("m.onnx", [tmp_path / "both.npy"], experiment)
+    assert [(r["clip"], r["person"]) for r in rows] == [("both #1", 1), ("both #2", 2)]

@@ -9,6 +9,7 @@ import pytest
 from posewatch.artifact import Job, collect, produce
 from posewatch.config import LabelConfig
 from posewatch.digests import canonical
+from posewatch.errors import LabelError
 from posewatch.labels.formats.snapshot import read_parquet
 from posewatch.stages import queue_clips as stage
 from posewatch.stages.contents import SNAPSHOT, clip_entries
@@ -81,3 +82,33 @@ def test_the_gate_and_the_snapshot_know_the_clips_of_their_set_only(sets, store,
         mine[0]: next(clip_entries(clips)).clip.video_id,
         others[0].clip.id: others[0].clip.video_id,
     }
+
+
+def test_labels_do_not_pass_to_other_people_of_the_same_number(tmp_path: Path, store, make_clips):
+    """Clips' ids name a person by number: masked with other settings, number 1 may be somebody else."""
+    objects = open_store(str(tmp_path / "objects"))
+    entries = make_clips("yard.mp4", 2, person=1)
+    video = entries[0].clip.video_id
+
+    def clips_of_masking(min_score: float, x: float):
+        row = {
+            "person": 1, "file": "person-0001.mp4", "first": 0, "frames": 1, "seen": 1, "begin_s": 0, "end_s": 0.1,
+            "boxes": [[x, 0, x + 9, 9]],
+        }  # fmt: skip
+
+        def masking(folder: Path) -> None:
+            (folder / "persons.json").write_text(canonical({"persons": [row]}))
+
+        def cutting(folder: Path) -> None:
+            (folder / "clips.jsonl").write_text("".join(canonical(e.clip.to_dict()) + "\n" for e in entries))
+
+        masked = produce(objects, Job("masked", video, {"unit": "person", "min_score": min_score}), masking)
+        cut = produce(objects, Job("clips", video, {}, (masked,)), cutting)
+        return collect(objects, "split", [{"video": video, "names": ["yard.mp4"]}], [cut])
+
+    assert queue_clips(clips_of_masking(0.2, 5), store) == 2
+    assert queue_clips(clips_of_masking(0.3, 50), store) == 2, "nobody has labelled anything yet"
+    store.set_label(entries[0].clip.id, "abnormal", "ann", "human")
+    with pytest.raises(LabelError, match=r"yard.mp4 #1 was somebody else"):
+        queue_clips(clips_of_masking(0.5, 90), store)
+    assert queue_clips(clips_of_masking(0.3, 50), store) == 2, "the same person"

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from posewatch.errors import InputError, first_line
 from posewatch.names import readable
 from posewatch.progress import say
-from posewatch.units import require_unit
+from posewatch.units import PERSON, require_unit, shown
 from posewatch.video.files import SUFFIXES, find_videos
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Item:
     """One clip of a file: ``keypoints`` float32 (M, T, V, 3); ``start_s`` and ``end_s`` in a video, else None;
-    ``relative``: they are about the hips, no pixels."""
+    ``relative``: they are about the hips, no pixels; ``person``: the only one it shows, by number in the file."""
 
     file: str
     clip: str
@@ -45,6 +45,7 @@ class Item:
     start_s: float | None = None
     end_s: float | None = None
     relative: bool = False
+    person: int | None = None
 
 
 def predict_files(
@@ -67,7 +68,11 @@ def predict_files(
     files = files_of(sources)
     with open_predictor(model, **connection) as predictor:
         require_unit(predictor.unit, experiment.mask.unit, model, "the configuration")
-        return [row for path in files for row in predicted(predictor, list(read(path, experiment, window, stride)))]
+        rows = []
+        for path in files:
+            items = read(path, experiment, window, stride)
+            rows += predicted(predictor, list(_apart(items) if predictor.unit == PERSON else items))
+        return rows
 
 
 def files_of(sources: Sequence[str | Path]) -> list[Path]:
@@ -117,8 +122,10 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:
-    """Windows of a video at the pipeline's frame rate; the last window ends with the video, or before a gap of it."""
+    """Windows of a video at the pipeline's frame rate; the last window ends with the video, or before a gap of it. With
+    ``mask.unit`` person one for each person who is there."""
     from posewatch import video
+    from posewatch.perception import one_person
     from posewatch.perception.skeletons import estimate_stretches, follow, skeleton
 
     fps, max_side = experiment.mask.fps, experiment.mask.max_side
@@ -128,14 +135,36 @@ def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float)
         _LOG.warning("%s: %s", readable(path.name), note)
     width, height = video.fit(info.width, info.height, max_side)
     span, step = max(2, round(window_s * fps)), max(1, round(stride_s * fps))
+    least, number = max(1, round(experiment.mask.min_presence_s * fps)), 0
     for start_s, found in estimate_stretches(path, config, fps=fps, max_side=max_side):
         frames = follow(found, config)
         last = max(0, len(frames) - span)
-        for start in sorted({*range(0, last, step), last}):
-            part = frames[start : start + span]
-            clip = skeleton(part, config, fps, width, height)
-            begin, end = round(start_s + start / fps, 3), round(start_s + (start + len(part)) / fps, 3)
-            yield Item(readable(str(path)), f"{readable(path.stem)}@{begin:g}", clip.keypoints, begin, end)
+        windows = [(first, min(span, len(frames))) for first in sorted({*range(0, last, step), last})]
+        clips: list[tuple[int, int, int | None, NDArray[np.float32]]] = []
+        if experiment.mask.unit == PERSON:
+            for own in one_person.apart(frames, config):
+                number += 1
+                of_person = one_person.in_windows(own, windows, least, config.hold)
+                clips += [(first, count, number, keypoints) for first, count, keypoints in of_person]
+        else:
+            for first, count in windows:
+                of_scene = skeleton(frames[first : first + count], config, fps, width, height)
+                clips.append((first, count, None, of_scene.keypoints))
+        for first, count, person, keypoints in sorted(clips, key=lambda clip: clip[0]):
+            begin, end = round(start_s + first / fps, 3), round(start_s + (first + count) / fps, 3)
+            name = f"{shown(readable(path.stem), person)}@{begin:g}"
+            yield Item(readable(str(path)), name, keypoints, begin, end, person=person)
+
+
+def _apart(items: Iterable[Item]) -> Iterator[Item]:
+    """The persons of each clip of a file as clips of their own."""
+    for item in items:
+        people = [m for m in range(len(item.keypoints)) if item.keypoints[m, ..., 2].any()]
+        if len(people) < 2:
+            yield item
+            continue
+        for m in people:
+            yield replace(item, clip=shown(item.clip, m + 1), keypoints=item.keypoints[m : m + 1], person=m + 1)
 
 
 def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any]]:
@@ -172,6 +201,8 @@ def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any
             rows[i]["label"] = predictor.labels[k]
             rows[i]["probabilities"] = {name: round(p, 5) for name, p in zip(predictor.labels, values, strict=True)}
     for item, row in zip(items, rows, strict=True):
+        if item.person is not None:
+            row["person"] = item.person
         if item.start_s is not None:
             row |= {"start_s": item.start_s, "end_s": item.end_s}
     return rows

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.config import PoseConfig
-from posewatch.perception.persons import SIDE, Person
+from posewatch.perception.persons import MIN_FRAMES, SIDE, Person
 from posewatch.perception.tracking.identities import follow_one
 from posewatch.perception.tracking.matching import iou, pair
-from posewatch.perception.tracking.tracker import CONTINUES, near
+from posewatch.perception.tracking.tracker import CONTINUES, Tracker, near
 from posewatch.records import Detections, Skeleton
 
 _LEAST = 0.2
@@ -61,6 +61,27 @@ def by_number(persons: Sequence[Person], frames: Sequence[Detections]) -> dict[i
             if number in found and 0 <= t - first[number] < len(found[number]):
                 found[number][t - first[number]] = seen.pick([i])
     return found
+
+
+def apart(frames: Sequence[Detections], config: PoseConfig) -> list[dict[int, NDArray[np.float32]]]:
+    """The persons of a video in the order in which they appear, each as frame → joints (V, 3)."""
+    tracker, found = Tracker(0.0, config.hold), dict[int, dict[int, NDArray[np.float32]]]()
+    for t, seen in enumerate(frames):
+        for track, i in tracker.update(seen) if seen.keypoints is not None else ():
+            assert seen.keypoints is not None
+            found.setdefault(track.id, {})[t] = seen.keypoints[i]
+    return [found[track_id] for track_id in sorted(found) if len(found[track_id]) >= MIN_FRAMES]
+
+
+def in_windows(
+    own: Mapping[int, NDArray[np.float32]], windows: Iterable[tuple[int, int]], least: int, hold: int
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """(first frame, frames, keypoints (1, T, V, 3)) of the ``windows`` (first frame, frames) in which a person of
+    `apart` is seen in ``least`` frames."""
+    for first, count in windows:
+        inside = {t - first: joints for t, joints in own.items() if first <= t < first + count}
+        if len(inside) >= min(least, count):
+            yield first, count, follow_one(inside, count, hold)[None]
 
 
 def skeleton(

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from posewatch.artifact import Artifact, Job
+from posewatch.artifact import Artifact, Job, find
+from posewatch.errors import LabelError
 from posewatch.labels.previews import SIDE, joints, shrink
 from posewatch.labels.store import LabelStore
 from posewatch.records import Skeleton
@@ -30,12 +31,41 @@ BATCH = 20_000
 
 
 def queue_clips(clips: Artifact, labels: LabelStore, previews: Artifact | None = None) -> int:
-    """Register the clips of a set with the label store, so that labelers get them; returns the number of clips."""
+    """Register the clips of a set with the label store, so that labelers get them; returns the number of clips.
+
+    Raises LabelError where labels belong to persons as a former masking tracked them, which are other people now.
+    """
+    for item in videos_of(clips):
+        _require_same_persons(item.artifact, item.names[0], labels)
     entries, count = clip_entries(clips, previews), 0
     while batch := list(itertools.islice(entries, BATCH)):
         labels.register(batch)
         count += len(batch)
     return count
+
+
+def _require_same_persons(clips: Artifact, name: str, labels: LabelStore) -> None:
+    """Raises LabelError when labelled clips of this video show persons of the same numbers who are somebody else."""
+    records = clips_of(clips)
+    if all(clip.person is None for clip in records):
+        return
+    known = [e for e in labels.clips(records[0].video_id) if e.clip.person is not None and e.store == clips.store.uri]
+    former = {e.key.rpartition("/")[0] for e in known} - {clips.prefix}
+    labelled = set(labels.current(e.clip.id for e in known))
+    now = {person.person: person for person in persons_of(masked_of(clips))}
+    for prefix in sorted(former):
+        old = find(clips.store, prefix)
+        if old is None:
+            continue
+        for person in persons_of(masked_of(old)):
+            other = now.get(person.person, person)
+            same = (other.first, other.boxes[0]) == (person.first, person.boxes[0])
+            theirs = {e.clip.id for e in known if e.clip.person == person.person and e.key.startswith(f"{prefix}/")}
+            if not same and labelled & theirs:
+                raise LabelError(
+                    f"{name} #{person.person} was somebody else when its clips were labelled: masking with other"
+                    " settings tracked the people anew (take another label store, or the former mask settings)"
+                )
 
 
 def previews(store: ObjectStore, clips: Artifact, skeletons: Artifact, side: int = SIDE) -> Artifact:
