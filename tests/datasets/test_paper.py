@@ -48,6 +48,19 @@ def test_the_dataset_is_put_right(made):
     np.testing.assert_allclose(clips.keypoints[index][0, ..., :2], relative, atol=0.02)
 
 
+def test_classes_are_matched_by_name_whatever_their_order(made, tmp_path):
+    """A model's classes in another order than the file's do not swap its labels."""
+    own, _ = read_pyskl(made / "dataset_rtmo.pkl", labels=made / "input/label.csv")
+    for path, labels in ((made / "dataset_rtmo.pkl", made / "input/label.csv"), (tmp_path / "ours.pkl", None)):
+        if labels is None:
+            write_pyskl(path, own, {"all": range(len(own))})
+        clips, _ = read_pyskl(path, ["selfharm", "normal"], labels=labels)
+        assert clips.classes == ("selfharm", "normal")
+        assert [clips.classes[k] for k in clips.labels] == [own.classes[k] for k in own.labels]
+    with pytest.raises(LabelError, match="class 'normal' is none of the classes: fall, selfharm"):
+        read_pyskl(made / "dataset_rtmo.pkl", ["fall", "selfharm"], labels=made / "input/label.csv")
+
+
 def test_a_shared_video_is_a_note_and_a_new_split_has_none(made):
     labels = made / "input/label.csv"
     clips, splits = read_pyskl(made / "dataset_rtmo.pkl", labels=labels)

@@ -70,7 +70,9 @@ def bench_paper(
     """
     from posewatch.recognition.training import experiment as training
 
-    clips, given = _folder(source, experiment) if source.is_dir() else read_pyskl(source, labels=labels)
+    clips, given = (
+        _folder(source, experiment) if source.is_dir() else read_pyskl(source, labels=labels, drop_empty=True)
+    )
     for note in clips.notes:
         say(f"posewatch: note: {note}")
     out.mkdir(parents=True, exist_ok=True)

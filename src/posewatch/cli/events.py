@@ -58,7 +58,8 @@ class Predictions:
             )
         recogniser = load_checkpoint(self.checkpoint)
         label = self.label or recogniser.positive
-        clips, _ = read_pyskl(self.skeletons, classes=recogniser.labels)
+        clips, _ = read_pyskl(self.skeletons, labelled=False)
+        clips.require_pixels(recogniser.config.features)
         notes(clips.notes)
         windows: list[Window] = []
         with Progress("score", len(clips)) as progress:

@@ -194,6 +194,8 @@ def labels_of(found: Annotations, classes: Sequence[str] | None) -> tuple[NDArra
             raise LabelError(f"clip {worst}: label {top} is above {MAX_CLASSES - 1} (name the classes with --classes)")
         own = [f"class_{k}" for k in range(top + 1)]
     known = tuple(str(name) for name in (classes if classes is not None else own or ()))
+    if classes is not None and own is not None:
+        labels = _renumbered(labels, [str(name) for name in own], known)
     if nameless := [k for k, name in enumerate(known) if not name.strip()]:
         raise LabelError(f"class {nameless[0]} of {', '.join(map(repr, known[:20]))} has no name: give each class one")
     alike = [name for name, n in Counter(map(folded, known)).items() if n > 1]
@@ -207,6 +209,15 @@ def labels_of(found: Annotations, classes: Sequence[str] | None) -> tuple[NDArra
             f"{len(known) - 1}: {clips} (correct them, or name all classes with --classes)"
         )
     return np.array(labels, np.int64), known
+
+
+def _renumbered(labels: list[int], own: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Labels of a file that names the ``wanted`` classes in another order, by name; else as they are."""
+    places = {folded(name): i for i, name in enumerate(wanted)}
+    alike = len(own) == len(wanted) and set(places) == set(map(folded, own))
+    if not alike or not all(0 <= label < len(own) for label in labels):
+        return labels
+    return [places[folded(own[label])] for label in labels]
 
 
 def layout_of(found: Annotations, joints: Mapping[str, int], layout: str | Layout | None) -> Layout:

@@ -79,16 +79,20 @@ class NamedLabels:
     notes: list[str]
 
 
-def labels_by_name(names: Sequence[str], labels: Path | str) -> NamedLabels:
-    """The labels that a ``label.csv`` gives clips of these names; the classes are in the order of the ``label_map.txt``
-    beside it, else in that of the file. Raises LabelError for a class that the map lacks, and where no clip has one."""
+def labels_by_name(names: Sequence[str], labels: Path | str, classes: Sequence[str] | None = None) -> NamedLabels:
+    """The labels that a ``label.csv`` gives clips of these names; the classes are those given, else in the order of the
+    ``label_map.txt`` beside it, else in that of the file. Raises LabelError for another class, and where no clip has
+    one."""
     said = read_label_csv(labels)
     beside = Path(labels).with_name("label_map.txt")
-    classes = read_label_map(beside) if beside.is_file() else list(dict.fromkeys(label for label, _ in said.values()))
+    mapped = beside.is_file() and not classes
+    origin = beside.name if mapped else "the classes"
+    if classes is None or not classes:
+        classes = read_label_map(beside) if mapped else list(dict.fromkeys(label for label, _ in said.values()))
     known = {folded(name): i for i, name in enumerate(classes)}
     for label, where in said.values():
         if folded(label) not in known:
-            raise LabelError(f"{where}: class {label!r} is none of {beside.name}: {', '.join(classes)}")
+            raise LabelError(f"{where}: class {label!r} is none of {origin}: {', '.join(classes)}")
     clips = dict.fromkeys(names)
     numbers = {name: known[folded(said[name][0])] for name in clips if name in said}
     if not numbers:
@@ -96,7 +100,7 @@ def labels_by_name(names: Sequence[str], labels: Path | str) -> NamedLabels:
     notes = [f"Labels are those of {Path(labels).name}: {len(numbers)} of {len(clips)} clips."]
     if unknown := sorted(clips.keys() - numbers.keys()):
         notes.append(f"{count(len(unknown), 'clip')} unlabelled, not class 0, and left out: {some(unknown, 3)}.")
-    return NamedLabels(classes, numbers, notes)
+    return NamedLabels(list(classes), numbers, notes)
 
 
 def is_label_csv(path: Path) -> bool:
@@ -142,13 +146,20 @@ class Righted:
     notes: tuple[str, ...]
 
 
-def righted(data: Any, path: Path | str, labels: Path | str | None = None, *, labelled: bool = True) -> Righted | None:
+def righted(
+    data: Any,
+    path: Path | str,
+    labels: Path | str | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    labelled: bool = True,
+) -> Righted | None:
     """The unpickled ``data`` as pyskl means it, where they are a dataset of the authors' tool; else None.
 
     The tool names clips in ``split`` by their path, gives several annotations one name, counts the video's frames and
     not the person's, and leaves infinities where hips coincide. ``labels`` is the ``label.csv`` to take the classes
-    from: the tool itself writes class 0 for each clip whose label it does not find; with ``labelled`` False none are
-    needed. Raises InputError or LabelError.
+    from, in the order of ``classes`` where they are given: the tool itself writes class 0 for each clip whose label it
+    does not find. With ``labelled`` False none are needed. Raises InputError or LabelError.
     """
     if not _is_theirs(data):
         return None
@@ -169,7 +180,7 @@ def righted(data: Any, path: Path | str, labels: Path | str | None = None, *, la
         )
     named = _Labels([], [])
     if labelled:
-        rows, named = _labelled(rows, given, labels, path)
+        rows, named = _labelled(rows, given, labels, path, classes)
         notes += named.notes
     kept = {row["frame_dir"] for row in rows}
     splits = _splits(data.get("split") or {}, names, kept, notes)
@@ -219,7 +230,11 @@ class _Labels:
 
 
 def _labelled(
-    rows: list[dict[str, Any]], names: Sequence[str], labels: Path | str | None, path: Path | str
+    rows: list[dict[str, Any]],
+    names: Sequence[str],
+    labels: Path | str | None,
+    path: Path | str,
+    classes: Sequence[str] | None,
 ) -> tuple[list[dict[str, Any]], _Labels]:
     """The rows that have a label, from the ``label.csv`` where one is given."""
     if labels is None:
@@ -234,7 +249,7 @@ def _labelled(
         note = "Class 0 may mean that nobody gave a label: give the label.csv with --labels to tell them apart."
         left = [f"{count(len(unlabelled), 'annotation')} without a label left out."] if unlabelled else []
         return kept, _Labels([], [note, *left])
-    given = labels_by_name(names, labels)
+    given = labels_by_name(names, labels, classes)
     kept = [
         row | {"label": given.numbers[name]} for row, name in zip(rows, names, strict=True) if name in given.numbers
     ]

@@ -48,7 +48,7 @@ def read_pyskl(
     docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
     """
     data = read_pickle(path)
-    theirs = righted(data, path, labels, labelled=labelled)
+    theirs = righted(data, path, labels, classes=classes, labelled=labelled)
     if theirs is None and labels is not None:
         raise InputError(f"{path} has labels of its own: --labels is for the files of the paper's tools")
     file = annotations_of(theirs.data if theirs else data, path)
