@@ -61,7 +61,7 @@ def test_yolox_finds_persons_where_its_own_decoding_puts_them(tmp_path: Path, si
 def test_yolox_reports_persons_only_and_nobody_where_nobody_is(tmp_path: Path) -> None:
     detector = yolox(tmp_path / "yolox.onnx")
     red = picture(0.5, 160, 120)
-    red[red.min(-1) > 190] = (255, 120, 120)  # of class 1, although a person is likely, too
+    red[red.min(-1) > 190] = (255, 170, 170)  # of class 1, although a person is likely, too; in BGR it would be one
     assert [len(d) for d in detector.detect([picture(0.5, 160, 120) // 3, red])] == [0, 0]
     assert detector.detect([]) == []
 
@@ -220,3 +220,38 @@ def test_what_is_not_a_body_network_of_rtmpose_is_refused(tmp_path: Path) -> Non
     feet = rtmpose(tmp_path / "feet.onnx", joints=26)
     with pytest.raises(WeightsError, match=r"gives .joints, columns, rows. \(26, 96, 128\), not \(17, 96, 128\)"):
         feet.estimate([picture(0.5, 160, 120)])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_rtmpose_gives_the_joints_that_mmpose_gives(tmp_path: Path) -> None:
+    """MMPose's own RTMPose-t at random weights, exported, against MMPose's own inference."""
+    mmpose = pytest.importorskip("mmpose", reason="needs MMPose, see docs/perception.md")
+    import torch
+
+    from posewatch.perception.networks.mmpose import need_mmcv, need_xtcocotools
+    from posewatch.perception.networks.pytorch import need_torchvision
+
+    for prepare in (need_torchvision, need_mmcv, need_xtcocotools):
+        prepare()
+    from mmpose.apis import inference_topdown, init_model
+
+    torch.manual_seed(0)
+    folder = Path(mmpose.__file__).parent / ".mim/configs/body_2d_keypoint/rtmpose/body8"
+    theirs = init_model(str(folder / "rtmpose-t_8xb256-420e_body8-256x192.py"), None, device="cpu")
+    theirs.test_cfg["flip_test"] = False
+    with torch.no_grad():  # batch norms that fit the random weights
+        theirs.train().head(theirs.backbone(torch.randn(8, 3, 256, 192)))
+    network = torch.nn.Sequential(theirs.backbone, theirs.head).eval()
+    file = tmp_path / "rtmpose-t.onnx"
+    torch.onnx.export(
+        network, (torch.zeros(2, 3, 256, 192),), str(file), dynamo=True, verbose=False, external_data=False,
+        input_names=["input"], output_names=["simcc_x", "simcc_y"], dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )  # fmt: skip
+    image = np.kron(np.random.default_rng(0).integers(0, 255, (15, 20, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    boxes = np.array([[20, 30, 90, 200], [100, 10, 300, 120], [-20, 100, 60, 260], [5, 5, 9, 9]], np.float32)
+    found = Detections(boxes, np.ones(4, np.float32))
+    ours = RtmposeEstimator(str(file), FixedNetwork(lambda image: found)).estimate([image])[0].keypoints
+    assert ours is not None
+    for joints, sample in zip(ours, inference_topdown(theirs.eval(), image[..., ::-1].copy(), boxes), strict=True):
+        assert joints[:, :2] == pytest.approx(sample.pred_instances.keypoints[0], abs=0.01)
+        assert joints[:, 2] == pytest.approx(np.clip(sample.pred_instances.keypoint_scores[0], 0, 1), abs=1e-3)

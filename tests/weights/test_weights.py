@@ -121,6 +121,7 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         weights.path("yolo99")
     assert all(w.licence in ("Apache-2.0", "AGPL-3.0") and w.source and w.bytes for w in weights.listing())
     assert {"yolo11x", "sam2.1-large", "edgetam", "rtmo-t"} <= {w.name for w in weights.listing()}
+    assert all(weights.info(part).kind == "parts" for w in weights.listing() for part in w.also)
     assert "sam2.1-tiny-config" not in {w.name for w in weights.listing()}
     assert weights.info("sports2d_walk").licence == "BSD-3-Clause"
 
