@@ -11,7 +11,7 @@ from labeling_ui import acts, guide
 from labeling_ui.common import Viewer, errors_shown
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
-from posewatch.errors import LabelError
+from posewatch.errors import LabelError, LabelStoreDown
 from posewatch.labels.entries import BAD, timestamp
 from posewatch.labels.find import MOST, Filter, Found
 from posewatch.labels.team import roles
@@ -50,7 +50,12 @@ def _found(viewer: Viewer) -> None:
 
     problem = ""
     try:
-        data = _page(viewer, query, view, answers)
+        data = view["data"] = _page(viewer, query, view, answers)
+    except LabelStoreDown as error:
+        if "data" not in view:
+            raise
+        data = view["data"]  # the page stays as it was, and goes on to keep what is pressed
+        data.update(saved=answers.saved, refused=answers.refused, kept=str(error), told=[])
     except LabelError as error:  # a filter that is wrong leaves the form, where it can be mended
         problem = viewer.said(error)
         data = viewer.grid_data("find", "find") | acts.shown(viewer.session, (), answers, viewer.tickets, base())

@@ -161,7 +161,7 @@ def test_what_a_reviewer_must_not_know_yet_is_no_criterion(office, sign_in):
         assert "first@x.org" not in in_grid(page, "JSON.stringify(grid.data.cards)")
         page.keyboard.press("r")
         page.keyboard.press("2")
-        page.get_by_text("left: settled so already, waiting for a second opinion").wait_for()
+        page.get_by_text("left: not looked at yet, settled so already, waiting for a second opinion").wait_for()
         assert labels(office, [yard[4]]) == ["fight"]
         office.store.set_labels({yard[4]: "normal"}, "second@x.org", "human", act="key")
         page.goto(f"{office.url}/find?differ=1&video=yard")
@@ -202,7 +202,11 @@ def test_a_video_plays_across_its_clips_and_an_interval_labels_what_it_covers(of
     page.keyboard.press("o")
     page.get_by_text("Interval: 1.6–4.4 s · 2 clips").wait_for()
     office.store.set_labels({walk[3]: "fight"}, "ann", "human", classes=CLASSES)
+    timeline(page, "grid.views.get(grid.order[2]).seen = true")
+    timeline(page, "grid.views.get(grid.order[3]).seen = false")
     page.keyboard.press("2")
+    page.get_by_text("1 of the 2 clips of this interval have not been played").wait_for()
+    page.get_by_role("button", name="All 2 are abnormal").click()
     page.get_by_text("2 clips labelled abnormal").wait_for()
     saved(page)
     votes = office.store.states(walk)
@@ -285,9 +289,16 @@ def test_a_clip_is_looked_at_closely_and_all_that_look_alike_get_one_label(offic
         ticked = sorted(closer(page, "[...look.ticked]"))
         assert ticked, "those without a label"
         assert hall[4] not in ticked
-        before = {clip: len(office.store.history(clip)) for clip in (hall[0], *ticked)}
+        looked = "look.players.filter((one) => one.before).every((one) => one.seen)"
+        until(lambda: closer(page, looked), True)
+        shown = closer(
+            page,
+            "look.similar.filter((card, i) => look.ticked.has(card.id) && look.players[i].seen).map((card) => card.id)",
+        )
+        assert shown, "what is beyond the edge of the strip was not looked at"
+        before = {clip: len(office.store.history(clip)) for clip in (hall[0], *shown)}
         page.keyboard.press("Shift+Digit2")
-        page.get_by_text(f"{len(ticked) + 1} clips labelled abnormal").wait_for()
+        page.get_by_text(f"{len(before)} clips labelled abnormal").wait_for()
         saved(page)
         events = [office.store.history(clip)[-1] for clip in before]
         assert {(e.new, e.who, e.act in ("alike", "relabel")) for e in events} == {("abnormal", "look1", True)}

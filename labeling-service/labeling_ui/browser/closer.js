@@ -41,6 +41,8 @@ class Closer {
     this.ticked = new Set(closer.similar.filter((card) => !card.label && !card.settled).map((card) => card.id));
     const strip = create("div", "strip sample");
     this.players = [];
+    this.inView?.disconnect();
+    this.inView = new IntersectionObserver((seen) => seen.forEach(({ target, intersectionRatio }) => { target.player.before = intersectionRatio >= 0.5; }), { threshold: [0, 0.5] });
     for (const card of closer.similar) {
       const player = new Player(Object.create(this.grid.settings));
       player.visible = true;
@@ -54,6 +56,8 @@ class Closer {
       tick.setAttribute("aria-label", `${words.pick} ${text}`);
       tick.addEventListener("change", () => { if (tick.checked) this.ticked.add(card.id); else this.ticked.delete(card.id); this.tell(); });
       player.box.append(tick);
+      this.inView.observe(player.box);
+      player.box.player = player;
       player.box.addEventListener("click", (event) => { if (event.target !== tick && !tick.disabled) tick.click(); });
       figure.append(player.box, create("figcaption", "", `${shown ? `${card.label ? "" : "⌁ "}${this.grid.name(shown)} · ` : ""}${text}`));
       strip.append(figure);
@@ -94,21 +98,28 @@ class Closer {
   labelAlike(view, label) {
     const { grid } = this;
     const cards = [view.card, ...this.similar.filter((card) => this.ticked.has(card.id))];
-    const missing = (card) => (card === view.card ? this.player.seeable : this.players[this.similar.indexOf(card)].seeable) === "missing";
-    const seen = cards.filter((card) => label === grid.data.bad || !missing(card));
+    // only what was before the person's eyes for a moment
+    const looked = (card) => (card === view.card ? this.player.seeable === "shown" : this.players[this.similar.indexOf(card)].seen);
+    const seen = cards.filter((card) => label === grid.data.bad || looked(card));
     if (!seen.length) { grid.notices.show(grid.data.words.cannot_see, { kind: "bad" }); return; }
     const of = (value) => Object.fromEntries(seen.map((card) => [card.id, value(card)]));
     const before = of((card) => grid.views.get(card.id)?.label ?? card.label ?? null);
     grid.breaks.act();
     const act = grid.act({ kind: grid.decides ? "relabel" : "alike", clips: seen.map((card) => card.id), tickets: of((card) => card.ticket), label, effects: of(() => label) });
     grid.history.add(act, before);
+    (grid.rests ||= new Map()).set(act.id, cards.length - seen.length);
     for (const card of seen) { const one = grid.views.get(card.id); one?.show(one.card, grid.data); }
     grid.dialogs.close();
   }
 
   draw(now) {
     this.player?.draw(now);
-    for (const player of this.players || []) player.draw(now);
+    for (const player of this.players || []) {
+      player.draw(now);
+      if (player.seen) continue;
+      if (player.before && player.seeable === "shown") player.seen = now - (player.since ??= now) >= SEEN_MS;
+      else player.since = undefined;
+    }
   }
 
   refresh() { this.player?.refresh(); for (const player of this.players || []) player.refresh(); }

@@ -139,7 +139,7 @@ class Grid {
         continue;
       }
       if (one.label) { // several clips at once
-        const left = one.asked ? one.asked - one.count : 0;
+        const left = (one.asked ? one.asked - one.count : 0) + (this.rests?.get(one.id) || 0);
         this.notices.show(fill(left ? words.several_left : words.several_done, { count: one.count, left, label: this.name(one.label) }));
         continue;
       }

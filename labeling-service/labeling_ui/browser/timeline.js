@@ -114,7 +114,7 @@ class Timeline {
     const playing = player.running && !grid.dialogs.kind;
     if (grid.settings.view === "skeleton" && playing) player.at += passed * grid.settings.speed;
     player.draw(now);
-    this.current.seen ||= player.seeable === "shown" && this.position > 0.3;
+    this.current.seen ||= player.seeable === "shown" && this.position > Math.min(0.3, (this.current.card.end - this.current.card.start) / 2);
     if (playing && this.finished && this.next) {
       const { view, offset } = this.next;
       const had = this.current.root.contains(grid.home.getRootNode().activeElement);
@@ -159,11 +159,21 @@ class Timeline {
     return overlap > 1e-9 && overlap + 1e-9 >= Math.min(this.grid.data.min_overlap_s, (until - since) / 2, (card.end - card.start) / 2);
   }
 
-  // Label what the interval covers, as one act.
-  label(label) {
+  // Label what the interval covers, as one act. Asks where some of it has not been played.
+  async label(label) {
     const { grid } = this;
-    const views = this.covered.filter((view) => !view.card.settled && (label === grid.data.bad || view.player.seeable !== "missing"));
+    const { words } = grid.data;
+    let views = this.covered.filter((view) => !view.card.settled && (label === grid.data.bad || view.player.seeable !== "missing"));
     if (!views.length) { grid.notices.show(grid.data.words.marks_none, { kind: "bad" }); return; }
+    const unseen = label === grid.data.bad ? [] : views.filter((view) => !view.seen);
+    if (unseen.length) {
+      const values = { count: views.length, other: unseen.length, label: grid.name(label) };
+      const choice = await grid.dialogs.ask(words.marks_title, fill(words.marks_unseen, values), [
+        ...(unseen.length < views.length ? [["leave", fill(words.rest_leave, values)]] : []), ["all", fill(words.rest_all, values)], [undefined, words.cancel]]);
+      if (!choice) return;
+      views = views.filter((view) => grid.views.get(view.id) === view && (choice === "all" || view.seen));
+      if (!views.length) return;
+    }
     const of = (value) => Object.fromEntries(views.map((view) => [view.id, value(view)]));
     grid.breaks.act();
     const before = of((view) => view.label ?? null);

@@ -12,8 +12,6 @@ from posewatch.labels.db.database import chunks, select_ids
 from posewatch.labels.entries import BAD, MARKS, ClipState, fold
 from posewatch.records import LabelEvent
 
-PART = 10_000
-"""Clips per statement when all are gone through."""
 _EVENT = ("id", "clip_id", "old", "new", "who", "when", "source", "model_version", "act", "batch", "undoes")
 
 
@@ -77,15 +75,29 @@ def catch_up(connection: sa.Connection, ids: Collection[str]) -> bool:
 
 def refill(connection: sa.Connection) -> None:
     """Rebuild ``waiting`` from the clips, their status and the model's predictions."""
-    refill_queue(connection)
-    last = ""
-    while True:
-        ids = sa.select(tables.waiting.c.clip_id).where(tables.waiting.c.clip_id > last)
-        part = connection.execute(ids.order_by(tables.waiting.c.clip_id).limit(PART)).scalars().all()
-        if not part:
-            return
-        describe(connection, part)
-        last = part[-1]
+    status, events, predictions, waiting = tables.status, tables.events, tables.predictions, tables.waiting
+    # by the database itself: millions of rows
+    lite = connection.dialect.name == "sqlite"
+    each = f"json_each{'' if lite else '_text'}(predictions.probabilities)"
+    share = "value" if lite else "CAST(value AS double precision)"
+    likeliest: sa.ColumnElement[str] = sa.literal_column(
+        f"(SELECT key FROM {each} ORDER BY {share} DESC LIMIT 1)", sa.Text
+    )
+    score: sa.ColumnElement[float] = sa.literal_column(f"(SELECT max({share}) FROM {each})", sa.Double)
+    known = predictions.c.random.is_(sa.false())
+    odd = sa.and_(known, status.c.source != "model", status.c.label.not_in(MARKS), likeliest != status.c.label)
+    found: dict[str, sa.ColumnElement[Any]] = {
+        "label": status.c.label,
+        "source": status.c.source,
+        "when": events.c.when,
+        "differ": sa.func.coalesce(status.c.differ, sa.false()),
+        "predicted": sa.case((known, likeliest)),
+        "score": sa.case((known, score)),
+        "odd": sa.func.coalesce(odd, sa.false()),
+    }
+    rows = _queue().add_columns(*found.values()).outerjoin(events, events.c.id == status.c.event_id)
+    connection.execute(waiting.delete())
+    connection.execute(waiting.insert().from_select([*_QUEUE, *found], rows))
 
 
 def describe(connection: sa.Connection, ids: Iterable[str]) -> None:
@@ -116,16 +128,22 @@ def describe(connection: sa.Connection, ids: Iterable[str]) -> None:
 
 def refill_queue(connection: sa.Connection) -> None:
     """Rebuild ``waiting`` without what clips are found by."""
-    clips, status, ranks, waiting = tables.clips, tables.status, tables.predictions, tables.waiting
+    connection.execute(tables.waiting.delete())
+    connection.execute(tables.waiting.insert().from_select(_QUEUE, _queue()))
+
+
+_QUEUE = ["clip_id", "state", "rank", "video_id", "start_s", "double_draw"]
+
+
+def _queue() -> sa.Select[Any]:
+    """The columns `_QUEUE` of all clips, joined with their status and predictions."""
+    clips, status, ranks = tables.clips, tables.status, tables.predictions
     rank = sa.func.coalesce(ranks.c.rank, tables.UNRANKED)
-    rows = (
+    return (
         sa.select(clips.c.id, _stage_of_status(), rank, clips.c.video_id, clips.c.start_s, clips.c.double_draw)
         .outerjoin(status, status.c.clip_id == clips.c.id)
         .outerjoin(ranks, ranks.c.clip_id == clips.c.id)
     )
-    connection.execute(waiting.delete())
-    columns = ["clip_id", "state", "rank", "video_id", "start_s", "double_draw"]
-    connection.execute(waiting.insert().from_select(columns, rows))
 
 
 def update_ranks(connection: sa.Connection, ids: Iterable[str]) -> None:
