@@ -77,3 +77,26 @@ def test_more_people_are_seen_than_the_network_reports_in_one_look(real_networks
     crowd = np.tile(one, (2, 6, 1))  # two rows of six
     found = network.detect([crowd])[0]
     assert (found.scores >= MaskConfig().min_score).sum() > 6
+
+
+def test_a_frame_without_doubt_is_not_looked_at_more_closely(real_networks: None, walk: Path) -> None:
+    from posewatch.perception.networks.movenet import MoveNet
+
+    network = MoveNet()
+    clear = next(iter(video.read(walk, 10, 640, start_s=3))).image
+    dark = (clear // 12).astype(np.uint8)
+    thorough, quick = network.detect([clear, dark]), network.estimate([clear, dark])
+    assert quick[0].scores.min() >= 0.4
+    assert np.array_equal(thorough[0].scores, quick[0].scores)
+    assert not np.array_equal(thorough[1].scores, quick[1].scores)
+
+
+def test_nobody_lies_across_a_tall_box() -> None:
+    from posewatch.perception.networks.blazepose import other_crops
+
+    def directions(width: float, height: float) -> list[list[float]]:
+        return [crop.up.tolist() for crop in other_crops(np.array([10, 10, 10 + width, 10 + height], np.float32))]
+
+    assert directions(40, 80) == [[0, -1], [0, 1]]
+    assert directions(80, 40) == [[0, -1], [-1, 0], [1, 0]]
+    assert len(directions(50, 50)) == 4

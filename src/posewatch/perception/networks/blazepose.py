@@ -28,6 +28,8 @@ _ENOUGH = 10
 _CONVINCED = 0.5
 """Presence times the share of confident joints inside the mask (it may be a neighbour's) from which no other crop is
 tried."""
+_OBLONG = 1.4
+"""Ratio of the sides from which a box is tall or wide."""
 _NOSE, _EARS, _SHOULDERS, _HIPS = 0, (3, 4), (5, 6), (11, 12)
 _LIMBS = ((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16))
 
@@ -70,10 +72,15 @@ def crop_of(box: NDArray[np.float32], keypoints: NDArray[np.float32]) -> Crop:
 
 
 def other_crops(box: NDArray[np.float32]) -> list[Crop]:
-    """Crops that ignore the joints, which are often wrong on the ground: wider, in the four upright directions."""
+    """Crops that ignore the joints, which are often wrong on the ground: wider, in the upright directions that a person
+    in such a box can have; somebody in a tall box does not lie across it."""
     middle = box.reshape(2, 2).mean(0).astype(float)
-    side = 1.8 * float(max(box[2] - box[0], box[3] - box[1], 8))
-    return [Crop(middle, side, np.array(up)) for up in ((0.0, -1.0), (-1.0, 0.0), (1.0, 0.0), (0.0, 1.0))]
+    width, height = (box[2:] - box[:2]).astype(float)
+    side = 1.8 * max(width, height, 8.0)
+    up, left, right, down = ((0.0, -1.0), (-1.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    tall, wide = height > _OBLONG * width, width > _OBLONG * height
+    directions = (up, down) if tall else (up, left, right) if wide else (up, left, right, down)
+    return [Crop(middle, side, np.array(direction)) for direction in directions]
 
 
 def figure(shape: tuple[int, int], keypoints: NDArray[np.float32]) -> NDArray[np.uint8]:

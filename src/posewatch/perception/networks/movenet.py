@@ -19,13 +19,17 @@ _WHOLE = (384, 256)
 at another."""
 _PART, _PART_SIDE = 0.6, 256
 """Share of the longer side that each of the two parts of an image has, and the longer side of the network's input."""
+_MOST = 6
+"""Persons that the network reports at most."""
+_DOUBT, _SURE = 0.15, 0.4
+"""Scores between which somebody may be a person or not."""
 _LOOK_FLOOR, _FLOOR = 0.05, 0.06
 """Lowest scores that count: of one look, and of all together."""
 
 
 class MoveNet:
     """Detector and pose estimator. It looks at an image more than once, as each look overlooks people: ``detect`` at
-    the whole at two scales and at two overlapping parts, ``estimate`` at the whole only."""
+    the whole at two scales and, where that leaves a doubt, at two overlapping parts; ``estimate`` at the whole only."""
 
     name = "movenet"
     layout = "coco17"
@@ -38,11 +42,19 @@ class MoveNet:
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Persons in each image, best first; the same person is not reported twice."""
-        return [_surest([*self._looks(image), *self._parts(image)], len(_WHOLE) + 1) for image in images]
+        return [self._thorough(image) for image in images]
 
     def estimate(self, images: Sequence[Image]) -> list[Detections]:
         """The same with half the work, for images of which little but the people is left, and for live video."""
         return [_surest(self._looks(image), len(_WHOLE)) for image in images]
+
+    def _thorough(self, image: Image) -> Detections:
+        whole = self._looks(image)
+        found = _surest(whole, len(_WHOLE))
+        sure, doubtful = found.scores >= _SURE, (found.scores >= _DOUBT) & (found.scores < _SURE)
+        if sure.any() and not doubtful.any() and len(found) < _MOST:
+            return found  # a closer look would show the same people
+        return _surest([*whole, *self._parts(image)], len(_WHOLE) + 1)
 
     def _looks(self, image: Image) -> list[Detections]:
         return [_look(net, image, side) for side, net in self._whole.items()]
