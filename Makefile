@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-persons bench-serving bench-labeling bench-labeling-ui bench-watch bench-rollout bench-gpu gpu-wheels clean
+.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-cctv bench-persons bench-serving bench-labeling bench-labeling-ui bench-watch bench-rollout bench-gpu gpu-wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -62,6 +62,9 @@ bench-train: $(STAMP) ## ProtoGCN's training against its published arrangement: 
 
 bench-perception: $(STAMP) ## what decoding, networks and encoding cost, and what two workers bring; DATA=video takes yours
 	@$(BIN)/posewatch bench perception --out build/bench-perception $(if $(DATA),"$(DATA)") $(ARGS)
+
+bench-cctv: $(STAMP) ## how often people are found in CCTV clips, against counts by eye; DATA=folder, COUNTS=csv file
+	@$(BIN)/posewatch bench cctv --out build/bench-cctv --videos "$(or $(DATA),../shared/data/video/fights_dev)" --counts "$(or $(COUNTS),tests/bench/fights_dev_counts.csv)" $(ARGS)
 
 bench-quality: $(STAMP) ## masks, skeletons and detections against exact truth, about 5 minutes; DATA=folder adds real videos
 	@$(BIN)/posewatch bench quality --out build/bench-quality --real "$(or $(DATA),../shared/data/video/gmdcsa24)" $(ARGS)
