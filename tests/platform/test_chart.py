@@ -261,6 +261,24 @@ def test_the_watcher_reads_its_cameras(values: Path, tmp_path: Path, monkeypatch
         assert dict(config.cameras[1].options) == {"on": "0.8"}, "on without quotes is true in YAML 1.1"
 
 
+@pytest.mark.parametrize(
+    ("address", "port"),
+    [
+        ("https://alarms.example.org/x", {"port": 443}),
+        ("https://alarms.example.org:8443/x", {"port": 8443}),
+        ("mqtts://ann@broker.example.org", {"port": 8883}),
+        ("mqtt://ann:a:1@broker:1884/here", {"port": 1884}),
+        ("cloudevents+http://broker-ingress.knative/team", {"port": 80}),
+        ("syslog+tls://siem.example.org", {"port": 6514}),
+        ("syslog://10.0.0.9", {"port": 514, "protocol": "UDP"}),
+    ],
+)
+def test_watchers_reach_their_receiver(address: str, port: dict[str, Any]) -> None:
+    box = CHART / "examples" / "one-gpu-box.yaml"
+    policy = named(render(box, sets=(f"watcher.webhook={address}",)), "NetworkPolicy", "posewatch-watcher")
+    assert port in [one for rule in policy["spec"]["egress"] for one in rule["ports"]]
+
+
 def test_a_change_of_cameras_starts_that_group_again_and_no_other() -> None:
     box = CHART / "examples" / "kubeflow-multi-tenant.yaml"
 

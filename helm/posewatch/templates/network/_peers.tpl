@@ -19,6 +19,34 @@
 {{- end }}
 {{- end -}}
 
+{{/* To the receivers of alarms: the ports of networkPolicy.egress.webhook, and those of the watchers' addresses. */}}
+{{- define "posewatch.toReceivers" -}}
+{{- $known := dict "http" 80 "https" 443 "cloudevents+http" 80 "cloudevents+https" 443 "mqtt" 1883 "mqtts" 8883 "syslog" 514 "syslog+tcp" 601 "syslog+tls" 6514 }}
+{{- $ports := list }}
+{{- range .Values.networkPolicy.egress.webhook.ports }}{{ $ports = append $ports (dict "port" (int .)) }}{{ end }}
+{{- range $told := prepend (values .Values.watcher.groups) .Values.watcher }}
+{{- with $told.webhook }}
+{{- $scheme := splitList "://" . | first | lower }}
+{{- $place := regexReplaceAll "^[^:]+://(?:.*@)?([^/?]*).*$" . "${1}" }}
+{{- $port := regexFind ":[0-9]+$" $place | trimPrefix ":" | default (get $known $scheme) | int }}
+{{- $ports = append $ports (ternary (dict "port" $port "protocol" "UDP") (dict "port" $port) (eq $scheme "syslog")) | uniq }}
+{{- end }}
+{{- end }}
+{{- with .Values.networkPolicy.egress.webhook }}
+{{- if or .cidrs .namespaces }}
+- to:
+    {{- range .cidrs }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+    {{- include "posewatch.namespaces" .namespaces | nindent 4 }}
+  ports:
+    {{- range $ports }}
+    - {{ toJson . }}
+    {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "posewatch.toStore" -}}
 {{- if .Values.store.enabled }}
 - to: [{podSelector: {matchLabels: {{ include "posewatch.selector" (dict "root" . "component" "store") | fromYaml | toJson }}}}]
