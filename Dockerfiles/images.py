@@ -29,7 +29,7 @@ class Kind:
 KINDS = {
     "base": Kind("video,pipelines"),
     "masking": Kind("masking,pipelines", weights="movenet blazepose"),
-    "masking-gpu": Kind("masking,yolo,sam2,pipelines"),
+    "masking-gpu": Kind("masking,yolo,yolox,detr,sam2,pipelines"),
     "pose": Kind("pose,rtmo,pipelines", weights="movenet blazepose"),
     "pose-mmpose": Kind("pose,rtmo,mmpose,pipelines", weights="movenet blazepose", packages="mmpose.txt"),
     "train": Kind("train,pipelines"),
@@ -37,7 +37,7 @@ KINDS = {
     "labeling": Kind("labeling,serving", target="labeling"),
     "watcher": Kind("watch", target="watcher", weights="movenet blazepose"),
 }
-"""masking-gpu is YOLO11 (AGPL-3.0: `docs/licences.md`) and SAM 2; tag it as masking where that is wanted. pose-mmpose
+"""masking-gpu is YOLO11 (AGPL-3.0: `docs/licences.md`), YOLOX, DETR, SAM 2; tag it as masking where wanted. pose-mmpose
 is pose with MMPose; tag it as pose."""
 CHOSEN = ("masking-gpu", "pose-mmpose")
 """Kinds that are built only when they are named."""
