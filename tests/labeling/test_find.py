@@ -236,6 +236,16 @@ def test_a_video_plays_across_its_clips_and_an_interval_labels_what_it_covers(of
     saved(page)
 
 
+def readable(page: Any) -> None:
+    """Nothing that axe finds, in light and dark."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(200)
+        found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        assert [(v["id"], n["html"][:120]) for v in found for n in v["nodes"]] == [], scheme
+
+
 def closer(page: Any, code: str) -> Any:
     return in_grid(page, f"((look) => {code})(grid.closer)")
 
@@ -281,6 +291,7 @@ def test_a_clip_is_looked_at_closely_and_all_that_look_alike_get_one_label(offic
         figures = page.locator(".alike figure")
         until(lambda: figures.count() > 3, True)
         until(lambda: figures.locator("video").first.evaluate("v => v.readyState >= 2"), True)
+        readable(page)
         page.keyboard.press("Space")
         at = closer(page, "look.player.video.currentTime")
         page.keyboard.press(".")
@@ -321,6 +332,7 @@ def test_a_clip_is_looked_at_closely_and_all_that_look_alike_get_one_label(offic
         page.get_by_role("button", name="class 12: key k, change").wait_for()
         page.get_by_role("button", name="undo: key z, change").click()
         page.keyboard.press("q")
+        readable(page)
         page.keyboard.press("Escape")
         other = page.context.new_page()
         page.close()
