@@ -29,7 +29,7 @@ class Viewer:
     @property
     def session(self) -> LabelingSession:
         """A new session, so that a changed role or label set takes effect."""
-        return LabelingSession(wiring.label_store(), self.who, wiring.label_config())
+        return LabelingSession(wiring.label_store(), self.who, wiring.label_config(), unit=wiring.unit())
 
     @property
     def role(self) -> roles.Role:

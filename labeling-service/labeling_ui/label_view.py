@@ -60,6 +60,8 @@ def _list(viewer: Viewer) -> None:
     """The list of videos, redrawn soon after each label of this page and regularly, because other people label too."""
     if problem := wiring.config_problem():
         st.warning(viewer.texts["config_broken"].format(reason=plain(problem)), icon=":material/warning:")
+    if only := viewer.session.unit:
+        st.caption(viewer.texts[f"only_{only}"])
     before = st.session_state.get("chosen")
     chosen = _choose(viewer)
     st.session_state["chosen"] = chosen

@@ -57,7 +57,7 @@ def session(texts: dict[str, Any]) -> LabelingSession | None:
         return None
     store = wiring.label_store()
     identity.grant_first_roles(store, wiring.identity_config(), name.strip())
-    return LabelingSession(store, name, wiring.label_config())
+    return LabelingSession(store, name, wiring.label_config(), unit=wiring.unit())
 
 
 def sign_out(texts: dict[str, Any]) -> None:

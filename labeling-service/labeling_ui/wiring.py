@@ -13,7 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from posewatch.config import LabelConfig, load
+from posewatch.config import Experiment, LabelConfig, load
 from posewatch.errors import PosewatchError, first_line
 from posewatch.labels.db import tables
 from posewatch.labels.db.schema import default_url
@@ -35,16 +35,26 @@ def label_store() -> LabelStore:
 
 
 @cache
-def _config(source: str, changed: float) -> LabelConfig:
-    return load(source).labels
+def _config(source: str, changed: float) -> Experiment:
+    return load(source)
 
 
-_good: dict[str, LabelConfig] = {}
+_good: dict[str, Experiment] = {}
 _broken: dict[str, str] = {}
 
 
 def label_config() -> LabelConfig:
-    """The labels section of the experiment; a changed file takes effect with the next act.
+    """The labels section of the experiment."""
+    return _experiment().labels
+
+
+def unit() -> str:
+    """What the experiment labels: "scene" or "person"."""
+    return _experiment().mask.unit
+
+
+def _experiment() -> Experiment:
+    """The experiment; a changed file takes effect with the next act.
 
     A file that is broken or away changes nothing: the last good one stays in force (`config_problem` says why).
     """

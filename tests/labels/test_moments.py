@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from posewatch.config import LabelConfig
+from posewatch.errors import LabelError
 from posewatch.labels.active import refresh, together
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.team import roles
@@ -84,3 +85,31 @@ def test_scenes_keep_the_order_of_the_queue(store, make_clips):
     clips = make_clips(count=4)
     store.register(clips)
     assert together([2, 0, 3, 1], [entry.clip.id for entry in clips], store) == [2, 0, 3, 1]
+
+
+def test_in_a_store_of_both_only_the_unit_of_the_experiment_is_offered_and_labelled(store, yard, make_clips):
+    scenes = make_clips(count=3)
+    assert store.units() == {"person"}
+    assert LabelingSession(store, "ann", unit="scene").remaining() == 10, "one kind alone is what there is"
+    store.register(scenes)
+    store.register(make_clips(name="b.mp4", count=1))
+    assert store.units() == {"scene", "person"}
+    person, scene = (LabelingSession(store, "ann", unit=unit) for unit in ("person", "scene"))
+    assert (person.remaining(), scene.remaining()) == (10, 4)
+    assert [(v.name, v.clips) for v in person.videos()] == [("a.mp4", 10)]
+    assert [(v.name, v.clips) for v in scene.videos()] == [("a.mp4", 3), ("b.mp4", 1)]
+    video = scenes[0].clip.video_id
+    assert (person.page(video).clips, scene.page(video).clips) == (10, 3)
+    assert {card.entry.clip.person for card in person.claim()} == {1, 2, 3}
+    assert len(person.moment(yard[1, 0].clip.id).cards) == 3, "the scene is none of the persons"
+    assert [card.entry.clip.person for card in scene.claim()] == [None] * 4
+    with pytest.raises(LabelError, match=r"shows a whole scene, and this experiment labels single persons"):
+        person.label(scenes[0].clip.id, "normal")
+    with pytest.raises(LabelError, match="shows one person, and this experiment labels whole scenes"):
+        scene.label_remaining([scenes[0].clip.id, yard[1, 0].clip.id])
+    assert store.current() == {}
+    for who, label in (("a1", "normal"), ("a2", "abnormal")):
+        store.set_labels({scenes[0].clip.id: label, yard[1, 0].clip.id: label}, who, "human")
+    roles.set_role(store, "ann", "reviewer", "operator")
+    assert [card.entry.clip.id for card in person.disagreements()] == [yard[1, 0].clip.id]
+    assert [card.entry.clip.id for card in scene.disagreements()] == [scenes[0].clip.id]

@@ -26,12 +26,16 @@ ORDER = (_waiting.rank, _waiting.video_id, _waiting.start_s, _waiting.clip_id)
 
 
 class WorkQueue:
-    """Claims on the clips of a store. ``clock`` returns seconds since the epoch."""
+    """Claims on the clips of a store, or on those of one ``unit``. ``clock`` returns seconds since the epoch."""
 
     def __init__(
-        self, store: LabelStore, config: LabelConfig | None = None, clock: Callable[[], float] = time.time
+        self,
+        store: LabelStore,
+        config: LabelConfig | None = None,
+        clock: Callable[[], float] = time.time,
+        unit: str = "",
     ) -> None:
-        self.store, self.config, self.clock = store, config or LabelConfig(), clock
+        self.store, self.config, self.clock, self.unit = store, config or LabelConfig(), clock, unit
 
     def claim(self, who: str, count: int) -> list[str]:
         """Claim up to ``count`` clips for ``who`` and ``config.claim_s`` seconds: those already claimed, then new ones.
@@ -47,6 +51,7 @@ class WorkQueue:
             waiting, claims = tables.waiting, tables.claims
             mine = sa.select(waiting.c.clip_id).join(claims, claims.c.clip_id == waiting.c.clip_id)
             mine = mine.where(claims.c.who == who, claims.c.until > now, ~_voted(who))
+            mine = mine.where(tables.is_of_unit(waiting.c.clip_id, self.unit))
             held = list(connection.execute(mine.order_by(*ORDER)).scalars())[:count]
             new = self._next(connection, who, now, held, count - len(held))
             while projection.catch_up(connection, new):
@@ -75,7 +80,7 @@ class WorkQueue:
         """The number of clips that the queue could still give to ``who``."""
         now = self.clock()
         count = sa.select(sa.func.count())
-        if self.config.double:
+        if self.config.double or self.unit:
             stages = [count.select_from(stage.subquery()) for stage in self._stages(who, now)]
             return sum(number for (number,) in self.store.database.rows(*stages))
         # All that wait, minus the few that others have claimed or that ``who`` is unsure of: no lookup per clip.
@@ -125,7 +130,7 @@ class WorkQueue:
         # waiting clip with each claim.
         others = sa.select(claims.c.clip_id).where(claims.c.until > now, claims.c.who != who)
         free = waiting.c.clip_id.not_in(others)
-        given = sa.select(*ORDER).where(~_voted(who))
+        given = sa.select(*ORDER).where(~_voted(who), tables.is_of_unit(waiting.c.clip_id, self.unit))
         if not double:
             return [given.where(waiting.c.state == 0, free)]
         twice = waiting.c.double_draw < double

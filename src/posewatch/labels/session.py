@@ -28,6 +28,7 @@ from posewatch.labels.queue import WorkQueue
 from posewatch.labels.store import LabelStore, new_batch
 from posewatch.labels.team import roles
 from posewatch.records import LabelEvent
+from posewatch.units import SCENE
 
 MOST_AT_ONCE = 5000
 """Clips that one act may relabel."""
@@ -63,17 +64,28 @@ class _Place(NamedTuple):
 
 
 class LabelingSession:
-    """One person who labels. Raises NotAllowed when ``who`` is empty or has no role."""
+    """One person who labels. Raises NotAllowed when ``who`` is empty or has no role.
+
+    In a store that has clips of scenes and of persons, only those of ``unit`` are offered and labelled: labels of the
+    two do not mix.
+    """
 
     def __init__(
-        self, store: LabelStore, who: str, config: LabelConfig | None = None, page_size: int | None = None
+        self,
+        store: LabelStore,
+        who: str,
+        config: LabelConfig | None = None,
+        page_size: int | None = None,
+        unit: str = "",
     ) -> None:
         if not who.strip():
             raise NotAllowed("enter your name first: every label carries the name of its author")
         self.store, self.who, self.config = store, roles.known_as(store, who.strip()), config or LabelConfig()
         self.page_size = page_size or self.config.page_size
         self.classes = self.config.classes
-        self.queue = WorkQueue(store, self.config)
+        mixed = bool(unit) and len(store.slow_counts.get("units", store.units)) > 1
+        self.unit = unit if mixed else ""
+        self.queue = WorkQueue(store, self.config, unit=self.unit)
         roles.require(self.role, self.who, "label")
 
     @property
@@ -83,15 +95,21 @@ class LabelingSession:
     def _require(self, what: str) -> None:
         roles.require(self.role, self.who, what)
 
+    def _require_unit(self, clip_ids: Collection[str]) -> None:
+        for clip, person in self.store.persons(clip_ids).items() if self.unit else ():
+            if (person is None) != (self.unit == SCENE):
+                shows = ("a whole scene", "single persons") if person is None else ("one person", "whole scenes")
+                raise LabelError(f"clip {clip} shows {shows[0]}, and this experiment labels {shows[1]} (mask.unit)")
+
     # clips
 
     def videos(self) -> list[VideoProgress]:
         """The videos with their progress, by name; cached for a moment where there are millions of clips."""
-        return self.store.slow_counts.get("videos", self.store.videos)
+        return self.store.slow_counts.get(f"videos {self.unit}", lambda: self.store.videos(self.unit))
 
     def remaining(self) -> int:
         """The number of clips that the queue could still give; an approximation where there are millions (cached)."""
-        return self.store.slow_counts.get("left", lambda: self.queue.remaining(self.who))
+        return self.store.slow_counts.get(f"left {self.unit}", lambda: self.queue.remaining(self.who))
 
     def page(self, video_id: str, number: int | None = None) -> Page:
         """Page ``number`` of a video's clips (clamped to the last), or the first with an unlabelled clip on it."""
@@ -142,6 +160,7 @@ class LabelingSession:
         """
         clips = self._around(clip_id)
         here = next(clip for clip in clips if clip.id == clip_id)
+        clips = [clip for clip in clips if (clip.person is None) == (here.person is None)]
         length_s = here.end_s - here.start_s
         together = {here.person: (length_s, here.id)}
         for clip in clips:
@@ -203,6 +222,7 @@ class LabelingSession:
         status, clips = tables.status, tables.clips
         query = sa.select(status.c.clip_id).join(clips, clips.c.id == status.c.clip_id)
         query = query.where(sa.or_(status.c.differ, status.c.label == UNSURE), ~status.c.settled)
+        query = query.where(tables.is_of_unit(status.c.clip_id, self.unit))
         query = query.order_by(clips.c.video_id, clips.c.start_s, clips.c.person)
         clips_ = [clip for (clip,) in self.store.database.rows(query)]
         return cards(self.store, self.queue, clips_, self.who, self.config, True)
@@ -225,6 +245,7 @@ class LabelingSession:
         if any. Raises LabelError, and NotAllowed when the role was revoked.
         """
         self._require("label")
+        self._require_unit([clip_id])
         if act not in ACTS:
             raise LabelError(f"unknown way of labelling {act!r} (known: {', '.join(ACTS)})")
         if label is None:
@@ -247,6 +268,7 @@ class LabelingSession:
         """Label all of these clips that nobody has labelled with the default class: one act, source "bulk"."""
         self._require("label")
         labels, guard = dict.fromkeys(clip_ids, self.config.default), self.queue.bulk_guard(self.who)
+        self._require_unit(labels)
         return self.store.set_labels(
             labels, self.who, "bulk", classes=self.classes, act="rest", batch=batch, guard=guard
         )
@@ -287,6 +309,7 @@ class LabelingSession:
     def adjudicate(self, clip_id: str, label: str, batch: str | None = None) -> LabelEvent | None:
         """Settle a clip, whatever labels it has; needs a reviewer."""
         self._require("adjudicate")
+        self._require_unit([clip_id])
         if label == UNSURE:
             raise LabelError("a reviewer settles a clip with a class or as a bad clip, not as unsure")
         events = self.store.set_labels(
@@ -385,7 +408,7 @@ class LabelingSession:
         query = (
             sa.select(clips.c.id, status.c.source, status.c.label)
             .outerjoin(status, status.c.clip_id == clips.c.id)
-            .where(clips.c.video_id == video_id)
+            .where(clips.c.video_id == video_id, tables.is_of_unit(clips.c.id, self.unit))
             .order_by(clips.c.start_s, clips.c.length_s, clips.c.person)
         )
         rows = self.store.database.rows(query)

@@ -35,6 +35,7 @@ from posewatch.labels.entries import (
 from posewatch.labels.slow_counts import SlowCounts
 from posewatch.names import nfc
 from posewatch.records import Clip, LabelEvent, Source
+from posewatch.units import PERSON, SCENE
 
 CLASSES = LabelConfig().classes
 _CLIP = [f.name for f in fields(Clip)]
@@ -149,14 +150,21 @@ class LabelStore:
         """The number of registered clips."""
         return int(self.database.rows(sa.select(sa.func.count()).select_from(tables.clips))[0][0])
 
-    def videos(self) -> list[VideoProgress]:
-        """The videos that have clips, by name, with the number of labelled clips (model pre-labels not counted)."""
+    def units(self) -> set[str]:
+        """What the clips show: "scene", "person", or both."""
+        kinds = [self.database.rows(tables.of_unit(unit).limit(1)) for unit in (SCENE, PERSON)]
+        return {unit for unit, found in zip((SCENE, PERSON), kinds, strict=True) if found}
+
+    def videos(self, unit: str = "") -> list[VideoProgress]:
+        """The videos that have clips (of this unit), by name, with the number of labelled clips (model pre-labels not
+        counted)."""
         # from the queue's narrow rows: a state above 0 means that a person or a file has labelled the clip
         clips, waiting = tables.clips, tables.waiting
         done = sa.func.sum(sa.case((waiting.c.state > 0, 1), else_=0)).label("done")
         first = sa.func.min(waiting.c.clip_id).label("first")
         groups = (
             sa.select(waiting.c.video_id, sa.func.count().label("clips"), done, first)
+            .where(tables.is_of_unit(waiting.c.clip_id, unit))
             .group_by(waiting.c.video_id)
             .subquery()
         )

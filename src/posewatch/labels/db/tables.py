@@ -7,9 +7,24 @@ ten thousand clips is one query and the queue finds the next clip without readin
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
+from posewatch.units import SCENE
+
 metadata = sa.MetaData()
+
+
+def of_unit(unit: str) -> sa.Select[Any]:
+    """The ids of the clips that show whole scenes ("scene") or single persons ("person")."""
+    return sa.select(clips.c.id).where(clips.c.person.is_(None) if unit == SCENE else clips.c.person.is_not(None))
+
+
+def is_of_unit(clip: sa.ColumnElement[Any], unit: str) -> sa.ColumnElement[bool]:
+    """Whether a column with the id of a clip names one of this unit; true where no unit is given."""
+    return clip.in_(of_unit(unit)) if unit else sa.true()
+
 
 UNRANKED = 2**31 - 1
 """The rank of a clip that no model has ranked: after all others."""
@@ -33,7 +48,7 @@ clips = sa.Table(
     sa.Column("skeleton", sa.Text),
     sa.Column("double_draw", sa.Double, nullable=False, server_default="1"),
     sa.Column("random_draw", sa.Double, nullable=False, server_default="1"),
-    sa.Column("person", sa.Integer),
+    sa.Column("person", sa.Integer, index=True),
 )
 """``person`` is the tracked person of the video that a clip shows alone, NULL for a clip of the scene."""
 

@@ -1,4 +1,4 @@
-"""Comments on clips, and clips that are examples of a class: both append-only."""
+"""Comments on clips, and clips that are examples of a class: both append-only. Clips are found by their unit."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,6 +8,7 @@ down_revision = "4"
 
 
 def upgrade() -> None:
+    op.create_index("ix_clips_person", "clips", ["person"])
     if op.get_context().dialect.name != "sqlite":
         op.execute(
             "CREATE OR REPLACE FUNCTION posewatch_notes_append_only() RETURNS trigger AS "
