@@ -105,7 +105,7 @@ def set_(
 def role(
     context: LabelContext,
     who: Annotated[str | None, Argument(help="A person; nobody: list all.")] = None,
-    role: Annotated[str | None, Argument(help="none, labeler, reviewer or admin.")] = None,
+    role: Annotated[str | None, Argument(help="none, labeler, reviewer, admin or operator.")] = None,
 ) -> str:
     """List roles, or give one."""
     from posewatch.labels.team import roles

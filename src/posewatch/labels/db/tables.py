@@ -71,6 +71,27 @@ events = sa.Table(
     sqlite_autoincrement=True,
 )
 
+verdicts = sa.Table(
+    "verdicts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("alarm", sa.String(64), nullable=False, index=True),
+    sa.Column("verdict", sa.String(16)),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("when", sa.String(40), nullable=False),
+    sa.Column("undoes", sa.Integer),
+    sa.Column("batch", sa.String(64), nullable=False, unique=True),
+    sa.Column("record", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("camera", sa.Text, nullable=False),
+    sa.Column("began", sa.String(40), nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Verdicts on alarm records, append-only as the label events are; NULL takes one back. The last five columns say which
+alarm it was, without the object store: its URI, kind, camera, beginning (or when it was stored) and model version."""
+
 status = sa.Table(
     "status",
     metadata,

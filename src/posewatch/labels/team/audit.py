@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from posewatch.errors import LabelError
 from posewatch.files import write_atomically
-from posewatch.labels import notes
+from posewatch.labels import notes, verdicts
 from posewatch.labels.db import projection, tables
 from posewatch.labels.formats.rows import csv_text, write_table
 from posewatch.records import LabelEvent
@@ -31,12 +31,12 @@ def events(store: LabelStore) -> list[LabelEvent]:
 
 
 def trail(store: LabelStore) -> list[dict[str, Any]]:
-    """Rows with the columns ``COLUMNS``, by time: label events, comments and examples (`notes.trail`), and grants of
-    roles (act "grant", new is the role).
+    """Rows with the columns ``COLUMNS``, by time: label events, comments and examples (`notes.trail`), verdicts on
+    alarms (`verdicts.trail`), and grants of roles (act "grant", new is the role).
 
     In the row of a grant ``clip_id`` is empty, ``who`` granted the role and ``batch`` names the person who got it.
     """
-    rows = [*(dataclasses.asdict(event) for event in events(store)), *notes.trail(store)]
+    rows = [*(dataclasses.asdict(event) for event in events(store)), *notes.trail(store), *verdicts.trail(store)]
     for grant in store.database.rows(sa.select(tables.grants).order_by(tables.grants.c.id)):
         row = {"id": grant.id, "when": grant.when, "who": grant.by, "act": "grant", "new": grant.role}
         rows.append({**row, "source": "human", "batch": grant.who})

@@ -13,8 +13,9 @@ from posewatch.labels.entries import timestamp
 if TYPE_CHECKING:
     from posewatch.labels.store import LabelStore
 
-Role = Literal["none", "labeler", "reviewer", "admin"]
-ROLES: tuple[Role, ...] = ("none", "labeler", "reviewer", "admin")
+Role = Literal["none", "labeler", "reviewer", "admin", "operator"]
+ROLES: tuple[Role, ...] = ("none", "labeler", "reviewer", "admin", "operator")
+_RANKS = ("none", "labeler", "reviewer", "admin")
 _NEEDED: dict[str, Role] = {
     "label": "labeler",
     "see others": "reviewer",
@@ -24,7 +25,10 @@ _NEEDED: dict[str, Role] = {
     "audit": "reviewer",
     "grant": "admin",
 }
-"""The lowest role with each permission; every role has the permissions of those below it."""
+"""The lowest role with each permission; every role has the permissions of those below it. Operators stand aside: they
+judge alarms, as reviewers and admins do, and label nothing."""
+JUDGE = "judge"
+_JUDGES: tuple[Role, ...] = ("operator", "reviewer", "admin")
 
 
 def role_of(store: LabelStore, who: str) -> Role:
@@ -64,14 +68,19 @@ def set_role(store: LabelStore, who: str, role: str, by: str) -> None:
 
 
 def may(role: Role, what: str) -> bool:
-    """Whether a role has the permission ``what`` (label, see others, adjudicate, accept, guide, audit, grant)."""
-    return ROLES.index(role) >= ROLES.index(_NEEDED[what])
+    """Whether a role has the permission ``what`` (label, see others, adjudicate, accept, guide, audit, grant,
+    judge)."""
+    if what == JUDGE:
+        return role in _JUDGES
+    return role in _RANKS and _RANKS.index(role) >= _RANKS.index(_NEEDED[what])
 
 
 def require(role: Role, who: str, what: str) -> None:
     """Raises NotAllowed when ``role``, the role of ``who``, lacks the permission ``what``."""
     if may(role, what):
         return
+    needed = "operator" if what == JUDGE else _NEEDED[what]
     if role == "none":
-        raise NotAllowed(f"{who} has no role here: an admin can give one (posewatch labels role {who} labeler)")
-    raise NotAllowed(f"{who} is a {role}, and this needs the role {_NEEDED[what]}: ask an admin for it")
+        given = "operator" if what == JUDGE else "labeler"
+        raise NotAllowed(f"{who} has no role here: an admin can give one (posewatch labels role {who} {given})")
+    raise NotAllowed(f"{who} is a {role}, and this needs the role {needed}: ask an admin for it")
