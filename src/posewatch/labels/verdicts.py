@@ -112,7 +112,9 @@ def trail(store: LabelStore) -> list[dict[str, Any]]:
     for row in store.database.rows(sa.select(tables.verdicts).order_by(tables.verdicts.c.id)):
         act = "undo verdict" if row.verdict is None else "verdict"
         about = {"id": row.id, "when": row.when, "who": row.who, "act": act, "clip_id": row.alarm, "new": row.verdict}
-        rows.append({**about, "source": "human", "model_version": row.version, "batch": row.batch, "undoes": row.undoes})
+        rows.append(
+            {**about, "source": "human", "model_version": row.version, "batch": row.batch, "undoes": row.undoes}
+        )
     return rows
 
 
