@@ -143,8 +143,8 @@ def _append(store: LabelStore, row: dict[str, Any], seen: int | None) -> Verdict
         if seen is not None and seen != (now.id if now else 0):
             said = f"{now.who} said {now.verdict}" if now else "the verdict was taken back"
             raise LabelError(f"somebody else was faster: {said} (look again)")
-        inserted = connection.execute(table.insert().values(**row))
-        return Verdict(**row, id=int(inserted.inserted_primary_key[0]))
+        number = connection.execute(table.insert().values(**row).returning(table.c.id)).scalar_one()
+        return Verdict(**row, id=number)
 
     return store.database.write(work)
 
