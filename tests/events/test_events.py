@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skeletons import walk
 
 from posewatch.cli.main import main
 from posewatch.errors import ConfigError, InputError, LabelError
@@ -320,3 +321,50 @@ def test_a_checkpoint_scores_whole_videos(tmp_path, capsys):
     assert {w.start_s for w in windows if w.p == 0} == {4.0}, "nobody is seen in this window"
     assert main([str(word) for word in command]) != 0
     assert "--window-s SECONDS" in capsys.readouterr().err
+
+
+def _windows_of(person: int | None, p: list[float]) -> list[Window]:
+    return [Window("yard", float(i), float(i + 1), value, person) for i, value in enumerate(p)]
+
+
+def test_each_person_has_alarms_of_their_own(tmp_path: Path) -> None:
+    windows = [
+        *_windows_of(1, [0, 0, 0.9, 0.9, 0, 0, 0, 0]), *_windows_of(2, [0, 0, 0, 0.8, 0.8, 0, 0.9, 0]),
+        Window("yard", 8.0, 9.0, 0.0),  # nobody was there
+    ]  # fmt: skip
+    truth = [Event("yard", 2.0, 5.0), Event("yard", 6.0, 7.0)]
+    result = report(truth, windows)
+    assert (result["videos"], result["alarms"], result["found"], result["repeated_alarms"]) == (1, 3, 2, 1)
+    assert result["camera_hours"] == pytest.approx(9 / 3600, abs=1e-6)
+    alarms = result["timelines"][0]["alarms"]
+    assert alarms == [[2.0, 4.0, 0.9, 1], [3.0, 5.0, 0.8, 2], [6.0, 7.0, 0.9, 2]]
+    # where the annotations say whose an event is, somebody else's alarm does not find it
+    whose = report([Event("yard", 2.0, 5.0, person=2), Event("yard", 6.0, 7.0, person=1)], windows)
+    assert (whose["found"], whose["missed"], whose["false_alarms"]) == (1, 1, 2)
+    # rows keep the person, there and back
+    path = write_windows(tmp_path / "w.jsonl", windows)
+    assert read_windows(path) == windows
+    (tmp_path / "t.csv").write_text("video,start_s,end_s,label,person\nyard,2,5,,2\nyard,6,7,,\n")
+    assert [event.person for event in read_intervals(tmp_path / "t.csv")] == [2, None]
+    (tmp_path / "t.csv").write_text("video,start_s,end_s,person\nyard,2,5,bob\n")
+    with pytest.raises(LabelError, match="row 2: person must be a whole number from 1"):
+        read_intervals(tmp_path / "t.csv")
+
+
+def test_a_model_of_single_persons_scores_each_by_themselves() -> None:
+    from posewatch.config import TrainConfig
+    from posewatch.datasets import layouts
+    from posewatch.events.timeline import sliding
+    from posewatch.recognition.recogniser import Recogniser
+
+    config = TrainConfig(people=1, clip_frames=12, width=0.1)
+    recogniser = Recogniser(
+        config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0, unit="person"
+    ).eval()
+    keypoints = np.concatenate([walk(1, False, 40), walk(2, False, 40)])
+    keypoints[1, 20:] = 0
+    windows = sliding(recogniser, keypoints, 10.0, 2.0, 1.0, video="yard")
+    seen = [(w.start_s, w.person) for w in windows]
+    assert seen == [(0.0, 1), (0.0, 2), (1.0, 1), (1.0, 2), (2.0, 1)]
+    alone = sliding(recogniser, keypoints[:1], 10.0, 2.0, 1.0, video="yard")
+    assert [w.p for w in windows if w.person == 1] == pytest.approx([w.p for w in alone], abs=1e-6)
