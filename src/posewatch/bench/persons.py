@@ -7,6 +7,7 @@ have none, give how many persons masking makes of them. Writes persons.json.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -138,6 +139,8 @@ def bench_persons(
     real: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run the benchmark, write ``out``/persons.json and return its content; ``real`` is a folder of videos."""
+    # threads that spin while they wait make training several times slower as soon as anything else runs
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     mask = replace(config.mask, unit=PERSON)
     with Progress("footage", videos) as progress:
         footage = make_footage(
