@@ -69,7 +69,7 @@ bench-cctv: $(STAMP) ## how often people are found in CCTV clips, against counts
 bench-quality: $(STAMP) ## masks, skeletons and detections against exact truth, about 5 minutes; DATA=folder adds real videos
 	@$(BIN)/posewatch bench quality --out build/bench-quality --real "$(or $(DATA),../shared/data/video/gmdcsa24)" $(ARGS)
 
-bench-persons: $(STAMP) ## the unit person against the scene, with bystanders, about 10 minutes; DATA=folder adds real videos
+bench-persons: $(STAMP) ## the unit person against the scene, with bystanders, about 15 minutes; DATA=folder adds real videos
 	@$(BIN)/posewatch bench persons --out build/bench-persons --config demo --set mask.fps=8 $(if $(DATA),--real "$(DATA)") $(ARGS)
 
 bench-serving: $(STAMP) ## PyTorch, ONNX Runtime, Triton and Triton + batching in one run; ARGS="--model model.onnx"

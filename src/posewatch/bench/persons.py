@@ -99,7 +99,7 @@ def shown(folder: Path, person: Person, truth: Truth) -> Shown:
         second = order[1] if len(order) > 1 else order[0]
         two += len(order) > 1 and own[second] > _SHARE * max(1, own.sum()) and own[second] > _SHARE * whole[second]
     held = [q for q, count in Counter(q for q in holder if q >= 0).items() if count >= _FRAMES]
-    return Shown(holder, len(held) > 1 or two >= _FRAMES, bool(person.overlaps))
+    return Shown(holder, len(held) > 1 or bool(two >= _FRAMES), bool(person.overlaps))
 
 
 def windows(frames: int, config: Experiment) -> list[tuple[int, int, float]]:
