@@ -1,4 +1,4 @@
-"""The benchmark of the person unit on videos whose holders are known, and the scenes with bystanders that it renders."""
+"""The benchmark of the person unit on videos whose holders are known, and the scenes with bystanders it renders."""
 
 from __future__ import annotations
 
