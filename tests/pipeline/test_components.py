@@ -12,7 +12,9 @@ from support import ROOT
 
 from components import generate
 
-HELPERS = {"__init__", "capture", "contents", "per_video", "run", "train_distributed"}
+HELPERS = {
+    "__init__", "capture", "contents", "import_checkpoint", "import_clips", "per_video", "run", "train_distributed",
+}  # fmt: skip
 """Files of stages/ that are no component."""
 
 

@@ -34,6 +34,7 @@ SPLITS = {
 PARTS = ("train", "val", "test")
 SYSTEMS = {
     "pytorch": "PyTorch",
+    "pytorch-published": "PyTorch, published order of operations",
     "onnxruntime": "ONNX Runtime",
     "triton": "Triton",
     "triton+batching": "Triton, batching",
