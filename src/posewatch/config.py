@@ -222,7 +222,7 @@ class TrainConfig(Section):
         "warm_up": "lr_warmup",
         "prototypes": "model_options.prototypes",
     }
-    ADDED: ClassVar[tuple[str, ...]] = ("pretrained",)
+    ADDED: ClassVar[tuple[str, ...]] = ("pretrained", "threshold_at")
 
     model: Annotated[str, OneOf(rules.MODELS)] = "protogcn"
     width: Annotated[float, Range(0, 4, above=True)] = 0.25
@@ -269,6 +269,9 @@ class TrainConfig(Section):
     folds: Annotated[int, Range(0, 1000)] = 0
     """From 2 on: an ensemble of as many networks, each trained without one fold of the subjects and evaluated on that
     fold to choose the threshold. Replaces ``validation``."""
+    threshold_at: rules.ThresholdAt = "f1"
+    """What the threshold is chosen at on people held out: ``f1``, ``accuracy``, ``precision=.9``, ``recall=.9``,
+    ``false_positive_rate=.05`` or ``false_alarms_per_hour=1``."""
     refit: bool = True
     """Train again on all clips once the threshold is chosen."""
     test_clips: Annotated[int, Range(1, 1000)] = 1

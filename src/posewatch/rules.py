@@ -126,3 +126,11 @@ MAX_LR = {"adamw": 0.02, "sgd": 1.0}
 
 _STREAMS = rf"\s*({'|'.join(STREAMS)})\s*([+,]\s*({'|'.join(STREAMS)})\s*)*"
 Streams = Annotated[str, Like(_STREAMS, f"streams ({', '.join(STREAMS)}) joined by + and ,")]
+
+_SHARE_OF_ONE = r"(0?\.\d+|[01](\.0*)?)"
+AT = Like(
+    rf"f1|accuracy|(precision|recall|false_positive_rate)={_SHARE_OF_ONE}|false_alarms_per_hour=(\d+\.?\d*|\.\d+)",
+    "f1, accuracy, precision=.9, recall=.9, false_positive_rate=.05 or false_alarms_per_hour=1 (or other numbers)",
+)
+"""What a threshold is chosen at (``recognition/threshold.py``)."""
+ThresholdAt = Annotated[str, AT]

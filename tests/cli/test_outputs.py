@@ -35,7 +35,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "bench training": ("", ("bench_train.json", "bench_train.md")),
     "bench watch": ("--videos {i}", ("watch.json", "watch.md", "videos/a.mp4", "footage/labels.csv")),
     "ensemble": ("{i}/a.pt {i}/b.pt", ()),
-    "evaluate": ("{i}/a.pt --annotations {i}/clips.pkl", ("metrics.json", "confusion_matrix.png", "roc.png")),
+    "evaluate": ("{i}/a.pt --annotations {i}/clips.pkl", ("metrics.json", "confusion_matrix.png", "roc.png", "reliability.png")),
     "events": (
         "--intervals {i}/truth.csv --checkpoint {i}/a.pt --skeletons {i}/clips.pkl --window-s 1",
         ("events.json", "events.png", "windows.jsonl"),
@@ -54,6 +54,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
         ("checkpoint.pt", "metrics.json", "config.yaml", "predictions.jsonl", "validation/checkpoint.pt"),
     ),
     "tune serving": ("--model {i}/a.onnx", ("tune.md", "serving.yaml", "models/tuned/config.pbtxt")),
+    "threshold": ("{i}/a.pt --at f1", ()),
     "watch": ("{i}/hall.mp4 --model {i}/a.pt", ("hall.mp4", "hall.windows.jsonl")),
 }  # fmt: skip
 READS = {"up", "down", "status", "label"}

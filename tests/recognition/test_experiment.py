@@ -28,6 +28,7 @@ FILES = {"checkpoint.pt", "config.yaml", "confusion_matrix.png", "history.jsonl"
     "metrics.json",
     "predictions.jsonl",
     "roc.png",
+    "reliability.png",
 }
 
 

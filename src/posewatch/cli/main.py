@@ -17,7 +17,7 @@ TOPICS = (
     ("Data", "data", "ingest mask split pose prepare footage"),
     ("Labels", "labels", "labels"),
     ("Labels", "services", "label"),
-    ("Recognition", "train", "dataset train evaluate robustness ensemble"),
+    ("Recognition", "train", "dataset train evaluate robustness threshold ensemble"),
     ("Recognition", "imports", "import-clips import-poses import-checkpoint"),
     ("Recognition", "events", "events"),
     ("Serving", "export", "export onnx publish"),

@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 from posewatch.cli.context import Context, Force, Writes, notes, topic, verb
 from posewatch.errors import InputError
-from posewatch.rules import Range
+from posewatch.rules import AT, Range
 from posewatch.units import PERSON, SCENE
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _figures(values: dict[str, Any]) -> list[Path]:
     own = (
         ("robustness.json", "robustness.png")
         if "draws" in values
-        else ("metrics.json", "confusion_matrix.png", "roc.png")
+        else ("metrics.json", "confusion_matrix.png", "roc.png", "reliability.png")
     )
     return [values["out"] / name for name in own]
 
@@ -218,6 +218,9 @@ Pretrained = Annotated[
 ]
 
 
+At = Annotated[str | None, Option(metavar="WISH", help="Choose the threshold at f1, precision=.9, ... (docs).")]
+
+
 @verb(app, "train")
 def train(
     clips: Skeletons,
@@ -225,10 +228,13 @@ def train(
     context: Context,
     dataset: Annotated[str | None, Argument(help="URI of a dataset; or give --annotations.")] = None,
     pretrained: Pretrained = None,
+    at: At = None,
     force: Force = False,
 ) -> str:
     """Train on a dataset, or on a file of skeletons."""
     config = context.experiment.train
+    if at:
+        config = dataclasses.replace(config, threshold_at=at)
     if pretrained:
         config = dataclasses.replace(config, pretrained=pretrained)
     if training.model:
@@ -329,10 +335,13 @@ def evaluate(
     clips: Evaluated,
     context: Context,
     dataset: Annotated[str | None, Argument(help="URI of a dataset; or give --annotations.")] = None,
+    at: At = None,
 ) -> str:
     """Evaluate on held-out videos or skeletons."""
     if clips.annotations is not None:
-        return _evaluate_files(checkpoint, clips)
+        return _evaluate_files(checkpoint, clips, at)
+    if at:
+        raise InputError("--at goes with --annotations: a checkpoint of the store has the threshold of its training")
     if dataset is None:
         raise InputError("give what to evaluate on: a dataset's URI, or --annotations FILE.pkl")
     from posewatch.stages.evaluate import evaluate
@@ -341,14 +350,17 @@ def evaluate(
     return evaluate(context.objects, *artifacts, context.experiment.robustness).uri
 
 
-def _evaluate_files(checkpoint: str, clips: Evaluated) -> str:
+def _evaluate_files(checkpoint: str, clips: Evaluated, at: str | None) -> str:
     """Writes metrics.json and plots to ``--out``; returns a table."""
     from posewatch.files import write_atomically
     from posewatch.recognition.evaluation.evaluate import evaluate
+    from posewatch.recognition.evaluation.operating_point import choose
     from posewatch.recognition.evaluation.plots import plots
     from posewatch.recognition.training import experiment
 
     recogniser, test, train, out = clips.load(checkpoint)
+    if at:
+        recogniser.threshold = choose(recogniser, at, checkpoint).threshold
     metrics = evaluate(recogniser, test, clips.positive, train_set=train)
     plots(metrics, [], out)
     write_atomically(out / experiment.METRICS, (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
@@ -377,6 +389,20 @@ def robustness(
         auc = "-" if row["auc"] is None else f"{row['auc']:.3f}"
         lines.append(f"{row['level']:<16.0%}{row['f1']:>8.3f}{auc:>8}{row['f1_drop']:>10.3f}")
     return "\n".join([*lines, str(out / "robustness.json")])
+
+
+@verb(app, "threshold")
+def threshold(
+    checkpoint: Annotated[Path, Argument(help="A checkpoint file.")],
+    at: Annotated[str, Option(metavar="WISH", help=AT.words[0].upper() + AT.words[1:] + ".")],
+    out: Annotated[
+        Path | None, Option(metavar="FILE", help="The checkpoint to write (default: only tell)."), Writes()
+    ] = None,
+) -> str:
+    """Choose the threshold anew, by the held-out clips that the checkpoint remembers."""
+    from posewatch.recognition.evaluation.operating_point import choose_again
+
+    return "\n".join(choose_again(checkpoint, at, out))
 
 
 @verb(app, "ensemble")

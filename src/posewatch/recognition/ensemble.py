@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from posewatch.errors import ConfigError, InputError
+from posewatch.recognition.calibration import Calibration
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save
 
 
-def combine(paths: Sequence[Path], out: Path, weights: Sequence[float] = (), threshold: float | None = None) -> Path:
+def combine(
+    paths: Sequence[Path], out: Path, weights: Sequence[float] = (), calibration: Calibration | None = None
+) -> Path:
     """Write ``out``, the ensemble of the checkpoints at ``paths``; it is exported and evaluated like one of them.
 
     Members may be different networks on different streams, but must agree in classes, positive class, joint layout,
-    frames, persons and kind of features. The default of ``threshold`` is the weighted mean of theirs. Raises InputError
-    naming what differs, ConfigError for weights that do not fit.
+    frames, persons and kind of features. The default of ``calibration`` is the weighted mean of their thresholds and
+    temperatures. Raises InputError naming what differs, ConfigError for weights that do not fit.
     """
     if len(paths) < 2:
         raise InputError("an ensemble needs at least two checkpoints")
@@ -42,11 +45,16 @@ def combine(paths: Sequence[Path], out: Path, weights: Sequence[float] = (), thr
         for member, weight in zip(members, weights, strict=True)
         for branch in member.branches
     )
-    if threshold is None:
-        threshold = sum(m.threshold * w for m, w in zip(members, weights, strict=True)) / sum(weights)
+    if calibration is None:
+        threshold, temperature = (
+            sum(getattr(m, name) * w for m, w in zip(members, weights, strict=True)) / sum(weights)
+            for name in ("threshold", "temperature")
+        )
+        calibration = Calibration(threshold, temperature)
     joined = Recogniser(
-        first.config, first.layout, first.labels, first.positive, first.fps, threshold, branches, first.unit
+        first.config, first.layout, first.labels, first.positive, first.fps, branches=branches, unit=first.unit
     )
+    calibration.apply(joined)
     for mine, theirs in zip(joined.networks, (n for member in members for n in member.networks), strict=True):
         mine.load_state_dict(theirs.state_dict())
     save(out, joined, joined.state_dict(), {"members": len(paths)})

@@ -21,6 +21,7 @@ from posewatch.datasets.layouts import Layout
 from posewatch.digests import canonical
 from posewatch.errors import InputError, first_line
 from posewatch.files import write_atomically
+from posewatch.recognition.calibration import HeldOut
 from posewatch.recognition.features import Features
 from posewatch.recognition.models import build
 from posewatch.recognition.models.base import Output
@@ -61,7 +62,8 @@ class Recogniser(nn.Module):
     ``labels`` are the K classes, ``positive`` the one that raises an alert from ``threshold`` on (empty: none does, and
     the likeliest class is predicted), ``frames`` T, ``people`` M, ``fps`` the frame rate of the training clips,
     ``unit`` what a clip shows: "scene", or "person" where it is one person alone. Several ``branches`` are
-    an ensemble: their probabilities are averaged, their embeddings concatenated.
+    an ensemble: their probabilities are averaged, their embeddings concatenated. ``temperature`` and ``threshold``
+    were chosen on the clips of ``held_out``, where there were some.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class Recogniser(nn.Module):
             raise InputError(f"the positive class {positive!r} is none of {', '.join(labels)}")
         self.config, self.layout, self.labels, self.positive = config, layout, labels, positive
         self.fps, self.threshold, self.unit = fps, threshold, unit
+        self.temperature = 1.0
+        self.held_out: HeldOut | None = None
         self.branches = branches or branches_of(config)
         self.features = Features(layout, config.clip_frames, config.features)
         self.networks = nn.ModuleList(
@@ -129,11 +133,15 @@ class Recogniser(nn.Module):
     def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self.run(keypoints)
         if len(outputs) == 1:
-            return torch.softmax(outputs[0].logits.float(), 1), outputs[0].embedding.float()
+            logits = outputs[0].logits.float()
+            logits = logits if self.temperature == 1 else logits / self.temperature
+            return torch.softmax(logits, 1), outputs[0].embedding.float()
         total = sum(branch.weight for branch in self.branches)
         p = sum(
             torch.softmax(o.logits.float(), 1) * (b.weight / total) for o, b in zip(outputs, self.branches, strict=True)
         )
+        if self.temperature != 1:
+            p = torch.softmax(torch.log(cast(Tensor, p).clamp(min=1e-7)) / self.temperature, 1)
         return cast(Tensor, p), torch.cat([o.embedding.float() for o in outputs], 1)
 
     @property
@@ -177,9 +185,18 @@ def save(path: Path, recogniser: Recogniser, weights: dict[str, Tensor], extra: 
         "weights": weights,
         **recogniser.description(),
         "threshold": recogniser.threshold,
+        "temperature": recogniser.temperature,
+        **_held_out(recogniser.held_out),
         **(extra or {}),
     }
     write_atomically(path, dump(checkpoint))
+
+
+def _held_out(held: HeldOut | None) -> dict[str, Any]:
+    if held is None:
+        return {}
+    scores, labels = torch.from_numpy(held.scores.copy()), torch.from_numpy(held.labels.copy())
+    return {"held_out": {"scores": scores, "labels": labels, "seconds": held.seconds}}
 
 
 def dump(data: Any) -> bytes:
@@ -219,6 +236,9 @@ def load_checkpoint(path: Path | str) -> Recogniser:
             data = torch.load(path, map_location="cpu", weights_only=True)
         recogniser = build_from(data)
         recogniser.threshold = float(data["threshold"])
+        recogniser.temperature = float(data.get("temperature", 1.0))
+        if (held := data.get("held_out")) is not None:
+            recogniser.held_out = HeldOut(held["scores"].numpy(), held["labels"].numpy(), float(held["seconds"]))
         recogniser.load_state_dict(data["weights"])
     except FileNotFoundError:
         raise InputError(f"no such checkpoint: {path}") from None

@@ -157,7 +157,7 @@ def _epochs(
     clock = _Clock()
     with tempfile.TemporaryDirectory(prefix="posewatch-gpu-") as temp, arithmetic("tf32"):
         checkpoint = train(
-            train_set, train_set.subset([]), config, Path(temp), positive=train_set.classes[-1], threshold=0.5,
+            train_set, train_set.subset([]), config, Path(temp), positive=train_set.classes[-1],
             allow_shared=True, progress=clock,
         )  # fmt: skip
         recogniser = load_checkpoint(checkpoint)

@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 from posewatch.datasets.clipset import ClipSet
 from posewatch.errors import InputError, LabelError
 from posewatch.names import known_as, nfc
+from posewatch.recognition.calibration import reliability
 from posewatch.recognition.evaluation.baselines import NAMES, SECONDS, baseline_scores
 from posewatch.recognition.evaluation.metrics import bootstrap, class_areas, metrics_of, wilson
 from posewatch.recognition.recogniser import Recogniser
@@ -81,7 +82,8 @@ def evaluate(
     ``positive`` defaults to the recogniser's own class; precision, recall, F1 and AUC are that class's. Where it is "",
     the likeliest class is predicted, those four are means over the classes (``metrics.metrics_of``), ``threshold`` is
     None and ``roc`` empty. With ``train_set`` the baselines are fitted on it (``baseline_note`` says where time was too
-    short for the whole fit); else their metrics are None. ``auc`` is None, and ``note`` says why, when the test clips
+    short for the whole fit); else their metrics are None. ``ece`` and ``reliability`` say how true the probabilities
+    are (``calibration.reliability``). ``auc`` is None, and ``note`` says why, when the test clips
     are all of one class. Raises InputError, LabelError.
     """
     positive = check(recogniser, test_set, positive)
@@ -114,6 +116,8 @@ def evaluate(
         "confusion_matrix": matrix.tolist(),
         "roc": roc(p, labels, index),
     }
+    error, bins = reliability(p, labels, index, balanced=recogniser.config.balance != "none")
+    metrics |= {"ece": error, "reliability": bins, "temperature": recogniser.temperature}
     note = _note(metrics, support)
     if note:
         metrics["note"] = note

@@ -51,10 +51,11 @@ def write_figure(plt: Any, figure: Any, path: Path) -> Path:
 
 
 def plots(metrics: dict[str, Any], history: list[dict[str, Any]], out: Path) -> list[Path]:
-    """Write ``learning_curves.png``, ``confusion_matrix.png`` and ``roc.png`` to ``out``; returns their paths.
+    """Write ``learning_curves.png``, ``confusion_matrix.png``, ``roc.png`` and ``reliability.png`` to ``out``; returns
+    their paths.
 
     ``metrics`` come from ``evaluate``. Without ``history`` there are no learning curves; without a positive class, or
-    with test clips of one class only, no ROC curve.
+    with test clips of one class only, no ROC curve; with those no reliability either.
     """
     written = []
     with styled() as plt:
@@ -63,6 +64,8 @@ def plots(metrics: dict[str, Any], history: list[dict[str, Any]], out: Path) -> 
         written.append(write_figure(plt, _confusion(plt, metrics), out / "confusion_matrix.png"))
         if metrics["roc"]["fpr"]:
             written.append(write_figure(plt, _roc(plt, metrics), out / "roc.png"))
+        if metrics.get("reliability") and metrics["auc"] is not None:
+            written.append(write_figure(plt, _reliability(plt, metrics), out / "reliability.png"))
     return written
 
 
@@ -125,4 +128,21 @@ def _roc(plt: Any, metrics: dict[str, Any]) -> Any:
     axis.set_ylim(-0.02, 1.02)
     axis.set_title("ROC")
     axis.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def _reliability(plt: Any, metrics: dict[str, Any]) -> Any:
+    rows = metrics["reliability"]
+    figure, axis = plt.subplots(figsize=(4.2, 3.9), layout="constrained")
+    axis.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="as sure as right")
+    x, y = [r["confidence"] for r in rows], [r["frequency"] for r in rows]
+    axis.plot(x, y, color=BLUE, lw=2, label=f"model, error {metrics['ece']:.3f}")
+    axis.scatter(x, y, [20 + 180 * r["clips"] / metrics["n"] for r in rows], color=BLUE, zorder=3)
+    what = f"probability of {metrics['positive']}" if metrics["positive"] else "probability of the likeliest class"
+    axis.set_xlabel(what)
+    axis.set_ylabel("how often it is true")
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_ylim(-0.02, 1.02)
+    axis.set_title("Reliability")
+    axis.legend(frameon=False, loc="upper left")
     return figure

@@ -23,9 +23,10 @@ from posewatch.digests import canonical
 from posewatch.files import write_atomically
 from posewatch.progress import Progress, say
 from posewatch.recognition import distributed as parallel
+from posewatch.recognition.calibration import Calibration, HeldOut, calibrate
 from posewatch.recognition.ensemble import combine
 from posewatch.recognition.recogniser import load_checkpoint
-from posewatch.recognition.threshold import odds_of, shrunk_threshold
+from posewatch.recognition.threshold import odds_of
 from posewatch.recognition.training import trainer as training
 from posewatch.recognition.training.checks import check
 from posewatch.recognition.training.mlflow import Tracker
@@ -100,7 +101,7 @@ def fit(
     tracker = tracker or Tracker()
     with Progress("train", config.epochs * len(trainings.parts), "epoch") as progress:
 
-        def train(k: int, threshold: float | None = None) -> Path:
+        def train(k: int, calibration: Calibration | None = None) -> Path:
             part, name = trainings.parts[k], trainings.names[k]
             return training.train(
                 clips.subset(part.train),
@@ -109,7 +110,7 @@ def fit(
                 out / name,
                 positive=positive,
                 layout=layout,
-                threshold=threshold,
+                calibration=calibration,
                 allow_shared=True,
                 progress=progress,
                 tracker=tracker.section(name) if name else tracker,
@@ -122,7 +123,7 @@ def fit(
                 _join(clips, trainings, paths, positive, config, out)
             parallel.barrier()
         elif len(trainings.parts) == 2:
-            train(1, load_checkpoint(train(0)).threshold)
+            train(1, Calibration.of(load_checkpoint(train(0))))
             if parallel.writer():
                 _write_history(trainings, out)
         else:
@@ -167,12 +168,11 @@ def _join(clips: ClipSet, trainings: Plan, paths: list[Path], positive: str, con
     scores = np.zeros((len(clips), len(clips.classes)), np.float32)
     for part, path in zip(trainings.parts, paths, strict=True):
         member = load_checkpoint(path).to(training.device_of(config))
+        member.temperature = 1.0
         scores[part.validation] = member.score(clips.subset(part.validation))
-    threshold = None
-    if positive:
-        index = clips.classes.index(positive)
-        odds = odds_of(clips, index, config)
-        threshold = shrunk_threshold(scores[:, index], clips.labels == index, odds)
+    index = clips.classes.index(positive) if positive else None
+    odds = 1.0 if index is None else odds_of(clips, index, config)
+    chosen = calibrate(HeldOut.by(scores, clips), index, config, odds)
     _write_history(trainings, out)
     write_atomically(out / CONFIG, training.text(config).encode())
-    combine(paths, out / CHECKPOINT, threshold=threshold)
+    combine(paths, out / CHECKPOINT, calibration=chosen)

@@ -33,10 +33,11 @@ from posewatch.files import write_atomically
 from posewatch.fingerprints import fingerprinted
 from posewatch.progress import Progress, say
 from posewatch.recognition import distributed as parallel
+from posewatch.recognition.calibration import Calibration, HeldOut, calibrate
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.recogniser import Recogniser, dump, save
 from posewatch.recognition.sampling import sampled
-from posewatch.recognition.threshold import odds_of, shrunk_threshold
+from posewatch.recognition.threshold import odds_of
 from posewatch.recognition.training.augment import Augment
 from posewatch.recognition.training.batches import batches_of
 from posewatch.recognition.training.checks import check
@@ -63,7 +64,7 @@ def train(
     *,
     positive: str = "abnormal",
     layout: Layout | None = None,
-    threshold: float | None = None,
+    calibration: Calibration | None = None,
     allow_shared: bool = False,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
@@ -71,7 +72,7 @@ def train(
 ) -> Path:
     """Train and write ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml`` to ``out``; returns the checkpoint.
 
-    Without clips in ``val_set`` the last averaged weights are saved, with ``threshold`` or 0.5. ``positive`` may be
+    Without clips in ``val_set`` the last averaged weights are saved, with ``calibration`` if given. ``positive`` may be
     empty: no class raises alerts. With ``allow_shared`` the same people may be in both sets. ``progress`` advances by
     one per epoch; ``begin`` gives the first weights. Raises LabelError, ConfigError or InputError for data or
     settings that cannot be trained on.
@@ -81,7 +82,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     main = parallel.writer()
     with _threads(config.threads):
-        run = _Run(train_set, val_set, config, layout, positive, threshold, begin)
+        run = _Run(train_set, val_set, config, layout, positive, calibration, begin)
         if _done(out / "checkpoint.pt", run.key):
             return out / "checkpoint.pt"
         run.resume(out / STATE)
@@ -96,7 +97,7 @@ def train(
                     tracker.epoch(row, run.epoch)
             if progress is not None:
                 progress.advance(note=f"loss {row['train_loss']:.3f}")
-        run.recogniser.threshold = run.threshold()
+        run.calibration().apply(run.recogniser)
         if main:
             write_atomically(out / "config.yaml", text(config).encode())
             epoch = run.best_epoch if config.patience else run.epoch
@@ -117,11 +118,11 @@ class _Run:
         config: TrainConfig,
         layout: Layout,
         positive: str,
-        threshold: float | None = None,
+        calibration: Calibration | None = None,
         begin: Pretrained | None = None,
     ) -> None:
         self.train_set, self.val_set, self.config, self.layout = train_set, val_set, config, layout
-        self.given = threshold
+        self.given = calibration
         self._final: dict[str, Tensor] | None = None
         self.device = device_of(config)
         torch.manual_seed(config.seed)
@@ -323,15 +324,16 @@ class _Run:
         for norm, momentum in zip(norms, before, strict=True):
             norm.momentum = momentum
 
-    def threshold(self) -> float:
+    def calibration(self) -> Calibration:
         if self.given is not None:
             return self.given
-        if not len(self.val_set) or self.positive < 0:
-            return 0.5
+        if not len(self.val_set):
+            return Calibration()
         with self._loaded(self.final()):
-            scores = self.recogniser.score(self.val_set)[:, self.positive]
-        odds = odds_of(self.train_set, self.positive, self.config)
-        return shrunk_threshold(scores, self.val_set.labels == self.positive, odds)
+            held = HeldOut.by(self.recogniser.score(self.val_set), self.val_set)
+        if self.positive < 0:
+            return calibrate(held, None, self.config)
+        return calibrate(held, self.positive, self.config, odds_of(self.train_set, self.positive, self.config))
 
     def _key(self) -> str:
         """The fingerprint of a run: of its settings and clips."""
@@ -341,7 +343,8 @@ class _Run:
                 data.update(np.ascontiguousarray(k).tobytes())
             data.update(clips.labels.tobytes())
         settings = fingerprinted({k: v for k, v in plain(self.config).items() if k != "pretrained"})
-        about = [settings, self.layout.to_dict(), list(self.train_set.classes), self.positive, self.given]
+        given = None if self.given is None else [self.given.threshold, self.given.temperature]
+        about = [settings, self.layout.to_dict(), list(self.train_set.classes), self.positive, given]
         about += [self.begin] if self.begin else []
         return digest([about, data.hexdigest()])
 
