@@ -35,7 +35,10 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "bench training": ("", ("bench_train.json", "bench_train.md")),
     "bench watch": ("--videos {i}", ("watch.json", "watch.md", "videos/a.mp4", "footage/labels.csv")),
     "ensemble": ("{i}/a.pt {i}/b.pt", ()),
-    "evaluate": ("{i}/a.pt --annotations {i}/clips.pkl", ("metrics.json", "confusion_matrix.png", "roc.png", "reliability.png")),
+    "evaluate": (
+        "{i}/a.pt --annotations {i}/clips.pkl",
+        ("metrics.json", "confusion_matrix.png", "roc.png", "reliability.png"),
+    ),
     "events": (
         "--intervals {i}/truth.csv --checkpoint {i}/a.pt --skeletons {i}/clips.pkl --window-s 1",
         ("events.json", "events.png", "windows.jsonl"),

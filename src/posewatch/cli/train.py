@@ -399,7 +399,7 @@ def threshold(
         Path | None, Option(metavar="FILE", help="The checkpoint to write (default: only tell)."), Writes()
     ] = None,
 ) -> str:
-    """Choose the threshold anew, by the held-out clips that the checkpoint remembers."""
+    """Choose the threshold anew, by held-out clips."""
     from posewatch.recognition.evaluation.operating_point import choose_again
 
     return "\n".join(choose_again(checkpoint, at, out))
