@@ -105,7 +105,7 @@ def test_another_wish_is_refused(wish: str) -> None:
 def checkpoint(folder: Path, name: str = "a.pt", temperature: float = 2.0) -> Path:
     torch.manual_seed(len(name))
     recogniser = Recogniser(TINY, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)
-    Calibration(0.6, temperature, sure_but_wrong(200)).apply(recogniser)
+    recogniser.calibration = Calibration(0.6, temperature, sure_but_wrong(200))
     save(folder / name, recogniser, recogniser.state_dict())
     return folder / name
 

@@ -7,7 +7,7 @@ logits by one number, fitted on held-out people, mends most of that and changes 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from posewatch.config import TrainConfig
 from posewatch.datasets.clipset import ClipSet
 from posewatch.recognition.threshold import THRESHOLD_CLIPS, threshold_at
-
-if TYPE_CHECKING:
-    from posewatch.recognition.recogniser import Recogniser
 
 BINS = 10
 """Of equal width, in the reliability plot and the calibration error."""
@@ -48,14 +45,6 @@ class Calibration:
     threshold: float = 0.5
     temperature: float = 1.0
     held_out: HeldOut | None = None
-
-    def apply(self, recogniser: Recogniser) -> None:
-        recogniser.threshold, recogniser.temperature = self.threshold, self.temperature
-        recogniser.held_out = self.held_out
-
-    @classmethod
-    def of(cls, recogniser: Recogniser) -> Calibration:
-        return cls(recogniser.threshold, recogniser.temperature, recogniser.held_out)
 
 
 def calibrate(held: HeldOut, positive: int | None, config: TrainConfig, odds: float = 1.0) -> Calibration:

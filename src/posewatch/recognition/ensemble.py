@@ -54,7 +54,7 @@ def combine(
     joined = Recogniser(
         first.config, first.layout, first.labels, first.positive, first.fps, branches=branches, unit=first.unit
     )
-    calibration.apply(joined)
+    joined.calibration = calibration
     for mine, theirs in zip(joined.networks, (n for member in members for n in member.networks), strict=True):
         mine.load_state_dict(theirs.state_dict())
     save(out, joined, joined.state_dict(), {"members": len(paths)})

@@ -21,7 +21,7 @@ from posewatch.datasets.layouts import Layout
 from posewatch.digests import canonical
 from posewatch.errors import InputError, first_line
 from posewatch.files import write_atomically
-from posewatch.recognition.calibration import HeldOut
+from posewatch.recognition.calibration import Calibration, HeldOut
 from posewatch.recognition.features import Features
 from posewatch.recognition.models import build
 from posewatch.recognition.models.base import Output
@@ -143,6 +143,15 @@ class Recogniser(nn.Module):
         if self.temperature != 1:
             p = torch.softmax(torch.log(cast(Tensor, p).clamp(min=1e-7)) / self.temperature, 1)
         return cast(Tensor, p), torch.cat([o.embedding.float() for o in outputs], 1)
+
+    @property
+    def calibration(self) -> Calibration:
+        """Threshold, temperature and what they were chosen on."""
+        return Calibration(self.threshold, self.temperature, self.held_out)
+
+    @calibration.setter
+    def calibration(self, chosen: Calibration) -> None:
+        self.threshold, self.temperature, self.held_out = chosen.threshold, chosen.temperature, chosen.held_out
 
     @property
     def device(self) -> torch.device:

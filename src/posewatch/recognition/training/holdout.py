@@ -123,7 +123,7 @@ def fit(
                 _join(clips, trainings, paths, positive, config, out)
             parallel.barrier()
         elif len(trainings.parts) == 2:
-            train(1, Calibration.of(load_checkpoint(train(0))))
+            train(1, load_checkpoint(train(0)).calibration)
             if parallel.writer():
                 _write_history(trainings, out)
         else:

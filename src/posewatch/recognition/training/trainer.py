@@ -97,7 +97,7 @@ def train(
                     tracker.epoch(row, run.epoch)
             if progress is not None:
                 progress.advance(note=f"loss {row['train_loss']:.3f}")
-        run.calibration().apply(run.recogniser)
+        run.recogniser.calibration = run.calibration()
         if main:
             write_atomically(out / "config.yaml", text(config).encode())
             epoch = run.best_epoch if config.patience else run.epoch
