@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from posewatch import files, stack, weights
 from posewatch.artifact import Artifact, get
 from posewatch.cli.context import topic, verb
 from posewatch.cli.main import run_app
-from posewatch.config import load
+from posewatch.config import Experiment, load
 from posewatch.errors import PosewatchError
 from posewatch.lineage import ancestor, parent
 from posewatch.stages.contents import BENCH, metrics_of
@@ -33,8 +34,9 @@ ABOUT = (
     "it recognises real people. Files named real_* are recordings of real people ({licences}); they are the normal "
     "class, and the ones without a label are the final unseen test."
 )
-REAL, UNSEEN = ("pose2sim_one_cam1", "pose2sim_two_cam1"), "sports2d_walk"
-"""Recordings that packages ship: two for the normal class, and one from elsewhere that stays without a label."""
+REAL, UNSEEN, TWO = ("pose2sim_one_cam1", "pose2sim_two_cam1"), "sports2d_walk", "pose2sim_two_cam1"
+"""Recordings that packages ship: two for the normal class, and one from elsewhere that stays without a label; the one
+of two people is shown person by person, too."""
 OWN = "The videos and labels of {folder}."
 
 
@@ -76,6 +78,16 @@ def demo_videos(folder: Path, videos: int, seed: int, fps: float) -> str:
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([["file", "start_s", "end_s", "label"], *rows])
     return ABOUT.format(licences=", ".join(sorted(licences)))
+
+
+def persons_of_one(source: Path, experiment: Experiment, store: str) -> str:
+    """URI of the recording of two people, masked person by person: what the other unit looks like."""
+    from posewatch.stages.ingest import ingest
+    from posewatch.stages.mask import mask
+
+    objects = open_store(store)
+    (file,) = source.glob(f"real_{TWO}.*")
+    return mask(objects, ingest(objects, str(file)), dataclasses.replace(experiment.mask, unit="person")).uri
 
 
 class Bars:
@@ -196,6 +208,8 @@ def demo(
             os.environ.update(stack.env(info))
             print(f"  stack: S3 at {info.s3_endpoint}, Triton at {info.triton_grpc}", flush=True)
             arguments = [f"source={source}", f"labels={source}", f"about={about}", "--config", config]
+            if not data:
+                arguments.insert(3, f"persons={persons_of_one(source, experiment, stack.env(info)['POSEWATCH_STORE'])}")
             outputs = run_pipeline([*arguments, *(x for item in overrides for x in ("--set", item))], home)
             page = get(open_store(stack.env(info)["POSEWATCH_STORE"]), outputs["report"])
             for name in ("report.html", "cover.jpg"):

@@ -24,6 +24,7 @@ def end_to_end_stages(
     config: str,
     labels: str = "",
     about: str = "",
+    persons: str = "",
     shard_size: int = 50,
     source_seconds: float = 0.0,
 ) -> Served:
@@ -35,6 +36,7 @@ def end_to_end_stages(
         config: the whole experiment as JSON.
         labels: label files to import (a folder, a labels.csv or an s3:// URI); empty when people label in the web app.
         about: a remark for the report on where the videos come from.
+        persons: URI of videos masked person by person, of which the report shows one moment; empty for none.
         shard_size: videos that one pod takes.
         source_seconds: how long a camera is recorded.
     """
@@ -46,7 +48,9 @@ def end_to_end_stages(
         label_import(store=store, clips=clips, labels=labels, config=config, after=ready.outputs["queued"]), cache=False
     )
     enough = task(label_gate(store=store, clips=clips, config=config), cache=False).after(imported)
-    trained = train_stages(clips=clips, skeletons=skeletons, store=store, config=config, about=about).after(enough)
+    trained = train_stages(
+        clips=clips, skeletons=skeletons, store=store, config=config, about=about, persons=persons
+    ).after(enough)
     return Served(trained.outputs["model"], trained.outputs["endpoint"], trained.outputs["report"])
 
 

@@ -26,7 +26,7 @@ class Trained(NamedTuple):
 
 
 @dsl.pipeline(name="posewatch-train-stages", description="Labelled clips to a served, measured recogniser")
-def train_stages(clips: str, skeletons: str, store: str, config: str, about: str = "") -> Trained:
+def train_stages(clips: str, skeletons: str, store: str, config: str, about: str = "", persons: str = "") -> Trained:
     """Everything after people have labelled.
 
     Args:
@@ -35,6 +35,7 @@ def train_stages(clips: str, skeletons: str, store: str, config: str, about: str
         store: object store, s3://bucket[/prefix].
         config: the whole experiment as JSON.
         about: a remark for the report on where the videos come from.
+        persons: URI of videos masked person by person, of which the report shows one moment; empty for none.
     """
     frozen = task(snapshot(store=store, clips=clips, config=config), cache=False)
     labels = frozen.outputs["Output"]
@@ -62,6 +63,7 @@ def train_stages(clips: str, skeletons: str, store: str, config: str, about: str
             scores=scores.outputs["Output"],
             smoke=smoke.outputs["Output"],
             about=about,
+            persons=persons,
         )
     )
     return Trained(model, endpoint, page.outputs["Output"])

@@ -5,7 +5,14 @@ from components.image import image
 
 @dsl.component(base_image=image("serving"), install_kfp_package=False)
 def report(
-    store: str, evaluation: str, bench: str, scores: str, smoke: str, about: str, page: dsl.Output[dsl.HTML]
+    store: str,
+    evaluation: str,
+    bench: str,
+    scores: str,
+    smoke: str,
+    about: str,
+    persons: str,
+    page: dsl.Output[dsl.HTML],
 ) -> str:
     """Gathers pictures, curves, figures and lineage of a run in one HTML page.
     On a laptop: ``posewatch report --help``.
@@ -17,6 +24,7 @@ def report(
         scores: URI of the predictions of unlabelled clips.
         smoke: URI of a smoke test.
         about: a remark for the report on where the videos come from.
+        persons: URI of videos masked person by person, to show one moment of; empty for none.
     """
     from pathlib import Path
 
@@ -25,6 +33,7 @@ def report(
     run = step(store)
     from posewatch.stages.report import report as stage
 
-    html = stage(run.objects, *[run.artifact(uri) for uri in (evaluation, bench, scores, smoke)], about=about)
+    parents = [run.artifact(uri) for uri in (evaluation, bench, scores, smoke)]
+    html = stage(run.objects, *parents, about=about, persons=run.artifact(persons) if persons else None)
     Path(page.path).write_bytes(html.read("report.html"))
     return html.uri

@@ -70,6 +70,38 @@ def test_the_report_shows_what_it_promises(ran: dict[str, Any], store: Any) -> N
     assert html.count("data:image/png") >= 4
 
 
+def test_in_the_unit_of_persons_the_same_videos_are_prepared_and_shown_person_by_person(
+    ran: dict[str, Any], store: Any, two_videos: Path, tmp_path: Path
+) -> None:
+    from posewatch.config import load
+    from posewatch.stages.contents import clips_of, persons_of, skeletons_of
+    from posewatch.stages.ingest import ingest
+    from posewatch.stages.mask import mask
+    from posewatch.stages.report import report
+
+    labels = {"POSEWATCH_LABELS_URL": f"sqlite:///{tmp_path}/persons.db"}
+    arguments = ["run", "prepare", f"source={two_videos}", *CONFIG, "--set", "mask.unit=person"]
+    done = run(*arguments, env={**ran["env"], **labels}, module="pipelines")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    uris = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": s3://" in line)
+    clips = [clip for _, one in members(get(store, uris["clips"])) for clip in clips_of(one)]
+    assert clips
+    assert {clip.person for clip in clips} >= {1}
+    assert not any(clip.person is None for clip in clips)
+    shapes = [
+        s.keypoints.shape for _, one in members(get(store, uris["skeletons"])) for s in skeletons_of(one).values()
+    ]
+    assert {shape[0] for shape in shapes} == {1}
+
+    masked = mask(store, ingest(store, str(two_videos)), load("default", ["mask.unit=person"]).mask)
+    assert any(persons_of(one) for _, one in members(masked))
+    page = get(store, ran["report"])
+    parents = [lineage.parent(page, stage) for stage in ("evaluations", "benchmarks", "scores", "smoke")]
+    html = report(store, *parents, about="both units", persons=masked).read("report.html").decode()
+    assert "One person at a time" in html
+    assert "One person at a time" not in page.read("report.html").decode()
+
+
 def test_both_ways_of_triton_were_measured(ran: dict[str, Any], store: Any) -> None:
     page = get(store, ran["report"])
     bench = next(p.prefix for p in page.lineage().parents if p.prefix.startswith("benchmarks"))

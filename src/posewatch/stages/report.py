@@ -24,7 +24,9 @@ from posewatch.stages.contents import (
     masked_file,
     masked_frame,
     masked_of,
+    masked_parts,
     metrics_of,
+    persons_of,
     plots_of,
     predictions_of,
     raw_file,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from posewatch.report.pictures import Image
 
 MAX_SCENES, TRIPTYCHS, CLIPS_SHOWN = 16, 8, 12
+MAX_PERSONS = 4
+"""Of one moment, that are shown alone."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,19 @@ class Scene:
 
 
 def report(
-    store: ObjectStore, evaluation: Artifact, bench: Artifact, scores: Artifact, smoke: Artifact, *, about: str = ""
+    store: ObjectStore,
+    evaluation: Artifact,
+    bench: Artifact,
+    scores: Artifact,
+    smoke: Artifact,
+    *,
+    about: str = "",
+    persons: Artifact | None = None,
 ) -> Artifact:
-    """Write the report of a run. ``about`` says where the videos come from; it is printed as given."""
+    """Write the report of a run. ``about`` says where the videos come from; it is printed as given.
+
+    ``persons`` is a set of videos masked with ``mask.unit=person``, of which one moment is shown person by person.
+    """
 
     def write(folder: Path) -> None:
         from jinja2 import Environment, StrictUndefined
@@ -93,13 +107,15 @@ def report(
                 predictions=predictions,
                 videos=len(lineage.raw_videos(scores)),
                 lineage=lineage.text(smoke),
+                persons=None if persons is None else _persons(persons),
                 weights=_weights(smoke),
                 version=evaluation.lineage().code_version,
             )
             (folder / "report.html").write_text(html, encoding="utf-8")
             progress.advance()
 
-    return produce(store, Job("reports", "", {"about": about}, (evaluation, bench, scores, smoke)), write)
+    parents = (evaluation, bench, scores, smoke, *([persons] if persons is not None else []))
+    return produce(store, Job("reports", "", {"about": about}, parents), write)
 
 
 def _weights(artifact: Artifact) -> list[tuple[str, dict[str, str]]]:
@@ -120,6 +136,33 @@ def _triptych(scene: Scene) -> Image:
         image = pictures.triptych(raw, masked_file(masked, Path(temp)), scene.clip, scene.skeleton, first)
     title = f"{scene.name}  {scene.clip.start_s:g}-{scene.clip.end_s:g} s  {scene.label or 'no label'}"
     return pictures.caption(image, title)
+
+
+def _persons(masked: Artifact) -> str | None:
+    """The moment at which most persons are seen: the raw frame, everybody, and each person alone; None without any."""
+    from posewatch.report import pictures
+
+    item = max(videos_of(masked), key=lambda item: len(persons_of(item.artifact)))
+    people, report = persons_of(item.artifact), mask_report(item.artifact)
+    if not people:
+        return None
+    boxes = [p.detections(report["frames"]) for p in people]
+    frame = max(range(report["frames"]), key=lambda i: sum(row[i] is not None for row in boxes))
+    there = [p for p in people if p.first <= frame < p.end][:MAX_PERSONS]
+    ahead_s = next(ahead for first, _, ahead in reversed(masked_parts(report)) if first <= frame)
+    fps, side = report["fps"], max(report["width"], report["height"])
+    with tempfile.TemporaryDirectory(prefix="posewatch-report-") as temp:
+        raw = raw_file(raw_of(item.artifact), Path(temp))
+        views = [
+            ("the camera", pictures.frame_at(raw, fps, frame + round(ahead_s * fps), side)),
+            ("scene", pictures.frame_at(masked_file(item.artifact, Path(temp)), fps, frame)),
+            *(
+                (f"person {p.person}", pictures.frame_at(item.artifact.fetch(p.file, Path(temp)), fps, frame - p.first))
+                for p in there
+            ),
+        ]
+    row = [pictures.caption(pictures.fit(image), title) for title, image in views]
+    return pictures.data_uri(pictures.jpeg(pictures.sheet(row, min(len(row), 4))), "image/jpeg")
 
 
 def _scenes(scores: Artifact, labels: dict[str, str], unlabelled: set[str]) -> Sequence[Scene]:
