@@ -73,6 +73,12 @@ class Viewer:
         }
 
 
+def only_caption(viewer: Viewer) -> None:
+    """Say that the store has clips of the other unit, too, which this experiment leaves out."""
+    if only := viewer.session.unit:
+        st.caption(viewer.texts[f"only_{only}"])
+
+
 def plain(text: str) -> str:
     """Text of unknown origin, such as a file name, with its Markdown escaped."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:$<>&@])", r"\\\1", text)

@@ -8,13 +8,14 @@ from typing import Any
 import streamlit as st
 
 from labeling_ui import acts, guide
-from labeling_ui.common import Viewer, errors_shown
+from labeling_ui.common import Viewer, errors_shown, only_caption
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
 from posewatch.errors import LabelError, LabelStoreDown
 from posewatch.labels.entries import BAD, timestamp
 from posewatch.labels.find import MOST, Filter, Found
 from posewatch.labels.team import roles
+from posewatch.units import SCENE
 
 KEY = "find"
 ENDS = ("after", "before", "clip")
@@ -23,6 +24,7 @@ ENDS = ("after", "before", "clip")
 
 def show(viewer: Viewer) -> None:
     st.subheader(viewer.texts["find"], anchor=False)
+    only_caption(viewer)
     _found(viewer)
 
 
@@ -93,5 +95,6 @@ def _page(viewer: Viewer, query: dict[str, str], view: dict[str, Any], answers: 
 
 def _form(viewer: Viewer, query: dict[str, str]) -> dict[str, Any]:
     """What the form offers."""
-    people = list(roles.all_roles(viewer.session.store))
-    return {"query": query, "people": people, "count": 0, "most": MOST, "whole": None}
+    session = viewer.session
+    people, persons = list(roles.all_roles(session.store)), session.unit != SCENE
+    return {"query": query, "people": people, "persons": persons, "count": 0, "most": MOST, "whole": None}

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from labeling_ui import acts, guide, metrics, wiring
-from labeling_ui.common import Viewer, errors_shown, plain
+from labeling_ui.common import Viewer, errors_shown, only_caption, plain
 from labeling_ui.grid import grid, outbox
 from labeling_ui.server import base
 from posewatch.errors import LabelStoreDown
@@ -60,8 +60,7 @@ def _list(viewer: Viewer) -> None:
     """The list of videos, redrawn soon after each label of this page and regularly, because other people label too."""
     if problem := wiring.config_problem():
         st.warning(viewer.texts["config_broken"].format(reason=plain(problem)), icon=":material/warning:")
-    if only := viewer.session.unit:
-        st.caption(viewer.texts[f"only_{only}"])
+    only_caption(viewer)
     before = st.session_state.get("chosen")
     chosen = _choose(viewer)
     st.session_state["chosen"] = chosen

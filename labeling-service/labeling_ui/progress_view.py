@@ -26,7 +26,7 @@ def show(viewer: Viewer) -> None:
                 texts["class"]: names.get(label, label),
                 **{source: sources.get(source, 0) for source in ("human", "bulk", "import", "model")},
             }
-            for label, sources in per_class(store).items()
+            for label, sources in per_class(store, session.unit).items()
         ]
         st.dataframe(rows, hide_index=True)
     with right:
@@ -66,7 +66,8 @@ def show(viewer: Viewer) -> None:
 def _agreement(viewer: Viewer) -> None:
     texts = viewer.texts
     st.markdown(f"#### {texts['agreement']}")
-    result = agreement(opinions(viewer.session.store))
+    session = viewer.session
+    result = agreement(opinions(session.store, session.unit))
     if not result.clips:
         st.caption(texts["no_agreement"])
         return

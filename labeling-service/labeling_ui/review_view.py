@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from labeling_ui import acts, guide
-from labeling_ui.common import Viewer, errors_shown
+from labeling_ui.common import Viewer, errors_shown, only_caption
 from labeling_ui.grid import grid, outbox
 from labeling_ui.grid import sample as grid_of_samples
 from labeling_ui.server import base
@@ -39,6 +39,7 @@ def _decide(viewer: Viewer) -> None:
             view["context"] = act
 
     st.subheader(texts["review"], anchor=False)
+    only_caption(viewer)
     cards = session.disagreements()
     if not cards:
         st.success(texts["nothing_to_review"], icon=":material/handshake:")

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-from labeling.conftest import Server, person_clips, serve
+from labeling.conftest import Server, make_clips, person_clips, serve
 from labeling.test_browser import CARDS, card, open_video, ready, saved, until
 from labeling.test_guidelines import axe
 
+from posewatch.config import LabelConfig
+from posewatch.labels.active import refresh
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
+from posewatch.records import Prediction
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +125,21 @@ def test_review_names_the_person(yard, page):
     until(lambda: shown(page), ["#2 · 2.0–3.0 s"], 20)
     page.keyboard.press("w")
     page.get_by_role("heading", name="Whole scene · yard.mp4 #2 2.0–3.0 s").wait_for()
+
+
+def test_with_scenes_beside_them_find_and_acceptance_show_the_experiments_unit(yard, browse):
+    persons = [entry.clip.id for entry in yard.clips]
+    scenes = make_clips(yard.log.parent / "objects", {"yard.mp4": 2})
+    yard.store.register(scenes)  # the experiment's unit is the scene: from now on the persons are left out
+    config = LabelConfig(random=0.0)
+    for some, version in (([e.clip.id for e in scenes], "m/scene"), (persons, "m/person")):
+        shares = np.tile(np.array([0.02, 0.98], np.float32), (len(some), 1))
+        refresh(yard.store, some, Prediction(shares, config.classes), version, config)
+    page = browse(f"{yard.url}/find?clip={persons[0]}")
+    page.get_by_text("2 clips").wait_for()
+    ids = page.locator(CARDS).evaluate_all("all => all.map(c => c.dataset.clip)")
+    assert sorted(ids) == sorted(e.clip.id for e in scenes)
+    page.get_by_text("clips of whole scenes").wait_for()
+    page.get_by_role("link", name="Review").click()
+    page.get_by_text("Accept the model's predictions").click()
+    page.get_by_role("button", name="Accept 2 predictions").wait_for()

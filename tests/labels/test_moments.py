@@ -8,8 +8,12 @@ import pytest
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels.active import refresh, together
+from posewatch.labels.entries import timestamp
+from posewatch.labels.find import Filter
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.team import roles
+from posewatch.labels.team.agreement import opinions
+from posewatch.labels.team.statistics import per_class
 from posewatch.records import Prediction
 
 
@@ -113,3 +117,46 @@ def test_in_a_store_of_both_only_the_unit_of_the_experiment_is_offered_and_label
     roles.set_role(store, "ann", "reviewer", "operator")
     assert [card.entry.clip.id for card in person.disagreements()] == [yard[1, 0].clip.id]
     assert [card.entry.clip.id for card in scene.disagreements()] == [scenes[0].clip.id]
+
+
+def test_find_and_bulk_acceptance_keep_to_the_unit(store, yard, make_clips):
+    scenes = make_clips(count=3)
+    store.register(scenes)
+    config, ids = (
+        LabelConfig(random=0.0),
+        {"scene": [e.clip.id for e in scenes], "person": [e.clip.id for e in yard.values()]},
+    )
+    for number, (_, some) in enumerate(ids.items()):
+        shares = np.tile(np.array([0.02, 0.98], np.float32), (len(some), 1))
+        refresh(
+            store, some, Prediction(shares, config.classes, np.ones((len(some), 2), np.float32)), f"m/{number}", config
+        )
+    roles.set_role(store, "ann", "reviewer", "operator")
+    for unit, other in (("scene", "person"), ("person", "scene")):
+        mine, session = set(ids[unit]), LabelingSession(store, "ann", config, unit=unit)
+        for query in ({}, {"sort": "sure"}, {"video": "a.mp4", "open": "1"}, {"model": "abnormal"}):
+            wanted = Filter.from_query(query)
+            assert set(session.find(wanted, 50).ids) == mine, query
+            assert session.count(wanted) == len(mine), query
+        assert session.found_cards(ids[other]) == (), "nor by the address of a clip"
+        assert {one.clip_id for one in session.acceptable(0.9)} == mine
+        assert session.accept(0.9, ids[other]) == []
+        assert {event.clip_id for event in session.accept(0.9)} == mine
+        assert {event.clip_id for event in session.relabel_found(Filter(), timestamp(), "normal")} == mine
+        assert {card.entry.clip.id for card in session.similar(ids[unit][0])} == mine - {ids[unit][0]}
+        assert per_class(store, unit) == {"normal": {"bulk": len(mine)}}
+        for _ in range(2):
+            session.step("undo")
+        assert store.current(mine) == {}
+        with pytest.raises(LabelError, match=r"mask\.unit"):
+            session.relabel(ids[other], "normal")
+        with pytest.raises(LabelError, match=r"mask\.unit"):
+            session.label_several(ids[other], "normal", "alike")
+
+
+def test_agreement_is_of_one_unit(sqlite_store, make_clips):
+    one, two = make_clips(count=1)[0].clip.id, make_clips(count=1, person=1)[0].clip.id
+    sqlite_store.register([*make_clips(count=1), *make_clips(count=1, person=1)])
+    for who in ("a1", "a2"):
+        sqlite_store.set_labels({one: "normal", two: "normal"}, who, "human", act="key")
+    assert [set(opinions(sqlite_store, unit)) for unit in ("scene", "person", "")] == [{one}, {two}, {one, two}]

@@ -50,7 +50,7 @@ class FindForm {
       row(label, field("who", select([any, ...find.people.map((who) => [who, who])]), words.find_who),
         field("source", select([any, ...["human", "bulk", "import", "model"].map((one) => [one, words[`source_${one}`]])]), words.find_source),
         field("video", input("search", { placeholder: words.find_part }), words.find_video, "wide"),
-        field("person", input("number", { min: 1, step: 1 }), words.find_person, "short"),
+        ...(find.persons ? [field("person", input("number", { min: 1, step: 1 }), words.find_person, "short")] : []),
         field("since", input("date"), words.find_since), field("until", input("date"), words.find_until)),
       row(field("model", select([any, ...classes.map((one) => [one, one])]), words.find_model), percent("low"), percent("high"),
         field("odd", input("checkbox"), words.find_odd, "check"), field("differ", input("checkbox"), words.find_differ, "check"),

@@ -26,15 +26,20 @@ class Acceptable:
 
 
 def acceptable(
-    store: LabelStore, classes: Collection[str], threshold: float, clip_ids: Iterable[str] | None = None
+    store: LabelStore,
+    classes: Collection[str],
+    threshold: float,
+    clip_ids: Iterable[str] | None = None,
+    unit: str = "",
 ) -> list[Acceptable]:
     """The predictions of ``classes`` with at least this confidence, of clips that no person and no file has labelled.
 
-    Without the random share, which evaluates the model. Of ``clip_ids``, or of all clips.
+    Without the random share, which evaluates the model. Of ``clip_ids``, or of all clips; of one ``unit``.
     """
     table, waiting = tables.predictions, tables.waiting
     query = sa.select(table.c.clip_id, table.c.probabilities, table.c.model_version)
     query = query.join(waiting, waiting.c.clip_id == table.c.clip_id).where(~table.c.random, waiting.c.state == 0)
+    query = query.where(tables.is_of_unit(table.c.clip_id, unit))
     found = []
     for clip, probabilities, version in store.database.rows(*select_ids(query, table.c.clip_id, clip_ids)):
         label = max(probabilities, key=probabilities.__getitem__)

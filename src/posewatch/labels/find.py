@@ -113,13 +113,23 @@ class Found:
 
 
 def find(
-    store: LabelStore, wanted: Filter, who: str, double: float, size: int, after: str = "", before: str = ""
+    store: LabelStore,
+    wanted: Filter,
+    who: str,
+    double: float,
+    size: int,
+    after: str = "",
+    before: str = "",
+    unit: str = "",
 ) -> Found:
-    """One page of ``size`` clips, ``after`` or ``before`` an end of another page. ``double`` is the experiment's."""
+    """One page of ``size`` clips, ``after`` or ``before`` an end of another page.
+
+    ``double`` is the experiment's; ``unit``: only clips of whole scenes or of single persons.
+    """
     columns, falling = SORTS[wanted.sort]
     at = _ends(after or before, columns)
     rising = falling == bool(before)
-    query = sa.select(*columns).where(*_conditions(store, wanted, who, double))
+    query = sa.select(*columns).where(*_conditions(store, wanted, who, double, unit))
     if at:
         here, there = sa.tuple_(*columns), sa.tuple_(*(sa.literal(v, c.type) for v, c in zip(at, columns, strict=True)))
         query = query.where(here > there if rising else here < there)
@@ -133,18 +143,20 @@ def find(
     return Found(tuple(row[-1] for row in rows), ends[0], ends[-1], earlier, later)
 
 
-def count(store: LabelStore, wanted: Filter, who: str, double: float) -> int:
+def count(store: LabelStore, wanted: Filter, who: str, double: float, unit: str = "") -> int:
     """The number of clips, at most `MOST` + 1."""
-    some = sa.select(sa.literal(1)).where(*_conditions(store, wanted, who, double)).select_from(tables.waiting)
+    some = sa.select(sa.literal(1)).where(*_conditions(store, wanted, who, double, unit)).select_from(tables.waiting)
     return int(store.database.rows(sa.select(sa.func.count()).select_from(some.limit(MOST + 1).subquery()))[0][0])
 
 
-def everything(store: LabelStore, wanted: Filter, who: str, double: float, until: str, most: int) -> list[str]:
+def everything(
+    store: LabelStore, wanted: Filter, who: str, double: float, until: str, most: int, unit: str = ""
+) -> list[str]:
     """All clips of a filter whose label has not changed since ``until`` (ISO, UTC).
 
     Raises LabelError where they are more than ``most``.
     """
-    query = sa.select(_found.clip_id).where(*_conditions(store, wanted, who, double))
+    query = sa.select(_found.clip_id).where(*_conditions(store, wanted, who, double, unit))
     query = query.where(sa.or_(_found.when.is_(None), _found.when <= until)).order_by(_found.clip_id).limit(most + 1)
     ids = [clip for (clip,) in store.database.rows(query)]
     if len(ids) > most:
@@ -167,9 +179,9 @@ def blind_clips(store: LabelStore, clip_ids: Iterable[str], who: str, double: fl
     return {clip for (clip,) in store.database.rows(query)}
 
 
-def _conditions(store: LabelStore, wanted: Filter, who: str, double: float) -> list[sa.ColumnElement[bool]]:
+def _conditions(store: LabelStore, wanted: Filter, who: str, double: float, unit: str) -> list[sa.ColumnElement[bool]]:
     votes = tables.votes.c
-    given: list[sa.ColumnElement[bool]] = []
+    given: list[sa.ColumnElement[bool]] = [tables.is_of_unit(_found.clip_id, unit)] if unit else []
     if wanted.label or wanted.open:
         given.append(_found.label == wanted.label if wanted.label else _found.label.is_(None))
     if wanted.who:

@@ -96,10 +96,14 @@ class LabelingSession:
         roles.require(self.role, self.who, what)
 
     def _require_unit(self, clip_ids: Collection[str]) -> None:
-        for clip, person in self.store.persons(clip_ids).items() if self.unit else ():
-            if (person is None) != (self.unit == SCENE):
-                shows = ("a whole scene", "single persons") if person is None else ("one person", "whole scenes")
-                raise LabelError(f"clip {clip} shows {shows[0]}, and this experiment labels {shows[1]} (mask.unit)")
+        for clip in sorted(self._strange(clip_ids)):
+            shows = ("one person", "whole scenes") if self.unit == SCENE else ("a whole scene", "single persons")
+            raise LabelError(f"clip {clip} shows {shows[0]}, and this experiment labels {shows[1]} (mask.unit)")
+
+    def _strange(self, clip_ids: Collection[str]) -> set[str]:
+        """Those of these clips that are of the other unit."""
+        persons = self.store.persons(clip_ids) if self.unit else {}
+        return {clip for clip, person in persons.items() if (person is None) != (self.unit == SCENE)}
 
     # clips
 
@@ -189,17 +193,19 @@ class LabelingSession:
     def find(self, wanted: finding.Filter, size: int, after: str = "", before: str = "") -> finding.Found:
         """A page of the clips of a filter; needs a reviewer."""
         self._require("see others")
-        return finding.find(self.store, wanted, self.who, self.config.double, size, after, before)
+        return finding.find(self.store, wanted, self.who, self.config.double, size, after, before, self.unit)
 
     def count(self, wanted: finding.Filter) -> int:
         """The number of clips of a filter, at most ``finding.MOST`` + 1; needs a reviewer."""
         self._require("see others")
-        return finding.count(self.store, wanted, self.who, self.config.double)
+        return finding.count(self.store, wanted, self.who, self.config.double, self.unit)
 
     def found_cards(self, clip_ids: Iterable[str]) -> tuple[Card, ...]:
         """These clips with everybody's labels, but for those whose second opinion this reviewer could still give."""
         self._require("see others")
-        ids = list(clip_ids)
+        wanted = list(clip_ids)
+        strange = self._strange(wanted)
+        ids = [clip for clip in wanted if clip not in strange]
         hidden = finding.blind_clips(self.store, ids, self.who, self.config.double)
         shown = cards(self.store, self.queue, [c for c in ids if c not in hidden], self.who, self.config, True)
         waiting = tables.waiting.c
@@ -214,7 +220,7 @@ class LabelingSession:
 
     def similar(self, clip_id: str) -> tuple[Card, ...]:
         """The clips that look most like this one to a model, nearest first, as this person sees them."""
-        return self.cards(alike.similar(self.store, clip_id))
+        return self.cards(alike.similar(self.store, clip_id, unit=self.unit))
 
     def disagreements(self) -> tuple[Card, ...]:
         """The clips on which people disagree, or that everybody was unsure of; for a reviewer."""
@@ -288,7 +294,7 @@ class LabelingSession:
         if done:
             return done
         versions: dict[str, dict[str, str]] = {}
-        for one in acceptable(self.store, self.classes, threshold, clip_ids):
+        for one in acceptable(self.store, self.classes, threshold, clip_ids, self.unit):
             versions.setdefault(one.version, {})[one.clip_id] = one.label
         events, guard = [], self.queue.bulk_guard(self.who)
         for version, labels in sorted(versions.items()):
@@ -300,7 +306,7 @@ class LabelingSession:
     def acceptable(self, threshold: float) -> list[Acceptable]:
         """What `accept` would accept now, apart from clips that somebody has claimed; needs a reviewer."""
         self._require("accept")
-        return acceptable(self.store, self.classes, threshold)
+        return acceptable(self.store, self.classes, threshold, unit=self.unit)
 
     def _events_of(self, batch: str) -> list[LabelEvent]:
         query = sa.select(tables.events).where(tables.events.c.batch == batch).order_by(tables.events.c.id)
@@ -320,8 +326,9 @@ class LabelingSession:
     def relabel(self, clip_ids: Iterable[str], label: str, batch: str | None = None) -> list[LabelEvent]:
         """Settle several clips as one act, see `several.relabel`; needs a reviewer."""
         self._require("adjudicate")
-        batch = batch or new_batch()
-        return several.relabel(self.store, clip_ids, label, self.who, self.classes, self.config.double, batch)
+        ids, batch = list(clip_ids), batch or new_batch()
+        self._require_unit(ids)
+        return several.relabel(self.store, ids, label, self.who, self.classes, self.config.double, batch)
 
     def relabel_found(
         self, wanted: finding.Filter, until: str, label: str, batch: str | None = None
@@ -331,7 +338,7 @@ class LabelingSession:
         done = [] if batch is None else self._events_of(batch)
         if done:
             return done
-        ids = finding.everything(self.store, wanted, self.who, self.config.double, until, MOST_AT_ONCE)
+        ids = finding.everything(self.store, wanted, self.who, self.config.double, until, MOST_AT_ONCE, self.unit)
         return self.relabel(ids, label, batch)
 
     def label_interval(
@@ -358,8 +365,9 @@ class LabelingSession:
         self._require("label")
         if way not in several.WAYS:
             raise LabelError(f"unknown way of labelling {way!r} (known: {', '.join(several.WAYS)})")
-        batch = batch or new_batch()
-        return several.label_several(self.store, self.queue, clip_ids, label, self.who, way, batch, seen)
+        ids, batch = list(clip_ids), batch or new_batch()
+        self._require_unit(ids)
+        return several.label_several(self.store, self.queue, ids, label, self.who, way, batch, seen)
 
     def step(
         self, direction: Literal["undo", "redo"], batch: str | None = None, act: str | None = None

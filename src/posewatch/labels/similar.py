@@ -51,8 +51,11 @@ def save(connection: sa.Connection, clip_ids: Sequence[str], embeddings: NDArray
         connection.execute(table.insert(), rows)
 
 
-def similar(store: LabelStore, clip_id: str, count: int = 12) -> list[str]:
-    """The clips that look most like this one to the model that saw it last, nearest first; nothing where none did."""
+def similar(store: LabelStore, clip_id: str, count: int = 12, unit: str = "") -> list[str]:
+    """The clips (of this unit) that look most like this one to the model that saw it last, nearest first.
+
+    Nothing where none did.
+    """
     table = tables.embeddings.c
     mine = store.database.rows(sa.select(table.model_version, table.vector).where(table.clip_id == clip_id))
     if not mine:
@@ -62,6 +65,7 @@ def similar(store: LabelStore, clip_id: str, count: int = 12) -> list[str]:
     centres, places = store.slow_counts.get(f"centres {version}", lambda: _centres(store, version))
     near = [centres[i] for i in np.argsort(-(places @ point), kind="stable")[:CELLS]]
     query = sa.select(table.clip_id, table.vector).where(table.model_version == version, table.cell.in_(near))
+    query = query.where(tables.is_of_unit(table.clip_id, unit))
     rows = [row for row in store.database.rows(query.order_by(table.clip_id)) if row.clip_id != clip_id]
     if not rows:
         return []

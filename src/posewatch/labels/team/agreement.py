@@ -51,14 +51,16 @@ class Agreement:
     pairs: tuple[Pair, ...]
 
 
-def opinions(store: LabelStore) -> dict[str, dict[str, str]]:
+def opinions(store: LabelStore, unit: str = "") -> dict[str, dict[str, str]]:
     """The independent labels of the clips that two or more people labelled: no decisions, nothing but first sight.
 
-    A label whose author saw somebody else's, or accepted a model's, is left out, and so is unsure.
+    A label whose author saw somebody else's, or accepted a model's, is left out, and so is unsure. ``unit``: only of
+    clips of whole scenes or of single persons.
     """
     votes, events = tables.votes, tables.events
     query = sa.select(votes.c.clip_id, votes.c.who, votes.c.label).join(events, events.c.id == votes.c.event_id)
     query = query.where(votes.c.label != UNSURE, events.c.act.not_in(DEPENDENT)).order_by(votes.c.clip_id, votes.c.who)
+    query = query.where(tables.is_of_unit(votes.c.clip_id, unit))
     labels: dict[str, dict[str, str]] = {}
     for clip, who, label in store.database.rows(query):
         labels.setdefault(clip, {})[who] = label

@@ -32,10 +32,11 @@ class Labeler:
     per_minute: float | None
 
 
-def per_class(store: LabelStore) -> dict[str, dict[str, int]]:
-    """Class (or mark) → source (human, bulk, import, model) → number of clips with this label now."""
+def per_class(store: LabelStore, unit: str = "") -> dict[str, dict[str, int]]:
+    """Class (or mark) → source (human, bulk, import, model) → number of clips (of this unit) with this label."""
     status = tables.status
     query = sa.select(status.c.label, status.c.source, sa.func.count()).group_by(status.c.label, status.c.source)
+    query = query.where(tables.is_of_unit(status.c.clip_id, unit))
     counts: dict[str, dict[str, int]] = {}
     for label, source, count in store.database.rows(query):
         counts.setdefault(label, {})[source] = count
