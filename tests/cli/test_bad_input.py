@@ -57,6 +57,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "evaluate": ["PT --annotations PKL --out OUTDIR", "URI =URI --store STORE"],
     "robustness": ["PT --annotations PKL --out OUTDIR --draws 1"],
+    "threshold": ["PT --at f1 --out OUTFILE.pt"],
     "ensemble": ["PT =PT --out OUTFILE.pt"],
     "events": [
         "--windows WINDOWS --intervals CSV --out OUTDIR",
@@ -84,6 +85,8 @@ ROWS: dict[str, list[str]] = {
     "bench serving": ["--model ONNX --annotations PKL --tuned YAML --out OUTDIR", "URI =URI =URI --store STORE"],
     "bench paper": ["PKL --out OUTDIR --seeds 0"],
     "bench soak": ["--model ONNX --annotations PKL --out OUTDIR --minutes 0"],
+    "bench gpu": ["--out OUTDIR --only x", "--out OUTDIR --report YAML"],
+    "bench persons": ["--out OUTDIR --videos 0 --config CONFIG"],
     "bench rollout": ["--grpc =ENDPOINT --http =ENDPOINT --out OUTDIR --minutes 0"],
     "bench scale": ["--out OUTDIR --clips x"],
     "bench training": ["--out OUTDIR --layout CHOICE"],

@@ -30,7 +30,7 @@ def test_roles_are_given_and_listed(run, sqlite_store):
     assert "ann@x" in run("role")[1]
     code, _, err = run("role", "ann@x", "king")
     assert code == 2
-    assert err == "posewatch: unknown role 'king' (known: none, labeler, reviewer, admin)\n"
+    assert err == "posewatch: unknown role 'king' (known: none, labeler, reviewer, admin, operator)\n"
     assert roles.role_of(sqlite_store, "ann@x") == "reviewer"
 
 

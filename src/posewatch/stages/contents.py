@@ -21,7 +21,7 @@ from posewatch.lineage import parent
 from posewatch.perception.persons import PERSONS, Person, read_persons
 from posewatch.perception.storage import DETECTIONS, read_detections
 from posewatch.records import Clip, Detections, Skeleton
-from posewatch.units import SCENE, UNIT, unit_of
+from posewatch.units import PERSON, SCENE, UNIT, unit_of
 
 if TYPE_CHECKING:
     from posewatch.recognition.recogniser import Recogniser
@@ -132,10 +132,13 @@ def clips_of(artifact: Artifact) -> list[Clip]:
 
 
 def clips_unit(clips: Artifact) -> str:
-    """What the clips of a set show, "scene" or "person": the unit of the first masked video; that of no clips is the
-    scene."""
-    first = next(videos_of(clips), None)
-    return masked_unit(masked_of(first.artifact)) if first else SCENE
+    """What the clips of a set show, "scene" or "person"; a set of videos without clips is of the unit of their masking,
+    and an empty one of the scene."""
+    videos = [item.artifact for item in videos_of(clips)]
+    for artifact in videos:
+        for clip in clips_of(artifact):
+            return SCENE if clip.person is None else PERSON
+    return masked_unit(masked_of(videos[0])) if videos else SCENE
 
 
 def clip_ids(clips: Artifact) -> list[str]:
