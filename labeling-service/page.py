@@ -28,6 +28,11 @@ STYLE = """<style>
 .block-container h3 {padding: .2rem 0}
 [data-testid="stSidebar"] {min-width: 260px}
 [data-testid="stCaptionContainer"] p {color: color-mix(in srgb, currentColor, CanvasText 45%)}
+[data-testid="stSliderThumbValue"] {color: inherit}
+@media (max-width: 1100px) {  /* tables side by side would be cut off */
+  .block-container [data-testid="stHorizontalBlock"] {flex-direction: column}
+  .block-container [data-testid="stColumn"] {width: 100%; flex: none}
+}
 /* Streamlit's words about a lost connection: the page's own say that the labels are kept */
 [data-testid="stDialog"], [data-baseweb="modal"] {display: none}
 </style>"""
@@ -64,9 +69,11 @@ def main() -> None:
             for name, show, icon, permission in VIEWS
             if roles.may(role, permission)
         ]
-        st.navigation(views).run()
+        page = st.navigation(views)
+        page.run()
         with st.sidebar:
-            st.divider()
+            if not page.url_path:  # the list of videos stands above; elsewhere Streamlit's own line is enough
+                st.divider()
             st.caption(texts["signed_in"].format(who=plain(viewer.who), role=texts[f"role_{role}"]))
             sign_in.sign_out(texts)
             st.selectbox(texts["language"], list(LANGUAGES), format_func=LANGUAGES.__getitem__, key="language")

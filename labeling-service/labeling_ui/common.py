@@ -79,6 +79,14 @@ def only_caption(viewer: Viewer) -> None:
         st.caption(viewer.texts[f"only_{only}"])
 
 
+def table(viewer: Viewer, rows: list[dict[str, Any]], **options: Any) -> None:
+    """A table, or words where it would be empty: a table without cells is nothing that a screen reader can read."""
+    if rows:
+        st.dataframe(rows, hide_index=True, **options)
+    else:
+        st.caption(viewer.texts["nothing_yet"])
+
+
 def plain(text: str) -> str:
     """Text of unknown origin, such as a file name, with its Markdown escaped."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~:$<>&@])", r"\\\1", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from labeling_ui.common import Viewer, plain
+from labeling_ui.common import Viewer, plain, table
 from posewatch.errors import PosewatchError
 from posewatch.labels.team import roles
 
@@ -13,11 +13,8 @@ def show(viewer: Viewer) -> None:
     texts, session = viewer.texts, viewer.session
     st.subheader(texts["roles"], anchor=False)
     granted = roles.all_roles(session.store)
-    st.dataframe(
-        {texts["name"]: list(granted), texts["role"]: [texts[f"role_{one}"] for one in granted.values()]},
-        hide_index=True,
-        width=560,
-    )
+    rows = [{texts["name"]: who, texts["role"]: texts[f"role_{role}"]} for who, role in granted.items()]
+    table(viewer, rows, width=560)
     with st.form("role", clear_on_submit=True, width=560):
         name = st.text_input(texts["name"])
         role = st.selectbox(texts["role"], roles.ROLES, index=1, format_func=lambda one: texts[f"role_{one}"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from labeling_ui.common import Viewer
+from labeling_ui.common import Viewer, only_caption, table
 from posewatch.labels.entries import BAD, UNSURE
 from posewatch.labels.team import audit, roles
 from posewatch.labels.team.agreement import agreement, opinions
 from posewatch.labels.team.statistics import per_class, per_labeler
+from posewatch.units import SCENE
 
 
 def show(viewer: Viewer) -> None:
@@ -16,6 +17,7 @@ def show(viewer: Viewer) -> None:
     store, videos = session.store, session.videos()
     total, done = sum(v.clips for v in videos), sum(v.labelled for v in videos)
     st.subheader(texts["progress"], anchor=False)
+    only_caption(viewer)
     st.progress(done / max(1, total), texts["all_labelled"].format(done=done, total=total))
     left, right = st.columns(2)
     names = {UNSURE: texts["unsure"], BAD: texts["bad"]}
@@ -24,39 +26,40 @@ def show(viewer: Viewer) -> None:
         rows = [
             {
                 texts["class"]: names.get(label, label),
-                **{source: sources.get(source, 0) for source in ("human", "bulk", "import", "model")},
+                **{
+                    texts[f"source_{source}"]: sources.get(source, 0) for source in ("human", "bulk", "import", "model")
+                },
             }
             for label, sources in per_class(store, session.unit).items()
         ]
-        st.dataframe(rows, hide_index=True)
+        table(viewer, rows)
     with right:
         st.markdown(f"#### {texts['per_labeler']}")
         people = per_labeler(store)
         if not roles.may(viewer.role, "see others"):
             people = [one for one in people if one.who == viewer.who]  # labelers are not compared in public
-        st.dataframe(
-            [
-                {
-                    texts["who"]: p.who,
-                    texts["clips"]: p.clips,
-                    texts["speed_min"]: None if p.per_minute is None else round(p.per_minute, 1),
-                }
-                for p in people
-            ],
-            hide_index=True,
-        )
+        rows = [
+            {
+                texts["who"]: p.who,
+                texts["clips"]: p.clips,
+                texts["speed_min"]: None if p.per_minute is None else round(p.per_minute, 1),
+            }
+            for p in people
+        ]
+        table(viewer, rows)
     st.markdown(f"#### {texts['per_video']}")
-    persons = store.slow_counts.get("persons", store.persons_by_video)
-    st.dataframe(
+    persons = {} if session.unit == SCENE else store.slow_counts.get("persons", store.persons_by_video)
+    rows = [
         {
-            texts["video"]: [v.name for v in videos],
-            **({texts["persons"]: [persons.get(v.video_id) for v in videos]} if persons else {}),
-            texts["clips"]: [v.clips for v in videos],
-            texts["labelled"]: [v.labelled / v.clips for v in videos],
-        },
-        hide_index=True,
-        column_config={texts["labelled"]: st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)},
-    )
+            texts["video"]: v.name,
+            **({texts["persons"]: persons.get(v.video_id)} if persons else {}),
+            texts["clips"]: v.clips,
+            texts["labelled"]: v.labelled / v.clips,
+        }
+        for v in videos
+    ]
+    bar = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
+    table(viewer, rows, column_config={texts["labelled"]: bar})
     if roles.may(viewer.role, "see others"):
         _agreement(viewer)
     if roles.may(viewer.role, "audit"):
@@ -77,7 +80,8 @@ def _agreement(viewer: Viewer) -> None:
     left.caption(texts["fleiss_class"])
     rows = [{texts["class"]: texts["fleiss"], texts["kappa"]: _number(result.fleiss)}]
     rows += [{texts["class"]: name, texts["kappa"]: _number(value)} for name, value in result.per_class.items()]
-    left.dataframe(rows, hide_index=True)
+    with left:
+        table(viewer, rows)
     pairs = [
         {
             texts["pair"]: f"{p.one} – {p.other}",
@@ -87,7 +91,8 @@ def _agreement(viewer: Viewer) -> None:
         }
         for p in result.pairs
     ]
-    right.dataframe(pairs, hide_index=True)
+    with right:
+        table(viewer, pairs)
 
 
 def _number(value: float | None) -> float | None:

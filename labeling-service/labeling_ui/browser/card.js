@@ -89,9 +89,11 @@ class CardView {
     }
     if (!label) return card.second ? [create("span", "empty", words.second)] : [];
     const from = pending !== undefined ? words.saving : card.mine ? words.you : card.source === "import" ? words.from_file : card.who;
-    const parts = [create("span", "chip", this.grid.name(label)), create("span", "who", card.settled ? `${from} ✓` : from)];
+    const differ = new Set(card.votes.map(([, vote]) => vote)).size > 1;
+    const parts = [create("span", "chip", this.grid.name(label))];
+    if (!differ || card.settled || pending !== undefined) parts.push(create("span", "who", card.settled ? `${from} ✓` : from));
     if (card.suggestion && card.suggestion !== label) parts.push(create("span", "otherwise", `⌁ ${this.grid.name(card.suggestion)} ${Math.round(card.confidence * 100)} %`));
-    if (new Set(card.votes.map(([, vote]) => vote)).size > 1) parts.push(...card.votes.map(([who, vote]) => create("span", "vote", `${who}: ${this.grid.name(vote)}`)));
+    if (differ) parts.push(...card.votes.map(([who, vote]) => create("span", "vote", `${who}: ${this.grid.name(vote)}`)));
     return parts;
   }
 

@@ -26,7 +26,7 @@ class SegmentView {
     this.root.style.setProperty("--mark", this.grid.colour(shown));
     this.bar.style.height = `${Math.round(100 * (card.confidence ?? 0))}%`;
     const score = card.suggestion ? `${data.words.suggested} ${this.grid.name(card.suggestion)} ${Math.round(100 * card.confidence)} %` : "";
-    this.about = [interval(card), this.label ? this.grid.name(this.label) : data.words.no_label, score].filter(Boolean).join(" · ");
+    this.about = [card.person ? `#${card.person}` : "", interval(card), this.label ? this.grid.name(this.label) : data.words.no_label, score].filter(Boolean).join(" · ");
     this.root.setAttribute("aria-label", this.about);
     this.root.title = this.about;
   }
