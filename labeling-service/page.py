@@ -28,6 +28,9 @@ STYLE = """<style>
 .block-container h3 {padding: .2rem 0}
 [data-testid="stSidebar"] {min-width: 260px}
 [data-testid="stCaptionContainer"] p {color: color-mix(in srgb, currentColor, CanvasText 45%)}
+:is([data-testid="stSidebar"], [data-testid="stMain"]) :is(a, button, summary, input):focus-visible,
+  [data-testid="stMain"]:focus-visible, [data-baseweb="select"]:focus-within
+  {outline: 3px solid #2563eb; outline-offset: -3px}
 [data-testid="stSliderThumbValue"] {color: inherit}
 @media (max-width: 1100px) {  /* tables side by side would be cut off */
   .block-container [data-testid="stHorizontalBlock"] {flex-direction: column}

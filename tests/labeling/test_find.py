@@ -365,3 +365,80 @@ def contrast(colour: list[int]) -> float:
     """Of white text on this colour, as WCAG 2 defines it."""
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (one / 255 for one in colour)]
     return 1.05 / (sum(v * w for v, w in zip(linear, (0.2126, 0.7152, 0.0722), strict=True)) + 0.05)
+
+
+FOCUSED = """() => {
+  let at = document.activeElement;
+  while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+  if (!at || at === document.body) return null;
+  const { home, toolbar } = document.posewatchGrids.at(-1);
+  const box = at.getBoundingClientRect();
+  const name = `${at.tagName} ${at.getAttribute("aria-label") || at.name || at.textContent.slice(0, 40)}`.trim();
+  const inside = (part) => part.contains(at) || at.contains(part) || at.contains(part.getRootNode().host);
+  const over = [toolbar.bar, toolbar.foot].filter((bar) => !inside(bar)).map((bar) => bar.getBoundingClientRect());
+  const ring = (one) => {
+    const { boxShadow, outlineStyle, outlineWidth } = getComputedStyle(one);
+    return boxShadow !== "none" || (outlineStyle !== "none" && parseFloat(outlineWidth) > 0);
+  };
+  const beside = (bar) => box.left >= bar.right || box.right <= bar.left;
+  const meet = (bar) => box.top < bar.bottom - 1 && box.bottom > bar.top + 1 && !beside(bar);
+  const chain = [];
+  for (let one = at; one && chain.length < 4; one = one.parentElement) chain.push(one);
+  const wrong = [];
+  const modal = at.closest("dialog");
+  const scroller = at.contains(home) || at.contains(home.getRootNode().host);
+  if (!modal && !scroller && over.some(meet)) wrong.push("under a bar");
+  if (!modal && !scroller && (box.bottom <= 0 || box.top >= innerHeight)) wrong.push("not on the screen");
+  if (!chain.some(ring)) wrong.push("not visible");
+  return { name, wrong };
+}"""
+"""What has the focus, and what is wrong with it."""
+
+
+def walk(page: Any, key: str, steps: int, until_name: str = "") -> list[str]:
+    """Press a key until the focus is on something of this name; the names. Whatever has the focus can be seen."""
+    names = []
+    for _ in range(steps):
+        page.keyboard.press(key)
+        found = page.evaluate(FOCUSED)
+        if found is None:  # the window itself
+            continue
+        assert not found["wrong"], found
+        names.append(found["name"])
+        if until_name and until_name in found["name"]:
+            return names
+    assert not until_name, f"{until_name!r} is not among {names}"
+    return names
+
+
+def test_the_whole_page_by_keys_alone_and_the_focus_is_always_seen(sign_in):
+    window = {"width": 911, "height": 512}  # 1366x768 at 150 %
+    page = sign_in("keys1", first=True, viewport=window)
+    page.locator("dialog.over").wait_for()
+    until(page.locator("#posewatch-first").count, 0)
+    walk(page, "Tab", 12, "Start labeling")
+    page.keyboard.press("Enter")
+    page.locator("dialog.over").wait_for(state="hidden")
+    assert any("Label of clip" in name for name in walk(page, "Tab", 45))
+    walk(page, "Tab", 45, "Find")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Find").wait_for()
+    until(page.locator(".bar").count, 1)
+    until(page.locator(CARDS).count, 6)
+    names = walk(page, "Tab", 60)
+    assert {"INPUT video", "SELECT sort"} <= set(names)
+    walk(page, "Tab", 60, "Label of clip")
+    page.keyboard.press("Escape")
+    walk(page, "Tab", 60, "Timeline")
+    page.keyboard.press("Enter")
+    page.locator(".stage video").first.wait_for()
+    until(page.locator(".bar").count, 1)
+    walk(page, "Tab", 45)
+    page.get_by_role("link", name="Label").focus()
+    page.keyboard.press("Enter")
+    until(page.locator(".stage").count, 0)
+    until(page.locator(".bar").count, 1)
+    page.locator(CARDS).first.wait_for()
+    page.evaluate("document.activeElement.blur()")
+    for key in ("ArrowDown", "ArrowRight", "ArrowUp"):
+        walk(page, key, 4)

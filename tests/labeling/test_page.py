@@ -324,3 +324,20 @@ def test_scripts_are_sent_compressed_and_only_once_compressed(encoding):
         plain = client.get("/base/static/js/a.js", headers={"Accept-Encoding": "identity"})
         assert (plain.content, plain.headers.get("content-encoding")) == (data, None)
         assert "content-encoding" not in client.get("/base/static/js/a.woff2").headers
+
+
+def test_progress_before_anything_is_labelled_has_no_empty_table(store, local):
+    def view() -> None:
+        from labeling_ui import progress_view
+        from labeling_ui.common import Viewer
+        from labeling_ui.texts import catalogue
+
+        progress_view.show(Viewer("ann", catalogue("en")))
+
+    roles.set_role(store, "ann", "admin", "operator")
+    page = AppTest.from_function(view, default_timeout=30).run()
+    assert not page.exception
+    assert [len(one.value) for one in page.dataframe] == [2], "the videos"
+    assert [one.value for one in page.caption].count("Nothing yet.") == 2
+    store.set_label(store.clips()[0].clip.id, "normal", "ann", "human")
+    assert [len(one.value) for one in page.run().dataframe] == [1, 1, 2]
