@@ -63,6 +63,7 @@ ROWS: dict[str, list[str]] = {
         "--windows WINDOWS --intervals CSV --out OUTDIR",
         "--checkpoint PT --skeletons PKL --window-s 5 --intervals =CSV --out =OUTDIR",
     ],
+    "experiment": ["GRID --out OUTDIR"],
     "import-clips": ["VIDEO --store STORE --labels-url DB"],
     "import-checkpoint": ["PT --out OUTFILE.pt", "=PT --store STORE"],
     "import-poses": ["FOLDER --out OUTFILE.pkl"],
@@ -121,10 +122,11 @@ FILES = [
     "CONFIG",
     "WINDOWS",
     "CAMERAS",
+    "GRID",
     "FILE",
 ]
 SUFFIX = {"VIDEO": ".mp4", "VIDEOLABELS": ".csv", "LAYOUT": ".yaml", "CONFIG": ".yaml", "CAMERAS": ".yaml",
-          "WINDOWS": ".jsonl", "FILE": ".py"}  # fmt: skip
+          "GRID": ".yaml", "WINDOWS": ".jsonl", "FILE": ".py"}  # fmt: skip
 GARBAGE = {
     "empty": b"",
     "one byte": b"\x80",
@@ -174,6 +176,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "CONFIG.yaml": "train: {epochs: 1, width: 0.1, clip_frames: 12, batch: 4}\n",
         "LAYOUT.yaml": "extends: no-such-layout\n",
         "CAMERAS.yaml": f"model: grpc://{PORT}/m\ncameras: []\n",
+        "GRID.yaml": f"grid: {{epochs: 1, width: 0.1, clip_frames: 12, batch: 4}}\nannotations: {folder}/PKL.pkl\n",
         "FILE.py": "",
     }
     for name, text in texts.items():

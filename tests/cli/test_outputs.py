@@ -43,6 +43,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
         "--intervals {i}/truth.csv --checkpoint {i}/a.pt --skeletons {i}/clips.pkl --window-s 1",
         ("events.json", "events.png", "windows.jsonl"),
     ),
+    "experiment": ("{i}/grid.yaml", ("experiment.json", "experiment.md", "experiment.png")),
     "export": ("{i}/a.pt", ()),
     "footage": ("", ("labels.csv", "video-000.mp4", "truth/video-003.npz", "truth/video-003.json")),
     "import-checkpoint": ("{i}/a.pt", ()),
@@ -89,6 +90,7 @@ def inputs(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("hall.mp4", "a.pt", "b.pt", "a.onnx", "truth.csv"):
         (folder / name).write_bytes(b"an input")
+    (folder / "grid.yaml").write_text("annotations: clips.pkl\n")
     keypoints = tuple(np.random.default_rng(i).random((1, 4, 17, 3), np.float32) for i in range(8))
     names = tuple(f"v{i}" for i in range(8))
     clips = ClipSet(keypoints, np.arange(8) % 2, ("normal", "abnormal"), names, names, certain=True)

@@ -18,6 +18,7 @@ TOPICS = (
     ("Labels", "labels", "labels"),
     ("Labels", "services", "label"),
     ("Recognition", "train", "dataset train evaluate robustness threshold ensemble"),
+    ("Recognition", "experiment", "experiment"),
     ("Recognition", "imports", "import-clips import-poses import-checkpoint"),
     ("Recognition", "events", "events"),
     ("Serving", "export", "export onnx publish"),

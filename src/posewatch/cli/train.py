@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from posewatch.datasets.clipset import ClipSet
     from posewatch.datasets.layouts import Layout
     from posewatch.recognition.recogniser import Recogniser
+    from posewatch.recognition.training.experiment import Task
 
 app = topic()
 
@@ -270,52 +271,47 @@ def _train_files(
     # Threads that spin while they wait make training several times slower as soon as anything else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from posewatch import outputs
-    from posewatch.datasets import layouts
-    from posewatch.datasets.subjects import check_split
     from posewatch.recognition import distributed
     from posewatch.recognition.training import experiment
 
-    unit = context.experiment.mask.unit
+    task = task_of(skeletons, given.train_split, given.test_split, context.experiment.mask.unit)
+    folders = task.folders(seeds, out)
+    written = [folder / name for folder in {out, *folders.values()} for name in experiment.files(config)]
+    read = (skeletons.annotations, Path(context.config), Path(config.pretrained) if config.pretrained else None)
+    outputs.check(written, [p for p in read if p], force=force)
+    results: dict[str, dict[str, Any]] = {}
+    with distributed.processes():
+        for seed in seeds:
+            for part in task.parts:
+                folder = folders[seed, part.name]
+                results[folder.relative_to(out).as_posix()] = task.run(part, config, seed, folder)
+        if distributed.rank():
+            return ""
+    metrics = experiment.summary(results, out) if len(results) > 1 else next(iter(results.values()))
+    return _table(metrics) + f"\n{out / experiment.METRICS}"
+
+
+def task_of(skeletons: Skeletons, train_split: str, test_split: str, unit: str) -> Task:
+    """The clips of a file and the splits to train and test on; notes on them are printed.
+
+    Raises InputError, LabelError or ConfigError.
+    """
+    from posewatch.datasets.subjects import check_split
+    from posewatch.recognition.training.experiment import Part, Task, positive_of
+
     clips, splits, layout = skeletons.read(unit=unit)
     if clips.unit != unit == PERSON:
         raise InputError(
             f"{skeletons.annotations} has clips of several persons, mask.unit is person: set mask.unit=scene, and"
             " train.people to their number"
         )
-    pairs = pairs_of(splits, given.train_split, given.test_split)
-    folders = {
-        (seed, a): out.joinpath(*[f"seed{seed}"] * (len(seeds) > 1), *[a] * (len(pairs) > 1))
-        for seed in seeds
-        for a, _ in pairs
-    }
-    written = [folder / name for folder in {out, *folders.values()} for name in experiment.files(config)]
-    read = (skeletons.annotations, Path(context.config), Path(config.pretrained) if config.pretrained else None)
-    outputs.check(written, [p for p in read if p], force=force)
-    shared = {}
-    for a, b in pairs:
+    parts = []
+    for a, b in pairs_of(splits, train_split, test_split):
         allow = skeletons.allow_shared_subjects
-        shared[a] = check_split(clips, splits[a], splits[b], allow_shared=allow, names=(a, b)).note
-        notes([shared[a]] if shared[a] else [])
-    positive = experiment.positive_of(clips.classes, skeletons.positive)
-    results: dict[str, dict[str, Any]] = {}
-    with distributed.processes():
-        for seed in seeds:
-            for a, b in pairs:
-                folder = folders[seed, a]
-                results[folder.relative_to(out).as_posix()] = experiment.run(
-                    clips.subset(splits[a]),
-                    clips.subset(splits[b]),
-                    dataclasses.replace(config, seed=seed),
-                    folder,
-                    positive=positive,
-                    # the data's own layout, or one that adds virtual joints to it
-                    layout=layouts.get(config.layout) if config.layout else layout,
-                    note=shared[a],
-                )
-        if distributed.rank():
-            return ""
-    metrics = experiment.summary(results, out) if len(results) > 1 else next(iter(results.values()))
-    return _table(metrics) + f"\n{out / experiment.METRICS}"
+        note = check_split(clips, splits[a], splits[b], allow_shared=allow, names=(a, b)).note
+        notes([note] if note else [])
+        parts.append(Part(a, clips.subset(splits[a]), clips.subset(splits[b]), note))
+    return Task(tuple(parts), positive_of(clips.classes, skeletons.positive), layout)
 
 
 def _table(metrics: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,49 @@ def files(config: TrainConfig) -> list[str]:
     """The names of everything that ``run`` writes into its folder, the trainings that choose a threshold included."""
     parts = [f"member{k}" for k in range(config.folds)] if config.folds >= 2 else ["validation"]
     return [*FILES, *(f"{part}/{name}" for part in parts for name in (CHECKPOINT, HISTORY, "config.yaml"))]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Clips to train on and to test on; ``name`` is that of the training split, ``note`` a remark on the two."""
+
+    name: str
+    train: ClipSet
+    test: ClipSet
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What experiments on one file have in common: its parts, the class that raises alerts, the data's own layout."""
+
+    parts: tuple[Part, ...]
+    positive: str
+    layout: Layout
+
+    def layout_for(self, config: TrainConfig) -> Layout:
+        """The data's own layout, or one that adds virtual joints to it."""
+        return layouts.get(config.layout) if config.layout else self.layout
+
+    def folders(self, seeds: Sequence[int], out: Path) -> dict[tuple[int, str], Path]:
+        """(seed, part) → its folder: ``out`` itself where there is one only."""
+        return {
+            (seed, part.name): out.joinpath(*[f"seed{seed}"] * (len(seeds) > 1), *[part.name] * (len(self.parts) > 1))
+            for seed in seeds
+            for part in self.parts
+        }
+
+    def run(self, part: Part, config: TrainConfig, seed: int, out: Path) -> dict[str, Any]:
+        """``run`` on one part."""
+        return run(
+            part.train,
+            part.test,
+            replace(config, seed=seed),
+            out,
+            positive=self.positive,
+            layout=self.layout_for(config),
+            note=part.note,
+        )
 
 
 def positive_of(classes: Sequence[str], wanted: str | None = None) -> str:
@@ -106,17 +150,27 @@ def run(
     return metrics
 
 
-def summary(runs: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
-    """Mean and spread of several runs' metrics (seeds, folds), also written to ``out/metrics.json``."""
-    keys = [
+def mean_of(runs: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Mean and spread (``_std``) of the numbers that all of several runs' metrics have."""
+    result = {}
+    for key in _numbers(runs):
+        values = [m[key] for m in runs.values()]
+        result[key] = round(float(np.mean(values)), 6)
+        result[f"{key}_std"] = round(float(np.std(values)), 6)
+    return result
+
+
+def _numbers(runs: dict[str, dict[str, Any]]) -> list[str]:
+    return [
         key
         for key in next(iter(runs.values()))
         if all(isinstance(m.get(key), int | float) and not isinstance(m.get(key), bool) for m in runs.values())
     ]
-    result: dict[str, Any] = {"runs": {name: {key: m[key] for key in keys} for name, m in runs.items()}}
-    for key in keys:
-        values = [m[key] for m in runs.values()]
-        result[key] = round(float(np.mean(values)), 6)
-        result[f"{key}_std"] = round(float(np.std(values)), 6)
+
+
+def summary(runs: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
+    """Mean and spread of several runs' metrics (seeds, folds), also written to ``out/metrics.json``."""
+    keys = _numbers(runs)
+    result = {"runs": {name: {key: m[key] for key in keys} for name, m in runs.items()}, **mean_of(runs)}
     write_atomically(out / METRICS, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
     return result
