@@ -62,7 +62,7 @@ def test_the_tables_are_written(tmp_path):
     assert set(result["recognition"]) == {paper.VIDEO, paper.RANDOM}
     assert result["recognition"][paper.VIDEO]["shared_videos"] == 0
     assert (tmp_path / "out/paper.md").read_text() == text
-    for part in ("| the paper, its private set |", "0.8988", "by source video (ours)", "private and not to be had"):
+    for part in ("| the paper, its private set |", "0.8988", "by source video (ours)", "is private, not to be had"):
         assert part in text, part
     assert (tmp_path / "out/skeletons.pkl").is_file()
 

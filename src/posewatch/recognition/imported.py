@@ -23,6 +23,8 @@ from posewatch.units import PERSON, SCENE
 
 WIDTH = 96
 """Channels of the published network's first block."""
+PEOPLE, HIPS_PEOPLE = 2, 1
+"""M of the published recipes, and of the paper on self-harm, whose coordinates are relative to the hips."""
 LAYOUTS = {17: "coco17", 18: "openpose18", 20: "coco20", 25: "ntu25"}
 """The layouts of the published recipes by their number of joints, virtual ones included."""
 
@@ -75,7 +77,7 @@ def import_official(
         features=features,
         stream=stream or told.get("stream", recipe.stream),
         clip_frames=frames or int(told.get("frames", recipe.clip_frames)),
-        people=people or int(told.get("people", recipe.people)),
+        people=people or int(told.get("people", HIPS_PEOPLE if features == "hips" else PEOPLE)),
         test_clips=int(told.get("test_clips", 1)),
     )
     names = tuple(classes) or tuple(f"class_{i}" for i in range(k))

@@ -92,6 +92,8 @@ def _in_clips(clips: Artifact, poses: dict[str, Skeleton]) -> dict[str, Skeleton
     """Skeletons in pixels of the clips: those of cropped persons are in pixels of the scene."""
     from posewatch.perception.one_person import in_crop
 
+    if all(clip.person is None for clip in clips_of(clips)):
+        return poses
     masked = masked_of(clips)
     people = {person.person: person for person in persons_of(masked) if person.views}
     if not people:
