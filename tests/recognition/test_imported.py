@@ -232,7 +232,7 @@ def test_joints_and_classes_are_matched_by_name(tmp_path):
     assert len(clips) == 4
 
 
-@pytest.mark.parametrize("model", ["protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn"])
+@pytest.mark.parametrize("model", ["protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "hypergcn"])
 def test_every_network_takes_its_own_weights_whole(tmp_path, model):
     config = TrainConfig(model=model, width=0.125)
     source = Recogniser(config, layouts.get("coco17"), ("a", "b"), "b", 10.0)
@@ -243,7 +243,8 @@ def test_every_network_takes_its_own_weights_whole(tmp_path, model):
     for name, value in source.state_dict().items():
         assert torch.equal(value, target.state_dict()[name]), name
     other = Recogniser(config, layouts.get("coco20"), ("a", "b"), "b", 10.0)
-    assert Pretrained(tmp_path / "a.pt").into(other).share > 0.8
+    # Hyper-GCN's graphs of all joints and virtual ones are a third of its weights at this width.
+    assert Pretrained(tmp_path / "a.pt").into(other).share > (0.7 if model == "hypergcn" else 0.8)
 
 
 def test_another_network_is_refused_with_the_remedy(tmp_path):

@@ -13,10 +13,11 @@ from posewatch.config import TrainConfig  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
 from posewatch.datasets.layouts import Layout  # noqa: E402
 from posewatch.errors import ConfigError  # noqa: E402
-from posewatch.recognition.models import ALIASES, NETWORKS, build, graph, layers  # noqa: E402
+from posewatch.recognition.models import ALIASES, NETWORKS, build, graph, hypergcn, layers  # noqa: E402
 from posewatch.recognition.models.aagcn import AAGCN, Attention  # noqa: E402
 from posewatch.recognition.models.aagcn import GraphConvolution as Adaptive  # noqa: E402
 from posewatch.recognition.models.ctrgcn import GraphConvolution as Refined  # noqa: E402
+from posewatch.recognition.models.hypergcn import HyperGraphConvolution as Hyper  # noqa: E402
 from posewatch.recognition.models.protogcn.network import ProtoGCN  # noqa: E402
 from posewatch.recognition.models.stgcn import STGCN, SubsetConvolution  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save  # noqa: E402
@@ -101,9 +102,9 @@ def test_order_of_people_does_not_count_and_of_frames_does(name):
 
 
 BEFORE_NORM = re.compile(
-    r"(pre\.0|post|down\.0|residual\.0|transform\.2|gather|time\.0|mix\.2\.0|branches\.\d\.[03](\.0)?|branches\.5)\.bias$"
+    r"(place|pre\.0|post|down\.0|residual\.0|transform\.2|gather|time\.0|mix\.2\.0|branches\.\d\.[03](\.0)?|branches\.5)\.bias$"
 )
-"""By design: a batch norm takes away whatever the bias of the convolution before it adds."""
+"""By design: a batch norm takes away whatever the bias of the convolution before it adds; so does a distance."""
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -181,11 +182,19 @@ def check_export(name, layout, folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"), [("stgcn", "kinect15"), ("stgcn++", "coco20"), ("aagcn", "kinect15"), ("ctrgcn", "coco20")]
+    ("name", "layout"),
+    [
+        ("stgcn", "kinect15"),
+        ("stgcn++", "coco20"),
+        ("aagcn", "kinect15"),
+        ("ctrgcn", "coco20"),
+        ("hypergcn", "kinect15"),
+    ],
 )
 def test_equal_after_export(name, layout, tmp_path, monkeypatch):
     """One block of each kind, to save time; test_export.py has ProtoGCN, and the slow test below all of all."""
     monkeypatch.setattr(layers, "MULTIPLES", (1, 1, 4))
+    monkeypatch.setattr(hypergcn, "MULTIPLES", (1,))
     check_export(name, layout, tmp_path)
 
 
@@ -211,6 +220,13 @@ def test_published_sizes():
     assert (proto.parameters, proto.serving_parameters) == (4_209_586, 3_679_538)
     ctrgcn = build("ctrgcn", layout=layouts.get("ntu25"), classes=120)
     assert round(sum(p.numel() for p in ctrgcn.parameters()) / 1e6, 2) == 1.46
+
+
+def test_hypergcn_has_the_published_size():
+    """Trained parameters of the authors' base model on NTU RGB+D 120: 1,057,097, in the paper 1.1 M. Its input norm
+    holds weights for two persons, ours for any one: 25 joints of 128 channels, a scale and a shift."""
+    network = build("hypergcn", layout=layouts.get("ntu25"), classes=120)
+    assert sum(p.numel() for p in network.parameters()) == 1_057_097 - 2 * 25 * 128
 
 
 def test_counter_counts_what_can_be_counted_by_hand():
@@ -340,6 +356,24 @@ def test_refined_graph_is_the_papers():
         r = layer.graph[k] + layer.alpha * conv(m, *refine)
         z = z + torch.einsum("bctv,bcvw->bctw", conv(x, *value), r)
     assert torch.allclose(layer(x), torch.relu(layer.norm(z) + layer.down(x)), atol=1e-5)
+
+
+def test_hyper_graph_is_the_papers():
+    """Y = D^-1 H W B^-1 H^T X: joints to hyper-edges and back, edges weighed by what the frames show."""
+    layer = stir(Hyper(16, 16, torch.ones(12, 12)), torch.randn(2, 16, 4, 9))
+    still = torch.randn(1, 16, 12)
+    with torch.no_grad():
+        found = layer.hyper_graph(still)[0]
+        for head, places in enumerate(layer.place(still)[0].view(8, -1, 12)):
+            incidence = torch.zeros(12, 12)
+            for joint in range(12):
+                apart = (places - places[:, joint : joint + 1]).norm(dim=0)
+                nearest = apart.argsort()[:9]
+                incidence[joint, nearest] = torch.softmax(-apart[nearest], 0)
+            edges = layer.weigh(still)[0, head]
+            joints = (incidence * edges).abs().sum(1)
+            want = (incidence * edges / joints[:, None]) @ torch.diag(edges / incidence.sum(0)) @ incidence.T
+            assert torch.allclose(found[head], want, atol=1e-5)
 
 
 # Graphs

@@ -83,7 +83,7 @@ class TrainConfig(Section):
     """Share of all steps over which the learning rate rises."""
     weight_decay: Annotated[float, Range(0, 10)] = 5e-4
     contrastive: Annotated[float, Range(0, 100)] = 0.2
-    """Weight of ProtoGCN's class-specific contrastive loss."""
+    """Weight of the model's own loss: ProtoGCN's class-specific contrastive, Hyper-GCN's divergence."""
     smoothing: Annotated[float, Range(0, 0.95)] = 0.0
     """Label smoothing of the cross-entropy."""
     average_epochs: Annotated[float, Range(0, 100_000)] = 3.0

@@ -11,6 +11,7 @@ from posewatch.errors import ConfigError, did_you_mean
 from posewatch.recognition.models.aagcn import AAGCN
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.ctrgcn import CTRGCN
+from posewatch.recognition.models.hypergcn import HyperGCN
 from posewatch.recognition.models.protogcn.fused import FusedProtoGCN
 from posewatch.recognition.models.stgcn import STGCN
 from posewatch.recognition.models.stgcnpp import STGCNpp
@@ -21,6 +22,7 @@ NETWORKS: dict[str, type[Network]] = {
     "stgcn++": STGCNpp,
     "aagcn": AAGCN,
     "ctrgcn": CTRGCN,
+    "hypergcn": HyperGCN,
 }
 """Name → class. Its constructor takes what it needs of ``layout``, ``joints`` (their number), ``classes``, ``width``
 (channels of the first block; the default is the published number) and ``in_channels``; further parameters, with

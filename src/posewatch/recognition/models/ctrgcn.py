@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posewatch.recognition.models.layers import GraphNetwork, normed, over_time, reduced, start
+from posewatch.recognition.models.layers import GraphNetwork, Padding, normed, over_time, reduced, start
 
 KERNEL = 5
 DILATIONS = (1, 2)
@@ -50,12 +50,12 @@ class GraphConvolution(nn.Module):
 class TemporalConvolution(nn.Module):
     """(B, C, T, V) → (B, C, T / stride, V): two dilated convolutions, a maximum and a 1x1, side by side."""
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, channels: int, stride: int, padding: Padding = "zeros") -> None:
         super().__init__()
         part = channels // (len(DILATIONS) + 2)
         rest = channels - part * (len(DILATIONS) + 1)
         self.branches = nn.ModuleList(
-            nn.Sequential(*reduced(channels, part), normed(over_time(part, part, KERNEL, stride, dilation)))
+            nn.Sequential(*reduced(channels, part), normed(over_time(part, part, KERNEL, stride, dilation, padding)))
             for dilation in DILATIONS
         )
         pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))

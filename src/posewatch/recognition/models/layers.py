@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,10 @@ from posewatch.recognition.models.graph import Matrix, spatial
 
 MULTIPLES = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
 """Width of each block in multiples of the first: as in ST-GCN and its successors."""
+
+
+Padding = Literal["zeros", "replicate"]
+"""What stands before the first and after the last frame: zeros, or that frame again."""
 
 
 class Stage(NamedTuple):
@@ -72,9 +76,12 @@ class GraphNetwork(Network):
         return Output(self.classify(embedding), embedding)
 
 
-def over_time(channels: int, out: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """A convolution of ``kernel`` frames that pads so that T shrinks by ``stride`` only."""
-    return nn.Conv2d(channels, out, (kernel, 1), (stride, 1), (dilation * (kernel - 1) // 2, 0), (dilation, 1))
+def over_time(
+    channels: int, out: int, kernel: int, stride: int = 1, dilation: int = 1, padding: Padding = "zeros"
+) -> nn.Conv2d:
+    """A convolution of ``kernel`` frames that pads so that T shrinks by ``stride`` only; ``padding`` as in torch."""
+    pad = (dilation * (kernel - 1) // 2, 0)
+    return nn.Conv2d(channels, out, (kernel, 1), (stride, 1), pad, (dilation, 1), padding_mode=padding)
 
 
 def normed(convolution: nn.Conv2d) -> nn.Sequential:
