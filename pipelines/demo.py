@@ -85,6 +85,7 @@ def persons_of_one(source: Path, experiment: Experiment, store: str) -> str:
     from posewatch.stages.ingest import ingest
     from posewatch.stages.mask import mask
 
+    os.environ["POSEWATCH_PROGRESS"] = str(files.home() / "progress.jsonl")  # one video needs no lines of its own
     objects = open_store(store)
     (file,) = source.glob(f"real_{TWO}.*")
     return mask(objects, ingest(objects, str(file)), dataclasses.replace(experiment.mask, unit="person")).uri
