@@ -162,7 +162,7 @@ def _persons(masked: Artifact) -> str | None:
             ),
         ]
     row = [pictures.caption(pictures.fit(image), title) for title, image in views]
-    return pictures.data_uri(pictures.jpeg(pictures.sheet(row, min(len(row), 4))), "image/jpeg")
+    return pictures.data_uri(pictures.jpeg(pictures.sheet(row, len(row))), "image/jpeg")
 
 
 def _scenes(scores: Artifact, labels: dict[str, str], unlabelled: set[str]) -> Sequence[Scene]:
