@@ -133,6 +133,22 @@ def serve(env: dict[str, str], log: Path, port: int | None = None, cwd: Path | N
     raise AssertionError(f"the server did not start: {log.read_text()[-2000:]}")
 
 
+WORD = "s3cret"
+"""Of the identity proxy that `behind_proxy` pretends to be."""
+
+
+def behind_proxy(folder: Path, store: LabelStore, clips: list[ClipEntry], config: str) -> Iterator[Server]:
+    """A page behind an identity proxy, with the experiment ``config`` in the folder; ends with the fixture."""
+    (folder / "team.yaml").write_text(config)
+    env = {"POSEWATCH_LABELS_URL": store.url, "POSEWATCH_AUTH": "proxy", "POSEWATCH_PROXY_SECRET": WORD}
+    env |= {"HOME": str(folder), "POSEWATCH_CONFIG": str(folder / "team.yaml")}
+    url, process = serve(env, folder / "server.log")
+    yield Server(url, store, clips, process, folder / "server.log")
+    process.terminate()
+    process.wait(timeout=60)
+    store.close()
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts a server on clips of one's own; ``env`` goes to it."""

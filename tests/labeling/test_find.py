@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from labeling.conftest import Server, make_clips, serve
+from labeling.conftest import WORD, Server, behind_proxy, make_clips
 from labeling.test_browser import CARDS, saved, until
 
 from posewatch.config import LabelConfig
@@ -18,7 +18,6 @@ from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
 from posewatch.records import Prediction
 
-WORD = "s3cret"
 CLASSES = ("normal", "abnormal", "fight")
 VIDEOS = {"hall.mp4": 9, "yard.mp4": 6, "talk.mp4": 2, "walk.mp4": 7}
 CONFIG = "extends: default\nlabels: {classes: [normal, abnormal, fight], page_size: 6, double: %s}\n"
@@ -34,14 +33,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     shares = np.array([[0.9 - i / 50, 0.05 + i / 50, 0.05] for i in range(len(clips))], np.float32)
     vectors = np.array([[1.0, i % 3, i % 2] for i in range(len(clips))], np.float32)
     refresh(store, [e.clip.id for e in clips], Prediction(shares, config.classes, vectors), "m/1", config)
-    (folder / "team.yaml").write_text(CONFIG % 0)
-    env = {"POSEWATCH_LABELS_URL": store.url, "POSEWATCH_AUTH": "proxy", "POSEWATCH_PROXY_SECRET": WORD}
-    env |= {"HOME": str(folder), "POSEWATCH_CONFIG": str(folder / "team.yaml")}
-    url, process = serve(env, folder / "server.log")
-    yield Server(url, store, clips, process, folder / "server.log")
-    process.terminate()
-    process.wait(timeout=60)
-    store.close()
+    yield from behind_proxy(folder, store, clips, CONFIG % 0)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from labeling.conftest import Server, make_clips, serve
+from labeling.conftest import WORD, Server, behind_proxy, make_clips
 from labeling.test_browser import CARDS, card, open_video, saved, until
 
 from posewatch.config import LabelConfig
@@ -34,7 +34,6 @@ VIDEOS = {
     "accept.mp4": 5,
 }
 CLASSES = "extends: default\nlabels: {classes: [normal, abnormal, fight], page_size: 14, claim_s: 1, double: %s}\n"
-WORD = "s3cret"
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +42,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     clips = make_clips(folder / "objects", VIDEOS)
     store = LabelStore(f"sqlite:///{folder / 'labels.db'}")
     store.register(clips)
-    (folder / "team.yaml").write_text(CLASSES % 0)
-    env = {"POSEWATCH_LABELS_URL": store.url, "POSEWATCH_AUTH": "proxy", "POSEWATCH_PROXY_SECRET": WORD}
-    env |= {"HOME": str(folder), "POSEWATCH_CONFIG": str(folder / "team.yaml")}
-    url, process = serve(env, folder / "server.log")
-    yield Server(url, store, clips, process, folder / "server.log")
-    process.terminate()
-    process.wait(timeout=60)
-    store.close()
+    yield from behind_proxy(folder, store, clips, CLASSES % 0)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from labeling.conftest import Server, make_clips, serve
+from labeling.conftest import WORD, Server, behind_proxy, make_clips
 from labeling.test_browser import CARDS, card, open_video, ready, saved, until
 
 from posewatch.config import load
@@ -14,7 +14,6 @@ from posewatch.labels.notes import comments, examples
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team import audit, roles
 
-WORD = "s3cret"
 TEXTS = """extends: default
 labels:
   classes: [normal, abnormal, self-harm]
@@ -32,14 +31,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     clips = make_clips(folder / "objects", {"hall.mp4": 5})
     store = LabelStore(f"sqlite:///{folder / 'labels.db'}")
     store.register(clips)
-    (folder / "team.yaml").write_text(TEXTS % ("Hits and kicks.", clips[1].clip.id))
-    env = {"POSEWATCH_LABELS_URL": store.url, "POSEWATCH_AUTH": "proxy", "POSEWATCH_PROXY_SECRET": WORD}
-    env |= {"HOME": str(folder), "POSEWATCH_CONFIG": str(folder / "team.yaml")}
-    url, process = serve(env, folder / "server.log")
-    yield Server(url, store, clips, process, folder / "server.log")
-    process.terminate()
-    process.wait(timeout=60)
-    store.close()
+    yield from behind_proxy(folder, store, clips, TEXTS % ("Hits and kicks.", clips[1].clip.id))
 
 
 @pytest.fixture

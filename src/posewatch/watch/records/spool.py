@@ -9,7 +9,6 @@ A record is a folder, there from the moment it has its name:
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.errors import InputError
 from posewatch.files import sync_folder, write_durably
 from posewatch.perception.ports import Image
+from posewatch.watch.own_folder import OwnFolder
 
 ABOUT, ROWS, ARRAYS, PEOPLE = "about.json", "windows.jsonl", "windows.npys", "people.jsonl"
 _BAD = "bad"
@@ -66,21 +65,8 @@ class OpenRecord:
         self.update(closed=True)
 
 
-class Spool:
+class Spool(OwnFolder):
     """The records in ``folder``; locked until ``close``. Raises InputError when another process has it."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._lock = folder, (folder / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.close()
-            raise InputError(f"{folder} is in use by another watcher: give each its own --out") from None
-
-    def close(self) -> None:
-        """Release the folder."""
-        self._lock.close()
 
     def folders(self) -> list[Path]:
         """The records, the oldest first."""

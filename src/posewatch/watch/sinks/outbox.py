@@ -6,35 +6,21 @@ when it ended, or was killed, is found by the next one on the same folder.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posewatch.errors import InputError
 from posewatch.files import write_durably
+from posewatch.watch.own_folder import OwnFolder
 
 
-class Outbox:
+class Outbox(OwnFolder):
     """A folder of messages, in the order in which they were put; locked until ``close``.
 
     Raises InputError when another process has the folder.
     """
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._lock = folder, (folder / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.close()
-            raise InputError(f"{folder} is in use by another watcher: give each its own --out") from None
-
-    def close(self) -> None:
-        """Release the folder."""
-        self._lock.close()
 
     def put(self, key: str, message: Mapping[str, Any]) -> None:
         """Queue a message; it is on disk when this returns. ``key`` names it for the receiver."""
