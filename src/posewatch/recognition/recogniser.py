@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -253,6 +254,8 @@ def load_checkpoint(path: Path | str) -> Recogniser:
         raise InputError(f"no such checkpoint: {path}") from None
     except InputError:
         raise
+    except (pickle.UnpicklingError, EOFError):  # torch writes a page about its settings here
+        raise InputError(f"{path} is not a posewatch checkpoint: it is another kind of file, or damaged") from None
     except Exception as error:
         raise InputError(f"{path} is not a posewatch checkpoint: {first_line(error)[:120]}") from None
     return recogniser.eval()
