@@ -306,6 +306,8 @@ def test_the_rest_of_a_page_is_what_was_seen_and_asks_where_a_model_differs(room
     until(page.locator("#posewatch-first").count, 0)  # Streamlit has taken the first page over: no redraw follows
     saved(page)
     until(lambda: in_grid(page, "[...grid.views.values()].filter((view) => view.seen).length") >= 6, True)
+    waits = "view.visible && !view.seen && ['shown', 'loading'].includes(view.player.seeable)"
+    until(lambda: in_grid(page, f"[...grid.views.values()].some((view) => {waits})"), False)
     count = in_grid(page, "[...grid.views.values()].filter((view) => view.seen).length")
     assert count < 13, "the last row is below the window"
     page.keyboard.press("e")
