@@ -1,7 +1,8 @@
 """Progress of long work: a bar on a terminal, log lines in a pod, and JSON lines for another process.
 
-When ``POSEWATCH_PROGRESS`` names a file, every stage appends {"stage", "done", "total", "unit", "note"} lines to
-it; the demo draws its bars from them, because a pipeline's steps run in processes of their own.
+When ``POSEWATCH_PROGRESS`` names a file, every stage appends {"stage", "done", "total", "unit", "note", "left_s"} lines
+to it; the demo draws its bars from them, because a pipeline's steps run in processes of their own. ``left_s`` is how
+many seconds the rest takes at the pace so far; it is missing before the first unit is done.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Progress:
         self._bar = tqdm(total=total, desc=stage, unit=unit, disable=not terminal, leave=True)
         self._lines = not terminal and not self._file and not quiet
         self._last = self._printed = 0.0
+        self._began, self._before = time.monotonic(), 0
 
     def __enter__(self) -> Progress:
         self._emit("", force=True)
@@ -44,9 +46,16 @@ class Progress:
         if kind is None:
             self._emit("finished", force=True)
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """``count`` more units are done; ``note`` is one short remark (a loss, a name)."""
+    def advance(self, count: int = 1, note: str = "", *, before: bool = False) -> None:
+        """``count`` more units are done; ``note`` is one short remark (a loss, a name).
+
+        ``before``: they were done by an earlier run, so they say nothing about the pace.
+        """
         self.done += count
+        if before:
+            self._before += count
+            if not self._bar.disable:
+                self._bar.initial += count
         self._bar.update(count)
         if note:
             self._bar.set_postfix_str(note, refresh=False)
@@ -67,7 +76,12 @@ class Progress:
 
     def _emit(self, note: str, force: bool = False) -> None:
         now = time.monotonic()
-        row = {"stage": self.stage, "done": self.done, "total": self.total, "unit": self.unit, "note": note}
+        row: dict[str, object] = {
+            "stage": self.stage, "done": self.done, "total": self.total, "unit": self.unit, "note": note,
+        }  # fmt: skip
+        if self.done > self._before:
+            pace = (now - self._began) / (self.done - self._before)
+            row["left_s"] = round(pace * max(0, self.total - self.done))
         if force or now - self._last > 0.2 or self.done >= self.total:
             self._write(row)
             self._last = now

@@ -43,3 +43,13 @@ def test_of_several_processes_the_first_one_speaks(clock, capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     run(clock)
     assert capsys.readouterr().err == ""
+
+
+def test_a_line_says_how_long_it_still_takes(clock, capsys):
+    with Progress("train", 12, "epoch") as progress:
+        progress.advance(4, before=True)  # of a run that was killed: no pace follows from them
+        for _ in range(4):
+            clock[0] += 11.0
+            progress.advance()
+    rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [row.get("left_s") for row in rows] == [None, 77, 66, 55, 44, 44]

@@ -184,3 +184,26 @@ def test_a_cell_that_fails_leaves_the_others(
     report = run(file, tmp_path / "out")
     assert "error" not in str(report)
     assert table(report).count("1 of 1") == 2
+
+
+def test_folds_by_subject_need_no_splits_in_the_file(annotations: Path, tmp_path: Path, trained: list[str]) -> None:
+    file = write(tmp_path, "model: stgcn\n  seed: [0, 1]", "cross_validate: 2\ntrain_split: none\n")
+    [row] = run(file, tmp_path / "out")["rows"]
+    assert len(trained) == row["n"] == 4
+    own = tmp_path / "out" / row["name"]
+    folds: dict[str, list[set[str]]] = {"seed0": [], "seed1": []}
+    for cell in row["cells"]:
+        path = tmp_path / "out" / cell["folder"]
+        tested = {json.loads(line)["clip"] for line in (path / "predictions.jsonl").read_text().splitlines()}
+        folds[path.parent.name].append(tested)
+    assert folds["seed0"] == folds["seed1"], "seeds are compared on the same folds"
+    assert sum(map(len, folds["seed0"])) == len(set.union(*folds["seed0"])) == 28
+    people = [{clip[:3] for clip in fold} for fold in folds["seed0"]]
+    assert sum(map(len, people)) == len(set.union(*people)), "nobody is in two folds"
+
+    summary = (own / "metrics.json").read_bytes()
+    (own / "metrics.json").unlink()
+    command = shlex.split(row["command"])
+    assert command[command.index("--cross-validate") + 1] == "2"
+    assert main(command[1:]) == 0
+    assert (own / "metrics.json").read_bytes() == summary

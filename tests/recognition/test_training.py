@@ -74,7 +74,7 @@ from posewatch.recognition.training.trainer import train
 
 class Killer:
     done = 0
-    def advance(self, count=1, note=""):
+    def advance(self, count=1, note="", *, before=False):
         self.done += count
         if self.done == 2:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -88,7 +88,7 @@ train(clip_set(12), clip_set(4, 50), config, Path(sys.argv[1]), progress=Killer(
     said = []
 
     class Listener:
-        def advance(self, count=1, note=""):
+        def advance(self, count=1, note="", *, before=False):
             said.append((count, note))
 
     again = train(clips(12), clips(4, 50), TINY, tmp_path / "killed", progress=Listener())

@@ -44,7 +44,7 @@ def experiment(
         labels=Path(given.labels) if given.labels else None,
         resplit=given.resplit,
     )
-    task = task_of(skeletons, given.train_split, given.test_split, grid.unit)
+    task = task_of(skeletons, given.train_split, given.test_split, grid.unit, given.cross_validate)
     grids.require(grid, task)
     outputs.check(grids.written(grid, task, out), grid.inputs(), force=force)
     with distributed.processes():

@@ -203,6 +203,11 @@ class Training:
 
     train_split: Annotated[str, Option(help="Split of the file; with * several, e.g. 'fold*_train'.")] = "train"
     test_split: Annotated[str, Option(help="Split of the file; with * as many as --train-split.")] = "test"
+    cross_validate: Annotated[
+        int | None,
+        Option(metavar="K", help="K folds by source video or subject instead of the file's splits."),
+        Range(2, 1000),
+    ] = None
     model: Annotated[str | None, Option(metavar="NAME", help="Network (default: the configuration's).")] = None
     seed: Annotated[
         list[int] | None,
@@ -274,7 +279,8 @@ def _train_files(
     from posewatch.recognition import distributed
     from posewatch.recognition.training import experiment
 
-    task = task_of(skeletons, given.train_split, given.test_split, context.experiment.mask.unit)
+    splits = given.train_split, given.test_split
+    task = task_of(skeletons, *splits, context.experiment.mask.unit, given.cross_validate or 0)
     folders = task.folders(seeds, out)
     written = [folder / name for folder in {out, *folders.values()} for name in experiment.files(config)]
     read = (skeletons.annotations, Path(context.config), Path(config.pretrained) if config.pretrained else None)
@@ -291,11 +297,13 @@ def _train_files(
     return _table(metrics) + f"\n{out / experiment.METRICS}"
 
 
-def task_of(skeletons: Skeletons, train_split: str, test_split: str, unit: str) -> Task:
+def task_of(skeletons: Skeletons, train_split: str, test_split: str, unit: str, cross_validate: int = 0) -> Task:
     """The clips of a file and the splits to train and test on; notes on them are printed.
 
+    ``cross_validate``: that many folds, the same for every seed, each to test on once; the two splits do not count.
     Raises InputError, LabelError or ConfigError.
     """
+    from posewatch.datasets.split import folds
     from posewatch.datasets.subjects import check_split
     from posewatch.recognition.training.experiment import Part, Task, positive_of
 
@@ -306,7 +314,15 @@ def task_of(skeletons: Skeletons, train_split: str, test_split: str, unit: str) 
             " train.people to their number"
         )
     parts = []
-    for a, b in pairs_of(splits, train_split, test_split):
+    if cross_validate:
+        dealt = folds(clips, cross_validate)
+        notes(sorted({fold.note for fold in dealt if fold.note}))
+        names = [(f"fold{k}_train", f"fold{k}_test") for k in range(len(dealt))]
+        sides = zip(names, dealt, strict=True)
+        splits = {n: i.tolist() for (a, b), fold in sides for n, i in ((a, fold.train), (b, fold.validation))}
+    else:
+        names = pairs_of(splits, train_split, test_split)
+    for a, b in names:
         allow = skeletons.allow_shared_subjects
         note = check_split(clips, splits[a], splits[b], allow_shared=allow, names=(a, b)).note
         notes([note] if note else [])

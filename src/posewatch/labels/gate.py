@@ -42,7 +42,8 @@ def wait_for_labels(
                     told = ", ".join(f"{name} {count}" for name, count in gone.items())
                     progress.say(f"labelled, but no class of this experiment: {told}")
             have = sum(min(count, config.min_per_class) for count in counts.values())
-            progress.advance(max(0, have - progress.done))  # an undone label does not move the bar back
+            # an undone label does not move the bar back
+            progress.advance(max(0, have - progress.done), before=before is None)
         before = counts
         short = {name: count for name, count in counts.items() if count < config.min_per_class}
         if not short:

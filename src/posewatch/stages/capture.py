@@ -72,7 +72,7 @@ def capture(
     rows = [json.loads(store.get(o.key)) for o in store.list(f"{journal}/")]
     recorded_s = sum(row["seconds"] for row in rows)
     with Progress("capture", round(duration_s), "s") as progress, tempfile.TemporaryDirectory() as temp:
-        progress.advance(round(min(recorded_s, duration_s)), "recorded before" if rows else "")
+        progress.advance(round(min(recorded_s, duration_s)), "recorded before" if rows else "", before=True)
         remaining_s = duration_s - recorded_s
         try:
             if remaining_s > 0.01:

@@ -54,7 +54,7 @@ def run(
             if existing is not None:
                 done[i] = existing
         if done:
-            progress.advance(len(done), f"{len(done)} were done before")
+            progress.advance(len(done), f"{len(done)} were done before", before=True)
         todo = [i for i in range(len(jobs)) if i not in done]
         count = min(workers(), len(todo))
         if share and todo:

@@ -140,7 +140,7 @@ class _Clock(Progress):
         super().__init__("epochs", 0)
         self.moments = [time.perf_counter()]
 
-    def advance(self, count: int = 1, note: str = "") -> None:
+    def advance(self, count: int = 1, note: str = "", *, before: bool = False) -> None:
         self.moments.append(time.perf_counter())
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from posewatch.recognition.training.experiment import Part, Task
 from posewatch.recognition.training.holdout import CHECKPOINT
 from posewatch.recognition.training.pretrained import Pretrained
 from posewatch.recognition.training.trainer import plain
+from posewatch.rules import Range
 from posewatch.sections import from_dict, is_null, read_yaml
 
 REPORT, TABLE, PLOT = "experiment.json", "experiment.md", "experiment.png"
@@ -53,6 +54,8 @@ class Settings:
     config: str = "default"
     train_split: str = "train"
     test_split: str = "test"
+    cross_validate: Annotated[int, Range(0, 1000)] = 0
+    """From 2 on: that many folds by source video or subject, instead of the two splits."""
     classes: tuple[str, ...] = ()
     layout: str | None = None
     positive: str | None = None
@@ -65,9 +68,10 @@ class Settings:
     def options(self) -> Iterator[str]:
         """What of them ``posewatch train`` must be told."""
         yield from ("--annotations", self.annotations)
-        for name, default in (("train_split", "train"), ("test_split", "test"), ("config", "default")):
+        defaults = {"train_split": "train", "test_split": "test", "cross_validate": 0, "config": "default"}
+        for name, default in defaults.items():
             if (value := getattr(self, name)) != default:
-                yield from (_option(name), value)
+                yield from (_option(name), str(value))
         if self.classes:
             yield from ("--classes", ",".join(self.classes))
         for name in ("layout", "positive", "subject_pattern", "labels", "resplit"):
@@ -230,14 +234,15 @@ def run(grid: Grid, task: Task, out: Path) -> dict[str, Any]:
             for cell in about["cells"]:
                 folder, (part, data) = out / cell["folder"], parts[cell["split"]]
                 key = _key(row.config, cell["seed"], task, data)
-                if (before := finished.get(key)) and (folder / CHECKPOINT).exists():
+                before = finished.get(key) if (folder / CHECKPOINT).exists() else None
+                if before:
                     cell |= {**before, "folder": cell["folder"]}
                 else:
                     cell |= _trained(task, part, row.config, cell["seed"], folder, key)
                 if parallel.rank() == 0:
                     _sum_up(about, grid.place(row, out), out)
                     _write(report, out)
-                progress.advance(note=cell["folder"])
+                progress.advance(note=cell["folder"], before=bool(before))
     if parallel.rank() == 0:
         grid_report.plot(report, out / PLOT)
     return report

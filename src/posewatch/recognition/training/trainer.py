@@ -84,10 +84,12 @@ def train(
     with _threads(config.threads):
         run = _Run(train_set, val_set, config, layout, positive, calibration, begin)
         if _done(out / "checkpoint.pt", run.key):
+            if progress is not None:
+                progress.advance(config.epochs, note="trained before", before=True)
             return out / "checkpoint.pt"
         run.resume(out / STATE)
         if progress is not None and run.epoch:
-            progress.advance(run.epoch, note=f"resumed after epoch {run.epoch}")
+            progress.advance(run.epoch, note=f"resumed after epoch {run.epoch}", before=True)
         while run.epoch < config.epochs and not run.stopped:
             row = run.one_epoch()
             if main:
@@ -97,6 +99,8 @@ def train(
                     tracker.epoch(row, run.epoch)
             if progress is not None:
                 progress.advance(note=f"loss {row['train_loss']:.3f}")
+        if progress is not None and run.epoch < config.epochs:
+            progress.advance(config.epochs - run.epoch, note=f"stopped after epoch {run.epoch}")
         run.recogniser.calibration = run.calibration()
         if main:
             write_atomically(out / "config.yaml", text(config).encode())
