@@ -76,6 +76,16 @@ def test_any_layout_and_number_of_people_and_frames(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_the_embedding_of_one_person_is_the_mean_of_its_maps(name):
+    network = stir(small(name), features(8)).eval()
+    x = features(3, people=1)
+    with torch.no_grad():
+        maps = network.maps(x[:, 0])
+        assert maps.shape[0] == 3
+        assert torch.allclose(maps.mean((2, 3)), network(x).embedding, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_who_is_not_there_does_not_count(name):
     network = stir(small(name), features(8)).eval()
     x = features(3, people=3)

@@ -19,6 +19,7 @@ from posewatch.recognition.models import build  # noqa: E402
 from posewatch.recognition.recogniser import load_checkpoint  # noqa: E402
 from posewatch.recognition.sampling import resample  # noqa: E402
 from posewatch.recognition.threshold import choose_threshold, decide  # noqa: E402
+from posewatch.recognition.training import state as states  # noqa: E402
 from posewatch.recognition.training import trainer as training  # noqa: E402
 from posewatch.recognition.training.trainer import train  # noqa: E402
 
@@ -102,14 +103,14 @@ train(clip_set(12), clip_set(4, 50), config, Path(sys.argv[1]), progress=Killer(
 def test_the_state_of_another_run_is_not_gone_on_with(tmp_path, clips):
     run = training._Run(clips(8), clips(0), TINY, training.layouts.get("coco17"), "abnormal")
     run.one_epoch()
-    training.write_atomically(tmp_path / training.STATE, training.dump(run.state()))
-    (same := training._Run(clips(8), clips(0), TINY, run.layout, "abnormal")).resume(tmp_path / training.STATE)
+    states.write(tmp_path, run.state())
+    (same := training._Run(clips(8), clips(0), TINY, run.layout, "abnormal")).resume(tmp_path)
     assert same.epoch == 1
     other = training._Run(clips(8, 1), clips(0), TINY, run.layout, "abnormal")
-    other.resume(tmp_path / training.STATE)
+    other.resume(tmp_path)
     assert other.epoch == 0
-    (tmp_path / training.STATE).write_bytes(b"half a sta")
-    other.resume(tmp_path / training.STATE)
+    (tmp_path / states.STATE).write_bytes(b"half a sta")
+    other.resume(tmp_path)
     assert other.epoch == 0
 
 
@@ -263,23 +264,23 @@ def test_a_state_that_was_cut_is_told_and_the_one_before_it_is_used(left, tmp_pa
     run = training._Run(clips(8), clips(0), TINY, training.layouts.get("coco17"), "abnormal")
     for _ in range(2):
         run.one_epoch()
-        training._write_state(tmp_path, run.state())
-    os.truncate(tmp_path / training.STATE, left)
+        states.write(tmp_path, run.state())
+    os.truncate(tmp_path / states.STATE, left)
     again = training._Run(clips(8), clips(0), TINY, run.layout, "abnormal")
-    again.resume(tmp_path / training.STATE)
+    again.resume(tmp_path)
     assert again.epoch == 1
     assert "damaged" in capsys.readouterr().err
-    assert (tmp_path / f"{training.STATE}.damaged").stat().st_size == left
+    assert (tmp_path / f"{states.STATE}.damaged").stat().st_size == left
 
 
 def test_the_state_of_another_training_is_kept_and_found_again(tmp_path, clips, capsys):
     first = training._Run(clips(8), clips(0), TINY, training.layouts.get("coco17"), "abnormal")
     first.one_epoch()
-    training._write_state(tmp_path, first.state())
+    states.write(tmp_path, first.state())
     other = training._Run(clips(8), clips(0), dataclasses.replace(TINY, seed=9), first.layout, "abnormal")
-    other.resume(tmp_path / training.STATE)
+    other.resume(tmp_path)
     assert other.epoch == 0
     assert "other settings" in capsys.readouterr().err
     again = training._Run(clips(8), clips(0), TINY, first.layout, "abnormal")
-    again.resume(tmp_path / training.STATE)
+    again.resume(tmp_path)
     assert again.epoch == 1

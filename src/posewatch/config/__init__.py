@@ -9,7 +9,7 @@ from posewatch.config.experiment import Experiment, load, names
 from posewatch.config.labels import ClassGuide, DatasetConfig, LabelConfig
 from posewatch.config.perception import MaskConfig, PoseConfig, SplitConfig
 from posewatch.config.serving import ServingConfig
-from posewatch.config.training import AugmentConfig, RobustnessConfig, TrainConfig, TrainerConfig
+from posewatch.config.training import AugmentConfig, PretrainConfig, RobustnessConfig, TrainConfig, TrainerConfig
 
 __all__ = [
     "AugmentConfig",
@@ -19,6 +19,7 @@ __all__ = [
     "LabelConfig",
     "MaskConfig",
     "PoseConfig",
+    "PretrainConfig",
     "RobustnessConfig",
     "ServingConfig",
     "SplitConfig",

@@ -12,7 +12,7 @@ from typing import Any
 from posewatch.config.labels import DatasetConfig, LabelConfig
 from posewatch.config.perception import MaskConfig, PoseConfig, SplitConfig
 from posewatch.config.serving import ServingConfig
-from posewatch.config.training import RobustnessConfig, TrainConfig, TrainerConfig
+from posewatch.config.training import PretrainConfig, RobustnessConfig, TrainConfig, TrainerConfig
 from posewatch.digests import canonical
 from posewatch.errors import ConfigError, did_you_mean
 from posewatch.sections import Plain, from_dict, merge, parse_yaml
@@ -29,6 +29,7 @@ class Experiment:
     pose: PoseConfig = field(default_factory=PoseConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     robustness: RobustnessConfig = field(default_factory=RobustnessConfig)

@@ -135,6 +135,23 @@ class TrainConfig(Section):
 
 
 @dataclass(frozen=True)
+class PretrainConfig(Section):
+    """Pretraining on clips without labels. The network is that of ``train``."""
+
+    SECTION: ClassVar[str] = "pretrain"
+
+    enabled: bool = False
+    """Whether the pipelines pretrain on all skeletons before they train."""
+    epochs: Annotated[int, Range(1, 100_000)] = 100
+    batch: Annotated[int, Range(1, 65_536)] = 32
+    lr: Annotated[float, Range(0, 0.1, above=True)] = 0.003
+    mask: Annotated[float, Range(0, 0.95, above=True)] = 0.5
+    """Share of the limbs, in parts of a clip, that are hidden from the network."""
+    rendered: Annotated[int, Range(0, 1_000_000)] = 0
+    """Clips of rendered people that are added (needs posewatch[footage])."""
+
+
+@dataclass(frozen=True)
 class TrainerConfig(Section):
     """Where training runs: here (the default), or as a Kubeflow Trainer job on several nodes. What is trained does not
     depend on it, so none of it is part of a checkpoint's identity."""

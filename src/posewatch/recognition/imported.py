@@ -33,7 +33,7 @@ def any_checkpoint(path: Path | str) -> tuple[Recogniser, list[str]]:
     """The recogniser of a checkpoint of ours, or of the official code, and notes on it. Raises InputError."""
     held = read_official(path)
     if isinstance(held, Mapping) and "branches" in held:
-        return load_checkpoint(path), []
+        return load_checkpoint(path, pretraining=True), []
     return import_official(path)
 
 

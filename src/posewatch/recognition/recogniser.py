@@ -32,6 +32,8 @@ from posewatch.sections import from_dict
 from posewatch.units import SCENE, unit_entry, unit_of
 
 VERSION = 2
+PRETRAINING = "pretraining"
+"""Key of a checkpoint of `pretrain`, which knows no classes; its value is how it was pretrained."""
 
 
 @dataclass(frozen=True)
@@ -238,12 +240,15 @@ def from_recipe(text: str) -> Recogniser:
         raise InputError(f"this does not describe a recogniser: {error}") from None
 
 
-def load_checkpoint(path: Path | str) -> Recogniser:
-    """The recogniser of a checkpoint, in eval mode. Runs no code from the file. Raises InputError."""
+def load_checkpoint(path: Path | str, *, pretraining: bool = False) -> Recogniser:
+    """The recogniser of a checkpoint, in eval mode. Runs no code from the file. Raises InputError, also for one of
+    `pretrain` unless ``pretraining`` allows it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of what it then refuses
             data = torch.load(path, map_location="cpu", weights_only=True)
+        if PRETRAINING in data and not pretraining:
+            raise InputError(f"{path} is pretrained and knows no classes yet: train with --pretrained {path}")
         recogniser = build_from(data)
         recogniser.threshold = float(data["threshold"])
         recogniser.temperature = float(data.get("temperature", 1.0))

@@ -23,6 +23,10 @@ class Output(NamedTuple):
 class Network(nn.Module):
     """Features (N, M, T, V, C) and, optionally, ``present`` (N, M) in 0..1 (which persons exist) → ``Output``."""
 
+    def maps(self, rows: Tensor) -> Tensor:
+        """Features of single persons (B, T, V, C) → what ``forward`` takes the mean of, (B, D, T', V)."""
+        raise TypeError(f"{type(self).__name__} gives no maps")
+
     def auxiliary_loss(self, output: Output, labels: Tensor) -> Tensor:
         """A loss beside cross-entropy: a scalar, zero for networks that have none. ``labels`` int64 (N,)."""
         return output.logits.new_zeros(())

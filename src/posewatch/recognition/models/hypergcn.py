@@ -133,6 +133,12 @@ class HyperGCN(Network):
         embedding = mean_over_people(x.mean((2, 3)).view(n, m, -1), present)
         return Output(self.classify(embedding), embedding)
 
+    def maps(self, rows: Tensor) -> Tensor:
+        b, t, v, _ = rows.shape
+        x = torch.tanh(self.embed(rows) + self.position)
+        x = self.input_norm(x.permute(0, 2, 3, 1).reshape(b, -1, t))
+        return cast(Tensor, self.groups(x.view(b, v, -1, t).permute(0, 2, 3, 1).contiguous()))
+
     def auxiliary_loss(self, output: Output, labels: Tensor) -> Tensor:
         """The paper's divergence loss: how alike the virtual joints of a block are, the mean positive cosine."""
         alike = []

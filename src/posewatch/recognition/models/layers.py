@@ -66,6 +66,11 @@ class GraphNetwork(Network):
         """A block of the sizes of ``stage``, on the adjacency (K, V, V)."""
         return Block(self.space(stage.channels, stage.out, graph), self.time(stage.out, stage.stride), stage)
 
+    def maps(self, rows: Tensor) -> Tensor:
+        b, t, v, c = rows.shape
+        x = self.input_norm(rows.permute(0, 2, 3, 1).reshape(b, v * c, t))
+        return cast(Tensor, self.blocks(x.view(b, v, c, t).permute(0, 2, 3, 1).contiguous()))
+
     def forward(self, x: Tensor, present: Tensor | None = None) -> Output:
         """Features (N, M, T, V, C) and, optionally, ``present`` (N, M) in 0..1."""
         n, m, t, v, c = x.shape

@@ -23,7 +23,7 @@ class Augment:
         self.config = config
         v = layout.observed
         self.mirror = torch.tensor(layout.mirror[:v])
-        self.limbs = torch.tensor(_limbs(layout))
+        self.limbs = torch.tensor(limbs(layout))
 
     def __call__(self, x: Tensor, generator: torch.Generator, rank: int = 0, world: int = 1) -> Tensor:
         """Draws come from ``generator``, on its own device: one on the GPU spares a training there every copy.
@@ -94,7 +94,7 @@ class Augment:
         return dropped
 
 
-def _limbs(layout: Layout) -> NDArray[np.bool_]:
+def limbs(layout: Layout) -> NDArray[np.bool_]:
     """(L, V): for each joint that carries at least two joints and at most half of the body, the joints it carries."""
     v = layout.observed
     below = np.eye(v, dtype=bool)

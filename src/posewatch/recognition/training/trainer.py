@@ -28,32 +28,29 @@ from posewatch.datasets import layouts
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
 from posewatch.digests import canonical, digest
-from posewatch.errors import ConfigError, InputError, first_line
+from posewatch.errors import ConfigError, InputError
 from posewatch.files import write_atomically
 from posewatch.fingerprints import fingerprinted
-from posewatch.progress import Progress, say
+from posewatch.progress import Progress
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.calibration import Calibration, HeldOut, calibrate
 from posewatch.recognition.models.base import Network
-from posewatch.recognition.recogniser import Recogniser, dump, save
-from posewatch.recognition.sampling import sampled
+from posewatch.recognition.recogniser import Recogniser, save
 from posewatch.recognition.threshold import odds_of
+from posewatch.recognition.training import state as states
 from posewatch.recognition.training.augment import Augment
 from posewatch.recognition.training.batches import batches_of
 from posewatch.recognition.training.checks import check
 from posewatch.recognition.training.mlflow import Tracker
+from posewatch.recognition.training.norms import measure_norms
 from posewatch.recognition.training.pretrained import Pretrained
 
-STATE, BEFORE = ".state.pt", ".state.pt.before"
-"""The state after the last epoch, and after the one before it: a power loss may cut the newer file."""
 PROGRESS = ("epoch", "history", "average", "best", "best_loss", "best_epoch", "stopped")
 """Attributes of a run that its state file holds, beside the weights and the optimiser."""
 MIN_STEPS = 8
 """Steps of an epoch at the least: a small set is passed several times, each time augmented anew."""
 VALIDATE = 5
 """Epochs between two evaluations on the validation clips."""
-NORM_CLIPS, NORM_BATCH = 4096, 64
-"""Clips that the final batch statistics are measured on, and how many at a time."""
 
 
 def train(
@@ -81,20 +78,20 @@ def train(
     check(train_set, val_set, config, positive, layout, allow_shared)
     out.mkdir(parents=True, exist_ok=True)
     main = parallel.writer()
-    with _threads(config.threads):
+    with threads(config.threads):
         run = _Run(train_set, val_set, config, layout, positive, calibration, begin)
-        if _done(out / "checkpoint.pt", run.key):
+        if states.finished(out / "checkpoint.pt", run.key):
             if progress is not None:
                 progress.advance(config.epochs, note="trained before", before=True)
             return out / "checkpoint.pt"
-        run.resume(out / STATE)
+        run.resume(out)
         if progress is not None and run.epoch:
             progress.advance(run.epoch, note=f"resumed after epoch {run.epoch}", before=True)
         while run.epoch < config.epochs and not run.stopped:
             row = run.one_epoch()
             if main:
                 write_atomically(out / "history.jsonl", "".join(canonical(r) + "\n" for r in run.history).encode())
-                _write_state(out, run.state())
+                states.write(out, run.state())
                 if tracker is not None and parallel.rank() == 0:
                     tracker.epoch(row, run.epoch)
             if progress is not None:
@@ -106,8 +103,7 @@ def train(
             write_atomically(out / "config.yaml", text(config).encode())
             epoch = run.best_epoch if config.patience else run.epoch
             save(out / "checkpoint.pt", run.recogniser, run.final(), {"epoch": epoch, "run": run.key})
-            for name in (STATE, BEFORE):
-                (out / name).unlink(missing_ok=True)
+            states.remove(out)
     parallel.barrier()
     return out / "checkpoint.pt"
 
@@ -165,7 +161,9 @@ class _Run:
             batch = self.augment(keypoints, draws, parallel.rank(), parallel.world())
             labels = torch.from_numpy(self.train_set.labels[picked]).to(self.device)
             for group in self.optimiser.param_groups:
-                group["lr"] = config.lr * self._rate(self.epoch * self.steps + step)
+                group["lr"] = config.lr * rate(
+                    self.epoch * self.steps + step, self.steps * config.epochs, config.lr_warmup
+                )
             self.optimiser.zero_grad(set_to_none=False)
             try:
                 loss, parts, right, spread = self.losses(batch, labels)
@@ -244,14 +242,6 @@ class _Run:
             )
         return f"not even one clip fits into the memory of {self.device}: lower train.width or train.clip_frames"
 
-    def _rate(self, step: int) -> float:
-        """Linear rise, then half a cosine."""
-        total = self.steps * self.config.epochs
-        rise = int(self.config.lr_warmup * total)
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
-
     def _update_average(self, step: int) -> None:
         span = self.config.average_epochs * self.steps
         decay = min(math.exp(-1 / span), (1 + step) / (10 + step)) if span > 0 else 0.0
@@ -300,33 +290,8 @@ class _Run:
             return weights
         # Every process has all clips: none waits for another.
         with self._loaded(weights), parallel.alone():
-            self._measure_norms()
+            measure_norms(self.recogniser, self.train_set, self.config, self.augment)
             return _copy(self.recogniser.state_dict())
-
-    def _measure_norms(self) -> None:
-        """Set all batch statistics to those of the training clips, once as they are and once augmented.
-
-        Running averages of small batches under changing weights are off, in some runs by far (arXiv 2105.07576).
-        """
-        norms: list[Any] = [
-            m for m in self.recogniser.modules() if hasattr(m, "running_mean") and hasattr(m, "momentum")
-        ]
-        rng = np.random.default_rng([self.config.seed, self.config.epochs])
-        draws = torch.Generator(self.device).manual_seed(self.config.seed)
-        order = rng.permutation(len(self.train_set))[:NORM_CLIPS]
-        size = max(self.config.batch, NORM_BATCH)
-        batches = np.array_split(order, math.ceil(len(order) / size))
-        self.recogniser.train()
-        before = [m.momentum for m in norms]
-        with torch.no_grad():
-            for step, picked in enumerate(batches * 2):
-                clips = self.train_set.subset(picked)
-                x = torch.from_numpy(sampled(clips, self.config, int(step >= len(batches)))).to(self.device)
-                for norm in norms:
-                    norm.momentum = 1 / (step + 1)
-                self.recogniser.run(self.augment(x, draws) if step >= len(batches) else x)
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
 
     def calibration(self) -> Calibration:
         if self.given is not None:
@@ -360,31 +325,10 @@ class _Run:
             **{name: getattr(self, name) for name in PROGRESS},
         }
 
-    def resume(self, state_file: Path) -> None:
-        """Go on from the newest state of this very run. States that are damaged, or of a training with other settings
-        or clips, are told and put aside: nothing replaces them."""
-        for suffix in ("", ".before", f".{self.key[:8]}"):
-            path = state_file.with_name(f"{STATE}{suffix}")
-            if not path.exists():
-                continue
-            try:
-                state = torch.load(path, map_location=self.device, weights_only=True)
-                key = str(state["key"])
-            except Exception as error:
-                aside = path.with_name(f"{path.name}.damaged")
-                reason = f"{path} is damaged ({first_line(error)})"
-            else:
-                if key == self.key:
-                    self._restore(state)
-                    return
-                aside = path.with_name(f"{STATE}.{key[:8]}")
-                reason = f"{path} is of a training with other settings or clips"
-            if parallel.writer():
-                say(f"posewatch: note: {reason}; kept as {aside.name}")
-                path.replace(aside)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        if state.get("key") != self.key:
+    def resume(self, out: Path) -> None:
+        """Go on from the newest state of this very run in the folder ``out``."""
+        state = states.read(out, self.key, self.device)
+        if state is None:
             return
         self.recogniser.load_state_dict(state["weights"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -427,7 +371,15 @@ class Losses(nn.Module):
         return loss, torch.stack([cross, extra]) / len(recogniser.branches), right, spread
 
 
-def optimiser_of(recogniser: Recogniser, config: TrainConfig) -> torch.optim.Optimizer:
+def rate(step: int, total: int, warmup: float) -> float:
+    """The share of the learning rate at a step: a linear rise over the share ``warmup``, then half a cosine."""
+    rise = int(warmup * total)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+
+def optimiser_of(recogniser: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     if config.optimiser == "sgd":
         return torch.optim.SGD(
             recogniser.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
@@ -441,25 +393,6 @@ def optimiser_of(recogniser: Recogniser, config: TrainConfig) -> torch.optim.Opt
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in weights.items()}
-
-
-def _done(path: Path, key: str) -> bool:
-    """Whether a checkpoint is the result of this very run."""
-    if not path.exists():
-        return False
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True).get("run") == key
-    except Exception as error:
-        if parallel.rank() == 0:
-            say(f"posewatch: note: {path} is damaged ({first_line(error)}): it is trained again")
-        return False
-
-
-def _write_state(out: Path, state: dict[str, Any]) -> None:
-    """Write the state of an epoch, and keep the one before it."""
-    if (out / STATE).exists():
-        (out / STATE).replace(out / BEFORE)
-    write_atomically(out / STATE, dump(state))
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
@@ -484,7 +417,8 @@ def place_gradients(module: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
+    """Inside, torch uses so many CPU threads (0: as many as before), and its draws leave the caller's alone."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

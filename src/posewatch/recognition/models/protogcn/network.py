@@ -209,6 +209,11 @@ class ProtoGCN(Network):
             x, learned = block(x)
         return x, learned
 
+    def maps(self, rows: Tensor) -> Tensor:
+        b, t, v, c = rows.shape
+        x = self.input_norm(rows.permute(0, 2, 3, 1).reshape(b, v * c, t))
+        return self.backbone(x.view(b, v, c, t).permute(0, 2, 3, 1))[0]
+
     def auxiliary_loss(self, output: Output, labels: Tensor) -> Tensor:
         if self.contrast is None or output.reconstruction is None:
             return output.logits.new_zeros(())

@@ -1,0 +1,155 @@
+"""Pretraining without labels, and what a training takes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from posewatch.config import AugmentConfig, PretrainConfig, TrainConfig  # noqa: E402
+from posewatch.datasets import layouts  # noqa: E402
+from posewatch.errors import ConfigError, InputError  # noqa: E402
+from posewatch.recognition.models import NETWORKS  # noqa: E402
+from posewatch.recognition.recogniser import Recogniser, load_checkpoint  # noqa: E402
+from posewatch.recognition.training import pretrain as pretraining  # noqa: E402
+from posewatch.recognition.training.pretrain import MaskedMotion, Source, pretrain  # noqa: E402
+from posewatch.recognition.training.pretrained import Pretrained  # noqa: E402
+
+TINY = TrainConfig(model="stgcn++", width=0.12, clip_frames=8, people=1, threads=1)
+SHORT = PretrainConfig(epochs=2, batch=2)
+COCO = layouts.get("coco17")
+
+
+@pytest.fixture
+def source(clips):
+    return Source(clips(8), COCO)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, clips):
+    return pretrain(Source(clips(8), COCO), TINY, SHORT, tmp_path_factory.mktemp("pretrained"))
+
+
+def task(config: TrainConfig = TINY, mask: float = 0.5) -> MaskedMotion:
+    return MaskedMotion(Recogniser(config, layouts.get(config.layout or "coco17"), pretraining.CLASSES, "", 10), mask)
+
+
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_what_is_hidden_is_not_looked_at(clips):
+    """The loss must not change with what stands where joints are hidden, but for the target itself."""
+    torch.manual_seed(0)
+    module = task().eval()
+    clip = torch.from_numpy(clips(1).keypoints[0][None, :1, :8].copy())
+    seen = {}
+    handle = module.recogniser.features.register_forward_hook(lambda m, given, out: seen.update(x=given[0]))
+    with torch.no_grad():
+        module(clip, draws())
+    handle.remove()
+    given = seen["x"][..., 2] > 0
+    was = clip[..., 2] > 0
+    assert 0.3 < (was & ~given).sum() / was.sum() < 0.7
+    assert (seen["x"][~given] == 0).all()
+
+
+def test_limbs_are_hidden_as_a_whole_and_movers_first():
+    module = task(mask=0.3)
+    motion = torch.zeros(400, 1, 7, 17, 2)
+    motion[..., 9, :] = 4.0  # the left wrist waves
+    hidden = module.hidden(motion, torch.ones(400, 1, 8, 17, dtype=torch.bool), draws())
+    assert torch.equal(hidden[..., 7], hidden[..., 9]), "elbow and wrist are of one limb"
+    assert hidden[..., 9].float().mean() > 1.5 * hidden[..., 16].float().mean()
+    assert abs(hidden[:, 0].float().mean() - 0.3) < 0.08
+    assert torch.equal(hidden[:, :, 0], hidden[:, :, 1]), "for a quarter of the clip at the least"
+
+
+@pytest.mark.parametrize("model", NETWORKS)
+def test_every_network_learns_from_hidden_motion(model, clips):
+    torch.manual_seed(0)
+    module = task(dataclasses.replace(TINY, model=model, layout="coco20", stream="j+bm"))
+    x = torch.from_numpy(np.stack([k[:1, :8] for k in clips(4).keypoints]))
+    loss, without = module(x, draws())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert without > 0
+    names = [n for n, p in module.recogniser.networks.named_parameters() if p.grad is None and "classify" not in n]
+    assert not [n for n in names if "prototypes" not in n and "contrast" not in n]
+
+
+def test_it_explains_motion_that_can_be_foreseen(tmp_path):
+    """Everybody sways alike: hidden limbs can be told from the others."""
+    rng = np.random.default_rng(0)
+    from skeletons import clip_set
+
+    made = clip_set(12)
+    clips = []
+    for k in made.keypoints:
+        body = k[:1, :1].repeat(16, 1)
+        sway = 40 * np.sin(np.arange(16) * rng.uniform(0.5, 1.2) + rng.uniform(0, 6))
+        body[..., 0] += sway[None, :, None].astype(np.float32)
+        clips.append(body)
+    source = Source(dataclasses.replace(made, keypoints=tuple(clips)), COCO)
+    how = PretrainConfig(epochs=6, batch=8, lr=0.02)
+    still = AugmentConfig(rotate=0, stretch=0, jitter=0, crop=0, speed=0)
+    out = pretrain(source, dataclasses.replace(TINY, model="stgcn++", width=0.12, augment=still), how, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert out.name == "checkpoint.pt"
+    assert rows[-1]["explained"] > max(0.15, rows[0]["explained"])
+
+
+def test_training_takes_all_but_the_head(made):
+    taken = Pretrained(made).plan(TINY, COCO, ("normal", "abnormal"))
+    assert taken.share > 0.9
+    assert any("classify" in line for line in taken.lines if "afresh" in line)
+    with pytest.raises(ConfigError, match=r"train\.width must be"):
+        Pretrained(made).plan(dataclasses.replace(TINY, width=0.5), COCO, ("normal", "abnormal"))
+
+
+def test_a_pretrained_checkpoint_is_no_recogniser(made):
+    with pytest.raises(InputError, match=r"knows no classes yet: train with --pretrained"):
+        load_checkpoint(made)
+
+
+def test_a_killed_pretraining_goes_on_and_ends_bit_equal(tmp_path, source, made):
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from skeletons import clip_set
+from posewatch.config import PretrainConfig, TrainConfig
+from posewatch.datasets import layouts
+from posewatch.recognition.training import state
+from posewatch.recognition.training.pretrain import Source, pretrain
+from posewatch.sections import from_dict
+wrote = state.write
+def write(out, content):
+    wrote(out, content)
+    if content["epoch"] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+state.write = write
+config = from_dict(TrainConfig, {dataclasses.asdict(TINY)!r})
+pretrain(Source(clip_set(8), layouts.get("coco17")), config, PretrainConfig(epochs=2, batch=2), Path(sys.argv[1]))
+"""
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "killed")], timeout=120, env=os.environ)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed/checkpoint.pt").exists()
+    again = pretrain(source, TINY, SHORT, tmp_path / "killed")
+    assert again.read_bytes() == made.read_bytes()
+    assert (tmp_path / "killed/history.jsonl").read_bytes() == (made.parent / "history.jsonl").read_bytes()
+    assert not list((tmp_path / "killed").glob(".state*"))
+
+
+def test_what_is_done_is_not_done_again(made, source, monkeypatch):
+    monkeypatch.setattr(pretraining._Run, "one_epoch", lambda self: pytest.fail("pretrained again"))
+    assert pretrain(source, TINY, SHORT, made.parent) == made
