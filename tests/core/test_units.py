@@ -28,6 +28,20 @@ def test_artifacts_of_before_there_were_units_are_found() -> None:
     assert Job("clips", "v-1", dataclasses.asdict(SplitConfig()), (parent,)).prefix == "clips/v-1/3ff4caf24ad6"
 
 
+def test_exports_of_before_are_found_unless_persons_are_computed_who_are_not_there() -> None:
+    """The prefix was computed with commit 777b22f, before serving.skip_absent."""
+    sha = hashlib.sha256(b"parent").hexdigest()
+    parent = Artifact(MemoryStore("units"), "parent", sha, {"file": sha, "lineage.json": "0"})
+
+    def prefix(*settings: str) -> str:
+        config = load("default", settings).serving
+        return Job("onnx", "", {"opset": config.opset, "skip_absent": config.skips_absent}, (parent,)).prefix
+
+    assert prefix() == Job("onnx", "", {"opset": 18}, (parent,)).prefix
+    assert len({prefix(), prefix("serving.accelerator=tensorrt"), prefix("serving.accelerator=openvino")}) == 2
+    assert prefix("serving.skip_absent=false") == prefix("serving.accelerator=tensorrt")
+
+
 def test_a_new_key_counts_when_it_is_set() -> None:
     assert len({masked(), masked(unit="person"), masked(min_presence_s=2.0), masked(view="crop")}) == 4
 

@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -11,7 +12,8 @@ from posewatch.cli.main import main  # noqa: E402
 from posewatch.config import Experiment, TrainConfig  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import InputError, ServingError  # noqa: E402
-from posewatch.export.onnx import export, verify  # noqa: E402
+from posewatch.export.onnx import export, synthetic_clips, verify  # noqa: E402
+from posewatch.export.protogcn import arrange  # noqa: E402
 from posewatch.inference.files import predict_files  # noqa: E402
 from posewatch.inference.open import open_predictor  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, from_recipe, load_checkpoint, save  # noqa: E402
@@ -57,7 +59,9 @@ def test_report_and_metadata(exported):
         "threshold": "0.37",
         "lineage": "abc123",
         "version": "1",
+        "absent": "skipped",
     }
+    assert "NonZero" in {node.op_type for node in model.graph.node}, "absent persons are computed"
     shape = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     assert shape[1:] == [2, 12, 17, 3]
     assert isinstance(shape[0], str)
@@ -91,6 +95,31 @@ def test_same_bytes_again_and_no_path_of_this_machine(exported, tmp_path, capsys
         assert word not in data
     assert capsys.readouterr() == ("", "")
     assert [p.name for p in tmp_path.iterdir()] == ["again.onnx"]
+
+
+@pytest.mark.parametrize("features", ["body", "raw"])
+@pytest.mark.parametrize("model", ["protogcn", "stgcn++"])
+def test_absent_persons_cost_nothing_and_answers_do_not_change(model, features):
+    """In the published recipe (raw) absent persons count in the mean over persons."""
+    torch.manual_seed(2)
+    config = TrainConfig(
+        model=model, width=0.1, model_options={"prototypes": 4}, clip_frames=8, people=2, features=features
+    )
+    whole = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0).eval()
+    fixed, packed = copy.deepcopy(whole), copy.deepcopy(whole)
+    whole.networks[0].skip_absent = False
+    arrange(fixed, skip_absent=False)
+    arrange(packed)
+    x = torch.from_numpy(synthetic_clips(5, (2, 8, 17, 3)))  # one person; one in the last place; two; two; nobody
+    rows = []
+    for recogniser in (fixed, packed):
+        recogniser.networks[0].blocks[0].register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
+    with torch.no_grad():
+        want, *got = (r(x) for r in (whole, fixed, packed))
+        nobody = packed(x[-1:]), whole(x[-1:])
+    assert rows == [10, 6, 1]
+    for one, other in ((got[0], want), (got[1], want), nobody):
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(one, other, strict=True))
 
 
 def test_a_model_that_answers_otherwise_is_refused(exported):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 from google.protobuf import text_format
 from tiny_models import tiny_model
@@ -89,6 +90,16 @@ def test_model_warmup(tmp_path: Path, tiny: Path, model_warmup: str, sizes: list
     assert [w.batch_size for w in config.model_warmup] == sizes
     for sample in config.model_warmup:
         assert list(sample.inputs["keypoints"].dims) == [2, 6, 17, 3]
+        assert sample.inputs["keypoints"].zero_data
+
+
+def test_warmup_of_a_graph_that_skips_absent_persons_has_persons(tmp_path: Path, tiny: Path) -> None:
+    """Zeros are nobody: no batch size would be warm."""
+    model = onnx.load(tiny)
+    onnx.helper.set_model_props(model, {p.key: p.value for p in model.metadata_props} | {"absent": "skipped"})
+    onnx.save(model, tmp_path / "model.onnx")
+    config = _config(write_repository(tmp_path / "model.onnx", tmp_path, name="m"))
+    assert all(sample.inputs["keypoints"].random_data for sample in config.model_warmup)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ class _GraphConvolution(GraphConvolution):
 def publish(network: ProtoGCN) -> ProtoGCN:
     """Turn ``network`` into the published form, with the same parameters and results; returns it."""
     network.__class__ = ProtoGCN
+    network.skip_absent = False
     for module in network.modules():
         if isinstance(module, GraphConvolution):
             module.__class__ = _GraphConvolution

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from posewatch.config import ServingConfig
     from posewatch.export.precision import Judge
 
 app = topic()
@@ -51,7 +52,7 @@ def export(
 ) -> Any:
     """Export to ONNX, checked against PyTorch."""
     if file.out:
-        return _export_file(Path(checkpoint), file.out, file, clips, context.experiment.serving.opset)
+        return _export_file(Path(checkpoint), file.out, file, clips, context.experiment.serving)
     if file.precision != "fp32":
         raise InputError("another precision is for files: give the file to write, --out FILE")
     from posewatch.stages.export import export
@@ -59,12 +60,15 @@ def export(
     return export(context.objects, context.artifact(checkpoint), context.experiment.serving).uri
 
 
-def _export_file(checkpoint: Path, out: Path, file: ExportedFile, skeletons: Skeletons, opset: int) -> dict[str, Any]:
+def _export_file(
+    checkpoint: Path, out: Path, file: ExportedFile, skeletons: Skeletons, config: ServingConfig
+) -> dict[str, Any]:
     """Export a checkpoint file; returns the report. Raises InputError or ServingError, and writes nothing then."""
     from posewatch.export.onnx import export
 
+    options: dict[str, Any] = {"opset": config.opset, "skip_absent": config.skips_absent}
     if file.precision == "fp32":
-        return export(checkpoint, out, opset=opset)
+        return export(checkpoint, out, **options)
     from posewatch.export.precision import convert
 
     if skeletons.annotations is None:
@@ -72,7 +76,7 @@ def _export_file(checkpoint: Path, out: Path, file: ExportedFile, skeletons: Ske
     judge, calibration = _clips(checkpoint, file, skeletons)
     with tempfile.TemporaryDirectory(prefix="posewatch-export-") as temp:
         exact = Path(temp) / "model.onnx"
-        report = export(checkpoint, exact, opset=opset)
+        report = export(checkpoint, exact, **options)
         computed = _bf16(checkpoint) if file.precision == "bf16" else None
         cost = convert(exact, out, file.precision, judge, calibration=calibration, computed=computed)
     return {**report, **cost}

@@ -17,7 +17,7 @@ class ServingConfig(Section):
 
     SECTION: ClassVar[str] = "serving"
     RENAMED: ClassVar[dict[str, str]] = {"warm_up": "model_warmup"}
-    ADDED: ClassVar[tuple[str, ...]] = ("paper_contract",)
+    ADDED: ClassVar[tuple[str, ...]] = ("paper_contract", "skip_absent")
 
     name: Annotated[str, Like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "a name of letters, digits, -, _ and .")] = "abnormal"
     max_batch: rules.Batch = 16
@@ -73,6 +73,15 @@ class ServingConfig(Section):
     """Of the accelerator: ``fp32``, ``fp16`` or ``bf16``."""
     paper_contract: Annotated[str, Like(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,99})?", "a name as serving.name, or empty")] = ""
     """The name of a second model that takes the input of the paper's clients (docs/from-the-paper.md); empty: none."""
+
+    skip_absent: bool = True
+    """The exported graph computes nothing for persons who are not there. ``accelerator: tensorrt`` wants fixed shapes
+    and turns it off."""
+
+    @property
+    def skips_absent(self) -> bool:
+        """``skip_absent``, where the accelerator takes shapes that depend on the clips."""
+        return self.skip_absent and self.accelerator != "tensorrt"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,15 @@ BATCHES = (1, 2, 8)
 VERSION = "1"
 
 
-def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -> dict[str, Any]:
+def export(
+    checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "", skip_absent: bool = True
+) -> dict[str, Any]:
     """Write ``out`` and return {"max_abs_error", "bytes", "opset", "batches", "labels", ...}.
 
-    Raises InputError for a checkpoint or opset that cannot be exported, ServingError when the batch size is fixed or an
-    output differs from PyTorch's by more than 1e-4. ``out`` is not written then.
+    ``skip_absent``: the graph computes nothing for persons who are not there, so shapes inside it depend on the clips;
+    TensorRT and CUDA graphs want it off. Raises InputError for a checkpoint or opset that cannot be exported,
+    ServingError when the batch size is fixed or an output differs from PyTorch's by more than 1e-4. ``out`` is not
+    written then.
     """
     try:
         import onnx
@@ -41,11 +45,12 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
     except ImportError as error:
         raise InputError(f"export needs {error.name}: pip install 'posewatch[train]'") from None
     from posewatch.export.protogcn import arrange
+    from posewatch.recognition.models.base import Network
     from posewatch.recognition.recogniser import load_checkpoint
 
     recogniser = load_checkpoint(checkpoint)
     arranged = load_checkpoint(checkpoint)
-    arrange(arranged)
+    arrange(arranged, skip_absent=skip_absent)
     shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
     example = torch.from_numpy(synthetic_clips(2, shape))
     with _quiet():
@@ -77,11 +82,14 @@ def export(checkpoint: Path, out: Path, *, opset: int = 18, lineage: str = "") -
         "lineage": lineage,
         "version": VERSION,
         "recipe": recogniser.recipe(),
+        **({"absent": "skipped"} if skip_absent else {}),
         **unit_entry(recogniser.unit),
         **({"features": recogniser.config.features} if recogniser.config.features == "hips" else {}),
     }
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
+    for network in recogniser.networks:
+        cast(Network, network).skip_absent = False  # what it is compared with computes everybody
     difference = verify(model, recogniser)
     data = model.SerializeToString(deterministic=True)
     write_atomically(out, data)
@@ -137,7 +145,7 @@ def synthetic_clips(n: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """N random clips of ``shape`` (M, T, V, 3), the same in every run; a tenth of the joints is missing.
 
     Each person is a cloud of joints that drifts over the picture. The first clip holds one person, the last (of
-    several) none.
+    several) none; the second of more holds one in the last place.
     """
     rng = np.random.default_rng(n)
     people, frames, joints, _ = shape
@@ -149,6 +157,8 @@ def synthetic_clips(n: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     clips[..., 2] = rng.uniform(0.2, 1, clips.shape[:-1])
     clips[rng.random(clips.shape[:-1]) < 0.1] = 0
     clips[0, 1:] = 0
+    if n > 2:
+        clips[1, :-1] = 0
     if n > 1:
         clips[-1] = 0
     return clips

@@ -21,13 +21,21 @@ from posewatch.recognition.models.protogcn.network import Block, GraphConvolutio
 from posewatch.recognition.recogniser import Recogniser
 
 
-def arrange(recogniser: Recogniser) -> None:
-    """Replace the networks of a recogniser by the forms that are exported; predictions do not change."""
-    for i, network in enumerate(recogniser.networks):
+def arrange(recogniser: Recogniser, *, skip_absent: bool = True) -> None:
+    """Replace the networks of a recogniser by the forms that are exported; predictions do not change.
+
+    ``skip_absent``: with nothing to compute for persons who are not there (``Network``).
+    """
+    features, joints = recogniser.features, len(recogniser.layout.joints)
+    for i, (network, branch) in enumerate(zip(recogniser.networks, recogniser.branches, strict=True)):
         if isinstance(network, ProtoGCN):
             recogniser.networks[i] = ExportedProtoGCN(network).eval()
         else:
             cast(Network, network).trim()
+        exported = cast(Network, recogniser.networks[i])
+        exported.skip_absent = skip_absent
+        if skip_absent and features.kind != "body":
+            exported.remember_nobody(recogniser.frames, joints, features.channels(branch.stream))
 
 
 class ExportedProtoGCN(Network):
@@ -42,11 +50,11 @@ class ExportedProtoGCN(Network):
         self.classify = source.classify
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Output:
-        n, m = x.shape[:2]
-        x = (x * self.scale + self.shift).flatten(0, 1).permute(0, 3, 1, 2)
+        persons = self.persons(x, present)
+        x = (persons.rows * self.scale + self.shift).permute(0, 3, 1, 2)
         for block in self.blocks:
             x = block(x)
-        embedding = mean_over_people(x.mean((2, 3)).view(n, m, -1), present)
+        embedding = mean_over_people(persons.by_clip(x.mean((2, 3))), present)
         return Output(self.classify(embedding), embedding)
 
 

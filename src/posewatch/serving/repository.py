@@ -80,7 +80,9 @@ def _settings(model: ModelFile, name: str, options: ServeOptions, release: str =
     for output in outputs:
         if output["name"] in ("probabilities", OUTPUT):
             output["label_filename"] = "labels.txt"
-    zeros = {t.name: {"data_type": t.dtype, "dims": list(t.dims), "zero_data": True} for t in model.inputs}
+    # of zeros a graph that skips absent persons would compute nothing
+    data = "random_data" if "absent" in model.metadata else "zero_data"
+    samples = {t.name: {"data_type": t.dtype, "dims": list(t.dims), data: True} for t in model.inputs}
     # "1" (heuristic) keeps cuDNN from an exhaustive search, up to a second, at each new batch size; Triton reads it
     # only here.
     parameters = {
@@ -100,7 +102,7 @@ def _settings(model: ModelFile, name: str, options: ServeOptions, release: str =
         "input": [_description(tensor) for tensor in model.inputs],
         "output": outputs,
         "model_warmup": [
-            {"name": f"batch_{size}", "batch_size": size, "count": 1, "inputs": zeros}
+            {"name": f"batch_{size}", "batch_size": size, "count": 1, "inputs": samples}
             for size in options.warmup_sizes()
         ],
         "parameters": {key: {"string_value": value} for key, value in parameters.items()},

@@ -39,10 +39,10 @@ def as_published(source: Recogniser, device: torch.device) -> nn.Module:
 
 
 def arranged(source: Recogniser, device: torch.device, precision: str) -> nn.Module:
-    """The exported form. With bf16 and fp16 the blocks run in it; features, norm of the input and answer in fp32:
-    pixels of a large picture have no exact place in half precision."""
+    """The exported form, in fixed shapes: everybody is computed. With bf16 and fp16 the blocks run in it; features,
+    norm of the input and answer in fp32: pixels of a large picture have no exact place in half precision."""
     module = copy.deepcopy(source)
-    arrange(module)
+    arrange(module, skip_absent=False)
     module = module.to(device).eval()
     dtype = DTYPES[precision]
     if dtype != torch.float32:

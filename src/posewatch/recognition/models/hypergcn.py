@@ -125,12 +125,13 @@ class HyperGCN(Network):
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Output:
         """Features (N, M, T, V, C) and, optionally, ``present`` (N, M) in 0..1."""
-        n, m, t, v, _ = x.shape
-        x = torch.tanh(self.embed(x) + self.position)
-        x = self.input_norm(x.permute(0, 1, 3, 4, 2).reshape(n * m, -1, t))
-        x = x.view(n * m, v, -1, t).permute(0, 2, 3, 1).contiguous()
+        persons = self.persons(x, present)
+        b, t, v, _ = persons.rows.shape
+        x = torch.tanh(self.embed(persons.rows) + self.position)
+        x = self.input_norm(x.permute(0, 2, 3, 1).reshape(b, -1, t))
+        x = x.view(b, v, -1, t).permute(0, 2, 3, 1).contiguous()
         x = self.groups(x)
-        embedding = mean_over_people(x.mean((2, 3)).view(n, m, -1), present)
+        embedding = mean_over_people(persons.by_clip(x.mean((2, 3))), present)
         return Output(self.classify(embedding), embedding)
 
     def maps(self, rows: Tensor) -> Tensor:

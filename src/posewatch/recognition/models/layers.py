@@ -73,11 +73,12 @@ class GraphNetwork(Network):
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Output:
         """Features (N, M, T, V, C) and, optionally, ``present`` (N, M) in 0..1."""
-        n, m, t, v, c = x.shape
-        x = self.input_norm(x.permute(0, 1, 3, 4, 2).reshape(n * m, v * c, t))
-        x = x.view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()
+        persons = self.persons(x, present)
+        b, t, v, c = persons.rows.shape
+        x = self.input_norm(persons.rows.permute(0, 2, 3, 1).reshape(b, v * c, t))
+        x = x.view(b, v, c, t).permute(0, 2, 3, 1).contiguous()
         x = self.blocks(x).mean((2, 3))
-        embedding = mean_over_people(x.view(n, m, -1), present)
+        embedding = mean_over_people(persons.by_clip(x), present)
         return Output(self.classify(embedding), embedding)
 
 

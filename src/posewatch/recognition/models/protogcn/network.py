@@ -192,10 +192,12 @@ class ProtoGCN(Network):
         self.contrast: ClassContrast | None = ClassContrast(joints * joints, classes)
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Output:
-        n, m, t, v, c = x.shape
-        x = self.input_norm(x.permute(0, 1, 3, 4, 2).reshape(n * m, v * c, t))
-        x, learned = self.backbone(x.view(n * m, v, c, t).permute(0, 2, 3, 1))
-        embedding = mean_over_people(x.mean((2, 3)).view(n, m, -1), present)
+        n, m = x.shape[:2]
+        persons = self.persons(x, present)
+        b, t, v, c = persons.rows.shape
+        x = self.input_norm(persons.rows.permute(0, 2, 3, 1).reshape(b, v * c, t))
+        x, learned = self.backbone(x.view(b, v, c, t).permute(0, 2, 3, 1))
+        embedding = mean_over_people(persons.by_clip(x.mean((2, 3))), present)
         reconstruction = None
         if self.training and self.prototypes is not None and learned is not None:
             reconstruction = self.prototypes(mean_over_people(learned.view(n, m, -1, v, v), present))
