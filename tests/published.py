@@ -18,6 +18,7 @@ from posewatch.config import ServingConfig
 from posewatch.digests import canonical
 from posewatch.stages.publish import publish
 from posewatch.store import FolderStore
+from posewatch.units import unit_entry
 
 SHAPE = (2, 6, 17, 3)
 
@@ -30,7 +31,7 @@ class Bucket(FolderStore):
         self.uri = "s3://posewatch"
 
 
-def tiny_model(path: Path, seed: int) -> Path:
+def tiny_model(path: Path, seed: int, unit: str = "scene") -> Path:
     """keypoints → mean over M, T, V → linear → softmax; another seed gives clearly other probabilities."""
     rng = np.random.default_rng(seed)
     weight = (rng.normal(size=(3, 2)) * [[0.01], [0.01], [3.0]]).astype(np.float32)
@@ -48,6 +49,7 @@ def tiny_model(path: Path, seed: int) -> Path:
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     told = {"layout": "coco17", "frames": "6", "people": "2", "fps": "10.0", "positive": "abnormal"}
+    told |= unit_entry(unit)
     helper.set_model_props(model, told | {"lineage": "0" * 64, "labels": json.dumps(["normal", "abnormal"])})
     onnx.save(model, str(path))
     return path
@@ -87,6 +89,7 @@ def version(
     f1: float | None = 0.9,
     parity: float | None = 2e-6,
     robustness: dict[str, Any] | None = None,
+    unit: str = "scene",
 ) -> Version:
     """Publish the tiny model of ``seed``, with these figures."""
     data = dataset(store)
@@ -97,7 +100,7 @@ def version(
     evaluation = produce(store, Job("evaluations", "", {}, (data, checkpoint)), _writes(**told))
 
     def export(folder: Path) -> None:
-        tiny_model(folder / "model.onnx", seed)
+        tiny_model(folder / "model.onnx", seed, unit)
         (folder / "export.json").write_text(canonical({} if parity is None else {"max_abs_error": parity}))
 
     return Version(publish(store, produce(store, Job("onnx", "", {}, (checkpoint,)), export), config), evaluation)

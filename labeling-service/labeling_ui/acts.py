@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labeling_ui import media, metrics
+from labeling_ui.scene import around
 from posewatch.digests import canonical
 from posewatch.errors import LabelError, LabelStoreDown, PosewatchError
 from posewatch.labels.cards import Card
@@ -224,13 +225,19 @@ def _told(session: LabelingSession, act: Mapping[str, Any], events: list[LabelEv
 def context(session: LabelingSession, asked: Mapping[str, Any] | None, base: str) -> dict[str, Any] | None:
     """What the browser has ``asked`` for around a clip; None for nothing.
 
-    The clips before and after it or, with ``scene``, those of everybody at the same moment.
+    The clips before and after it or, with ``scene``, those of everybody at the same moment, and the video ``around`` it
+    where those do not make one. With ``raw`` that is the unmasked video: a look that is recorded once.
     """
     clip, scene = (str(asked.get("clip") or ""), bool(asked.get("scene"))) if asked else ("", False)
-    if not clip:
+    if not asked or not clip:
         return None
     cards = session.moment(clip).cards if scene else session.neighbours(clip)
-    return {"clip": clip, "scene": scene, "cards": [payload(card, base) for card in cards]}
+    found = next((card.entry for card in cards if card.entry.clip.id == clip), None) if scene else None
+    raw = bool(asked.get("raw")) and found is not None and session.may_see_raw
+    if raw:
+        session.look(clip, str(asked["id"])[:64])
+    video = around(found, base, raw) if found else None
+    return {"clip": clip, "scene": scene, "around": video, "cards": [payload(card, base) for card in cards]}
 
 
 def payload(card: Card, base: str, tickets: Tickets | None = None) -> dict[str, Any]:

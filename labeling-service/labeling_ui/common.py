@@ -65,6 +65,7 @@ class Viewer:
             "welfare": bool(config.sensitive),
             "words": self.texts,
             "may_guide": roles.may(self.role, "guide"),
+            "may_raw": roles.at_least(self.role, config.raw_scene),
             "turns": [],
             "start": "",
             "find": None,

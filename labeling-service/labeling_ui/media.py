@@ -23,7 +23,13 @@ URL_S = 3600
 AWAY_S = 10.0
 """How long a store that gave no answer is not asked again."""
 ROUTE = "/clips"
-TYPES = {".mp4": "video/mp4", ".json": "application/json"}
+TYPES = {
+    ".mp4": "video/mp4", ".json": "application/json", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+}  # fmt: skip
+"""What this server delivers. Raw videos of other kinds play in no browser."""
+MAX_BYTES = 200_000_000
+"""Of a video that this server reads as a whole to deliver it (POSEWATCH_MEDIA=server)."""
 _away: dict[str, float] = {}
 _SECRET = (os.environ.get("POSEWATCH_MEDIA_SECRET") or secrets.token_hex(32)).encode()
 
@@ -76,6 +82,18 @@ def clip_url(store: str, key: str, base: str = "") -> str:
         return ""
 
 
+def video_url(store: str, key: str, base: str = "") -> str:
+    """The same for a whole video of any length; "" for one that no browser plays, or that is too large to pass through
+    this server."""
+    if Path(key).suffix.lower() not in TYPES:
+        return ""
+    if os.environ.get("POSEWATCH_MEDIA") == "server":
+        objects = object_store(store)
+        if not isinstance(objects, FolderStore) and any(one.size > MAX_BYTES for one in objects.list(key)):
+            return ""
+    return clip_url(store, key, base)
+
+
 def away(store: str) -> bool:
     """Whether the store has given no answer in the last AWAY_S seconds."""
     return time.monotonic() < _away.get(store, 0.0)
@@ -83,7 +101,7 @@ def away(store: str) -> bool:
 
 def file_of(store: str, key: str) -> Path | bytes:
     """The content behind a URL of `signed`: a local file, or the bytes of an object. Raises NotFound."""
-    if Path(key).suffix not in TYPES:
+    if Path(key).suffix.lower() not in TYPES:
         raise NotFound(f"no clip: {key}")
     objects = object_store(store)
     if isinstance(objects, FolderStore):

@@ -82,7 +82,7 @@ async def _clip(request: Request) -> Response:
         return PlainTextResponse("no such clip\n", 404)
     except PosewatchError:  # the page tells a clip that is missing from a store that is down
         return PlainTextResponse("the clips' store gives no answer\n", 503)
-    kind = media.TYPES[f".{key.rsplit('.', 1)[-1]}"]
+    kind = media.TYPES[f".{key.rsplit('.', 1)[-1].lower()}"]
     headers = {"Cache-Control": "private, max-age=1800"}
     if isinstance(content, bytes):
         return _part(content, request.headers.get("range", ""), kind, headers)

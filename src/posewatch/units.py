@@ -13,7 +13,8 @@ from posewatch.errors import InputError
 
 SCENE, PERSON = "scene", "person"
 UNIT = "unit"
-_WORDS = {SCENE: "whole scenes", PERSON: "single persons"}
+WORDS = {SCENE: "whole scenes", PERSON: "single persons"}
+"""What a model of a unit recognises, for people to read."""
 
 
 def unit_of(about: Mapping[str, Any]) -> str:
@@ -41,7 +42,7 @@ def require_unit(found: str, wanted: str, model: str, clips: str) -> None:
     """Raises InputError unless ``model``, of the unit ``found``, fits ``clips`` of the unit ``wanted``."""
     if found != wanted:
         raise InputError(
-            f"{model} recognises {_WORDS.get(found, found)} (unit {found}), {clips} shows {_WORDS.get(wanted, wanted)}"
+            f"{model} recognises {WORDS.get(found, found)} (unit {found}), {clips} shows {WORDS.get(wanted, wanted)}"
             f" (unit {wanted}): take a model of that unit, or set mask.unit={found}"
         )
 

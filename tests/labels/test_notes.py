@@ -63,6 +63,22 @@ def test_a_comment_is_kept_once_with_its_author_and_exported(store, team, tmp_pa
     assert ("example", "rev", "abnormal") in trail
 
 
+def test_looks_at_unmasked_video_need_the_role_that_the_experiment_names_and_are_recorded(store, team):
+    (one, *_), of = team
+    for who, role in (("ann", "nobody"), ("rev", "nobody"), ("ann", "reviewer")):
+        assert not of(who, raw_scene=role).may_see_raw
+        with pytest.raises(NotAllowed, match=f"may not look at unmasked video: labels.raw_scene is {role}"):
+            of(who, raw_scene=role).look(one.clip.id)
+    for _ in range(2):  # the page is drawn again
+        of("rev", raw_scene="reviewer").look(one.clip.id, "act1")
+    of("ann", raw_scene="labeler").look(one.clip.id, "act2")
+    trail = [(row["act"], row["who"], row["clip_id"]) for row in audit.trail(store) if row["act"] == "raw"]
+    assert trail == [("raw", "rev", one.clip.id), ("raw", "ann", one.clip.id)]
+    for statement in (tables.looks.update().values(who="x"), tables.looks.delete()):
+        with pytest.raises(LabelError, match="append-only"):
+            store.database.execute(statement)
+
+
 def test_comments_of_others_are_hidden_while_a_clip_is_labelled_twice(store, team):
     clips, of = team
     clip = clips[0].clip.id

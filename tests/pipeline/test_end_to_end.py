@@ -8,12 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 import yaml
 from support import CONFIG, ROOT, run
 
 from posewatch import lineage, stack
 from posewatch.artifact import get, members
+from posewatch.errors import InputError, ServingError
 from posewatch.store import open_store
+
+OF_PERSONS = [
+    "--set", "mask.unit=person",
+    "--set", "labels.everybody=true",
+    "--set", "serving.name=abnormal-persons",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -70,28 +78,42 @@ def test_the_report_shows_what_it_promises(ran: dict[str, Any], store: Any) -> N
     assert html.count("data:image/png") >= 4
 
 
-def test_in_the_unit_of_persons_the_same_videos_are_prepared_and_shown_person_by_person(
-    ran: dict[str, Any], store: Any, two_videos: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def of_persons(ran: dict[str, Any], two_videos: Path) -> dict[str, str]:
+    """The same in the unit of persons, with the same object store, label store and Triton: its outputs."""
+    arguments = ["run", "end_to_end", f"source={two_videos}", f"labels={two_videos}", *CONFIG, *OF_PERSONS]
+    done = run(*arguments, env=ran["env"], module="pipelines")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines() if line.startswith(("model", "endp", "rep")))
+
+
+def test_in_the_unit_of_persons_the_same_videos_are_learnt_person_by_person(
+    ran: dict[str, Any], of_persons: dict[str, str], store: Any, two_videos: Path
 ) -> None:
     from posewatch.config import load
-    from posewatch.stages.contents import clips_of, persons_of, skeletons_of
+    from posewatch.inference.open import open_predictor
+    from posewatch.stages.contents import clips_of, dataset_part, persons_of, skeletons_of
     from posewatch.stages.ingest import ingest
     from posewatch.stages.mask import mask
     from posewatch.stages.report import report
 
-    labels = {"POSEWATCH_LABELS_URL": f"sqlite:///{tmp_path}/persons.db"}
-    arguments = ["run", "prepare", f"source={two_videos}", *CONFIG, "--set", "mask.unit=person"]
-    done = run(*arguments, env={**ran["env"], **labels}, module="pipelines")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    uris = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": s3://" in line)
-    clips = [clip for _, one in members(get(store, uris["clips"])) for clip in clips_of(one)]
+    made = {node.lineage.unit: node.artifact for node in lineage.trace(get(store, of_persons["model"]))}
+    clips = [clip for _, one in members(made["split"]) for clip in clips_of(one)]
     assert clips
     assert {clip.person for clip in clips} >= {1}
     assert not any(clip.person is None for clip in clips)
-    shapes = [
-        s.keypoints.shape for _, one in members(get(store, uris["skeletons"])) for s in skeletons_of(one).values()
-    ]
-    assert {shape[0] for shape in shapes} == {1}
+    shapes = {s.keypoints.shape[0] for _, one in members(made["pose"]) for s in skeletons_of(one).values()}
+    assert shapes == {1}
+    data = lineage.find_ancestor(get(store, of_persons["model"]), "datasets")
+    assert data is not None
+    assert data.json("dataset.json")["unit"] == "person"
+    ids = {clip.id for clip in clips}
+    learnt = {name for part in ("train", "validation", "test") for name in dataset_part(data, part).ids}
+    assert learnt
+    assert learnt <= ids, "no clip of a scene, though their labels lie in the same store"
+    with open_predictor(of_persons["endpoint"]) as served:
+        assert (served.unit, served.people) == ("person", 1)
+    assert "Recognition" in get(store, of_persons["report"]).read("report.html").decode()
 
     masked = mask(store, ingest(store, str(two_videos)), load("default", ["mask.unit=person"]).mask)
     assert any(persons_of(one) for _, one in members(masked))
@@ -100,6 +122,62 @@ def test_in_the_unit_of_persons_the_same_videos_are_prepared_and_shown_person_by
     html = report(store, *parents, about="both units", persons=masked).read("report.html").decode()
     assert "One person at a time" in html
     assert "One person at a time" not in page.read("report.html").decode()
+
+
+def test_a_model_of_persons_does_not_follow_one_of_scenes_unasked(
+    ran: dict[str, Any], of_persons: dict[str, str], store: Any
+) -> None:
+    from posewatch.config import load
+    from posewatch.inference.open import open_predictor
+    from posewatch.stages.deploy import deploy
+    from posewatch.stages.publish import publish
+
+    onnx = lineage.ancestor(get(store, of_persons["model"]), "onnx")
+    config = load("default", ["mask.unit=person"]).serving
+    model = publish(store, onnx, config, "person")
+    with pytest.raises(ServingError, match=r"single persons .* what serves as abnormal now recognises whole scenes"):
+        deploy(model, None, config)
+    with open_predictor(ran["endpoint"]) as served:
+        assert served.unit == "scene"
+
+
+def test_a_refresh_orders_the_persons_and_leaves_the_scenes_of_the_same_store_alone(
+    ran: dict[str, Any], of_persons: dict[str, str], store: Any, tmp_path: Path
+) -> None:
+    from posewatch.config import load
+    from posewatch.inference.open import open_predictor
+    from posewatch.labels.db import tables
+    from posewatch.labels.queue import WorkQueue
+    from posewatch.labels.store import LabelStore
+    from posewatch.stages.contents import clip_ids
+    from posewatch.stages.queue_clips import queue_clips
+    from posewatch.stages.refresh import refresh
+
+    scenes, persons = (_sets(store, uris["model"]) for uris in (ran, of_persons))
+    url = f"sqlite:///{tmp_path}/labels.db"
+    labels, settings = LabelStore(url), load("default").labels
+    for clips, _ in (scenes, persons):
+        queue_clips(clips, labels)
+    with open_predictor(ran["endpoint"]) as model:
+        assert refresh(*scenes, labels, model, "of scenes", settings)["scored"] > 0
+        with pytest.raises(InputError, match=r"the model recognises whole scenes .* the set of clips shows single"):
+            refresh(*persons, labels, model, "of scenes", settings)
+    before = WorkQueue(labels, unit="scene").claim("ann", 100)
+    items = [f"{name}={one.uri}" for name, one in zip(("clips", "skeletons"), persons, strict=True)]
+    arguments = ["run", "refresh", *items, f"endpoint={of_persons['endpoint']}", *CONFIG, *OF_PERSONS]
+    done = run(*arguments, env={**ran["env"], "POSEWATCH_LABELS_URL": url}, module="pipelines")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert WorkQueue(labels, unit="scene").claim("ann", 100) == before
+    predicted = list(labels.database.rows(sa.select(tables.predictions.c.clip_id, tables.predictions.c.model_version)))
+    for (clips, _), version in ((scenes, "of scenes"), (persons, "abnormal-persons")):
+        assert {by for clip, by in predicted if clip in set(clip_ids(clips))} == {version}
+    labels.close()
+
+
+def _sets(store: Any, model: str) -> tuple[Any, Any]:
+    """The sets of clips and of skeletons that a model was made of."""
+    made = {node.lineage.unit: node.artifact for node in lineage.trace(get(store, model))}
+    return made["split"], made["pose"]
 
 
 def test_both_ways_of_triton_were_measured(ran: dict[str, Any], store: Any) -> None:

@@ -238,6 +238,37 @@ def test_rollback_takes_a_canary_back_first(api: Any, kserve: Controller, versio
     assert acts(kserve)[-2:] == [("admitted", name(two)), ("canary", name(two))], "a new attempt is a new entry"
 
 
+def test_a_model_of_the_other_unit_takes_over_only_with_a_reason(api: Any, kserve: Controller, store: Bucket) -> None:
+    """Its clients send clips of the unit that serves: no canary, and no way back that nobody named."""
+    scenes, persons, later = (
+        version(store, 30 + i, CONFIG, unit=u) for i, u in enumerate(("scene", "person", "person"))
+    )
+    put(kserve, scenes)
+    with pytest.raises(ServingError) as error:
+        put(kserve, persons)
+    assert one_line(error) == (
+        "the model is not deployed: it recognises single persons (unit person), and what serves as abnormal now"
+        " recognises whole scenes (unit scene), which its clients send (publish it under another serving.name, or give"
+        " a reason to serve it all the same: --override-gates REASON)"
+    )
+    with pytest.raises(InputError, match=r"a canary of another unit would be sent clips of this one"):
+        put(kserve, persons, override="the watchers move, too", percent=10)
+    assert acts(kserve) == [("admitted", name(scenes)), ("live", name(scenes))]
+    put(kserve, persons, override="the watchers move, too")
+    told = history.read(kserve.store, "posewatch", "abnormal")[-1]
+    assert (told.version, told.override) == (name(persons), "the watchers move, too")
+    assert [g["name"] for g in told.gates if not g["passed"]] == ["unit"]
+    put(kserve, later, percent=10)
+    assert way(kserve).promote().version == name(later)
+    assert way(kserve).rollback().version == name(persons)
+    with pytest.raises(
+        InputError, match=rf"version {name(scenes)} before {name(persons)} is of the unit scene, .*--to"
+    ):
+        way(kserve).rollback()
+    assert live(api) == (name(persons), "", 0)
+    assert way(kserve).rollback(name(scenes)).version == name(scenes)
+
+
 def test_gates_hold_a_model_back_before_the_cluster_is_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Bucket
 ) -> None:

@@ -13,6 +13,7 @@ from posewatch import video
 from posewatch.artifact import members
 from posewatch.config import MaskConfig, PoseConfig, SplitConfig
 from posewatch.perception.networks.litert import Network
+from posewatch.perception.networks.yolox import YoloxDetector
 from posewatch.perception.persons import Person
 from posewatch.stages.contents import clips_of, clips_unit, masked_unit, persons_of, skeletons_of
 from posewatch.stages.ingest import ingest
@@ -124,6 +125,41 @@ def test_a_top_down_estimator_takes_the_boxes_of_masking(
     other = replace(config, boxes="yolox", boxes_weights=yolox)
     assert set(members(pose(store, clips, other))[0][1].lineage().weights) == {"yolox.onnx", "rtmpose.onnx"}
     assert counted == []
+
+
+@pytest.mark.parametrize("view", ["frame", "crop"])
+def test_a_top_down_estimator_looks_at_a_person_in_the_boxes_that_masking_tracked(
+    store: ObjectStore,
+    counted: list[tuple[int, ...]],
+    tmp_path: Path,
+    view: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever detector it had, and in a crop, too: no detector runs, and nobody else is found."""
+    pytest.importorskip("onnxruntime")
+    from perception import networks
+
+    raw = ingest(store, str(tmp_path / "videos"))
+    masked = mask(store, raw, MaskConfig(unit="person", fps=5, max_side=320, segmenter="bbox", view=view))
+    clips = split(store, masked, SplitConfig(length_s=1.0))
+    rtmpose, yolox = str(networks.rtmpose(tmp_path / "rtmpose.onnx")), str(networks.yolox(tmp_path / "yolox.onnx"))
+    monkeypatch.setattr(YoloxDetector, "detect", lambda *_: pytest.fail("a second detector ran"))
+    counted.clear()
+    person = persons_of(members(masked)[0][1])[0]
+    own = [clip for clip in clips_of(members(clips)[0][1]) if clip.person == person.person]
+    for source, boxes in (("masked", {}), ("raw", {}), ("masked", {"boxes": "yolox", "boxes_weights": yolox})):
+        config = PoseConfig(estimator="rtmpose", weights=rtmpose, source=source, **boxes)
+        ((_, made),) = members(pose(store, clips, config))
+        assert counted == []
+        found = skeletons_of(made)
+        frames = [(clip, t, round(clip.start_s * 5) + t - person.first) for clip in own for t in range(clip.frames)]
+        seen = [(clip, t, person.boxes[i]) for clip, t, i in frames if 0 <= i < person.frames and person.boxes[i]]
+        assert len(seen) >= 5
+        for clip, t, (x1, y1, x2, y2) in seen:
+            x, y, score = found[clip.id].keypoints[0, t, 0]
+            assert score > 0.9
+            assert abs(x - (x1 + x2) / 2) <= 0.63 * max(x2 - x1, 0.75 * (y2 - y1)) + 1
+            assert abs(y - (y1 + y2) / 2) <= 0.63 * max(y2 - y1, (x2 - x1) / 0.75) + 1
 
 
 @pytest.mark.parametrize("view", ["frame", "crop"])

@@ -452,20 +452,27 @@ class Grid {
 
   context(neighbours) {
     const { words } = this.data;
-    const asked = `${neighbours.clip} ${neighbours.scene}`;
+    const { around } = neighbours;
+    const asked = `${neighbours.clip} ${neighbours.scene} ${Boolean(around?.raw)}`;
     if (this.dialogs.kind === "context" && this.contextOf === asked) return;
     this.contextOf = asked;
     const card = neighbours.cards.find((one) => one.id === neighbours.clip);
-    const closed = () => { if (this.data.context) this.act({ kind: "context", clip: null }); };
+    const closed = () => { if (this.data.context && this.contextOf === asked) this.act({ kind: "context", clip: null }); };
     if (!neighbours.scene) {
       this.dialogs.open("context", `${words.context} · ${this.title(card)}`, [this.strip(neighbours.cards, neighbours.clip)], { toggles: ["x"], closed });
       return;
     }
-    const scene = new Scene(this, neighbours.cards, neighbours.clip);
+    const scene = around ? new Around(this, card, around) : new Scene(this, neighbours.cards, neighbours.clip);
     this.strips.add(scene);
     const others = neighbours.cards.length - 1;
-    const about = create("p", "how", others ? fill(words.scene_about, { person: card.person, others }) : words.scene_alone);
-    this.dialogs.open("context", `${words.scene} · ${this.title(card)}`, [scene.box, about], { toggles: ["w"], closed });
+    const told = around ? words.scene_outlined : words.scene_about;
+    const about = create("p", "how", others ? fill(told, { person: card.person, others }) : words.scene_alone);
+    const raw = () => this.act({ kind: "context", clip: card.id, scene: true, raw: true });
+    const more = this.data.may_raw && !around?.raw ? [this.toolbar.button(words.scene_raw, "r", raw, "raw")] : [];
+    if (more.length) about.append(` ${words.scene_raw_how}`);
+    const title = around?.raw ? words.scene_raw : words.scene;
+    this.dialogs.open("context", `${title} · ${this.title(card)}`, [scene.box, about, ...more], { toggles: ["w"], closed, keys: () => (more.length ? { r: raw } : {}) });
+    this.dialogs.box.querySelector(".shut").focus(); // not the button whose look is recorded
   }
 
   leave() {

@@ -53,13 +53,57 @@ class Scene {
     const [xs, ys] = [seen(0), seen(1)];
     if (!xs.length) return;
     const room = 0.12 * Math.max(Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys)) + 3;
-    const [left, top] = [Math.max(1, Math.min(...xs) - room), Math.max(1, Math.min(...ys) - room)];
-    const [right, bottom] = [Math.min(w - 1, Math.max(...xs) + room), Math.min(h - 1, Math.max(...ys) + room)];
-    pen.lineWidth = Math.max(1.5, w / 200);
-    pen.strokeStyle = "#ffd54a";
-    pen.strokeRect(left, top, right - left, bottom - top);
-    pen.font = `600 ${Math.round(w / 22)}px sans-serif`;
-    pen.fillStyle = "#ffd54a";
-    pen.fillText(`#${card.person}`, left + 2, top > w / 18 ? top - 3 : bottom - 4);
+    outlined(pen, [Math.min(...xs) - room, Math.min(...ys) - room, Math.max(...xs) + room, Math.max(...ys) + room], card.person);
+  }
+}
+
+// A person's box (left, top, right, bottom) with the number.
+const outlined = (pen, box, person, colour = "#ffd54a") => {
+  const { width: w, height: h } = pen.canvas;
+  const [left, top] = [Math.max(1, box[0]), Math.max(1, box[1])];
+  const [right, bottom] = [Math.min(w - 1, box[2]), Math.min(h - 1, box[3])];
+  pen.lineWidth = Math.max(1.5, w / 200);
+  pen.strokeStyle = pen.fillStyle = colour;
+  pen.strokeRect(left, top, right - left, bottom - top);
+  pen.font = `600 ${Math.round(w / 22)}px sans-serif`;
+  pen.fillText(`#${person}`, left + 2, top > w / 18 ? top - 3 : bottom - 4);
+};
+
+// The scene as one video, where the clips are crops, or the raw one: a stretch of it, with everybody's box.
+class Around {
+  constructor(grid, card, around) {
+    this.around = around;
+    this.person = card.person;
+    this.box = create("div", "scene whole");
+    this.box.style.aspectRatio = `${around.w} / ${around.h}`;
+    this.player = new Player(Object.assign(Object.create(grid.settings), { paused: false, overlay: false }));
+    this.player.visible = true;
+    this.canvas = Object.assign(create("canvas", "outline"), { width: around.w, height: around.h });
+    this.box.append(this.player.box, this.canvas);
+    const { video } = this.player;
+    const seen = (_, { mediaTime }) => { this.time = mediaTime; video.requestVideoFrameCallback(seen); };
+    video.requestVideoFrameCallback?.(seen);
+    this.player.show({ ...card, url: around.url, away: around.away, skeleton: null }, grid.data.words);
+  }
+
+  refresh() { this.player.refresh(); }
+
+  unload() { this.player.unload(); }
+
+  draw(now) {
+    const { video, settings } = this.player;
+    const { begin, seconds, fps, people, w, h } = this.around;
+    const bones = settings.view === "skeleton"; // no video is loaded: the boxes move alone
+    const outside = video.currentTime < begin - 0.05 || video.currentTime > begin + seconds - 0.5 / fps;
+    if (!bones && video.readyState && !video.seeking && outside) video.currentTime = begin + 0.001;
+    const at = bones ? ((now / 1000) * settings.speed) % seconds : (this.time ?? video.currentTime) - begin;
+    const frame = Math.min(Math.max(0, Math.floor(at * fps + 0.01)), Math.round(seconds * fps) - 1);
+    const pen = this.canvas.getContext("2d");
+    pen.clearRect(0, 0, w, h);
+    for (const { person, boxes } of people) {
+      if (boxes[frame] && person !== this.person) outlined(pen, boxes[frame], person, "#9aa4b2");
+    }
+    const own = people.find(({ person }) => person === this.person)?.boxes[frame];
+    if (own) outlined(pen, own, this.person);
   }
 }

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from posewatch import rules
 from posewatch.errors import ConfigError
 from posewatch.names import nfc
-from posewatch.rules import Items, Like, Range, Share
+from posewatch.rules import Items, Like, OneOf, Range, Share
 from posewatch.sections import Section
 
 
@@ -29,7 +29,7 @@ class LabelConfig(Section):
     """The classes, and how timed intervals become one label per clip."""
 
     SECTION: ClassVar[str] = "labels"
-    ADDED: ClassVar[tuple[str, ...]] = ("everybody",)
+    ADDED: ClassVar[tuple[str, ...]] = ("everybody", "raw_scene")
 
     classes: Annotated[tuple[rules.ClassName, ...], Items(2, 1000, different=True)] = ("normal", "abnormal")
     positive: str = "abnormal"
@@ -55,6 +55,8 @@ class LabelConfig(Section):
     everybody: bool = False
     """Of clips of single persons: a timed label that names no person labels all persons of its moment. Without it, such
     a label of another class than ``default`` is refused where there are several."""
+    raw_scene: Annotated[str, OneOf(("nobody", "labeler", "reviewer", "admin"))] = "nobody"
+    """The lowest role that may see the unmasked video around a clip of a person; each look is in the audit trail."""
     guide: dict[rules.ClassName, ClassGuide] = field(default_factory=dict)
     """The guidelines: class → its text and examples, which the page shows."""
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import shutil
 
 from posewatch.artifact import MANIFEST
+from posewatch.deploy.gates import require_unit_served
+from posewatch.deploy.proof import unit_published
 from posewatch.deploy.target import DeployRequest
 from posewatch.errors import InputError, ServingError, StackError
+
+CONFIG = "config.pbtxt"
 
 
 def deploy(request: DeployRequest) -> str:
@@ -27,6 +31,9 @@ def deploy(request: DeployRequest) -> str:
     loaded = digest.is_file() and digest.read_text() == model.digest
     if loaded and all(model_ready(server.triton_grpc, one) for one in (name, *also)):
         return endpoint
+    if (live / CONFIG).is_file():
+        new_unit = unit_published(model.read(f"{name}/{CONFIG}").decode())
+        require_unit_served(new_unit, unit_published((live / CONFIG).read_text()), name, request.override)
     new, old = server.model_repository / f".{name}.new", server.model_repository / f".{name}.old"
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)

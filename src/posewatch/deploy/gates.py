@@ -1,4 +1,4 @@
-"""The gates of a deployment: F1, robustness, and the export's parity with PyTorch."""
+"""The gates of a deployment: F1, robustness, the export's parity with PyTorch, and the unit of what serves already."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from posewatch.errors import ConfigError, NotFound, ServingError
 from posewatch.lineage import find_ancestor, trace
 from posewatch.recognition.evaluation import robustness_gate
 from posewatch.recognition.evaluation.robustness_gate import Gate as Gate
+from posewatch.units import WORDS
 
 
 def judge(
@@ -31,14 +32,28 @@ def judge(
     return (*gates, _parity(model, serving.max_parity_error))
 
 
-def require(gates: Iterable[Gate], override: str = "") -> None:
+def require(gates: Iterable[Gate], override: str = "", remedy: str = "train a better model") -> None:
     """Raise ServingError if a gate is missed and ``override`` gives no reason to go on."""
     missed = [gate.text for gate in gates if not gate.passed]
     if missed and not override.strip():
         raise ServingError(
-            f"the model is not deployed: {'; '.join(missed)} (train a better model, or give a reason to serve it"
-            " all the same: --override-gates REASON)"
+            f"the model is not deployed: {'; '.join(missed)} ({remedy}, or give a reason to serve it all the same:"
+            " --override-gates REASON)"
         )
+
+
+def require_unit_served(new: str, served: str, name: str, override: str) -> tuple[Gate, ...]:
+    """The gate of a model of the unit ``new`` that is to follow one of the unit ``served`` under a name: none where
+    both are alike. Raises ServingError where they are not, unless ``override`` gives a reason."""
+    if new == served:
+        return ()
+    text = (
+        f"it recognises {WORDS[new]} (unit {new}), and what serves as {name} now recognises {WORDS[served]} (unit"
+        f" {served}), which its clients send"
+    )
+    gates = (Gate("unit", None, 0.0, False, text),)
+    require(gates, override, "publish it under another serving.name")
+    return gates
 
 
 def _f1(value: object, limit: float) -> Gate:

@@ -22,6 +22,7 @@ from posewatch.inference.triton_client import connect
 from posewatch.kube.cluster import Cluster, flat
 from posewatch.kube.polling import poll
 from posewatch.progress import Progress
+from posewatch.units import unit_of
 
 POLL_S = 1.0
 NO_POD_S = 15.0
@@ -42,6 +43,11 @@ def identity(text: str) -> Identity:
 
     message = text_format.Parse(text, model_config_pb2.ModelConfig())
     return _parameters(json_format.MessageToDict(message, preserving_proto_field_name=True))
+
+
+def unit_published(text: str) -> str:
+    """The unit of the model with this ``config.pbtxt``, "scene" or "person"."""
+    return unit_of(identity(text))
 
 
 def addresses(service: str, namespace: str) -> tuple[str, ...]:

@@ -24,12 +24,12 @@ from typing import Any, NoReturn
 from posewatch.artifact import get
 from posewatch.config import ServingConfig
 from posewatch.deploy import figures, history, proof, traffic
-from posewatch.deploy.gates import Gate
+from posewatch.deploy.gates import Gate, require_unit_served
 from posewatch.deploy.manifests import AUTOSCALER, Endpoint, inference_service, versioned
 from posewatch.deploy.runtime import ensure_runtime
 from posewatch.deploy.state import API, KIND, State, Version, look
 from posewatch.deploy.target import Release, SmokeTest
-from posewatch.errors import InputError, PosewatchError, ServingError
+from posewatch.errors import InputError, NotFound, PosewatchError, ServingError
 from posewatch.kube.cluster import FIELD_MANAGER, Cluster, ClusterUnavailable
 from posewatch.progress import Progress
 from posewatch.store import ObjectStore
@@ -65,7 +65,13 @@ class Rollout:
                     f"version {state.trial.release.version} is a canary with {state.percent} % of the traffic: promote"
                     " or roll it back first"
                 )
-            self._admit(release, gates, override)
+            other = self._unit_gate(release, state.stable, override)
+            if other and percent < 100:
+                raise InputError(
+                    "a canary of another unit would be sent clips of this one: give it another serving.name, or all of"
+                    " the traffic (--canary-percent 100)"
+                )
+            self._admit(release, (*gates, *other), override)
             runtime = ensure_runtime(self.config, image=self.image, context=self.context, progress=self.progress)
             body = inference_service(self.config, release, runtime)
             version = Version(body["metadata"]["name"], release, body)
@@ -120,6 +126,12 @@ class Rollout:
                 # a rollback that was killed before it was recorded
                 return step.take_over(now, state, {}, act="rolled-back", reason=why)
             version = step.as_now(old, now)
+            units = self._unit(old), self._unit(now.release)
+            if not to and None not in units and units[0] != units[1]:
+                raise InputError(
+                    f"version {old.version} before {now.release.version} is of the unit {units[0]}, clients now send"
+                    f" clips of the unit {units[1]}: name it if they no longer do, --to {old.version}"
+                )
             if self.config.strategy == "recreate":
                 return step.recreate(version, state, act="rolled-back", reason=why)
             return step.take_over(version, state, step.try_out(version, state), act="rolled-back", reason=why)
@@ -142,6 +154,25 @@ class Rollout:
                 f" {', '.join(known) or 'none but ' + here}; --to names one)"
             )
         return event
+
+    def _unit_gate(self, release: Release, stable: Version | None, override: str) -> tuple[Gate, ...]:
+        """See ``require_unit_served``; no gate where nothing serves, or what serves is not in this store."""
+        served = self._unit(stable.release) if stable is not None else None
+        new = self._unit(release)
+        if new is None or served is None:
+            return ()
+        return require_unit_served(new, served, self.config.name, override)
+
+    def _unit(self, release: Release) -> str | None:
+        """The unit of a version; None if it is not in this store."""
+        try:
+            return proof.unit_published(self._config_text(release))
+        except NotFound:
+            return None
+
+    def _config_text(self, release: Release) -> str:
+        """The ``config.pbtxt`` of a published version."""
+        return get(self.store, release.uri).read(f"{self.config.name}/config.pbtxt").decode()
 
     def _admit(self, release: Release, gates: tuple[Gate, ...], override: str) -> None:
         judged = tuple(dataclasses.asdict(gate) for gate in gates)
@@ -325,8 +356,7 @@ class _Steps:
                 )
             where = (rollout.smoke_url,)
         release = version.release
-        published = get(rollout.store, release.uri).read(f"{config.name}/config.pbtxt")
-        expected = proof.identity(published.decode())
+        expected = proof.identity(rollout._config_text(release))
         proof.wait_answers(where, config.name, release.version, expected, config.ready_timeout_s, rollout.progress)
 
     # objects

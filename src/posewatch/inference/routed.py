@@ -75,7 +75,8 @@ class RoutedPredictor(Predictor):
             return self._chosen.predict(keypoints)
         except ServingError as error:
             self._leave(error)
-            if (self._stable.shape, self._stable.labels) != (self.shape, self.labels):
+            stable = self._stable
+            if (stable.shape, stable.labels, stable.unit) != (self.shape, self.labels, self.unit):
                 raise
             self._use(self._stable)
             return self._stable.predict(keypoints)

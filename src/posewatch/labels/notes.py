@@ -1,4 +1,7 @@
-"""What people write beside labels: comments on clips, and which clips are examples of a class. Both are append-only."""
+"""What people do beside labels: comments on clips, which clips are examples of a class, looks at unmasked video.
+
+All three are append-only.
+"""
 
 from __future__ import annotations
 
@@ -71,14 +74,23 @@ def mark_example(store: LabelStore, clip_id: str, label: str | None, who: str, b
     _append(store, tables.examples, {"clip_id": clip_id, "who": who, "label": label, "batch": batch})
 
 
+def look(store: LabelStore, clip_id: str, who: str, batch: str) -> None:
+    """Record that ``who`` looks at the unmasked video around a clip; ``batch`` as in `add_comment`."""
+    _append(store, tables.looks, {"clip_id": clip_id, "who": who, "batch": batch})
+
+
 def trail(store: LabelStore) -> list[dict[str, Any]]:
-    """Every comment (act "comment", new is the text) and every change of the examples (act "example", new is the
-    class, None for no example any more) as rows of the audit trail."""
+    """Every comment (act "comment", new is the text), every change of the examples (act "example", new is the class,
+    None for no example any more) and every look at unmasked video (act "raw") as rows of the audit trail."""
     rows = []
-    for table, act, column in ((tables.comments, "comment", "text"), (tables.examples, "example", "label")):
+    for table, act, column in (
+        (tables.comments, "comment", "text"), (tables.examples, "example", "label"), (tables.looks, "raw", ""),
+    ):  # fmt: skip
         for row in store.database.rows(sa.select(table).order_by(table.c.id)):
             about = {"id": row.id, "when": row.when, "who": row.who, "act": act, "clip_id": row.clip_id}
-            rows.append({**about, "new": getattr(row, column), "source": "human", "batch": row.batch})
+            rows.append(
+                {**about, "new": getattr(row, column) if column else None, "source": "human", "batch": row.batch}
+            )
     return rows
 
 

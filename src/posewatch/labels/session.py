@@ -386,6 +386,17 @@ class LabelingSession:
         self._require("label")
         notes.add_comment(self.store, clip_id, self.who, text, batch or new_batch())
 
+    @property
+    def may_see_raw(self) -> bool:
+        """Whether this person may look at the unmasked video around a clip (``labels.raw_scene``)."""
+        return roles.at_least(self.role, self.config.raw_scene)
+
+    def look(self, clip_id: str, batch: str | None = None) -> None:
+        """Record a look at the unmasked video around a clip; ``batch`` as in `label`. Raises NotAllowed."""
+        if not self.may_see_raw:
+            raise NotAllowed(f"{self.who} may not look at unmasked video: labels.raw_scene is {self.config.raw_scene}")
+        notes.look(self.store, clip_id, self.who, batch or new_batch())
+
     def example(self, clip_id: str, label: str | None, batch: str | None = None) -> None:
         """Make a clip an example of its label in the guidelines, or (None) no example any more; needs a reviewer.
 

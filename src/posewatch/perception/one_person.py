@@ -63,6 +63,18 @@ def by_number(persons: Sequence[Person], frames: Sequence[Detections]) -> dict[i
     return found
 
 
+def in_view(person: Person, frames: Sequence[Detections]) -> list[Detections]:
+    """What masking detected of a person, in pixels of the person's video, in each of its frames."""
+    found = by_number([person], frames)[person.person]
+    if not person.views:
+        return found
+    moved = []
+    for seen, (x, y, span) in zip(found, person.views, strict=True):
+        corner, scale = np.tile(np.array([x - span / 2, y - span / 2], np.float32), 2), np.float32(SIDE / span)
+        moved.append(Detections((seen.boxes - corner) * scale, seen.scores))
+    return moved
+
+
 def apart(frames: Sequence[Detections], config: PoseConfig) -> list[dict[int, NDArray[np.float32]]]:
     """The persons of a video in the order in which they appear, each as frame → joints (V, 3)."""
     tracker, found = Tracker(0.0, config.hold), dict[int, dict[int, NDArray[np.float32]]]()

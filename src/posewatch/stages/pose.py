@@ -15,6 +15,7 @@ import numpy as np
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import PoseConfig
 from posewatch.digests import canonical
+from posewatch.perception.networks import NETWORKS, weights_of
 from posewatch.perception.persons import Person
 from posewatch.records import Clip, Detections, Skeleton
 from posewatch.stages import per_video
@@ -40,15 +41,15 @@ from posewatch.units import PERSON, unit_entry
 
 def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
     """Skeletons of every clip of a set; returns the set of skeletons (``skeletons.npz``: clip id → (M, T, V, 3))."""
-    from posewatch.perception.networks import weights_of
-
     videos, weights = list(videos_of(clips)), weights_of(config)
     # the device changes nothing that the stage promises
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "device"}
-    # 2: people are followed both ways, and those whom masking saw are among them
-    jobs = [
-        Job("skeletons", v.video, settings, (v.artifact, masked_of(v.artifact)), weights, revision=2) for v in videos
-    ]
+    jobs = []
+    for v in videos:
+        masked = masked_of(v.artifact)
+        # 2: people are followed both ways, and those whom masking saw are among them; 3: see `_boxes_of_masking`
+        revision = 3 if _in_boxes_of_persons(masked, config) else 2
+        jobs.append(Job("skeletons", v.video, settings, (v.artifact, masked), weights, revision))
     return per_video.run(store, "pose", videos, jobs, config, _write, share=True)
 
 
@@ -97,8 +98,19 @@ def _same_network(masked: Artifact, config: PoseConfig) -> bool:
     return bool(masked.lineage().config.get("detector") == config.estimator)
 
 
+def _in_boxes_of_persons(masked: Artifact, config: PoseConfig) -> bool:
+    """Whether the estimator looks at one person at a time, and the masked video tells where its persons are."""
+    return NETWORKS[config.estimator].topdown and masked_unit(masked) == PERSON
+
+
 def _boxes_of_masking(masked: Artifact, config: PoseConfig) -> list[Detections] | None:
-    """The persons whom masking found, when it had the detector that the estimator is to have; else None."""
+    """The persons whom masking found, when it had the detector that the estimator is to have; else None.
+
+    In the unit of persons whatever the detector was: a person's video is made of these boxes, and another detector
+    could find somebody else in it.
+    """
+    if masked_unit(masked) == PERSON:
+        return detections_of(masked)
     made = masked.lineage().config
     if (made.get("detector"), made.get("detector_weights", "")) != (config.boxes, config.boxes_weights):
         return None
@@ -139,7 +151,6 @@ def _poses(person: Person) -> str:
 def _estimate(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str, str]], workers: int) -> Artifact:
     """All detections of the estimator in one video, an artifact that later clips and settings use again."""
     from posewatch.perception import one_person
-    from posewatch.perception.networks import NETWORKS
     from posewatch.perception.skeletons import estimate_video
     from posewatch.perception.storage import write_detections
 
@@ -153,8 +164,7 @@ def _estimate(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str,
         with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
             if config.source == "masked" and masked_unit(masked) == PERSON:
                 for person in persons_of(masked):
-                    whole = found is not None and not person.views
-                    own = one_person.by_number([person], found or [])[person.person] if whole else None
+                    own = None if found is None else one_person.in_view(person, found)
                     alone = estimate_video(masked.fetch(person.file, Path(temp)), config, workers=workers, found=own)
                     write_detections(folder / _poses(person), alone)
                 return
@@ -168,4 +178,6 @@ def _estimate(masked: Artifact, config: PoseConfig, weights: dict[str, dict[str,
 
     looks = "movenet" in (config.estimator, config.boxes if topdown else "")
     revision = 2 if looks else 1  # 2: MoveNet looks at each frame more than once
+    if _in_boxes_of_persons(masked, config):
+        revision = 3
     return produce(masked.store, Job("poses", lineage.unit, settings, (masked,), weights, revision), write)

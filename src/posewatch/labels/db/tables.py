@@ -1,8 +1,8 @@
 """The tables of the label store; ``migrations`` updates older databases to them.
 
-``clips`` and ``events`` are the source of truth. Events, comments and examples are append-only: the database itself
-refuses to change or delete one. ``status``, ``votes`` and ``waiting`` are derived from the events, so that a page of
-ten thousand clips is one query and the queue finds the next clip without reading those that are done.
+``clips`` and ``events`` are the source of truth. Events, comments, examples and looks are append-only: the database
+itself refuses to change or delete one. ``status``, ``votes`` and ``waiting`` are derived from the events, so that a
+page of ten thousand clips is one query and the queue finds the next clip without reading those that are done.
 """
 
 from __future__ import annotations
@@ -202,6 +202,18 @@ comments = sa.Table(
     sa.Column("batch", sa.String(64), nullable=False, unique=True),
     sqlite_autoincrement=True,
 )
+
+looks = sa.Table(
+    "looks",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("clip_id", sa.String(32), sa.ForeignKey("clips.id"), nullable=False, index=True),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("when", sa.String(40), nullable=False),
+    sa.Column("batch", sa.String(64), nullable=False, unique=True),
+    sqlite_autoincrement=True,
+)
+"""Who looked at the unmasked video around a clip; append-only."""
 
 examples = sa.Table(
     "examples",

@@ -75,6 +75,11 @@ def may(role: Role, what: str) -> bool:
     return role in _RANKS and _RANKS.index(role) >= _RANKS.index(_NEEDED[what])
 
 
+def at_least(role: Role, needed: str) -> bool:
+    """Whether a role has all permissions of the role ``needed``; no role has those of "nobody"."""
+    return role in _RANKS and needed in _RANKS and _RANKS.index(role) >= _RANKS.index(needed)
+
+
 def require(role: Role, who: str, what: str) -> None:
     """Raises NotAllowed when ``role``, the role of ``who``, lacks the permission ``what``."""
     if may(role, what):
