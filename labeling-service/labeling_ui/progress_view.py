@@ -9,6 +9,7 @@ from posewatch.labels.entries import BAD, UNSURE
 from posewatch.labels.team import audit, roles
 from posewatch.labels.team.agreement import agreement, opinions
 from posewatch.labels.team.statistics import per_class, per_labeler
+from posewatch.records import SOURCES
 from posewatch.units import SCENE
 
 
@@ -27,7 +28,7 @@ def show(viewer: Viewer) -> None:
             {
                 texts["class"]: names.get(label, label),
                 **{
-                    texts[f"source_{source}"]: sources.get(source, 0) for source in ("human", "bulk", "import", "model")
+                    texts[f"source_{source}"]: sources.get(source, 0) for source in SOURCES
                 },
             }
             for label, sources in per_class(store, session.unit).items()

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError
 
-Source = Literal["human", "bulk", "model", "import"]
-SOURCES: tuple[Source, ...] = ("human", "bulk", "model", "import")
+Source = Literal["human", "bulk", "verdict", "import", "model"]
+SOURCES: tuple[Source, ...] = ("human", "bulk", "verdict", "import", "model")
+"""A person, one act on many clips, an operator's verdict on an alarm, a label file, a model."""
 
 
 def _require(ok: bool, message: str) -> None:

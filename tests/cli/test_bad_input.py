@@ -34,6 +34,7 @@ ROWS: dict[str, list[str]] = {
     "footage": ["--out OUTDIR --videos 0"],
     "labels queue": ["URI --store STORE --labels-url DB --skeletons =URI"],
     "labels import": ["URI VIDEOLABELS --store STORE --labels-url DB"],
+    "labels verdicts": ["URI =URI --store STORE --labels-url DB"],
     "labels wait": ["URI --store STORE --labels-url DB"],
     "labels snapshot": ["URI --store STORE --labels-url DB"],
     "labels set": ["c-0 normal --labels-url DB --config CONFIG"],

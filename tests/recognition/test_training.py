@@ -122,6 +122,23 @@ def test_what_is_done_is_not_done_again(tmp_path, clips, monkeypatch):
     assert path.stat().st_mtime_ns == before
 
 
+def test_clips_labelled_by_verdicts_have_their_weight_in_the_loss(tmp_path, clips):
+    data = dataclasses.replace(clips(8), sources=("human",) * 4 + ("verdict",) * 4)
+    config = dataclasses.replace(TINY, epochs=1)
+
+    def weights(name, clip_set, **changes):
+        path = train(clip_set, clips(0), dataclasses.replace(config, **changes), tmp_path / name)
+        return torch.load(path, weights_only=True)["run"], load_checkpoint(path).state_dict()
+
+    plain, same = weights("plain", clips(8)), weights("same", data)
+    assert plain[0] == same[0], "at the default weight it is the same training"
+    assert all(torch.equal(value, same[1][name]) for name, value in plain[1].items())
+    heavy = weights("heavy", data, verdict_weight=5.0)
+    assert heavy[0] != plain[0]
+    assert not all(torch.equal(value, heavy[1][name]) for name, value in plain[1].items())
+    assert data.subset([0, 7]).joined(data.subset([5])).sources == ("human", "verdict", "verdict")
+
+
 def test_several_streams_are_one_recogniser(tmp_path, clips):
     """Networks of their own, averaged by weight; the checkpoint brings all of them back."""
     config = dataclasses.replace(TINY, epochs=1, stream="j+jm, b", stream_weights=(3.0, 1.0))

@@ -48,7 +48,7 @@ class FindForm {
     const row = (...parts) => { const group = create("div", "fields"); group.append(...parts); return group; };
     this.box.replaceChildren(
       row(label, field("who", select([any, ...find.people.map((who) => [who, who])]), words.find_who),
-        field("source", select([any, ...["human", "bulk", "import", "model"].map((one) => [one, words[`source_${one}`]])]), words.find_source),
+        field("source", select([any, ...["human", "bulk", "verdict", "import", "model"].map((one) => [one, words[`source_${one}`]])]), words.find_source),
         field("video", input("search", { placeholder: words.find_part }), words.find_video, "wide"),
         ...(find.persons ? [field("person", input("number", { min: 1, step: 1 }), words.find_person, "short")] : []),
         field("since", input("date"), words.find_since), field("until", input("date"), words.find_until)),

@@ -1,4 +1,4 @@
-"""Labels: queue, import, wait, snapshot, set, roles, audit, agreement, export, refresh."""
+"""Labels: queue, import, verdicts, wait, snapshot, set, roles, audit, agreement, export, refresh."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from posewatch.records import Skeleton
 
 app = topic()
-labels = topic(help="Queue, import, wait, snapshot, role, export, ...")
+labels = topic(help="Queue, import, verdicts, snapshot, role, ...")
 app.add_typer(labels, name="labels")
 
 Clips = Annotated[str, Argument(help="URI of a set of clips.")]
@@ -61,6 +61,22 @@ def import_(
     from posewatch.stages.label_import import label_import
 
     return label_import(context.artifact(clips), source, context.labels, context.experiment.labels, fps, zeros)
+
+
+@verb(labels, "verdicts")
+def verdicts(
+    context: LabelContext,
+    clips: Annotated[str | None, Argument(help="URI of a set of clips that goes along.")] = None,
+    skeletons: Annotated[str | None, Argument(help="URI of its skeletons.")] = None,
+) -> dict[str, Any]:
+    """Make labelled clips of judged alarms; prints the sets of their clips and skeletons."""
+    from posewatch.stages.verdicts import verdicts
+
+    if (clips is None) != (skeletons is None):
+        raise InputError("give the clips and their skeletons, or neither")
+    also = [context.artifact(uri) for uri in (clips, skeletons) if uri]
+    made = verdicts(context.objects, context.labels, context.experiment, *also)
+    return {"clips": made.clips.uri, "skeletons": made.skeletons.uri, **made.counts}
 
 
 @verb(labels, "wait")

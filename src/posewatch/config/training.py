@@ -54,7 +54,7 @@ class TrainConfig(Section):
         "warm_up": "lr_warmup",
         "prototypes": "model_options.prototypes",
     }
-    ADDED: ClassVar[tuple[str, ...]] = ("pretrained", "threshold_at")
+    ADDED: ClassVar[tuple[str, ...]] = ("pretrained", "threshold_at", "verdict_weight")
 
     model: Annotated[str, OneOf(rules.MODELS)] = "protogcn"
     width: Annotated[float, Range(0, 4, above=True)] = 0.25
@@ -90,6 +90,8 @@ class TrainConfig(Section):
     """Time constant of the averaged weights (EMA), in epochs; 0 uses the last weights."""
     balance: Annotated[str, OneOf(("weights", "sampling", "none"))] = "weights"
     """Against rare classes: ``weights`` in the loss, ``sampling`` of as many clips of each class, or ``none``."""
+    verdict_weight: Annotated[float, Range(0, 1000, above=True)] = 1.0
+    """Weight in the loss of a clip labelled by a verdict on an alarm; other clips have 1."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: rules.Seed = 0
     patience: rules.Count = 0

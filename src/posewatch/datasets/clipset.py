@@ -26,6 +26,7 @@ class ClipSet:
     takes      N groups as the file writes them (s05s03 is of the group s03+s05); empty: the same as ``groups``
     certain    whether the groups were given, not guessed from the clips' names
     notes      remarks for the user on how the clips were read
+    sources    what gave each label ("human", "verdict", ...), where that is known
     unit       what each clip shows: "scene", or "person" where it is one person (M is 1)
     relative   whether x and y are no pixels, but relative to each person's hips in every frame
     """
@@ -42,6 +43,7 @@ class ClipSet:
     notes: tuple[str, ...] = ()
     unit: str = SCENE
     relative: bool = False
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(nfc, self.classes)))
@@ -51,8 +53,9 @@ class ClipSet:
                 f"{n} clips need as many labels, ids and groups, not {len(self.labels)}, {len(self.ids)}, "
                 f"{len(self.groups)}"
             )
-        if len(self.takes) not in (0, n):
-            raise InputError(f"{n} clips need as many takes, or none, not {len(self.takes)}")
+        for what, given in (("takes", self.takes), ("sources", self.sources)):
+            if len(given) not in (0, n):
+                raise InputError(f"{n} clips need as many {what}, or none, not {len(given)}")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise LabelError(f"a recogniser needs at least two different classes, not {', '.join(self.classes)!r}")
         outside = [int(k) for k in self.labels if not 0 <= k < len(self.classes)]
@@ -83,6 +86,7 @@ class ClipSet:
             ids=tuple(self.ids[k] for k in i),
             groups=tuple(self.groups[k] for k in i),
             takes=tuple(self.takes[k] for k in i) if self.takes else (),
+            sources=tuple(self.sources[k] for k in i) if self.sources else (),
         )
 
     def require_pixels(self, features: str) -> None:
@@ -97,6 +101,7 @@ class ClipSet:
     def joined(self, other: ClipSet) -> ClipSet:
         """These clips, then ``other``'s; classes, layout, fps, unit and notes are those of these."""
         takes = self.takes + other.takes if len(self.takes) == len(self) and len(other.takes) == len(other) else ()
+        known = len(self.sources) == len(self) and len(other.sources) == len(other)
         return replace(
             self,
             keypoints=self.keypoints + other.keypoints,
@@ -104,5 +109,6 @@ class ClipSet:
             ids=self.ids + other.ids,
             groups=self.groups + other.groups,
             takes=takes,
+            sources=self.sources + other.sources if known else (),
             certain=self.certain and other.certain,
         )

@@ -16,9 +16,13 @@ from posewatch.records import Clip, LabelEvent, Source
 from posewatch.rules import MARKS as MARKS
 from posewatch.units import shown
 
-RANK: dict[Source, int] = {"model": 0, "import": 1, "bulk": 2, "human": 2}
+RANK: dict[Source, int] = {"model": 0, "import": 1, "verdict": 2, "bulk": 3, "human": 3}
 """Precedence of label sources: a label never replaces one of a higher rank. A person's label survives a repeated
 import, and a model's pre-label never replaces the label of a person or a label file."""
+
+WITHOUT_OPINION: tuple[Source, ...] = ("verdict", "import")
+"""Sources of labels that nobody gave in the grid, in the order in which they count: such a clip is labelled, without an
+opinion that another one could contradict."""
 
 UNSURE, BAD = MARKS
 """What a person may record instead of a class: somebody else should look, or the clip shows nothing to label. Marks
@@ -80,8 +84,8 @@ class ClipState:
     """The result of folding the events of one clip.
 
     ``label`` is the event that gives the clip its label: a reviewer's decision, else the majority of people's votes
-    (the latest of a tie), else the last import, else the last model. ``votes`` holds each person's current label
-    event, by name.
+    (the latest of a tie), else the last verdict on an alarm, else the last import, else the last model. ``votes``
+    holds each person's current label event, by name.
     """
 
     label: LabelEvent | None = None
@@ -149,5 +153,8 @@ def _resolve(live: list[LabelEvent]) -> ClipState:
     if sure:
         counts = Counter(e.new for e in sure)
         return ClipState([e for e in sure if counts[e.new] == max(counts.values())][-1], votes)
-    candidates = [e for e in live if e.source == "import"] or latest or live
+    for source in WITHOUT_OPINION:
+        if given := [e for e in live if e.source == source]:
+            return ClipState(given[-1], votes)
+    candidates = latest or live
     return ClipState(candidates[-1] if candidates else None, votes)

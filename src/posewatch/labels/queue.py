@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
 from posewatch.labels.db import projection, tables
-from posewatch.labels.entries import UNSURE, ClipState
+from posewatch.labels.entries import UNSURE, WITHOUT_OPINION, ClipState
 
 if TYPE_CHECKING:
     from posewatch.labels.store import Guard, LabelStore
@@ -165,7 +165,8 @@ class WorkQueue:
         """Skips clips that need no label of ``who``: enough others have labelled or claimed them."""
 
         def check(connection: sa.Connection, clip: str, state: ClipState) -> bool:
-            if who in state.votes or state.settled or (state.label is not None and state.label.source == "import"):
+            given = state.label is not None and state.label.source in WITHOUT_OPINION
+            if given or who in state.votes or state.settled:
                 return False
             others = {*state.votes, *self._holders(connection, clip, who)}
             if others and len(others) >= self._wanted(connection, clip):

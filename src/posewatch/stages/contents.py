@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 VIDEO, MASKED, MASK_REPORT = "video", "masked.mp4", "report.json"
 CLIPS, SKELETONS, SKELETONS_ABOUT, POSES = "clips.jsonl", "skeletons.npz", "skeletons.json", "poses.npz"
 SNAPSHOT, DATASET = "labels.parquet", "dataset.json"
+ALARMS = "alarms.json"
 CHECKPOINT, HISTORY, MODEL = "checkpoint.pt", "history.jsonl", "model.onnx"
 METRICS, EXPORT, SMOKE, BENCH, PREDICTIONS = (
     "metrics.json", "export.json", "smoke.json", "bench.json", "predictions.jsonl",
@@ -202,6 +203,7 @@ def dataset_part(dataset: Artifact, part: str) -> ClipSet:
             classes=tuple(about["classes"]),
             ids=tuple(row["clip"] for row in rows),
             groups=tuple(row["video"] for row in rows),
+            sources=tuple(row["source"] for row in rows),
             fps=about["fps"],
             layout=about["layout"],
             unit=unit_of(about),

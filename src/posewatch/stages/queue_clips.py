@@ -14,6 +14,7 @@ from posewatch.labels.store import LabelStore
 from posewatch.records import Skeleton
 from posewatch.stages import per_video
 from posewatch.stages.contents import (
+    ALARMS,
     by_video,
     clip_entries,
     clips_of,
@@ -47,7 +48,7 @@ def queue_clips(clips: Artifact, labels: LabelStore, previews: Artifact | None =
 def _require_same_persons(clips: Artifact, name: str, labels: LabelStore) -> None:
     """Raises LabelError when labelled clips of this video show persons of the same numbers who are somebody else."""
     records = clips_of(clips)
-    if all(clip.person is None for clip in records):
+    if all(clip.person is None for clip in records) or ALARMS in clips.files:
         return
     known = [e for e in labels.clips(records[0].video_id) if e.clip.person is not None and e.store == clips.store.uri]
     former = {e.key.rpartition("/")[0] for e in known} - {clips.prefix}
@@ -81,6 +82,8 @@ def _write(job: Job, _: Any, folder: Path) -> None:
     poses = _in_clips(clips, skeletons_of(skeletons))
     with tempfile.TemporaryDirectory(prefix="posewatch-preview-") as temp:
         for clip in clips_of(clips):
+            if f"{clip.id}.mp4" not in clips.files:  # of an alarm that was recorded while the disk was full
+                continue
             source = clips.fetch(f"{clip.id}.mp4", Path(temp))
             size = shrink(source, folder / f"{clip.id}.mp4", clip.fps, int(job.config["side"]))
             source.unlink()
@@ -92,7 +95,7 @@ def _in_clips(clips: Artifact, poses: dict[str, Skeleton]) -> dict[str, Skeleton
     """Skeletons in pixels of the clips: those of cropped persons are in pixels of the scene."""
     from posewatch.perception.one_person import in_crop
 
-    if all(clip.person is None for clip in clips_of(clips)):
+    if all(clip.person is None for clip in clips_of(clips)) or ALARMS in clips.files:
         return poses
     masked = masked_of(clips)
     people = {person.person: person for person in persons_of(masked) if person.views}

@@ -14,6 +14,7 @@ from posewatch.artifact import Artifact, Job, produce
 from posewatch.progress import Progress
 from posewatch.records import Clip, Skeleton
 from posewatch.stages.contents import (
+    ALARMS,
     BENCH,
     SMOKE,
     by_video,
@@ -170,6 +171,8 @@ def _scenes(scores: Artifact, labels: dict[str, str], unlabelled: set[str]) -> S
     skeletons = by_video(lineage.ancestor(scores, "sets", "pose"))
     groups: dict[str, list[Scene]] = {}
     for item in videos_of(lineage.ancestor(scores, "sets", "split")):
+        if ALARMS in item.artifact.files:  # there is no raw video to show beside it
+            continue
         poses = skeletons_of(skeletons[item.video])
         name = Path(item.names[0]).stem
         scenes = [

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from posewatch.labels.db import tables
 from posewatch.labels.db.database import chunks, select_ids
-from posewatch.labels.entries import BAD, MARKS, ClipState, fold
+from posewatch.labels.entries import BAD, MARKS, WITHOUT_OPINION, ClipState, fold
 from posewatch.records import LabelEvent
 
 _EVENT = ("id", "clip_id", "old", "new", "who", "when", "source", "model_version", "act", "batch", "undoes")
@@ -48,14 +48,14 @@ def _stage(state: ClipState) -> int:
     label = state.label
     if label is None:
         return 0
-    if state.settled or state.differ or label.source == "import" or label.new == BAD:
+    if state.settled or state.differ or label.source in WITHOUT_OPINION or label.new == BAD:
         return 2
     return min(2, len(state.opinions))
 
 
 def _stage_of_status() -> sa.Case[int]:
     status = tables.status
-    done = sa.or_(status.c.settled, status.c.differ, status.c.source == "import", status.c.label == BAD)
+    done = sa.or_(status.c.settled, status.c.differ, status.c.source.in_(WITHOUT_OPINION), status.c.label == BAD)
     return sa.case((status.c.clip_id.is_(None), 0), (done, 2), (status.c.opinions > 1, 2), else_=status.c.opinions)
 
 

@@ -34,6 +34,12 @@ def batches_of(clips: ClipSet, config: TrainConfig, device: torch.device) -> Bat
     return HostBatches(clips, config, device)
 
 
+def emphasis_of(clips: ClipSet, config: TrainConfig) -> NDArray[np.float32]:
+    """The weight (N,) of each clip in the loss: 1, or ``verdict_weight`` where a verdict gave the label."""
+    known = np.array(clips.sources or [""] * len(clips)) == "verdict"
+    return np.where(known, config.verdict_weight, 1.0).astype(np.float32)
+
+
 def size_of(clips: ClipSet, config: TrainConfig) -> int:
     """Bytes that ``DeviceBatches`` takes."""
     longest = max((k.shape[1] for k in clips.keypoints), default=0)

@@ -39,7 +39,7 @@ from posewatch.recognition.recogniser import Recogniser, save
 from posewatch.recognition.threshold import odds_of
 from posewatch.recognition.training import state as states
 from posewatch.recognition.training.augment import Augment
-from posewatch.recognition.training.batches import batches_of
+from posewatch.recognition.training.batches import batches_of, emphasis_of
 from posewatch.recognition.training.checks import check
 from posewatch.recognition.training.mlflow import Tracker
 from posewatch.recognition.training.norms import measure_norms
@@ -140,6 +140,7 @@ class _Run:
             weight = torch.tensor(len(train_set) / (len(counts) * counts), dtype=torch.float32)
         losses = Losses(self.recogniser, config, weight.to(self.device))
         self.losses = parallel.distribute(losses)
+        self.emphasis = emphasis_of(train_set, config)
         self.augment = Augment(layout, config.augment)
         self.clips = batches_of(train_set, config, self.device)
         self.steps = max(MIN_STEPS, math.ceil(len(train_set) / config.batch))
@@ -160,17 +161,18 @@ class _Run:
         for step, (picked, keypoints) in enumerate(self._batches()):
             batch = self.augment(keypoints, draws, parallel.rank(), parallel.world())
             labels = torch.from_numpy(self.train_set.labels[picked]).to(self.device)
+            emphasis = torch.from_numpy(self.emphasis[picked]).to(self.device)
             for group in self.optimiser.param_groups:
                 group["lr"] = config.lr * rate(
                     self.epoch * self.steps + step, self.steps * config.epochs, config.lr_warmup
                 )
             self.optimiser.zero_grad(set_to_none=False)
             try:
-                loss, parts, right, spread = self.losses(batch, labels)
+                loss, parts, right, spread = self.losses(batch, labels, emphasis)
                 loss.backward()
             except torch.OutOfMemoryError:
                 self.optimiser.zero_grad(set_to_none=True)
-                raise InputError(self._too_large(batch, labels)) from None
+                raise InputError(self._too_large(batch, labels, emphasis)) from None
             if config.optimiser == "adamw":
                 torch.nn.utils.clip_grad_norm_(self.recogniser.parameters(), 10.0)
             self.optimiser.step()
@@ -224,14 +226,14 @@ class _Run:
                     ahead = pool.submit(make, step + 1)
                 yield batch
 
-    def _too_large(self, batch: Tensor, labels: Tensor) -> str:
+    def _too_large(self, batch: Tensor, labels: Tensor, emphasis: Tensor) -> str:
         """The error for a batch that does not fit into the memory, with the largest half, quarter, ... that does."""
         n = len(batch)
         while n > 1:
             n //= 2
             try:
                 torch.cuda.empty_cache()
-                self.losses(batch[:n], labels[:n])[0].backward()
+                self.losses(batch[:n], labels[:n], emphasis[:n])[0].backward()
             except torch.OutOfMemoryError:
                 continue
             finally:
@@ -315,6 +317,7 @@ class _Run:
         given = None if self.given is None else [self.given.threshold, self.given.temperature]
         about = [settings, self.layout.to_dict(), list(self.train_set.classes), self.positive, given]
         about += [self.begin] if self.begin else []
+        about += [self.emphasis.tolist()] if (self.emphasis != 1).any() else []
         return digest([about, data.hexdigest()])
 
     def state(self) -> dict[str, Any]:
@@ -337,19 +340,22 @@ class _Run:
 
 
 class Losses(nn.Module):
-    """Keypoints and labels in, losses out: the module that a distributed training replicates."""
+    """Keypoints, labels and weights of clips in, losses out: the module that a distributed training replicates."""
 
     def __init__(self, recogniser: Recogniser, config: TrainConfig, weight: Tensor) -> None:
         super().__init__()
         self.recogniser, self.config = recogniser, config
         self.register_buffer("weight", weight)
 
-    def forward(self, keypoints: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, keypoints: Tensor, labels: Tensor, emphasis: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns the loss, its cross-entropy and contrastive parts (2,), the number of right clips, and the spread."""
         recogniser, config = self.recogniser, self.config
         x, present = recogniser.features(keypoints)
         bf16 = config.precision == "bf16"
         weight = cast(Tensor, self.weight)[labels]
+        weight = weight if emphasis is None else weight * emphasis
         loss, cross, extra, spread = (x.new_zeros(()) for _ in range(4))
         mean = x.new_zeros(len(x), len(recogniser.labels))
         for network, branch in zip(recogniser.networks, recogniser.branches, strict=True):

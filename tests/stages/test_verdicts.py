@@ -1,0 +1,214 @@
+"""Verdicts on alarms become labelled clips: which windows, what wins, what is taken back, what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alarm_records import BEGAN, stored
+from label_stores import stale
+
+from posewatch import alarms, lineage, video
+from posewatch.config import DatasetConfig, Experiment, load
+from posewatch.labels import verdicts as said
+from posewatch.labels.formats.snapshot import read_parquet
+from posewatch.labels.store import LabelStore
+from posewatch.labels.team import roles
+from posewatch.stages.contents import ALARMS, SNAPSHOT, by_video, clip_entries, dataset_part, skeletons_of, videos_of
+from posewatch.stages.dataset import dataset
+from posewatch.stages.snapshot import snapshot
+from posewatch.stages.verdicts import Collected, verdicts
+from posewatch.store import FolderStore
+
+PERSON = load("default", ["mask.unit=person"])
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "objects")
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Iterator[LabelStore]:
+    store = LabelStore(f"sqlite:///{tmp_path / 'labels.db'}")
+    roles.set_role(store, "op", "operator", "test")
+    roles.set_role(store, "rev", "reviewer", "test")
+    yield store
+    store.close()
+
+
+class Judge:
+    """Records with verdicts, one call each."""
+
+    def __init__(self, objects: FolderStore, labels: LabelStore, work: Path) -> None:
+        self.objects, self.labels, self.work, self.acts = objects, labels, work, 0
+
+    def __call__(self, number: str, verdict: str, who: str = "op", **about: object) -> alarms.AlarmRecord:
+        try:
+            record = alarms.by_id(self.objects, number)
+        except alarms.NotFound:
+            record = stored(self.objects, self.work, number, **about)  # type: ignore[arg-type]
+        self.acts += 1
+        said.judge(self.labels, record, verdict, who, f"act{self.acts}")
+        return record
+
+    def collect(self, experiment: Experiment = PERSON) -> Collected:
+        made = verdicts(self.objects, self.labels, experiment)
+        assert self.labels.database.read(stale) == []
+        return made
+
+
+@pytest.fixture
+def judge(objects: FolderStore, labels: LabelStore, tmp_path: Path) -> Judge:
+    return Judge(objects, labels, tmp_path)
+
+
+def test_a_verdict_becomes_a_label_on_clips_of_the_alarms_own_windows(judge: Judge, labels: LabelStore) -> None:
+    false = judge("a", "false", pictures=True, seed=1)
+    judge("b", "true", began=BEGAN + timedelta(hours=1), start_s=3660.0, seed=2)
+    judge("c", "not_a_person", began=BEGAN + timedelta(days=1), camera="yard", seed=3)
+    judge("d", "unsure", began=BEGAN + timedelta(hours=2), seed=4)
+    made = judge.collect()
+    assert made.counts | {"given": 0} == {
+        "verdicts": 4, "used": 3, "clips": 5, "given": 0, "taken": 0, "labels": {"abnormal": 1, "normal": 4},
+        "left_out": {"nobody is sure": 1},
+    }  # fmt: skip
+    days = {item.names[0]: item for item in videos_of(made.clips)}
+    assert set(days) == {"door 2026-03-01", "yard 2026-03-02"}
+    told = days["door 2026-03-01"].artifact.json(ALARMS)
+    assert [(one["alarm"], one["verdict"], len(one["clips"])) for one in told["alarms"]] == [
+        ("a", "false", 2), ("b", "true", 1),
+    ]  # fmt: skip
+    # watched since the process began, a minute before the first alarm
+    assert told["watched"] == [[BEGAN.timestamp() - 60, BEGAN.timestamp() + 3606]]
+    # the surest windows, apart in time; the time is that of the day
+    entries = {entry.clip.id: entry for entry in labels.clips() if entry.video == "door 2026-03-01"}
+    first = [entries[clip].clip for clip in told["alarms"][0]["clips"]]
+    assert [(c.start_s, c.length_s, c.person, c.frames) for c in first] == [
+        (9 * 3600 - 1.5, 3.0, 2, 30), (9 * 3600 + 1.5, 3.0, 2, 30),
+    ]  # fmt: skip
+    with np.load(false.artifact.fetch(alarms.WINDOWS, judge.work)) as arrays:
+        row = next(r for r in false.about["windows"] if r["start_s"] == 58.5)
+        skeletons = skeletons_of(by_video(made.skeletons)[first[0].video_id])
+        assert (skeletons[first[0].id].keypoints == arrays[row["keypoints"]]).all()
+    event = labels.current()[first[0].id]
+    assert (event.new, event.source, event.who, event.model_version) == ("normal", "verdict", "op", "r1")
+    assert lineage.find_ancestor(made.skeletons, "alarms") is not None
+    # its stretch of the record's masked clip
+    clip = days["door 2026-03-01"].artifact.fetch(f"{first[1].id}.mp4", judge.work)
+    frames = [frame.image for frame in video.read(clip)]
+    assert len(frames) == 30
+    assert abs(int(frames[0].mean()) - (65 + 20)) < 6
+    again = judge.collect()
+    assert (again.clips.uri, again.skeletons.uri) == (made.clips.uri, made.skeletons.uri)
+    assert (again.counts["given"], again.counts["taken"]) == (0, 0), "once more changes nothing"
+
+
+def test_a_verdict_that_is_changed_or_taken_back_changes_the_labels(judge: Judge, labels: LabelStore) -> None:
+    judge("a", "false")
+    judge.collect()
+    assert [e.new for e in labels.current().values()] == ["normal"] * 2
+    judge("a", "true", who="rev")
+    assert judge.collect().counts["taken"] == 2
+    assert [e.new for e in labels.current().values()] == ["abnormal"]
+    said.undo(labels, "a", "rev", "undo1")
+    judge.collect()
+    assert [(e.new, e.who) for e in labels.current().values()] == [("normal", "op")] * 2
+    said.undo(labels, "a", "op", "undo2")
+    assert judge.collect().counts == {
+        "verdicts": 0, "used": 0, "clips": 0, "given": 0, "taken": 2, "labels": {}, "left_out": {},
+    }  # fmt: skip
+    assert labels.current() == {}
+    judge("a", "false")
+    judge.collect()
+    assert len(labels.current()) == 2
+
+
+def test_the_label_of_a_person_in_the_grid_wins(judge: Judge, labels: LabelStore) -> None:
+    judge("a", "false")
+    judge.collect()
+    clip, other = sorted(labels.current())
+    labels.set_label(clip, "abnormal", "ann", "human")
+    judge("a", "not_a_person", who="rev")
+    judge.collect()
+    assert {c: (e.new, e.source) for c, e in labels.current().items()} == {
+        clip: ("abnormal", "human"), other: ("normal", "verdict"),
+    }  # fmt: skip
+    assert labels.disagreements([clip]) == []
+    labels.set_label(other, "abnormal", "file", "import")
+    labels.set_label(other, "abnormal", "m", "model", "1")
+    assert labels.current([other])[other].new == "normal"
+    mine = next(e for e in labels.history(clip) if e.source == "human")
+    labels.undo_event(mine, "ann", "back")
+    assert labels.current([clip])[clip].source == "verdict", "the verdict counts again"
+
+
+@pytest.mark.parametrize(
+    ("about", "reason"),
+    [
+        ({"person": None}, "it is of the other unit"),
+        ({"window_s": 2.0}, "its windows are not as long as the clips"),
+        ({"label": "fight"}, "its class is none of the experiment's"),
+        ({"rule": "long_lie"}, "the rule of its alarm is not learned"),
+        ({"p": (0.9,), "start_s": 90.0, "long_s": 1.0, "end_s": 60.0}, "it has no skeletons"),
+    ],
+)
+def test_what_cannot_be_a_label_is_counted_with_its_reason(
+    judge: Judge, labels: LabelStore, about: dict[str, object], reason: str
+) -> None:
+    judge("a", "true", **about)
+    made = judge.collect()
+    (told,) = made.counts["left_out"]
+    assert told.startswith(reason)
+    assert labels.current() == {}
+    assert list(videos_of(made.clips)) == []
+
+
+def test_a_record_that_was_deleted_keeps_its_label_and_stops_nothing(judge: Judge, labels: LabelStore) -> None:
+    judge("a", "false")
+    judge("b", "false", camera="../../yard\n<script>", began=BEGAN + timedelta(hours=1))
+    judge.collect()
+    assert len(labels.current()) == 4
+    assert alarms.prune(judge.objects, (BEGAN + timedelta(days=1)).date(), camera="door", judged=True)
+    made = judge.collect()
+    assert made.counts["left_out"] == {"its record was deleted": 1}
+    assert len(labels.current()) == 4
+    # a hostile name stays in names, and out of keys
+    (item,) = videos_of(made.clips)
+    assert item.names == ("../../yard\n<script> 2026-03-01",)
+    assert set(item.artifact.prefix) <= set("clips/v-0123456789abcdef")
+    # one that nobody can judge again may still be taken back
+    said.undo(labels, "a", "op", "back")
+    judge.collect()
+    assert len(labels.current()) == 2
+
+
+def test_near_misses_and_samples_are_the_one_window_that_they_are_about(judge: Judge, labels: LabelStore) -> None:
+    judge("a", "true", kind="near_miss", long_s=3.0, p=(0.65, 0.6, 0.1), raised_s=None)
+    judge("b", "false", kind="sample", long_s=3.0, p=(0.02,), began=None, camera="hall.mp4", raised_s=None)
+    made = judge.collect()
+    found = {entry.video: entry.clip for entry in clip_entries(made.clips)}
+    assert found["door 2026-03-01"].start_s == 9 * 3600
+    assert found["hall.mp4"].start_s == 60.0, "a second of the recording"
+    assert {e.new for e in labels.current().values()} == {"normal", "abnormal"}
+
+
+def test_a_camera_and_day_is_on_one_side_of_a_dataset(judge: Judge, labels: LabelStore, tmp_path: Path) -> None:
+    for day in range(3):
+        for camera in ("door", "yard"):
+            for hour, verdict in enumerate(("false", "true")):
+                began = BEGAN + timedelta(days=day, hours=hour)
+                number = f"{camera}{day}{hour}"
+                judge(number, verdict, began=began, camera=camera, waving=verdict == "true", seed=10 * day + hour)
+    made = judge.collect()
+    frozen = snapshot(judge.objects, made.clips, labels, PERSON.labels)
+    assert {row["source"] for row in read_parquet(frozen.fetch(SNAPSHOT, tmp_path)).rows} == {"verdict"}
+    data = dataset(judge.objects, frozen, made.skeletons, DatasetConfig(), PERSON.labels)
+    parts = {part: dataset_part(data, part) for part in ("train", "validation", "test")}
+    groups = [set(part.groups) for part in parts.values()]
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 6
+    assert set(parts["train"].sources) == {"verdict"}
+    assert parts["train"].unit == "person"
