@@ -27,9 +27,7 @@ def show(viewer: Viewer) -> None:
         rows = [
             {
                 texts["class"]: names.get(label, label),
-                **{
-                    texts[f"source_{source}"]: sources.get(source, 0) for source in SOURCES
-                },
+                **{texts[f"source_{source}"]: sources.get(source, 0) for source in SOURCES},
             }
             for label, sources in per_class(store, session.unit).items()
         ]
