@@ -10,6 +10,7 @@ from components.deploy.component import deploy
 from components.evaluate.component import evaluate
 from components.export.component import export
 from components.image import image
+from components.pretrain.component import pretrain
 from components.publish.component import publish
 from components.report.component import report
 from components.score.component import score
@@ -41,7 +42,8 @@ def train_stages(clips: str, skeletons: str, store: str, config: str, about: str
     labels = frozen.outputs["Output"]
     frozen_data = task(dataset(store=store, snapshot=labels, skeletons=skeletons, config=config))
     data = frozen_data.outputs["Output"]
-    fitted = task(fit(store=store, data=data, config=config))
+    begun = task(pretrain(store=store, skeletons=skeletons, data=data, config=config))
+    fitted = task(fit(store=store, data=data, config=config, pretrained=begun.output))
     fitted.set_env_variable("POSEWATCH_IMAGE", image("train"))  # the nodes of a TrainJob run what this step runs
     checkpoint = fitted.outputs["Output"]
     evaluation = task(evaluate(store=store, data=data, checkpoint=checkpoint, config=config)).outputs["Output"]

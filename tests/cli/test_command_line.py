@@ -77,7 +77,7 @@ def test_every_verb_has_help(words: tuple[str, ...], capsys: pytest.CaptureFixtu
     ("words", "line"),
     [
         ("", "Missing command. (posewatch --help)"),
-        ("trian", "No such command 'trian'. Did you mean 'train'? (posewatch --help)"),
+        ("trian", "No such command 'trian'. Did you mean 'train', 'pretrain'? (posewatch --help)"),
         ("labels rol", "No such command 'rol'. Did you mean 'role'? (posewatch labels --help)"),
         ("train --annotatons x", "No such option: --annotatons. Did you mean --annotations? (posewatch train --help)"),
         ("export a --max-loss 1", "No such option: --max-loss. Did you mean --max-drop? (posewatch export --help)"),

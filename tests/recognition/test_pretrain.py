@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,14 +16,21 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from posewatch.artifact import Job, collect, produce  # noqa: E402
+from posewatch.cli.main import main  # noqa: E402
 from posewatch.config import AugmentConfig, PretrainConfig, TrainConfig  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import ConfigError, InputError  # noqa: E402
 from posewatch.recognition.models import NETWORKS  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint  # noqa: E402
 from posewatch.recognition.training import pretrain as pretraining  # noqa: E402
-from posewatch.recognition.training.pretrain import MaskedMotion, Source, pretrain  # noqa: E402
+from posewatch.recognition.training.pretrain import MaskedMotion, Source, pretrain, source_of  # noqa: E402
 from posewatch.recognition.training.pretrained import Pretrained  # noqa: E402
+from posewatch.stages.contents import CLIPS, SKELETONS, SKELETONS_ABOUT  # noqa: E402
+from posewatch.stages.pretrain import pretrain as stage  # noqa: E402
+from posewatch.stages.pretrain import unlabelled  # noqa: E402
+from posewatch.stages.train import job_of  # noqa: E402
+from posewatch.store import open_store  # noqa: E402
 
 TINY = TrainConfig(model="stgcn++", width=0.12, clip_frames=8, people=1, threads=1)
 SHORT = PretrainConfig(epochs=2, batch=2)
@@ -153,3 +161,90 @@ pretrain(Source(clip_set(8), layouts.get("coco17")), config, PretrainConfig(epoc
 def test_what_is_done_is_not_done_again(made, source, monkeypatch):
     monkeypatch.setattr(pretraining._Run, "one_epoch", lambda self: pytest.fail("pretrained again"))
     assert pretrain(source, TINY, SHORT, made.parent) == made
+
+
+def test_rendered_people_are_as_long_as_the_clips_beside_them(clips):
+    pytest.importorskip("pybullet", reason="the footage maker needs pybullet (pip install 'posewatch[footage]')")
+    own = clips(4)
+    made = source_of(own, PretrainConfig(rendered=5)).clips
+    assert len(made) == 9
+    assert {k.shape[1] for k in made.keypoints[4:]} == {round(float(np.median([k.shape[1] for k in own.keypoints])))}
+    with pytest.raises(InputError, match="the clips are kinect15: leave one out"):
+        source_of(dataclasses.replace(own, layout="kinect15"), PretrainConfig(rendered=5))
+    with pytest.raises(InputError, match="single persons"):
+        source_of(dataclasses.replace(own, unit="person"), PretrainConfig(rendered=5))
+
+
+def test_the_verb_takes_a_file_without_labels(tmp_path, annotations, capsys):
+    content = pickle.loads(annotations.read_bytes())
+    for row in content["annotations"]:
+        del row["label"]
+    annotations.write_bytes(pickle.dumps({"annotations": content["annotations"]}))
+    small = ["--set", "train.model=stgcn++", "--set", "train.width=0.12", "--set", "train.clip_frames=8"]
+    words = ["pretrain", "--annotations", str(annotations), *small, "--set", "pretrain.epochs=1"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    path = capsys.readouterr().out.strip()
+    assert load_checkpoint(path, pretraining=True).labels == ("unlabelled",)
+    assert main(["predict", path, str(annotations)]) == 2
+    assert "train with --pretrained" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "give what to pretrain on: a URI of skeletons, --annotations FILE.pkl, or --rendered N"),
+        (("--rendered", "4"), "give a folder for the checkpoint: --out DIR"),
+        (
+            ("sets/pose/a", "--annotations", "a.pkl"),
+            "give skeletons of the store (sets/pose/a) or --annotations, not both",
+        ),
+        (("--annotations", "nowhere.pkl", "--out", "out"), "nowhere.pkl"),
+        (("--rendered", "4", "--set", "pretrain.mask=2", "--out", "out"), "pretrain.mask"),
+        (
+            ("--rendered", "4", "--set", "pretrain.enabled=true", "--set", "train.pretrained=a.pt", "--out", "out"),
+            "both say what training begins with",
+        ),
+    ],
+)
+def test_bad_input_is_told_in_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", *words]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def video(store, name: str, clips) -> dict[str, object]:
+    """The skeletons of one video as `pose` writes them; the row of the set and the artifact."""
+
+    def write(folder: Path) -> None:
+        np.savez_compressed(folder / SKELETONS, **{f"{name}-{i}": k for i, k in enumerate(clips)})
+        about = {"fps": 10.0, "width": 640, "height": 480, "layout": "coco17"}
+        (folder / SKELETONS_ABOUT).write_text(json.dumps(about))
+
+    return {"video": name, "names": [f"{name}.mp4"]}, produce(store, Job("skeletons", name, {}), write)
+
+
+def test_the_stage_leaves_out_the_videos_of_the_test_part(tmp_path, clips, monkeypatch):
+    """And it is found again; a training that begins with it has it among its parents."""
+    monkeypatch.setenv("POSEWATCH_HOME", str(tmp_path / "home"))
+    store = open_store(str(tmp_path / "store"))
+    empty = np.zeros((1, 12, 17, 3), np.float32)
+    made = [video(store, name, [*clips(3, seed).keypoints, empty]) for seed, name in enumerate(("a", "b", "c"))]
+    skeletons = collect(store, "pose", *zip(*made, strict=True))
+    rows = [{"video": name, "part": part} for name, part in (("a", "train"), ("c", "test"))]
+    written = "".join(json.dumps(row) + "\n" for row in rows)
+    dataset = produce(store, Job("datasets", "", {}), lambda folder: (folder / CLIPS).write_text(written))
+    assert sorted(unlabelled(skeletons, {"c"}).groups) == ["a"] * 3 + ["b"] * 3
+    monkeypatch.setattr("posewatch.stages.pretrain.MOST", 4)
+    assert len(unlabelled(skeletons, set())) == 4
+    config = dataclasses.replace(SHORT, epochs=1)
+    begun = stage(store, skeletons, config, TINY, dataset)
+    assert begun.uri == stage(store, skeletons, config, TINY, dataset).uri
+    assert stage(store, skeletons, config, dataclasses.replace(TINY, lr=0.01, epochs=9), dataset).uri == begun.uri
+    assert {parent.prefix for parent in begun.lineage().parents} == {skeletons.prefix, dataset.prefix}
+    job, _ = job_of(store, dataset, dataclasses.replace(TINY, pretrained=begun.uri))
+    assert job.parents[1].uri == begun.uri
+    with pytest.raises(InputError, match="nobody is seen in any clip"):
+        unlabelled(skeletons, {"a", "b", "c"})

@@ -316,6 +316,18 @@ def cctv(
     return json.dumps({k: v for k, v in report.items() if k != "each"}, indent=1)
 
 
+@verb(bench, "joint-errors")
+def joint_errors(
+    footage: Annotated[Path, Argument(help="A folder of `posewatch footage`, with its ground truth.")],
+    context: Context,
+    out: Annotated[Path, _OUT, Writes("joint_errors.json")] = Path("build/joint-errors"),
+) -> dict[str, Any]:
+    """The pose estimator's errors, from which rendered skeletons are drawn."""
+    from posewatch.bench.perception.joint_errors import bench_joint_errors
+
+    return bench_joint_errors(footage, out, context.experiment.pose)
+
+
 @verb(bench, "persons")
 def persons(
     out: Annotated[Path, _OUT, Writes("persons.json", "footage/labels.csv")],

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from posewatch.artifact import Artifact
 
 app = topic()
+SKELETONS = "skeletons.pkl"
+"""What `footage --skeletons` writes."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def prepare(source: Source, recording: Recording, context: LabelContext) -> dict
 
 def _rendered(values: dict[str, Any]) -> list[Path]:
     """What `footage` writes."""
+    if values["skeletons"]:
+        return [values["out"] / SKELETONS]
     out, names = values["out"], [f"video-{i:03d}" for i in range(values["videos"])]
     truth = [out / "truth" / f"{name}{suffix}" for name in names for suffix in (".npz", ".json")]
     return [out / "labels.csv", *(out / f"{name}.mp4" for name in names), *truth]
@@ -118,8 +122,20 @@ def footage(
     seconds: Annotated[float, Option(help="Length of each."), Range(2, 86_400)] = 9.0,
     fps: Annotated[float, Option(help="Frame rate."), Range(0, 240, above=True)] = 10.0,
     seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 0,
+    skeletons: Annotated[
+        int | None,
+        Option(metavar="N", help="Instead of videos N clips of skeletons, labelled with their act: skeletons.pkl."),
+        Range(1, 1_000_000),
+    ] = None,
 ) -> str:
     """Render labelled CCTV-like videos with truth."""
+    if skeletons:
+        from posewatch.datasets.pyskl import write_pyskl
+        from posewatch.datasets.rendered import rendered_clips
+
+        clips = rendered_clips(skeletons, seconds=min(seconds, 3.0), fps=fps, seed=seed)
+        write_pyskl(out / SKELETONS, clips, {})
+        return f"{skeletons} clips of {len(clips.classes)} acts in {out / SKELETONS}"
     from posewatch.footage import make_footage
     from posewatch.progress import Progress
 

@@ -17,6 +17,7 @@ TOPICS = (
     ("Data", "data", "ingest mask split pose prepare footage"),
     ("Labels", "labels", "labels"),
     ("Labels", "services", "label"),
+    ("Recognition", "pretrain", "pretrain"),
     ("Recognition", "train", "dataset train evaluate robustness threshold ensemble"),
     ("Recognition", "experiment", "experiment"),
     ("Recognition", "imports", "import-clips import-poses import-checkpoint"),

@@ -386,7 +386,7 @@ def robustness(
     draws: Annotated[int, Option(help="Random draws of each corruption."), Range(1, 1000)] = 3,
     draw_seed: Annotated[int, Option(help="Seed of the draws."), Range(0, 2**32 - 1)] = 0,
 ) -> str:
-    """F1 when joints, limbs, frames or people are missing."""
+    """F1 when joints, frames or people are missing."""
     from posewatch.progress import Progress
     from posewatch.recognition.evaluation.robustness import robustness, steps
 

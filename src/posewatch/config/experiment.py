@@ -40,6 +40,11 @@ class Experiment:
             raise ConfigError(
                 f"mask.unit person has one person in a clip, not train.people {self.train.people}: set train.people=1"
             )
+        if self.pretrain.enabled and self.train.pretrained:
+            raise ConfigError(
+                f"train.pretrained {self.train.pretrained} and pretrain.enabled both say what training begins with: "
+                "set one of them"
+            )
 
     def to_json(self) -> str:
         """Canonical JSON: what pipelines pass on, so that a changed value changes the cache key."""

@@ -146,7 +146,7 @@ class PretrainConfig(Section):
     """Whether the pipelines pretrain on all skeletons before they train."""
     epochs: Annotated[int, Range(1, 100_000)] = 100
     batch: Annotated[int, Range(1, 65_536)] = 32
-    lr: Annotated[float, Range(0, 0.1, above=True)] = 0.003
+    lr: Annotated[float, Range(0, rules.MAX_LR["adamw"], above=True)] = 0.003
     mask: Annotated[float, Range(0, 0.95, above=True)] = 0.5
     """Share of the limbs, in parts of a clip, that are hidden from the network."""
     rendered: Annotated[int, Range(0, 1_000_000)] = 0

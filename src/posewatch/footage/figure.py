@@ -208,12 +208,15 @@ def _write_obj(path: Path, vertices: NDArray[np.float64], triangles: NDArray[np.
     path.write_text("\n".join(lines) + "\n")
 
 
-def write_figure(look: Look, folder: Path) -> Path:
-    """Write the figure's meshes and its URDF into ``folder``; returns the URDF, to be loaded at ``height / FILE_SCALE``."""
+def write_figure(look: Look, folder: Path, *, skin: bool = True) -> Path:
+    """Write the figure's meshes and its URDF into ``folder``; returns the URDF, to be loaded at ``height / FILE_SCALE``.
+
+    Without ``skin`` there is nothing to be seen of it, and it loads faster: joints move and bodies fall alike.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     raw = (data_folder() / "humanoid" / "humanoid.urdf").read_bytes().decode("latin1")
     robot = ET.fromstring(raw[raw.index("<robot") : raw.rindex("</robot>") + len("</robot>")])
-    parts = _parts(look)
+    parts = _parts(look) if skin else {}
     for link in robot.findall("link"):
         for visual in link.findall("visual"):
             link.remove(visual)

@@ -25,12 +25,21 @@ if TYPE_CHECKING:
     from posewatch.recognition.training.mlflow import Tracker
 
 
-def train(store: ObjectStore, dataset: Artifact, config: TrainConfig, trainer: TrainerConfig | None = None) -> Artifact:
+def train(
+    store: ObjectStore,
+    dataset: Artifact,
+    config: TrainConfig,
+    trainer: TrainerConfig | None = None,
+    pretrained: str = "",
+) -> Artifact:
     """Train on a dataset; writes ``checkpoint.pt``, ``history.jsonl`` and ``config.yaml``.
 
     With ``trainer.nodes`` or ``trainer.gpus`` a job of the cluster trains (JobError when it fails). In processes that
-    ``torchrun`` started, every process calls this, and they train one model.
+    ``torchrun`` started, every process calls this, and they train one model. ``pretrained``, where it is given, is
+    what training begins with, in place of ``config.pretrained``.
     """
+    if pretrained:
+        config = dataclasses.replace(config, pretrained=pretrained)
     trainer = trainer or TrainerConfig()
     job, begin = job_of(store, dataset, config, remote=trainer.remote)
     # POSEWATCH_HOME has what must outlive a crash

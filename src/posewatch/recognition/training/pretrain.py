@@ -24,6 +24,7 @@ from posewatch.config import PretrainConfig, TrainConfig
 from posewatch.datasets import layouts
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
+from posewatch.datasets.rendered import LAYOUT, rendered_clips
 from posewatch.digests import canonical, digest
 from posewatch.errors import ConfigError, InputError
 from posewatch.files import write_atomically
@@ -36,6 +37,7 @@ from posewatch.recognition.training.augment import Augment, limbs
 from posewatch.recognition.training.batches import batches_of
 from posewatch.recognition.training.norms import measure_norms
 from posewatch.recognition.training.trainer import MIN_STEPS, device_of, optimiser_of, plain, rate, threads
+from posewatch.units import PERSON
 
 CLASSES = ("unlabelled",)
 """The class of a pretrained checkpoint; a training takes nothing of its head."""
@@ -54,6 +56,28 @@ class Source:
 
     clips: ClipSet
     layout: Layout
+
+
+def source_of(clips: ClipSet | None, how: PretrainConfig, layout: Layout | None = None) -> Source:
+    """What to pretrain on: the ``clips`` and ``how.rendered`` clips of rendered people, as long and at the same rate.
+
+    ``layout`` is that of the clips where it is none of the built-in ones. Raises InputError for rendered people beside
+    clips of another layout, or beside clips of one person each.
+    """
+    layout = layout or layouts.get(clips.layout if clips else LAYOUT)
+    if not how.rendered:
+        if clips is None:
+            raise InputError("there is no clip to pretrain on")
+        return Source(clips, layout)
+    if clips is None:
+        return Source(rendered_clips(how.rendered), layout)
+    if layout.observed != layouts.get(LAYOUT).observed:
+        raise InputError(f"rendered people have the joints of {LAYOUT}, the clips are {layout.name}: leave one out")
+    if clips.unit == PERSON or clips.relative:
+        raise InputError("rendered clips show scenes in pixels, the clips single persons: set pretrain.rendered=0")
+    frames = max(2.0, float(np.median([k.shape[1] for k in clips.keypoints])))
+    made = rendered_clips(how.rendered, seconds=frames / clips.fps, fps=clips.fps)
+    return Source(clips.joined(made), layout)
 
 
 def pretrain(source: Source, config: TrainConfig, how: PretrainConfig, out: Path) -> Path:
