@@ -7,7 +7,7 @@ estimator makes of it is drawn from ``joint_errors``.
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +111,8 @@ def _scene(urdf: Path, index: int, seconds: float, fps: float, seed: int) -> Ite
 
 def label(intervals: Sequence[scenario.Interval], start: float, stop: float) -> str:
     """The act of a stretch of a scene: the longest abnormal one, else the longest of the first person."""
-    spans: Counter[str] = Counter()
-    first: Counter[str] = Counter()
+    spans: dict[str, float] = defaultdict(float)
+    first: dict[str, float] = defaultdict(float)
     for interval in intervals:
         length = min(stop, interval.stop) - max(start, interval.start)
         act = interval.action.removesuffix("_slow")

@@ -74,14 +74,15 @@ def figures(seen: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
             tables[name].append([[round(float(g.mean()), 3), round(float(g.std()), 3)] for g in groups])
     lost = []
     for clear in (True, False):
-        stays, begins = [], []
+        stays: list[bool] = []
+        begins: list[bool] = []
         for row in persons:
             known = ~np.isnan(row[:, 0, 2])
             gone = row[:, :, 2].max(1) < 0
             share = row[..., 3].mean(1)
             for t in range(1, len(row)):
                 if known[t - 1] and known[t] and (share[t] >= CLEAR) == clear:
-                    (stays if gone[t - 1] else begins).append(gone[t])
+                    (stays if gone[t - 1] else begins).append(bool(gone[t]))
         lost.append([round(float(np.mean(rows)) if rows else 0.0, 3) for rows in (stays, begins)])
     steps = [(row[1:, :, :2], row[:-1, :, :2]) for row in persons]
     now, before = (np.concatenate([s[k].reshape(-1) for s in steps]) for k in (0, 1))
