@@ -243,6 +243,15 @@ def test_empty_clips_are_left_out_where_that_is_asked_for(tmp_path):
         read_pyskl(written(tmp_path, rows[3:]), drop_empty=True)
 
 
+def test_empty_clips_are_kept_to_be_tested_on(tmp_path):
+    rows = [*SOME, row("n", keypoint_score=np.zeros((1, 8, 17))), row("m", 1, (0, 8, 17))]
+    clips, splits = read_pyskl(written(tmp_path, rows, {"test": ["m", "c1", "n"]}), keep_empty=True)
+    assert clips.ids == ("c0", "c1", "c2", "n", "m")
+    assert splits == {"test": [4, 1, 3]}
+    assert clips.seen().tolist() == [True, True, True, False, False]
+    assert clips.notes == ("Tested on only: 2 of 5 clips show nobody or have fewer than 2 frames: n, m.",)
+
+
 def test_missing_joints_are_zero_however_they_were_written(tmp_path):
     three = np.zeros((2, 8, 25, 3), np.float32)
     three[0] = np.random.default_rng(0).normal(0, 1, (8, 25, 3))

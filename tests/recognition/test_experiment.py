@@ -230,6 +230,19 @@ def test_bad_options(annotations, tmp_path, capsys, options, words):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_clip_in_which_nobody_is_seen_is_answered_and_not_trained_on(annotations, tmp_path):
+    data = pickle.loads(annotations.read_bytes())
+    for i in (5, 21, 22):  # one to train on, two to test on
+        data["annotations"][i]["keypoint_score"] = np.zeros_like(data["annotations"][i]["keypoint_score"])
+    annotations.write_bytes(pickle.dumps(data))
+    out = tmp_path / "out"
+    assert train(annotations, out, "--keep-empty", "--set=train.refit=false", epochs=1) == 0
+    rows = {row["clip"]: row for row in map(json.loads, (out / "predictions.jsonl").read_text().splitlines())}
+    assert len(rows) == 8
+    assert [rows[f"s05_clip_{i}"]["p"] for i in (21, 22)] == [[1.0, 0.0]] * 2
+    assert rows["s05_clip_20"]["p"] != [1.0, 0.0]
+
+
 def test_shared_people_can_be_accepted(annotations, tmp_path):
     _spoil(
         annotations,

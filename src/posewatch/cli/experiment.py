@@ -41,6 +41,7 @@ def experiment(
         subject_pattern=given.subject_pattern,
         allow_shared_subjects=given.allow_shared_subjects,
         drop_empty=given.drop_empty,
+        keep_empty=given.keep_empty,
         labels=Path(given.labels) if given.labels else None,
         resplit=given.resplit,
     )

@@ -56,6 +56,7 @@ class Skeletons:
         bool, Option("--allow-shared-subjects", help="Accept people who are in both splits.")
     ] = False
     drop_empty: Annotated[bool, Option("--drop-empty", help="Leave out clips in which nobody is seen.")] = False
+    keep_empty: Annotated[bool, Option("--keep-empty", help="Test on them, without training on them.")] = False
     labels: Annotated[
         Path | None, Option(metavar="CSV", help="label.csv of the paper's tools, for their dataset_*.pkl.")
     ] = None
@@ -88,6 +89,7 @@ class Skeletons:
             layout=chosen,
             subject_pattern=self.subject_pattern,
             drop_empty=self.drop_empty,
+            keep_empty=self.keep_empty,
             labels=self.labels,
             resplit=_share(self.resplit),
         )
@@ -149,7 +151,10 @@ class Evaluated(Skeletons):
         layout = recogniser.layout.name if recogniser.layout.name in fitting else None
         clips, splits, _ = self.read(tuple(recogniser.labels), layout, recogniser.unit)
         test = clips.subset(split_of(splits, self.split))
-        train = clips.subset(split_of(splits, self.train_split)) if self.train_split else None
+        train = None
+        if self.train_split:
+            train = clips.subset(split_of(splits, self.train_split))
+            train = train.subset(train.seen().nonzero()[0])
         return recogniser, test, train, self.out
 
 
@@ -303,6 +308,8 @@ def task_of(skeletons: Skeletons, train_split: str, test_split: str, unit: str, 
     ``cross_validate``: that many folds, the same for every seed, each to test on once; the two splits do not count.
     Raises InputError, LabelError or ConfigError.
     """
+    import numpy as np
+
     from posewatch.datasets.split import folds
     from posewatch.datasets.subjects import check_split
     from posewatch.recognition.training.experiment import Part, Task, positive_of
@@ -326,7 +333,8 @@ def task_of(skeletons: Skeletons, train_split: str, test_split: str, unit: str, 
         allow = skeletons.allow_shared_subjects
         note = check_split(clips, splits[a], splits[b], allow_shared=allow, names=(a, b)).note
         notes([note] if note else [])
-        parts.append(Part(a, clips.subset(splits[a]), clips.subset(splits[b]), note))
+        shown = np.array(splits[a])[clips.seen()[splits[a]]]
+        parts.append(Part(a, clips.subset(shown), clips.subset(splits[b]), note))
     return Task(tuple(parts), positive_of(clips.classes, skeletons.positive), layout)
 
 

@@ -76,6 +76,10 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    def seen(self) -> NDArray[np.bool_]:
+        """(N,): whether anybody is seen in a clip, for two frames at least: what can be trained on."""
+        return np.array([k.shape[1] > 1 and bool(k[..., 2].any()) for k in self.keypoints], bool)
+
     def subset(self, indices: Sequence[int] | NDArray[Any]) -> ClipSet:
         """The clips at ``indices``, in that order."""
         i = [int(k) for k in indices]

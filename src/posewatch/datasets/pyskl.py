@@ -30,6 +30,7 @@ def read_pyskl(
     layout: str | Layout | None = None,
     subject_pattern: str | None = None,
     drop_empty: bool = False,
+    keep_empty: bool = False,
     labels: Path | str | None = None,
     resplit: float = 0.0,
     labelled: bool = True,
@@ -41,6 +42,7 @@ def read_pyskl(
     layout           default: the file's own, else the built-in one with as many joints
     subject_pattern  regular expression that finds the subjects in a ``frame_dir``
     drop_empty       leave out clips without a visible person or with fewer than 2 frames, and add a note on them
+    keep_empty       keep them, to be tested on, and add a note
     labels           the ``label.csv`` of a file of the paper's tools, which marks missing labels as class 0
     resplit          share of a new split ``test``, beside ``train``, by group; 0 keeps the file's splits
     labelled         False: the clips need no labels, as for prediction
@@ -60,14 +62,15 @@ def read_pyskl(
     keypoints = [keypoints_of(row, name) for row, name in rows]
     named = layout_of(file, {name: k.shape[2] for name, k in zip(file.names, keypoints, strict=True)}, layout)
     missing = without_sentinels(keypoints, file.names)
-    used = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
+    shown = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
+    used = list(range(len(keypoints))) if keep_empty and shown else shown
     notes = [*(theirs.notes if theirs else ()), *([missing] if missing else [])]
-    if len(used) < len(keypoints):
-        empty = [file.names[i] for i in sorted(set(range(len(keypoints))) - set(used))]
+    if len(shown) < len(keypoints):
+        empty = [file.names[i] for i in sorted(set(range(len(keypoints))) - set(shown))]
         message = f"{len(empty)} of {len(keypoints)} clips show nobody or have fewer than 2 frames: {some(empty)}"
-        if not drop_empty or not used:
-            raise InputError(f"{path}: {message} (leave them out with --drop-empty)")
-        notes.append(f"Left out: {message}.")
+        if not (drop_empty or keep_empty) or not used:
+            raise InputError(f"{path}: {message} (leave them out with --drop-empty, or test on them with --keep-empty)")
+        notes.append(f"Tested on only: {message}." if keep_empty else f"Left out: {message}.")
     names = tuple(file.names[i] for i in used)
     if len(used) > 2 and len({hash(keypoints[i].tobytes()) for i in used}) == 1:
         raise InputError(f"{path}: all {len(used)} clips are the same skeleton (the file is broken: get it again)")
@@ -80,8 +83,9 @@ def read_pyskl(
     if groups is not None:
         own = tuple(groups.get(name, group) for name, group in zip(names, who.groups, strict=True))
         who = Subjects(own, own, True)
+    kept = [keypoints[i] for i in used]
     clips = ClipSet(
-        tuple(keypoints[i] for i in used),
+        tuple(k if k.size else np.zeros((1, max(1, k.shape[1]), *k.shape[2:]), np.float32) for k in kept),
         numbers[used],
         known,
         names,

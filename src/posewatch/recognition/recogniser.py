@@ -66,8 +66,11 @@ class Recogniser(nn.Module):
     the likeliest class is predicted), ``frames`` T, ``people`` M, ``fps`` the frame rate of the training clips,
     ``unit`` what a clip shows: "scene", or "person" where it is one person alone. Several ``branches`` are
     an ensemble: their probabilities are averaged, their embeddings concatenated. ``temperature`` and ``threshold``
-    were chosen on the clips of ``held_out``, where there were some.
+    were chosen on the clips of ``held_out``, where there were some. A clip in which nobody is seen raises no alert: the
+    positive class has probability 0, the others share 1 alike.
     """
+
+    nobody: Tensor
 
     def __init__(
         self,
@@ -89,6 +92,8 @@ class Recogniser(nn.Module):
         self.held_out: HeldOut | None = None
         self.branches = branches or branches_of(config)
         self.features = Features(layout, config.clip_frames, config.features)
+        share = torch.tensor([float(label != positive) for label in labels])
+        self.register_buffer("nobody", share / share.sum(), persistent=False)
         self.networks = nn.ModuleList(
             build(
                 branch.model,
@@ -138,14 +143,19 @@ class Recogniser(nn.Module):
         if len(outputs) == 1:
             logits = outputs[0].logits.float()
             logits = logits if self.temperature == 1 else logits / self.temperature
-            return torch.softmax(logits, 1), outputs[0].embedding.float()
+            return self._unless_nobody(keypoints, torch.softmax(logits, 1)), outputs[0].embedding.float()
         total = sum(branch.weight for branch in self.branches)
         p = sum(
             torch.softmax(o.logits.float(), 1) * (b.weight / total) for o, b in zip(outputs, self.branches, strict=True)
         )
         if self.temperature != 1:
             p = torch.softmax(torch.log(cast(Tensor, p).clamp(min=1e-7)) / self.temperature, 1)
-        return cast(Tensor, p), torch.cat([o.embedding.float() for o in outputs], 1)
+        return self._unless_nobody(keypoints, cast(Tensor, p)), torch.cat([o.embedding.float() for o in outputs], 1)
+
+    def _unless_nobody(self, keypoints: Tensor, p: Tensor) -> Tensor:
+        """The networks' probabilities (N, K), or ``nobody`` for clips without a seen joint."""
+        seen = keypoints[..., 2].flatten(1).amax(1, keepdim=True) > 0
+        return torch.where(seen, p, self.nobody)
 
     @property
     def calibration(self) -> Calibration:

@@ -64,6 +64,7 @@ class Settings:
     resplit: str | None = None
     allow_shared_subjects: bool = False
     drop_empty: bool = False
+    keep_empty: bool = False
 
     def options(self) -> Iterator[str]:
         """What of them ``posewatch train`` must be told."""
@@ -77,7 +78,8 @@ class Settings:
         for name in ("layout", "positive", "subject_pattern", "labels", "resplit"):
             if (value := getattr(self, name)) is not None:
                 yield from (_option(name), value)
-        yield from (_option(name) for name in ("allow_shared_subjects", "drop_empty") if getattr(self, name))
+        flags = ("allow_shared_subjects", "drop_empty", "keep_empty")
+        yield from (_option(name) for name in flags if getattr(self, name))
 
 
 @dataclass(frozen=True)
