@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skeletons import walk
 
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
@@ -11,7 +12,7 @@ from posewatch.datasets.pickles import read_pickle
 from posewatch.datasets.pyskl import read_pyskl, write_pyskl
 from posewatch.datasets.split import split_by_group
 from posewatch.errors import InputError, LabelError
-from posewatch.recognition.sampling import resample
+from posewatch.recognition.sampling import chosen_people, resample
 
 SKELETONS = Path(__file__).resolve().parents[2].parent / "shared/data/skeletons"
 
@@ -33,6 +34,28 @@ def test_of_too_many_people_the_most_present_stay():
     clip = np.zeros((3, 4, 17, 3), np.float32)
     clip[0, :1], clip[1], clip[2, :3] = 1, 2, 3
     assert resample([clip], 4, 2)[0, :, 0, 0, 0].tolist() == [2, 3]
+
+
+def test_of_a_crowd_those_in_contact_are_taken():
+    """Two who stand apart are seen in every frame, two who hit each other are lost now and then."""
+    clip = walk(0, False, 20, people=5)
+    places = (100, 400, 440, 900, 0)
+    for person, x in enumerate(places):
+        clip[person, ..., :2] += (x, 200) - clip[person, ..., :2].mean((0, 1))
+    clip[1:3, ::4] = 0
+    clip[4] = 0
+    assert chosen_people(clip, 2).tolist() == [0, 3]
+    assert chosen_people(clip, 2, "contact").tolist() == [1, 2]
+    assert chosen_people(clip, 3, "contact").tolist() == [0, 1, 2]
+    assert chosen_people(clip, 1, "contact").tolist() == [0]
+    assert chosen_people(clip[[0, 4, 4]], 2, "contact").tolist() == [0, 1]
+    # somebody farther off who moves has more to do with it than a sleeper next to whom somebody sits
+    still = clip[:4].copy()
+    still[:2] = still[:2, 5:6]
+    still[1, ..., :2] += (150, 200) - still[1, ..., :2].mean((0, 1))
+    still[3, ..., 0] -= 400
+    assert chosen_people(still, 2, "contact").tolist() == [2, 3]
+    np.testing.assert_array_equal(resample([clip], 20, 2, "contact")[0], clip[1:3])
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,10 @@ def test_command_line(exported, tmp_path, capsys):
     assert not (tmp_path / "x.onnx").exists()
 
 
-def test_the_unit_travels_from_the_checkpoint_into_the_file_and_the_served_config(tmp_path):
-    config = TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1, stream="j")
+def test_what_a_clip_is_made_of_travels_from_the_checkpoint_into_the_file_and_the_served_config(tmp_path):
+    config = TrainConfig(
+        width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1, stream="j", people_by="contact"
+    )
     made = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0, unit="person")
     save(tmp_path / "checkpoint.pt", made, made.state_dict())
     assert load_checkpoint(tmp_path / "checkpoint.pt").unit == "person"
@@ -167,9 +169,12 @@ def test_the_unit_travels_from_the_checkpoint_into_the_file_and_the_served_confi
         open_predictor(str(tmp_path / "model.onnx")) as file,
     ):
         assert (trained.unit, file.unit, from_recipe(file.metadata["recipe"]).unit) == ("person",) * 3
+        by = (trained.people_by, file.people_by, from_recipe(file.metadata["recipe"]).people_by)
+        assert by == ("contact",) * 3
     config_text = (
         write_repository(tmp_path / "model.onnx", tmp_path / "models", name="m") / "config.pbtxt"
     ).read_text()
     assert 'key: "unit"' in config_text
+    assert 'key: "people_by"' in config_text
     with pytest.raises(InputError, match="recognises single persons"):
         predict_files(str(tmp_path / "model.onnx"), [], Experiment())

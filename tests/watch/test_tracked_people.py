@@ -56,6 +56,19 @@ def test_a_crowd_hides_nobody() -> None:
     assert window.ids[0] == (0, 1)  # first the most present ones, as in training
     assert (2, 3) in window.ids  # then everybody else with whoever is closest
     assert (3, 4) in window.ids
+    # a model that wants those who are in contact is asked about them first, and about everybody else, too
+    in_contact = tracked.window(5, "contact")
+    assert in_contact.ids[0] == (0, 1)
+    assert {i for group in in_contact.ids for i in group} == {0, 1, 2, 3, 4}
+
+
+def test_those_in_contact_are_the_first_group_of_a_model_that_wants_them() -> None:
+    tracked = _tracked(2, 6, [60.0, 330.0, 380.0, 560.0])
+    for t in range(6):
+        tracked.update(t, IMAGE)
+    window = tracked.window(5, "contact")
+    assert window.ids[0] == (1, 2)
+    assert {i for group in window.ids for i in group} == {0, 1, 2, 3}
 
 
 def test_nobody() -> None:

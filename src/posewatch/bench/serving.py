@@ -184,10 +184,10 @@ def clips_for(model: Predictor, path: Path | None) -> NDArray[np.float32]:
         return synthetic_clips(RANDOM_CLIPS, model.shape)
     from posewatch.config import load
     from posewatch.inference.files import read
-    from posewatch.recognition.sampling import resample
+    from posewatch.recognition.sampling import fitting
 
     items = list(read(path, load(), 3.0, 3.0))
     joints = {item.keypoints.shape[2] for item in items}
     if joints != {model.joints}:
         raise InputError(f"{path} has clips of {sorted(joints)} joints, the model takes {model.joints}")
-    return resample([item.keypoints for item in items], model.frames, model.people)
+    return fitting([item.keypoints for item in items], model)

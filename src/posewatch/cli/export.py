@@ -86,15 +86,14 @@ def _clips(checkpoint: Path, file: ExportedFile, skeletons: Skeletons) -> tuple[
     """The clips to judge on, and the training clips to calibrate on."""
     from posewatch.export.precision import Judge
     from posewatch.recognition.recogniser import load_checkpoint
-    from posewatch.recognition.sampling import resample
+    from posewatch.recognition.sampling import fitting
 
     recogniser = load_checkpoint(checkpoint)
     clips, splits, _ = skeletons.read(tuple(recogniser.labels))
     judged = clips.subset(split_of(splits, file.split))
     calibration = split_of(splits, file.train_split) if file.precision == "int8" else []
-    shape = (recogniser.frames, recogniser.people)
-    judge = Judge(resample(judged.keypoints, *shape), judged.labels, file.max_drop)
-    return judge, resample(clips.subset(calibration).keypoints, *shape)
+    judge = Judge(fitting(judged.keypoints, recogniser), judged.labels, file.max_drop)
+    return judge, fitting(clips.subset(calibration).keypoints, recogniser)
 
 
 def _bf16(checkpoint: Path) -> Any:

@@ -105,7 +105,7 @@ def _judge(exact: OnnxPredictor, skeletons: Skeletons, split: str, max_drop: flo
 
     from posewatch.export.onnx import synthetic_clips
     from posewatch.export.precision import Judge
-    from posewatch.recognition.sampling import resample
+    from posewatch.recognition.sampling import fitting
 
     if skeletons.annotations is None:
         clips = synthetic_clips(64, exact.shape)[1:-1]
@@ -114,4 +114,4 @@ def _judge(exact: OnnxPredictor, skeletons: Skeletons, split: str, max_drop: flo
     part = read.subset(split_of(splits, split))
     if part.keypoints[0].shape[2] != exact.shape[2]:
         raise InputError(f"the clips have {part.keypoints[0].shape[2]} joints, the model takes {exact.shape[2]}")
-    return Judge(resample(part.keypoints, exact.frames, exact.people), part.labels, max_drop)
+    return Judge(fitting(part.keypoints, exact), part.labels, max_drop)

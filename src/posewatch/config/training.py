@@ -54,7 +54,7 @@ class TrainConfig(Section):
         "warm_up": "lr_warmup",
         "prototypes": "model_options.prototypes",
     }
-    ADDED: ClassVar[tuple[str, ...]] = ("pretrained", "threshold_at", "verdict_weight")
+    ADDED: ClassVar[tuple[str, ...]] = ("pretrained", "threshold_at", "verdict_weight", "people_by")
 
     model: Annotated[str, OneOf(rules.MODELS)] = "protogcn"
     width: Annotated[float, Range(0, 4, above=True)] = 0.25
@@ -66,6 +66,9 @@ class TrainConfig(Section):
     clip_frames: Annotated[int, Range(2, 10_000)] = 30
     """T, the number of frames to which each clip is resampled."""
     people: Annotated[int, Range(1, 100)] = 2
+    people_by: Annotated[str, OneOf(("presence", "contact"))] = "presence"
+    """Who they are where a clip shows more: those seen most, or those who are together the longest and closest, and
+    move."""
     stream: rules.Streams = "j+b+jm"
     """Streams joined by + are stacked as channels; several of those, separated by commas, are networks of their own
     whose probabilities are averaged."""

@@ -84,6 +84,7 @@ def export(
         "recipe": recogniser.recipe(),
         **({"absent": "skipped"} if skip_absent else {}),
         **unit_entry(recogniser.unit),
+        **({"people_by": recogniser.people_by} if recogniser.people_by != "presence" else {}),
         **({"features": recogniser.config.features} if recogniser.config.features == "hips" else {}),
     }
     onnx.helper.set_model_props(model, metadata)

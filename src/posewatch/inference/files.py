@@ -169,7 +169,7 @@ def _apart(items: Iterable[Item]) -> Iterator[Item]:
 
 def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any]]:
     """One row per clip. A clip without people has people 0, no label and no probabilities."""
-    from posewatch.recognition.sampling import resample
+    from posewatch.recognition.sampling import fitting
     from posewatch.recognition.threshold import decide
 
     for item in items:
@@ -191,7 +191,7 @@ def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any
     occupied = [i for i, count in enumerate(people) if count]
     for at in range(0, len(occupied), BATCH):
         part = occupied[at : at + BATCH]
-        keypoints = resample([items[i].keypoints for i in part], predictor.frames, predictor.people)
+        keypoints = fitting([items[i].keypoints for i in part], predictor)
         probabilities = predictor.predict(keypoints).probabilities
         if predictor.positive in predictor.labels:
             chosen = decide(probabilities, predictor.labels.index(predictor.positive), predictor.threshold)

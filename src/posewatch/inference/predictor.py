@@ -19,7 +19,9 @@ Shape = tuple[int, int, int, int]
 """One clip: M people, T frames, V joints, 3 numbers each."""
 BATCH = 32
 """Clips that a model in this process takes at once."""
-METADATA = ("layout", "fps", "positive", "threshold", "version", "lineage", "precision", "unit", "features")
+METADATA = (
+    "layout", "fps", "positive", "threshold", "version", "lineage", "precision", "unit", "features", "people_by",
+)  # fmt: skip
 """The metadata of an exported file that the config of a served model repeats."""
 Self = TypeVar("Self", bound="Predictor")
 
@@ -63,6 +65,11 @@ class Predictor(Protocol):
     def people(self) -> int:
         """M, the persons of a clip."""
         return self.shape[0]
+
+    @property
+    def people_by(self) -> str:
+        """Who they are where a clip shows more (``train.people_by``)."""
+        return self.metadata.get("people_by", "presence")
 
     @property
     def frames(self) -> int:

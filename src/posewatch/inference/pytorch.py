@@ -43,6 +43,7 @@ class TorchPredictor(Predictor):
             "positive": recogniser.positive,
             "threshold": f"{recogniser.threshold:g}",
             "features": recogniser.config.features,
+            "people_by": recogniser.people_by,
             **unit_entry(recogniser.unit),
         }
         shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)

@@ -34,6 +34,7 @@ def combine(
             ("joint layout", first.layout, other.layout),
             ("frames", first.frames, other.frames),
             ("persons", first.people, other.people),
+            ("choice of persons", first.people_by, other.people_by),
             ("unit", first.unit, other.unit),
             ("features", first.config.features, other.config.features),
         ):

@@ -130,6 +130,10 @@ class Recogniser(nn.Module):
     def people(self) -> int:
         return self.config.people
 
+    @property
+    def people_by(self) -> str:
+        return self.config.people_by
+
     def run(self, keypoints: Tensor) -> list[Output]:
         """Keypoints (N, M, T, V, 3) → each network's output."""
         x, present = self.features(keypoints)

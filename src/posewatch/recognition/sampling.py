@@ -1,15 +1,34 @@
-"""Clips of any length → T frames of M persons: interpolated, or sampled as in the published recipes."""
+"""Clips of any length → T frames of M persons: interpolated, or sampled as in the published recipes; and who of a
+crowd those persons are.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.config import AugmentConfig, TrainConfig
 from posewatch.datasets.clipset import ClipSet
+
+_JOINTS, _STILL = 3, 0.1
+"""Joints that a person must show in a frame to be somewhere; what two count who do not move, against 2 at the most."""
+
+
+class Taker(Protocol):
+    """What takes clips: a recogniser, or a predictor of one."""
+
+    @property
+    def frames(self) -> int: ...
+
+    @property
+    def people(self) -> int: ...
+
+    @property
+    def people_by(self) -> str: ...
 
 
 def uniform(length: int, frames: int, rng: np.random.RandomState) -> NDArray[np.int64]:
@@ -54,7 +73,7 @@ def training_batch(
     out = []
     for i, seed in zip(picked, seeds, strict=True):
         clip = clips.keypoints[i]
-        out.append(sample(clip, training_times(clip.shape[1], config, seed), config.people))
+        out.append(sample(clip, training_times(clip.shape[1], config, seed), config.people, config.people_by))
     return np.stack(out)
 
 
@@ -69,7 +88,7 @@ def training_times(length: int, config: TrainConfig, seed: Sequence[int]) -> NDA
 def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np.float32]:
     """All clips for evaluation, (N, M, T, V, 3); ``version`` chooses the sampling, the same in every run."""
     if config.features == "body" and version == 0:
-        return resample(clips.keypoints, config.clip_frames, config.people)
+        return resample(clips.keypoints, config.clip_frames, config.people, config.people_by)
     rng = np.random.default_rng([255, version])
     out = []
     for clip in clips.keypoints:
@@ -80,17 +99,20 @@ def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np
             # Slightly cut and shifted versions; uneven time is for training only.
             cut = 0.1 * rng.random(2)
             when = np.linspace(cut[0], 1 - cut[1], config.clip_frames) * (clip.shape[1] - 1)
-        out.append(sample(clip, when, config.people))
+        out.append(sample(clip, when, config.people, config.people_by))
     return np.stack(out) if out else resample((), config.clip_frames, config.people)
 
 
-def sample(clip: NDArray[np.float32], times: NDArray[np.float64], people: int) -> NDArray[np.float32]:
+def sample(
+    clip: NDArray[np.float32], times: NDArray[np.float64], people: int, by: str = "presence"
+) -> NDArray[np.float32]:
     """One clip (M, T_i, V, 3) at ``times`` (T,), in frames → (people, T, V, 3).
 
     A joint is interpolated where both neighbouring frames have it; else it is taken from the nearer frame, so that a
-    missing joint (score 0) never pulls a seen one towards (0, 0). Of more than ``people`` the most visible ones stay.
+    missing joint (score 0) never pulls a seen one towards (0, 0). Of more than ``people`` those remain whom
+    ``chosen_people`` names.
     """
-    clip = most_visible(clip, people)
+    clip = clip[chosen_people(clip, people, by)]
     length, v = clip.shape[1:3]
     times = np.clip(times, 0, length - 1)
     low = np.floor(times).astype(int)
@@ -104,19 +126,70 @@ def sample(clip: NDArray[np.float32], times: NDArray[np.float64], people: int) -
     return out
 
 
-def most_visible(clip: NDArray[np.float32], people: int) -> NDArray[np.float32]:
-    """The at most ``people`` persons of a clip (M, T, V, 3) that are seen most, in their order."""
+def chosen_people(clip: NDArray[np.float32], people: int, by: str = "presence") -> NDArray[np.int64]:
+    """The at most ``people`` persons of a clip (M, T, V, 3) that are taken, as indices in rising order.
+
+    ``presence``: those who are seen most. ``contact``: the two who are together the longest and closest, and move,
+    then whoever is so with one of them. In a crowd those seen most are often bystanders near the camera. Where nobody
+    is together, and for one person, it is the presence.
+    """
     if len(clip) <= people:
-        return clip
+        return np.arange(len(clip))
     presence = (clip[..., 2] > 0).sum((1, 2))
-    return clip[np.sort(np.argsort(-presence, kind="stable")[:people])]
+    near = togetherness(clip) if by == "contact" and people > 1 else np.zeros((len(clip), len(clip)))
+    if not near.any():
+        return np.sort(np.argsort(-presence, kind="stable")[:people])
+    taken = [int(i) for i in np.unravel_index(near.argmax(), near.shape)]
+    while len(taken) < people:
+        best = near[taken].max(0) + presence / (1e6 * clip[0, ..., 0].size)  # of equals who is seen most
+        best[taken] = -1
+        taken.append(int(best.argmax()))
+    return np.sort(taken)
 
 
-def resample(keypoints: Sequence[NDArray[np.float32]], frames: int, people: int) -> NDArray[np.float32]:
+def togetherness(clip: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How much each two persons of a clip (M, T, V, 3) have to do with each other, (M, M) from 0 on: the share of
+    frames that show both, times how near they come, as 1 / (1 + distance) in body heights, times how much they move.
+
+    A body height is taken for four times the joints' root mean square distance from their middle.
+    """
+    seen = clip[..., 2] > 0
+    count = seen.sum(-1)
+    there = count >= _JOINTS
+    middle = (clip[..., :2] * seen[..., None]).sum(2) / np.maximum(count, 1)[..., None]
+    square = ((clip[..., :2] - middle[:, :, None]) ** 2).sum(-1) * seen
+    spread = np.maximum(np.sqrt(square.sum((1, 2)) / np.maximum(seen.sum((1, 2)), 1)), 1.0)
+    both = there[:, None] & there[None]
+    apart = np.linalg.norm(middle[:, None] - middle[None], axis=-1)
+    apart = np.where(both, apart / (4 * np.sqrt(spread[:, None] * spread[None]))[..., None], np.inf)
+    near = both.mean(-1) / (1 + _lowest(apart, both))
+    moved = seen[:, 1:] & seen[:, :-1]
+    steps = np.linalg.norm(np.diff(clip[..., :2], axis=1), axis=-1) / spread[:, None, None]
+    moved, steps = moved.reshape(len(clip), -1), steps.reshape(len(clip), -1)
+    motion = np.where(moved.any(1), -_lowest(np.where(moved, -steps, np.inf), moved, 0.125), 0.0).clip(0, 1)
+    near = near * (_STILL + motion[:, None] + motion[None])
+    np.fill_diagonal(near, 0)
+    return np.asarray(near, np.float64)
+
+
+def _lowest(values: NDArray[np.float64], valid: NDArray[np.bool_], share: float = 0.25) -> NDArray[np.float64]:
+    """The quantile ``share`` of the valid values along the last axis; the others are infinite."""
+    at = (share * np.maximum(valid.sum(-1) - 1, 0)).astype(int)[..., None]
+    return np.asarray(np.take_along_axis(np.sort(values, -1), at, -1)[..., 0], np.float64)
+
+
+def fitting(keypoints: Sequence[NDArray[np.float32]], taker: Taker) -> NDArray[np.float32]:
+    """Clips (M_i, T_i, V, 3) as ``taker`` takes them, (N, M, T, V, 3)."""
+    return resample(keypoints, taker.frames, taker.people, taker.people_by)
+
+
+def resample(
+    keypoints: Sequence[NDArray[np.float32]], frames: int, people: int, by: str = "presence"
+) -> NDArray[np.float32]:
     """Clips (M_i, T_i, V, 3) → (N, people, frames, V, 3), uniform in time from the first frame to the last."""
     if not keypoints:
         return np.zeros((0, people, frames, 0, 3), np.float32)
-    return np.stack([sample(k, np.linspace(0, k.shape[1] - 1, frames), people) for k in keypoints])
+    return np.stack([sample(k, np.linspace(0, k.shape[1] - 1, frames), people, by) for k in keypoints])
 
 
 def times(length: int, frames: int, config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:

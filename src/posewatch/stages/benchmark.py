@@ -9,7 +9,7 @@ from pathlib import Path
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import ServingConfig
 from posewatch.progress import Progress
-from posewatch.recognition.sampling import resample
+from posewatch.recognition.sampling import fitting
 from posewatch.stages.contents import MODEL, dataset_part, recogniser_of
 from posewatch.store import ObjectStore
 
@@ -28,7 +28,7 @@ def benchmark(
         from posewatch.serving.benchmark import benchmark as serving
 
         recogniser = recogniser_of(checkpoint)
-        clips = resample(dataset_part(dataset, "test").keypoints, recogniser.frames, recogniser.people)
+        clips = fitting(dataset_part(dataset, "test").keypoints, recogniser)
         steps = serving.steps(config.concurrency, (), others=1)
         with tempfile.TemporaryDirectory() as temp, Progress("benchmark", steps, "load") as progress:
             serving.benchmark(

@@ -19,7 +19,7 @@ from posewatch.stages.contents import CLIPS, SKELETONS_ABOUT, skeletons_of, vide
 from posewatch.store import ObjectStore
 from posewatch.units import unit_of
 
-NETWORK = ("model", "width", "model_options", "layout", "clip_frames", "people", "stream", "features")
+NETWORK = ("model", "width", "model_options", "layout", "clip_frames", "people", "people_by", "stream", "features")
 """Settings of ``train`` that pretraining depends on, beside its augmentation and seed."""
 MOST = 20_000
 """Clips that are read at the most; of more, a part is drawn."""

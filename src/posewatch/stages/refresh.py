@@ -11,7 +11,7 @@ from posewatch.config import LabelConfig
 from posewatch.inference.predictor import Predictor
 from posewatch.labels.store import LabelStore
 from posewatch.progress import Progress
-from posewatch.recognition.sampling import resample
+from posewatch.recognition.sampling import fitting
 from posewatch.records import Prediction
 from posewatch.stages.contents import by_video, clips_of, clips_unit, skeletons_of, videos_of
 from posewatch.units import require_unit
@@ -43,7 +43,7 @@ def refresh(
                 if clip.id not in done and clip.id in poses and poses[clip.id].persons
             ]
             if chosen:
-                keypoints = resample([poses[c].keypoints for c in chosen], predictor.frames, predictor.people)
+                keypoints = fitting([poses[c].keypoints for c in chosen], predictor)
                 parts.append(predictor.predict(keypoints))
                 ids += chosen
             progress.advance()

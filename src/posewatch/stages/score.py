@@ -9,7 +9,7 @@ from posewatch.artifact import Artifact, Job, produce
 from posewatch.digests import canonical
 from posewatch.inference.open import open_predictor
 from posewatch.progress import Progress
-from posewatch.recognition.sampling import resample
+from posewatch.recognition.sampling import fitting
 from posewatch.stages.contents import PREDICTIONS, by_video, clips_of, clips_unit, label_rows, skeletons_of, videos_of
 from posewatch.store import ObjectStore
 from posewatch.units import require_unit
@@ -38,7 +38,7 @@ def score(
                     row |= {} if clip.person is None else {"person": clip.person}
                     row["people"] = poses[clip.id].persons
                     if row["people"]:
-                        answer = served.predict(resample([poses[clip.id].keypoints], served.frames, served.people))
+                        answer = served.predict(fitting([poses[clip.id].keypoints], served))
                         row["probabilities"] = {
                             label: round(float(p), 5)
                             for label, p in zip(answer.labels, answer.probabilities[0], strict=True)

@@ -14,7 +14,7 @@ from posewatch.errors import ServingError
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.open import open_predictor
 from posewatch.progress import Progress
-from posewatch.recognition.sampling import resample
+from posewatch.recognition.sampling import fitting
 from posewatch.stages.contents import MODEL, SMOKE, dataset_part
 from posewatch.store import ObjectStore
 from posewatch.units import require_unit
@@ -50,7 +50,7 @@ def compare(endpoint: str, dataset: Artifact, onnx: Artifact, limit: int = 0) ->
         held_out = dataset_part(dataset, "test")
         if 0 < limit < len(held_out):
             held_out = held_out.subset(np.linspace(0, len(held_out) - 1, limit).astype(np.int64))
-        clips = resample(held_out.keypoints, exported.frames, exported.people)
+        clips = fitting(held_out.keypoints, exported)
         with open_predictor(endpoint) as served:
             require_unit(served.unit, exported.unit, endpoint, "the exported model")
             actual = served.predict(clips)

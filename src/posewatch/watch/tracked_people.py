@@ -13,6 +13,7 @@ from posewatch.config import PoseConfig
 from posewatch.perception.ports import Image, PoseEstimator
 from posewatch.perception.tracking.identities import follow_one, track
 from posewatch.perception.tracking.tracker import Tracker
+from posewatch.recognition.sampling import chosen_people
 from posewatch.records import Detections
 from posewatch.watch.persons import Persons
 
@@ -56,8 +57,8 @@ class Window:
 class TrackedPeople:
     """Finds and tracks the people of one camera, frame by frame; remembers the last ``span`` frames.
 
-    ``people`` is M, the number of people that the model takes. The M people seen most are the first group, as in
-    training. Everybody beyond them forms a group with whoever is closest, so that a crowd hides nobody. A person who
+    ``people`` is M, the number of people that the model takes. The first group is chosen as in training. Everybody
+    beyond them forms a group with whoever is closest, so that a crowd hides nobody. A person who
     is lost keeps their number for ``hold`` frames.
     """
 
@@ -82,9 +83,9 @@ class TrackedPeople:
         self._recent.append((index, observation))
         return observation
 
-    def window(self, end: int) -> Window:
+    def window(self, end: int, people_by: str = "presence") -> Window:
         """The ``span`` frames up to frame ``end`` (fewer at the start of the source and after a gap). A missing frame
-        counts as one without people."""
+        counts as one without people. ``people_by`` is how the model's people are chosen (``train.people_by``)."""
         frames = self._frames(end)
         # tracked anew within the window, exactly as a training clip is
         untracked = [Detections(d.boxes, d.scores, d.keypoints) for d in (o.detections for o in frames)]
@@ -94,8 +95,8 @@ class TrackedPeople:
         count = int(present.any(1).sum())
         if not count:
             return Window(np.zeros((0, self._people, len(frames), joints, 3), np.float32), ())
-        groups = [tuple(range(min(self._people, count)))]
-        beyond = [i for i in range(self._people, count) if present[i].mean() >= MIN_PRESENCE]
+        groups = [tuple(map(int, chosen_people(people[:count], self._people, people_by)))]
+        beyond = [i for i in range(count) if i not in groups[0] and present[i].mean() >= MIN_PRESENCE]
         groups += [tuple(sorted([i, *_nearest(people[:count], i, self._people - 1)])) for i in beyond]
         groups = list(dict.fromkeys(groups))
         keypoints = np.zeros((len(groups), self._people, *people.shape[1:]), np.float32)

@@ -15,7 +15,7 @@ from posewatch.errors import InputError, ServingError
 from posewatch.inference.predictor import Predictor
 from posewatch.names import known_as
 from posewatch.perception.ports import PoseEstimator
-from posewatch.recognition.sampling import resample
+from posewatch.recognition.sampling import fitting
 from posewatch.units import PERSON, require_unit
 from posewatch.video.clock import GAP_S
 from posewatch.watch.annotator import AlarmState, PersonState, clock
@@ -123,7 +123,7 @@ class Watcher:
     def _scene(self, frame: Frame) -> list[_Scored] | None:
         """The group with the highest probability in the window that ends with ``frame``: 0 when nobody was seen. None
         when the model of a camera did not answer."""
-        window = self._people.window(frame.index)
+        window = self._people.window(frame.index, self._predictor.people_by)
         if not len(window.keypoints):
             return [(None, 0.0, (), None)]
         probabilities = self._predict(window.keypoints)
@@ -179,7 +179,7 @@ class Watcher:
                 f"version {model.version} of the model has other classes or another number of people: start the watcher"
                 " again"
             )
-        keypoints = resample(list(windows), model.frames, model.people)
+        keypoints = fitting(list(windows), model)
         began = time.perf_counter()
         prediction = model.predict(keypoints)
         self.stats.of_version(model.version).count_answer(time.perf_counter() - began, self._config.stride_s)

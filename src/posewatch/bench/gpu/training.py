@@ -25,7 +25,7 @@ from posewatch.errors import first_line
 from posewatch.progress import Progress, say
 from posewatch.recognition.models.protogcn.network import ProtoGCN
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint
-from posewatch.recognition.sampling import resample
+from posewatch.recognition.sampling import fitting
 from posewatch.recognition.training.batches import Batches, DeviceBatches, HostBatches
 from posewatch.recognition.training.trainer import Losses, optimiser_of, place_gradients, train
 
@@ -171,7 +171,7 @@ def _epochs(
         "share_besides_steps": round(max(0.0, 1 - rate / same[0]["clips_per_s"]), 3) if same else None,
         "test_clips": len(test_set), "accuracy": [],
     }  # fmt: skip
-    keypoints = resample(test_set.keypoints, recogniser.frames, recogniser.people)
+    keypoints = fitting(test_set.keypoints, recogniser)
     exact = None
     for name in ("fp32", "tf32", "bf16", "fp16") if card.cuda else ("fp32", "bf16"):
         with arithmetic(name):

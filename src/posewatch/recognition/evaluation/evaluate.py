@@ -16,7 +16,7 @@ from posewatch.recognition.calibration import reliability
 from posewatch.recognition.evaluation.baselines import NAMES, SECONDS, baseline_scores
 from posewatch.recognition.evaluation.metrics import bootstrap, class_areas, metrics_of, wilson
 from posewatch.recognition.recogniser import Recogniser
-from posewatch.recognition.sampling import resample
+from posewatch.recognition.sampling import fitting
 from posewatch.units import require_unit
 
 LEAST_S = 5.0
@@ -141,12 +141,11 @@ def _baselines(
     """
     if train_set is None or not len(train_set):
         return {}, ""
-    frames, people = recogniser.frames, recogniser.people
     training_s = 3 * scoring_s / len(test_set) * len(train_set) * recogniser.config.epochs
     return baseline_scores(
-        resample(train_set.keypoints, frames, people),
+        fitting(train_set.keypoints, recogniser),
         train_set.labels,
-        resample(test_set.keypoints, frames, people),
+        fitting(test_set.keypoints, recogniser),
         len(recogniser.labels),
         recogniser.layout,
         seconds=min(SECONDS, max(LEAST_S, training_s / 2)),

@@ -23,7 +23,7 @@ from posewatch.recognition.evaluation.evaluate import check, decisions, scores_o
 from posewatch.recognition.evaluation.metrics import metrics_of
 from posewatch.recognition.evaluation.robustness_plot import plot
 from posewatch.recognition.recogniser import Recogniser
-from posewatch.recognition.sampling import resample
+from posewatch.recognition.sampling import fitting
 
 TENTHS = tuple(round(0.1 * i, 1) for i in range(9))
 CORRUPTIONS: dict[str, tuple[Callable[[Clip, float, np.random.Generator], Clip], tuple[float, ...]]] = {
@@ -134,7 +134,7 @@ class _Scorer:
         self.index = recogniser.labels.index(positive) if positive else None
         self.forest: Baseline | None = None
         if train_set is not None and len(np.unique(train_set.labels)) > 1:
-            clips = resample(train_set.keypoints, recogniser.frames, recogniser.people)
+            clips = fitting(train_set.keypoints, recogniser)
             self.forest = Baseline("forest", clips, train_set.labels, len(recogniser.labels), recogniser.layout)
 
     def __call__(self, clips: ClipSet) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class _Scorer:
         metrics = metrics_of(p, decisions(self.recogniser, p, self.positive), clips.labels, self.index)
         row: dict[str, Any] = {metric: metrics[metric] for metric in METRICS} | {"forest_f1": None}
         if self.forest is not None:
-            s = self.forest.probabilities(resample(clips.keypoints, self.recogniser.frames, self.recogniser.people))
+            s = self.forest.probabilities(fitting(clips.keypoints, self.recogniser))
             row["forest_f1"] = metrics_of(s, s.argmax(1), clips.labels, self.index)["f1"]
         if self.progress is not None:
             self.progress.advance(note=f"F1 {row['f1']:.3f}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from posewatch.config import TrainConfig
 from posewatch.datasets.clipset import ClipSet
-from posewatch.recognition.sampling import most_visible, training_batch, training_times
+from posewatch.recognition.sampling import chosen_people, training_batch, training_times
 
 _SHARE = 0.25
 """Share of a GPU's free memory that clips may take; larger sets are sampled by the CPU."""
@@ -65,7 +65,7 @@ class DeviceBatches(Batches):
         shape = (len(clips), int(self._lengths.max()), config.people, clips.keypoints[0].shape[2], 3)
         padded = np.zeros(shape, np.float32)
         for row, clip in zip(padded, clips.keypoints, strict=True):
-            chosen = most_visible(clip, config.people)
+            chosen = clip[chosen_people(clip, config.people, config.people_by)]
             row[: clip.shape[1], : len(chosen)] = chosen.transpose(1, 0, 2, 3)
         self._clips = torch.from_numpy(padded).to(device)
 
