@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from posewatch import video
+from posewatch.bench import paper
+from posewatch.bench.person_clips import PersonClips
 from posewatch.bench.persons import shown, truly
 from posewatch.config import load
+from posewatch.datasets.paper import sources_of, stem
 from posewatch.footage import scenario
 from posewatch.footage.truth import Truth
 from posewatch.perception.persons import Person
+from posewatch.video.files import find_videos
 
 
 @pytest.fixture
@@ -50,6 +55,27 @@ def test_who_a_masked_video_holds(tmp_path: Path, truth: Truth, holders: list, o
         q for q, h in zip(of, holders, strict=True) if len(h) < 2
     ]
     assert (found.several, found.told) == (several, False)
+
+
+def test_the_clips_of_persons_lie_as_the_papers_tools_leave_them(tmp_path: Path, truth: Truth) -> None:
+    """`bench paper` reads the folder, with the labels and the source videos."""
+    pytest.importorskip("av")
+    out = PersonClips(tmp_path / "paper", ("normal", "abnormal"), seed=0)
+    for n in range(8):
+        person = replace(masked(tmp_path, truth, *[(0,)] * 10), person=n % 2 + 1)
+        out.add(f"video-{n // 2:03d}", person, tmp_path / person.file, [(0, 5), (5, 5)], [0, n % 2])
+    out.finish()
+    files = {
+        f"{part}/{name}": (part, path)
+        for part in ("train", "val", "test")
+        for name, path in find_videos(tmp_path / "paper" / part)
+    }
+    said = paper._labels(tmp_path / "paper", files)
+    assert {stem(name): said.classes[number] for name, number in said.numbers.items()} == {
+        f"video-{n // 2:03d}_{n % 2 + 1}_{i}": "abnormal" if i and n % 2 else "normal" for n in range(8) for i in (0, 1)
+    }
+    assert set(sources_of([stem(name) for name in files])) == {f"video-{k:03d}" for k in range(4)}
+    assert {video.probe(path).fps for _, path in files.values()} == {10}
 
 
 def test_a_moment_is_abnormal_for_whoever_acts() -> None:

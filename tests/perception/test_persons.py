@@ -211,6 +211,8 @@ def test_pixels_that_two_masks_claim_go_to_one() -> None:
     assert (shown[1] | shown[2] == rectangle(0, 50)).all()
     assert abs(int(shown[1].sum()) - 250) <= 10, "half of what both claim"
     assert (shown[9] == rectangle(50, 60)).all(), "a memory gives way to who is in sight"
+    hidden = separated({1: rectangle(0, 30)}, {9: rectangle(8, 32)})
+    assert not hidden[9].any(), "who is lost behind somebody is no rim around them"
     inner = separated({1: rectangle(0, 50), 2: rectangle(20, 30)}, {})
     assert (inner[2] == rectangle(20, 30)).all(), "who is inside another one's mask was taken in by it"
     assert not (inner[1] & inner[2]).any()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from posewatch import video
 from posewatch.bench.perception.accuracy import compare, switches
+from posewatch.bench.person_clips import PersonClips
 from posewatch.config import Experiment, MaskConfig, TrainConfig
 from posewatch.datasets.clipset import ClipSet
 from posewatch.digests import digest
@@ -136,9 +137,13 @@ class Clips:
 
 def bench_persons(
     out: Path, config: Experiment, *, videos: int = 32, seconds: float = 6.0, seed: int = 11, seeds: int = 3,
-    real: Path | None = None,
+    real: Path | None = None, clips: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Run the benchmark, write ``out``/persons.json and return its content; ``real`` is a folder of videos."""
+    """Run the benchmark, write ``out``/persons.json and return its content.
+
+    ``real`` is a folder of videos; into ``clips`` go the persons' clips as the paper's tools leave them. With no
+    ``seeds`` nothing is trained.
+    """
     # threads that spin while they wait make training several times slower as soon as anything else runs
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     mask = replace(config.mask, unit=PERSON)
@@ -150,10 +155,13 @@ def bench_persons(
     scenes, people = Clips([], [], []), Clips([], [], [])
     moments: dict[Key, int] = {}
     counted: Counter[str] = Counter()
+    folder = PersonClips(clips, CLASSES, seed) if clips is not None else None
     with Progress("mask", videos) as progress:
         for one in footage:
-            counted += _footage(one, masked(one.path, out, mask), config, scenes, people, moments)
+            counted += _footage(one, masked(one.path, out, mask), config, scenes, people, moments, folder)
             progress.advance()
+    if folder is not None:
+        folder.finish()
     report: dict[str, Any] = {
         "about": {"videos": videos, "seconds": seconds, "seed": seed, "kinds": list(AMONG_TWO)},
         "footage": _identities(counted, videos * seconds / 60),
@@ -161,7 +169,7 @@ def bench_persons(
     report["f1"] = [_f1(footage, scenes, people, moments, config, out / f"seed{k}", k) for k in range(seeds)]
     report["f1_mean"] = {
         name: round(float(np.mean([row[name] for row in report["f1"]])), 3)
-        for name in report["f1"][0]
+        for name in (report["f1"][0] if report["f1"] else ())
         if name != "seed"
     }
     if real is not None:
@@ -171,8 +179,9 @@ def bench_persons(
 
 
 def _footage(
-    one: FootageVideo, made: Masked, config: Experiment, scenes: Clips, people: Clips, moments: dict[Key, int]
-) -> Counter[str]:
+    one: FootageVideo, made: Masked, config: Experiment, scenes: Clips, people: Clips, moments: dict[Key, int],
+    folder: PersonClips | None,
+) -> Counter[str]:  # fmt: skip
     """Add the clips of a video, and of each true person's moments the label; returns what is counted."""
     truth, actions = read_truth(one.truth), json.loads(one.truth.with_suffix(".json").read_text())["actions"]
     counted: Counter[str] = Counter()
@@ -197,7 +206,8 @@ def _footage(
     least = max(1, round(config.mask.min_presence_s * config.mask.fps))
     covered = set()
     for person in made.persons:
-        for first, count, _ in present(person, plan, least):
+        own_plan = present(person, plan, least)
+        for first, count, _ in own_plan:
             frames = held[person.person].holder[max(0, first - person.first) : first + count - person.first]
             most = Counter(q for q in frames if q >= 0).most_common(1)
             q = most[0][0] if most else -1
@@ -209,6 +219,9 @@ def _footage(
             seen = sum(bool(truth.masks[t, q].any()) for t in range(first, first + count)) if q >= 0 else 0
             if q >= 0 and most[0][1] >= 0.5 * max(1, seen):
                 covered.add((one.name, first, q))
+        if folder is not None:
+            spans = [(first, count) for first, count, _ in own_plan]
+            folder.add(one.name, person, made.folder / person.file, spans, people.labels[-len(spans) :])
     abnormal = [key for key, label in moments.items() if label and key[0] == one.name]
     counted["abnormal"] = len(abnormal)
     counted["abnormal_held"] = sum(key in covered for key in abnormal)

@@ -335,13 +335,22 @@ def persons(
     videos: Annotated[int, Option(help="Rendered videos of three people each."), Range(6, 100_000)] = 32,
     seconds: Annotated[float, Option(help="Length of each."), Range(2, 86_400)] = 6.0,
     seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 11,
-    seeds: Annotated[int, Option(help="Trainings of each unit, each with another test part."), Range(1, 1000)] = 3,
+    seeds: Annotated[
+        int, Option(help="Trainings of each unit, each with another test part; 0: none."), Range(0, 1000)
+    ] = 3,
     real: Annotated[Path | None, Option(metavar="DIR", help="Folder with real videos.")] = None,
+    clips: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Also write the persons' clips here, for `bench paper`."),
+        Writes("train/label.csv", "val/label.csv", "test/label.csv"),
+    ] = None,
 ) -> str:
     """Scenes with bystanders: one model for the scene against one for each person."""
     from posewatch.bench.persons import bench_persons
 
-    report = bench_persons(out, context.experiment, videos=videos, seconds=seconds, seed=seed, seeds=seeds, real=real)
+    report = bench_persons(
+        out, context.experiment, videos=videos, seconds=seconds, seed=seed, seeds=seeds, real=real, clips=clips
+    )
     shown = {**report["footage"], **{f"F1 {name}": f1 for name, f1 in report["f1_mean"].items()}}
     shown |= {f"real: {name}": value for name, value in report.get("real", {}).items() if name != "videos"}
     return "\n".join(

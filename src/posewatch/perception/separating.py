@@ -11,6 +11,8 @@ from posewatch.perception.ports import Mask
 
 _OWN = 0.2
 """A person whose mask lies in the others' but for less than this share was taken in by theirs: all of it is theirs."""
+_BEHIND = 0.5
+"""Share of a lost person's mask below which nothing of it is shown beside those in sight."""
 _BOXES = 0.5
 """Share of the smaller box from which two persons overlap a lot."""
 _MASKS = 0.2
@@ -22,7 +24,8 @@ def separated(masks: Mapping[int, Mask], held: Mapping[int, Mask]) -> dict[int, 
 
     A pixel of several masks belongs to the person whose pixels that are nobody else's lie nearest, and to a person who
     has next to none of those before the others: another's mask took that person in. What two persons claim alike stays
-    in both. Of a lost person, whose mask is a memory, nothing remains where somebody is in sight.
+    in both. Of a lost person, whose mask is a memory, nothing remains where somebody is in sight; and nothing at all
+    when that is most of it: what looks out from behind somebody would be a rim of the room.
     """
     import cv2
 
@@ -42,7 +45,11 @@ def separated(masks: Mapping[int, Mask], held: Mapping[int, Mask]) -> dict[int, 
                     distance[i][mask] = cv2.distanceTransform(1 - own.view(np.uint8), cv2.DIST_L2, 3)[mask]
         stack &= ~contested | (distance <= distance.min(0))
     seen = claims > 0
-    return {**dict(zip(masks, stack, strict=True)), **{person: mask & ~seen for person, mask in held.items()}}
+    rest = {person: mask & ~seen for person, mask in held.items()}
+    for person, mask in rest.items():
+        if mask.sum() < _BEHIND * held[person].sum():
+            mask[:] = False
+    return {**dict(zip(masks, stack, strict=True)), **rest}
 
 
 def overlapping(masks: Mapping[int, Mask], boxes: Mapping[int, NDArray[np.float32]]) -> set[tuple[int, int]]:
