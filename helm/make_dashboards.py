@@ -46,8 +46,15 @@ def dashboard(name: str) -> dict[str, Any]:
                 },
             ]
         },
+        "annotations": {"list": [_mark(*mark) for mark in DASHBOARDS[name].get("marks", {}).items()]},
         "panels": [_panel(panel, i) for i, panel in enumerate(panels)],
     }
+
+
+def _mark(name: str, query: str) -> dict[str, Any]:
+    """Moments that are marked in all panels: those at which ``query`` has an answer."""
+    about = {"name": name.partition(": ")[0], "titleFormat": name.partition(": ")[2]}
+    return {**about, "datasource": SOURCE, "enable": True, "iconColor": "purple", "expr": query, "step": "60s"}
 
 
 def _panel(panel: dict[str, Any], place: int) -> dict[str, Any]:

@@ -12,7 +12,16 @@ HERE = str(Path(__file__).resolve().parent)
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
-from labeling_ui import find_view, label_view, people_view, progress_view, review_view, sign_in, timeline_view  # noqa: E402
+from labeling_ui import (  # noqa: E402
+    alarms_view,
+    find_view,
+    label_view,
+    people_view,
+    progress_view,
+    review_view,
+    sign_in,
+    timeline_view,
+)
 from labeling_ui.common import Viewer, plain  # noqa: E402
 from labeling_ui.refusals import translated  # noqa: E402
 from labeling_ui.texts import LANGUAGES, catalogue, language_of  # noqa: E402
@@ -44,6 +53,7 @@ VIEWS = (
     ("label", label_view.show, "grid_view", "label"),
     ("timeline", timeline_view.show, "view_timeline", "label"),
     ("review", review_view.show, "balance", "adjudicate"),
+    ("alarms", alarms_view.show, "notifications", roles.JUDGE),
     ("find", find_view.show, "search", "see others"),
     ("progress", progress_view.show, "monitoring", "label"),
     ("people", people_view.show, "group", "grant"),
@@ -56,23 +66,28 @@ def main() -> None:
     # the browser's language, unless another one was selected on the page
     texts = catalogue(str(st.session_state.setdefault("language", language_of(st.context.locale))))
     try:
-        session = sign_in.session(texts)
-        if session is None:
+        who = sign_in.person(texts)
+        if who is None:
             return
-        viewer = Viewer(session.who, texts)
+        viewer = Viewer(who, texts)
         role = viewer.role
-        views = [
-            st.Page(
+        views = {
+            name: st.Page(
                 lambda show=show: show(viewer),
                 title=texts[name],
                 icon=f":material/{icon}:",
                 url_path=name,
                 default=name == "label",
+                # who may not judge, but has the address, is told so there
+                visibility="visible" if roles.may(role, permission) else "hidden",
             )
             for name, show, icon, permission in VIEWS
-            if roles.may(role, permission)
-        ]
-        page = st.navigation(views)
+            if roles.may(role, permission) or name == "alarms"
+        }
+        if "label" not in views:  # an operator: the addresses of the page are the same for everybody
+            go = lambda: st.switch_page(views["alarms"], query_params=st.query_params.to_dict())  # noqa: E731
+            views["home"] = st.Page(go, title=texts["alarms"], url_path="home", default=True, visibility="hidden")
+        page = st.navigation(list(views.values()))
         page.run()
         with st.sidebar:
             if not page.url_path:  # the list of videos stands above; elsewhere Streamlit's own line is enough

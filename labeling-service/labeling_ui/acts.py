@@ -10,18 +10,21 @@ from typing import Any
 from labeling_ui import media, metrics
 from labeling_ui.scene import around
 from posewatch.digests import canonical
-from posewatch.errors import LabelError, LabelStoreDown, PosewatchError
+from posewatch.errors import AccessDenied, LabelError, LabelStoreDown, NoBucket, PosewatchError, Unreachable
+from posewatch.labels import judging
 from posewatch.labels.cards import Card
 from posewatch.labels.find import Filter
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.tickets import Tickets
+from posewatch.labels.verdicts import Verdict
 from posewatch.records import LabelEvent
 
 MAX_CLIPS = 500
 """Clips that one act may name."""
 SEVERAL = ("relabel", "interval", "alike")
 """Acts that label several clips with one label, besides the rest of a page."""
-KINDS = ("label", "adjudicate", "rest", "undo", "redo", "comment", "example", *SEVERAL)
+KINDS = ("label", "adjudicate", "rest", "undo", "redo", "comment", "example", *SEVERAL, *judging.KINDS)
+_STORE_AWAY = (Unreachable, AccessDenied, NoBucket)
 _SAME = ("label", "who", "mine", "source", "suggestion", "confidence", "second", "held", "settled")
 """Attributes of a card that the browser gets unchanged."""
 TOLD = 4
@@ -32,13 +35,14 @@ TOLD = 4
 class Answers:
     """The server's answers to the acts in the outbox: saved, or refused with a reason.
 
-    ``told`` is what undos and bulk acts did, by the act's id. ``kept`` says why acts wait in the browser. ``closer`` is
-    the clip that the person looks at more closely.
+    ``told`` is what undos and bulk acts did, by the act's id, ``judged`` what verdicts and their undos said. ``kept``
+    says why acts wait in the browser. ``closer`` is the clip that the person looks at more closely.
     """
 
     saved: list[str] = dataclasses.field(default_factory=list)
     refused: list[dict[str, str]] = dataclasses.field(default_factory=list)
     told: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    judged: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     kept: str = ""
     closer: str = ""
 
@@ -51,6 +55,7 @@ class Answers:
         self.saved = [one for one in self.saved if one in ids]
         self.refused = [row for row in self.refused if row["id"] in ids]
         self.told = {act: told for act, told in self.told.items() if act in ids}
+        self.judged = {act: said for act, said in self.judged.items() if act in ids}
 
 
 def handle(
@@ -62,12 +67,14 @@ def handle(
     tickets: Callable[[], Tickets] | None = None,
     reveal: Callable[[list[LabelEvent]], None] = lambda events: None,
     say: Callable[[str], str] = str,
+    judge: Callable[[Mapping[str, Any]], Verdict] | None = None,
 ) -> None:
     """Execute every act that has no answer yet, in order; ``navigate`` handles those that only change the view.
 
     ``session`` returns a new session, which has the current role and label set. ``tickets`` checks that each clip was
     on the person's page. ``reveal`` gets what an undo changed. While the label store is down, acts get no answer, so
-    that the browser keeps them and sends them again. ``say`` translates refusals.
+    that the browser keeps them and sends them again; so do verdicts while the store of the alarms is away. ``say``
+    translates refusals. ``judge`` does the acts of the page Alarms, which a tab may still have on any page.
     """
     answered, answers.kept = answers.ids(), ""
     for act in acts:
@@ -76,6 +83,12 @@ def handle(
         with metrics.timed("act"):
             outcome = "saved"
             try:
+                if judge and act.get("kind") in judging.KINDS:
+                    said = judge(act)
+                    answers.judged[act["id"]] = {"alarm": said.alarm, "verdict": said.verdict, "camera": said.camera}
+                    answers.saved.append(act["id"])
+                    metrics.ACTS.labels(act["kind"], outcome).inc()
+                    continue
                 person = session()
                 if act.get("kind") == "closer":
                     answers.closer = str(act.get("clip") or "")[:64]
@@ -88,12 +101,20 @@ def handle(
             except LabelStoreDown as error:
                 answers.kept = str(error)
                 break
+            except _STORE_AWAY as error:
+                answers.kept = str(error)
+                judge = _later  # the others need not find out, too
+                continue
             except PosewatchError as error:
                 outcome = "refused"
                 answers.refused.append({"id": act["id"], "message": say(str(error))})
         kind = act.get("kind")
         metrics.ACTS.labels(kind if kind in KINDS else "other", outcome).inc()
     answers.retain({act["id"] for act in acts})
+
+
+def _later(act: Mapping[str, Any]) -> Verdict:
+    raise Unreachable("the store of the alarms gives no answer")
 
 
 def _execute(

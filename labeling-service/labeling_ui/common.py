@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 import streamlit as st
 
-from labeling_ui import wiring
+from labeling_ui import acts, wiring
 from labeling_ui.refusals import translated
 from posewatch.errors import PosewatchError
+from posewatch.labels import judging
 from posewatch.labels.entries import BAD, UNSURE
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.team import roles
 from posewatch.labels.tickets import Tickets
+from posewatch.labels.verdicts import Verdict
+from posewatch.records import LabelEvent
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,24 @@ class Viewer:
     def tickets(self) -> Tickets:
         """Gives out and checks the tickets of the clips on this person's pages."""
         return Tickets(wiring.label_store(), self.who, wiring.media_secret())
+
+    def judge(self, act: Mapping[str, Any]) -> Verdict:
+        """Do an act of the page Alarms."""
+        return judging.execute(wiring.label_store(), wiring.alarm_store, wiring.judged(), self.who, act)
+
+    def handle(
+        self,
+        sent: list[dict[str, Any]],
+        answers: acts.Answers,
+        navigate: Callable[[dict[str, Any]], None],
+        queued: bool = False,
+        reveal: Callable[[list[LabelEvent]], None] = lambda events: None,
+    ) -> None:
+        """Do this person's acts, see `acts.handle`."""
+        tickets = self.tickets
+        acts.handle(
+            lambda: self.session, sent, answers, navigate, queued, lambda: tickets, reveal, self.said, self.judge
+        )
 
     def said(self, error: Exception | str) -> str:
         """An error in the language of the page."""

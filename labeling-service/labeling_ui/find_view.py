@@ -47,8 +47,7 @@ def _found(viewer: Viewer) -> None:
             _go(Filter.from_query(query).query() | end)
 
     def on_acts() -> None:
-        tickets = viewer.tickets
-        acts.handle(lambda: viewer.session, outbox(KEY), answers, navigate, False, lambda: tickets, say=viewer.said)
+        viewer.handle(outbox(KEY), answers, navigate)
 
     problem = ""
     try:

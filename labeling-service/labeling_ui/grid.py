@@ -24,6 +24,11 @@ VIEWS = {
     "timeline": ("segment.js", "timeline.js", "timeline.css"),
 }
 """What the grid of a view has besides."""
+ALARMS = (
+    *("palette.js", "ownkeys.js", "keys.js", "outbox.js", "history.js", "notices.js", "dialogs.js", "toolbar.js"),
+    *("alarm_player.js", "alarm_curve.js", "alarm_form.js", "alarm_bar.js", "alarm_row.js", "alarms.js"),
+    *("find.css", "alarms.css"),
+)
 
 
 @cache
@@ -57,6 +62,11 @@ def outbox(key: str) -> list[dict[str, Any]]:
     if not isinstance(acts, list):  # a browser can send anything
         return []
     return [act for act in acts if isinstance(act, dict) and isinstance(act.get("id"), str)]
+
+
+def alarms(data: dict[str, Any], key: str, on_acts: Callable[[], None]) -> None:
+    """Show the page of alarms; ``on_acts`` as for `grid`."""
+    _component("alarms", ALARMS)(data=data, key=key, default={"outbox": None}, on_outbox_change=on_acts)
 
 
 def grid(data: dict[str, Any], key: str, on_acts: Callable[[], None], view: str = "grid") -> None:

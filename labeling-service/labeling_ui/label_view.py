@@ -151,12 +151,10 @@ def _clips(viewer: Viewer, chosen: str) -> None:
             view["number"] = view["number"] if number is None else number
 
     def on_acts() -> None:
-        sent, tickets = outbox(key), viewer.tickets
+        sent = outbox(key)
         if any(act.get("kind") == "example" for act in sent):
             guide.forget()
-        acts.handle(
-            lambda: viewer.session, sent, answers, navigate, chosen == QUEUE, lambda: tickets, reveal, viewer.said
-        )
+        viewer.handle(sent, answers, navigate, chosen == QUEUE, reveal)
         st.session_state["acts"] = st.session_state.get("acts", 0) + 1  # the list of videos is outdated now
 
     try:

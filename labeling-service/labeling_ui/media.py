@@ -44,12 +44,12 @@ def _token(store: str, key: str, until: int) -> str:
     return hmac.new(_SECRET, f"{until}\n{store}\n{key}".encode(), hashlib.sha256).hexdigest()[:40]
 
 
-def signed(store: str, key: str, base: str = "", now: float | None = None) -> str:
-    """A URL of this server for the object, valid for ``URL_S`` to 1.5 ``URL_S`` seconds."""
+def signed(store: str, key: str, base: str = "", now: float | None = None, route: str = ROUTE) -> str:
+    """A URL of this server (below ``route``) for the object, valid for ``URL_S`` to 1.5 ``URL_S`` seconds."""
     half = URL_S // 2
     until = (int(time.time() if now is None else now) // half + 3) * half  # constant for half an hour, for caches
     query = f"store={quote(store, safe='')}&until={until}&token={_token(store, key, until)}"
-    return f"{base}{ROUTE}/{quote(key)}?{query}"
+    return f"{base}{route}/{quote(key)}?{query}"
 
 
 def check(store: str, key: str, until: str, token: str, now: float | None = None) -> bool:

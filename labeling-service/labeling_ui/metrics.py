@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from labeling_ui import wiring
 from posewatch.errors import PosewatchError
+from posewatch.labels.precision import DELAYS_S
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 disable_created_metrics()
@@ -52,7 +53,32 @@ class _LabelStore:
         yield family
 
 
+class _Verdicts:
+    """What operators say of alarms. Every replica shows all of it, so that queries take the largest."""
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            judged = wiring.judged()
+            judged.refresh()
+        except PosewatchError:
+            return
+        tally, name = judged.tally(), "posewatch_labeling_verdict"
+        now = GaugeMetricFamily(
+            f"{name}s", "Records by their verdict.", labels=["camera", "version", "kind", "verdict"]
+        )
+        for labels, count in tally.now.items():
+            now.add_metric(labels, count)
+        said = CounterMetricFamily(f"{name}_events", "Verdicts since the beginning.", labels=["verdict"])
+        for verdict, count in tally.said.items():
+            said.add_metric([verdict], count)
+        bounds = [*(str(float(bound)) for bound in DELAYS_S), "+Inf"]
+        late = HistogramMetricFamily(f"{name}_delay_seconds", "From the beginning of an alarm to its first verdict.")
+        late.add_metric([], list(zip(bounds, tally.delays, strict=True)), tally.delay_s)
+        yield from (now, said, late)
+
+
 _registry.register(_LabelStore())  # type: ignore[arg-type]
+_registry.register(_Verdicts())  # type: ignore[arg-type]
 
 
 def text() -> bytes:

@@ -53,9 +53,8 @@ def _decide(viewer: Viewer) -> None:
     data["context"], data["guide"] = acts.context(session, view["context"], base()), guide.guide(session, base())
 
     def on_acts() -> None:
-        tickets = viewer.tickets
         guide.forget()
-        acts.handle(lambda: viewer.session, outbox(key), answers, navigate, False, lambda: tickets, say=viewer.said)
+        viewer.handle(outbox(key), answers, navigate)
 
     grid(data, key, on_acts)
 

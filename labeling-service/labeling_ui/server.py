@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from labeling_ui import media, metrics, wiring
+from labeling_ui import alarm_routes, media, metrics, wiring
 from posewatch.errors import NotAllowed, NotFound, PosewatchError
 from posewatch.labels.team.identity import is_local, proxy_user
 
@@ -123,4 +123,5 @@ def routes() -> list[Route]:
         Route(f"{base()}{media.ROUTE}/{{key:path}}", _clip),
         Route(f"{base()}/ready", _ready),
         Route(f"{base()}/metrics", _metrics),
+        *alarm_routes.routes(base()),
     ]

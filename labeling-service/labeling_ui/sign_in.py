@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from labeling_ui import wiring
 from posewatch.errors import NotAllowed
 from posewatch.labels.session import LabelingSession
-from posewatch.labels.team import identity
+from posewatch.labels.team import identity, roles
 
 
 def user(texts: dict[str, Any]) -> str | None:
@@ -50,14 +50,16 @@ def known(request: HTTPConnection) -> str | None:
     return identity.oidc_user(user) if user.get("is_logged_in") else None
 
 
-def session(texts: dict[str, Any]) -> LabelingSession | None:
-    """A session for the person at the page. Raises NotAllowed when they have no role."""
+def person(texts: dict[str, Any]) -> str | None:
+    """The name of the person at the page. Raises NotAllowed when they have no role."""
     name = user(texts)
     if name is None:
         return None
     store = wiring.label_store()
     identity.grant_first_roles(store, wiring.identity_config(), name.strip())
-    return LabelingSession(store, name, wiring.label_config(), unit=wiring.unit())
+    if name.strip() and roles.may(roles.role_of(store, name.strip()), roles.JUDGE):
+        return roles.known_as(store, name.strip())
+    return LabelingSession(store, name, wiring.label_config(), unit=wiring.unit()).who
 
 
 def sign_out(texts: dict[str, Any]) -> None:

@@ -55,9 +55,7 @@ def _strip(viewer: Viewer, videos: list[str]) -> None:
         view["number"] = view["number"] if number is None else number
 
     def on_acts() -> None:
-        tickets = viewer.tickets
-        sent = outbox(KEY)
-        acts.handle(lambda: viewer.session, sent, answers, navigate, False, lambda: tickets, reveal, viewer.said)
+        viewer.handle(outbox(KEY), answers, navigate, reveal=reveal)
 
     _open_address(viewer, view, videos)
     try:

@@ -1,7 +1,7 @@
 """The label store, the experiment and the identity settings of the page, opened once per process.
 
-Read from the environment: POSEWATCH_LABELS_URL, POSEWATCH_CONFIG, POSEWATCH_AUTH and its companions
-(``posewatch.labels.team.identity``).
+Read from the environment: POSEWATCH_LABELS_URL, POSEWATCH_CONFIG, POSEWATCH_STORE (the alarm records), POSEWATCH_AUTH
+and its companions (``posewatch.labels.team.identity``).
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from posewatch.config import Experiment, LabelConfig, load
-from posewatch.errors import PosewatchError, first_line
+from posewatch.errors import InputError, PosewatchError, Unreachable, first_line
+from posewatch.labels.alarm_index import AlarmIndex
 from posewatch.labels.db import tables
 from posewatch.labels.db.schema import default_url
 from posewatch.labels.entries import UNSURE
+from posewatch.labels.judging import Judged
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team.identity import IdentityConfig
+from posewatch.store import FolderStore, ObjectStore, S3Store, open_store
 
 _stores: dict[str, LabelStore] = {}
 _lock = threading.Lock()
+_indexes: dict[str, AlarmIndex] = {}
+_judged: dict[str, Judged] = {}
 
 
 def label_store() -> LabelStore:
@@ -32,6 +37,38 @@ def label_store() -> LabelStore:
         if url not in _stores:
             _stores[url] = LabelStore(url)
         return _stores[url]
+
+
+def alarm_index() -> AlarmIndex:
+    """The records of alarms in POSEWATCH_STORE, for all viewers of this process. Raises InputError without a store, and
+    Unreachable while the folder that it is is away."""
+    uri = os.environ.get("POSEWATCH_STORE", "")
+    if not uri:
+        raise InputError("there is no store of alarms: set POSEWATCH_STORE to where the watchers keep their records")
+    with _lock:
+        if uri not in _indexes:
+            store = open_store(uri)
+            if isinstance(store, S3Store):
+                store.attempts = 1  # the page asks again by itself, and nobody may wait for it
+            _indexes[uri] = AlarmIndex(store)
+    index = _indexes[uri]
+    if isinstance(index.store, FolderStore) and not index.store.root.is_dir():
+        raise Unreachable(f"no such folder: {index.store.root}")
+    return index
+
+
+def alarm_store() -> ObjectStore:
+    """The store of the alarm records. Raises as `alarm_index` does."""
+    return alarm_index().store
+
+
+def judged() -> Judged:
+    """The verdicts in the configured label store, for all viewers of this process."""
+    store = label_store()
+    with _lock:
+        if store.url not in _judged:
+            _judged[store.url] = Judged(store)
+        return _judged[store.url]
 
 
 @cache

@@ -63,6 +63,11 @@ def _labeling(home: Path) -> str:
     """In a process of its own, because the counters are global."""
     code = (
         "from labeling_ui import metrics as m\n"
+        "from labeling_ui import wiring\n"
+        "from posewatch.labels.db import tables\n"
+        "said = dict(alarm='a', verdict='true', who='op', when='2026-03-01T09:05:00+00:00', batch='b', record='r')\n"
+        "said |= dict(kind='alarm', camera='door', began='2026-03-01T09:00:00+00:00', version='1')\n"
+        "wiring.label_store().database.execute(tables.verdicts.insert(), said)\n"
         "with m.timed('page'), m.timed('act'): m.ACTS.labels('label', 'saved').inc()\n"
         "print(m.text().decode())"
     )
@@ -104,10 +109,12 @@ def queries() -> Iterator[tuple[str, str]]:
         for rule in group["rules"]:
             yield rule.get("alert") or rule["record"], rule["expr"]
     for path in sorted((CHART / "dashboards").glob("*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
-            for target in panel["targets"]:
-                query = target["expr"].replace("$namespace", NAMESPACE).replace("$__rate_interval", "5m")
-                yield f"{path.stem}: {panel['title']}", query
+        dashboard = json.loads(path.read_text())
+        asked = [(panel["title"], target["expr"]) for panel in dashboard["panels"] for target in panel["targets"]]
+        asked += [(mark["name"], mark["expr"]) for mark in dashboard["annotations"]["list"]]
+        for title, query in asked:
+            query = query.replace("$namespace", NAMESPACE).replace("$__rate_interval", "5m")
+            yield f"{path.stem}: {title}", query
     config = ServingConfig(namespace=NAMESPACE, autoscaler="keda", prometheus="http://prometheus:9090")
     body = inference_service(config, Release("1", "s3://posewatch/models/abnormal/1/", "0" * 64))
     (metric,) = body["spec"]["predictor"]["autoScaling"]["metrics"]

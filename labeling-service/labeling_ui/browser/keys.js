@@ -1,7 +1,7 @@
 // One handler for all keys. A key belongs to what has focus: a dialog before the page, and text fields, dropdowns,
 // buttons and links keep the keys that they use themselves.
 
-const LABEL_KINDS = ["label", "adjudicate", "rest", "undo", "redo", "comment", "example", "relabel", "interval", "alike"];
+const LABEL_KINDS = ["label", "adjudicate", "rest", "undo", "redo", "comment", "example", "relabel", "interval", "alike", "judge", "unjudge"];
 
 // The key that a person means, whatever the layout: letters as the layout has them, by their place where it has other
 // scripts (Hangul); digits always by their place; Caps Lock changes nothing.

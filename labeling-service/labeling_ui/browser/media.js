@@ -110,18 +110,26 @@ class Player {
     const { w, h, fps, frames } = this.skeleton;
     const { canvas } = this;
     if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
-    const skeletonOnly = this.settings.view === "skeleton";
-    if (!skeletonOnly && this.video.videoWidth) canvas.style.aspectRatio = `${w} / ${h}`;
-    const clock = this.at !== undefined && skeletonOnly ? this.at : skeletonOnly ? (!this.running ? this.stopped || 0 : ((now - this.born) / 1000) * this.settings.speed)
-      : this.video.currentTime;
-    if (skeletonOnly) this.stopped = clock;
-    const frame = frames[Math.floor(clock * fps) % frames.length] || [];
+    if (this.settings.view !== "skeleton" && this.video.videoWidth) canvas.style.aspectRatio = `${w} / ${h}`;
+    const frame = frames[Math.floor(this.clock(now) * fps) % frames.length] || [];
     const pen = canvas.getContext("2d");
     pen.clearRect(0, 0, w, h);
+    this.people(pen, frame, w);
+  }
+
+  // Seconds of the clip that are seen: of the video, or of the skeletons, which run by themselves.
+  clock(now) {
+    if (this.settings.view !== "skeleton") return this.video.currentTime;
+    this.stopped = this.at ?? (!this.running ? this.stopped || 0 : ((now - this.born) / 1000) * this.settings.speed);
+    return this.stopped;
+  }
+
+  // The joints of everybody in a frame, with the limbs between them.
+  people(pen, frame, w, limbs = LIMBS) {
     pen.lineWidth = Math.max(1.5, w / 160);
     frame.forEach((joints, person) => {
       pen.strokeStyle = pen.fillStyle = PEOPLE[person % PEOPLE.length];
-      for (const [a, b] of LIMBS) {
+      for (const [a, b] of limbs) {
         if (joints[3 * a + 2] < 10 || joints[3 * b + 2] < 10) continue;
         pen.beginPath();
         pen.moveTo(joints[3 * a], joints[3 * a + 1]);

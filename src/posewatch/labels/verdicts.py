@@ -92,7 +92,7 @@ def history(store: LabelStore, alarm: str) -> list[Verdict]:
     """Everything that was said of a record, in order."""
     table = tables.verdicts
     query = sa.select(table).where(table.c.alarm == alarm).order_by(table.c.id)
-    return [_verdict(row) for row in store.database.rows(query)]
+    return [verdict_of(row) for row in store.database.rows(query)]
 
 
 def current(store: LabelStore, ids: Iterable[str] | None = None) -> dict[str, Verdict]:
@@ -100,7 +100,7 @@ def current(store: LabelStore, ids: Iterable[str] | None = None) -> dict[str, Ve
     table = tables.verdicts
     events: dict[str, list[Verdict]] = {}
     for row in store.database.rows(*select_ids(sa.select(table).order_by(table.c.id), table.c.alarm, ids)):
-        events.setdefault(row.alarm, []).append(_verdict(row))
+        events.setdefault(row.alarm, []).append(verdict_of(row))
     found = {alarm: counting(said) for alarm, said in events.items()}
     return {alarm: verdict for alarm, verdict in found.items() if verdict is not None}
 
@@ -136,7 +136,7 @@ def _append(store: LabelStore, row: dict[str, Any], seen: int | None) -> Verdict
         if connection.dialect.name == "postgresql":  # two operators on one alarm: one after the other
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(row["alarm"]))))
         query = sa.select(table).where(table.c.alarm == row["alarm"]).order_by(table.c.id)
-        before = [_verdict(found) for found in connection.execute(query)]
+        before = [verdict_of(found) for found in connection.execute(query)]
         if done := [event for event in before if event.batch == row["batch"]]:
             return done[0]
         now = counting(before)
@@ -149,5 +149,6 @@ def _append(store: LabelStore, row: dict[str, Any], seen: int | None) -> Verdict
     return store.database.write(work)
 
 
-def _verdict(row: Any) -> Verdict:
+def verdict_of(row: Any) -> Verdict:
+    """A row of the table of verdicts."""
     return Verdict(**{name: getattr(row, name) for name in _FIELDS}, id=row.id)

@@ -50,6 +50,10 @@ class ObjectStore(Protocol):
         """All objects whose key starts with ``prefix``, sorted by key."""
         ...
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The names that follow ``prefix`` ("a/b/") before the next "/", sorted: what lies below is not listed."""
+        ...
+
     def delete(self, key: str) -> None:
         """Remove one object; a missing one is no error."""
         ...

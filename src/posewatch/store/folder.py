@@ -58,6 +58,15 @@ class FolderStore:
                     objects.append(ObjectInfo(key, path.stat().st_size))
         return sorted(objects, key=lambda o: o.key)
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        try:
+            with os.scandir(self.root / prefix) as entries:
+                below = [entry for entry in entries if entry.is_dir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        # deleted objects leave their folders behind
+        return tuple(sorted(one.name for one in below if any(files for _, _, files in os.walk(one.path))))
+
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
 

@@ -44,6 +44,10 @@ class MemoryStore:
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         return [ObjectInfo(k, len(v)) for k, v in sorted(self._objects.items()) if k.startswith(prefix)]
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        rests = (key[len(prefix) :] for key in list(self._objects) if key.startswith(prefix))
+        return tuple(sorted({rest.partition("/")[0] for rest in rests if "/" in rest}))
+
     def delete(self, key: str) -> None:
         self._objects.pop(check_key(key), None)
 

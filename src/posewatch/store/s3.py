@@ -118,6 +118,12 @@ class S3Store:
             key=lambda o: o.key,
         )
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        root = f"{self.prefix}/" if self.prefix else ""
+        found = self._call(prefix, lambda: list(self._client.list_objects(self.bucket, prefix=root + prefix)))
+        names = (str(o.object_name)[len(root) + len(prefix) :].rstrip("/") for o in found if o.is_dir)
+        return tuple(sorted(names))
+
     def delete(self, key: str) -> None:
         self._call(key, lambda: self._client.remove_object(self.bucket, self._key(key)))
 
