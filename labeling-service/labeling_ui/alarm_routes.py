@@ -69,6 +69,7 @@ def _about(base: str) -> Any:
         try:
             whole = await asyncio.to_thread(_whole, store, prefix, base)
         except NotFound:
+            wiring.alarm_index().forget(prefix)  # the store may go on naming it
             return PlainTextResponse("no such record\n", 404)
         except PosewatchError:
             return PlainTextResponse("the store of the alarms gives no answer\n", 503)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from posewatch.errors import InputError, NotFound
-from posewatch.store import FolderStore, MemoryStore, ObjectStore, open_store
+from posewatch.store import FolderStore, MemoryStore, ObjectStore, S3Store, open_store
 
 
 @pytest.fixture(params=["memory", "folder", "s3"])
@@ -34,6 +34,16 @@ def test_list_is_sorted_and_bounded_by_the_prefix(store: ObjectStore) -> None:
         store.put(key, key.encode())
     assert [o.key for o in store.list("x/")] == ["x/a", "x/b-2", "x/b/0", "x/b/1"]
     assert [o.size for o in store.list("y/")] == [3]
+
+
+def test_folders_are_the_names_before_the_next_slash(store: ObjectStore) -> None:
+    for key in ("x/b/1", "x/a", "x/b-2/c/d", "x/b/0", "y/1"):
+        store.put(key, key.encode())
+    assert store.folders("x/") == ("b", "b-2")
+    assert store.folders("x/b/") == store.folders("nothing/") == ()
+    store.delete("x/b-2/c/d")
+    if not isinstance(store, S3Store):
+        assert store.folders("x/") == ("b",)
 
 
 def test_put_replaces_and_delete_is_idempotent(store: ObjectStore) -> None:

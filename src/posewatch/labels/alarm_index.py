@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -109,6 +109,7 @@ class AlarmIndex:
         self._lock, self._looking = threading.RLock(), threading.Lock()
         self._due, self._turn = -1.0, 0
         self._checked: dict[str, float] = {}
+        self._names, self._versions = dict[str, str](), dict[str, str]()
         self._pool = ThreadPoolExecutor(THREADS, "alarm records")
 
     def refresh(self) -> int:
@@ -145,14 +146,12 @@ class AlarmIndex:
     def cameras(self) -> dict[str, str]:
         """Camera key → name, as far as its records were read (else the key)."""
         with self._lock:
-            names = {key: key for key, _ in self._days}
-            names |= {row.key: row.camera for row in self._known()}
-        return dict(sorted(names.items(), key=lambda item: item[1]))
+            return {key: self._names.get(key, key) for key, _ in self._days}
 
     def versions(self) -> dict[str, str]:
         """Model version → its name for people, of the records that were read."""
         with self._lock:
-            return {row.version: row.named for row in self._known() if row.version}
+            return dict(self._versions)
 
     def exists(self, prefix: str) -> bool:
         """Whether the record is still there; forgets it otherwise."""
@@ -172,9 +171,6 @@ class AlarmIndex:
             known = self._days.get((key, _order(day)))
             if known and known.rows.pop(number, None):
                 self.stamp += 1
-
-    def _known(self) -> Iterator[AlarmRow]:
-        return (row for day in self._days.values() for row in day.rows.values() if row)
 
     def _look(self) -> None:
         keys = self.store.folders(f"{alarms.ROOT}/")
@@ -242,6 +238,9 @@ class AlarmIndex:
                     day.unfinished[number] = first, now + (UNFINISHED_S if now - first >= UNFINISHED_S else 0.0)
                 else:
                     day.unfinished.pop(number, None)
+                    self._names[row.key] = row.camera
+                    if row.version:
+                        self._versions[row.version] = row.named
                 day.rows[number] = row
         return any(found)
 

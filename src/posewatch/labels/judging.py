@@ -35,7 +35,7 @@ WAIT_S = 1.0
 OPEN = "open"
 AGAIN = 100
 """Events that are read again each time: a database may finish an earlier one later."""
-_PREFIX = re.compile(rf"{alarms.ROOT}/[^/]+/[^/]+/[^/]+")
+_PREFIX = re.compile(rf"{alarms.ROOT}(/(?!\.\.?(/|$))[^/\\]+){{3}}")
 _CURSOR = re.compile(r"(\S{10,40})/([^/\s]{1,64})")
 
 

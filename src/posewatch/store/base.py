@@ -51,7 +51,10 @@ class ObjectStore(Protocol):
         ...
 
     def folders(self, prefix: str) -> tuple[str, ...]:
-        """The names that follow ``prefix`` ("a/b/") before the next "/", sorted: what lies below is not listed."""
+        """The names that follow ``prefix`` ("a/b/") before the next "/", sorted: what lies below is not listed.
+
+        Some servers (SeaweedFS) go on naming a folder for a while whose objects were deleted.
+        """
         ...
 
     def delete(self, key: str) -> None:
