@@ -1,4 +1,4 @@
-"""The alarms of a store for many viewers: cheap to look at, filters, pages, acts of browsers, what verdicts add up to."""
+"""The alarms of a store for many viewers: cheap to look at; filters, pages, acts of browsers, what verdicts say."""
 
 from __future__ import annotations
 
