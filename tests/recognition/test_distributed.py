@@ -29,8 +29,8 @@ class Loss(torch.nn.Module):
     def __init__(self, network):
         super().__init__()
         self.network = network
-    def forward(self, x, labels):
-        output = self.network(x)
+    def forward(self, x, labels, present):
+        output = self.network(x, present)
         return F.cross_entropy(output.logits, labels), self.network.auxiliary_loss(output, labels)
 
 torch.set_default_dtype(torch.float64)
@@ -44,6 +44,10 @@ with parallel.processes():
     x = torch.randn(8, 2, 12, 5, 3)
     # Both right and wrong ones, and on the two halves of the batch not the same number.
     labels = torch.tensor([0, 1, 2, 0, 0, 0, 1, 0])
+    # Persons who are not there are left out, and of the two halves not the same number.
+    present = torch.ones(8, 2)
+    present[[0, 1, 3, 6], [1, 1, 0, 1]] = 0
+    x = x * present[:, :, None, None, None]
     n = len(x) // parallel.world()
     mine = slice(parallel.rank() * n, (parallel.rank() + 1) * n)
     losses = parallel.distribute(Loss(network))
@@ -52,7 +56,7 @@ with parallel.processes():
     for step in range(2):
         torch.manual_seed(7 + step)
         optimiser.zero_grad()
-        cross, contrast = losses(x[mine], labels[mine])
+        cross, contrast = losses(x[mine], labels[mine], present[mine])
         (cross + 0.5 * contrast).backward()
         found[f"{step} cross"], found[f"{step} contrast"] = (parallel.mean(v.detach()) for v in (cross, contrast))
         found |= {f"{step} gradient {k}": p.grad.clone() for k, p in network.named_parameters()}

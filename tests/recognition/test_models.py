@@ -1,5 +1,6 @@
 """Every model of the zoo, ProtoGCN included: the same interface, any layout, published sizes, equal after export."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -430,3 +431,25 @@ def test_graph_of_a_user_s_layout(tmp_path):
     network = small("ctrgcn", layout).eval()
     with torch.no_grad():
         assert network(features(joints=3)).logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["protogcn", "stgcn++", "hypergcn"])
+def test_persons_who_are_not_there_are_no_part_of_training(name):
+    """A clip with an empty place for a second person trains as one without that place: statistics and gradients."""
+    torch.manual_seed(0)
+    network = build(name, layout=layouts.get("coco17"), classes=2, width=0.1, model_options={"prototypes": 4}).train()
+    x = torch.randn(4, 2, 8, 17, 3)
+    present = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    alone = x[torch.arange(4), present.argmax(1)][:, None]
+    found = []
+    for clips, there in ((x * present[..., None, None, None], present), (alone, torch.ones(4, 1))):
+        own = copy.deepcopy(network)
+        torch.manual_seed(1)
+        output = own(clips, there)
+        labels = torch.tensor([0, 1, 0, 1])
+        loss = torch.nn.functional.cross_entropy(output.logits, labels) + own.auxiliary_loss(output, labels)
+        loss.backward()
+        statistics = [v for k, v in own.state_dict().items() if k.endswith(("running_mean", "running_var"))]
+        found.append([loss, *statistics, *(p.grad for p in own.parameters() if p.grad is not None)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)

@@ -132,14 +132,17 @@ class SyncedBatchNorm(nn.Module):
                 x, running_mean, running_var, self.weight, self.bias, self.training, self.momentum, self.eps
             )
         dims, shape = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))
-        count = x.numel() // x.shape[1] * world()
+        # Persons who are not there are left out: the batches of two processes have not the same size.
+        sums = x.sum(dims, dtype=torch.promote_types(x.dtype, torch.float32))
+        total = all_reduce(torch.cat([sums, sums.new_full((1,), x.numel() // x.shape[1])]))
+        count = total[-1].detach()
         # Two passes: the difference of two large sums would lose the variance of pixels far from zero.
-        mean = all_reduce(x.sum(dims)) / count
+        mean = (total[:-1] / count).to(x.dtype)
         centred = x - mean.view(shape)
-        var = all_reduce(centred.square().sum(dims)) / count
+        var = all_reduce(centred.square().sum(dims)) / count.to(x.dtype)
         with torch.no_grad():
             running_mean.lerp_(mean.to(running_mean.dtype), self.momentum)
-            running_var.lerp_((var * (count / max(1, count - 1))).to(running_var.dtype), self.momentum)
+            running_var.lerp_((var * (count / (count - 1).clamp(min=1))).to(running_var.dtype), self.momentum)
         return centred * (self.weight * torch.rsqrt(var + self.eps)).view(shape) + self.bias.view(shape)
 
 

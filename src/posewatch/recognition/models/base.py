@@ -35,7 +35,7 @@ class Persons(NamedTuple):
     nobody: Tensor | None = None
 
     def by_clip(self, y: Tensor) -> Tensor:
-        """What was computed of each row, (B, D) → (N, M, D)."""
+        """What was computed of each row, (B, D) → (N, M, D); zero, or ``nobody``, for persons who are not there."""
         if self.place is None or self.there is None:
             return y.view(*self.shape, -1)
         there = self.there.unsqueeze(-1)
@@ -46,8 +46,8 @@ class Persons(NamedTuple):
 class Network(nn.Module):
     """Features (N, M, T, V, C) and, optionally, ``present`` (N, M) in 0..1 (which persons exist) → ``Output``.
 
-    ``skip_absent``: outside of training nothing is computed for persons who are not there, so the shapes inside depend
-    on the clips. CUDA graphs, ``torch.compile`` and TensorRT want it off.
+    ``skip_absent``: nothing is computed for persons who are not there, and they are no part of batch statistics, so the
+    shapes inside depend on the clips. CUDA graphs, ``torch.compile`` and TensorRT want it off.
     """
 
     skip_absent = True
@@ -60,11 +60,12 @@ class Network(nn.Module):
     def persons(self, x: Tensor, present: Tensor | None) -> Persons:
         """Features (N, M, ...) → those of each person that is to be computed, one at least."""
         n, m = x.shape[:2]
-        if self.training or not self.skip_absent or (present is None and self.nobody is None):
+        if not self.skip_absent or (present is None and (self.training or self.nobody is None)):
             return Persons(x.flatten(0, 1), (n, m))
         there = (x != 0).flatten(2).any(2).to(x.dtype) if present is None else present
         chosen = there.flatten() > 0
-        chosen = torch.cat([torch.ones_like(chosen[:1]), chosen[1:]])
+        if not self.training or not bool(chosen.any()):  # never in the statistics of a batch that shows somebody
+            chosen = torch.cat([torch.ones_like(chosen[:1]), chosen[1:]])
         rows = chosen.nonzero().squeeze(1)
         torch._check(rows.shape[0] > 0)  # the exporter cannot know
         place = (chosen.long().cumsum(0) - 1).clamp(min=0)

@@ -200,7 +200,8 @@ class ProtoGCN(Network):
         embedding = mean_over_people(persons.by_clip(x.mean((2, 3))), present)
         reconstruction = None
         if self.training and self.prototypes is not None and learned is not None:
-            reconstruction = self.prototypes(mean_over_people(learned.view(n, m, -1, v, v), present))
+            graphs = persons.by_clip(learned.flatten(1)).view(n, m, -1, v, v)
+            reconstruction = self.prototypes(mean_over_people(graphs, present))
         return Output(self.classify(embedding), embedding, reconstruction)
 
     def backbone(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
