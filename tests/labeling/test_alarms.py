@@ -289,6 +289,13 @@ def test_it_is_accessible_and_keeps_to_narrow_windows(tower, sign_in, locale, sc
     plays(page)
     axe(page, locale)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("Escape")
+    for key in ("c", "h"):
+        page.locator(ROWS).first.click()
+        page.keyboard.press(key)
+        page.locator("dialog[open]").wait_for()
+        assert page.locator("dialog").evaluate("box => box.scrollWidth <= box.clientWidth"), key
+        page.keyboard.press("Escape")
     page.locator("summary").last.focus()
     for _ in range(40):  # the keyboard alone comes to the alarm, and its focus is seen
         page.keyboard.press("Tab")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ pytest.importorskip("streamlit", reason="the labeling extra is not installed")
 from labeling.conftest import encode, serve
 from labeling.test_browser import CARDS, ready, saved, until, watch
 
+from posewatch import alarms
 from posewatch.artifact import Artifact, Job, collect, produce
 from posewatch.digests import canonical
 from posewatch.labels.store import LabelStore
+from posewatch.labels.verdicts import current
 from posewatch.records import Clip, clip_id, video_id
 from posewatch.store import ObjectStore
 
@@ -44,6 +47,18 @@ def prepared(store: ObjectStore) -> tuple[Artifact, Artifact]:
     return collect(store, "split", rows, [clip_set]), collect(store, "pose", rows, [found])
 
 
+def alarm(store: ObjectStore, name: str) -> str:
+    """A record of an alarm with a clip; its prefix."""
+    began = datetime(2026, 3, 1, 9, 1 if name == "here" else 0, tzinfo=UTC)
+    about = {"kind": "alarm", "id": name, "camera": "door", "began": began.isoformat(), "model": {}}
+
+    def files(folder: Path) -> None:
+        encode(folder / alarms.MASKED, 1)
+        (folder / alarms.ABOUT).write_text(canonical(about))
+
+    return produce(store, Job("alarms", "x", {}, fixed_prefix=alarms.key_of("door", began, name)), files).prefix
+
+
 def test_the_component_queues_previews_that_play_from_s3(s3_store, servers, browse, tmp_path, monkeypatch):
     from components.queue_clips.component import queue_clips
 
@@ -55,7 +70,8 @@ def test_the_component_queues_previews_that_play_from_s3(s3_store, servers, brow
         assert queue_clips.python_func(store=s3_store.uri, clips=clips.uri, skeletons=skeletons.uri) == 4
     store = LabelStore(url)
     assert all(e.preview.startswith("previews/") and e.skeleton.endswith(".json") for e in store.clips())
-    env = {**os.environ, "POSEWATCH_USER": "ann", "HOME": str(tmp_path)}
+    env = {**os.environ, "POSEWATCH_USER": "ann", "HOME": str(tmp_path), "POSEWATCH_STORE": s3_store.uri}
+    gone, here = (alarm(s3_store, name) for name in ("gone", "here"))
     address, process = serve(env, tmp_path / "log")
     try:
         frames: list[str] = []
@@ -75,6 +91,16 @@ def test_the_component_queues_previews_that_play_from_s3(s3_store, servers, brow
         page.keyboard.press("2")
         saved(page)
         until(lambda: len(store.current()), 1)
+        page.goto(f"{address}/alarms")
+        page.locator("article.alarm.focus[data-alarm=here]").wait_for()
+        player = page.locator(".screens .screen:not([hidden]) video")
+        until(lambda: player.evaluate("v => v.readyState >= 3 && !v.error"), True)
+        assert player.evaluate("v => v.currentSrc").startswith(f"{servers.s3_endpoint}/")
+        for item in s3_store.list(gone):  # its folder may stay, without an object
+            s3_store.delete(item.key)
+        page.keyboard.press("2")
+        page.locator(".notice.bad", has_text="was deleted by retention").wait_for()
+        until(lambda: [verdict.record for verdict in current(store).values()], [f"{s3_store.uri}/{here}"])
         assert frames
         assert not any(servers.secret_key in frame for frame in frames)
         assert servers.secret_key not in page.content()

@@ -302,6 +302,20 @@ def test_an_experiment_reaches_the_page(tmp_path: Path) -> None:
     assert {"name": "POSEWATCH_CONFIG", "value": "/etc/posewatch/experiment.yaml"} in env
 
 
+@pytest.mark.parametrize(
+    ("told", "store"),
+    [
+        (("store.enabled=true",), "s3://posewatch"),
+        (("watcher.records.store=s3://watched",), "s3://watched"),
+        (("watcher.records.store=s3://watched", "labeling.records=s3://elsewhere"), "s3://elsewhere"),
+        ((), None),
+    ],
+)
+def test_the_page_finds_alarms_where_the_watchers_store_them(told: tuple[str, ...], store: str | None) -> None:
+    (env,) = [s["containers"][0]["env"] for n, _, s in pods(render(sets=told)) if n == "Deployment/posewatch-labeling"]
+    assert {one["name"]: one.get("value") for one in env}.get("POSEWATCH_STORE") == store
+
+
 def test_the_chart_is_of_this_posewatch() -> None:
     told = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert told["appVersion"] == told["version"] == posewatch.__version__
