@@ -22,6 +22,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "alarms": ("pull a --store {i}", ("a/alarm.json", "a/masked.mp4")),
     "bench active-learning": ("--annotations {i}/clips.pkl", ("bench.json", "bench.png")),
     "bench cctv": ("--videos {i} --counts {i}/truth.csv", ("cctv.json",)),
+    "bench fewshot": ("--annotations {i}/clips.pkl", ("fewshot.json", "fewshot.md", "fewshot.png")),
     "bench joint-errors": ("{i}", ("joint_errors.json",)),
     "bench labeling-ui": ("", ("bench.json",)),
     "bench paper": ("{i}/clips.pkl", ("paper.json", "paper.md", "skeletons.pkl")),

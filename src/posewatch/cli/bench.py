@@ -373,6 +373,32 @@ def active_learning(
     return 0 if needed is not None and needed <= 0.5 else 1
 
 
+@verb(bench, "fewshot")
+def fewshot(
+    annotations: Annotated[
+        list[Path], Option(metavar="FILE...", help="Labelled skeletons in pyskl's format (.pkl), one or several files.")
+    ],
+    context: Context,
+    out: Annotated[Path, _OUT, Writes("fewshot.json", "fewshot.md", "fewshot.png")] = Path("build/bench-fewshot"),
+    labels: Annotated[str, Option(metavar="LIST", help="Numbers of labelled clips.")] = "10,30,100,300",
+    seeds: Annotated[int, Option(help="Draws of the labelled clips."), Range(1, 1000)] = 5,
+    ways: Annotated[
+        str, Option(metavar="LIST", help="How networks begin, of scratch, motion, acts (docs/training.md).")
+    ] = "scratch,motion,acts",
+) -> str:
+    """F1 by the number of labels: from scratch, pretrained, and baselines."""
+    # Threads that spin while they wait make training several times slower as soon as anything else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from posewatch.bench.fewshot import WAYS, bench_fewshot
+
+    chosen = [way.strip() for way in ways.split(",") if way.strip()]
+    for way in chosen:
+        if way not in WAYS:
+            raise InputError(f"--ways {way!r}: {did_you_mean(way, WAYS)}")
+    numbers = _numbers("--labels", labels, int, Range(2, 1_000_000))
+    return bench_fewshot(annotations, out, context.experiment, numbers=numbers, seeds=seeds, ways=chosen).rstrip("\n")
+
+
 @verb(bench, "watch")
 def watch(
     videos: Annotated[Path, Option(metavar="DIR", help="GMDCSA-24 videos with their csv files.")],

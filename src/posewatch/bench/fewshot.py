@@ -1,0 +1,242 @@
+"""F1 by the number of labelled clips: a network from scratch and from pretrained weights, beside the two baselines.
+
+Each file is split once, whole subjects or sources on one side; a seed draws which of the training clips are labelled
+and trains the network. Pretraining sees the training clips without their labels, and nothing of the test clips.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.config import Experiment, PretrainConfig, TrainConfig
+from posewatch.datasets import layouts
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.pyskl import read_pyskl
+from posewatch.datasets.rendered import rendered_clips
+from posewatch.datasets.split import hold_out
+from posewatch.digests import digest
+from posewatch.errors import InputError, PosewatchError
+from posewatch.files import write_atomically
+from posewatch.fingerprints import fingerprinted
+from posewatch.progress import Progress, say
+from posewatch.recognition.evaluation.baselines import NAMES, baseline_scores
+from posewatch.recognition.evaluation.metrics import metrics_of
+from posewatch.recognition.evaluation.plots import BLUE, GREY, styled, write_figure
+from posewatch.recognition.recogniser import load_checkpoint
+from posewatch.recognition.sampling import resample
+from posewatch.recognition.training.experiment import positive_of
+from posewatch.recognition.training.holdout import CHECKPOINT, fit
+from posewatch.recognition.training.pretrain import pretrain, source_of
+from posewatch.recognition.training.pretrained import Pretrained
+from posewatch.recognition.training.trainer import plain, train
+
+REPORT, TABLE, PLOT = "fewshot.json", "fewshot.md", "fewshot.png"
+TEST = 0.3
+"""Share of the clips to test on where a file has no splits ``train`` and ``test``."""
+WAYS = {
+    "scratch": "from scratch",
+    "motion": "pretrained: hidden motion",
+    "acts": "pretrained: rendered acts",
+}
+"""How a network begins: fresh, pretrained on the training clips without labels, or trained on acts of rendered people."""
+RENDERED, EPOCHS, LENGTH_S, RATE = 1500, 6, 2.0, 12.0
+"""Rendered clips, passes over them, and the seconds and frames a second of each."""
+METRICS = ("f1", "accuracy", "auc")
+
+
+def draw(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """``count`` clips of N with ``labels`` (N,), each class with its share and two clips at least; more labels of the
+    same seed add to fewer."""
+    rng = np.random.default_rng([seed, 3])
+    shares = np.bincount(labels) / len(labels)
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == label))[: max(2, round(count * share))]
+        for label, share in enumerate(shares)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+class Bench:
+    """One run: its cells are written as they come, so that a killed run goes on."""
+
+    def __init__(self, out: Path, experiment: Experiment, numbers: Sequence[int], seeds: int, ways: Sequence[str]):
+        self.out, self.config, self.how = out, experiment.train, experiment.pretrain
+        self.numbers, self.seeds, self.ways = sorted(set(numbers)), seeds, ways
+        settings = [fingerprinted(plain(self.config)), asdict(self.how)]
+        self.key = digest(settings)[:12]
+        self.cells: dict[str, dict[str, Any]] = {}
+        if (out / REPORT).exists():
+            before = json.loads((out / REPORT).read_text(encoding="utf-8"))
+            if before.get("key") == self.key:
+                self.cells = before["cells"]
+            else:
+                say(f"posewatch: note: {out / REPORT} is of other settings: it is measured anew")
+
+    def report(self) -> dict[str, Any]:
+        return {"key": self.key, "config": plain(self.config), "cells": self.cells}
+
+    def file(self, path: Path, progress: Progress) -> None:
+        """All cells of one file: the few labels first, and one seed after the other."""
+        clips, splits = read_pyskl(path, drop_empty=True)
+        training, test = sides(clips, splits)
+        sizes = [n for n in self.numbers if n < len(training)]
+        sizes += [len(training)] if len(sizes) < len(self.numbers) else []
+        cells = [(n, seed, way) for seed in range(self.seeds) for n in sizes for way in self.ways]
+        progress.total += len(cells)
+        folder = self.out / "work" / f"{path.stem}-{self.key}"
+        for n, seed, way in cells:
+            name = f"{path.stem}/{way}/{n}/{seed}"
+            if name not in self.cells:
+                chosen = training.subset(draw(training.labels, n, seed) if n < len(training) else range(n))
+                begin = self.begin(way, training, folder)
+                self.cells |= self.measure(name, chosen, test, seed, begin, folder / "network")
+                write_atomically(self.out / REPORT, json.dumps(self.report(), indent=1, sort_keys=True) + "\n")
+            progress.advance(note=f"{way}, {n} labels, seed {seed}")
+
+    def begin(self, way: str, training: ClipSet, folder: Path) -> Path | None:
+        """The checkpoint that a way begins with, made the first time."""
+        if way == "scratch":
+            return None
+        if way == "motion":
+            return pretrain(source_of(training, self.how), self.config, self.how, folder / "motion")
+        place = self.out / "work" / f"acts-{self.key}" / CHECKPOINT
+        return place if place.exists() else acts(self.config, self.how, place.parent)
+
+    def measure(
+        self, name: str, chosen: ClipSet, test: ClipSet, seed: int, begin: Path | None, work: Path
+    ) -> dict[str, dict[str, Any]]:
+        """The cell ``name``, and with it those of the baselines, which need no network."""
+        positive = positive_of(chosen.classes)
+        index = chosen.classes.index(positive) if positive else None
+        shutil.rmtree(work, ignore_errors=True)
+        config = replace(self.config, seed=seed)
+        fit(chosen, config, work, positive=positive, begin=Pretrained(begin) if begin else None)
+        recogniser = load_checkpoint(work / CHECKPOINT)
+        p = recogniser.score(test)
+        shutil.rmtree(work)
+        found = {name: metrics_of(p, recogniser.decide(p), test.labels, index)}
+        file, _, n, _ = name.split("/")
+        if f"{file}/{next(iter(NAMES))}/{n}/{seed}" not in self.cells:
+            frames, people = config.clip_frames, config.people
+            layout = layouts.get(chosen.layout)
+            scores, _ = baseline_scores(
+                resample(chosen.keypoints, frames, people), chosen.labels,
+                resample(test.keypoints, frames, people), len(chosen.classes), layout,
+            )  # fmt: skip
+            for baseline, s in scores.items():
+                found[f"{file}/{baseline}/{n}/{seed}"] = metrics_of(s, s.argmax(1), test.labels, index)
+        return {key: {m: values[m] for m in METRICS} for key, values in found.items()}
+
+
+def acts(config: TrainConfig, how: PretrainConfig, out: Path) -> Path:
+    """A network that tells the acts of rendered people; nothing is held out for a threshold that nobody uses."""
+    clips = rendered_clips(RENDERED, seconds=LENGTH_S, fps=RATE)
+    config = replace(
+        config, epochs=EPOCHS, batch=how.batch, lr=how.lr, balance="sampling", average_epochs=1.0, patience=0
+    )
+    with Progress("rendered acts", EPOCHS, "epoch") as progress:
+        return train(clips, clips.subset([]), config, out, positive="", progress=progress)
+
+
+def sides(clips: ClipSet, splits: Mapping[str, Sequence[int]]) -> tuple[ClipSet, ClipSet]:
+    """Training and test clips: the file's own, else whole subjects or sources held out. Raises InputError."""
+    if {"train", "test"} <= set(splits):
+        return clips.subset(splits["train"]), clips.subset(splits["test"])
+    held = hold_out(clips, TEST)
+    if not len(held.validation):
+        raise InputError(f"no clips can be held out for testing: {held.note}")
+    return clips.subset(held.train), clips.subset(held.validation)
+
+
+def summary(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[int, dict[str, list[float]]]]]:
+    """File → way → number of labels → mean and deviation of each metric over the seeds."""
+    values: dict[tuple[str, str, int, str], list[float]] = {}
+    for name, cell in cells.items():
+        file, way, n, _ = name.split("/")
+        for metric in METRICS:
+            if cell[metric] is not None:
+                values.setdefault((file, way, int(n), metric), []).append(cell[metric])
+    out: dict[str, dict[str, dict[int, dict[str, list[float]]]]] = {}
+    for (file, way, n, metric), found in sorted(values.items()):
+        row = out.setdefault(file, {}).setdefault(way, {}).setdefault(n, {})
+        row[metric] = [round(float(np.mean(found)), 4), round(float(np.std(found)), 4), len(found)]
+    return out
+
+
+def table(cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """F1, mean and deviation over the seeds, as Markdown: a table for each file."""
+    for file, ways in summary(cells).items():
+        sizes = sorted({n for way in ways.values() for n in way})
+        yield from ("", f"{file}: F1 with so many labelled clips (AUC)", "")
+        yield "| | " + " | ".join(map(str, sizes)) + " |"
+        yield "|---|" + "---:|" * len(sizes)
+        for way in (*(w for w in WAYS if w in ways), *(n for n in NAMES if n in ways)):
+            row = [ways[way].get(n) for n in sizes]
+            texts = ["" if r is None else _cell(r) for r in row]
+            yield f"| {_called(way)} | " + " | ".join(texts) + " |"
+
+
+def _cell(row: Mapping[str, Sequence[float]]) -> str:
+    auc = f" ({row['auc'][0]:.3f})" if "auc" in row else ""
+    return f"{row['f1'][0]:.3f} ± {row['f1'][1]:.3f}{auc}"
+
+
+def _called(way: str) -> str:
+    return {**WAYS, **NAMES}[way]
+
+
+def plot(cells: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """F1 against the number of labelled clips, a panel for each file."""
+    files = summary(cells)
+    colours = {"scratch": GREY, "motion": BLUE, "acts": "#d6404f", "logistic": "#3a9d5d", "forest": "#e08e2b"}
+    with styled() as plt:
+        figure, panels = plt.subplots(
+            1, len(files), figsize=(1.2 + 5.2 * len(files), 4.2), layout="constrained", squeeze=False, sharey=True
+        )
+        for axes, (file, ways) in zip(panels[0], files.items(), strict=True):
+            for way, colour in colours.items():
+                if way not in ways:
+                    continue
+                sizes = sorted(ways[way])
+                mean, std = (np.array([ways[way][n]["f1"][k] for n in sizes]) for k in (0, 1))
+                line = "--" if way in NAMES else "-"
+                axes.plot(sizes, mean, line, color=colour, lw=2, marker="o", ms=4, label=_called(way))
+                axes.fill_between(sizes, mean - std, mean + std, color=colour, alpha=0.1, lw=0)
+            ticks = sorted({n for way in ways.values() for n in way})
+            axes.set(xscale="log", xlabel="labelled clips", title=file)
+            axes.set_xticks(ticks, [str(n) for n in ticks])
+            axes.minorticks_off()
+            axes.grid(alpha=0.2)
+        panels[0][0].set_ylabel("F1 on people not seen in training")
+        panels[0][-1].legend(frameon=False, loc="lower right")
+        write_figure(plt, figure, path)
+
+
+def bench_fewshot(
+    files: Sequence[Path], out: Path, experiment: Experiment, *, numbers: Sequence[int], seeds: int, ways: Sequence[str]
+) -> str:
+    """Measure, and write ``fewshot.json``, ``fewshot.md`` and ``fewshot.png`` to ``out``; returns the table.
+
+    Cells that an earlier run measured under the same settings are not measured again. Raises InputError.
+    """
+    if len({path.stem for path in files}) < len(files):
+        raise InputError("two files have the same name: the table could not tell them apart (rename one)")
+    bench = Bench(out, experiment, numbers, seeds, ways)
+    with Progress("few labels", 0, "training") as progress:
+        for path in files:
+            try:
+                bench.file(path, progress)
+            except PosewatchError as error:
+                raise type(error)(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+    text = "\n".join(table(bench.cells)).lstrip("\n") + "\n"
+    write_atomically(out / TABLE, text)
+    plot(bench.cells, out / PLOT)
+    return text
