@@ -46,7 +46,7 @@ WAYS = {
     "motion": "pretrained: hidden motion",
     "acts": "pretrained: rendered acts",
 }
-"""How a network begins: fresh, pretrained on the training clips without labels, or trained on acts of rendered people."""
+"""How a network begins: fresh, pretrained on the training clips without labels, or on the acts of rendered people."""
 RENDERED, EPOCHS, LENGTH_S, RATE = 1500, 6, 2.0, 12.0
 """Rendered clips, passes over them, and the seconds and frames a second of each."""
 METRICS = ("f1", "accuracy", "auc")
