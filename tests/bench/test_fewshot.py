@@ -57,10 +57,12 @@ def test_nobody_is_on_both_sides(annotations: Path) -> None:
 
 def test_cells_are_kept_and_not_measured_again(annotations: Path, tmp_path: Path, monkeypatch) -> None:
     out = tmp_path / "out"
-    given = {"numbers": (4, 300), "seeds": 1, "ways": ("scratch", "motion")}
+    given = {"numbers": (4, 300), "seeds": 1, "ways": ("statistics", "scratch", "motion")}
     text = bench_fewshot([annotations], out, TINY, **given)
     cells = json.loads((out / "fewshot.json").read_text())["cells"]
-    assert {tuple(name.split("/")[1:3]) for name in cells} >= {("scratch", "4"), ("motion", "4"), ("logistic", "4")}
+    assert {tuple(name.split("/")[1:3]) for name in cells} >= {
+        *((way, "4") for way in ("scratch", "motion", "motion+statistics", "statistics", "logistic", "forest"))
+    }
     sizes = {name.split("/")[2] for name in cells}
     assert len(sizes) == 2, "300 labels are as many as there are"
     assert "300" not in sizes
@@ -90,7 +92,7 @@ def test_the_table_has_mean_and_deviation() -> None:
     cells |= {"a/forest/10/0": {"f1": 0.4, "accuracy": 0.4, "auc": 0.6}}
     assert summary(cells)["a"]["scratch"][10]["f1"] == [0.6, 0.1, 2]
     lines = list(table(cells))
-    assert "| from scratch | 0.600 ± 0.100 |" in lines
+    assert "| network from scratch | 0.600 ± 0.100 |" in lines
     assert "| random forest | 0.400 ± 0.000 (0.600) |" in lines
 
 

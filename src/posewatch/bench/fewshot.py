@@ -27,6 +27,7 @@ from posewatch.errors import InputError, PosewatchError
 from posewatch.files import write_atomically
 from posewatch.fingerprints import fingerprinted
 from posewatch.progress import Progress, say
+from posewatch.recognition.ensemble import combine
 from posewatch.recognition.evaluation.baselines import NAMES, baseline_scores
 from posewatch.recognition.evaluation.metrics import metrics_of
 from posewatch.recognition.evaluation.plots import BLUE, GREY, styled, write_figure
@@ -42,11 +43,14 @@ REPORT, TABLE, PLOT = "fewshot.json", "fewshot.md", "fewshot.png"
 TEST = 0.3
 """Share of the clips to test on where a file has no splits ``train`` and ``test``."""
 WAYS = {
-    "scratch": "from scratch",
-    "motion": "pretrained: hidden motion",
-    "acts": "pretrained: rendered acts",
+    "statistics": "pose statistics (train.model=statistics)",
+    "scratch": "network from scratch",
+    "motion": "network, pretrained on hidden motion",
+    "acts": "network, pretrained on rendered acts",
 }
-"""How a network begins: fresh, pretrained on the training clips without labels, or on the acts of rendered people."""
+"""How a model begins: fresh, pretrained on the training clips without labels, or on the acts of rendered people."""
+BESIDE = "+statistics"
+"""What the name of a network's way ends with where it is in an ensemble with the pose statistics."""
 RENDERED, EPOCHS, LENGTH_S, RATE = 1500, 6, 2.0, 12.0
 """Rendered clips, passes over them, and the seconds and frames a second of each."""
 METRICS = ("f1", "accuracy", "auc")
@@ -88,52 +92,61 @@ class Bench:
         clips, splits = read_pyskl(path, drop_empty=True)
         training, test = sides(clips, splits)
         sizes = [n for n in self.numbers if n < len(training)]
-        sizes += [len(training)] if len(sizes) < len(self.numbers) else []
-        cells = [(n, seed, way) for seed in range(self.seeds) for n in sizes for way in self.ways]
-        progress.total += len(cells)
+        if len(sizes) < len(self.numbers) and len(training) > 1.5 * max(sizes, default=0):
+            sizes.append(len(training))
+        progress.total += self.seeds * len(sizes) * len(self.ways)
         folder = self.out / "work" / f"{path.stem}-{self.key}"
-        for n, seed, way in cells:
-            name = f"{path.stem}/{way}/{n}/{seed}"
-            if name not in self.cells:
+        for seed in range(self.seeds):
+            for n in sizes:
                 chosen = training.subset(draw(training.labels, n, seed) if n < len(training) else range(n))
-                begin = self.begin(way, training, folder)
-                self.cells |= self.measure(name, chosen, test, seed, begin, folder / "network")
-                write_atomically(self.out / REPORT, json.dumps(self.report(), indent=1, sort_keys=True) + "\n")
-            progress.advance(note=f"{way}, {n} labels, seed {seed}")
+                for way in self.ways:
+                    if f"{path.stem}/{way}/{n}/{seed}" not in self.cells:
+                        begin = self.begin(way, training, folder)
+                        found = self.measure(way, chosen, test, seed, begin, folder / f"{n}-{seed}")
+                        self.cells |= {f"{path.stem}/{name}/{n}/{seed}": cell for name, cell in found.items()}
+                        report = json.dumps(self.report(), indent=1, sort_keys=True)
+                        write_atomically(self.out / REPORT, report + "\n")
+                    progress.advance(note=f"{way}, {n} labels, seed {seed}")
+                shutil.rmtree(folder / f"{n}-{seed}", ignore_errors=True)
 
     def begin(self, way: str, training: ClipSet, folder: Path) -> Path | None:
         """The checkpoint that a way begins with, made the first time."""
-        if way == "scratch":
+        if way in ("scratch", "statistics"):
             return None
         if way == "motion":
-            return pretrain(source_of(training, self.how), self.config, self.how, folder / "motion")
+            return pretrain(source_of(training, self.config, self.how), self.config, self.how, folder / "motion")
         place = self.out / "work" / f"acts-{self.key}" / CHECKPOINT
         return place if place.exists() else acts(self.config, self.how, place.parent)
 
     def measure(
-        self, name: str, chosen: ClipSet, test: ClipSet, seed: int, begin: Path | None, work: Path
+        self, way: str, chosen: ClipSet, test: ClipSet, seed: int, begin: Path | None, work: Path
     ) -> dict[str, dict[str, Any]]:
-        """The cell ``name``, and with it those of the baselines, which need no network."""
+        """Way → its metrics; with the pose statistics come the baselines, with a network its ensemble with them."""
+        config = replace(self.config, seed=seed)
+        if way == "statistics":
+            config = replace(config, model="statistics", stream="j")
         positive = positive_of(chosen.classes)
         index = chosen.classes.index(positive) if positive else None
-        shutil.rmtree(work, ignore_errors=True)
-        config = replace(self.config, seed=seed)
-        fit(chosen, config, work, positive=positive, begin=Pretrained(begin) if begin else None)
-        recogniser = load_checkpoint(work / CHECKPOINT)
-        p = recogniser.score(test)
-        shutil.rmtree(work)
-        found = {name: metrics_of(p, recogniser.decide(p), test.labels, index)}
-        file, _, n, _ = name.split("/")
-        if f"{file}/{next(iter(NAMES))}/{n}/{seed}" not in self.cells:
+        fit(chosen, config, work / way, positive=positive, begin=Pretrained(begin) if begin else None)
+        found = {way: _scored(work / way / CHECKPOINT, test, index)}
+        beside = work / "statistics" / CHECKPOINT
+        if way == "statistics":
             frames, people = config.clip_frames, config.people
-            layout = layouts.get(chosen.layout)
             scores, _ = baseline_scores(
                 resample(chosen.keypoints, frames, people), chosen.labels,
-                resample(test.keypoints, frames, people), len(chosen.classes), layout,
+                resample(test.keypoints, frames, people), len(chosen.classes), layouts.get(chosen.layout),
             )  # fmt: skip
-            for baseline, s in scores.items():
-                found[f"{file}/{baseline}/{n}/{seed}"] = metrics_of(s, s.argmax(1), test.labels, index)
-        return {key: {m: values[m] for m in METRICS} for key, values in found.items()}
+            found |= {name: metrics_of(s, s.argmax(1), test.labels, index) for name, s in scores.items()}
+        elif beside.exists():
+            both = combine([beside, work / way / CHECKPOINT], work / f"{way}{BESIDE}.pt")
+            found[f"{way}{BESIDE}"] = _scored(both, test, index)
+        return {name: {metric: values[metric] for metric in METRICS} for name, values in found.items()}
+
+
+def _scored(checkpoint: Path, test: ClipSet, positive: int | None) -> dict[str, Any]:
+    recogniser = load_checkpoint(checkpoint)
+    p = recogniser.score(test)
+    return metrics_of(p, recogniser.decide(p), test.labels, positive)
 
 
 def acts(config: TrainConfig, how: PretrainConfig, out: Path) -> Path:
@@ -160,13 +173,13 @@ def summary(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[
     """File → way → number of labels → mean and deviation of each metric over the seeds."""
     values: dict[tuple[str, str, int, str], list[float]] = {}
     for name, cell in cells.items():
-        file, way, n, _ = name.split("/")
+        file, way, labels, _ = name.split("/")
         for metric in METRICS:
             if cell[metric] is not None:
-                values.setdefault((file, way, int(n), metric), []).append(cell[metric])
+                values.setdefault((file, way, int(labels), metric), []).append(cell[metric])
     out: dict[str, dict[str, dict[int, dict[str, list[float]]]]] = {}
-    for (file, way, n, metric), found in sorted(values.items()):
-        row = out.setdefault(file, {}).setdefault(way, {}).setdefault(n, {})
+    for (file, way, count, metric), found in sorted(values.items()):
+        row = out.setdefault(file, {}).setdefault(way, {}).setdefault(count, {})
         row[metric] = [round(float(np.mean(found)), 4), round(float(np.std(found)), 4), len(found)]
     return out
 
@@ -178,10 +191,20 @@ def table(cells: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield from ("", f"{file}: F1 with so many labelled clips (AUC)", "")
         yield "| | " + " | ".join(map(str, sizes)) + " |"
         yield "|---|" + "---:|" * len(sizes)
-        for way in (*(w for w in WAYS if w in ways), *(n for n in NAMES if n in ways)):
+        for way in sorted(ways, key=list(_names()).index):
             row = [ways[way].get(n) for n in sizes]
             texts = ["" if r is None else _cell(r) for r in row]
-            yield f"| {_called(way)} | " + " | ".join(texts) + " |"
+            yield f"| {_names()[way]} | " + " | ".join(texts) + " |"
+
+
+def _names() -> dict[str, str]:
+    """Way → what it is called, in the order of the table."""
+    named = dict(NAMES)
+    for way, name in WAYS.items():
+        named[way] = name
+        if way != "statistics":
+            named[f"{way}{BESIDE}"] = f"{name}, with the statistics"
+    return named
 
 
 def _cell(row: Mapping[str, Sequence[float]]) -> str:
@@ -189,29 +212,28 @@ def _cell(row: Mapping[str, Sequence[float]]) -> str:
     return f"{row['f1'][0]:.3f} ± {row['f1'][1]:.3f}{auc}"
 
 
-def _called(way: str) -> str:
-    return {**WAYS, **NAMES}[way]
-
-
 def plot(cells: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """F1 against the number of labelled clips, a panel for each file."""
     files = summary(cells)
-    colours = {"scratch": GREY, "motion": BLUE, "acts": "#d6404f", "logistic": "#3a9d5d", "forest": "#e08e2b"}
+    colours = {
+        "logistic": GREY, "forest": "#b08968", "statistics": "#3a9d5d", "scratch": "#d6404f", "motion": BLUE,
+        "acts": "#8e5bb5",
+    }  # fmt: skip
     with styled() as plt:
         figure, panels = plt.subplots(
             1, len(files), figsize=(1.2 + 5.2 * len(files), 4.2), layout="constrained", squeeze=False, sharey=True
         )
-        for axes, (file, ways) in zip(panels[0], files.items(), strict=True):
+        for axes, (name, ways) in zip(panels[0], files.items(), strict=True):
             for way, colour in colours.items():
                 if way not in ways:
                     continue
                 sizes = sorted(ways[way])
                 mean, std = (np.array([ways[way][n]["f1"][k] for n in sizes]) for k in (0, 1))
                 line = "--" if way in NAMES else "-"
-                axes.plot(sizes, mean, line, color=colour, lw=2, marker="o", ms=4, label=_called(way))
+                axes.plot(sizes, mean, line, color=colour, lw=2, marker="o", ms=4, label=_names()[way])
                 axes.fill_between(sizes, mean - std, mean + std, color=colour, alpha=0.1, lw=0)
             ticks = sorted({n for way in ways.values() for n in way})
-            axes.set(xscale="log", xlabel="labelled clips", title=file)
+            axes.set(xscale="log", xlabel="labelled clips", title=name)
             axes.set_xticks(ticks, [str(n) for n in ticks])
             axes.minorticks_off()
             axes.grid(alpha=0.2)

@@ -64,4 +64,5 @@ def pretrain(
         clips, _ = read_pyskl(annotations, layout=chosen, drop_empty=True, labelled=False)
         notes(clips.notes)
     own = chosen if isinstance(chosen, layouts.Layout) else None
-    return str(run(source_of(clips, config, own), context.experiment.train, config, out))
+    train = context.experiment.train
+    return str(run(source_of(clips, train, config, own), train, config, out))

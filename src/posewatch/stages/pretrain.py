@@ -50,7 +50,7 @@ def _pretrain(skeletons: Artifact, without: set[str], config: PretrainConfig, tr
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from posewatch.recognition.training.pretrain import pretrain, source_of
 
-    pretrain(source_of(unlabelled(skeletons, without), config), train, config, folder)
+    pretrain(source_of(unlabelled(skeletons, without), train, config), train, config, folder)
 
 
 def unlabelled(skeletons: Artifact, without: set[str]) -> ClipSet:

@@ -13,6 +13,7 @@ from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.ctrgcn import CTRGCN
 from posewatch.recognition.models.hypergcn import HyperGCN
 from posewatch.recognition.models.protogcn.fused import FusedProtoGCN
+from posewatch.recognition.models.statistics import PoseStatistics
 from posewatch.recognition.models.stgcn import STGCN
 from posewatch.recognition.models.stgcnpp import STGCNpp
 
@@ -23,6 +24,7 @@ NETWORKS: dict[str, type[Network]] = {
     "aagcn": AAGCN,
     "ctrgcn": CTRGCN,
     "hypergcn": HyperGCN,
+    "statistics": PoseStatistics,
 }
 """Name → class. Its constructor takes what it needs of ``layout``, ``joints`` (their number), ``classes``, ``width``
 (channels of the first block; the default is the published number) and ``in_channels``; further parameters, with

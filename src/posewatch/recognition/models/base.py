@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from posewatch.errors import ConfigError
+
 
 class Output(NamedTuple):
     """The output of a network for N clips.
@@ -80,7 +82,7 @@ class Network(nn.Module):
 
     def maps(self, rows: Tensor) -> Tensor:
         """Features of single persons (B, T, V, C) → what ``forward`` takes the mean of, (B, D, T', V)."""
-        raise TypeError(f"{type(self).__name__} gives no maps")
+        raise ConfigError(f"{type(self).__name__} has no layers to pretrain: take a graph network")
 
     def auxiliary_loss(self, output: Output, labels: Tensor) -> Tensor:
         """A loss beside cross-entropy: a scalar, zero for networks that have none. ``labels`` int64 (N,)."""

@@ -30,6 +30,7 @@ from posewatch.errors import ConfigError, InputError
 from posewatch.files import write_atomically
 from posewatch.fingerprints import fingerprinted
 from posewatch.progress import Progress
+from posewatch.recognition.models import ALIASES, NETWORKS
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.recogniser import PRETRAINING, Recogniser, save
 from posewatch.recognition.training import state as states
@@ -58,12 +59,14 @@ class Source:
     layout: Layout
 
 
-def source_of(clips: ClipSet | None, how: PretrainConfig, layout: Layout | None = None) -> Source:
+def source_of(clips: ClipSet | None, config: TrainConfig, how: PretrainConfig, layout: Layout | None = None) -> Source:
     """What to pretrain on: the ``clips`` and ``how.rendered`` clips of rendered people, as long and at the same rate.
 
     ``layout`` is that of the clips where it is none of the built-in ones. Raises InputError for rendered people beside
-    clips of another layout, or beside clips of one person each.
+    clips of another layout, or beside clips of one person each; ConfigError for a network that cannot be pretrained.
     """
+    if NETWORKS[ALIASES.get(config.model, config.model)].maps is Network.maps:
+        raise ConfigError(f"train.model {config.model} has no layers to pretrain: take a graph network")
     layout = layout or layouts.get(clips.layout if clips else LAYOUT)
     if not how.rendered:
         if clips is None:
