@@ -25,9 +25,9 @@ VIEWS = {
 }
 """What the grid of a view has besides."""
 ALARMS = (
-    *("palette.js", "ownkeys.js", "keys.js", "outbox.js", "history.js", "notices.js", "dialogs.js", "toolbar.js"),
-    *("alarm_player.js", "alarm_curve.js", "alarm_form.js", "alarm_bar.js", "alarm_row.js", "alarms.js"),
-    *("find.css", "alarms.css"),
+    *("palette.js", "ownkeys.js", "keys.js", "outbox.js", "history.js", "notices.js", "dialogs.js", "guide.js"),
+    *("toolbar.js", "alarm_player.js", "alarm_curve.js", "alarm_form.js", "alarm_bar.js", "alarm_row.js"),
+    *("alarms.js", "find.css", "alarms.css"),
 )
 
 

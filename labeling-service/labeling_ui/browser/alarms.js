@@ -31,6 +31,7 @@ class AlarmDesk {
     this.notices = new Notices(data.words);
     this.toolbar = new AlarmBar(this);
     this.form = new AlarmForm(this);
+    this.veil = new Veil(this);
     this.curve = new Curve();
     this.title = create("h4", "title");
     this.stage = create("div", "screens");
@@ -43,7 +44,7 @@ class AlarmDesk {
     this.desk = create("div", "desk");
     this.desk.append(left, this.list);
     const room = create("div", "room");
-    room.append(this.toolbar.bar, this.desk);
+    room.append(this.toolbar.bar, this.veil.box, this.desk);
     this.home.replaceChildren(this.form.box, this.form.count, this.form.figures, room, this.toolbar.foot, this.dialogs.box, this.notices.home);
     this.ticks = 0;
     this.timer = setInterval(() => this.tick(), POLL_MS);
@@ -346,6 +347,7 @@ class AlarmDesk {
   look() {
     const { blur, grey } = this.settings;
     for (const [name, on] of Object.entries({ blur, grey })) this.home.classList.toggle(name, Boolean(on));
+    this.veil.show(this.data, this.settings);
     for (const player of this.players.values()) player.box.classList.toggle("bones", player.settings.view === "skeleton");
   }
 
