@@ -14,9 +14,16 @@ LABELS = ["normal", "abnormal"]
 
 
 def tiny_model(
-    path: Path, *, seed: int = 0, batch: str | int = "N", labels: object = LABELS, shape: tuple[int, ...] = SHAPE
+    path: Path,
+    *,
+    seed: int = 0,
+    batch: str | int = "N",
+    labels: object = LABELS,
+    shape: tuple[int, ...] = SHAPE,
+    novelty: bool = False,
+    absent: str = "",
 ) -> Path:
-    """keypoints → mean over M, T, V → linear → softmax."""
+    """keypoints → mean over M, T, V → linear → softmax; with ``novelty`` also the sum of the means, (N,)."""
     weight = np.random.default_rng(seed).normal(size=(3, 2)).astype(np.float32)
     nodes = [
         helper.make_node("ReduceMean", ["keypoints", "axes"], ["embedding"], keepdims=0),
@@ -29,6 +36,10 @@ def tiny_model(
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [batch, 2]),
         helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 3]),
     ]
+    if novelty:
+        constants.append(numpy_helper.from_array(np.array([1]), "last"))
+        nodes.append(helper.make_node("ReduceSum", ["embedding", "last"], ["novelty"], keepdims=0))
+        outputs.append(helper.make_tensor_value_info("novelty", TensorProto.FLOAT, [batch]))
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     told = {
@@ -39,6 +50,8 @@ def tiny_model(
         "positive": "abnormal",
         "lineage": "0" * 64,
     }
+    if absent:
+        told["absent"] = absent
     if labels is not None:
         told["labels"] = labels if isinstance(labels, str) else json.dumps(labels)
     helper.set_model_props(model, told)

@@ -56,6 +56,7 @@ class AlarmRecord:
         kind, id, camera, unit, person (None: the scene), persons, label, rule, of, reason, times
         began, raised, ended   times in UTC, None for a recording; start_s, raised_s, end_s seconds of the source
         probability            the highest smoothed one
+        novelty                the highest one, of a model that tells it: above 1, like nothing it knows
         windows                [{start_s, end_s, p, smoothed, keypoints: its array in windows.npz}, ...]: the curve
         model                  {name, version, lineage, release, uri: the artifact in the store}
         watch                  thresholds and windows

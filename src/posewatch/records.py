@@ -222,11 +222,13 @@ class Prediction:
 
     probabilities  float32 (N, K), rows sum to 1, columns in the order of ``labels``
     embedding      float32 (N, D), or None when the model gives none
+    novelty        float32 (N,), how strange each clip is to the model (above 1: like nothing it knows), or None
     """
 
     probabilities: NDArray[np.float32]
     labels: tuple[str, ...]
     embedding: NDArray[np.float32] | None = None
+    novelty: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         p = self.probabilities
@@ -237,6 +239,8 @@ class Prediction:
         _require(bool(np.allclose(p.sum(1), 1, atol=1e-3)), "probabilities do not sum to 1")
         if self.embedding is not None:
             _require(self.embedding.ndim == 2 and len(self.embedding) == len(p), "embedding must be (N, D)")
+        if self.novelty is not None:
+            _require(self.novelty.shape == (len(p),), "novelty must be (N,)")
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,13 @@ from posewatch.datasets.pyskl import write_pyskl
 TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     # verb: its words ({i}: a folder with inputs), the names that it writes to --out; none: --out is the file
     "alarms": ("pull a --store {i}", ("a/alarm.json", "a/masked.mp4")),
+    "bench absent": ("", ("absent.json", "absent.md", "everybody.onnx", "protogcn.onnx", "protogcn.pt")),
     "bench active-learning": ("--annotations {i}/clips.pkl", ("bench.json", "bench.png")),
     "bench cctv": ("--videos {i} --counts {i}/truth.csv", ("cctv.json",)),
     "bench fewshot": ("--annotations {i}/clips.pkl", ("fewshot.json", "fewshot.md", "fewshot.png")),
     "bench joint-errors": ("{i}", ("joint_errors.json",)),
     "bench labeling-ui": ("", ("bench.json",)),
+    "bench novelty": ("{i}/a.pt --annotations {i}/clips.pkl", ("novelty.json", "novelty.md")),
     "bench paper": ("{i}/clips.pkl", ("paper.json", "paper.md", "skeletons.pkl")),
     "bench perception": ("{i}/hall.mp4", ("speed.json", "looped.mp4")),
     "bench gpu": ("--dry-run", ("gpu.json", "gpu.md", "throughput.png", "served.png")),
@@ -39,7 +41,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "ensemble": ("{i}/a.pt {i}/b.pt", ()),
     "evaluate": (
         "{i}/a.pt --annotations {i}/clips.pkl",
-        ("metrics.json", "confusion_matrix.png", "roc.png", "reliability.png"),
+        ("metrics.json", "confusion_matrix.png", "roc.png", "reliability.png", "risk_coverage.png"),
     ),
     "events": (
         "--intervals {i}/truth.csv --checkpoint {i}/a.pt --skeletons {i}/clips.pkl --window-s 1",

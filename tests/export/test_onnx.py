@@ -16,12 +16,13 @@ from posewatch.export.onnx import export, synthetic_clips, verify  # noqa: E402
 from posewatch.export.protogcn import arrange  # noqa: E402
 from posewatch.inference.files import predict_files  # noqa: E402
 from posewatch.inference.open import open_predictor  # noqa: E402
+from posewatch.recognition import novelty  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, from_recipe, load_checkpoint, save  # noqa: E402
 from posewatch.recognition.sampling import resample  # noqa: E402
 from posewatch.serving.repository import write_repository  # noqa: E402
 
 
-def checkpoint(path, layout="coco17", stream="j+b+jm"):
+def checkpoint(path, layout="coco17", stream="j+b+jm", novel=True):
     """Weights far from their initial values: at those, the learned graph is switched off."""
     torch.manual_seed(1)
     config = TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=2, stream=stream)
@@ -29,6 +30,8 @@ def checkpoint(path, layout="coco17", stream="j+b+jm"):
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+    if novel:
+        made.novelty = novelty.fit(np.random.default_rng(0).normal(size=(20, made.embedding_size)))
     save(path, made, made.state_dict())
     return path
 
@@ -65,7 +68,7 @@ def test_report_and_metadata(exported):
     shape = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     assert shape[1:] == [2, 12, 17, 3]
     assert isinstance(shape[0], str)
-    assert [o.name for o in model.graph.output] == ["probabilities", "embedding"]
+    assert [o.name for o in model.graph.output] == ["probabilities", "embedding", "novelty"]
 
 
 def test_equal_to_torch_on_skeletons_with_holes(exported, clips):
@@ -80,7 +83,9 @@ def test_equal_to_torch_on_skeletons_with_holes(exported, clips):
             x[1] = 0
         with torch.no_grad():
             want = recogniser(torch.from_numpy(x))
-        got = session.run(["probabilities", "embedding"], {"keypoints": x})
+        got = session.run(["probabilities", "embedding", "novelty"], {"keypoints": x})
+        assert got[2].shape == (n,)
+        assert np.allclose(got[2], want[2].numpy(), rtol=1e-4)
         assert np.abs(got[0] - want[0].numpy()).max() < 1e-4
         assert np.abs(got[1] - want[1].numpy()).max() < 1e-4
         assert n < 3 or got[0][1].tolist() == [1, 0], "nobody is seen: no alert"

@@ -53,6 +53,23 @@ def test_equal_to_onnx_runtime(served: TritonServer, tiny: Path, clips, protocol
         np.testing.assert_allclose(got.embedding, wanted.embedding, atol=1e-6)
 
 
+def test_how_strange_clips_are_to_a_model_that_tells_it(
+    server: TritonServer, tiny: Path, clips, tmp_path: Path
+) -> None:
+    """A graph that skips absent persons is warmed up with random bytes as clips: no number may upset the server."""
+    path = tiny_model(tmp_path / "model.onnx", novelty=True, absent="skipped")
+    write_repository(path, server.repository, name="novel", model_warmup="powers")
+    triton_admin.load_model(server.grpc, "novel")
+    wanted = OnnxPredictor(path).predict(clips[:20])
+    assert wanted.novelty is not None
+    for protocol in PROTOCOLS:
+        with TritonPredictor(_url(server, protocol), "novel", protocol) as predictor:
+            got = predictor.predict(clips[:20]).novelty
+        np.testing.assert_allclose(got, wanted.novelty, rtol=1e-5)
+    assert OnnxPredictor(tiny).predict(clips[:2]).novelty is None
+    triton_admin.unload_model(server.grpc, "novel")
+
+
 def test_concurrent_requests_share_executions(served: TritonServer, tiny: Path, clips) -> None:
     wanted = OnnxPredictor(tiny).predict(clips).probabilities
     before = triton_admin.statistics(served.grpc, "tiny")

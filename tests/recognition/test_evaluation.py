@@ -51,7 +51,7 @@ def test_baselines_and_plots(recogniser, clips, tmp_path):
     history = [{"epoch": e, "train_loss": 1 / e, "train_accuracy": 0.5, "val_loss": 1.0} for e in (1, 2, 3)]
     for folder in (tmp_path / "a", tmp_path / "b"):
         names = [p.name for p in plots(metrics, history, folder)]
-    assert names == ["learning_curves.png", "confusion_matrix.png", "roc.png", "reliability.png"]
+    assert names == ["learning_curves.png", "confusion_matrix.png", "roc.png", "reliability.png", "risk_coverage.png"]
     for name in names:
         data = (tmp_path / "a" / name).read_bytes()
         assert data.startswith(b"\x89PNG")

@@ -29,6 +29,7 @@ FILES = {"checkpoint.pt", "config.yaml", "confusion_matrix.png", "history.jsonl"
     "predictions.jsonl",
     "roc.png",
     "reliability.png",
+    "risk_coverage.png",
 }
 
 

@@ -43,6 +43,15 @@ def test_everything_comes_from_the_file(tmp_path: Path, tiny: Path) -> None:
     assert config.parameters["layout"].string_value == "coco17"
 
 
+def test_an_output_of_one_number_a_clip(tmp_path: Path) -> None:
+    """Triton wants dims: the client gets (N, 1)."""
+    tiny_model(tmp_path / "model.onnx", novelty=True)
+    novelty = _config(write_repository(tmp_path / "model.onnx", tmp_path, name="m")).output[-1]
+    assert (novelty.name, list(novelty.dims)) == ("novelty", [1])
+    assert novelty.HasField("reshape")
+    assert not novelty.reshape.shape
+
+
 def test_without_batching(tmp_path: Path, tiny: Path) -> None:
     config = _config(write_repository(tiny, tmp_path, name="plain", dynamic_batching=False))
     assert not config.HasField("dynamic_batching")

@@ -156,6 +156,37 @@ def soak(
     )
 
 
+@verb(bench, "absent")
+def absent(
+    out: Annotated[Path, _OUT, Writes("absent.json", "absent.md", "everybody.onnx", "protogcn.onnx", "protogcn.pt")],
+    rounds: Annotated[int, Option(help="Turns of each way, of which the median counts."), Range(1, 10_000)] = 5,
+) -> str:
+    """Clips of one and two persons, computing everybody or only who is there."""
+    from posewatch.bench.absent import bench_absent
+
+    return bench_absent(out, rounds=rounds).rstrip("\n")
+
+
+@verb(bench, "novelty")
+def novelty(
+    checkpoints: Annotated[list[Path], Argument(help="Checkpoints trained on the split `train` of the file.")],
+    annotations: Annotated[Path, Option(metavar="FILE", help="Labelled skeletons with splits train and test (.pkl).")],
+    out: Annotated[Path, _OUT, Writes("novelty.json", "novelty.md")],
+    strange: Annotated[
+        list[Path] | None, Option(metavar="FILE...", help="Other sets of the same classes (.pkl).")
+    ] = None,
+) -> str:
+    """Ways to tell strange clips, ranked on other people, cameras and sets."""
+    from posewatch.bench.novelty import bench_novelty
+    from posewatch.datasets.pyskl import read_pyskl
+
+    clips, splits = read_pyskl(annotations)
+    if not {"train", "test"} <= splits.keys():
+        raise InputError(f"{annotations} has no splits train and test, but {', '.join(splits) or 'none'}")
+    others = {path.stem: read_pyskl(path, clips.classes)[0] for path in strange or ()}
+    return bench_novelty(checkpoints, clips, splits, others, out).rstrip("\n")
+
+
 @verb(bench, "rollout")
 def rollout(
     grpc: Annotated[str, Option(metavar="URL", help="The stable address, grpc://host:port/model.")],

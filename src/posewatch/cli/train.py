@@ -118,7 +118,7 @@ def _figures(values: dict[str, Any]) -> list[Path]:
     own = (
         ("robustness.json", "robustness.png")
         if "draws" in values
-        else ("metrics.json", "confusion_matrix.png", "roc.png", "reliability.png")
+        else ("metrics.json", "confusion_matrix.png", "roc.png", "reliability.png", "risk_coverage.png")
     )
     return [values["out"] / name for name in own]
 

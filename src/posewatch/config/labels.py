@@ -29,7 +29,7 @@ class LabelConfig(Section):
     """The classes, and how timed intervals become one label per clip."""
 
     SECTION: ClassVar[str] = "labels"
-    ADDED: ClassVar[tuple[str, ...]] = ("everybody", "raw_scene")
+    ADDED: ClassVar[tuple[str, ...]] = ("everybody", "raw_scene", "strange_first")
 
     classes: Annotated[tuple[rules.ClassName, ...], Items(2, 1000, different=True)] = ("normal", "abnormal")
     positive: str = "abnormal"
@@ -44,6 +44,8 @@ class LabelConfig(Section):
     """Share of the clips that two people label, each without seeing the other's label."""
     random: Share = 0.1
     """Share of the queue in random order, whose labels evaluate a model without bias."""
+    strange_first: bool = False
+    """The queue first asks about clips that are like nothing the model knows (novelty above 1)."""
     claim_s: Annotated[float, Range(0, 604_800, above=True)] = 600.0
     """Seconds for which a claimed clip is reserved for the labeler."""
     page_size: Annotated[int, Range(1, 1000)] = 24

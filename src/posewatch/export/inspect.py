@@ -21,7 +21,7 @@ def describe(path: Path) -> dict[str, Any]:
     data = path.read_bytes()
 
     def text(tensor: Any) -> str:
-        return f"{tensor.name} {tensor.dtype.removeprefix('TYPE_')} (N, {', '.join(map(str, tensor.dims))})"
+        return f"{tensor.name} {tensor.dtype.removeprefix('TYPE_')} ({', '.join(['N', *map(str, tensor.dims)])})"
 
     return {
         "inputs": [text(t) for t in file.inputs],

@@ -1,8 +1,9 @@
 """Checkpoint → one ONNX file that takes raw keypoints and whose outputs equal PyTorch's.
 
-Input ``keypoints`` (N, M, T, V, 3) float32, N dynamic; outputs ``probabilities`` (N, K) and ``embedding`` (N, D). The
-metadata hold what a client needs: labels, layout, frames, people, fps, positive, threshold, lineage, version, and unit
-where a clip shows one person.
+Input ``keypoints`` (N, M, T, V, 3) float32, N dynamic; outputs ``probabilities`` (N, K), ``embedding`` (N, D) and, of a
+checkpoint that holds it, ``novelty`` (N,): above 1 a clip is like nothing that the network knows. The metadata hold
+what a client needs: labels, layout, frames, people, fps, positive, threshold, lineage, version, and unit where a clip
+shows one person.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError, ServingError
 from posewatch.files import write_atomically
+from posewatch.inference.predictor import OUTPUTS
 from posewatch.units import unit_entry
 
 TOLERANCE = 1e-4
@@ -60,7 +62,7 @@ def export(
             dynamo=True,
             opset_version=opset,
             input_names=["keypoints"],
-            output_names=["probabilities", "embedding"],
+            output_names=list(OUTPUTS if recogniser.novelty is not None else OUTPUTS[:2]),
             dynamic_shapes={"keypoints": {0: torch.export.Dim("N", min=1, max=4096)}},
             verbose=False,
         )
@@ -130,7 +132,7 @@ def verify(model: Any, recogniser: Any) -> float:
     for clips in (np.zeros((1, *shape), np.float32), *(synthetic_clips(n, shape) for n in BATCHES)):
         with torch.no_grad():
             want = [t.numpy() for t in recogniser(torch.from_numpy(clips))]
-        got = session.run(["probabilities", "embedding"], {"keypoints": clips})
+        got = session.run(None, {"keypoints": clips})
         if [g.shape for g in got] != [w.shape for w in want]:
             raise ServingError(f"the exported model returns the shape {got[0].shape} for {len(clips)} clips")
         difference = max(

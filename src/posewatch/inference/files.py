@@ -192,7 +192,8 @@ def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any
     for at in range(0, len(occupied), BATCH):
         part = occupied[at : at + BATCH]
         keypoints = fitting([items[i].keypoints for i in part], predictor)
-        probabilities = predictor.predict(keypoints).probabilities
+        prediction = predictor.predict(keypoints)
+        probabilities = prediction.probabilities
         if predictor.positive in predictor.labels:
             chosen = decide(probabilities, predictor.labels.index(predictor.positive), predictor.threshold)
         else:
@@ -200,6 +201,9 @@ def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any
         for i, values, k in zip(part, probabilities.tolist(), chosen.tolist(), strict=True):
             rows[i]["label"] = predictor.labels[k]
             rows[i]["probabilities"] = {name: round(p, 5) for name, p in zip(predictor.labels, values, strict=True)}
+        if prediction.novelty is not None:
+            for i, novelty in zip(part, prediction.novelty.tolist(), strict=True):
+                rows[i]["novelty"] = round(novelty, 4)
     for item, row in zip(items, rows, strict=True):
         if item.person is not None:
             row["person"] = item.person

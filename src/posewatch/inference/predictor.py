@@ -17,6 +17,8 @@ from posewatch.units import unit_of
 Arrays = dict[str, NDArray[Any]]
 Shape = tuple[int, int, int, int]
 """One clip: M people, T frames, V joints, 3 numbers each."""
+OUTPUTS = ("probabilities", "embedding", "novelty")
+"""Of a model, by their names in a file; older ones have no novelty."""
 BATCH = 32
 """Clips that a model in this process takes at once."""
 METADATA = (
@@ -156,5 +158,9 @@ def prediction(outputs: Sequence[Arrays], count: int, labels: tuple[str, ...], m
         raise ServingError(f"{model} answered with the shape {probabilities.shape}, not {(count, len(labels))}")
     if not np.isfinite(probabilities).all():
         raise ServingError(f"{model} answered with NaN: does the input hold NaN or infinite values?")
-    embedding = np.concatenate([o["embedding"] for o in outputs]) if "embedding" in outputs[0] else None
-    return Prediction(probabilities, labels, embedding)
+
+    def also(name: str) -> NDArray[Any] | None:
+        return np.concatenate([output[name] for output in outputs]) if name in outputs[0] else None
+
+    novelty = also("novelty")  # a server sends it as (N, 1)
+    return Prediction(probabilities, labels, also("embedding"), None if novelty is None else novelty.reshape(count))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.inference.predictor import Arrays, Predictor, Shape, batches, check_clips, prediction
+from posewatch.inference.predictor import OUTPUTS, Arrays, Predictor, Shape, batches, check_clips, prediction
 from posewatch.records import Prediction
 from posewatch.units import unit_entry
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class TorchPredictor(Predictor):
-    """A torch ``module`` that maps keypoints (N, M, T, V, 3) to (probabilities (N, K), embedding (N, D)), run eagerly.
+    """A torch ``module`` that maps keypoints (N, M, T, V, 3) to (probabilities (N, K), embedding (N, D))
+    and perhaps novelty (N,), run eagerly.
 
     ``trained`` is False for random weights, which are of use for measuring speed only.
     """
@@ -65,5 +66,5 @@ class TorchPredictor(Predictor):
         import torch
 
         with torch.inference_mode():
-            probabilities, embedding = self.module(torch.from_numpy(np.ascontiguousarray(batch)))
-        return {"probabilities": probabilities.numpy(), "embedding": embedding.numpy()}
+            outputs = self.module(torch.from_numpy(np.ascontiguousarray(batch)))
+        return {name: output.numpy() for name, output in zip(OUTPUTS, outputs, strict=False)}

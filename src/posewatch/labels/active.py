@@ -90,7 +90,8 @@ def refresh(
 ) -> Refreshed:
     """Store a model's predictions and embeddings of clips, and order the queue by their uncertainty.
 
-    ``prediction`` of the clips ``clip_ids``, in that order, replaces that of an earlier model. No label event is
+    ``prediction`` of the clips ``clip_ids``, in that order, replaces that of an earlier model; with
+    ``config.strange_first`` clips that are like nothing the model knows come before all others. No label event is
     created, so no training takes a prediction for a label. Raises LabelError for clips that are not registered, and
     for a model whose classes are not the experiment's.
     """
@@ -108,7 +109,7 @@ def refresh(
     is_random = draws < config.random
     random, rest = np.flatnonzero(is_random), np.flatnonzero(~is_random)
     random = random[np.argsort(draws[random], kind="stable")]
-    by_gain = rest[order(uncertain[rest], None if prediction.embedding is None else prediction.embedding[rest])]
+    by_gain = np.concatenate([_ordered(part, uncertain, prediction) for part in _parts(rest, prediction, config)])
     ordered = together(by_gain.tolist(), clip_ids, store)
     rows = [
         {
@@ -135,6 +136,18 @@ def refresh(
 
     store.database.write(work)
     return Refreshed(len(rows), len(ordered), len(random))
+
+
+def _parts(rest: NDArray[np.int64], prediction: Prediction, config: LabelConfig) -> list[NDArray[np.int64]]:
+    """The clips to order, what the model knows least first: with ``strange_first``, those like nothing it knows."""
+    if not config.strange_first or prediction.novelty is None:
+        return [rest]
+    strange = prediction.novelty[rest] > 1
+    return [rest[strange], rest[~strange]]
+
+
+def _ordered(part: NDArray[np.int64], uncertain: NDArray[Any], prediction: Prediction) -> NDArray[np.int64]:
+    return part[order(uncertain[part], None if prediction.embedding is None else prediction.embedding[part])]
 
 
 def together(ordered: list[int], clip_ids: Sequence[str], store: LabelStore) -> list[int]:

@@ -40,11 +40,13 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is chosen on held-out clips; ``held_out`` None: nothing was held out, and nothing chosen."""
+    """What is chosen on held-out clips; ``held_out`` None: nothing was held out, and nothing chosen. ``novelty`` is how
+    much farther they lie from what the network knows than training clips (``Novelty.ratio``)."""
 
     threshold: float = 0.5
     temperature: float = 1.0
     held_out: HeldOut | None = None
+    novelty: float | None = None
 
 
 def calibrate(held: HeldOut, positive: int | None, config: TrainConfig, odds: float = 1.0) -> Calibration:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from posewatch.errors import ConfigError, InputError
+from posewatch.recognition import novelty
 from posewatch.recognition.calibration import Calibration
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save
 
@@ -56,6 +57,7 @@ def combine(
         first.config, first.layout, first.labels, first.positive, first.fps, branches=branches, unit=first.unit
     )
     joined.calibration = calibration
+    joined.novelty = novelty.joined([(member.novelty, member.embedding_size) for member in members])
     for mine, theirs in zip(joined.networks, (n for member in members for n in member.networks), strict=True):
         mine.load_state_dict(theirs.state_dict())
     save(out, joined, joined.state_dict(), {"members": len(paths)})

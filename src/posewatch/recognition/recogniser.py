@@ -26,6 +26,7 @@ from posewatch.recognition.calibration import Calibration, HeldOut
 from posewatch.recognition.features import Features
 from posewatch.recognition.models import build
 from posewatch.recognition.models.base import Output
+from posewatch.recognition.novelty import Novelty
 from posewatch.recognition.sampling import sampled
 from posewatch.recognition.threshold import decide
 from posewatch.sections import from_dict
@@ -60,7 +61,8 @@ def branches_of(config: TrainConfig) -> tuple[Branch, ...]:
 
 
 class Recogniser(nn.Module):
-    """Keypoints (N, M, T, V, 3) → probabilities (N, K) and embedding (N, D).
+    """Keypoints (N, M, T, V, 3) → probabilities (N, K), embedding (N, D) and, where ``novelty`` was fitted to the
+    training clips, how strange each clip is, (N,).
 
     ``labels`` are the K classes, ``positive`` the one that raises an alert from ``threshold`` on (empty: none does, and
     the likeliest class is predicted), ``frames`` T, ``people`` M, ``fps`` the frame rate of the training clips,
@@ -90,6 +92,7 @@ class Recogniser(nn.Module):
         self.fps, self.threshold, self.unit = fps, threshold, unit
         self.temperature = 1.0
         self.held_out: HeldOut | None = None
+        self.novelty: Novelty | None = None
         self.branches = branches or branches_of(config)
         self.features = Features(layout, config.clip_frames, config.features)
         share = torch.tensor([float(label != positive) for label in labels])
@@ -134,6 +137,11 @@ class Recogniser(nn.Module):
     def people_by(self) -> str:
         return self.config.people_by
 
+    @property
+    def embedding_size(self) -> int:
+        """D, of all its networks together."""
+        return sum(cast(nn.Linear, network.classify).in_features for network in self.networks)
+
     def run(self, keypoints: Tensor) -> list[Output]:
         """Keypoints (N, M, T, V, 3) → each network's output."""
         x, present = self.features(keypoints)
@@ -142,8 +150,14 @@ class Recogniser(nn.Module):
             for network, branch in zip(self.networks, self.branches, strict=True)
         ]
 
-    def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self.run(keypoints)
+    def forward(self, keypoints: Tensor) -> tuple[Tensor, ...]:
+        probabilities, embedding = self.answer(self.run(keypoints), keypoints)
+        if self.novelty is None:
+            return probabilities, embedding
+        return probabilities, embedding, self.novelty(embedding)
+
+    def answer(self, outputs: list[Output], keypoints: Tensor) -> tuple[Tensor, Tensor]:
+        """The networks' outputs for ``keypoints`` → probabilities (N, K) and embedding (N, D)."""
         if len(outputs) == 1:
             logits = outputs[0].logits.float()
             logits = logits if self.temperature == 1 else logits / self.temperature
@@ -164,7 +178,8 @@ class Recogniser(nn.Module):
     @property
     def calibration(self) -> Calibration:
         """Threshold, temperature and what they were chosen on."""
-        return Calibration(self.threshold, self.temperature, self.held_out)
+        ratio = self.novelty.ratio if self.novelty is not None else None
+        return Calibration(self.threshold, self.temperature, self.held_out, ratio)
 
     @calibration.setter
     def calibration(self, chosen: Calibration) -> None:
@@ -176,15 +191,31 @@ class Recogniser(nn.Module):
 
     def probabilities(self, keypoints: NDArray[np.float32], batch: int = 32) -> NDArray[np.float32]:
         """Clips (N, M, T, V, 3) → float32 (N, K), in batches and in eval mode."""
+        return self._outputs(keypoints, batch)[0] if len(keypoints) else np.zeros((0, len(self.labels)), np.float32)
+
+    def _outputs(self, keypoints: NDArray[np.float32], batch: int = 32) -> list[NDArray[np.float32]]:
+        """What ``forward`` gives of one clip or more, in batches and in eval mode."""
         training = self.training
         self.eval()
         with torch.no_grad():
             parts = [
-                self(torch.from_numpy(keypoints[i : i + batch]).to(self.device))[0].cpu().numpy()
+                [output.cpu().numpy() for output in self(torch.from_numpy(keypoints[i : i + batch]).to(self.device))]
                 for i in range(0, len(keypoints), batch)
             ]
         self.train(training)
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    def embeddings(self, clips: ClipSet) -> NDArray[np.float32]:
+        """Clips of any length → float32 (N, D)."""
+        if not len(clips):
+            return np.zeros((0, 0), np.float32)
+        return self._outputs(sampled(clips, self.config))[1]
+
+    def strangeness(self, clips: ClipSet) -> NDArray[np.float32] | None:
+        """Clips of any length → novelty float32 (N,); None for a model without."""
+        if self.novelty is None or not len(clips):
+            return None
+        return self._outputs(sampled(clips, self.config))[2]
 
     def score(self, clips: ClipSet, batch: int = 32) -> NDArray[np.float32]:
         """Clips of any length → float32 (N, K), averaged over ``test_clips`` samplings of each."""
@@ -213,6 +244,7 @@ def save(path: Path, recogniser: Recogniser, weights: dict[str, Tensor], extra: 
         "threshold": recogniser.threshold,
         "temperature": recogniser.temperature,
         **_held_out(recogniser.held_out),
+        **_novelty(recogniser.novelty),
         **(extra or {}),
     }
     write_atomically(path, dump(checkpoint))
@@ -223,6 +255,10 @@ def _held_out(held: HeldOut | None) -> dict[str, Any]:
         return {}
     scores, labels = torch.from_numpy(held.scores.copy()), torch.from_numpy(held.labels.copy())
     return {"held_out": {"scores": scores, "labels": labels, "seconds": held.seconds}}
+
+
+def _novelty(novelty: Novelty | None) -> dict[str, Any]:
+    return {} if novelty is None else {"novelty": {"parts": novelty.parts(), "ratio": novelty.ratio}}
 
 
 def dump(data: Any) -> bytes:
@@ -268,6 +304,8 @@ def load_checkpoint(path: Path | str, *, pretraining: bool = False) -> Recognise
         recogniser.temperature = float(data.get("temperature", 1.0))
         if (held := data.get("held_out")) is not None:
             recogniser.held_out = HeldOut(held["scores"].numpy(), held["labels"].numpy(), float(held["seconds"]))
+        if (density := data.get("novelty")) is not None:
+            recogniser.novelty = Novelty(density["parts"], float(density["ratio"]))
         recogniser.load_state_dict(data["weights"])
     except FileNotFoundError:
         raise InputError(f"no such checkpoint: {path}") from None

@@ -111,4 +111,6 @@ def _settings(model: ModelFile, name: str, options: ServeOptions, release: str =
 
 
 def _description(tensor: Tensor) -> dict[str, Any]:
+    if not tensor.dims:  # one number for each clip, which Triton has no dims for
+        return {"name": tensor.name, "data_type": tensor.dtype, "dims": [1], "reshape": {"shape": []}}
     return {"name": tensor.name, "data_type": tensor.dtype, "dims": list(tensor.dims)}

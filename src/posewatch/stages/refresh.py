@@ -50,9 +50,11 @@ def refresh(
     if not ids:
         return {"scored": 0, "ordered": 0, "random": 0}
     embeddings = [part.embedding for part in parts if part.embedding is not None]
+    novelty = [part.novelty for part in parts if part.novelty is not None]
     joined = Prediction(
         np.concatenate([part.probabilities for part in parts]),
         parts[0].labels,
         np.concatenate(embeddings) if len(embeddings) == len(parts) else None,
+        np.concatenate(novelty) if len(novelty) == len(parts) else None,
     )
     return dataclasses.asdict(active.refresh(labels, ids, joined, version, config))

@@ -43,6 +43,8 @@ def score(
                             label: round(float(p), 5)
                             for label, p in zip(answer.labels, answer.probabilities[0], strict=True)
                         }
+                        if answer.novelty is not None:
+                            row["novelty"] = round(float(answer.novelty[0]), 4)
                     rows.append(row)
                 progress.advance()
         text = "".join(canonical(row) + "\n" for row in rows)

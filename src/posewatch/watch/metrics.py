@@ -14,6 +14,8 @@ COUNTERS = {
     "frames": ("frames", "Frames that were watched."),
     "windows": ("windows", "Windows that the model answered."),
     "windows_refused": ("refused", "Windows that the model did not answer."),
+    "windows_compared": ("compared", "Windows of which the model told how strange they are to it."),
+    "windows_strange": ("strange", "Windows that are like nothing that the model knows (novelty above 1)."),
     "alarms": ("alarms", "Alarms raised."),
     "persons_left_out": ("left_out", "Persons left out of a window, because it was not their turn."),
 }

@@ -37,7 +37,7 @@ def payload(
 ) -> dict[str, Any]:
     """The message that an alarm of ``source`` was raised or has ended, seen at ``frame``; ``model`` is its metadata.
 
-    ``person``, ``rule``, ``of``, ``times`` and ``reason`` are there only where they say something.
+    ``person``, ``rule``, ``of``, ``times``, ``reason`` and ``novelty`` are there only where they say something.
     """
     raised = event.kind == "raised"
     message: dict[str, Any] = {
@@ -57,6 +57,8 @@ def payload(
         message["person"] = subject.person
     if subject.rule != "recogniser":
         message |= {"rule": subject.rule, "of": subject.of}
+    if subject.novelty is not None:
+        message["novelty"] = round(subject.novelty, 3)
     if not raised and subject.times > 1:
         message["times"] = subject.times
     if not raised and subject.reason:

@@ -27,6 +27,8 @@ class Subject:
     times: int = 0
     reason: str = ""
     """Why it ended, where that is no matter of course."""
+    novelty: float | None = None
+    """The highest of its windows so far, where the model tells it."""
 
 
 @dataclass
@@ -81,8 +83,10 @@ class States:
             if person in self._states:
                 self._states[person].seen_s = at_s
 
-    def update(self, person: int | None, at_s: float, p: float, ids: tuple[int, ...] = ()) -> Told:
-        """Add the probability ``p`` of the window that ends at ``at_s`` seconds."""
+    def update(
+        self, person: int | None, at_s: float, p: float, ids: tuple[int, ...] = (), novelty: float | None = None
+    ) -> Told:
+        """Add the probability ``p`` of the window that ends at ``at_s`` seconds, and how strange it is."""
         state = self._states.get(person)
         if state is None:
             config = self._config
@@ -90,7 +94,12 @@ class States:
             state = self._states[person] = _State(Subject(person), live, at_s)
         if ids:
             state.subject.ids = ids
+        before = state.live.begun
         event = state.live.update(at_s, p)
+        if state.live.begun and not before and state.over is None:
+            state.subject.novelty = None
+        if novelty is not None and state.live.begun:
+            state.subject.novelty = max(novelty, state.subject.novelty or 0.0)
         if event is not None:
             yield from self._take(state, event)
 

@@ -34,7 +34,8 @@ class WatchStats:
 
     With a model of single persons (``unit``) a window of each person counts; ``asked`` and ``left_out_now`` are the
     persons of the last window who were asked about and who were not, ``left_out`` sums the latter over all windows.
-    ``raised_alarms`` counts the alarms that are on.
+    ``raised_alarms`` counts the alarms that are on. ``compared`` counts the windows whose novelty the model told, and
+    ``strange`` those of them that are like nothing it knows.
     """
 
     frames: int = 0
@@ -54,13 +55,17 @@ class WatchStats:
     left_out_now: int = 0
     left_out: int = 0
     raised_alarms: int = 0
+    compared: int = 0
+    strange: int = 0
 
     def of_version(self, version: str) -> VersionStats:
         """The row of a version."""
         return self.versions.setdefault(version or "unknown", VersionStats())
 
-    def count_window(self, p: float) -> None:
+    def count_window(self, p: float, novelty: float | None = None) -> None:
         """One more window, with probability ``p``."""
+        self.compared += novelty is not None
+        self.strange += novelty is not None and novelty > 1
         self.windows += 1
         self.histogram[min(9, int(p * 10))] += 1
         self.probability_sum += p

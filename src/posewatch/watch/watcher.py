@@ -102,11 +102,12 @@ class Watcher:
         self._tell(self._states.expire(end), frame, sinks)
         scored = self._persons(frame, end) if self._single else self._scene(frame)
         model = self._predictor.metadata
-        for person, p, ids, keypoints in scored or ():
-            self.stats.count_window(p)
+        for person, (p, novelty), ids, keypoints in scored or ():
+            self.stats.count_window(p, novelty)
             nobody = self._single and person is None
-            told = [] if nobody else list(self._states.update(person, end, p, ids))
-            window = ScoredWindow(person, start, end, p, self._states.probability_of(person), keypoints, model)
+            told = [] if nobody else list(self._states.update(person, end, p, ids, novelty))
+            smoothed = self._states.probability_of(person)
+            window = ScoredWindow(person, start, end, p, smoothed, keypoints, model, novelty)
             for sink in sinks:
                 sink.window(window)
             self._tell(told, frame, sinks)
@@ -125,36 +126,36 @@ class Watcher:
         when the model of a camera did not answer."""
         window = self._people.window(frame.index, self._predictor.people_by)
         if not len(window.keypoints):
-            return [(None, 0.0, (), None)]
-        probabilities = self._predict(window.keypoints)
-        if probabilities is None:
+            return [_NOBODY]
+        answers = self._predict(window.keypoints)
+        if answers is None:
             return None
-        best = int(np.argmax(probabilities))
-        return [(None, float(probabilities[best]), window.ids[best], window.keypoints[best])]
+        best = max(range(len(answers)), key=lambda i: answers[i][0])
+        return [(None, answers[best], window.ids[best], window.keypoints[best])]
 
     def _persons(self, frame: Frame, end: float) -> list[_Scored] | None:
         """Each person whose turn it is in that window; one row without a person when there is none."""
         people = self._people.persons(frame.index)
         chosen = self._crowd.choose(list(people), self._states.urgent, end)
         if not chosen:
-            return [(None, 0.0, (), None)]
+            return [_NOBODY]
         windows = np.stack([people[person] for person in chosen])
-        probabilities = self._predict(windows)
-        if probabilities is None:
+        answers = self._predict(windows)
+        if answers is None:
             return None
-        return [(n, float(p), (n,), k) for n, p, k in zip(chosen, probabilities, windows, strict=True)]
+        return [(n, answer, (n,), k) for n, answer, k in zip(chosen, answers, windows, strict=True)]
 
-    def _predict(self, windows: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """The probabilities (N,) of windows (N, M, T, V, 3); None when the model of a camera did not answer."""
+    def _predict(self, windows: NDArray[np.float32]) -> list[_Answer] | None:
+        """The answers to N windows (N, M, T, V, 3); None when the model of a camera did not answer."""
         try:
             self._predictor.select()
             try:
-                probabilities = self._ask(windows)
+                answers = self._ask(windows)
             except ServingError:
                 # A version that came since takes other clips, perhaps: the window is not lost.
                 if not self._predictor.select(fresh=True):
                     raise
-                probabilities = self._ask(windows)
+                answers = self._ask(windows)
         except ServingError as error:
             if not self._source.live:
                 raise
@@ -168,10 +169,10 @@ class Watcher:
                 "%s: the model answers again (%d windows refused so far)", self._source.name, self.stats.refused
             )
         self._model_answers = True
-        return probabilities
+        return answers
 
-    def _ask(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The probabilities of the watched class from the version that answers now, and how long it took."""
+    def _ask(self, windows: NDArray[np.float32]) -> list[_Answer]:
+        """What the version that answers now says of windows; how long it took is counted."""
         model = self._predictor
         require_unit(model.unit, self._config.unit, f"version {model.version} of the model", "the configuration")
         if self.label not in model.labels or model.people != self._model_people:
@@ -183,7 +184,9 @@ class Watcher:
         began = time.perf_counter()
         prediction = model.predict(keypoints)
         self.stats.of_version(model.version).count_answer(time.perf_counter() - began, self._config.stride_s)
-        return prediction.probabilities[:, prediction.labels.index(self.label)]
+        probabilities = prediction.probabilities[:, prediction.labels.index(self.label)].tolist()
+        novelty = [None] * len(probabilities) if prediction.novelty is None else prediction.novelty.tolist()
+        return list(zip(probabilities, novelty, strict=True))
 
     def _tell(self, told: Told, frame: Frame, sinks: Sequence[Sink]) -> None:
         """Give the messages about alarms that began or ended to the sinks."""
@@ -219,8 +222,11 @@ class Watcher:
             sink.frame(frame, people, state)
 
 
-_Scored = tuple[int | None, float, tuple[int, ...], NDArray[np.float32] | None]
-"""A person (None: the scene), the probability, who to show, and the keypoints (M, T, V, 3) if there are any."""
+_Answer = tuple[float, float | None]
+"""The probability of the watched class, and the novelty from a model that tells it."""
+_Scored = tuple[int | None, _Answer, tuple[int, ...], NDArray[np.float32] | None]
+"""A person (None: the scene), the answer, who to show, and the keypoints (M, T, V, 3) if there are any."""
+_NOBODY: _Scored = (None, (0.0, None), (), None)
 
 
 def _alarm_label(predictor: Predictor, label: str) -> str:

@@ -13,6 +13,7 @@ from posewatch.datasets.clipset import ClipSet
 from posewatch.errors import InputError, LabelError
 from posewatch.names import known_as, nfc
 from posewatch.recognition.calibration import reliability
+from posewatch.recognition.evaluation.abstention import abstention, doubt
 from posewatch.recognition.evaluation.baselines import NAMES, SECONDS, baseline_scores
 from posewatch.recognition.evaluation.metrics import bootstrap, class_areas, metrics_of, wilson
 from posewatch.recognition.recogniser import Recogniser
@@ -83,8 +84,9 @@ def evaluate(
     the likeliest class is predicted, those four are means over the classes (``metrics.metrics_of``), ``threshold`` is
     None and ``roc`` empty. With ``train_set`` the baselines are fitted on it (``baseline_note`` says where time was too
     short for the whole fit); else their metrics are None. ``ece`` and ``reliability`` say how true the probabilities
-    are (``calibration.reliability``). ``auc`` is None, and ``note`` says why, when the test clips
-    are all of one class. Raises InputError, LabelError.
+    are (``calibration.reliability``), ``abstention`` what goes of the errors when doubted or strange clips get no
+    answer, ``novelty`` how strange the clips are to a model that tells it. ``auc`` is None, and ``note`` says why, when
+    the test clips are all of one class. Raises InputError, LabelError.
     """
     positive = check(recogniser, test_set, positive)
     labels, names = test_set.labels, recogniser.labels
@@ -118,14 +120,23 @@ def evaluate(
     }
     error, bins = reliability(p, labels, index, balanced=recogniser.config.balance != "none")
     metrics |= {"ece": error, "reliability": bins, "temperature": recogniser.temperature}
+    scores: dict[str, NDArray[Any]] = {"doubt": doubt(p, index, recogniser.threshold)}
+    strange = recogniser.strangeness(test_set)
+    if strange is not None:
+        scores["novelty"] = strange
+        metrics["novelty"] = {
+            "median": round(float(np.median(strange)), 4),
+            "above_1": round(float((strange > 1).mean()), 4),
+        }
+    metrics["abstention"] = abstention(scores, predicted != labels)
     note = _note(metrics, support)
     if note:
         metrics["note"] = note
-    scores, cut = _baselines(recogniser, test_set, train_set, scoring_s)
+    fitted, cut = _baselines(recogniser, test_set, train_set, scoring_s)
     if cut:
         metrics["baseline_note"] = f"baselines were cut to save time ({cut})"
     for name in NAMES:
-        s = scores.get(name)
+        s = fitted.get(name)
         own = {} if s is None else metrics_of(s, s.argmax(1), labels, index)
         for metric in ("accuracy", "precision", "recall", "f1", "auc"):
             metrics[f"baseline_{name}_{metric}"] = own.get(metric)

@@ -51,8 +51,8 @@ def write_figure(plt: Any, figure: Any, path: Path) -> Path:
 
 
 def plots(metrics: dict[str, Any], history: list[dict[str, Any]], out: Path) -> list[Path]:
-    """Write ``learning_curves.png``, ``confusion_matrix.png``, ``roc.png`` and ``reliability.png`` to ``out``; returns
-    their paths.
+    """Write ``learning_curves.png``, ``confusion_matrix.png``, ``roc.png``, ``reliability.png`` and
+    ``risk_coverage.png`` to ``out``; returns their paths.
 
     ``metrics`` come from ``evaluate``. Without ``history`` there are no learning curves; without a positive class, or
     with test clips of one class only, no ROC curve; with those no reliability either.
@@ -66,6 +66,8 @@ def plots(metrics: dict[str, Any], history: list[dict[str, Any]], out: Path) -> 
             written.append(write_figure(plt, _roc(plt, metrics), out / "roc.png"))
         if metrics.get("reliability") and metrics["auc"] is not None:
             written.append(write_figure(plt, _reliability(plt, metrics), out / "reliability.png"))
+        if metrics.get("abstention"):
+            written.append(write_figure(plt, _abstention(plt, metrics), out / "risk_coverage.png"))
     return written
 
 
@@ -144,5 +146,21 @@ def _reliability(plt: Any, metrics: dict[str, Any]) -> Any:
     axis.set_xlim(-0.02, 1.02)
     axis.set_ylim(-0.02, 1.02)
     axis.set_title("Reliability")
+    axis.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def _abstention(plt: Any, metrics: dict[str, Any]) -> Any:
+    rows = metrics["abstention"]
+    names = {"doubt": (GREY, "the least sure left out"), "novelty": (BLUE, "the strangest left out")}
+    figure, axis = plt.subplots(figsize=(4.2, 3.9), layout="constrained")
+    for name, risks in rows["curves"].items():
+        colour, text = names[name]
+        axis.plot(rows["coverage"], risks, color=colour, lw=2, label=text)
+    axis.set_xlim(0.48, 1.01)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("share of the clips that get an answer")
+    axis.set_ylabel("wrong answers among them")
+    axis.set_title("Risk and coverage")
     axis.legend(frameon=False, loc="upper left")
     return figure

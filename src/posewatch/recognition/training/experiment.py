@@ -31,7 +31,7 @@ from posewatch.recognition.training.pretrained import Pretrained
 METRICS = "metrics.json"
 FILES = (
     CHECKPOINT, METRICS, "config.yaml", HISTORY, "predictions.jsonl", "confusion_matrix.png", "learning_curves.png",
-    "roc.png", "reliability.png",
+    "roc.png", "reliability.png", "risk_coverage.png",
 )  # fmt: skip
 """What ``run`` writes into its folder."""
 

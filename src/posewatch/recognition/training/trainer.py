@@ -33,8 +33,10 @@ from posewatch.files import write_atomically
 from posewatch.fingerprints import fingerprinted
 from posewatch.progress import Progress
 from posewatch.recognition import distributed as parallel
+from posewatch.recognition import novelty
 from posewatch.recognition.calibration import Calibration, HeldOut, calibrate
 from posewatch.recognition.models.base import Network
+from posewatch.recognition.novelty import Novelty
 from posewatch.recognition.recogniser import Recogniser, save
 from posewatch.recognition.threshold import odds_of
 from posewatch.recognition.training import state as states
@@ -99,6 +101,7 @@ def train(
         if progress is not None and run.epoch < config.epochs:
             progress.advance(config.epochs - run.epoch, note=f"stopped after epoch {run.epoch}")
         run.recogniser.calibration = run.calibration()
+        run.recogniser.novelty = run.novelty()
         if main:
             write_atomically(out / "config.yaml", text(config).encode())
             epoch = run.best_epoch if config.patience else run.epoch
@@ -305,6 +308,13 @@ class _Run:
         if self.positive < 0:
             return calibrate(held, None, self.config)
         return calibrate(held, self.positive, self.config, odds_of(self.train_set, self.positive, self.config))
+
+    def novelty(self) -> Novelty | None:
+        """The density of the training clips; in units of the clips that this training, or the one before, held out."""
+        ratio = self.given.novelty if self.given is not None else None
+        with self._loaded(self.final()):
+            known, held_out = (self.recogniser.embeddings(clips) for clips in (self.train_set, self.val_set))
+        return novelty.fit(known, held_out, ratio or novelty.RATIO)
 
     def _key(self) -> str:
         """The fingerprint of a run: of its settings and clips."""

@@ -42,7 +42,20 @@ LEAST_BYTES = 500_000_000
 _MARGIN = 0.1
 """Of a box: how much of what is around it stays visible."""
 _NAMESPACE = uuid.UUID("4c1f2f5e-1f0a-5a53-9d3c-9a86b1c1d7a2")
-_TOLD = ("label", "persons", "start_s", "raised_s", "end_s", "probability", "model", "rule", "of", "reason", "times")
+_TOLD = (
+    "label",
+    "persons",
+    "start_s",
+    "raised_s",
+    "end_s",
+    "probability",
+    "model",
+    "rule",
+    "of",
+    "reason",
+    "times",
+    "novelty",
+)
 """What a record repeats of the message about it."""
 _LOG = logging.getLogger(__name__)
 
@@ -190,6 +203,7 @@ class Recorder(Sink):
                 "start_s": round(window.start_s, 3), "raised_s": None, "end_s": round(window.end_s, 3),
                 "probability": round(window.smoothed, 4), "model": model_of(window.model),
                 "ended": self._clock(window.end_s),
+                **({} if window.novelty is None else {"novelty": round(window.novelty, 3)}),
             }  # fmt: skip
             if (record := self._open(number, about)) is not None:
                 self._fill(_Going(record, window.person, window.start_s))

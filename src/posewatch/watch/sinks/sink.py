@@ -65,12 +65,15 @@ class ScoredWindow:
     keypoints: NDArray[np.float32] | None
     model: Mapping[str, str] = field(default_factory=dict)
     """The metadata of the version that answered."""
+    novelty: float | None = None
+    """How strange it is to the model, where that tells it: above 1, like nothing it knows."""
 
     def row(self) -> dict[str, Any]:
         """The row of a file of windows, but for its video."""
         who = {} if self.person is None else {"person": self.person}
         times = {"start_s": round(self.start_s, 3), "end_s": round(self.end_s, 3)}
-        return {**who, **times, "p": round(self.p, 6)}
+        novelty = {} if self.novelty is None else {"novelty": round(self.novelty, 4)}
+        return {**who, **times, "p": round(self.p, 6), **novelty}
 
 
 class Sink(ABC):
