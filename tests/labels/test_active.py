@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -67,6 +68,21 @@ def test_the_queue_goes_by_doubt_and_the_random_share_does_not(store, make_clips
     assert store.current() == {}, "a prediction is not a label"
     refresh(store, ids[:10], predict(ids[:10]), "m/2", CONFIG)
     assert LabelConfig().random == 0.1
+
+
+def test_the_queue_asks_first_about_what_is_like_nothing_the_model_knows(store, make_clips):
+    clips = make_clips(count=100, length=1.0)
+    store.register(clips)
+    ids = [e.clip.id for e in clips]
+    novelty = np.where(np.arange(100) % 10 == 0, 1.5, 0.5).astype(np.float32)
+    prediction = dataclasses.replace(predict(ids), novelty=novelty)
+    strange = set(ids[::10])
+    sure = dataclasses.replace(CONFIG, random=0.0)
+    refresh(store, ids, prediction, "m/1", sure)
+    assert not strange <= set(WorkQueue(store, sure).claim("ann", 20))
+    WorkQueue(store, sure).release("ann")
+    refresh(store, ids, prediction, "m/1", dataclasses.replace(sure, strange_first=True))
+    assert set(WorkQueue(store, sure).claim("bob", 10)) == strange
 
 
 def test_predictions_show_on_cards_but_lead_nobody_whose_label_judges_them(store, make_clips):

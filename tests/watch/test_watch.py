@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,31 @@ def test_an_alarm_over_midnight_ends_under_its_own_id(tmp_path: Path) -> None:
     _, (raised, ended) = _watch(Night(), Posture(), Falls(30, 80), tmp_path, video=False)
     assert (raised["time"][:10], ended["time"][:10]) == ("2026-01-01", "2026-01-02")
     assert raised["id"] == ended["id"]
+
+
+def test_an_alarm_says_how_strange_its_windows_are(tmp_path: Path) -> None:
+    """A model that does not tell leaves no mark."""
+
+    class Novel(Posture):
+        def predict(self, keypoints: np.ndarray) -> Prediction:
+            told = super().predict(keypoints)
+            return replace(told, novelty=0.4 + told.probabilities[:, 1])
+
+    class Clip:
+        name, live, counters = "door", False, Counters()
+
+        def frames(self, stop: threading.Event) -> Iterator[Frame]:
+            for i in range(120):
+                yield Frame(i, i / 10, None, np.zeros((120, 160, 3), np.uint8))
+
+    stats, (raised, ended) = _watch(Clip(), Novel(), Falls(30, 80), tmp_path, video=False)
+    assert 0.4 < raised["novelty"] <= ended["novelty"] == 1.4
+    rows = [json.loads(line) for line in (tmp_path / "door.windows.jsonl").read_text().splitlines()]
+    assert [row["novelty"] for row in rows] == [round(0.4 + row["p"], 4) for row in rows]
+    assert (stats.compared, stats.strange) == (len(rows), sum(row["novelty"] > 1 for row in rows))
+    stats, messages = _watch(Clip(), Posture(), Falls(30, 80), tmp_path / "plain", video=False)
+    assert not any("novelty" in message for message in messages)
+    assert stats.compared == 0
 
 
 def test_a_gap_ends_alarms_and_no_window_reaches_over_it(tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ def class_conditional(known: Answers, x: Answers, shrinkage: float = 0.1) -> Flo
     return np.min([_distance(x.embedding, mean, precision) for mean in means], 0)
 
 
+def directions(known: Answers, x: Answers, shrinkage: float = 0.5) -> Floats:
+    """Distance to one Gaussian of all training clips, embeddings of length 1."""
+    a, b = (e / np.maximum(np.linalg.norm(e, axis=1, keepdims=True), 1e-9) for e in (known.embedding, x.embedding))
+    return _distance(b, *_gaussian(a, shrinkage))
+
+
 def _whiten(known: Answers, shrinkage: float) -> tuple[Floats, Floats]:
     mean = known.embedding.mean(0)
     values, vectors = np.linalg.eigh(np.cov(known.embedding.T))
@@ -124,8 +130,10 @@ def chosen(known: Answers, x: Answers) -> Floats:
 WAYS: dict[str, Callable[[Answers, Answers], Floats]] = {
     "Gaussian": mahalanobis,
     "Gaussian per class": class_conditional,
-    "nearest neighbours": chosen,
-    "nearest neighbours, cosine": cosine,
+    "Gaussian, length 1": directions,
+    "neighbours": neighbours,
+    "neighbours, cosine": cosine,
+    "neighbours, length 1 (kept)": chosen,
     "feature norm": norm,
     "energy": energy,
     "doubt": lambda _, x: x.doubt,

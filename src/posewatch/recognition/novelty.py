@@ -1,8 +1,9 @@
 """How strange a clip is to a network: how far its embedding lies from those of the clips that it was trained on.
 
-The distance is the mean one to the nearest training clips, in the directions and units in which the embeddings of those
-vary. It is measured in the distance that one in a hundred clips of people held out of training exceeds: above 1 a clip
-is not like anything that the network knows. ``posewatch bench novelty`` has what it was compared with.
+Only directions of embeddings count, not their lengths. The distance is the mean one to the nearest training clips, in
+units in which those vary alike, in part, along all axes. It is measured in the distance that one in a hundred clips of
+people held out of training exceeds: above 1 a clip is not like anything that the network knows. ``posewatch bench
+novelty`` has what it was compared with.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-NEAREST = 3
+NEAREST = 10
 """Training clips whose distances are averaged."""
 POINTS = 512
 """Training clips that are kept, at most: drawn at random, the same in every run."""
 DIRECTIONS = 64
 """In which embeddings are compared, at most: those in which they vary most."""
-SHRINKAGE = 0.1
+SHRINKAGE = 0.5
 """Share of the mean variance in each direction's own: a few clips tell little about the small ones."""
 QUANTILE = 0.99
 RATIO = 1.5
@@ -46,7 +47,9 @@ class Novelty(nn.Module):
         found = []
         for i, (first, width) in enumerate(self.slices):
             mean, way, points = (cast(Tensor, getattr(self, f"{name}{i}")) for name in ("mean", "way", "points"))
-            z = (embedding[:, first : first + width] - mean) @ way
+            part = embedding[:, first : first + width]
+            part = part / part.square().sum(1, keepdim=True).sqrt().clamp(min=1e-6)
+            z = (part - mean) @ way
             square = (z.unsqueeze(1) - points).square().sum(2)
             nearest = square.topk(min(NEAREST, len(points)), dim=1, largest=False).values
             found.append((nearest + 1e-12).sqrt().mean(1))
@@ -65,15 +68,15 @@ def fit(embedding: NDArray[Any], held_out: NDArray[Any] | None = None, ratio: fl
 
     None for fewer than eight training clips.
     """
-    x = embedding.astype(np.float64)
-    if len(x) < 8:
+    if len(embedding) < 8:
         return None
+    x = _directed(embedding)
     mean, way = _directions(x)
     kept = x if len(x) <= POINTS else x[np.sort(np.random.default_rng(0).permutation(len(x))[:POINTS])]
     points = (kept - mean) @ way
     own = np.quantile(nearest(points, points, itself=True), QUANTILE)
     if held_out is not None and len(held_out):
-        ratio = float(np.quantile(nearest((held_out - mean) @ way, points), QUANTILE) / max(own, 1e-9))
+        ratio = float(np.quantile(nearest((_directed(held_out) - mean) @ way, points), QUANTILE) / max(own, 1e-9))
     unit = max(own * ratio, 1e-9)
     part = {"first": 0, "mean": mean, "way": way / unit, "points": points / unit}
     return Novelty([{k: v if k == "first" else torch.from_numpy(v).float() for k, v in part.items()}], ratio)
@@ -89,6 +92,12 @@ def joined(parts: list[tuple[Novelty | None, int]]) -> Novelty | None:
         shift += width
     ratios = [novelty.ratio for novelty, _ in parts if novelty is not None]
     return Novelty(rows, float(np.mean(ratios)))
+
+
+def _directed(embedding: NDArray[Any]) -> Floats:
+    """Embeddings (N, D) at length 1."""
+    x = embedding.astype(np.float64)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6))
 
 
 def _directions(x: Floats) -> tuple[Floats, Floats]:
