@@ -17,7 +17,7 @@ class ServingConfig(Section):
 
     SECTION: ClassVar[str] = "serving"
     RENAMED: ClassVar[dict[str, str]] = {"warm_up": "model_warmup"}
-    ADDED: ClassVar[tuple[str, ...]] = ("paper_contract", "skip_absent")
+    ADDED: ClassVar[tuple[str, ...]] = ("paper_contract", "skip_absent", "wire")
 
     name: Annotated[str, Like(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", "a name of letters, digits, -, _ and .")] = "abnormal"
     max_batch: rules.Batch = 16
@@ -77,6 +77,9 @@ class ServingConfig(Section):
     skip_absent: bool = True
     """The exported graph computes nothing for persons who are not there. ``accelerator: tensorrt`` wants fixed shapes
     and turns it off."""
+
+    wire: Annotated[str, OneOf(("float32", "uint16"))] = "float32"
+    """How clients send keypoints: as they are, or in 16 bits (sixteenths of a pixel), half the bytes."""
 
     @property
     def skips_absent(self) -> bool:

@@ -17,6 +17,7 @@ _TYPES = {
     "INT32": "TYPE_INT32",
     "INT8": "TYPE_INT8",
     "UINT8": "TYPE_UINT8",
+    "UINT16": "TYPE_UINT16",
     "BOOL": "TYPE_BOOL",
 }
 

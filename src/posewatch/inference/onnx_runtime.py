@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError, first_line
 from posewatch.inference.predictor import Predictor, batches, check_clips, clip_shape, parse_labels, prediction
+from posewatch.inference.quantised import as_sent
 from posewatch.records import Prediction
 
 
@@ -41,7 +42,13 @@ class OnnxPredictor(Predictor):
     def predict(self, keypoints: NDArray[np.float32]) -> Prediction:
         check_clips(keypoints, self.shape, self._name)
         outputs = [
-            dict(zip(self._outputs, self._session.run(self._outputs, {"keypoints": batch}), strict=True))
+            dict(
+                zip(
+                    self._outputs,
+                    self._session.run(self._outputs, {"keypoints": as_sent(batch, self.metadata)}),
+                    strict=True,
+                )
+            )
             for batch in batches(keypoints)
         ]
         return prediction(outputs, len(keypoints), self.labels, self._name)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from posewatch.errors import InputError
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.predictor import Predictor, check_clips, prediction
+from posewatch.inference.quantised import as_sent
 from posewatch.records import Prediction
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -48,6 +49,8 @@ class OpenVinoPredictor(Predictor):
             model = self._core.compile_model(self._core.read_model(str(self._path)), "CPU", self._settings)
             self._thread.request = model.create_infer_request()
             self._thread.ports = {name: port for port in model.outputs for name in port.get_names()}
-        results: Any = self._thread.request.infer({"keypoints": np.ascontiguousarray(keypoints)})
+        results: Any = self._thread.request.infer(
+            {"keypoints": np.ascontiguousarray(as_sent(keypoints, self.metadata))}
+        )
         outputs = {name: np.array(results[port]) for name, port in self._thread.ports.items()}
         return prediction([outputs], len(keypoints), self.labels, self._path.name)

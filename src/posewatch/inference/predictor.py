@@ -23,6 +23,7 @@ BATCH = 32
 """Clips that a model in this process takes at once."""
 METADATA = (
     "layout", "fps", "positive", "threshold", "version", "lineage", "precision", "unit", "features", "people_by",
+    "wire",
 )  # fmt: skip
 """The metadata of an exported file that the config of a served model repeats."""
 Self = TypeVar("Self", bound="Predictor")

@@ -20,6 +20,7 @@ from posewatch.inference.predictor import (
     parse_labels,
     prediction,
 )
+from posewatch.inference.quantised import as_sent, takes_quantised
 from posewatch.inference.wire import Deadline
 from posewatch.records import Prediction
 
@@ -60,9 +61,10 @@ class TritonPredictor(Predictor):
         if [i["name"] for i in inputs] != ["keypoints"] or "probabilities" not in outputs:
             names = [i["name"] for i in inputs]
             raise ServingError(f"{self.name} is not a posewatch model: it takes {names} and gives {list(outputs)}")
-        if inputs[0].get("data_type") != "TYPE_FP32":
+        wanted = "TYPE_UINT16" if takes_quantised(parameters) else "TYPE_FP32"
+        if inputs[0].get("data_type") != wanted:
             kind = inputs[0].get("data_type")
-            raise ServingError(f"{self.name} takes {kind} keypoints, not TYPE_FP32: publish it again")
+            raise ServingError(f"{self.name} takes {kind} keypoints, not {wanted}: publish it again")
         try:
             self.labels = parse_labels(parameters.get("labels", ""), self.name)
             self.shape = clip_shape([int(d) for d in inputs[0]["dims"]], self.name)
@@ -96,7 +98,7 @@ class TritonPredictor(Predictor):
         check_clips(keypoints, self.shape, self.name)
         deadline = Deadline(self.timeout_s if timeout_s is None else timeout_s)
         outputs = [
-            self._connection.infer(self.model, {"keypoints": batch}, deadline)
+            self._connection.infer(self.model, {"keypoints": as_sent(batch, self.metadata)}, deadline)
             for batch in batches(keypoints, self.max_batch)
         ]
         return prediction(outputs, len(keypoints), self.labels, self.name)

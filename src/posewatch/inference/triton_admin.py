@@ -72,7 +72,8 @@ def _answers(connection: Connection, name: str) -> bool:
     try:
         config = connection.config(name)
         shape = (1, *(int(d) for d in config["input"][0]["dims"]))
-        connection.infer(name, {config["input"][0]["name"]: np.zeros(shape, np.float32)})
+        kind = np.uint16 if config["input"][0].get("data_type") == "TYPE_UINT16" else np.float32
+        connection.infer(name, {config["input"][0]["name"]: np.zeros(shape, kind)})
     except ServingError:
         return False
     return True

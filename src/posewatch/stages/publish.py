@@ -14,7 +14,7 @@ from posewatch.units import require_unit, unit_of
 
 SETTINGS = (
     "name", "max_batch", "queue_delay_us", "instances", "max_queue", "queue_timeout_us", "device", "threads",
-    "model_warmup", "accelerator", "precision", "paper_contract",
+    "model_warmup", "accelerator", "precision", "paper_contract", "wire",
 )  # fmt: skip
 """The values of the configuration that the model repository depends on."""
 
@@ -32,6 +32,8 @@ def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig, unit: str
 
     def write(folder: Path) -> None:
         from posewatch.export.model_file import read_model
+        from posewatch.export.quantised import quantise
+        from posewatch.inference.quantised import WIRE
         from posewatch.serving.paper_contract import wrap
         from posewatch.serving.repository import write_repository
 
@@ -40,8 +42,12 @@ def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig, unit: str
             file = onnx.fetch(MODEL, Path(temp))
             if unit:
                 require_unit(unit_of(read_model(file).metadata), unit, onnx.uri, "the configuration")
-            served = {k: v for k, v in settings.items() if k != "paper_contract"}
-            write_repository(file, folder, **served, release=release)
+            served = {k: v for k, v in settings.items() if k not in ("paper_contract", "wire")}
+            sent = file
+            if config.wire == WIRE:
+                sent = Path(temp) / "quantised.onnx"
+                quantise(file, sent)
+            write_repository(sent, folder, **served, release=release)
             if config.paper_contract:
                 wrapped = Path(temp) / "paper.onnx"
                 model = wrap(file, wrapped)

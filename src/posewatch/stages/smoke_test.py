@@ -13,6 +13,7 @@ from posewatch.digests import canonical
 from posewatch.errors import ServingError
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.open import open_predictor
+from posewatch.inference.quantised import decode, encode, takes_quantised
 from posewatch.progress import Progress
 from posewatch.recognition.sampling import fitting
 from posewatch.stages.contents import MODEL, SMOKE, dataset_part
@@ -54,6 +55,8 @@ def compare(endpoint: str, dataset: Artifact, onnx: Artifact, limit: int = 0) ->
         with open_predictor(endpoint) as served:
             require_unit(served.unit, exported.unit, endpoint, "the exported model")
             actual = served.predict(clips)
+            if takes_quantised(served.metadata):
+                clips = decode(encode(clips))
         expected = exported.predict(clips)
     if actual.labels != expected.labels:
         raise ServingError(
