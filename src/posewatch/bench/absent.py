@@ -107,7 +107,7 @@ def _in_turns(
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
-        "| runtime | at a time | clips of | clips per processor second, everybody computed | only who is there | times |",
+        "| runtime | at a time | clips of | clips per CPU second, everybody computed | only who is there | times |",
         "|---|--:|---|--:|--:|--:|",
     ]
     lines += [
