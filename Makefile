@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-cctv bench-persons bench-serving bench-labeling bench-labeling-ui bench-watch bench-rollout bench-gpu gpu-wheels clean
+.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-cctv bench-persons bench-serving bench-fewshot bench-labeling bench-labeling-ui bench-watch bench-rollout bench-gpu gpu-wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -76,6 +76,9 @@ bench-serving: $(STAMP) ## PyTorch, ONNX Runtime, Triton and Triton + batching i
 	@$(BIN)/posewatch bench serving --out build/bench-serving $(ARGS)
 
 LABELLED ?= ../shared/data/skeletons/sbu_violence_coco17.pkl
+bench-fewshot: $(STAMP) ## F1 by the number of labels: networks from scratch and pretrained, beside baselines, hours; LABELLED=FILE.pkl
+	@$(BIN)/posewatch bench fewshot --annotations "$(LABELLED)" --out build/bench-fewshot $(ARGS)
+
 bench-labeling: $(STAMP) ## labels that the uncertain-first queue saves, with a plot; LABELLED=FILE.pkl takes your own
 	@$(BIN)/posewatch bench active-learning --annotations "$(LABELLED)" --out build/bench-labeling $(ARGS)
 

@@ -18,9 +18,9 @@ torch = pytest.importorskip("torch")
 
 from posewatch.artifact import Job, collect, produce  # noqa: E402
 from posewatch.cli.main import main  # noqa: E402
-from posewatch.config import AugmentConfig, PretrainConfig, TrainConfig  # noqa: E402
+from posewatch.config import AugmentConfig, Experiment, PretrainConfig, TrainConfig  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
-from posewatch.errors import ConfigError, InputError  # noqa: E402
+from posewatch.errors import ConfigError, InputError, NotFound  # noqa: E402
 from posewatch.recognition.models import NETWORKS  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint  # noqa: E402
 from posewatch.recognition.training import pretrain as pretraining  # noqa: E402
@@ -249,3 +249,13 @@ def test_the_stage_leaves_out_the_videos_of_the_test_part(tmp_path, clips, monke
     assert job.parents[1].uri == begun.uri
     with pytest.raises(InputError, match="nobody is seen in any clip"):
         unlabelled(skeletons, {"a", "b", "c"})
+
+
+def test_the_step_of_a_pipeline_does_nothing_unless_it_is_asked_for(tmp_path):
+    from components.pretrain.component import pretrain as component
+
+    given = {"store": str(tmp_path), "skeletons": "sets/pose/none", "data": "datasets/none"}
+    assert component.python_func(**given, config=Experiment().to_json()) == ""
+    asked = Experiment(pretrain=PretrainConfig(enabled=True))
+    with pytest.raises(NotFound, match="sets/pose/none"):
+        component.python_func(**given, config=asked.to_json())
