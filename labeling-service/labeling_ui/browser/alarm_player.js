@@ -30,6 +30,7 @@ class AlarmPlayer extends Player {
       if (answer.ok) this.about = await answer.json();
     } catch { /* no connection: as a store that is away */ }
     this.fetching = false;
+    if (this.left) return;
     if (status === 200) { this.use(); this.desk.opened(this); return; }
     this.gone = status === 404;
     this.bones = this.gone ? "missing" : "away";
@@ -62,6 +63,12 @@ class AlarmPlayer extends Player {
   toggleRaw() {
     this.raw = !this.raw;
     this.use();
+  }
+
+  unload() {
+    this.left = true; // what is still on its way is not played
+    this.visible = false;
+    super.unload();
   }
 
   // The frame that is seen.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from posewatch import alarms
@@ -94,7 +95,7 @@ class _Day:
     is unfinished when it was seen first and when to read it again."""
 
     rows: dict[str, AlarmRow | None] = field(default_factory=dict)
-    waiting: list[str] = field(default_factory=list)
+    waiting: dict[str, None] = field(default_factory=dict)
     unfinished: dict[str, tuple[float, float]] = field(default_factory=dict)
     listed: bool = False
 
@@ -194,8 +195,8 @@ class AlarmIndex:
         self._each(self._list, places)
         # few are new: they are read at once; many wait until somebody looks at them
         with self._lock:
-            fresh = [(place, n) for place in hot if place in self._days for n in self._days[place].waiting[:CHUNK]]
-        self.stamp += self._read(fresh[:CHUNK])
+            fresh = self._waiting(hot)
+        self.stamp += self._read(fresh)
 
     def _list_days(self, key: str) -> None:
         """Learn which days a camera has."""
@@ -220,7 +221,7 @@ class AlarmIndex:
             gone = [number for number in known.rows if number not in there]
             self.stamp += bool([number for number in gone if known.rows.pop(number)])
             again = {number for number, (_, at) in known.unfinished.items() if at <= now}
-            known.waiting = [number for number in numbers if number not in known.rows or number in again]
+            known.waiting = {number: None for number in numbers if number not in known.rows or number in again}
             known.listed = True
 
     def _read(self, places: list[tuple[tuple[str, str], str]]) -> bool:
@@ -231,8 +232,7 @@ class AlarmIndex:
             for (place, number), row in zip(places, found, strict=True):
                 if (day := self._days.get(place)) is None:
                     continue
-                if number in day.waiting:
-                    day.waiting.remove(number)
+                day.waiting.pop(number, None)
                 if row is None:
                     first, _ = day.unfinished.get(number, (now, now))
                     day.unfinished[number] = first, now + (UNFINISHED_S if now - first >= UNFINISHED_S else 0.0)
@@ -260,30 +260,36 @@ class AlarmIndex:
     ) -> tuple[list[AlarmRow], list[tuple[str, str]]]:
         """The records as far as they are read, and the days to read next."""
         with self._lock:
-            places = [
-                (key, day)
-                for key, day in self._days
-                if (not camera or key == camera) and (day == UNDATED or (since or day) <= day <= (until or day))
-            ]
-            days = sorted({day for _, day in places if day != UNDATED}, reverse=True)
+            # recordings come first: they have the times when they were stored, whatever their days
+            places: dict[str, list[tuple[str, str]]] = {UNDATED: []}
+            for key, day in self._days:
+                if (not camera or key == camera) and (day == UNDATED or (since or day) <= day <= (until or day)):
+                    places.setdefault(day, []).append((key, day))
             found: list[AlarmRow] = []
-            # recordings have the times when they were stored, whatever their days
-            for day in [UNDATED, *days]:
-                here = [place for place in places if place[1] == day]
+            for day in [UNDATED, *sorted(places.keys() - {UNDATED}, reverse=True)]:
+                here = places[day]
                 rows = (row for place in here for row in self._days[place].rows.values())
                 found += [row for row in rows if row and wanted(row)]
                 unread = [place for place in here if not self._days[place].listed or self._days[place].waiting]
                 if unread:
                     return sorted(found, key=lambda row: row.place, reverse=True)[:count], unread
+                if len(found) < count or day == UNDATED:
+                    continue
                 enough = sorted(found, key=lambda row: row.place, reverse=True)[:count]
-                if len(enough) == count and day != UNDATED and enough[-1].time[:10] >= day:
+                if enough[-1].time[:10] >= day:
                     return enough, []
             return sorted(found, key=lambda row: row.place, reverse=True)[:count], []
 
     def _read_on(self, places: list[tuple[str, str]]) -> None:
         self._each(self._list, [place for place in places if place in self._days and not self._days[place].listed])
-        waiting = [(place, number) for place in places if place in self._days for number in self._days[place].waiting]
-        self._read(waiting[:CHUNK])
+        with self._lock:
+            waiting = self._waiting(places)
+        self._read(waiting)
+
+    def _waiting(self, places: Iterable[tuple[str, str]]) -> list[tuple[tuple[str, str], str]]:
+        """The next records of these days to read."""
+        days = (place for place in places if place in self._days)
+        return list(islice(((place, number) for place in days for number in self._days[place].waiting), CHUNK))
 
 
 def _order(day: str) -> str:
