@@ -21,7 +21,7 @@ from posewatch.labels.alarm_picture import picture
 NEWS, ABOUT = "/records/news", "/records/about"
 KEPT = 64
 """Records whose pictures are kept in memory: colleagues look at the same ones."""
-_pictures: OrderedDict[str, tuple[bytes, dict[str, str]]] = OrderedDict()
+_pictures: OrderedDict[str, tuple[bytes, bool]] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -82,21 +82,22 @@ def _about(base: str) -> Any:
 
 
 def _whole(store: str, prefix: str, base: str) -> bytes:
-    """A record as the browser gets it: its picture, and where its clips are ("" without one)."""
-    body, files = _picture(prefix)
-    urls = {name: media.clip_url(store, f"{prefix}/{file}", base) if file else "" for name, file in files.items()}
-    more = json.dumps({**urls, "away": media.away(store)}).encode()
+    """A record as the browser gets it: its picture, and where its masked clip is ("" without one).
+
+    The clip as it was recorded (``alarms.RAW``) is not for this page: it would show everybody.
+    """
+    body, masked = _picture(prefix)
+    url = media.clip_url(store, f"{prefix}/{alarms.MASKED}", base) if masked else ""
+    more = json.dumps({"url": url, "away": media.away(store)}).encode()
     return b"%s, %s" % (body[:-1], more[1:])
 
 
-def _picture(prefix: str) -> tuple[bytes, dict[str, str]]:
-    """The picture of a record as JSON, and the names of its clips. Raises NotFound for one that was deleted."""
+def _picture(prefix: str) -> tuple[bytes, bool]:
+    """The picture of a record as JSON, and whether it has a masked clip. Raises NotFound for one that was deleted."""
     if (known := _pictures.get(prefix)) and wiring.alarm_index().exists(prefix):
         return known
     record = alarms.read(wiring.alarm_store(), prefix)
-    names = {"url": alarms.MASKED, "raw": alarms.RAW}
-    files = {name: file if file in record.artifact.files else "" for name, file in names.items()}
-    found = json.dumps(picture(record)).encode(), files
+    found = json.dumps(picture(record)).encode(), alarms.MASKED in record.artifact.files
     with _lock:
         _pictures[prefix] = found
         while len(_pictures) > KEPT:

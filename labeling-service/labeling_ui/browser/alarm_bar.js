@@ -4,18 +4,16 @@ class AlarmBar extends Toolbar {
   show(data, settings) {
     const { words, marks, turns } = data;
     const desk = this.grid;
-    const raw = Boolean(desk.player?.about?.raw && desk.player.about.url);
-    const key = JSON.stringify([words.code, marks.map(({ label }) => desk.keyFor(label)), turns, raw, desk.own.key("c")]);
-    if (this.drawn !== key) { this.drawn = key; this.draw(data, raw); }
+    const key = JSON.stringify([words.code, marks.map(({ label }) => desk.keyFor(label)), turns, desk.own.key("c")]);
+    if (this.drawn !== key) { this.drawn = key; this.draw(data); }
     for (const [verdict, element] of this.brushes) element.setAttribute("aria-pressed", String(desk.verdictOf(desk.focused)?.verdict === verdict));
     this.speed.textContent = `${settings.speed}×`;
     this.skeleton.setAttribute("aria-pressed", String(settings.overlay));
     this.welfare.setAttribute("aria-pressed", String(settings.blur || settings.grey || settings.view === "skeleton"));
     this.pause.setAttribute("aria-pressed", String(settings.paused));
-    this.rawButton?.setAttribute("aria-pressed", String(Boolean(desk.player?.raw)));
   }
 
-  draw({ words, marks, turns }, raw) {
+  draw({ words, marks, turns }) {
     const desk = this.grid;
     this.brushes = marks.map(({ label, text }) => {
       const element = this.button(text, "", () => desk.judge(label), "brush");
@@ -28,11 +26,10 @@ class AlarmBar extends Toolbar {
     this.skeleton = this.button(words.skeleton, "s", () => desk.set({ overlay: !desk.settings.overlay }));
     this.welfare = this.button(words.welfare, words.welfare_help, () => desk.dialogs.welfare(desk.settings, (changes) => desk.set(changes)));
     this.pause = this.button(words.pause, `${words.pause_all} (a)`, () => desk.pauseAll(), "pause");
-    this.rawButton = raw ? this.button(words.alarm_raw, "r", () => desk.toggleRaw()) : undefined;
     const tools = [
       this.button(words.note, "c", () => desk.note(), "note-button"),
       this.button("↶", `${words.undo} (z)`, () => desk.step("undo"), "undo"), this.button("↷", `${words.redo} (y)`, () => desk.step("redo"), "redo"),
-      this.pause, this.speed, this.skeleton, ...(raw ? [this.rawButton] : []), this.welfare,
+      this.pause, this.speed, this.skeleton, this.welfare,
       this.button("?", `${words.help} (h)`, () => desk.help(), "ask"),
     ];
     for (const element of tools) if (!/[\p{L}\d]/u.test(element.textContent)) element.setAttribute("aria-label", element.title);

@@ -38,10 +38,10 @@ class AlarmPlayer extends Player {
     this.desk.opened(this, status === 403);
   }
 
-  // Play what there is: the masked clip, the picture as it was, or only skeletons.
+  // Play what there is: the masked clip, or only skeletons.
   use() {
     const { about } = this;
-    const url = (this.raw && about.raw) || about.url || about.raw;
+    const { url } = about;
     this.skeleton = about;
     this.bones = about.frames.some((people) => people.length) ? "shown" : "missing";
     if (!url && !about.away) this.settings.view = "skeleton";
@@ -58,11 +58,6 @@ class AlarmPlayer extends Player {
     this.reopened = true;
     this.loaded = null;
     this.open(this.row);
-  }
-
-  toggleRaw() {
-    this.raw = !this.raw;
-    this.use();
   }
 
   unload() {

@@ -164,7 +164,7 @@ class AlarmDesk {
     if (row.root.offsetTop < list.scrollTop) list.scrollTop = row.root.offsetTop;
     else if (row.root.offsetTop + row.root.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = row.root.offsetTop + row.root.offsetHeight - list.clientHeight;
     if (dom) row.root.focus({ preventScroll: true });
-    if (before && before !== this.player) { before.raw = false; before.box.classList.remove("revealed"); }
+    if (before && before !== this.player) before.box.classList.remove("revealed");
     this.load();
     this.tell();
     this.toolbar.show(this.data, this.settings);
@@ -243,7 +243,7 @@ class AlarmDesk {
       row.row.kind === "alarm" ? "" : words[`one_${row.row.kind}`], about?.label, row.row.rule ? words[`rule_${row.row.rule}`] || row.row.rule : "", `${words.score} ${percent(row.row.score)}`,
       row.row.length ? `${row.row.length.toFixed(1)} s` : "", row.row.version ? `${words.version} ${row.row.version}` : "",
       about?.times_raised > 1 ? fill(words.raised_times, { count: about.times_raised }) : "", about?.reason ? words[`reason_${about.reason.replace(" ", "_")}`] || about.reason : "",
-      player?.settings.view === "skeleton" && about && !about.url && !about.raw ? words.only_skeletons : "", row.gone ? words.alarm_gone_short : "",
+      player?.settings.view === "skeleton" && about && !about.url ? words.only_skeletons : "", row.gone ? words.alarm_gone_short : "",
     ];
     this.facts.textContent = facts.filter(Boolean).join(" · ");
     const said = this.verdictOf(row);
@@ -338,12 +338,6 @@ class AlarmDesk {
     this.set({});
   }
 
-  toggleRaw() {
-    if (!this.player?.about?.raw || !this.player.about.url) return;
-    this.player.toggleRaw();
-    this.show();
-  }
-
   look() {
     const { blur, grey } = this.settings;
     for (const [name, on] of Object.entries({ blur, grey })) this.home.classList.toggle(name, Boolean(on));
@@ -360,7 +354,7 @@ class AlarmDesk {
       Home: () => this.move(-this.order.length), End: () => this.move(this.order.length),
       u: () => this.judge("unsure"), z: () => this.step(event.shiftKey ? "redo" : "undo"), y: () => this.step("redo"), c: () => this.note(),
       " ": () => this.player?.toggle(), a: () => this.pauseAll(), s: () => this.set({ overlay: !s.overlay }), "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1),
-      ",": held(() => this.player?.frames(-1)), ".": held(() => this.player?.frames(1)), v: () => this.player?.box.classList.toggle("revealed"), r: () => this.toggleRaw(),
+      ",": held(() => this.player?.frames(-1)), ".": held(() => this.player?.frames(1)), v: () => this.player?.box.classList.toggle("revealed"),
       n: () => this.turn("next"), p: () => this.turn("previous"), PageDown: () => this.turn("next"), PageUp: () => this.turn("previous"),
       l: () => this.copyLink(), "?": () => this.help(), h: () => this.help(),
     };
