@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-cctv bench-persons bench-serving bench-fewshot bench-labeling bench-labeling-ui bench-watch bench-rollout bench-gpu gpu-wheels clean
+.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-cctv bench-persons bench-serving bench-fewshot bench-labeling bench-labeling-ui bench-loop bench-watch bench-rollout bench-gpu gpu-wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -84,6 +84,9 @@ bench-labeling: $(STAMP) ## labels that the uncertain-first queue saves, with a 
 
 bench-labeling-ui: $(STAMP) ## the labeling page with 10,000 clips and five people, in a real browser
 	@$(BIN)/posewatch bench labeling-ui --out build/bench-labeling-ui $(ARGS)
+
+bench-loop: $(STAMP) ## false alarms against verdicts given, beside random labels, with a plot; LABELLED=FILE.pkl takes your own
+	@$(BIN)/posewatch bench loop --annotations "$(LABELLED)" --out build/bench-loop $(ARGS)
 
 bench-watch: $(STAMP) ## alarms on people whom the model has not seen, minutes; DATA=folder of GMDCSA-24 videos
 	@$(BIN)/posewatch bench watch --videos "$(or $(DATA),../shared/data/video/gmdcsa24)" --out build/bench-watch $(ARGS)

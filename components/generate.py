@@ -29,7 +29,8 @@ def readme(name: str) -> str:
     for key, output in outputs.items():
         kind = output.type.removeprefix("system.").partition("@")[0]
         value = _cell(about.returns.description) if about.returns else "URI of the artifact"
-        lines.append(f"| `{key}` | {value if key == 'Output' else f'KFP artifact `{kind}`'} |")
+        artifact = _cell(described[key]) if key in described else f"KFP artifact `{kind}`"
+        lines.append(f"| `{key}` | {value if key == 'Output' else artifact} |")
     return "\n".join(lines) + "\n"
 
 

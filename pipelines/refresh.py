@@ -1,14 +1,34 @@
-"""refresh: a round of active learning. The served model scores unlabelled clips; uncertain ones come first."""
+"""refresh: the served model's next round. It orders the labelers' queue; and where operators have judged enough alarms,
+a new version learns from them, and becomes a canary when it raises fewer false alarms than the served one."""
+
+from typing import NamedTuple
 
 from kfp import dsl
 
+from components.compare.component import compare
+from components.dataset.component import dataset
+from components.deploy.component import deploy
+from components.evaluate.component import evaluate
+from components.export.component import export
+from components.image import image
+from components.publish.component import publish
 from components.refresh.component import refresh as score
+from components.snapshot.component import snapshot
+from components.train.component import train as fit
+from components.verdicts.component import verdicts
 from pipelines.tasks import announced, task
 
 
-@dsl.pipeline(name="posewatch-refresh-stages", description="The labelers' queue, uncertain clips first")
-def refresh_stages(clips: str, skeletons: str, store: str, config: str, endpoint: str, version: str = "") -> int:
-    """One round; returns the number of clips that were scored.
+class Refreshed(NamedTuple):
+    Output: int
+    verdicts: str
+
+
+@dsl.pipeline(name="posewatch-refresh-stages", description="The queue, uncertain clips first; and learning from alarms")
+def refresh_stages(
+    clips: str, skeletons: str, store: str, config: str, endpoint: str, version: str = "", drifted: bool = False
+) -> Refreshed:
+    """One round; returns the number of clips that were scored, and what became of the verdicts on alarms.
 
     Args:
         clips: URI of a set of clips, from ``prepare``.
@@ -17,12 +37,37 @@ def refresh_stages(clips: str, skeletons: str, store: str, config: str, endpoint
         config: the whole experiment as JSON.
         endpoint: address of the served model, grpc://host:port/name.
         version: the model's name on the labeling page; empty: that in the endpoint.
+        drifted: train on a single new verdict, because the cameras' pictures have changed.
     """
     scored = task(
         score(store=store, clips=clips, skeletons=skeletons, endpoint=endpoint, version=version, config=config),
         cache=False,
     )
-    return scored.outputs["Output"]
+    judged = task(
+        verdicts(
+            store=store, clips=clips, skeletons=skeletons, endpoint=endpoint, config=config, drifted=drifted
+        ),
+        cache=False,
+    )  # fmt: skip
+    with dsl.If(judged.outputs["Output"] == True, name="enough verdicts"):  # noqa: E712
+        frozen = task(snapshot(store=store, clips=judged.outputs["all_clips"], config=config), cache=False)
+        made = task(
+            dataset(
+                store=store, config=config, snapshot=frozen.outputs["Output"],
+                skeletons=judged.outputs["all_skeletons"], before=judged.outputs["before"],
+            )
+        )  # fmt: skip
+        data = made.outputs["Output"]
+        fitted = task(fit(store=store, data=data, config=config))
+        fitted.set_env_variable("POSEWATCH_IMAGE", image("train"))  # the nodes of a TrainJob run what this step runs
+        checkpoint = fitted.outputs["Output"]
+        evaluation = task(evaluate(store=store, data=data, checkpoint=checkpoint, config=config)).outputs["Output"]
+        onnx = task(export(store=store, checkpoint=checkpoint, config=config)).outputs["Output"]
+        model = task(publish(store=store, onnx=onnx, config=config)).outputs["Output"]
+        compared = task(compare(store=store, model=model, served=judged.outputs["served"], data=data))
+        with dsl.If(compared.outputs["Output"] == True, name="better"):  # noqa: E712
+            task(deploy(store=store, model=model, evaluation=evaluation, config=config), cache=False)
+    return Refreshed(scored.outputs["Output"], judged.outputs["told"])
 
 
 refresh = announced("refresh", refresh_stages)

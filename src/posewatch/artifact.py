@@ -10,6 +10,7 @@ stage that finds its artifact has nothing left to do, and two configurations nev
     evaluations/<fingerprint>/          onnx/<fingerprint>/                  models/<name>/<fingerprint>/
     smoke/<fingerprint>/                scores/<fingerprint>/                benchmarks/<fingerprint>/
     reports/<fingerprint>/              captures/<camera>/<time>.json        pretrained/<fingerprint>/
+    comparisons/<fingerprint>/
     alarms/<camera>/<day>/<id>/         a record of an alarm, see ``alarms``
     sets/<stage>/<digest>/              a frozen list of artifacts, one line each
 """

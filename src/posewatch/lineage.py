@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from posewatch.artifact import Artifact, get
+from posewatch.artifact import MANIFEST, Artifact, find, get
 from posewatch.errors import NotFound, StoreError
 from posewatch.records import Lineage
+from posewatch.store import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ def parent(artifact: Artifact, stage: str) -> Artifact:
         if recorded.prefix.startswith(f"{stage}/"):
             return get(artifact.store, recorded.prefix)
     raise NotFound(f"{artifact.uri} has no parent of the stage {stage!r}")
+
+
+def published(store: ObjectStore, release: str) -> Artifact | None:
+    """The published version that calls itself ``release``, when this store has it."""
+    keys = [item.key for item in store.list("models/") if item.key.count("/") == 3] if release else []
+    found = next((key for key in keys if key.endswith(f"/{release}/{MANIFEST}")), None)
+    return find(store, found.rpartition("/")[0]) if found else None
 
 
 def raw_videos(artifact: Artifact) -> list[Artifact]:

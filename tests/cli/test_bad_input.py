@@ -96,6 +96,7 @@ ROWS: dict[str, list[str]] = {
     "bench quality": ["--out OUTDIR --videos 0 --config CONFIG"],
     "bench cctv": ["--videos FOLDER --counts CSV --out OUTDIR"],
     "bench active-learning": ["--annotations PKL --out OUTDIR"],
+    "bench loop": ["--annotations PKL --out OUTDIR"],
     "bench watch": ["--videos FOLDER --out OUTDIR"],
     "bench model-sizes": ["extra"],
     "bench labeling-ui": ["--out OUTDIR --clips x"],

@@ -27,6 +27,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "bench joint-errors": ("{i}", ("joint_errors.json",)),
     "bench labeling-ui": ("", ("bench.json",)),
     "bench novelty": ("{i}/a.pt --annotations {i}/clips.pkl", ("novelty.json", "novelty.md")),
+    "bench loop": ("--annotations {i}/clips.pkl", ("loop.json", "loop.png")),
     "bench paper": ("{i}/clips.pkl", ("paper.json", "paper.md", "skeletons.pkl")),
     "bench perception": ("{i}/hall.mp4", ("speed.json", "looped.mp4")),
     "bench gpu": ("--dry-run", ("gpu.json", "gpu.md", "throughput.png", "served.png")),

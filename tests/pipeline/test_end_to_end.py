@@ -167,6 +167,7 @@ def test_a_refresh_orders_the_persons_and_leaves_the_scenes_of_the_same_store_al
     arguments = ["run", "refresh", *items, f"endpoint={of_persons['endpoint']}", *CONFIG, *OF_PERSONS]
     done = run(*arguments, env={**ran["env"], "POSEWATCH_LABELS_URL": url}, module="pipelines")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "verdicts: no verdict on an alarm to learn from: nothing is trained" in done.stdout
     assert WorkQueue(labels, unit="scene").claim("ann", 100) == before
     predicted = list(labels.database.rows(sa.select(tables.predictions.c.clip_id, tables.predictions.c.model_version)))
     for (clips, _), version in ((scenes, "of scenes"), (persons, "abnormal-persons")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,15 +13,25 @@ from alarm_records import BEGAN, stored
 from label_stores import stale
 
 from posewatch import alarms, lineage, video
+from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import DatasetConfig, Experiment, load
 from posewatch.labels import verdicts as said
 from posewatch.labels.formats.snapshot import read_parquet
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
-from posewatch.stages.contents import ALARMS, SNAPSHOT, by_video, clip_entries, dataset_part, skeletons_of, videos_of
+from posewatch.stages.contents import (
+    ALARMS,
+    CLIPS,
+    SNAPSHOT,
+    by_video,
+    clip_entries,
+    dataset_part,
+    skeletons_of,
+    videos_of,
+)
 from posewatch.stages.dataset import dataset
 from posewatch.stages.snapshot import snapshot
-from posewatch.stages.verdicts import Collected, verdicts
+from posewatch.stages.verdicts import Collected, ready, verdicts
 from posewatch.store import FolderStore
 
 PERSON = load("default", ["mask.unit=person"])
@@ -212,3 +223,47 @@ def test_a_camera_and_day_is_on_one_side_of_a_dataset(judge: Judge, labels: Labe
     assert sum(map(len, groups)) == len(set().union(*groups)) == 6
     assert set(parts["train"].sources) == {"verdict"}
     assert parts["train"].unit == "person"
+
+
+def _published(objects: FolderStore, data: Artifact) -> Artifact:
+    """A published version that was trained on a dataset."""
+    made = data
+    for stage in ("checkpoints", "onnx"):
+        made = produce(objects, Job(stage, "", {}, (made,)), lambda folder: (folder / "file").write_text("x"))
+    return produce(objects, Job("models", "abnormal", {}, (made,)), lambda folder: (folder / "file").write_text("x"))
+
+
+def test_a_later_dataset_keeps_the_parts_and_holds_the_newest_alarms_out(judge: Judge, labels: LabelStore) -> None:
+    def days(*numbers: int) -> None:
+        for day in numbers:
+            for minutes, camera in enumerate(("door", "yard")):
+                for hour, verdict in enumerate(("false", "true")):
+                    began = BEGAN + timedelta(days=day, hours=hour, minutes=minutes)
+                    judge(f"{camera}{day}{hour}", verdict, began=began, camera=camera, seed=10 * day + hour)
+
+    def frozen(made: Collected, **more: object) -> Artifact:
+        rows = snapshot(judge.objects, made.clips, labels, PERSON.labels)
+        return dataset(judge.objects, rows, made.skeletons, DatasetConfig(), PERSON.labels, **more)  # type: ignore[arg-type]
+
+    def parts(data: Artifact) -> dict[str, str]:
+        return {row["names"][0]: row["part"] for row in data.lines(CLIPS)}
+
+    days(0, 1, 2)
+    first = frozen(judge.collect())
+    days(3)
+    judge("again", "false", began=BEGAN + timedelta(hours=5), camera="door", seed=99)
+    made = judge.collect()
+    second = frozen(made, before=first, newest=0.25)
+    assert parts(second) == {**parts(first), "door 2026-03-04": "train", "yard 2026-03-04": "newest"}
+    assert set(second.json("dataset.json")["counts"]) == {"train", "validation", "test", "newest"}
+    # of what was the newest then, nothing is known any more
+    assert parts(frozen(made, before=second, newest=0.0))["yard 2026-03-04"] == "train"
+    assert ready(judge.objects, made, "v0", PERSON).told.startswith("the served version and its dataset are not in")
+    release = _published(judge.objects, first).prefix.rsplit("/", 1)[1]
+    few = ready(judge.objects, made, release, PERSON)
+    assert (few.enough, few.data) == (False, first)
+    assert few.told.startswith("5 judged alarms that the served version has not learned from, of 50")
+    assert ready(judge.objects, made, release, load("default", ["labels.min_verdicts=5"])).enough
+    assert ready(judge.objects, made, release, PERSON, drifted=True).enough
+    none = replace(made, counts=made.counts | {"used": 0})
+    assert ready(judge.objects, none, release, PERSON, drifted=True).told.startswith("no verdict on an alarm")

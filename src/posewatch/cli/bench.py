@@ -430,6 +430,37 @@ def fewshot(
     return bench_fewshot(annotations, out, context.experiment, numbers=numbers, seeds=seeds, ways=chosen).rstrip("\n")
 
 
+@verb(bench, "loop")
+def loop(
+    annotations: Annotated[
+        Path, Option(metavar="FILE", help="Labelled skeletons in pyskl's format (.pkl); each group is a camera.")
+    ],
+    context: Context,
+    out: Annotated[Path, _OUT, Writes("loop.json", "loop.png")] = Path("build/bench-loop"),
+    positive: Annotated[str | None, Option(metavar="CLASS", help="Class that raises alarms.")] = None,
+    subject_pattern: Annotated[
+        str | None, Option(metavar="REGEX", help="Finds the subjects in a clip's name (default: guessed).")
+    ] = None,
+    starts: Annotated[str, Option(metavar="LIST", help="Labels that the first model has.")] = "40",
+    verdicts: Annotated[str, Option(metavar="LIST", help="Numbers of verdicts after which a model is trained.")] = (
+        "0,25,50,100"
+    ),
+    seeds: Annotated[int, Option(help="Draws of cameras, clips and weights."), Range(1, 1000)] = 3,
+) -> str:
+    """Verdicts on a simulated camera's alarms against labels of random windows: false alarms at equal recall."""
+    # read when torch is loaded: threads that spin while they wait make training several times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from posewatch.bench.loop import bench_loop
+    from posewatch.bench.loop_report import table
+
+    result = bench_loop(
+        annotations, out, context.set or (), config=context.config, positive=positive, pattern=subject_pattern,
+        starts=_numbers("--starts", starts, int, Range(4, 100_000)), seeds=seeds,
+        counts=sorted({0, *_numbers("--verdicts", verdicts, int, Range(0, 100_000))}),
+    )  # fmt: skip
+    return f"{table(result)}\n{out / 'loop.json'}, loop.png"
+
+
 @verb(bench, "watch")
 def watch(
     videos: Annotated[Path, Option(metavar="DIR", help="GMDCSA-24 videos with their csv files.")],

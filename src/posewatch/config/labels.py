@@ -29,7 +29,7 @@ class LabelConfig(Section):
     """The classes, and how timed intervals become one label per clip."""
 
     SECTION: ClassVar[str] = "labels"
-    ADDED: ClassVar[tuple[str, ...]] = ("everybody", "raw_scene", "strange_first")
+    ADDED: ClassVar[tuple[str, ...]] = ("everybody", "raw_scene", "strange_first", "min_verdicts", "newest")
 
     classes: Annotated[tuple[rules.ClassName, ...], Items(2, 1000, different=True)] = ("normal", "abnormal")
     positive: str = "abnormal"
@@ -38,6 +38,11 @@ class LabelConfig(Section):
     """An interval of another class than ``default`` labels a clip that it covers for this many seconds."""
     min_per_class: rules.Count = 2
     """Labelled clips per class that the gate of ``end_to_end`` waits for."""
+    min_verdicts: Annotated[int, Range(1, 1_000_000)] = 50
+    """Judged alarms that the served version has not learned from, for which ``refresh`` trains a new one."""
+    newest: Annotated[float, Range(0, 0.95)] = 0.25
+    """Share of those that ``refresh`` keeps to compare the new version with the served one: whole days of cameras, the
+    newest."""
     timeout_s: rules.Seconds = 0.0
     """How long the gate polls; 0 fails at once."""
     double: Share = 0.0

@@ -31,8 +31,8 @@ CLIPS, SKELETONS, SKELETONS_ABOUT, POSES = "clips.jsonl", "skeletons.npz", "skel
 SNAPSHOT, DATASET = "labels.parquet", "dataset.json"
 ALARMS = "alarms.json"
 CHECKPOINT, HISTORY, MODEL = "checkpoint.pt", "history.jsonl", "model.onnx"
-METRICS, EXPORT, SMOKE, BENCH, PREDICTIONS = (
-    "metrics.json", "export.json", "smoke.json", "bench.json", "predictions.jsonl",
+METRICS, EXPORT, SMOKE, BENCH, PREDICTIONS, COMPARISON = (
+    "metrics.json", "export.json", "smoke.json", "bench.json", "predictions.jsonl", "comparison.json",
 )  # fmt: skip
 
 
@@ -174,6 +174,16 @@ def skeletons_of(artifact: Artifact, only: Collection[str] | None = None) -> dic
         about.pop(key, None)
     with np.load(io.BytesIO(artifact.read(SKELETONS))) as arrays:
         return {name: Skeleton(arrays[name], **about) for name in arrays.files if only is None or name in only}
+
+
+def alarms_of(skeletons: Artifact) -> dict[str, Any] | None:
+    """Of the skeletons of judged alarms: ``alarms`` (alarm, kind, verdict, label, time, clips) and ``watched`` (from,
+    to in seconds since 1970) of their camera's day; None of a prepared video."""
+    prefix = skeletons.lineage().parents[0].prefix
+    if not prefix.startswith("clips/"):
+        return None
+    clips = get(skeletons.store, prefix)
+    return dict(clips.json(ALARMS)) if ALARMS in clips.files else None
 
 
 def label_rows(snapshot: Artifact) -> list[dict[str, Any]]:

@@ -18,25 +18,49 @@ from posewatch.digests import canonical
 from posewatch.errors import LabelError
 from posewatch.labels.formats.snapshot import outside
 from posewatch.progress import say
-from posewatch.stages.contents import CLIPS, DATASET, SKELETONS, SKELETONS_ABOUT, label_rows, skeletons_of, videos_of
+from posewatch.stages.contents import (
+    CLIPS,
+    DATASET,
+    SKELETONS,
+    SKELETONS_ABOUT,
+    alarms_of,
+    label_rows,
+    skeletons_of,
+    videos_of,
+)
 from posewatch.store import ObjectStore
 from posewatch.units import PERSON, unit_entry, unit_of, unit_of_persons
 
 PARTS = ("train", "validation", "test")
+NEWEST = "newest"
+"""The part of the newest judged alarms, on which a new model is compared with the served one."""
 
 
 def dataset(
-    store: ObjectStore, snapshot: Artifact, skeletons: Artifact, config: DatasetConfig, labels: LabelConfig
+    store: ObjectStore,
+    snapshot: Artifact,
+    skeletons: Artifact,
+    config: DatasetConfig,
+    labels: LabelConfig,
+    before: Artifact | None = None,
+    newest: float = 0.0,
 ) -> Artifact:
     """Freeze the labelled skeletons with their split.
 
     Files: ``clips.jsonl`` (clip, video, names, label, source, part, person where it shows one), ``skeletons.npz`` (clip
     id → (M, T, V, 3)) and ``dataset.json`` (classes, layout, fps, counts, unit where it is the person, clips left out
-    because nobody is visible). Raises LabelError when labels and skeletons are of different units, when a class has too
+    because nobody is visible).
+
+    With ``before``, an earlier dataset, its videos stay in their parts, so that its test part stays the one that no
+    model has seen; new videos are for training, but for about the share ``newest`` of new judged alarms, whole days of
+    cameras from the newest on, which become the part "newest". A camera's only new day is for training.
+
+    Raises LabelError when labels and skeletons are of different units, when a class has too
     few clips or source videos to be split, when a labelled clip has no skeletons, when a label is no class any more,
     and when nobody is visible in any clip.
     """
     settings = {**dataclasses.asdict(config), "classes": list(labels.classes), "positive": labels.positive}
+    settings |= {} if before is None else {"newest": newest}
 
     def write(folder: Path) -> None:
         rows = label_rows(snapshot)
@@ -49,10 +73,14 @@ def dataset(
         names: dict[str, list[str]] = {}
         arrays: dict[str, NDArray[np.float32]] = {}
         rates, layouts = set(), set()
+        judged: dict[str, str] = {}
+        known = {} if before is None else _parts_of(before)
         for item in videos_of(skeletons):
             names[item.video] = list(item.names)
             if item.video not in wanted:
                 continue  # skeletons of unlabelled videos, millions of clips perhaps, are not read
+            if before is not None and item.video not in known and (told := alarms_of(item.artifact)) is not None:
+                judged[item.video] = max(one["time"] for one in told["alarms"])
             for clip, skeleton in skeletons_of(item.artifact, wanted[item.video]).items():
                 arrays[clip] = skeleton.keypoints
                 rates.add(skeleton.fps)
@@ -73,15 +101,21 @@ def dataset(
         if empty:
             say(f"posewatch: note: nobody is seen in {len(empty)} of {len(rows)} labelled clips: they are left out")
         index = {name: i for i, name in enumerate(labels.classes)}
-        split = split_by_group(
-            np.array([index[row["label"]] for row in used]),
-            np.array([row["video_id"] for row in used]),
-            validation=config.validation,
-            test=config.test,
-            seed=config.seed,
-            classes=labels.classes,
-        )
-        parts = [PARTS[int(part)] for part in split]
+        if before is None:
+            split = split_by_group(
+                np.array([index[row["label"]] for row in used]),
+                np.array([row["video_id"] for row in used]),
+                validation=config.validation,
+                test=config.test,
+                seed=config.seed,
+                classes=labels.classes,
+            )
+            parts = [PARTS[int(part)] for part in split]
+        else:
+            counted = Counter(row["video_id"] for row in used)
+            held = _newest({video: when for video, when in judged.items() if video in counted}, counted, newest)
+            new = {video: NEWEST if video in held else PARTS[0] for video in counted}
+            parts = [(new | known)[row["video_id"]] for row in used]
         lines = [
             canonical(
                 {
@@ -103,14 +137,35 @@ def dataset(
             "layout": sorted(layouts)[0],
             "fps": sorted(rates)[0],
             "left_out_nobody_seen": empty,
-            "counts": {part: {label: counts[part, label] for label in labels.classes} for part in PARTS},
+            "counts": {
+                part: {label: counts[part, label] for label in labels.classes}
+                for part in (*PARTS, *([NEWEST] if NEWEST in parts else []))
+            },
             **unit_entry(unit),
         }
         (folder / CLIPS).write_text("\n".join(lines) + "\n", encoding="utf-8")
         np.savez_compressed(folder / SKELETONS, **{row["clip_id"]: arrays[row["clip_id"]] for row in used})  # type: ignore[arg-type]
         (folder / DATASET).write_text(canonical(about) + "\n", encoding="utf-8")
 
-    return produce(store, Job("datasets", "", settings, (snapshot, skeletons)), write)
+    parents = (snapshot, skeletons, *([] if before is None else [before]))
+    return produce(store, Job("datasets", "", settings, parents), write)
+
+
+def _parts_of(before: Artifact) -> dict[str, str]:
+    """Video → part, of an earlier dataset; without what was held out as the newest then."""
+    return {row["video"]: row["part"] for row in before.lines(CLIPS) if row["part"] in PARTS}
+
+
+def _newest(times: Mapping[str, str], clips: Mapping[str, int], share: float) -> set[str]:
+    """Of the videos (camera days) of judged alarms, with the time of their last one, those to hold out: the newest, of
+    about ``share`` of all their ``clips``; none where there is one video only."""
+    order = sorted(times, key=lambda video: (times[video], video), reverse=True)
+    held: set[str] = set()
+    for video in order[:-1]:
+        if sum(clips[one] for one in held) >= share * sum(clips[one] for one in order) - 1e-9:
+            break
+        held.add(video)
+    return held
 
 
 def _require_unit(unit: str, skeletons: Artifact) -> None:

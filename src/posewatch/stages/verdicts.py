@@ -25,6 +25,7 @@ from posewatch.labels.alarm_clips import AlarmClip, Unusable, choose, clip_of, l
 from posewatch.labels.store import LabelStore
 from posewatch.labels.verdict_labels import VerdictLabel, bring
 from posewatch.labels.verdicts import Verdict
+from posewatch.lineage import find_ancestor, published
 from posewatch.progress import Progress
 from posewatch.records import Clip, Skeleton
 from posewatch.stages.contents import ALARMS, CLIPS, SKELETONS, SKELETONS_ABOUT, clip_entries
@@ -47,12 +48,21 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Used:
+    """A judged alarm of which clips were made: their label and ids."""
+
+    label: str
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Collected:
     """The sets of clips and of skeletons, one artifact per camera and day, and what became of the verdicts."""
 
     clips: Artifact
     skeletons: Artifact
     counts: dict[str, Any]
+    alarms: tuple[Used, ...] = ()
 
 
 def verdicts(
@@ -110,7 +120,8 @@ def verdicts(
     }  # fmt: skip
     for i, prepared in enumerate((clips, skeletons)):
         sets[i] = sets[i] if prepared is None else gather(store, [prepared, sets[i]])
-    return Collected(sets[0], sets[1], counts)
+    alarms_ = tuple(Used(one.label, tuple(clip.clip.id for clip, _ in one.clips)) for one in used)
+    return Collected(sets[0], sets[1], counts, alarms_)
 
 
 def _judged(store: ObjectStore, verdict: Verdict, experiment: Experiment) -> Judged:
@@ -194,3 +205,38 @@ def _skeletons(
         (folder / SKELETONS_ABOUT).write_text(canonical(told) + "\n", encoding="utf-8")
 
     return produce(store, _job("skeletons", video, judged, (clips,), config), write)
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether there are enough verdicts to learn from, in words, and the served version with its dataset."""
+
+    enough: bool
+    told: str
+    served: Artifact | None
+    data: Artifact | None
+
+
+def ready(
+    store: ObjectStore, made: Collected, release: str, experiment: Experiment, *, drifted: bool = False
+) -> Readiness:
+    """Whether to train on what was ``made`` of the verdicts, while the version ``release`` is served.
+
+    New are judged alarms whose clips are not in that version's dataset with this label; ``labels.min_verdicts`` of
+    them are enough, or a single one when the cameras' pictures have ``drifted``. Without a published version that
+    leads to its dataset there is nothing to compare a new one with, and never enough.
+    """
+    served = published(store, release)
+    data = served and find_ancestor(served, "datasets")
+    if made.counts["used"] == 0:
+        return Readiness(False, "no verdict on an alarm to learn from: nothing is trained", served, data)
+    if served is None or data is None:
+        told = "the served version and its dataset are not in this store: there is nothing to compare a new one with"
+        return Readiness(False, told, served, data)
+    known = {(row["clip"], row["label"]) for row in data.lines(CLIPS)}
+    new = sum(any((clip, one.label) not in known for clip in one.ids) for one in made.alarms)
+    wanted = 1 if drifted else experiment.labels.min_verdicts
+    words = f"{new} judged alarms that the served version has not learned from, of {wanted} (labels.min_verdicts)"
+    if new < wanted:
+        return Readiness(False, f"{words}: nothing is trained", served, data)
+    return Readiness(True, words, served, data)

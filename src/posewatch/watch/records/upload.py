@@ -20,6 +20,7 @@ from posewatch import alarms, video
 from posewatch.artifact import Artifact, Job, find, publish
 from posewatch.digests import canonical
 from posewatch.errors import PosewatchError, StoreError, first_line
+from posewatch.lineage import published
 from posewatch.retry import retry
 from posewatch.store import ObjectStore
 from posewatch.watch.records.spool import PEOPLE, Spool, lines, windows_of
@@ -171,9 +172,7 @@ class Records:
         if not release:
             return None
         if self._models.get(release) is None:
-            keys = [item.key for item in self._objects.list("models/") if item.key.count("/") == 3]
-            found = next((key for key in keys if key.endswith(f"/{release}/manifest.jsonl")), None)
-            self._models[release] = find(self._objects, found.rpartition("/")[0]) if found else None
+            self._models[release] = published(self._objects, release)
         return self._models[release]
 
     def _prune(self) -> None:

@@ -1,0 +1,155 @@
+"""A new version against the served one, on clips that neither has learned from: fewer false alarms at equal recall?"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posewatch.artifact import Artifact, Job, produce
+from posewatch.datasets.clipset import ClipSet
+from posewatch.digests import canonical
+from posewatch.inference.onnx_runtime import OnnxPredictor
+from posewatch.lineage import ancestor, parent
+from posewatch.progress import Progress
+from posewatch.recognition.sampling import resample
+from posewatch.recognition.threshold import HOUR_S, Counts, at, candidates
+from posewatch.stages.contents import COMPARISON, MODEL, alarms_of, dataset_part, videos_of
+from posewatch.stages.dataset import NEWEST
+from posewatch.store import ObjectStore
+from posewatch.units import require_unit
+
+LEAST_RECALL = 0.02
+"""By so much the new version's recall at its own threshold may be lower than the served one's."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One version: recall and false positives of all held-out clips at its own threshold and at the recall of the
+    served version; of the newest judged alarms, how many of the false ones it would raise (``false_alarms``)."""
+
+    threshold: float
+    recall: float
+    false_positives: int
+    at_equal_recall: float
+    equal_recall: float
+    equal_false_positives: int
+    false_alarms: int
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """Held-out clips: whether each is positive; of the newest alarms the clips of each, and the hours watched."""
+
+    clips: ClipSet
+    positive: NDArray[np.bool_]
+    false_alarms: tuple[tuple[int, ...], ...]
+    alarms: int
+    camera_hours: float
+
+
+def compare(store: ObjectStore, model: Artifact, served: Artifact, data: Artifact) -> Artifact:
+    """Ask both published versions about the test part and the newest judged alarms of a dataset that was made with the
+    served version's as ``before``; writes ``comparison.json``.
+
+    ``better``: fewer false positives at the recall that the served version has at its threshold, and a recall at its
+    own threshold that is not clearly lower. ``reason`` says it in words. Raises InputError for versions of two units.
+    """
+    job = Job("comparisons", "", {"least_recall": LEAST_RECALL}, (model, served, data))
+
+    def write(folder: Path) -> None:
+        with Progress("compare", 2, "version") as progress, tempfile.TemporaryDirectory() as temp:
+            new, old = (_predictor(one, Path(temp) / name) for name, one in (("new", model), ("served", served)))
+            require_unit(new.unit, old.unit, model.uri, served.uri)
+            told: dict[str, Any] = {"model": model.uri, "served": served.uri}
+            if new.labels != old.labels or new.positive != old.positive or not new.positive:
+                told |= {"better": False, "reason": "the two versions have other classes: there is no common measure"}
+            else:
+                held = _held(data, new.positive)
+                scores = []
+                for one in (old, new):
+                    scores.append(_scores(one, held.clips))
+                    progress.advance()
+                told |= judged(held, scores[0], old.threshold, scores[1], new.threshold)
+            (folder / COMPARISON).write_text(canonical(told) + "\n", encoding="utf-8")
+
+    return produce(store, job, write)
+
+
+def judged(
+    held: _Clips, served: NDArray[Any], served_at: float, new: NDArray[Any], new_at: float
+) -> dict[str, Any]:  # fmt: skip
+    """The comparison of scores (N,) of the held-out clips by both versions, with their thresholds."""
+    if not held.positive.any() or held.positive.all():
+        return {"better": False, "reason": "the held-out clips are all of one kind: there is no common measure"}
+    recall = at(served_at, served, held.positive).recall
+    before, after = (_side(held, s, t, recall) for s, t in ((served, served_at), (new, new_at)))
+    hours = held.camera_hours
+    told = {
+        "clips": len(held.positive), "newest_alarms": held.alarms, "camera_hours": round(hours, 2),
+        "before": asdict(before), "after": asdict(after),
+        "false_alarms_per_camera_hour": [round(s.false_alarms / hours, 3) for s in (before, after)] if hours else None,
+    }  # fmt: skip
+    figures = f"{before.equal_false_positives} false positives, the new one {after.equal_false_positives}"
+    figures += f" on {len(held.positive)} held-out clips at a recall of {before.recall:.0%}"
+    if hours:
+        rates = [f"{side.false_alarms / hours:.2f}" for side in (before, after)]
+        figures += f"; of the newest alarms {rates[0]} false ones per camera-hour, the new one {rates[1]}"
+    if after.equal_false_positives >= before.equal_false_positives:
+        return {**told, "better": False, "reason": f"no improvement: the served version has {figures}"}
+    if after.recall < before.recall - LEAST_RECALL:
+        reason = f"at its own threshold the new version finds {after.recall:.0%}, the served one {before.recall:.0%}"
+        return {**told, "better": False, "reason": f"{reason} (train.threshold_at=recall=.. chooses a lower one)"}
+    return {**told, "better": True, "reason": f"the served version has {figures}"}
+
+
+def _side(held: _Clips, scores: NDArray[Any], threshold: float, recall: float) -> Side:
+    own, equal = at(threshold, scores, held.positive), at_recall(scores, held.positive, recall)
+    alarms = sum(bool((scores[list(clips)] >= equal.threshold).any()) for clips in held.false_alarms)
+    return Side(
+        threshold, round(own.recall, 4), own.predicted - own.hits, round(equal.threshold, 4), round(equal.recall, 4),
+        equal.predicted - equal.hits, alarms,
+    )  # fmt: skip
+
+
+def at_recall(scores: NDArray[Any], truth: NDArray[Any], recall: float) -> Counts:
+    """Of all thresholds with at least this recall the one with the fewest false positives, and of those the highest."""
+    enough = [one for one in candidates(scores, truth) if one.recall >= recall - 1e-9]
+    return min(enough, key=lambda one: (one.predicted - one.hits, -one.threshold))
+
+
+def _predictor(model: Artifact, folder: Path) -> OnnxPredictor:
+    return OnnxPredictor(ancestor(model, "onnx").fetch(MODEL, folder))
+
+
+def _scores(predictor: OnnxPredictor, clips: ClipSet) -> NDArray[np.float32]:
+    p = predictor.predict(resample(clips.keypoints, predictor.frames, predictor.people)).probabilities
+    return np.asarray(p[:, predictor.labels.index(predictor.positive)], np.float32)
+
+
+def _held(data: Artifact, positive: str) -> _Clips:
+    """The test part and the newest alarms of a dataset."""
+    test, newest = dataset_part(data, "test"), dataset_part(data, NEWEST)
+    clips = test.joined(newest)
+    place = {clip: len(test) + i for i, clip in enumerate(newest.ids)}
+    false_alarms, count, seconds = [], 0, 0.0
+    for item in videos_of(_skeletons(data)) if len(newest) else ():
+        if item.video not in newest.groups or (told := alarms_of(item.artifact)) is None:
+            continue
+        seconds += sum(last - first for first, last in told["watched"])
+        for one in told["alarms"]:
+            known = tuple(place[clip] for clip in one["clips"] if clip in place)
+            count += bool(known)
+            if known and one["kind"] == "alarm" and one["verdict"] != "true":
+                false_alarms.append(known)
+    is_positive = clips.labels == clips.classes.index(positive)
+    return _Clips(clips, is_positive, tuple(false_alarms), count, seconds / HOUR_S)
+
+
+def _skeletons(data: Artifact) -> Artifact:
+    """The set of skeletons that a dataset was made of."""
+    return parent(data, "sets")
