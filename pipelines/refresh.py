@@ -11,6 +11,7 @@ from components.deploy.component import deploy
 from components.evaluate.component import evaluate
 from components.export.component import export
 from components.image import image
+from components.pretrain.component import pretrain
 from components.publish.component import publish
 from components.refresh.component import refresh as score
 from components.snapshot.component import snapshot
@@ -58,7 +59,9 @@ def refresh_stages(
             )
         )  # fmt: skip
         data = made.outputs["Output"]
-        fitted = task(fit(store=store, data=data, config=config))
+        posed = judged.outputs["all_skeletons"]
+        begun = task(pretrain(store=store, skeletons=posed, data=data, config=config))
+        fitted = task(fit(store=store, data=data, config=config, pretrained=begun.output))
         fitted.set_env_variable("POSEWATCH_IMAGE", image("train"))  # the nodes of a TrainJob run what this step runs
         checkpoint = fitted.outputs["Output"]
         evaluation = task(evaluate(store=store, data=data, checkpoint=checkpoint, config=config)).outputs["Output"]
