@@ -68,8 +68,8 @@ def store() -> Counted:
 
 
 @pytest.fixture
-def labels(tmp_path: Path) -> Iterator[LabelStore]:
-    opened = LabelStore(f"sqlite:///{tmp_path / 'labels.db'}")
+def labels(url: str) -> Iterator[LabelStore]:
+    opened = LabelStore(url)
     for who, role in (("op", "operator"), ("eva", "operator"), ("lab", "labeler")):
         roles.set_role(opened, who, role, "test")
     yield opened
@@ -267,7 +267,7 @@ def test_what_verdicts_add_up_to(store: Counted, labels: LabelStore) -> None:
     assert figures([]).cameras == tally([]).now == {}
 
 
-def test_a_record_as_a_browser_draws_it(store: Counted, tmp_path: Path) -> None:
+def test_a_record_as_a_browser_draws_it(store: Counted) -> None:
     def stored(number: str, rows: list[dict[str, Any]], **about: Any) -> dict[str, Any]:
         whole = {
             "kind": "alarm", "id": number, "camera": "door", "person": None, "persons": [1], "model": {},
