@@ -110,7 +110,7 @@ DETECTORS = ("movenet", "yolo11", "yolo-seg", "yolox", "detr")
 SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam", "sam2-package", "sam2-ultralytics")
 ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "rtmpose", "mmpose")
 UNITS = ("scene", "person")
-MODELS = ("protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "hypergcn", "statistics", "2s-agcn")
+MODELS = ("protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "hypergcn", "statistics", "pooled-statistics", "2s-agcn")
 LAYOUTS = ("coco17", "coco20", "openpose18", "kinect15", "kinect20", "ntu25")
 """The names that the rooms above know, so that a wrong one is found before they are loaded (a test compares them)."""
 STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm")

@@ -12,6 +12,7 @@ from posewatch.recognition.models.aagcn import AAGCN
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.ctrgcn import CTRGCN
 from posewatch.recognition.models.hypergcn import HyperGCN
+from posewatch.recognition.models.pooled_statistics import PooledStatistics
 from posewatch.recognition.models.protogcn.fused import FusedProtoGCN
 from posewatch.recognition.models.statistics import PoseStatistics
 from posewatch.recognition.models.stgcn import STGCN
@@ -25,6 +26,7 @@ NETWORKS: dict[str, type[Network]] = {
     "ctrgcn": CTRGCN,
     "hypergcn": HyperGCN,
     "statistics": PoseStatistics,
+    "pooled-statistics": PooledStatistics,
 }
 """Name → class. Its constructor takes what it needs of ``layout``, ``joints`` (their number), ``classes``, ``width``
 (channels of the first block; the default is the published number) and ``in_channels``; further parameters, with
