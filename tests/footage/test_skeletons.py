@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("pybullet", reason="the footage maker needs pybullet (pip install 'posewatch[footage]')")
 
+from posewatch.cli.main import main
+from posewatch.datasets.pyskl import read_pyskl
 from posewatch.footage import joint_errors
 from posewatch.footage.scenario import Interval
 from posewatch.footage.scene import Camera
@@ -112,3 +116,16 @@ def test_errors_are_as_measured() -> None:
     both = found[:, 1:] & found[:, :-1]
     now, before = steps[:, 1:][both].ravel(), steps[:, :-1][both].ravel()
     assert np.corrcoef(now, before)[0, 1] > 0.3, "errors last for more than a frame"
+
+
+def test_the_verb_writes_clips_of_the_length_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["footage", "--out", str(tmp_path), "--skeletons", "4", "--fps", "5"]
+    assert main([*words, "--seconds", "5"]) == 0
+    clips, splits = read_pyskl(tmp_path / "skeletons.pkl")
+    assert [k.shape[1] for k in clips.keypoints] == [25] * 4
+    assert (clips.fps, clips.certain, splits) == (5.0, True, {})
+    assert main([*words, "--force"]) == 0
+    assert {k.shape[1] for k in read_pyskl(tmp_path / "skeletons.pkl")[0].keypoints} == {15}
+    assert "4 clips of" in capsys.readouterr().out

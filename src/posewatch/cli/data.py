@@ -119,7 +119,9 @@ def footage(
         Path, Option(metavar="DIR", help="Folder for the videos and their ground truth."), Writes(paths=_rendered)
     ],
     videos: Annotated[int, Option(help="How many."), Range(1, 100_000)] = 24,
-    seconds: Annotated[float, Option(help="Length of each."), Range(2, 86_400)] = 9.0,
+    seconds: Annotated[
+        float | None, Option(help="Length of each (default: 9, of skeletons 3)."), Range(2, 86_400)
+    ] = None,
     fps: Annotated[float, Option(help="Frame rate."), Range(0, 240, above=True)] = 10.0,
     seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 0,
     skeletons: Annotated[
@@ -133,12 +135,14 @@ def footage(
         from posewatch.datasets.pyskl import write_pyskl
         from posewatch.datasets.rendered import rendered_clips
 
-        clips = rendered_clips(skeletons, seconds=min(seconds, 3.0), fps=fps, seed=seed)
+        clips = rendered_clips(skeletons, seconds=seconds or 3.0, fps=fps, seed=seed)
         write_pyskl(out / SKELETONS, clips, {})
         return f"{skeletons} clips of {len(clips.classes)} acts in {out / SKELETONS}"
     from posewatch.footage import make_footage
     from posewatch.progress import Progress
 
     with Progress("footage", videos) as progress:
-        rendered = make_footage(out, videos=videos, seconds=seconds, fps=fps, seed=seed, progress=progress.advance)
+        rendered = make_footage(
+            out, videos=videos, seconds=seconds or 9.0, fps=fps, seed=seed, progress=progress.advance
+        )
     return f"{len(rendered)} videos, labels.csv and exact ground truth in {out}"
