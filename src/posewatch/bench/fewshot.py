@@ -215,21 +215,21 @@ def _cell(row: Mapping[str, Sequence[float]]) -> str:
 def plot(cells: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """F1 against the number of labelled clips, a panel for each file."""
     files = summary(cells)
-    colours = {
-        "logistic": GREY, "forest": "#b08968", "statistics": "#3a9d5d", "scratch": "#d6404f", "motion": BLUE,
-        "acts": "#8e5bb5",
+    lines = {
+        "logistic": (GREY, "--"), "forest": ("#b08968", "--"), "statistics": ("#3a9d5d", "-"),
+        "scratch": ("#d6404f", "-"), f"scratch{BESIDE}": ("#d6404f", ":"), "motion": (BLUE, "-"),
+        "acts": ("#8e5bb5", "-"),
     }  # fmt: skip
     with styled() as plt:
         figure, panels = plt.subplots(
-            1, len(files), figsize=(1.2 + 5.2 * len(files), 4.2), layout="constrained", squeeze=False, sharey=True
+            1, len(files), figsize=(1.6 + 6.4 * len(files), 5.4), layout="constrained", squeeze=False, sharey=True
         )
         for axes, (name, ways) in zip(panels[0], files.items(), strict=True):
-            for way, colour in colours.items():
+            for way, (colour, line) in lines.items():
                 if way not in ways:
                     continue
                 sizes = sorted(ways[way])
                 mean, std = (np.array([ways[way][n]["f1"][k] for n in sizes]) for k in (0, 1))
-                line = "--" if way in NAMES else "-"
                 axes.plot(sizes, mean, line, color=colour, lw=2, marker="o", ms=4, label=_names()[way])
                 axes.fill_between(sizes, mean - std, mean + std, color=colour, alpha=0.1, lw=0)
             ticks = sorted({n for way in ways.values() for n in way})
@@ -238,7 +238,12 @@ def plot(cells: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             axes.minorticks_off()
             axes.grid(alpha=0.2)
         panels[0][0].set_ylabel("F1 on people not seen in training")
-        panels[0][-1].legend(frameon=False, loc="lower right")
+        handles = {
+            text: handle for axes in panels[0] for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(
+            handles.values(), handles.keys(), frameon=False, loc="outside lower center", ncols=min(4, 2 * len(files))
+        )
         write_figure(plt, figure, path)
 
 
