@@ -38,6 +38,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "bench serving": ("", ("bench.json", "bench.md", "throughput.png", "latency.png", "open.png")),
     "bench soak": ("", ("soak.json", "soak.png")),
     "bench training": ("", ("bench_train.json", "bench_train.md")),
+    "bench wire": ("", ("wire.json", "wire.md")),
     "bench watch": ("--videos {i}", ("watch.json", "watch.md", "videos/a.mp4", "footage/labels.csv")),
     "ensemble": ("{i}/a.pt {i}/b.pt", ()),
     "evaluate": (

@@ -102,7 +102,7 @@ def neighbours(known: Answers, x: Answers, k: int = 3, shrinkage: float = 0.1) -
 def cosine(known: Answers, x: Answers, k: int = 3) -> Floats:
     """Distance to the k-th nearest training clip, embeddings of length 1 (Sun et al., arXiv 2204.06507)."""
     a, b = (e / np.maximum(np.linalg.norm(e, axis=1, keepdims=True), 1e-9) for e in (x.embedding, known.embedding))
-    return 1 - np.sort(a @ b.T, 1)[:, -k]
+    return 1 - np.sort(a @ b.T, 1)[:, -min(k, len(b))]
 
 
 def norm(known: Answers, x: Answers) -> Floats:
@@ -184,6 +184,8 @@ def bench_novelty(
     others (``CAMERAS``, ``GARBLED``), and ``others`` more sets with the same classes. Means over the checkpoints.
     """
     known, test = (clips.subset(splits[name]) for name in ("train", "test"))
+    if len(known) < 8 or not len(test):
+        raise InputError(f"{len(known)} training and {len(test)} test clips are too few to compare ways with")
     sets = {name: _mapped(test, change) for name, change in (CAMERAS | GARBLED).items()} | others
     labelled = [name for name in sets if name not in GARBLED]
     rank: dict[str, dict[str, list[float]]] = {way: {name: [] for name in sets} for way in WAYS}

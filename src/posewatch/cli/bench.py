@@ -187,6 +187,18 @@ def novelty(
     return bench_novelty(checkpoints, clips, splits, others, out).rstrip("\n")
 
 
+@verb(bench, "wire")
+def wire(
+    out: Annotated[Path, _OUT, Writes("wire.json", "wire.md")],
+    clips: Annotated[int, Option(help="Clips that each way sends in a round."), Range(32, 10_000_000)] = 2000,
+    rounds: Annotated[int, Option(help="Turns of each way, of which the median counts."), Range(1, 1000)] = 3,
+) -> str:
+    """What sending a clip costs: bytes, and processor time of client and server."""
+    from posewatch.bench.wire import bench_wire
+
+    return bench_wire(out, clips=clips, rounds=rounds).rstrip("\n")
+
+
 @verb(bench, "rollout")
 def rollout(
     grpc: Annotated[str, Option(metavar="URL", help="The stable address, grpc://host:port/model.")],
