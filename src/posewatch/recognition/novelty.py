@@ -19,6 +19,8 @@ NEAREST = 10
 """Training clips whose distances are averaged."""
 POINTS = 512
 """Training clips that are kept, at most: drawn at random, the same in every run."""
+FITTED = 4096
+"""Training clips that a density is fitted to, at most."""
 DIRECTIONS = 64
 """In which embeddings are compared, at most: those in which they vary most."""
 SHRINKAGE = 0.5
@@ -61,6 +63,11 @@ class Novelty(nn.Module):
             {"first": first + shift, **{name: getattr(self, f"{name}{i}").cpu() for name in ("mean", "way", "points")}}
             for i, (first, _) in enumerate(self.slices)
         ]
+
+
+def some(clips: int) -> NDArray[np.int64]:
+    """Which of so many training clips a density is fitted to, the same in every run."""
+    return np.sort(np.random.default_rng(0).permutation(clips)[:FITTED])
 
 
 def fit(embedding: NDArray[Any], held_out: NDArray[Any] | None = None, ratio: float = RATIO) -> Novelty | None:

@@ -313,7 +313,8 @@ class _Run:
         """The density of the training clips; in units of the clips that this training, or the one before, held out."""
         ratio = self.given.novelty if self.given is not None else None
         with self._loaded(self.final()):
-            known, held_out = (self.recogniser.embeddings(clips) for clips in (self.train_set, self.val_set))
+            known = self.recogniser.embeddings(self.train_set.subset(novelty.some(len(self.train_set))))
+            held_out = self.recogniser.embeddings(self.val_set)
         return novelty.fit(known, held_out, ratio or novelty.RATIO)
 
     def _key(self) -> str:
