@@ -57,10 +57,10 @@ def test_a_round_goes_through_the_product_and_is_not_computed_twice(tmp_path: Pa
     given = {"config": "default", "starts": (12,), "seeds": 1}
     result = bench_loop(path, tmp_path / "out", settings, counts=(0, 3), windows=60, **given)  # type: ignore[arg-type]
     assert [(row["arm"], row["labels"]) for row in result["rows"]] == [
-        ("verdicts", 0), ("verdicts", 3), ("random", 0), ("random", 3),
+        (arm, labels) for arm in ("verdicts", "mixed", "random") for labels in (0, 3)
     ]  # fmt: skip
     first = [row["judged_false_per_hour"] for row in result["rows"]]
-    assert first[0] == first[2], "both begin with one model"
+    assert first[0] == first[2] == first[4], "all begin with one model"
     assert "verdicts on alarms" in table(result)
     told = json.loads((tmp_path / "out" / "loop.json").read_text())
     assert told["summary"][0]["judged_share"] == 1.0

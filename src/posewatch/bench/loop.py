@@ -51,7 +51,10 @@ PER_DAY = 30
 RECALL = 0.9
 CHUNK = 50
 """Windows that are scored together."""
-ARMS = ("verdicts", "random")
+ARMS = ("verdicts", "mixed", "random")
+"""Alarms alone are judged; of four, two alarms, a near miss and a sample; random windows."""
+NEAR = 0.7
+"""Of the threshold: the probability from which a window without an alarm is a near miss, as for the watcher."""
 LIGHT = (
     "train.model=statistics", "train.stream=j", "train.clip_frames=20", "train.epochs=30", "train.device=cpu",
     "train.threads=1", "dataset.test=0", "dataset.validation=0.3",
@@ -139,13 +142,19 @@ class Loop:
             dataset(self.store, frozen, made.skeletons, self.config.dataset, labels, before=self.data)
         )
 
-    def alarms_from(self, first: int) -> Iterator[tuple[int, float]]:
-        """Windows of the past from ``first`` on in which the present model raises an alarm, with its probability."""
+    def told_from(self, first: int, kinds: Sequence[str]) -> Iterator[tuple[int, float, str]]:
+        """Windows of the past from ``first`` on, with their probability, that the watcher would record as these kinds
+        in turn: alarms of the present model, near misses, samples."""
+        wanted = 0
         positive = self.model.labels.index(self.model.positive)
         for begin in range(first, len(self.world.past.keypoints), CHUNK):
             p = self.model.score(self.world.past.clips(self.like, slice(begin, begin + CHUNK)))[:, positive]
-            for i in np.flatnonzero(p >= self.model.threshold):
-                yield begin + int(i), float(p[i])
+            for i, score in enumerate(p):
+                kind = "alarm" if score >= self.model.threshold else "sample"
+                kind = "near_miss" if NEAR * self.model.threshold <= score < self.model.threshold else kind
+                if kind == kinds[wanted % len(kinds)]:
+                    wanted += 1
+                    yield begin + i, float(score), kind
 
     def measured(self) -> dict[str, float]:
         """The present model's false alarms per hour at equal recall, on the judged and on other cameras."""
@@ -194,10 +203,11 @@ def run_arm(loop: Loop, arm: str, counts: Sequence[int], seed: int, done: Progre
                 loop.judge(int(i), 0.0, "sample")
             judged = wanted
         else:
-            for i, score in loop.alarms_from(position):
+            kinds = ("alarm",) if arm == "verdicts" else ("alarm", "near_miss", "alarm", "sample")
+            for i, score, kind in loop.told_from(position, kinds):
                 if judged >= wanted:
                     break
-                loop.judge(i, score, "alarm")
+                loop.judge(i, score, kind)
                 judged, position = judged + 1, i + 1
         if wanted:
             loop.learn()

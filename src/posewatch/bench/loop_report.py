@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from posewatch.recognition.evaluation.plots import BLUE, GREY, styled, write_figure
+from posewatch.recognition.evaluation.plots import BLUE, GREY, ORANGE, styled, write_figure
 
-ARMS = (("verdicts", BLUE, "verdicts on alarms"), ("random", GREY, "random windows"))
+ARMS = (
+    ("verdicts", BLUE, "verdicts on alarms"),
+    ("mixed", ORANGE, "and on near misses, samples"),
+    ("random", GREY, "random windows"),
+)
 KINDS = (("judged", "the judged cameras, later"), ("others", "cameras that nobody judged"))
 
 
@@ -42,7 +46,7 @@ def table(result: dict[str, Any]) -> str:
     about = result["about"]
     lines = [
         f"false alarms per hour of windows at a recall of {about['recall']:g}, {about['file']}, mean of seeds",
-        f"{'first labels':>12}  {'then':<20}{'labels':>7}{'judged cameras':>22}{'other cameras':>22}",
+        f"{'first labels':>12}  {'then':<28}{'labels':>7}{'judged cameras':>22}{'other cameras':>22}",
     ]
     names = {arm: name for arm, _, name in ARMS}
     for row in result["summary"]:
@@ -52,7 +56,7 @@ def table(result: dict[str, Any]) -> str:
             for key in [f"{kind}_false_per_hour"]
         ]
         lines.append(
-            f"{row['start']:>12}  {names[row['arm']]:<20}{row['labels']:>7}" + "".join(f"{cell:>22}" for cell in cells)
+            f"{row['start']:>12}  {names[row['arm']]:<28}{row['labels']:>7}" + "".join(f"{cell:>22}" for cell in cells)
         )
     return "\n".join(lines)
 
