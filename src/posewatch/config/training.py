@@ -93,8 +93,9 @@ class TrainConfig(Section):
     """Time constant of the averaged weights (EMA), in epochs; 0 uses the last weights."""
     balance: Annotated[str, OneOf(("weights", "sampling", "none"))] = "weights"
     """Against rare classes: ``weights`` in the loss, ``sampling`` of as many clips of each class, or ``none``."""
-    verdict_weight: Annotated[float, Range(0, 1000, above=True)] = 1.0
-    """Weight in the loss of a clip labelled by a verdict on an alarm; other clips have 1."""
+    verdict_weight: Annotated[float, Range(0, 1000, above=True)] = 0.3
+    """Weight in the loss of a clip labelled by a verdict on an alarm; other clips have 1. Alarms are chosen by a model:
+    with the weight of others they cost more recall than they save false alarms (docs/watch.md)."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: rules.Seed = 0
     patience: rules.Count = 0
