@@ -17,7 +17,7 @@ SHARED = ("elements.js", "media.js", "welfare.js")
 PARTS = (
     *("palette.js", "ownkeys.js", "closer.js"),
     *("keys.js", "outbox.js", "history.js", "notices.js", "dialogs.js", "choice.js"),
-    *("guide.js", "popover.js", "comments.js", "scene.js", "card.js", "toolbar.js", "grid.js"),
+    *("guide.js", "popover.js", "comments.js", "scene.js", "card.js", "toolbar.js", "grid.js", "mount.js"),
 )
 VIEWS = {
     "find": ("find.js", "select.js", "find.css"),

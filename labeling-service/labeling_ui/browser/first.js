@@ -1,4 +1,4 @@
-// The first page: the grid stands in the HTML, before Streamlit has loaded. Streamlit's page takes it over (grid.js).
+// The first page: the grid stands in the HTML, before Streamlit has loaded. Streamlit's page takes it over (mount.js).
 
 const FIRST = 4; // clips that load before all others
 const SLOW_MS = 150; // a line on which the HTML alone takes longer is slow
