@@ -56,7 +56,7 @@ def test_checkpoint_holds_everything(tmp_path, clips):
     assert (made.positive, made.frames, made.people, made.fps, made.threshold) == ("abnormal", 12, 1, 10.0, 0.5)
     assert made.layout.name == "coco17"
     assert not made.training
-    p, e = made(torch.zeros(3, 1, 12, 17, 3))
+    p, e, *_ = made(torch.zeros(3, 1, 12, 17, 3))
     assert p.shape == (3, 2)
     assert e.shape == (3, 32)
     assert torch.allclose(p.sum(1), torch.ones(3))
@@ -145,7 +145,7 @@ def test_several_streams_are_one_recogniser(tmp_path, clips):
     assert [b.stream for b in both.branches] == ["j+jm", "b"]
     x = torch.from_numpy(resample(clips(4).keypoints, 12, 1))
     with torch.no_grad():
-        p, e = both(x)
+        p, e, *_ = both(x)
         features, present = both.features(x)
         alone = [
             torch.softmax(n(both.features.stack(features, present, b.stream), present).logits, 1)
