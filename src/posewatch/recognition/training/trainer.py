@@ -405,7 +405,7 @@ def optimiser_of(recogniser: nn.Module, config: TrainConfig) -> torch.optim.Opti
     matrices = [p for p in recogniser.parameters() if p.dim() > 1]
     rest = [p for p in recogniser.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    # One pass over all weights instead of ten: a fifteenth of a small network's training on a CPU.
+    # One pass over all weights instead of ten: a twentieth of a small network's training on a CPU.
     return torch.optim.AdamW(groups, lr=config.lr, fused=next(recogniser.parameters()).device.type == "cpu" or None)
 
 
