@@ -51,6 +51,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "label": ["--app PAGE"],
     "dataset": ["URI =URI --store STORE --config CONFIG"],
+    "pretrain": ["--annotations PKL --out OUTDIR --config CONFIG", "URI --store STORE"],
     "train": [
         "--annotations PKL --out OUTDIR --config CONFIG",
         "--annotations =PKL --out =OUTDIR --config =CONFIG --layout LAYOUT",
@@ -100,6 +101,8 @@ ROWS: dict[str, list[str]] = {
     "bench cctv": ["--videos FOLDER --counts CSV --out OUTDIR"],
     "bench active-learning": ["--annotations PKL --out OUTDIR"],
     "bench loop": ["--annotations PKL --out OUTDIR"],
+    "bench fewshot": ["--annotations PKL --out OUTDIR --labels 0"],
+    "bench joint-errors": ["FOLDER --out OUTDIR"],
     "bench watch": ["--videos FOLDER --out OUTDIR"],
     "bench model-sizes": ["extra"],
     "bench labeling-ui": ["--out OUTDIR --clips x"],
@@ -282,7 +285,7 @@ def kind_of(word: str) -> str:
 
 
 SLOW = {
-    ("train", "CONFIG empty"), ("bench quality", "CONFIG empty"),
+    ("train", "CONFIG empty"), ("pretrain", "CONFIG empty"), ("bench quality", "CONFIG empty"),
     ("export", "OUTFILE.onnx a full disk"), ("bench serving", "OUTDIR a full disk"), ("bench serving", "YAML empty"),
 }  # fmt: skip
 """Left out: a whole export and a benchmark would run; they write through the same functions as the others."""

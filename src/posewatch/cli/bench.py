@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from posewatch.cli.bench_perception import OUT
+from posewatch.cli.bench_perception import app as of_perception
 from posewatch.cli.context import Context, Writes, topic, verb
 from posewatch.errors import InputError, did_you_mean
 from posewatch.rules import Range
@@ -17,8 +18,8 @@ from posewatch.rules import Range
 app = topic()
 bench = topic(help="Benchmarks: serving, perception, training, ...")
 app.add_typer(bench, name="bench")
+bench.add_typer(of_perception)
 
-_OUT = Option(metavar="DIR", help="Folder for figures and plots.")
 Model = Annotated[Path | None, Option(metavar="ONNX", help="An exported model (default: ProtoGCN, untrained).")]
 Endpoint = Annotated[
     str | None, Option(metavar="URL", help="Measure this served model: grpc://host:port/model or http://...")
@@ -158,7 +159,7 @@ def soak(
 
 @verb(bench, "absent")
 def absent(
-    out: Annotated[Path, _OUT, Writes("absent.json", "absent.md", "everybody.onnx", "protogcn.onnx", "protogcn.pt")],
+    out: Annotated[Path, OUT, Writes("absent.json", "absent.md", "everybody.onnx", "protogcn.onnx", "protogcn.pt")],
     rounds: Annotated[int, Option(help="Turns of each way, of which the median counts."), Range(1, 10_000)] = 5,
 ) -> str:
     """Clips of one and two persons, computing everybody or only who is there."""
@@ -171,7 +172,7 @@ def absent(
 def novelty(
     checkpoints: Annotated[list[Path], Argument(help="Checkpoints trained on the split `train` of the file.")],
     annotations: Annotated[Path, Option(metavar="FILE", help="Labelled skeletons with splits train and test (.pkl).")],
-    out: Annotated[Path, _OUT, Writes("novelty.json", "novelty.md")],
+    out: Annotated[Path, OUT, Writes("novelty.json", "novelty.md")],
     strange: Annotated[
         list[Path] | None, Option(metavar="FILE...", help="Other sets of the same classes (.pkl).")
     ] = None,
@@ -189,7 +190,7 @@ def novelty(
 
 @verb(bench, "wire")
 def wire(
-    out: Annotated[Path, _OUT, Writes("wire.json", "wire.md")],
+    out: Annotated[Path, OUT, Writes("wire.json", "wire.md")],
     clips: Annotated[int, Option(help="Clips that each way sends in a round."), Range(32, 10_000_000)] = 2000,
     rounds: Annotated[int, Option(help="Turns of each way, of which the median counts."), Range(1, 1000)] = 3,
 ) -> str:
@@ -203,7 +204,7 @@ def wire(
 def rollout(
     grpc: Annotated[str, Option(metavar="URL", help="The stable address, grpc://host:port/model.")],
     http: Annotated[str, Option(metavar="URL", help="The same, http://host:port/model.")],
-    out: Annotated[Path, _OUT, Writes("rollout.json", "rollout.png")],
+    out: Annotated[Path, OUT, Writes("rollout.json", "rollout.png")],
     minutes: Annotated[float, Option(help="How long to ask."), Range(0, 100_000, above=True)] = 10.0,
     every_s: Annotated[float, Option(help="Seconds between two requests."), Range(0, 3600, above=True)] = 0.5,
 ) -> str:
@@ -274,7 +275,7 @@ def training(
 
 @verb(bench, "gpu")
 def gpu(
-    out: Annotated[Path, _OUT, Writes("gpu.json", "gpu.md", "throughput.png", "served.png")] = Path("build/bench-gpu"),
+    out: Annotated[Path, OUT, Writes("gpu.json", "gpu.md", "throughput.png", "served.png")] = Path("build/bench-gpu"),
     dry_run: Annotated[bool, Option("--dry-run", help="Everything on the CPU at tiny sizes.")] = False,
     only: Annotated[str, Option(metavar="PARTS", help="Of serving,served,training,perception.")] = "",
     annotations: Annotated[
@@ -303,108 +304,10 @@ def gpu(
     ).rstrip("\n")
 
 
-@verb(bench, "perception")
-def perception(
-    out: Annotated[Path, _OUT, Writes("speed.json", "looped.mp4")],
-    context: Context,
-    video: Annotated[Path | None, Argument(help="Video to measure on (default: a real sample).")] = None,
-    loops: Annotated[int, Option(help="Times that the video is shown to one and two workers."), Range(0, 10_000)] = 4,
-    rounds: Annotated[int, Option(help="Repetitions, of which the fastest counts."), Range(1, 1000)] = 1,
-) -> str:
-    """Speed of decoding, networks and encoding."""
-    from posewatch.bench.perception.speed import bench_speed
-
-    return json.dumps(bench_speed(out, context.experiment, video, loops=loops, rounds=rounds), indent=1)
-
-
-@verb(bench, "quality")
-def quality(
-    out: Annotated[
-        Path, _OUT, Writes("quality.json", "quality.png", "quality.html", "sheet.jpg", "footage/labels.csv")
-    ],
-    context: Context,
-    videos: Annotated[int, Option(help="Rendered videos."), Range(1, 100_000)] = 22,
-    seconds: Annotated[float, Option(help="Length of each."), Range(2, 86_400)] = 5.0,
-    seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 3,
-    real: Annotated[
-        Path | None, Option(metavar="DIR", help="Folder with videos of one person each, such as GMDCSA24.")
-    ] = None,
-) -> str:
-    """Masks, skeletons and detections against exact truth."""
-    from posewatch.bench.perception.quality import bench_quality
-
-    clips = real if real and real.is_dir() else None
-    report = bench_quality(out, context.experiment, videos=videos, seconds=seconds, seed=seed, clips=clips)
-    lines = [
-        f"{name} {json.dumps({k: v for k, v in report[name].items() if k != 'videos'})}"
-        for name in ("figures", "masked_skeletons", "real", "goals")
-        if name in report
-    ]
-    return "\n".join([*lines, str(out / "quality.html")])
-
-
-@verb(bench, "cctv")
-def cctv(
-    videos: Annotated[Path, Option(metavar="DIR", help="Folder of CCTV clips.")],
-    counts: Annotated[
-        Path, Option(metavar="FILE", help="Counts by eye: a csv file with the columns file and visible (yyn...).")
-    ],
-    out: Annotated[Path, _OUT, Writes("cctv.json")],
-    context: Context,
-) -> str:
-    """How often people are found in CCTV clips, against counts by eye."""
-    from posewatch.bench.perception.cctv import bench_cctv
-
-    report = bench_cctv(out, context.experiment, videos, counts)
-    return json.dumps({k: v for k, v in report.items() if k != "each"}, indent=1)
-
-
-@verb(bench, "joint-errors")
-def joint_errors(
-    footage: Annotated[Path, Argument(help="A folder of `posewatch footage`, with its ground truth.")],
-    context: Context,
-    out: Annotated[Path, _OUT, Writes("joint_errors.json")] = Path("build/joint-errors"),
-) -> dict[str, Any]:
-    """The pose estimator's errors, from which rendered skeletons are drawn."""
-    from posewatch.bench.perception.joint_errors import bench_joint_errors
-
-    return bench_joint_errors(footage, out, context.experiment.pose)
-
-
-@verb(bench, "persons")
-def persons(
-    out: Annotated[Path, _OUT, Writes("persons.json", "footage/labels.csv")],
-    context: Context,
-    videos: Annotated[int, Option(help="Rendered videos of three people each."), Range(6, 100_000)] = 32,
-    seconds: Annotated[float, Option(help="Length of each."), Range(2, 86_400)] = 6.0,
-    seed: Annotated[int, Option(help="Seed of the scenes."), Range(0, 2**32 - 1)] = 11,
-    seeds: Annotated[
-        int, Option(help="Trainings of each unit, each with another test part; 0: none."), Range(0, 1000)
-    ] = 3,
-    real: Annotated[Path | None, Option(metavar="DIR", help="Folder with real videos.")] = None,
-    clips: Annotated[
-        Path | None,
-        Option(metavar="DIR", help="Also write the persons' clips here, for `bench paper`."),
-        Writes("train/label.csv", "val/label.csv", "test/label.csv"),
-    ] = None,
-) -> str:
-    """Scenes with bystanders: one model for the scene against one for each person."""
-    from posewatch.bench.persons import bench_persons
-
-    report = bench_persons(
-        out, context.experiment, videos=videos, seconds=seconds, seed=seed, seeds=seeds, real=real, clips=clips
-    )
-    shown = {**report["footage"], **{f"F1 {name}": f1 for name, f1 in report["f1_mean"].items()}}
-    shown |= {f"real: {name}": value for name, value in report.get("real", {}).items() if name != "videos"}
-    return "\n".join(
-        [*(f"{name.replace('_', ' ')}: {value}" for name, value in shown.items()), str(out / "persons.json")]
-    )
-
-
 @verb(bench, "active-learning")
 def active_learning(
     annotations: Annotated[Path, Option(metavar="FILE", help="Labelled skeletons in pyskl's format (.pkl).")],
-    out: Annotated[Path, _OUT, Writes("bench.json", "bench.png")] = Path("build/bench-labeling"),
+    out: Annotated[Path, OUT, Writes("bench.json", "bench.png")] = Path("build/bench-labeling"),
     seeds: Annotated[int, Option(help="Repetitions with other splits."), Range(1, 1000)] = 5,
 ) -> int:
     """Labels that the uncertain-first queue saves; exit code 1 if it needs more than half."""
@@ -422,7 +325,7 @@ def fewshot(
         list[Path], Option(metavar="FILE...", help="Labelled skeletons in pyskl's format (.pkl), one or several files.")
     ],
     context: Context,
-    out: Annotated[Path, _OUT, Writes("fewshot.json", "fewshot.md", "fewshot.png")] = Path("build/bench-fewshot"),
+    out: Annotated[Path, OUT, Writes("fewshot.json", "fewshot.md", "fewshot.png")] = Path("build/bench-fewshot"),
     labels: Annotated[str, Option(metavar="LIST", help="Numbers of labelled clips.")] = "10,30,100,300",
     seeds: Annotated[int, Option(help="Draws of the labelled clips."), Range(1, 1000)] = 5,
     ways: Annotated[
@@ -448,7 +351,7 @@ def loop(
         Path, Option(metavar="FILE", help="Labelled skeletons in pyskl's format (.pkl); each group is a camera.")
     ],
     context: Context,
-    out: Annotated[Path, _OUT, Writes("loop.json", "loop.png")] = Path("build/bench-loop"),
+    out: Annotated[Path, OUT, Writes("loop.json", "loop.png")] = Path("build/bench-loop"),
     positive: Annotated[str | None, Option(metavar="CLASS", help="Class that raises alarms.")] = None,
     subject_pattern: Annotated[
         str | None, Option(metavar="REGEX", help="Finds the subjects in a clip's name (default: guessed).")
@@ -476,7 +379,7 @@ def loop(
 @verb(bench, "watch")
 def watch(
     videos: Annotated[Path, Option(metavar="DIR", help="GMDCSA-24 videos with their csv files.")],
-    out: Annotated[Path, _OUT, Writes("watch.json", "watch.md", "footage/labels.csv", "videos")],
+    out: Annotated[Path, OUT, Writes("watch.json", "watch.md", "footage/labels.csv", "videos")],
     rendered: Annotated[int, Option(help="Rendered videos of 9 s in the training set."), Range(0, 100_000)] = 40,
     seed: Annotated[int, Option(help="Seed of the rendered scenes."), Range(0, 2**32 - 1)] = 0,
 ) -> str:
@@ -497,7 +400,7 @@ def model_sizes() -> str:
 
 @verb(bench, "labeling-ui")
 def labeling_ui(
-    out: Annotated[Path, _OUT, Writes("bench.json")] = Path("build/bench-labeling-ui"),
+    out: Annotated[Path, OUT, Writes("bench.json")] = Path("build/bench-labeling-ui"),
     clips: Annotated[int, Option(help="Clips of the larger store."), Range(1, 10_000_000)] = 10_000,
     chromium: Annotated[Path, Option(metavar="FILE", help="The browser.")] = Path("/usr/bin/chromium"),
 ) -> int:
