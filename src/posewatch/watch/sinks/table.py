@@ -14,6 +14,7 @@ from posewatch.watch.sinks.alarm_lines import AlarmLines
 from posewatch.watch.sinks.alarm_videos import AlarmVideos
 from posewatch.watch.sinks.cloudevents import CloudEvents
 from posewatch.watch.sinks.delivery import Delivery, Transport
+from posewatch.watch.sinks.frigate import Frigate
 from posewatch.watch.sinks.mqtt import Mqtt
 from posewatch.watch.sinks.outbox import Outbox
 from posewatch.watch.sinks.queued_alarms import QueuedAlarms
@@ -39,6 +40,8 @@ TRANSPORTS: dict[str, type[Transport]] = {
     "https": Webhook,
     "cloudevents+http": CloudEvents,
     "cloudevents+https": CloudEvents,
+    "frigate+http": Frigate,
+    "frigate+https": Frigate,
     "mqtt": Mqtt,
     "mqtts": Mqtt,
     "syslog": Syslog,
