@@ -1,7 +1,8 @@
 """Measures whether the watcher raises alarms at the right second.
 
 For each person in a folder of real videos (names and annotations as in GMDCSA-24) a model is trained on the other
-people's videos and on rendered footage; then the watcher watches the person's videos as it would watch a camera.
+people's videos and on rendered footage; then the watcher watches the person's videos as it would watch a camera, with
+and without the ways to look at fewer frames.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -33,8 +34,9 @@ from posewatch.perception.ports import PoseEstimator
 from posewatch.perception.skeletons import estimate_video, follow, skeleton
 from posewatch.progress import Progress
 from posewatch.watch.config import WatchConfig
+from posewatch.watch.payload import RAISED
 from posewatch.watch.sinks.alarm_lines import AlarmLines
-from posewatch.watch.sinks.sink import SinkContext
+from posewatch.watch.sinks.sink import Sink, SinkContext
 from posewatch.watch.sinks.whole_video import WholeVideo
 from posewatch.watch.sources import FileSource
 from posewatch.watch.watcher import Watcher
@@ -49,6 +51,13 @@ ABNORMAL_S, NORMAL_S = 1.0, 0.3
 EARLY_S, LATE_S = 1.0, 3.5
 """An alarm finds an event when it is raised at most so much before the event's start, or after it (a window, and one
 more that the mean needs)."""
+WAYS: dict[str, dict[str, Any]] = {
+    "every frame": {},
+    "--still-s 1": {"still_s": 1.0},
+    "--pose-every 2": {"pose_every": 2},
+    "both": {"still_s": 1.0, "pose_every": 2},
+}
+"""Ways to look at fewer frames, by their options: the settings of each."""
 _PERSON = re.compile(r"^(Subject_\d+)_")
 
 
@@ -65,6 +74,10 @@ class Outcome:
     raised_s: tuple[float, ...]
     seconds: float = 0.0
     cpu_s: float = 0.0
+    looked: float = 1.0
+    """Share of the frames that the pose network looked at."""
+    ways: dict[str, Outcome] = field(default_factory=dict)
+    """The same for each of ``WAYS``, without the annotated video."""
 
     @property
     def found(self) -> bool:
@@ -163,8 +176,32 @@ def _fold(
             raised = _watch(watcher, SinkContext(source, watcher.stats, watcher.label, settings, out / "videos"))
             cpu, seconds = time.process_time() - began, source.counters.read / config.mask.fps
             starts = [i.start_s for i in intervals.get(path.name, ()) if i.label == "abnormal"]
-            outcomes.append(Outcome(path.name, min(starts, default=None), tuple(raised), seconds, cpu))
+            outcome = Outcome(path.name, min(starts, default=None), tuple(raised), seconds, cpu)
+            for way, options in WAYS.items():
+                source = FileSource(path, config.mask.fps, config.mask.max_side)
+                began = time.process_time()
+                watcher = Watcher(source, predictor, estimator, config.pose, replace(settings, **options))
+                sink = _Raised()
+                watcher.run([sink], Event())
+                cpu, looked = time.process_time() - began, watcher.stats.looked / max(1, watcher.stats.frames)
+                outcome.ways[way] = replace(outcome, raised_s=tuple(sink.raised_s), cpu_s=cpu, looked=looked, ways={})
+            outcomes.append(outcome)
     return outcomes
+
+
+class _Raised(Sink):
+    """Keeps when alarms were raised, in seconds."""
+
+    def __init__(self) -> None:
+        self.raised_s: list[float] = []
+
+    @classmethod
+    def open(cls, context: SinkContext) -> _Raised:
+        return cls()
+
+    def alarm(self, message: dict[str, Any]) -> None:
+        if message["event"] == RAISED:
+            self.raised_s.append(message["raised_s"])
 
 
 def _watch(watcher: Watcher, context: SinkContext) -> list[float]:
@@ -180,15 +217,31 @@ def _watch(watcher: Watcher, context: SinkContext) -> list[float]:
     return [row["raised_s"] for row in rows if row["event"] == "alarm"]
 
 
+def _ways(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    """What each of ``WAYS`` finds and costs."""
+    rows = {}
+    for way in WAYS:
+        of = [o.ways[way] for o in outcomes]
+        seconds = sum(o.seconds for o in of)
+        rows[way] = {
+            "found": sum(o.found for o in of),
+            "false_alarms": sum(o.false_alarms for o in of),
+            "looked": round(sum(o.looked * o.seconds for o in of) / seconds, 3),
+            "cpu_per_second": round(sum(o.cpu_s for o in of) / seconds, 3),
+        }
+    return rows
+
+
 def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, out: Path) -> dict[str, Any]:
     events = [o for o in outcomes if o.event_s is not None]
-    result = {
+    result: dict[str, Any] = {
         "events": len(events),
         "found": sum(o.found for o in events),
         "videos_without": len(outcomes) - len(events),
         "false_alarms": sum(o.false_alarms for o in outcomes),
         "rendered": rendered,
         "cpu_per_second": round(sum(o.cpu_s for o in outcomes) / sum(o.seconds for o in outcomes), 3),
+        "ways": _ways(outcomes),
         "videos": [
             {
                 "video": o.video,
@@ -212,6 +265,15 @@ def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, out:
         f" Watching a second of {config.mask.fps:g} frames took {result['cpu_per_second']:.2f} s of one core,"
         " the annotated video included."
     )
+    lines += [
+        "",
+        "| without the annotated video | found | false alarms | looked at | of one core |",
+        "|---|---|---|---|---|",
+    ]
+    for way, row in result["ways"].items():
+        lines.append(
+            f"| {way} | {row['found']} | {row['false_alarms']} | {row['looked']:.0%} | {row['cpu_per_second']:.2f} |"
+        )
     write_atomically(out / "watch.md", "\n".join(lines) + "\n")
     write_atomically(out / "watch.json", canonical(result) + "\n")
     return result

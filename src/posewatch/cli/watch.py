@@ -71,6 +71,14 @@ class Alarms:
     max_persons: Annotated[
         int, Option(help="Persons asked about in one window, in turn (with mask.unit=person)."), Range(1, 1000)
     ] = 16
+    still_s: Annotated[
+        float, Option(help="Seconds without a look by the pose network while nothing moves (0: none)."), Range(0, 10)
+    ] = 0.0
+    pose_every: Annotated[
+        int,
+        Option(help="The pose network looks at one of so many frames; those between are interpolated."),
+        Range(1, 5),
+    ] = 1
 
     def config(self, experiment: Experiment, threshold: float, label: str) -> WatchConfig:
         """How to watch with a model of this ``threshold``."""
@@ -82,7 +90,7 @@ class Alarms:
         repeat_s = (REPEAT_S if unit == PERSON else 0.0) if self.repeat_s is None else self.repeat_s
         return WatchConfig(
             experiment.mask.fps, self.window_s or experiment.split.length_s, self.stride_s, self.smooth, label, limits,
-            unit, self.max_persons, self.hold_s, repeat_s, self.long_lie_s,
+            unit, self.max_persons, self.hold_s, repeat_s, self.long_lie_s, self.still_s, self.pose_every,
         )  # fmt: skip
 
 

@@ -24,6 +24,9 @@ class WatchConfig(Section):
     With ``unit`` person each tracked person is asked about by themselves, at most ``max_persons`` of them in one
     window, and has alarms of their own; a person who is lost for at most ``hold_s`` seconds is the same one when found.
     Somebody who lies for ``long_lie_s`` seconds after an alarm about them is an alarm of its own (0: not).
+
+    The pose network looks at one of ``pose_every`` frames, and at none for ``still_s`` seconds while nothing moves in
+    the picture (0: it always looks).
     """
 
     SECTION: ClassVar[str] = "watch"
@@ -39,6 +42,8 @@ class WatchConfig(Section):
     hold_s: Annotated[float, Range(0, 3600)] = 5.0
     repeat_s: Annotated[float, Range(0, 86_400)] = 0.0
     long_lie_s: Annotated[float, Range(0, 86_400)] = 0.0
+    still_s: Annotated[float, Range(0, 10)] = 0.0
+    pose_every: Annotated[int, Range(1, 5)] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

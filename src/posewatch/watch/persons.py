@@ -24,6 +24,8 @@ class _Last:
     index: int
     box: Floats
     velocity: Floats
+    confirmed: bool = False
+    lost: bool = False
 
 
 class Persons:
@@ -43,6 +45,8 @@ class Persons:
     def update(self, index: int, tracks: Sequence[Track]) -> tuple[int, ...]:
         """The numbers of the persons of the tracks that are seen in frame ``index``."""
         self._forget(index)
+        for last in self._last.values():
+            last.lost = True
         seen: dict[int, Track] = {}
         for track in tracks:
             number = self._by_track.get(track.id)
@@ -54,8 +58,20 @@ class Persons:
             self._recognise(index, new, seen)
         for track in tracks:
             number = self._by_track[track.id]
-            self._last[number] = _Last(track.id, index, track.box, track.velocity)
+            confirmed = track.confirmed or (number in self._last and self._last[number].confirmed)
+            self._last[number] = _Last(track.id, index, track.box, track.velocity, confirmed)
         return tuple(self._by_track[track.id] for track in tracks)
+
+    @property
+    def anybody_lost(self) -> bool:
+        """Whether somebody who was surely there is remembered, and not seen now."""
+        return any(last.lost and last.confirmed for last in self._last.values())
+
+    def stay(self, index: int, persons: Collection[int]) -> None:
+        """These persons were in frame ``index``, too, where they were seen last."""
+        for number in persons:
+            if number in self._last:
+                self._last[number].index = max(index, self._last[number].index)
 
     def clear(self) -> None:
         """After a gap nobody is known; numbers are not given twice."""

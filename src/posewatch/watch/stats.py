@@ -34,11 +34,13 @@ class WatchStats:
 
     With a model of single persons (``unit``) a window of each person counts; ``asked`` and ``left_out_now`` are the
     persons of the last window who were asked about and who were not, ``left_out`` sums the latter over all windows.
+    ``looked`` counts the frames that the pose network looked at: in the others nothing moved, or they lie between two.
     ``raised_alarms`` counts the alarms that are on. ``compared`` counts the windows whose novelty the model told, and
     ``strange`` those of them that are like nothing it knows.
     """
 
     frames: int = 0
+    looked: int = 0
     windows: int = 0
     refused: int = 0
     alarms: int = 0

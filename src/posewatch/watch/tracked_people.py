@@ -24,6 +24,10 @@ MIN_PRESENCE = 1 / 3
 model of single persons is asked about whoever is."""
 _MIN_FRAMES = 3
 """The same in frames, for short windows."""
+MOST_BETWEEN = 5
+"""Frames of which the network looks at one, at most."""
+_STEADY = 3
+"""Looks in a row that must show somebody before they are taken to stay where nothing moves."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,14 @@ class TrackedPeople:
     def __init__(self, estimator: PoseEstimator, config: PoseConfig, span: int, people: int, hold: int = 0) -> None:
         self._estimator, self._config, self._span, self._people = estimator, config, span, people
         self._tracker, self._numbers = Tracker(config.min_score, config.hold), Persons(max(hold, config.hold))
-        self._recent: deque[tuple[int, Observation]] = deque(maxlen=span)
+        self._recent: deque[tuple[int, Observation]] = deque(maxlen=span + MOST_BETWEEN)
+        self._in_a_row: dict[int, int] = {}
         self._first = 0
 
     def begin(self, index: int) -> None:
         """Forget the frames before a gap that ends with frame ``index``."""
         self._recent.clear()
+        self._in_a_row.clear()
         self._numbers.clear()
         self._first = index
 
@@ -81,7 +87,20 @@ class TrackedPeople:
         numbers = self._numbers.update(index, [t for t, _ in tracks])
         observation = Observation(detections.pick([i for _, i in tracks]), tuple(t.id for t, _ in tracks), numbers)
         self._recent.append((index, observation))
+        self._in_a_row = {number: self._in_a_row.get(number, 0) + 1 for number in observation.ids}
         return observation
+
+    def repeat(self, index: int, people: Observation) -> Observation:
+        """These people were in frame ``index``, at which the network did not look."""
+        self._recent.append((index, people))
+        self._numbers.stay(index, people.persons)
+        return people
+
+    @property
+    def settled(self) -> bool:
+        """Whether a look at the same picture would show the same people: nobody is new, or lost a short time ago."""
+        steady = all(looks >= _STEADY for looks in self._in_a_row.values())
+        return steady and not self._tracker.lost() and not self._numbers.anybody_lost
 
     def window(self, end: int, people_by: str = "presence") -> Window:
         """The ``span`` frames up to frame ``end`` (fewer at the start of the source and after a gap). A missing frame

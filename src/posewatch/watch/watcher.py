@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from posewatch.watch.annotator import AlarmState, PersonState, clock
 from posewatch.watch.config import WatchConfig
 from posewatch.watch.crowd import Crowd
 from posewatch.watch.long_lie import LongLie
+from posewatch.watch.looks import Looks, Seen
 from posewatch.watch.payload import alarm_id, payload
 from posewatch.watch.sinks.sink import ScoredWindow, Sink
 from posewatch.watch.sources import Frame, Source
@@ -53,9 +54,11 @@ class Watcher:
         self._model_people, self._single = predictor.people, config.unit == PERSON
         hold = round(config.hold_s * config.fps)
         self._people = TrackedPeople(estimator, pose, config.window_frames, self._model_people, hold)
+        self._looks = Looks(self._people, config, self.stats)
         self._states, self._crowd = States(config), Crowd(config.max_persons, source.name, self.stats)
         self._long_lie = LongLie(config.long_lie_s, config.window_s, config.hold_s)
         self._model_answers = True
+        self._due, self._scored = config.window_frames - 1, -1
 
     def run(self, sinks: Sequence[Sink], stop: threading.Event) -> WatchStats:
         """Watch until the source ends or ``stop`` is set, then end the current alarms. A gap of the source ends them,
@@ -64,33 +67,36 @@ class Watcher:
         When the model does not answer, a camera is watched on: the window counts as refused, and the log says when that
         begins and ends. For a file the ServingError is raised.
         """
-        stride = self._config.stride_frames
-        due = self._config.window_frames - 1
-        scored = -1
-        frame: Frame | None = None
         last: Frame | None = None
         for frame in self._source.frames(stop):
             if last is not None and frame.time_s - last.time_s > GAP_S:  # what was before a gap has ended with it
-                self._end(last, last.index != scored, sinks)
-                self._people.begin(frame.index)
-                due = frame.index + self._config.window_frames - 1
+                self._end(last, True, sinks)
+                self._looks.begin(frame.index)
+                self._due = frame.index + self._config.window_frames - 1
             last = frame
-            people = self._people.update(frame.index, frame.image)
-            if self._single:
-                people = people.of_persons()
-            self._states.saw(people.persons, frame.time_s)
-            self._tell(self._long_lie.see(people, frame.time_s), frame, sinks)
-            if frame.index >= due:
-                self._score(frame, sinks)
-                scored, due = frame.index, frame.index - (frame.index - due) % stride + stride
-            self._report(frame, people, sinks)
-        if frame is not None:
-            self._end(frame, frame.index != scored and not stop.is_set(), sinks)
+            self._take(self._looks.take(frame), sinks)
+        if last is not None:
+            self._end(last, not stop.is_set(), sinks)
         return self.stats
 
-    def _end(self, frame: Frame, unscored: bool, sinks: Sequence[Sink]) -> None:
-        """The last frame of the source, or before a gap: it ends a window, even a short one, and all alarms."""
-        if unscored:
+    def _take(self, seen: Iterable[Seen], sinks: Sequence[Sink]) -> None:
+        """Frames and the people in them."""
+        stride = self._config.stride_frames
+        for frame, observation in seen:
+            people = observation.of_persons() if self._single else observation
+            self._states.saw(people.persons, frame.time_s)
+            self._tell(self._long_lie.see(people, frame.time_s), frame, sinks)
+            if frame.index >= self._due:
+                self._score(frame, sinks)
+                self._scored = frame.index
+                self._due = frame.index - (frame.index - self._due) % stride + stride
+            self._report(frame, people, sinks)
+
+    def _end(self, frame: Frame, whole: bool, sinks: Sequence[Sink]) -> None:
+        """The last frame of the source, or before a gap: it ends all alarms and, unless watching was stopped
+        (``whole``), a window, even a short one."""
+        self._take(self._looks.rest(), sinks)
+        if whole and frame.index != self._scored:
             self._score(frame, sinks)
         self._tell(self._states.finish(frame.time_s), frame, sinks)
         self._tell(self._long_lie.finish(frame.time_s), frame, sinks)
