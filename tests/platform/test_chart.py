@@ -281,6 +281,31 @@ def test_watchers_reach_their_receiver(address: str, port: dict[str, Any]) -> No
     assert port in [one for rule in policy["spec"]["egress"] for one in rule["ports"]]
 
 
+def test_watchers_follow_frigate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DOOR_USER", "DOOR_PASSWORD", "CAMERA_USER", "CAMERA_PASSWORD", "MQTT_PASSWORD"):
+        monkeypatch.setenv(name, "x")
+    broker = "mqtt://ann:${MQTT_PASSWORD}@broker.home:1884/frigate"
+    box = CHART / "examples" / "one-gpu-box.yaml"
+    (group,) = yaml.load(box.read_text(), LOADER)["watcher"]["groups"]
+    camera = yaml.load(box.read_text(), LOADER)["watcher"]["groups"][group]["cameras"][0]
+    door = f"watcher.groups.{group}.cameras[0]"
+    objects = render(
+        box,
+        sets=(
+            f"watcher.frigate={broker}",
+            f"{door}.name=door",
+            f"{door}.url={camera['url']}",
+            f"{door}.frigate=front_door",
+        ),
+    )
+    egress = named(objects, "NetworkPolicy", "posewatch-watcher")["spec"]["egress"]
+    assert {"port": 1884} in [one for rule in egress for one in rule["ports"]]
+    path = tmp_path / "cameras.yaml"
+    path.write_text(named(objects, "ConfigMap", f"posewatch-watcher-{group}")["data"]["cameras.yaml"])
+    assert read_config(path).frigate == broker
+    assert read_config(path).cameras[0].frigate == "front_door"
+
+
 def test_a_change_of_cameras_starts_that_group_again_and_no_other() -> None:
     box = CHART / "examples" / "kubeflow-multi-tenant.yaml"
 

@@ -18,7 +18,7 @@ from tiny_models import tiny_model
 from posewatch.cli.main import main
 from posewatch.errors import ConfigError
 from posewatch.stack.process import pick_ports, wait_until
-from posewatch.watch import metrics
+from posewatch.watch import metrics, service
 from posewatch.watch.service import CameraProcess, read_config
 
 
@@ -137,6 +137,8 @@ GOOD = "model: m.onnx\ncameras: [{name: a, url: rtsp://x/y}]\n"
         ("model: m\ncameras: [{name: a, url: x}, {name: a, url: y}]", "a name of its own"),
         ("model: m\ncameras: [{name: a, url: 'rtsp://${NO_SUCH_THING}/x'}]", "needs the environment variable"),
         (GOOD + "options: [on]\n", "options must be a mapping"),
+        ("model: m\ncameras: [{name: a, url: x, frigate: 'a/#'}]", "letters, digits, _ and -"),
+        (GOOD + "frigate: 'mqtt://a:${NO_SUCH_THING}@b'\n", "needs the environment variable"),
         (GOOD + "set: {pose: 1}\n", "set must be a list"),
     ],
 )
@@ -166,3 +168,24 @@ def test_a_good_configuration(tmp_path: Path) -> None:
     config = read_config(path)
     assert (config.model, config.cameras[0].name, config.options) == ("m.onnx", "a", {"on": "0.7", "min-s": "1"})
     assert config.set == ("pose.source=raw",)
+
+
+def test_cameras_of_frigate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_PASSWORD", "hush-hush")
+    path = tmp_path / "cameras.yaml"
+    path.write_text(
+        "model: m.onnx\nfrigate: 'mqtt://ann:${BROKER_PASSWORD}@broker/frigate?after=5'\n"
+        f"webhook: frigate+http://frigate:5000\nout: {tmp_path}\n"
+        "cameras: [{name: door, url: rtsp://x/y, frigate: front_door}, {name: b, url: rtsp://x/z}]\n"
+    )
+    config, started = read_config(path), []
+    monkeypatch.setattr(service.subprocess, "Popen", lambda words, env: started.append((words, env)))
+    for camera in config.cameras:
+        CameraProcess(camera, config).keep_running(1.0)
+    (words, env), (other_words, other_env) = started
+    assert words[words.index("--frigate") + 1] == "env:POSEWATCH_FRIGATE_BROKER"
+    assert "hush-hush" not in " ".join(words)
+    assert env["POSEWATCH_FRIGATE_BROKER"] == "mqtt://ann:hush-hush@broker/frigate?after=5&camera=front_door"
+    assert env["POSEWATCH_ALARM_WEBHOOK"] == "frigate+http://frigate:5000?camera=front_door"
+    assert "--frigate" not in other_words
+    assert other_env["POSEWATCH_ALARM_WEBHOOK"] == "frigate+http://frigate:5000"

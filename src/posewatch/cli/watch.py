@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from posewatch.config import Experiment
     from posewatch.inference.predictor import Predictor
     from posewatch.watch.config import WatchConfig
+    from posewatch.watch.gate import GatedSource
     from posewatch.watch.records.upload import Records
     from posewatch.watch.sources import Source
 
@@ -159,6 +160,13 @@ class Camera:
         Path | None,
         Option(metavar="FILE", help="A rollout's route.json: ask its canary in the camera's share of time."),
     ] = None
+    frigate: Annotated[
+        str,
+        Option(
+            metavar="URL",
+            help="Look only while Frigate sees a person: mqtt://broker/frigate?camera=NAME (or env:NAME).",
+        ),
+    ] = ""
 
 
 @verb(app, "watch")
@@ -188,6 +196,8 @@ def watch(
     _check(opened, read, out, outputs, force)
     lines = []
     with ExitStack() as stack, _stopping() as stop:
+        if camera.frigate:
+            opened = [stack.enter_context(_gated(opened, camera.frigate, experiment.mask.fps))]
         predictor = _predictor(model, experiment.mask.unit, camera, opened)
         stack.callback(predictor.close)
         config = alarms.config(experiment, predictor.threshold, label)
@@ -226,15 +236,34 @@ def _predictor(model: str, unit: str, camera: Camera, sources: list[Source]) -> 
     return RoutedPredictor(predictor, camera.route, sources[0].name, open_predictor)
 
 
+@contextmanager
+def _gated(sources: list[Source], address: str, fps: float) -> Iterator[GatedSource]:
+    """The camera, looked at while Frigate says that somebody is there."""
+    from posewatch.watch.frigate_persons import FrigatePersons
+    from posewatch.watch.gate import GatedSource
+
+    if not sources[0].live:
+        raise InputError("--frigate is for a camera: a recording is looked at from its beginning to its end")
+    persons = FrigatePersons(_from_environment(address))
+    persons.start()
+    try:
+        yield GatedSource(sources[0], persons, fps)
+    finally:
+        persons.close()
+
+
 def _one(
     source: Source, predictor: Any, estimator: Any, experiment: Experiment, config: Any, out: Path, outputs: Outputs,
     delivery: Any, records: Records | None, stop: threading.Event,
 ) -> str:  # fmt: skip
+    from posewatch.watch.gate import GatedSource
     from posewatch.watch.sinks.sink import SinkContext
     from posewatch.watch.sinks.table import open_sinks
     from posewatch.watch.watcher import Watcher
 
     watcher = Watcher(source, predictor, estimator, experiment.pose, config)
+    if isinstance(source, GatedSource):
+        source.keep = lambda: watcher.busy
     video = not outputs.no_video
     context = SinkContext(
         source, watcher.stats, watcher.label, config, out, video, outputs.privacy, outputs.status, delivery, records

@@ -13,6 +13,7 @@ CameraStatus = tuple[str, bool, int, dict[str, Any] | None]
 COUNTERS = {
     "frames": ("frames", "Frames that were watched."),
     "frames_looked": ("looked", "Frames that the pose network looked at."),
+    "frames_unwatched": ("unwatched", "Frames that were not looked at, because Frigate saw nobody."),
     "windows": ("windows", "Windows that the model answered."),
     "windows_refused": ("refused", "Windows that the model did not answer."),
     "windows_compared": ("compared", "Windows of which the model told how strange they are to it."),

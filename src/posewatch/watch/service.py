@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -34,7 +35,7 @@ BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 STABLE_S = 120.0
 STOP_S = 20.0
 """How long the processes may take to end before they are killed."""
-_ADDRESS, _RECEIVER = "POSEWATCH_CAMERA_URL", "POSEWATCH_ALARM_WEBHOOK"
+_ADDRESS, _RECEIVER, _FRIGATE = "POSEWATCH_CAMERA_URL", "POSEWATCH_ALARM_WEBHOOK", "POSEWATCH_FRIGATE_BROKER"
 _LOG = logging.getLogger(__name__)
 
 
@@ -42,11 +43,13 @@ _LOG = logging.getLogger(__name__)
 class Camera(Section):
     """One camera: ``name`` (small letters, digits, dashes) and ``url``, where ``${NAME}`` is an environment variable.
 
-    ``options`` are options of ``posewatch watch`` for this camera; they override the common ones.
+    ``options`` are options of ``posewatch watch`` for this camera; they override the common ones. ``frigate`` is its
+    name in Frigate: it is looked at while that sees a person there, and alarms become events of that camera.
     """
 
     name: Annotated[str, Like(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name of small letters, digits and dashes")]
     url: str
+    frigate: Annotated[str, Like(r"[A-Za-z0-9_-]*", "a name of letters, digits, _ and -")] = ""
     options: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,7 +66,8 @@ class ServiceConfig(Section):
     ``route`` is the file that says which cameras ask a canary (``posewatch watch --route``). ``store`` is the object
     store of records (with ``record: true`` among the options). ``out`` is a folder that outlives the container, for
     alarms, their videos and what waits for the webhook or the store. ``config`` names an experiment, ``set`` are
-    overrides of it, ``options`` are options of ``posewatch watch`` (on, min-s, ...).
+    overrides of it, ``options`` are options of ``posewatch watch`` (on, min-s, ...). ``frigate`` is the broker where
+    Frigate publishes (mqtt://host/frigate), for the cameras that have a name in it.
     """
 
     model: Annotated[str, Like(r"(?s).+", "an address such as grpc://triton:8001/abnormal")]
@@ -72,6 +76,7 @@ class ServiceConfig(Section):
     route: str = ""
     webhook: str = ""
     store: str = ""
+    frigate: str = ""
     privacy: Annotated[str, OneOf(("none", "blur", "skeleton"))] = "none"
     config: str = "default"
     set: tuple[str, ...] = ()
@@ -81,6 +86,8 @@ class ServiceConfig(Section):
         super().__post_init__()
         object.__setattr__(self, "options", _option_names(self.options))
         names = [camera.name for camera in self.cameras]
+        remember(self.frigate)
+        with_environment(self.frigate)
         if len(names) != len(dict.fromkeys(names)):
             raise ConfigError("each camera needs a name of its own")
 
@@ -108,6 +115,7 @@ class CameraProcess:
         self.camera, self._config, self.restarts = camera, config, 0
         self._options = {**config.options, **camera.options}
         self._webhook = self._options.pop("webhook", config.webhook)
+        self._frigate = self._options.pop("frigate", config.frigate) if camera.frigate else ""
         self.folder = Path(config.out) / camera.name
         self.process: subprocess.Popen[bytes] | None = None
         self._started, self._restart_at, self._attempt = 0.0, 0.0, 0
@@ -128,6 +136,8 @@ class CameraProcess:
             words += ["--set", override]
         if config.route:
             words += ["--route", config.route]
+        if self._frigate:
+            words += ["--frigate", f"env:{_FRIGATE}"]
         if self._webhook:
             words += ["--webhook", f"env:{_RECEIVER}"]
         for name, value in self._options.items():
@@ -149,9 +159,17 @@ class CameraProcess:
             return
         self.restarts += self.process is not None
         self.folder.mkdir(parents=True, exist_ok=True)
-        address = {_ADDRESS: with_environment(self.camera.url), _RECEIVER: with_environment(self._webhook)}
+        address = {_ADDRESS: with_environment(self.camera.url), _RECEIVER: self._named(self._webhook, "frigate+")}
+        address[_FRIGATE] = self._named(self._frigate, "mqtt")
         self.process = subprocess.Popen(self.command(), env={**os.environ, **address})
         self._started, self._restart_at = now, 0.0
+
+    def _named(self, address: str, scheme: str) -> str:
+        """An address for the process; one of this scheme says which camera of Frigate is meant."""
+        address, camera = with_environment(address), self.camera.frigate
+        if not camera or not address.lower().startswith(scheme) or re.search(r"[?&]camera=", address):
+            return address
+        return f"{address}{'&' if '?' in address else '?'}camera={camera}"
 
     def watched(self, now: float) -> bool:
         """Whether its pictures are watched; ``now`` in seconds since 1970."""

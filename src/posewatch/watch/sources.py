@@ -45,6 +45,13 @@ class Frame:
     image: Image
 
 
+@dataclass(frozen=True)
+class Unwatched:
+    """In place of a camera's frame at ``time_s`` seconds that need not be looked at: nobody is there."""
+
+    time_s: float
+
+
 @dataclass
 class Counters:
     """Frames read and dropped so far, connections opened, and whether the source is connected now."""
@@ -62,7 +69,7 @@ class Source(Protocol):
     live: bool
     counters: Counters
 
-    def frames(self, stop: threading.Event) -> Iterator[Frame]: ...
+    def frames(self, stop: threading.Event) -> Iterator[Frame | Unwatched]: ...
 
 
 class FileSource:

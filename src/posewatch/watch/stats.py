@@ -36,7 +36,8 @@ class WatchStats:
     persons of the last window who were asked about and who were not, ``left_out`` sums the latter over all windows.
     ``looked`` counts the frames that the pose network looked at: in the others nothing moved, or they lie between two.
     ``raised_alarms`` counts the alarms that are on. ``compared`` counts the windows whose novelty the model told, and
-    ``strange`` those of them that are like nothing it knows.
+    ``strange`` those of them that are like nothing it knows. ``unwatched`` counts the frames of a camera that were not
+    looked at when they came, because Frigate saw nobody.
     """
 
     frames: int = 0
@@ -59,6 +60,7 @@ class WatchStats:
     raised_alarms: int = 0
     compared: int = 0
     strange: int = 0
+    unwatched: int = 0
 
     def of_version(self, version: str) -> VersionStats:
         """The row of a version."""

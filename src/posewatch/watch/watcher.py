@@ -25,7 +25,7 @@ from posewatch.watch.long_lie import LongLie
 from posewatch.watch.looks import Looks, Seen
 from posewatch.watch.payload import alarm_id, payload
 from posewatch.watch.sinks.sink import ScoredWindow, Sink
-from posewatch.watch.sources import Frame, Source
+from posewatch.watch.sources import Frame, Source, Unwatched
 from posewatch.watch.states import States, Told
 from posewatch.watch.stats import WatchStats
 from posewatch.watch.tracked_people import Observation, TrackedPeople
@@ -62,22 +62,42 @@ class Watcher:
 
     def run(self, sinks: Sequence[Sink], stop: threading.Event) -> WatchStats:
         """Watch until the source ends or ``stop`` is set, then end the current alarms. A gap of the source ends them,
-        too.
+        and so does a time in which it is not looked at.
 
         When the model does not answer, a camera is watched on: the window counts as refused, and the log says when that
         begins and ends. For a file the ServingError is raised.
         """
         last: Frame | None = None
+        unwatched = False
         for frame in self._source.frames(stop):
-            if last is not None and frame.time_s - last.time_s > GAP_S:  # what was before a gap has ended with it
+            if isinstance(frame, Unwatched):
+                if last is not None:
+                    self._end(last, True, sinks)
+                last, unwatched = None, True
+                self._unwatched(frame, sinks)
+                continue
+            gap = last is not None and frame.time_s - last.time_s > GAP_S
+            if last is not None and gap:  # what was before a gap has ended with it
                 self._end(last, True, sinks)
+            if gap or unwatched:
                 self._looks.begin(frame.index)
                 self._due = frame.index + self._config.window_frames - 1
-            last = frame
+            last, unwatched = frame, False
             self._take(self._looks.take(frame), sinks)
         if last is not None:
             self._end(last, not stop.is_set(), sinks)
         return self.stats
+
+    @property
+    def busy(self) -> bool:
+        """Whether an alarm is on, or somebody lies on the floor after one."""
+        return self.stats.raised or (self._config.long_lie_s > 0 and bool(self._long_lie.down))
+
+    def _unwatched(self, frame: Unwatched, sinks: Sequence[Sink]) -> None:
+        self.stats.unwatched += 1
+        self.stats.persons = 0
+        for sink in sinks:
+            sink.unwatched(frame.time_s)
 
     def _take(self, seen: Iterable[Seen], sinks: Sequence[Sink]) -> None:
         """Frames and the people in them."""

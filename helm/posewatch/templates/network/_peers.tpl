@@ -19,17 +19,19 @@
 {{- end }}
 {{- end -}}
 
-{{/* To the receivers of alarms: the ports of networkPolicy.egress.webhook, and those of the watchers' addresses. */}}
+{{/* To the receivers of alarms and Frigate's broker: the ports of networkPolicy.egress.webhook, and those of the watchers' addresses. */}}
 {{- define "posewatch.toReceivers" -}}
 {{- $known := dict "http" 80 "https" 443 "cloudevents+http" 80 "cloudevents+https" 443 "frigate+http" 80 "frigate+https" 443 "mqtt" 1883 "mqtts" 8883 "syslog" 514 "syslog+tcp" 601 "syslog+tls" 6514 }}
 {{- $ports := list }}
 {{- range .Values.networkPolicy.egress.webhook.ports }}{{ $ports = append $ports (dict "port" (int .)) }}{{ end }}
 {{- range $told := prepend (values .Values.watcher.groups) .Values.watcher }}
-{{- with $told.webhook }}
+{{- range list $told.webhook $told.frigate }}
+{{- with . }}
 {{- $scheme := splitList "://" . | first | lower }}
 {{- $place := regexReplaceAll "^[^:]+://(?:.*@)?([^/?]*).*$" . "${1}" }}
 {{- $port := regexFind ":[0-9]+$" $place | trimPrefix ":" | default (get $known $scheme) | int }}
 {{- $ports = append $ports (ternary (dict "port" $port "protocol" "UDP") (dict "port" $port) (eq $scheme "syslog")) | uniq }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.networkPolicy.egress.webhook }}

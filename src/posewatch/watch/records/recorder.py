@@ -173,6 +173,11 @@ class Recorder(Sink):
         oldest = self._recent[0][0].time_s
         self._past = {who: past for who, past in self._past.items() if past.windows[-1].end_s >= oldest}
 
+    def unwatched(self, time_s: float) -> None:
+        self.close()  # nothing more comes of these records
+        self._recent.clear()
+        self._past.clear()
+
     def close(self) -> None:
         for number in list(self._going):
             with self._caught(number):

@@ -89,6 +89,10 @@ class AlarmVideos(Sink):
                 clip.close()
                 del self._clips[key]
 
+    def unwatched(self, time_s: float) -> None:
+        self._recent.clear()
+        self.close()  # nothing more comes of these alarms
+
     def close(self) -> None:
         for clip in self._clips.values():
             clip.close()

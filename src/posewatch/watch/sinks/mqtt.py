@@ -14,32 +14,25 @@ import contextlib
 import hashlib
 import json
 import re
-import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, unquote
 
 from posewatch import __version__
-from posewatch.addresses import Address
 from posewatch.errors import InputError
+from posewatch.watch.broker import Broker
 from posewatch.watch.payload import RAISED
 from posewatch.watch.sinks.delivery import Transport, Unavailable
 
 try:
-    from paho.mqtt import client as paho
-    from paho.mqtt.enums import CallbackAPIVersion
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
-except ImportError:
-    paho = None  # type: ignore[assignment]
+except ImportError:  # Broker says so
+    pass
 
 PREFIX, DISCOVERY = "posewatch", "homeassistant"
 ON, OFF, ONLINE, OFFLINE = "ON", "OFF", "online", "offline"
-PORTS = {"mqtt": 1883, "mqtts": 8883}
-OPTIONS = ("ca", "cert", "key", "discovery")
-_KEEPALIVE_S = 30
 
 
 def level(camera: str) -> str:
@@ -80,28 +73,13 @@ class Mqtt(Transport):
     """
 
     def __init__(self, url: str, secret: str = "") -> None:
-        if paho is None:
-            raise InputError("mqtt needs paho-mqtt: pip install 'posewatch[mqtt]'")
-        address = Address.parse(url)
-        options = {name: values[-1] for name, values in parse_qs(address.query[1:], keep_blank_values=True).items()}
-        if unknown := [name for name in options if name not in OPTIONS]:
-            raise InputError(f"an mqtt address has no option {unknown[0]!r} (known: {', '.join(OPTIONS)})")
-        self._prefix = unquote(address.path).strip("/") or PREFIX
-        self._discovery = options.get("discovery", DISCOVERY).strip("/")
-        if any(re.search(r"[+#\0]", topic) for topic in (self._prefix, self._discovery)):
-            raise InputError("the topic of an mqtt address has no + and no #: mqtt://host/posewatch")
-        match = re.fullmatch(r"(.*?)(?::(\d+))?", address.place)
-        assert match is not None
-        self._host, self._port = match[1].strip("[]"), int(match[2] or PORTS[address.scheme.lower()])
-        self.name = f"broker {address.place}"
-        context = _tls(options) if address.scheme.lower() == "mqtts" else None
-        self._client = client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        user, _, password = address.user.partition(":")
-        if user:
-            client.username_pw_set(unquote(user), unquote(password) or secret or None)
-        if context is not None:
-            client.tls_set_context(context)
-        client.reconnect_delay_set(1, 60)
+        self._broker = broker = Broker.of(url, secret, ("discovery",))
+        self._prefix = broker.prefix or PREFIX
+        self._discovery = broker.options.get("discovery", DISCOVERY).strip("/")
+        if re.search(r"[+#\0]", self._discovery):
+            raise InputError("the discovery prefix of an mqtt address has no + and no #")
+        self.name = f"broker {broker.place}"
+        self._client = client = broker.client
         client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
         client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
         self._why, self._started = "no connection yet", False
@@ -122,8 +100,7 @@ class Mqtt(Transport):
         self._started = True
         if self._cameras:
             self._client.will_set(self._availability, OFFLINE, 1, retain=True)
-        self._client.connect_async(self._host, self._port, _KEEPALIVE_S)
-        self._client.loop_start()
+        self._broker.start()
 
     @property
     def _availability(self) -> str:
@@ -202,16 +179,6 @@ class Mqtt(Transport):
     def _on_publish(self, client: Any, data: Any, mid: int, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._refused[mid] = str(reason)
-
-
-def _tls(options: Mapping[str, str]) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.get("ca"))
-        if "cert" in options:
-            context.load_cert_chain(options["cert"], options.get("key"))
-    except (OSError, ssl.SSLError) as error:
-        raise InputError(f"the certificates of the mqtt address (ca, cert, key) cannot be read: {error}") from None
-    return context
 
 
 def _json(message: Mapping[str, Any]) -> bytes:

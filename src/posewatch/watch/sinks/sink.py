@@ -97,5 +97,8 @@ class Sink(ABC):
     def frame(self, frame: Frame, people: Observation, state: AlarmState) -> None:
         """A frame was watched."""
 
+    def unwatched(self, time_s: float) -> None:
+        """The camera sends pictures, and need not be looked at: nobody is there, all alarms have ended."""
+
     def close(self) -> None:
         """The source has ended: complete the files."""

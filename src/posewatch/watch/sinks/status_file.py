@@ -39,12 +39,18 @@ class StatusFile(Sink):
         return cls(context, context.status) if context.status is not None else None
 
     def frame(self, frame: Frame, people: Observation, state: AlarmState) -> None:
-        if time.monotonic() - self._written >= INTERVAL_S:
-            self._written = time.monotonic()
-            self._write()
+        self._write_in_time()
+
+    def unwatched(self, time_s: float) -> None:
+        self._write_in_time()
 
     def close(self) -> None:
         self._write()
+
+    def _write_in_time(self) -> None:
+        if time.monotonic() - self._written >= INTERVAL_S:
+            self._written = time.monotonic()
+            self._write()
 
     def _write(self) -> None:
         source, delivery = self._context.source, self._context.delivery
