@@ -193,7 +193,18 @@ def test_another_server_loses_nothing(
     with open_delivery(tmp_path, f"frigate+http://{frigate.place}{base}") as box:
         box.put("a-alarm", message())
         assert box.drain(0.3) == 1
-    assert "there is no API of Frigate at this address" in caplog.text
+    assert "404 is no answer of Frigate: is this its address?" in caplog.text
+
+
+@pytest.mark.parametrize("code", [302, 400, 404, 405, 413])
+def test_an_answer_of_something_else_loses_nothing(
+    frigate: FrigateServer, tmp_path: Path, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as a proxy, or the port of HTTPS asked without it (nginx: 400)."""
+    frigate.script = [code]
+    assert deliver(tmp_path, f"frigate+http://{frigate.place}", message()) == 0
+    assert len(frigate.events) == 1
+    assert f"{code}" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -192,10 +192,10 @@ class Frigate(Transport):
             raise Unavailable(_why(error)) from None
         if _passing(said.code):
             raise Unavailable(str(said)) from None
+        if said.code != 401 and not said.message:  # a proxy, another server, HTTPS asked without it
+            raise Unavailable(f"{said.code} is no answer of Frigate: is this its address?") from None
         if said.code == 403:
             raise Unavailable(f"{said}: the user needs Frigate's role admin") from None
-        if said.code == 404 and not said.message:
-            raise Unavailable("there is no API of Frigate at this address") from None
         raise said from None
 
     def _made(self, method: str, path: str, content: Mapping[str, Any] | None) -> urllib.request.Request:
