@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -30,7 +32,12 @@ PRE_CAPTURE_S = 5.0
 class FrigateServer(ThreadingHTTPServer):
     """``users`` {user: (password, role)}: none is the internal port, where everybody is admin."""
 
-    def __init__(self, version: str = "0.18.0-e3fa701", users: dict[str, tuple[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        version: str = "0.18.0-e3fa701",
+        users: dict[str, tuple[str, str]] | None = None,
+        certificate: Path | None = None,
+    ) -> None:
         self.version, self.users = version, users or {}
         self.cameras = {"hall", "front_door"}
         self.events: dict[str, dict[str, Any]] = {}
@@ -41,10 +48,17 @@ class FrigateServer(ThreadingHTTPServer):
         self.hidden = 0
         """Requests for which new events are not there yet."""
         super().__init__(("127.0.0.1", 0), _Answer)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
 
     @property
     def place(self) -> str:
         return f"127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, *_: Any) -> None:
+        """A caller that does not trust the certificate hangs up."""
 
     def create(self, camera: str, label: str, body: dict[str, Any]) -> str:
         now = time.time()

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from watch.frigate_server import FrigateServer, serving
+from watch.test_siem import certificate  # noqa: F401
 
 from posewatch.errors import InputError
+from posewatch.stack.process import wait_until
 from posewatch.watch.sinks import delivery
 from posewatch.watch.sinks.frigate import sub_label
 from posewatch.watch.sinks.table import open_delivery
@@ -184,6 +186,17 @@ def test_users(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
             box.put("2", message(5))
             assert box.drain(20) == 0
         assert len(frigate.events) == 4
+
+
+def test_https_is_verified(tmp_path: Path, certificate: Path, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+    with running(users={"cam": ("12345678", "admin")}, certificate=certificate) as frigate:
+        url = f"frigate+https://cam:12345678@{frigate.place}"
+        with open_delivery(tmp_path / "outbox", url) as box:
+            box.put("a-alarm", message())
+            assert wait_until(lambda: "certificate verify failed" in caplog.text, 20)
+        assert not frigate.asked
+        assert deliver(tmp_path / "outbox", f"{url}?ca={certificate}") == 0
+        assert len(frigate.events) == 1
 
 
 @pytest.mark.parametrize("base", ["/other", "/api"])

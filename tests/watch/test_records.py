@@ -225,7 +225,7 @@ def test_kill_9_at_any_moment_loses_no_alarm_and_stores_none_twice(tmp_path: Pat
     assert any(m.get("reason") == "interrupted" for m in messages)
     store = FolderStore(tmp_path / "store")
     stored = [record.id for record in alarms.records(store)]
-    assert len(stored) == len(set(stored)) >= 10
+    assert len(stored) == len(set(stored)) >= 4, "three of the last turn, and one that was interrupted"
     assert set(stored) == raised
     for record in alarms.records(store):  # and each is whole
         record.artifact.fetch_all(tmp_path / "check")
