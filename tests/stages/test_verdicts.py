@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import multiprocessing
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from alarm_records import BEGAN, stored
 from label_stores import stale
 
@@ -16,9 +22,11 @@ from posewatch import alarms, lineage, video
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import DatasetConfig, Experiment, load
 from posewatch.labels import verdicts as said
+from posewatch.labels.db import tables
 from posewatch.labels.formats.snapshot import read_parquet
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
+from posewatch.stages import verdicts as stage
 from posewatch.stages.contents import (
     ALARMS,
     CLIPS,
@@ -157,6 +165,96 @@ def test_the_label_of_a_person_in_the_grid_wins(judge: Judge, labels: LabelStore
     assert labels.current([clip])[clip].source == "verdict", "the verdict counts again"
 
 
+def test_a_run_that_looked_before_a_verdict_was_changed_does_not_bring_the_old_one_back(
+    judge: Judge, labels: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs at once: the slow one has read the verdicts, then one is changed and the fast one ends."""
+    judge("a", "false")
+    judge("b", "false", began=BEGAN + timedelta(hours=1), seed=2)
+    slow = stage.bring
+
+    def late(*given: object) -> tuple[int, int]:
+        monkeypatch.undo()
+        judge("a", "true", who="rev")
+        said.undo(labels, "b", "op", "back")
+        judge.collect()
+        return slow(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stage, "bring", late)
+    judge.collect()
+    assert [(event.new, event.who) for event in labels.current().values()] == [("abnormal", "rev")]
+
+
+def test_kill_9_at_any_moment_and_two_at_once_end_in_the_same_state(
+    judge: Judge, objects: FolderStore, labels: LabelStore, tmp_path: Path
+) -> None:
+    for i in range(6):
+        began = BEGAN + timedelta(hours=5 * i)
+        judge(f"a{i}", ("false", "true", "not_a_person")[i % 3], began=began, camera="door\n" * 90, seed=i)
+    labels.close()
+    copy = FolderStore(shutil.copytree(objects.root, tmp_path / "copy"))
+    urls = [shutil.copy(tmp_path / "labels.db", tmp_path / name) for name in ("killed.db", "undisturbed.db")]
+    killed, undisturbed = (f"sqlite:///{url}" for url in urls)
+    fork, chance = multiprocessing.get_context("fork"), random.Random(1)
+
+    def start(store: FolderStore, url: str) -> Any:
+        process = fork.Process(target=_collect, args=(store, url))
+        process.start()
+        return process
+
+    began_s = time.monotonic()
+    alone = start(copy, undisturbed)
+    alone.join()
+    took_s = time.monotonic() - began_s
+    for _ in range(5):
+        two = [start(objects, killed) for _ in range(2)]
+        time.sleep(chance.uniform(0.05, 1.0) * took_s)
+        for process in two:
+            process.kill()
+            process.join()
+    two = [start(objects, killed) for _ in range(2)]
+    for process in two:
+        process.join()
+    assert [process.exitcode for process in (alone, *two)] == [0, 0, 0]
+    assert {o.key: objects.get(o.key) for o in objects.list()} == {o.key: copy.get(o.key) for o in copy.list()}
+    events = [_events(url) for url in (killed, undisturbed)]
+    assert events[0] == events[1]
+    assert len(events[0]) == 10
+
+
+def _collect(store: FolderStore, url: str) -> None:
+    verdicts(store, LabelStore(url), PERSON)
+
+
+def _events(url: str) -> list[tuple[object, ...]]:
+    store = LabelStore(url)
+    events = tables.events.c
+    rows = store.database.rows(sa.select(events.clip_id, events.new, events.who, events.batch))
+    assert store.database.read(stale) == []
+    store.close()
+    return sorted(tuple(row) for row in rows)
+
+
+def test_a_verdict_changed_after_a_snapshot_changes_the_next_dataset_and_not_the_old_one(
+    judge: Judge, labels: LabelStore, tmp_path: Path
+) -> None:
+    def frozen(made: Collected) -> dict[str, str]:
+        file = snapshot(judge.objects, made.clips, labels, PERSON.labels).fetch(SNAPSHOT, tmp_path)
+        return {row["clip_id"]: row["label"] for row in read_parquet(file).rows}
+
+    judge("a", "true")
+    made = judge.collect()
+    old = snapshot(judge.objects, made.clips, labels, PERSON.labels)
+    before = old.read(SNAPSHOT)
+    (clip,) = frozen(made)
+    judge("a", "false")
+    new = frozen(judge.collect())
+    assert len(new) == 2
+    assert new[clip] == "normal"
+    assert old.read(SNAPSHOT) == before
+    assert frozen(made) == {clip: "normal"}, "the clips as they were cut, with the label that counts now"
+
+
 @pytest.mark.parametrize(
     ("about", "reason"),
     [
@@ -228,9 +326,13 @@ def test_a_camera_and_day_is_on_one_side_of_a_dataset(judge: Judge, labels: Labe
 def _published(objects: FolderStore, data: Artifact) -> Artifact:
     """A published version that was trained on a dataset."""
     made = data
-    for stage in ("checkpoints", "onnx"):
-        made = produce(objects, Job(stage, "", {}, (made,)), lambda folder: (folder / "file").write_text("x"))
-    return produce(objects, Job("models", "abnormal", {}, (made,)), lambda folder: (folder / "file").write_text("x"))
+    for job in (Job("checkpoints", "", {}), Job("onnx", "", {}), Job("models", "abnormal", {})):
+        made = produce(objects, replace(job, parents=(made,)), _write(data.prefix))
+    return made
+
+
+def _write(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "file").write_text(text)
 
 
 def test_a_later_dataset_keeps_the_parts_and_holds_the_newest_alarms_out(judge: Judge, labels: LabelStore) -> None:
@@ -265,5 +367,16 @@ def test_a_later_dataset_keeps_the_parts_and_holds_the_newest_alarms_out(judge: 
     assert few.told.startswith("5 judged alarms that the served version has not learned from, of 50")
     assert ready(judge.objects, made, release, load("default", ["labels.min_verdicts=5"])).enough
     assert ready(judge.objects, made, release, PERSON, drifted=True).enough
+    # what a person said of the very clip counts, and a clip that no dataset takes is not new for ever
+    clips = sorted(made.alarms[-1])
+    labels.set_labels(dict.fromkeys(clips, "(bad clip)"), "ann", "human")
+    assert ready(judge.objects, judge.collect(), release, PERSON).told.startswith("4 judged alarms")
+    known = first.lines(CLIPS)[0]
+    other = "normal" if known["label"] == "abnormal" else "abnormal"
+    labels.set_label(known["clip"], other, "ann", "human")
+    made = judge.collect()
+    assert ready(judge.objects, made, release, PERSON).told.startswith("5 judged alarms")
+    third = frozen(made, before=first, newest=0.0)
+    assert ready(judge.objects, made, _published(judge.objects, third).prefix.rsplit("/", 1)[1], PERSON).told[0] == "0"
     none = replace(made, counts=made.counts | {"used": 0})
     assert ready(judge.objects, none, release, PERSON, drifted=True).told.startswith("no verdict on an alarm")

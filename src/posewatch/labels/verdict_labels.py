@@ -8,7 +8,7 @@ verdict has precedence over a label file and a model. Nobody disagrees with a ve
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from posewatch.labels.db import tables
 from posewatch.labels.db.database import chunks
 from posewatch.labels.entries import fold, timestamp
+from posewatch.labels.verdicts import current_in
 from posewatch.records import LabelEvent, Source
 
 if TYPE_CHECKING:
@@ -39,16 +40,16 @@ class VerdictLabel:
     version: str
 
 
-def bring(store: LabelStore, wanted: Mapping[str, VerdictLabel], counting: Iterable[int]) -> tuple[int, int]:
+def bring(store: LabelStore, wanted: Mapping[str, VerdictLabel]) -> tuple[int, int]:
     """Make the verdict labels of the store those of ``wanted`` (by clip id); returns how many were given and taken.
 
-    ``counting`` are the ids of all verdicts that count: the label of another one is taken back, also where its clip is
-    not among ``wanted``. Safe to repeat, and to kill: each clip is compared with what it should be, under its lock.
+    The label of a verdict that counts no more is taken back, also where its clip is not among ``wanted``; one of
+    ``wanted`` whose verdict was changed meanwhile is not given. Safe to repeat, to kill, and to run twice at a time:
+    each clip is compared under its lock with what it should be.
     """
-    counts = set(counting)
     given = taken = 0
     for chunk in chunks({*wanted, *_labelled(store)}):
-        events = store.database.write(partial(_bring, store, chunk, wanted, counts))
+        events = store.database.write(partial(_bring, store, chunk, wanted))
         given += sum(event.new is not None for event in events)
         taken += sum(event.new is None for event in events)
     return given, taken
@@ -62,25 +63,30 @@ def _labelled(store: LabelStore) -> list[str]:
 
 
 def _bring(
-    store: LabelStore, ids: list[str], wanted: Mapping[str, VerdictLabel], counts: set[int], connection: sa.Connection
+    store: LabelStore, ids: list[str], wanted: Mapping[str, VerdictLabel], connection: sa.Connection
 ) -> list[LabelEvent]:
     history = store.lock_history(connection, ids)
+    counting = {verdict.id for verdict in current_in(connection).values()}  # now: another process may know more than we
     events: list[LabelEvent] = []
     for clip in ids:
         chain = history.get(clip, [])
         said, want = [event for event in chain if event.source == SOURCE], wanted.get(clip)
         undone = {event.undoes for event in said if event.undoes is not None}
         live = [event for event in said if event.undoes is None and event.id not in undone]
-        right = [e for e in live if want and (e.new, _verdict_of(e)) == (want.label, want.verdict)]
+        kept = [event for event in live if _verdict_of(event) in counting]
+        if want is not None and (want.verdict not in counting or any(_verdict_of(e) > want.verdict for e in kept)):
+            want = None  # somebody has judged since
+        if want is not None:
+            kept = [event for event in kept if (event.new, _verdict_of(event)) == (want.label, want.verdict)]
         old = fold(chain).label_name
         for event in live:
-            if event not in right and (want is not None or _verdict_of(event) not in counts):
+            if event not in kept:
                 batch = f"{event.batch}-back"
                 undo = LabelEvent(
                     clip, old, None, event.who, timestamp(), SOURCE, event.model_version, TAKEN_BACK, batch, event.id
                 )
                 events.append(undo)
-        if want is not None and not right:
+        if want is not None and not kept:
             number = sum(_verdict_of(event) == want.verdict for event in said if event.undoes is None)
             batch = f"verdict-{want.verdict}-{number}"
             events.append(

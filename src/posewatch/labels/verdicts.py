@@ -97,10 +97,16 @@ def history(store: LabelStore, alarm: str) -> list[Verdict]:
 
 def current(store: LabelStore, ids: Iterable[str] | None = None) -> dict[str, Verdict]:
     """The verdict that counts of each of these records, or of all that have one."""
+    return store.database.read(lambda connection: current_in(connection, ids))
+
+
+def current_in(connection: sa.Connection, ids: Iterable[str] | None = None) -> dict[str, Verdict]:
+    """Like `current`, inside a transaction."""
     table = tables.verdicts
     events: dict[str, list[Verdict]] = {}
-    for row in store.database.rows(*select_ids(sa.select(table).order_by(table.c.id), table.c.alarm, ids)):
-        events.setdefault(row.alarm, []).append(verdict_of(row))
+    for query in select_ids(sa.select(table).order_by(table.c.id), table.c.alarm, ids):
+        for row in connection.execute(query):
+            events.setdefault(row.alarm, []).append(verdict_of(row))
     found = {alarm: counting(said) for alarm, said in events.items()}
     return {alarm: verdict for alarm, verdict in found.items() if verdict is not None}
 

@@ -22,6 +22,7 @@ from posewatch.digests import canonical
 from posewatch.errors import NotFound
 from posewatch.labels import verdicts as said
 from posewatch.labels.alarm_clips import AlarmClip, Unusable, choose, clip_of, label_of, name_of, video_of, watched
+from posewatch.labels.entries import MARKS
 from posewatch.labels.store import LabelStore
 from posewatch.labels.verdict_labels import VerdictLabel, bring
 from posewatch.labels.verdicts import Verdict
@@ -48,21 +49,17 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Used:
-    """A judged alarm of which clips were made: their label and ids."""
-
-    label: str
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Collected:
-    """The sets of clips and of skeletons, one artifact per camera and day, and what became of the verdicts."""
+    """The sets of clips and of skeletons, one artifact per camera and day, and what became of the verdicts.
+
+    ``alarms`` are the alarms of which clips were made: of each clip the class that counts now, which may be that of a
+    person in the grid; clips that a person marked as unsure or bad have none.
+    """
 
     clips: Artifact
     skeletons: Artifact
     counts: dict[str, Any]
-    alarms: tuple[Used, ...] = ()
+    alarms: tuple[dict[str, str], ...] = ()
 
 
 def verdicts(
@@ -112,7 +109,7 @@ def verdicts(
         for one in used  # by id: of two records with the same window the last verdict counts
         for clip, _ in one.clips
     }
-    given, taken = bring(labels, wanted, [verdict.id for verdict in counting.values()])
+    given, taken = bring(labels, wanted)
     counts = {
         "verdicts": len(counting), "used": len(used), "clips": len(wanted), "given": given, "taken": taken,
         "labels": dict(sorted(Counter(one.label for one in wanted.values()).items())),
@@ -120,8 +117,9 @@ def verdicts(
     }  # fmt: skip
     for i, prepared in enumerate((clips, skeletons)):
         sets[i] = sets[i] if prepared is None else gather(store, [prepared, sets[i]])
-    alarms_ = tuple(Used(one.label, tuple(clip.clip.id for clip, _ in one.clips)) for one in used)
-    return Collected(sets[0], sets[1], counts, alarms_)
+    now = {clip: event.new for clip, event in labels.current(wanted).items() if event.new not in (None, *MARKS)}
+    labelled = tuple({c.clip.id: now[c.clip.id] for c, _ in one.clips if c.clip.id in now} for one in used)
+    return Collected(sets[0], sets[1], counts, labelled)
 
 
 def _judged(store: ObjectStore, verdict: Verdict, experiment: Experiment) -> Judged:
@@ -137,7 +135,10 @@ def _judged(store: ObjectStore, verdict: Verdict, experiment: Experiment) -> Jud
     except NotFound:
         raise Unusable("its record was deleted") from None
     made = [(clip_of(record, row, k), k) for row, k in zip(chosen, windows, strict=True)]
-    return Judged(record, verdict, label, tuple(made))
+    seen = tuple(one for one in made if one[1][..., 2].any())  # a dataset leaves the others out
+    if not seen:
+        raise Unusable("nobody is seen in it")
+    return Judged(record, verdict, label, seen)
 
 
 def _job(stage: str, video: str, judged: Sequence[Judged], parents: Iterable[Artifact], config: Experiment) -> Job:
@@ -222,9 +223,9 @@ def ready(
 ) -> Readiness:
     """Whether to train on what was ``made`` of the verdicts, while the version ``release`` is served.
 
-    New are judged alarms whose clips are not in that version's dataset with this label; ``labels.min_verdicts`` of
-    them are enough, or a single one when the cameras' pictures have ``drifted``. Without a published version that
-    leads to its dataset there is nothing to compare a new one with, and never enough.
+    New are judged alarms with a clip that is not in that version's dataset with the label that it has now;
+    ``labels.min_verdicts`` of them are enough, or a single one when the cameras' pictures have ``drifted``. Without a
+    published version that leads to its dataset there is nothing to compare a new one with, and never enough.
     """
     served = published(store, release)
     data = served and find_ancestor(served, "datasets")
@@ -234,7 +235,7 @@ def ready(
         told = "the served version and its dataset are not in this store: there is nothing to compare a new one with"
         return Readiness(False, told, served, data)
     known = {(row["clip"], row["label"]) for row in data.lines(CLIPS)}
-    new = sum(any((clip, one.label) not in known for clip in one.ids) for one in made.alarms)
+    new = sum(any(labelled not in known for labelled in one.items()) for one in made.alarms)
     wanted = 1 if drifted else experiment.labels.min_verdicts
     words = f"{new} judged alarms that the served version has not learned from, of {wanted} (labels.min_verdicts)"
     if new < wanted:
