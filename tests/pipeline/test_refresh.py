@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,23 +18,31 @@ from support import CONFIG, run
 
 pytest.importorskip("torch")
 
+from posewatch import lineage
 from posewatch.artifact import Artifact, Job, collect, produce
 from posewatch.config import load
 from posewatch.digests import canonical
+from posewatch.inference.open import open_predictor
 from posewatch.labels import verdicts as said
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
 from posewatch.records import Clip, clip_id, video_id
 from posewatch.stages.contents import clip_entries
 from posewatch.stages.dataset import dataset
+from posewatch.stages.deploy import deploy
 from posewatch.stages.publish import publish
 from posewatch.stages.snapshot import snapshot
-from posewatch.store import FolderStore
+from posewatch.store import ObjectStore
 
-EXPERIMENT = load("default", CONFIG[1::2])
+SETTINGS = [
+    "--set", "labels.min_verdicts=3",
+    "--set", "serving.name=abnormal-refreshed",
+    "--set", "train.threshold_at=recall=1",
+]  # fmt: skip
+EXPERIMENT = load("default", [*CONFIG[1::2], *SETTINGS[1::2]])
 
 
-def _prepared(store: FolderStore, labels: LabelStore) -> tuple[Artifact, Artifact]:
+def _prepared(store: ObjectStore, labels: LabelStore) -> tuple[Artifact, Artifact]:
     """Twelve labelled videos of one clip; joints are surer in the abnormal ones."""
     rows, cut, posed, given = [], [], [], {}
     for i in range(12):
@@ -59,16 +69,15 @@ def _prepared(store: FolderStore, labels: LabelStore) -> tuple[Artifact, Artifac
     return sets
 
 
-def _served(store: FolderStore, data: Artifact, path: Path) -> None:
-    """Publish a model that makes no mistake on those videos, and write what an endpoint would answer to ``path``."""
+def _published(store: ObjectStore, data: Artifact, weight: float, bias: float) -> Artifact:
+    """Publish a model that answers by how sure the joints are: abnormal above ``-bias / weight`` where weight > 0."""
 
     def export(folder: Path) -> None:
         model = onnx.load(tiny_model(folder / "model.onnx", 0))
-        weight = np.array([[0, 0], [0, 0], [-20, 20]], np.float32)
-        bias = np.array([12, -12], np.float32)
         (old,) = (one for one in model.graph.initializer if one.name == "weight")
-        old.CopyFrom(numpy_helper.from_array(weight, "weight"))
-        model.graph.initializer.append(numpy_helper.from_array(bias, "bias"))
+        rows = np.array([[0, 0], [0, 0], [-weight, weight]], np.float32)
+        old.CopyFrom(numpy_helper.from_array(rows, "weight"))
+        model.graph.initializer.append(numpy_helper.from_array(np.array([-bias, bias], np.float32), "bias"))
         softmax = model.graph.node.pop()
         model.graph.node.append(helper.make_node("Add", ["logits", "bias"], ["shifted"]))
         softmax.input[0] = "shifted"
@@ -76,37 +85,85 @@ def _served(store: FolderStore, data: Artifact, path: Path) -> None:
         onnx.save(model, folder / "model.onnx")
         (folder / "export.json").write_text(canonical({"max_abs_error": 1e-6}))
 
-    checkpoint = produce(store, Job("checkpoints", "", {}, (data,)), lambda folder: (folder / "x").write_text("x"))
-    made = produce(store, Job("onnx", "", {}, (checkpoint,)), export)
-    release = publish(store, made, EXPERIMENT.serving).prefix.rsplit("/", 1)[1]
-    model = onnx.load_from_string(made.read("model.onnx"))
-    model.metadata_props.add(key="release", value=release)
-    onnx.save(model, path)
-
-
-def test_a_refresh_trains_on_verdicts_and_deploys_only_what_is_better(tmp_path: Path) -> None:
-    store, url = FolderStore(tmp_path / "store"), f"sqlite:///{tmp_path}/labels.db"
-    labels, endpoint = LabelStore(url), tmp_path / "served.onnx"
-    clips, skeletons = _prepared(store, labels)
-    data = dataset(
-        store, snapshot(store, clips, labels, EXPERIMENT.labels), skeletons, EXPERIMENT.dataset, EXPERIMENT.labels
+    settings = {"weight": weight}
+    checkpoint = produce(
+        store, Job("checkpoints", "", settings, (data,)), lambda folder: (folder / "x").write_text(f"{weight}")
     )
-    _served(store, data, endpoint)
+    made = produce(store, Job("onnx", "", {}, (checkpoint,)), export)
+    return publish(store, made, EXPERIMENT.serving)
+
+
+def _endpoint(model: Artifact, path: Path) -> Path:
+    """Write what an endpoint that serves a published version would answer to ``path``."""
+    found = onnx.load_from_string(lineage.ancestor(model, "onnx").read("model.onnx"))
+    found.metadata_props.add(key="release", value=model.prefix.rsplit("/", 1)[1])
+    onnx.save(found, path)
+    return path
+
+
+def _parts(data: Artifact) -> dict[str, str]:
+    return {row["names"][0]: row["part"] for row in data.lines("clips.jsonl")}
+
+
+def test_a_refresh_deploys_what_is_better_and_only_that(
+    servers: Any, s3_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSEWATCH_HOME", str(servers.home))
+    store, url = s3_store, f"sqlite:///{tmp_path}/labels.db"
+    labels = LabelStore(url)
+    clips, skeletons = _prepared(store, labels)
+    frozen = snapshot(store, clips, labels, EXPERIMENT.labels)
+    data = dataset(store, frozen, skeletons, EXPERIMENT.dataset, EXPERIMENT.labels)
+    good = _published(store, data, 20.0, -12.0)  # makes no mistake on the videos
+    bad = _published(store, data, -20.0, 19.0)  # the wrong way round: it raises an alarm of everything
+    endpoint = deploy(bad, None, EXPERIMENT.serving)
     roles.set_role(labels, "op", "operator", "test")
+    records = []
     for i, camera in enumerate(("door", "door", "yard")):
         began = BEGAN.replace(hour=9 + i)
         record = stored(
             store, tmp_path, f"a{i}", camera=camera, began=began, person=None, window_s=1.5, seed=i, start_s=3600.0 * i
         )
+        records.append(record)
         said.judge(labels, record, "false", "op", f"act{i}")
     labels.close()
-    env = {"POSEWATCH_LABELS_URL": url, "POSEWATCH_HOME": str(tmp_path / "home"), "POSEWATCH_STORE": ""}
-    given = {"clips": clips.uri, "skeletons": skeletons.uri, "store": store.uri, "endpoint": str(endpoint)}
-    words = ["run", "refresh", *(f"{k}={v}" for k, v in given.items()), *CONFIG]
+    env = {"POSEWATCH_LABELS_URL": url, "POSEWATCH_HOME": str(servers.home), "POSEWATCH_STORE": ""}
 
-    enough = run(*words, "--set", "labels.min_verdicts=3", env=env, module="pipelines")
-    assert enough.returncode == 0, enough.stdout[-3000:] + enough.stderr[-3000:]
-    assert "verdicts: 3 judged alarms that the served version has not learned from, of 3" in enough.stdout
-    assert "compare: not deployed: no improvement: the served version has" in enough.stdout + enough.stderr
-    assert len([item for item in store.list("comparisons/") if item.key.endswith("comparison.json")]) == 1
-    assert store.list("deployments/") == []
+    def refresh(endpoint: object) -> str:
+        given = {"clips": clips.uri, "skeletons": skeletons.uri, "store": store.uri, "endpoint": endpoint}
+        words = ["run", "refresh", *(f"{k}={v}" for k, v in given.items()), *CONFIG, *SETTINGS]
+        done = run(*words, env=env, module="pipelines")
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    worse = refresh(_endpoint(good, tmp_path / "good.onnx"))
+    assert "verdicts: 3 judged alarms that the served version has not learned from, of 3" in worse
+    assert "compare: not deployed: no improvement: the served version has" in worse
+    with open_predictor(endpoint) as predictor:
+        assert lineage.published(store, predictor.version) == bad
+
+    better = refresh(endpoint)
+    assert "compare: better: the served version has 5 false positives" in better
+    with open_predictor(endpoint) as predictor:
+        model = lineage.published(store, predictor.version)
+    assert model is not None
+    assert model not in (good, bad)
+    ancestors = [node.artifact.prefix for node in lineage.trace(model)]
+    assert {record.prefix for record in records} <= set(ancestors)
+    learned = lineage.ancestor(model, "datasets")
+    assert _parts(data).items() <= _parts(learned).items(), "the served version's parts stay"
+    assert _parts(learned).items() >= {("door 2026-03-01", "train"), ("yard 2026-03-01", "newest")}
+    keys = [item.key for item in store.list("comparisons/") if item.key.endswith("/comparison.json")]
+    (told,) = (one for one in (json.loads(store.get(key)) for key in keys) if one["better"])
+    assert (told["model"], told["served"]) == (model.uri, bad.uri)
+    # the yard's one alarm, in the two hours from the start of its process on
+    assert (told["newest_alarms"], told["camera_hours"], told["false_alarms_per_camera_hour"]) == (1, 2.0, [0.5, 0.0])
+    before, after = told["before"], told["after"]
+    assert before["recall"] == after["equal_recall"] == 1.0
+    assert after["equal_false_positives"] < before["equal_false_positives"] == 5
+
+    again = refresh(endpoint)
+    assert "verdicts: 0 judged alarms that the served version has not learned from, of 3" in again
+    assert "nothing is trained" in again
+    with open_predictor(endpoint) as predictor:
+        assert lineage.published(store, predictor.version) == model
