@@ -11,6 +11,9 @@ from posewatch.errors import NotFound, StoreError
 from posewatch.records import Lineage
 from posewatch.store import ObjectStore
 
+_RECORDS = "alarms"
+"""The stage whose artifacts people delete while what was made of them stays."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -23,19 +26,26 @@ class Node:
 
 
 def trace(artifact: Artifact) -> Iterator[Node]:
-    """All ancestors, depth first, each expanded once. Raises StoreError when a parent is not the recorded one."""
+    """All ancestors, depth first, each expanded once. Raises StoreError when a parent is not the recorded one.
+
+    An alarm record that was deleted since, as retention does, is given without files, and its source says so. Another
+    parent that is missing raises NotFound.
+    """
     visited: set[str] = set()
     stack = [(0, artifact)]
     while stack:
         depth, node = stack.pop()
-        lineage = node.lineage()
+        lineage = node.lineage() if node.files else Lineage(_RECORDS, "", {}, source="deleted since")
         seen = node.prefix in visited
         visited.add(node.prefix)
         yield Node(depth, node, lineage, seen)
         if seen:
             continue
         for recorded in reversed(lineage.parents):
-            current = get(artifact.store, recorded.prefix)
+            current = find(artifact.store, recorded.prefix)
+            if current is None and recorded.prefix.startswith(f"{_RECORDS}/"):
+                current = Artifact(artifact.store, recorded.prefix, recorded.digest, {})
+            current = current or get(artifact.store, recorded.prefix)
             if current.digest != recorded.digest:
                 raise StoreError(
                     f"{current.uri} has digest {current.digest[:12]}, {node.uri} was built from {recorded.digest[:12]}"

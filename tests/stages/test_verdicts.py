@@ -279,12 +279,14 @@ def test_what_cannot_be_a_label_is_counted_with_its_reason(
 def test_a_record_that_was_deleted_keeps_its_label_and_stops_nothing(judge: Judge, labels: LabelStore) -> None:
     judge("a", "false")
     judge("b", "false", camera="../../yard\n<script>", began=BEGAN + timedelta(hours=1))
-    judge.collect()
+    former = judge.collect()
     assert len(labels.current()) == 4
     assert alarms.prune(judge.objects, (BEGAN + timedelta(days=1)).date(), camera="door", judged=True)
     made = judge.collect()
     assert made.counts["left_out"] == {"its record was deleted": 1}
     assert len(labels.current()) == 4
+    assert "  deleted since" in lineage.text(former.skeletons)
+    assert lineage.raw_videos(former.skeletons) == []
     # a hostile name stays in names, and out of keys
     (item,) = videos_of(made.clips)
     assert item.names == ("../../yard\n<script> 2026-03-01",)
