@@ -201,6 +201,7 @@ def test_alarms_end_with_the_looking(tmp_path: Path) -> None:
     for alarm in alarms[::2]:
         assert video.probe(tmp_path / "alarms" / f"{alarm['id']}.mp4").frames >= 20
     figures = json.loads(status.read_text())
+    assert figures["behind_s"] == 0, "of no frame that waits"
     assert (figures["unwatched"], figures["persons"], figures["raised"]) == (180, 0, False)
 
 

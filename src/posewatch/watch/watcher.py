@@ -95,7 +95,7 @@ class Watcher:
 
     def _unwatched(self, frame: Unwatched, sinks: Sequence[Sink]) -> None:
         self.stats.unwatched += 1
-        self.stats.persons = 0
+        self.stats.persons, self.stats.behind_s = 0, 0.0
         for sink in sinks:
             sink.unwatched(frame.time_s)
 
