@@ -15,7 +15,8 @@ import pytest
 from doubles import FixedNetwork
 from watch.conftest import Posture, detections, person
 
-from posewatch.config import PoseConfig
+from posewatch.cli.watch import Alarms
+from posewatch.config import PoseConfig, load
 from posewatch.events.alarms import Hysteresis
 from posewatch.records import Detections
 from posewatch.watch.config import WatchConfig
@@ -166,6 +167,12 @@ def test_frames_between_two_looks_lie_between(tmp_path: Path) -> None:
     assert (stats.frames, stats.looked) == (60, 30)
     assert [index for index, _ in seen] == list(range(60))
     np.testing.assert_allclose([x for _, x in seen[:-1]], [60 + 2 * t for t in range(59)], atol=0.51)
+
+
+def test_a_camera_is_not_looked_at_while_nothing_moves_and_a_file_frame_by_frame() -> None:
+    configs = [Alarms().config(load("default"), 0.5, "", live) for live in (True, False)]
+    assert [config.still_s for config in configs] == [1.0, 0.0]
+    assert [Alarms(still_s=0.0).config(load("default"), 0.5, "", True).still_s, configs[0].pose_every] == [0.0, 1]
 
 
 def test_between_has_who_is_in_both() -> None:

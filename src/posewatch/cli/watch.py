@@ -31,6 +31,8 @@ app = topic()
 SECRET = "POSEWATCH_WEBHOOK_SECRET"
 REPEAT_S = 30.0
 """An alarm about the same person within so many seconds is the same."""
+STILL_S = 1.0
+"""A camera in whose picture nothing moves is looked at so often, in seconds."""
 DRAIN_S = 15.0
 """How long the end waits for the webhook; what is left then stays in the outbox."""
 
@@ -73,25 +75,28 @@ class Alarms:
         int, Option(help="Persons asked about in one window, in turn (with mask.unit=person)."), Range(1, 1000)
     ] = 16
     still_s: Annotated[
-        float, Option(help="Seconds without a look by the pose network while nothing moves (0: none)."), Range(0, 10)
-    ] = 0.0
+        float | None,
+        Option(help="Seconds without a pose network while nothing moves (0: none; default: 1 for a camera, else 0)."),
+        Range(0, 10),
+    ] = None
     pose_every: Annotated[
         int,
         Option(help="The pose network looks at one of so many frames; those between are interpolated."),
         Range(1, 5),
     ] = 1
 
-    def config(self, experiment: Experiment, threshold: float, label: str) -> WatchConfig:
-        """How to watch with a model of this ``threshold``."""
+    def config(self, experiment: Experiment, threshold: float, label: str, live: bool) -> WatchConfig:
+        """How to watch a camera (``live``) or files with a model of this ``threshold``."""
         from posewatch.events.alarms import Hysteresis
         from posewatch.watch.config import WatchConfig
 
         on, unit = self.on or threshold, experiment.mask.unit
         limits = Hysteresis(on, self.off or 0.8 * on, self.min_s, self.merge_s)
         repeat_s = (REPEAT_S if unit == PERSON else 0.0) if self.repeat_s is None else self.repeat_s
+        still_s = (STILL_S if live else 0.0) if self.still_s is None else self.still_s
         return WatchConfig(
             experiment.mask.fps, self.window_s or experiment.split.length_s, self.stride_s, self.smooth, label, limits,
-            unit, self.max_persons, self.hold_s, repeat_s, self.long_lie_s, self.still_s, self.pose_every,
+            unit, self.max_persons, self.hold_s, repeat_s, self.long_lie_s, still_s, self.pose_every,
         )  # fmt: skip
 
 
@@ -200,7 +205,7 @@ def watch(
             opened = [stack.enter_context(_gated(opened, camera.frigate, experiment.mask.fps))]
         predictor = _predictor(model, experiment.mask.unit, camera, opened)
         stack.callback(predictor.close)
-        config = alarms.config(experiment, predictor.threshold, label)
+        config = alarms.config(experiment, predictor.threshold, label, opened[0].live)
         estimator = build_estimator(experiment.pose)
         out.mkdir(parents=True, exist_ok=True)
         delivery = None
