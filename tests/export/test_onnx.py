@@ -128,6 +128,23 @@ def test_absent_persons_cost_nothing_and_answers_do_not_change(model, features):
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(one, other, strict=True))
 
 
+def test_statistics_that_hardly_varied_in_training_are_exported_equal(tmp_path):
+    torch.manual_seed(1)
+    config = TrainConfig(model="statistics", model_options={}, clip_frames=12, people=2, stream="j")
+    made = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0, 0.5).eval()
+    (network,) = made.networks
+    seen = []
+    hook = network.norm.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        made(torch.from_numpy(synthetic_clips(2, (made.people, made.frames, made.layout.observed, 3))))
+    hook.remove()
+    network.norm.running_mean.copy_(seen[0][0])  # the first clip is the mean
+    network.norm.running_var.fill_(1e-9)
+    torch.nn.init.normal_(network.classify.weight, std=0.1)
+    save(tmp_path / "checkpoint.pt", made, made.state_dict())
+    assert export(tmp_path / "checkpoint.pt", tmp_path / "model.onnx")["max_abs_error"] <= 1e-4
+
+
 def test_a_model_that_answers_otherwise_is_refused(exported):
     path, onnx_path, _ = exported
     recogniser = load_checkpoint(path)
