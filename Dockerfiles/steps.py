@@ -30,7 +30,7 @@ STAGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("queue_clips", {"clips": "@split", "skeletons": "@pose"}),
     ("label_import", {"clips": "@split", "labels": "/in/labels.csv", "after": 0}),
     ("snapshot", {"clips": "@split"}),
-    ("dataset", {"snapshot": "@snapshot", "skeletons": "@pose"}),
+    ("dataset", {"snapshot": "@snapshot", "skeletons": "@pose", "before": ""}),
     ("pretrain", {"skeletons": "@pose", "data": "@dataset"}),
     ("train", {"data": "@dataset", "pretrained": "@pretrain"}),
     ("evaluate", {"data": "@dataset", "checkpoint": "@train"}),

@@ -130,7 +130,7 @@ def test_the_temperature_is_in_the_probabilities_and_in_the_exported_file(tmp_pa
     from posewatch.inference.onnx_runtime import OnnxPredictor
 
     path = checkpoint(tmp_path)
-    clips = synthetic_clips(3, (1, 8, 17, 3))
+    clips = synthetic_clips(3, (1, 8, 17, 3))[:2]  # the third shows nobody, whose answer is fixed
     made = load_checkpoint(path)
     warm = made.probabilities(clips)
     made.temperature = 1.0

@@ -63,7 +63,7 @@ def test_one_class_in_the_test(recogniser, clips, tmp_path):
     assert metrics["auc"] is None
     assert metrics["baseline_forest_auc"] is None
     assert metrics["note"] == "all 2 test clips are other than abnormal: AUC and ROC need both"
-    assert [p.name for p in plots(metrics, [], tmp_path)] == ["confusion_matrix.png"]
+    assert [p.name for p in plots(metrics, [], tmp_path)] == ["confusion_matrix.png", "risk_coverage.png"]
 
 
 def test_refusals(recogniser, clips):

@@ -108,7 +108,7 @@ def test_it_explains_motion_that_can_be_foreseen(tmp_path):
         body[..., 0] += sway[None, :, None].astype(np.float32)
         clips.append(body)
     source = Source(dataclasses.replace(made, keypoints=tuple(clips)), COCO)
-    how = PretrainConfig(epochs=6, batch=8, lr=0.02)
+    how = PretrainConfig(epochs=14, batch=8, lr=0.01)
     still = AugmentConfig(rotate=0, stretch=0, jitter=0, crop=0, speed=0)
     out = pretrain(source, dataclasses.replace(TINY, model="stgcn++", width=0.12, augment=still), how, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]

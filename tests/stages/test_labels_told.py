@@ -116,7 +116,7 @@ def test_a_class_that_was_taken_out_is_named_with_its_clips(sets, sqlite_store, 
         def say(self, line: str) -> None:
             self.lines.append(line)
 
-        def advance(self, n: int) -> None: ...
+        def advance(self, n: int, *, before: bool) -> None: ...
 
     wait_for_labels(sqlite_store, two, Told())  # type: ignore[arg-type]
     assert "labelled, but no class of this experiment: fight 2" in Told.lines

@@ -15,7 +15,7 @@ from posewatch.datasets.clipset import ClipSet
 from posewatch.digests import canonical
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.lineage import ancestor, parent
-from posewatch.progress import Progress
+from posewatch.progress import Progress, say
 from posewatch.recognition.sampling import resample
 from posewatch.recognition.threshold import HOUR_S, Counts, at, candidates
 from posewatch.stages.contents import COMPARISON, MODEL, alarms_of, dataset_part, videos_of
@@ -120,6 +120,13 @@ def at_recall(scores: NDArray[Any], truth: NDArray[Any], recall: float) -> Count
     """Of all thresholds with at least this recall the one with the fewest false positives, and of those the highest."""
     enough = [one for one in candidates(scores, truth) if one.recall >= recall - 1e-9]
     return min(enough, key=lambda one: (one.predicted - one.hits, -one.threshold))
+
+
+def tell(comparison: Artifact) -> tuple[bool, str, dict[str, int | float | str]]:
+    """Whether the new version is better, why, and the figures of a comparison; says the first two."""
+    about = comparison.json(COMPARISON)
+    say(f"posewatch: compare: {'better' if about['better'] else 'not deployed'}: {about['reason']}")
+    return bool(about["better"]), about["reason"], {k: v for k, v in about.items() if isinstance(v, int | float | str)}
 
 
 def _predictor(model: Artifact, folder: Path) -> OnnxPredictor:

@@ -20,6 +20,7 @@ from posewatch.artifact import Artifact, Job, collect, produce
 from posewatch.config import Experiment
 from posewatch.digests import canonical
 from posewatch.errors import NotFound
+from posewatch.inference.open import open_predictor
 from posewatch.labels import verdicts as said
 from posewatch.labels.alarm_clips import AlarmClip, Unusable, choose, clip_of, label_of, name_of, video_of, watched
 from posewatch.labels.entries import MARKS
@@ -27,7 +28,7 @@ from posewatch.labels.store import LabelStore
 from posewatch.labels.verdict_labels import VerdictLabel, bring
 from posewatch.labels.verdicts import Verdict
 from posewatch.lineage import find_ancestor, published
-from posewatch.progress import Progress
+from posewatch.progress import Progress, say
 from posewatch.records import Clip, Skeleton
 from posewatch.stages.contents import ALARMS, CLIPS, SKELETONS, SKELETONS_ABOUT, clip_entries
 from posewatch.stages.gather import gather
@@ -206,6 +207,20 @@ def _skeletons(
         (folder / SKELETONS_ABOUT).write_text(canonical(told) + "\n", encoding="utf-8")
 
     return produce(store, _job("skeletons", video, judged, (clips,), config), write)
+
+
+def offer(
+    store: ObjectStore, experiment: Experiment, clips: Artifact, skeletons: Artifact, endpoint: str, drifted: bool
+) -> tuple[bool, tuple[str, ...], dict[str, int]]:
+    """`verdicts` and `ready`, for a pipeline: whether to train; the URIs of both sets, of the version that ``endpoint``
+    serves and of its dataset, with the reason in words; and the counts. Says the reason."""
+    with open_predictor(endpoint) as predictor:
+        release = predictor.version
+    made = verdicts(store, LabelStore(), experiment, clips, skeletons)
+    about = ready(store, made, release, experiment, drifted=drifted)
+    say(f"posewatch: verdicts: {about.told}")
+    uris = [one.uri if one else "" for one in (made.clips, made.skeletons, about.served, about.data)]
+    return about.enough, (*uris, about.told), {k: v for k, v in made.counts.items() if isinstance(v, int)}
 
 
 @dataclass(frozen=True)
