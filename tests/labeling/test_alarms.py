@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from labeling.alarm_records import another, record
 from labeling.conftest import WORD, Server, behind_proxy
-from labeling.test_browser import saved, until
+from labeling.test_browser import in_grid, saved, until
 from labeling.test_guidelines import axe
 
 from posewatch import alarms
@@ -77,7 +77,7 @@ def focused(page: Any) -> str:
 
 
 def in_desk(page: Any, code: str) -> Any:
-    return page.evaluate(f"(() => {{ const desk = document.posewatchGrids.at(-1); return {code}; }})()")
+    return in_grid(page, code, "desk")
 
 
 def plays(page: Any) -> None:

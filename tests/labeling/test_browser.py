@@ -27,6 +27,15 @@ def until(value: Callable[[], Any], wanted: Any, seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+def in_grid(page: Any, code: str, given: str = "grid") -> Any:
+    """The value of an expression about the page's ``grid`` (or by another name). While it is drawn anew there is none."""
+    wait = "await new Promise((next) => setTimeout(next, 20))"
+    begin = f"for (let i = 0; i < 500 && !document.posewatchGrids?.length; i++) {wait};"
+    return page.evaluate(
+        f"(async () => {{ {begin} const {given} = document.posewatchGrids.at(-1); return {code}; }})()"
+    )
+
+
 def ready(page: Any, count: int | None = None) -> Any:
     """Wait for the cards; ``page`` again."""
     page.wait_for_selector(CARDS)

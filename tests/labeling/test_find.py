@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from labeling.conftest import WORD, Server, behind_proxy, make_clips
-from labeling.test_browser import CARDS, saved, until
+from labeling.test_browser import CARDS, in_grid, saved, until
 
 from posewatch.config import LabelConfig
 from posewatch.labels.active import refresh
@@ -59,10 +59,6 @@ def labels(office: Server, clips: list[str]) -> list[str | None]:
 
 def shown(page: Any) -> list[str]:
     return list(page.locator(CARDS).evaluate_all("all => all.map(c => c.dataset.clip)"))
-
-
-def in_grid(page: Any, code: str) -> Any:
-    return page.evaluate(f"(() => {{ const grid = document.posewatchGrids.at(-1); return {code}; }})()")
 
 
 def test_clips_are_found_relabelled_at_once_and_the_address_shows_the_same(office, sign_in):
@@ -164,9 +160,7 @@ def test_what_a_reviewer_must_not_know_yet_is_no_criterion(office, sign_in):
 
 
 def timeline(page: Any, code: str) -> Any:
-    return page.evaluate(
-        f"(() => {{ const grid = document.posewatchGrids.at(-1), line = grid.timeline; return {code}; }})()"
-    )
+    return in_grid(page, f"(({{ timeline: line }}) => {code})(grid)")
 
 
 def test_a_video_plays_across_its_clips_and_an_interval_labels_what_it_covers(office, sign_in):

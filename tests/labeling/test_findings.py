@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from labeling.conftest import WORD, Server, behind_proxy, make_clips
-from labeling.test_browser import CARDS, card, open_video, saved, until
+from labeling.test_browser import CARDS, card, in_grid, open_video, saved, until
 
 from posewatch.config import LabelConfig
 from posewatch.labels.active import refresh
@@ -80,11 +80,6 @@ def label_of(room: Server, entry: Any) -> str | None:
 
 def ringed(page: Any) -> str:
     return str(page.locator(f"{CARDS}.focus").get_attribute("data-clip"))
-
-
-def in_grid(page: Any, code: str) -> Any:
-    """The value of an expression about the page's ``grid``."""
-    return page.evaluate(f"(() => {{ const grid = document.posewatchGrids.at(-1); return {code}; }})()")
 
 
 def test_an_act_is_about_the_clip_that_is_seen_focused(room, sign_in):
