@@ -28,7 +28,7 @@ def until(value: Callable[[], Any], wanted: Any, seconds: float = 60.0) -> None:
 
 
 def in_grid(page: Any, code: str, given: str = "grid") -> Any:
-    """The value of an expression about the page's ``grid`` (or by another name). While it is drawn anew there is none."""
+    """The value of an expression about the page's ``grid`` (or another name); none while it is drawn anew."""
     wait = "await new Promise((next) => setTimeout(next, 20))"
     begin = f"for (let i = 0; i < 500 && !document.posewatchGrids?.length; i++) {wait};"
     return page.evaluate(
