@@ -42,6 +42,12 @@ class Answer(BaseHTTPRequestHandler):
         code = server.script.pop(0) if server.script else 204
         server.got.append((dict(self.headers.items()), body))
         self.send_response(code)
+        if code in (301, 302, 303, 307, 308):
+            self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_response(200)  # as a page for people does
         self.end_headers()
 
     def log_message(self, *_: Any) -> None: ...
@@ -62,20 +68,20 @@ def test_a_message_is_tried_again_until_it_is_taken(
     receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(delivery, "FIRST_S", 0.02)
-    receiver.script = [503, 500, 429]
+    receiver.script = [503, 302, 308, 429]
     with open_delivery(tmp_path, receiver.url, "key") as box:
         box.put("a", {"n": 1, "where": "Tür"})
         box.put("b", {"n": 2})
         assert box.drain(20) == 0
-        assert (box.delivered, box.failures) == (2, 3)
+        assert (box.delivered, box.failures) == (2, 4)
     bodies = [json.loads(body) for _, body in receiver.got]
-    assert bodies == [{"n": 1, "where": "Tür"}] * 4 + [{"n": 2}]  # in order: the second waits for the first
-    assert [headers["Idempotency-Key"] for headers, _ in receiver.got] == ["a"] * 4 + ["b"]
+    assert bodies == [{"n": 1, "where": "Tür"}] * 5 + [{"n": 2}]  # in order: the second waits for the first
+    assert [headers["Idempotency-Key"] for headers, _ in receiver.got] == ["a"] * 5 + ["b"]
     headers, body = receiver.got[-1]
     assert verify(body, b"key", headers[SIGNATURE])
     assert not verify(body, b"other", headers[SIGNATURE])
     assert not verify(body + b" ", b"key", headers[SIGNATURE])
-    assert len(caplog.messages) == 3
+    assert len(caplog.messages) == 4
     assert "answered 503" in caplog.messages[0]
 
 

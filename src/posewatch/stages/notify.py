@@ -9,6 +9,7 @@ import os
 import urllib.error
 import urllib.request
 
+from posewatch import posts
 from posewatch.addresses import Address
 from posewatch.errors import InputError
 from posewatch.redact import redact, remember_webhook
@@ -40,7 +41,7 @@ def notify(url: str, pipeline: str, state: str, run: str, error: str = "", *, wa
 
     def post() -> None:
         try:
-            urllib.request.urlopen(request, timeout=10).close()
+            posts.post(request, 10)
         except urllib.error.HTTPError as error:
             error.close()
             raise

@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from posewatch.addresses import Address
 from posewatch.errors import InputError
+from posewatch.posts import NoRedirect
 from posewatch.redact import remember_secret
 from posewatch.watch.payload import RAISED
 from posewatch.watch.sinks.delivery import Refused, Transport, Unavailable
@@ -63,7 +64,7 @@ class Frigate(Transport):
         remember_secret(self._password)
         self._token = ""
         self.name = f"Frigate {address.place}"
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+        handlers: list[urllib.request.BaseHandler] = [NoRedirect()]
         if scheme == "https":
             try:
                 context = ssl.create_default_context(cafile=options.get("ca"))
@@ -223,13 +224,6 @@ class _Answered(Refused):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"Frigate answered {code}" + (f": {message}" if message else ""))
         self.code, self.message = code, message
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would make a GET of a POST: it is an answer that is not Frigate's."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
 
 def sub_label(key: str, message: Mapping[str, Any]) -> str:

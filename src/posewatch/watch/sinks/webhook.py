@@ -14,6 +14,7 @@ from typing import Any
 
 from posewatch.addresses import Address
 from posewatch.errors import InputError
+from posewatch.posts import post
 from posewatch.watch.sinks.delivery import Refused, Transport, Unavailable
 
 SIGNATURE = "X-Posewatch-Signature"
@@ -61,13 +62,13 @@ class Webhook(Transport):
             headers[SIGNATURE] = sign(body, self._secret, int(time.time()))
         request = urllib.request.Request(self._url, body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout_s):
-                pass
+            post(request, self.timeout_s)
         except urllib.error.HTTPError as error:
             error.close()
             if 400 <= error.code < 500 and error.code not in (408, 429):
                 raise Refused(f"the receiver answered {error.code}") from None
-            raise Unavailable(f"the receiver answered {error.code}") from None
+            elsewhere = " (a redirect: give the address that it names)" if error.code < 400 else ""
+            raise Unavailable(f"the receiver answered {error.code}{elsewhere}") from None
         except (OSError, http.client.HTTPException) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             raise Unavailable(getattr(reason, "strerror", None) or str(reason) or type(error).__name__) from None
