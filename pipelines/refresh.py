@@ -8,16 +8,11 @@ from kfp import dsl
 from components.compare.component import compare
 from components.dataset.component import dataset
 from components.deploy.component import deploy
-from components.evaluate.component import evaluate
-from components.export.component import export
-from components.image import image
-from components.pretrain.component import pretrain
-from components.publish.component import publish
 from components.refresh.component import refresh as score
 from components.snapshot.component import snapshot
-from components.train.component import train as fit
 from components.verdicts.component import verdicts
 from pipelines.tasks import announced, task
+from pipelines.train import model_of
 
 
 class Refreshed(NamedTuple):
@@ -59,14 +54,7 @@ def refresh_stages(
             )
         )  # fmt: skip
         data = made.outputs["Output"]
-        posed = judged.outputs["all_skeletons"]
-        begun = task(pretrain(store=store, skeletons=posed, data=data, config=config))
-        fitted = task(fit(store=store, data=data, config=config, pretrained=begun.output))
-        fitted.set_env_variable("POSEWATCH_IMAGE", image("train"))  # the nodes of a TrainJob run what this step runs
-        checkpoint = fitted.outputs["Output"]
-        evaluation = task(evaluate(store=store, data=data, checkpoint=checkpoint, config=config)).outputs["Output"]
-        onnx = task(export(store=store, checkpoint=checkpoint, config=config)).outputs["Output"]
-        model = task(publish(store=store, onnx=onnx, config=config)).outputs["Output"]
+        _, evaluation, _, model = model_of(data, judged.outputs["all_skeletons"], store, config)
         compared = task(compare(store=store, model=model, served=judged.outputs["served"], data=data))
         with dsl.If(compared.outputs["Output"] == True, name="better"):  # noqa: E712
             task(deploy(store=store, model=model, evaluation=evaluation, config=config), cache=False)

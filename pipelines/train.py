@@ -1,6 +1,6 @@
 """train: labels → dataset → checkpoint → ONNX → served and measured model, with a report."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -20,10 +20,30 @@ from components.train.component import train as fit
 from pipelines.tasks import announced, task
 
 
+class Model(NamedTuple):
+    """The outputs of steps, each a URI: what came of a training."""
+
+    checkpoint: Any
+    evaluation: Any
+    onnx: Any
+    model: Any
+
+
 class Trained(NamedTuple):
     model: str
     endpoint: str
     report: str
+
+
+def model_of(data: Any, skeletons: Any, store: Any, config: Any) -> Model:
+    """The steps from a dataset to a published version."""
+    begun = task(pretrain(store=store, skeletons=skeletons, data=data, config=config))
+    fitted = task(fit(store=store, data=data, config=config, pretrained=begun.output))
+    fitted.set_env_variable("POSEWATCH_IMAGE", image("train"))  # the nodes of a TrainJob run what this step runs
+    checkpoint = fitted.outputs["Output"]
+    evaluation = task(evaluate(store=store, data=data, checkpoint=checkpoint, config=config)).outputs["Output"]
+    onnx = task(export(store=store, checkpoint=checkpoint, config=config)).outputs["Output"]
+    return Model(checkpoint, evaluation, onnx, task(publish(store=store, onnx=onnx, config=config)).outputs["Output"])
 
 
 @dsl.pipeline(name="posewatch-train-stages", description="Labelled clips to a served, measured recogniser")
@@ -42,13 +62,7 @@ def train_stages(clips: str, skeletons: str, store: str, config: str, about: str
     labels = frozen.outputs["Output"]
     frozen_data = task(dataset(store=store, snapshot=labels, skeletons=skeletons, config=config))
     data = frozen_data.outputs["Output"]
-    begun = task(pretrain(store=store, skeletons=skeletons, data=data, config=config))
-    fitted = task(fit(store=store, data=data, config=config, pretrained=begun.output))
-    fitted.set_env_variable("POSEWATCH_IMAGE", image("train"))  # the nodes of a TrainJob run what this step runs
-    checkpoint = fitted.outputs["Output"]
-    evaluation = task(evaluate(store=store, data=data, checkpoint=checkpoint, config=config)).outputs["Output"]
-    onnx = task(export(store=store, checkpoint=checkpoint, config=config)).outputs["Output"]
-    model = task(publish(store=store, onnx=onnx, config=config)).outputs["Output"]
+    checkpoint, evaluation, onnx, model = model_of(data, skeletons, store, config)
     served = task(deploy(store=store, model=model, evaluation=evaluation, config=config), cache=False)
     endpoint = served.output
     smoke = task(smoke_test(store=store, endpoint=endpoint, data=data, onnx=onnx, model=model), cache=False)
