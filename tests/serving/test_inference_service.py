@@ -51,7 +51,7 @@ def test_wrong_shape_is_one_line(server: TritonServer, tiny: Path, clips, tmp_pa
 
 
 def test_the_cameras_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DOOR_USER", "DOOR_PASSWORD"):
+    for name in ("DOOR_USER", "DOOR_PASSWORD", "MQTT_PASSWORD"):
         monkeypatch.setenv(name, "x")
     path = FOLDER / "cameras.example.yaml"
     config = read_config(path)
@@ -59,6 +59,7 @@ def test_the_cameras_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.options == {"on": "0.7", "merge-s": "3"}
     shown = set(yaml.safe_load(path.read_text()))
     assert shown == {field.name for field in dataclasses.fields(ServiceConfig)}, "the example shows every key"
+    assert config.cameras[1].frigate == "yard"
 
 
 def test_the_load_test_is_a_valid_and_restricted_job() -> None:
