@@ -85,7 +85,8 @@ def handle(
             try:
                 if judge and act.get("kind") in judging.KINDS:
                     said = judge(act)
-                    answers.judged[act["id"]] = {"alarm": said.alarm, "verdict": said.verdict, "camera": said.camera}
+                    about = {"alarm": said.alarm, "verdict": said.verdict, "camera": said.camera}
+                    answers.judged[act["id"]] = {"id": act["id"], **about}
                     answers.saved.append(act["id"])
                     metrics.ACTS.labels(act["kind"], outcome).inc()
                     continue

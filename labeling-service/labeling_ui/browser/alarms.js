@@ -20,7 +20,6 @@ class AlarmDesk {
     this.players = new Map();
     this.notes = new Map(); // begun, and not said yet
     this.refused = new Set();
-    this.told = new Set();
     this.home = root.querySelector(".grid");
     this.home.classList.add("alarms");
     this.peers = document.posewatchGrids ||= [];
@@ -64,6 +63,7 @@ class AlarmDesk {
     this.data = data;
     this.dialogs.words = this.notices.words = data.words;
     this.outbox.post = post;
+    const undone = new Set(this.outbox.acts.filter((act) => act.kind === "unjudge" && !act.alarm).map((act) => act.id));
     this.outbox.done([...data.saved, ...data.refused.map((one) => one.id)]);
     this.order = data.rows.map((row) => row.id);
     const wanted = new Set(this.order);
@@ -85,7 +85,7 @@ class AlarmDesk {
     if (news.length) this.notices.show(fill(data.words.alarms_new, { count: news.length }));
     if (newPage) this.focus(this.rows.get(data.start) || this.open() || this.rows.get(this.order[0]), { dom: had });
     else if (!wanted.has(this.focusId)) this.refocus(former, had);
-    this.answer(data);
+    this.answer(data, undone);
     this.notices.hold("kept", data.kept ? data.words.kept_server : "");
     this.notices.hold("store", data.away ? data.words.store_away : "");
     this.desk.hidden = !this.order.length;
@@ -106,15 +106,13 @@ class AlarmDesk {
 
   status() { this.toolbar.status(this.outbox, this.data.words); }
 
-  // The server's answers: what was refused and why, what an undo of before this tab took back.
-  answer(data) {
+  // The server's answers: what was refused and why, and what was taken back by the undos that did not say of what.
+  // Those are known by the outbox, which outlives this desk when Streamlit mounts the page anew.
+  answer(data, undone) {
     for (const one of data.refused.filter(({ id }) => !this.refused.has(id))) this.notices.show(one.message, { kind: "bad", lasts: 20000 });
     this.history.forget(data.refused.map((one) => one.id));
     this.refused = new Set(data.refused.map((one) => one.id));
-    for (const { alarm, verdict, camera } of data.judged) {
-      if (verdict !== null || !this.asked || this.told.has(this.asked)) continue;
-      this.told.add(this.asked);
-      this.asked = undefined;
+    for (const { id, alarm, camera } of data.judged.filter((one) => undone.has(one.id))) {
       const row = this.rows.get(alarm);
       if (row) this.focus(row);
       this.notices.show(`${data.words.undo_done} ${row ? `${row.title} · ${row.when}` : camera}`);
@@ -287,7 +285,7 @@ class AlarmDesk {
     const known = this.history.step(direction);
     const { words } = this.data;
     if (!known) {
-      if (direction === "undo") this.asked = this.act({ kind: "unjudge" }).id;
+      if (direction === "undo") this.act({ kind: "unjudge" });
       else this.notices.show(words.no_redo);
       return;
     }
