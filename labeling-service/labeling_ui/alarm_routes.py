@@ -38,6 +38,11 @@ def about_url(store: str, prefix: str, base: str) -> str:
     return media.signed(store, prefix, base, route=ABOUT)
 
 
+def raw_url(store: str, prefix: str, base: str) -> str:
+    """Where a record's clip as it was recorded is, for who may see it; "" while the store gives no answer."""
+    return media.clip_url(store, f"{prefix}/{alarms.RAW}", base)
+
+
 def _allowed(request: Request, key: str) -> bool:
     query = request.query_params
     return media.check(query.get("store", ""), key, query.get("until", ""), query.get("token", ""))
@@ -84,7 +89,7 @@ def _about(base: str) -> Any:
 def _whole(store: str, prefix: str, base: str) -> bytes:
     """A record as the browser gets it: its picture, and where its masked clip is ("" without one).
 
-    The clip as it was recorded (``alarms.RAW``) is not for this page: it would show everybody.
+    Of the clip as it was recorded, which shows everybody, it says only whether there is one (``raw_url``).
     """
     body, masked = _picture(prefix)
     url = media.clip_url(store, f"{prefix}/{alarms.MASKED}", base) if masked else ""
@@ -97,7 +102,8 @@ def _picture(prefix: str) -> tuple[bytes, bool]:
     if (known := _pictures.get(prefix)) and wiring.alarm_index().exists(prefix):
         return known
     record = alarms.read(wiring.alarm_store(), prefix)
-    found = json.dumps(picture(record)).encode(), alarms.MASKED in record.artifact.files
+    files = record.artifact.files
+    found = json.dumps({**picture(record), "raw": alarms.RAW in files}).encode(), alarms.MASKED in files
     with _lock:
         _pictures[prefix] = found
         while len(_pictures) > KEPT:

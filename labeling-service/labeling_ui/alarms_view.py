@@ -14,7 +14,7 @@ from labeling_ui.grid import alarms as component
 from labeling_ui.grid import outbox
 from labeling_ui.server import base
 from posewatch import alarms
-from posewatch.errors import LabelError, LabelStoreDown, StoreError
+from posewatch.errors import LabelError, LabelStoreDown, NotAllowed, StoreError
 from posewatch.labels import judging, verdicts
 from posewatch.labels.judging import AlarmFilter, AlarmPage
 from posewatch.labels.precision import FEWEST, Figures, Share
@@ -24,7 +24,7 @@ from posewatch.labels.verdicts import Verdict
 KEY = "alarms"
 MARKS = tuple(zip(verdicts.VERDICTS, "1234", strict=True))
 """The verdicts with their keys."""
-NAVIGATION = ("filter", "next", "previous", "look")
+NAVIGATION = ("filter", "next", "previous", "look", "raw")
 """Acts of this page that only change what is shown."""
 CAMERAS = 8
 """Cameras whose precision is told, those with the most verdicts."""
@@ -47,7 +47,12 @@ def _judge(viewer: Viewer) -> None:
 
     def navigate(act: dict[str, Any]) -> None:
         kind, wanted = act["kind"], AlarmFilter.from_query(query).query()
-        if kind == "filter" and isinstance(act.get("query"), dict):
+        if kind == "raw":
+            needed = wiring.label_config().raw_alarms
+            record = judging.look(wiring.label_store(), wiring.alarm_store, needed, viewer.who, act)
+            url = alarm_routes.raw_url(record.artifact.store.uri, record.prefix, base())
+            view["raw"] = {"id": act["id"], "alarm": record.id, "url": url}
+        elif kind == "filter" and isinstance(act.get("query"), dict):
             view["at"] = None  # the same filter once more looks again
             st.query_params.from_dict(AlarmFilter.from_query(act["query"]).query())
         elif act.get("page") != view.get("at"):  # or sent twice
@@ -64,7 +69,9 @@ def _judge(viewer: Viewer) -> None:
                 try:
                     navigate(act)
                     answers.saved.append(act["id"])
-                except LabelError as error:
+                except (LabelStoreDown, StoreError):
+                    continue  # the browser sends it again
+                except (LabelError, NotAllowed) as error:
                     answers.refused.append({"id": act["id"], "message": viewer.said(error)})
         viewer.handle(sent, answers, lambda act: None)
 
@@ -82,6 +89,7 @@ def _judge(viewer: Viewer) -> None:
         names = [field.name for field in dataclasses.fields(AlarmFilter)]
         problem, data = viewer.said(error), _empty(viewer, {name: query[name] for name in names if name in query})
         view["data"] = data
+    data["raw"] = view.get("raw")
     data.update(saved=answers.saved, refused=answers.refused, judged=list(answers.judged.values()), problem=problem)
     data["kept"] = data["kept"] or answers.kept
     component(data, KEY, on_acts)
@@ -133,6 +141,7 @@ def _empty(viewer: Viewer, query: dict[str, str]) -> dict[str, Any]:
         "marks": marks,
         "all_marks": marks,
         "words": {**texts, **texts["alarms_words"]},
+        "may_raw": roles.at_least(viewer.role, wiring.label_config().raw_alarms),
         "kinds": [*alarms.KINDS, "all"],
         "query": query,
         **dict.fromkeys(("rows", "cameras", "versions", "turns"), ()),

@@ -52,7 +52,7 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tower]:
     store = LabelStore(f"sqlite:///{folder / 'labels.db'}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POSEWATCH_STORE", str(objects.root))
-        for server in behind_proxy(folder, store, [], "extends: default\n"):
+        for server in behind_proxy(folder, store, [], "extends: default\nlabels: {raw_alarms: reviewer}\n"):
             yield Tower(server, objects, alarms.read(objects, model.prefix))
 
 
@@ -322,6 +322,46 @@ def test_welfare_holds_here_too(tower, sign_in):
     page.get_by_label("Skeletons only").check()
     page.keyboard.press("Escape")
     assert in_desk(page, "getComputedStyle(desk.player.video).visibility") == "hidden"
-    # the clip as it was recorded is in the record, and not for this page
-    assert tower.objects.exists(f"{tower.model.prefix}/{alarms.RAW}")
+
+
+def test_the_unmasked_clip_is_for_whom_the_experiment_names_and_each_look_is_recorded(tower, sign_in):
+    tower.add("u0", 96, camera="bare")
+    tower.add("u1", 97, camera="bare", leave=("raw.mp4",))
+    page = sign_in("blind", "alarms?camera=bare")
+    until(lambda: shown(page), ["u1", "u0"])
+    page.keyboard.press("ArrowDown")
+    until(lambda: in_desk(page, "desk.player?.seeable"), "shown")
+    assert page.get_by_role("button", name="Unmasked video").count() == 0
+    page.keyboard.press("r")
+    one = f"{tower.model.prefix.rsplit('/', 1)[0].replace('yard', 'bare')}/u0"
+    in_desk(page, f"desk.act({{kind: 'raw', alarm: 'u0', record: '{one}'}}) && 1")  # by hand
+    page.get_by_text("blind may not look at unmasked video: labels.raw_alarms is reviewer").wait_for()
     assert alarms.RAW not in in_desk(page, "JSON.stringify([desk.data, desk.player.about])")
+
+    page = sign_in("sees", "alarms?camera=bare", "reviewer")
+    until(lambda: shown(page), ["u1", "u0"])
+    until(lambda: in_desk(page, "desk.player?.seeable"), "shown")
+    button = page.get_by_role("button", name="Unmasked video")
+    assert button.count() == 0, "this alarm has none"
+    page.keyboard.press("ArrowDown")
+    button.wait_for()
+    source = "desk.player.video.currentSrc.split('?')[0].split('%2F').pop().split('/').pop()"
+    until(lambda: in_desk(page, source), alarms.MASKED)
+    colour = (
+        "c => { const d = Object.assign(document.createElement('canvas'), {width: 1, height: 1}).getContext('2d'); "
+    )
+    colour += "d.drawImage(c, 0, 0, 1, 1); return [...d.getImageData(0, 0, 1, 1).data].slice(0, 3); }"
+    plays(page)
+    video = page.locator(".screens .screen:not([hidden]) video")
+    dark = video.evaluate(colour)
+    page.keyboard.press("r")
+    until(lambda: in_desk(page, source), alarms.RAW)
+    plays(page)
+    assert button.get_attribute("aria-pressed") == "true"
+    assert sum(video.evaluate(colour)) > sum(dark), "what was masked is seen"
+    page.keyboard.press("r")
+    until(lambda: in_desk(page, source), alarms.MASKED)
+    button.click()
+    until(lambda: in_desk(page, source), alarms.RAW)
+    looks = [row["who"] for row in audit.trail(tower.labels) if row["act"] == "raw" and row["clip_id"] == "u0"]
+    assert looks == ["sees"] * 2

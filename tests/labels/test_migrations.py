@@ -92,4 +92,4 @@ def test_derived_tables_can_be_rebuilt(store, make_clips, table):
     store.database.write(rebuild)
     assert store.database.read(stale) == []
     assert len(store.current()) == 2
-    assert schema.HEAD == "8"
+    assert schema.HEAD == "9"

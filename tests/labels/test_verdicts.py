@@ -117,7 +117,12 @@ def test_a_judged_record_outlives_retention_and_a_deleted_one_takes_no_verdict(
 
 def test_the_database_keeps_what_was_said(labels: LabelStore, records: FolderStore) -> None:
     verdicts.judge(labels, _record(records, "a"), "true", "op", "1")
-    for statement in (tables.verdicts.delete(), tables.verdicts.update().values(verdict="false")):
+    verdicts.look(labels, "a", "op", "2")
+    verdicts.look(labels, "a", "op", "2")  # the browser has sent it again
+    assert [row["who"] for row in verdicts.trail(labels) if row["act"] == "raw"] == ["op"]
+    table, looks = tables.verdicts, tables.alarm_looks
+    changes = (table.update().values(verdict="false"), looks.update().values(who="x"))
+    for statement in (table.delete(), looks.delete(), *changes):
         with pytest.raises(LabelError, match="append-only"):
             labels.database.execute(statement)
     assert labels.database.rows(sa.select(tables.verdicts.c.verdict)) == [("true",)]

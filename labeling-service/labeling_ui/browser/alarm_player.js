@@ -38,10 +38,10 @@ class AlarmPlayer extends Player {
     this.desk.opened(this, status === 403);
   }
 
-  // Play what there is: the masked clip, or only skeletons.
+  // Play what there is: the masked clip, the one as it was recorded where somebody asked for it, or only skeletons.
   use() {
     const { about } = this;
-    const { url } = about;
+    const url = this.unmasked || about.url;
     this.skeleton = about;
     this.bones = about.frames.some((people) => people.length) ? "shown" : "missing";
     if (!url && !about.away) this.settings.view = "skeleton";
@@ -52,8 +52,21 @@ class AlarmPlayer extends Player {
 
   load() { return this.open(this.row); }
 
+  // From now on the clip as it was recorded; "": the masked one again.
+  unmask(url) {
+    this.unmasked = url;
+    if (url) delete this.settings.view; // of a record without a masked clip
+    if (this.about) this.use();
+  }
+
   // The address of the clip may have expired: the record tells the new one.
   failed() {
+    if (this.unmasked) {
+      this.desk.notices.show(this.words.clip_missing, { kind: "bad" });
+      this.unmask("");
+      this.desk.show();
+      return;
+    }
     if (this.reopened) { super.failed(); return; }
     this.reopened = true;
     this.loaded = null;

@@ -64,6 +64,7 @@ class AlarmDesk {
     this.dialogs.words = this.notices.words = data.words;
     this.outbox.post = post;
     const undone = new Set(this.outbox.acts.filter((act) => act.kind === "unjudge" && !act.alarm).map((act) => act.id));
+    const asked = this.outbox.acts.some((act) => act.id === data.raw?.id);
     this.outbox.done([...data.saved, ...data.refused.map((one) => one.id)]);
     this.order = data.rows.map((row) => row.id);
     const wanted = new Set(this.order);
@@ -86,6 +87,7 @@ class AlarmDesk {
     if (newPage) this.focus(this.rows.get(data.start) || this.open() || this.rows.get(this.order[0]), { dom: had });
     else if (!wanted.has(this.focusId)) this.refocus(former, had);
     this.answer(data, undone);
+    if (asked) this.players.get(data.raw.alarm)?.unmask(data.raw.url);
     this.notices.hold("kept", data.kept ? data.words.kept_server : "");
     this.notices.hold("store", data.away ? data.words.store_away : "");
     this.desk.hidden = !this.order.length;
@@ -301,6 +303,17 @@ class AlarmDesk {
     this.notices.show(`${words[`${direction}_done`]} ${about}: ${verdict ? words[`verdict_${verdict}`] : words.verdict_open}`);
   }
 
+  // Whether there is a clip as it was recorded, and this person may see it.
+  get hasRaw() { return Boolean(this.data.may_raw && this.player?.about?.raw && this.settings.view !== "skeleton"); }
+
+  // Play it, which is recorded each time, or the masked one again.
+  lookRaw() {
+    const { focused: row, player } = this;
+    if (!this.hasRaw || row.gone) return;
+    if (player.unmasked) { player.unmask(""); this.show(); }
+    else this.act({ kind: "raw", alarm: row.id, record: row.row.record });
+  }
+
   // What others should know about it; it goes out with a verdict.
   note() {
     const { focused: row, dialogs } = this;
@@ -354,7 +367,7 @@ class AlarmDesk {
       " ": () => this.player?.toggle(), a: () => this.pauseAll(), s: () => this.set({ overlay: !s.overlay }), "+": () => faster(1), "=": () => faster(1), "-": () => faster(-1),
       ",": held(() => this.player?.frames(-1)), ".": held(() => this.player?.frames(1)), v: () => this.player?.box.classList.toggle("revealed"),
       n: () => this.turn("next"), p: () => this.turn("previous"), PageDown: () => this.turn("next"), PageUp: () => this.turn("previous"),
-      l: () => this.copyLink(), "?": () => this.help(), h: () => this.help(),
+      l: () => this.copyLink(), r: () => this.lookRaw(), "?": () => this.help(), h: () => this.help(),
     };
     for (const mark of this.data.marks) actions[mark.key] = () => this.judge(mark.label);
     if (event.key !== key && !actions[key] && actions[event.key]) actions[key] = actions[event.key];

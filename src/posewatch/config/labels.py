@@ -29,7 +29,14 @@ class LabelConfig(Section):
     """The classes, and how timed intervals become one label per clip."""
 
     SECTION: ClassVar[str] = "labels"
-    ADDED: ClassVar[tuple[str, ...]] = ("everybody", "raw_scene", "strange_first", "min_verdicts", "newest")
+    ADDED: ClassVar[tuple[str, ...]] = (
+        "everybody",
+        "raw_scene",
+        "raw_alarms",
+        "strange_first",
+        "min_verdicts",
+        "newest",
+    )
 
     classes: Annotated[tuple[rules.ClassName, ...], Items(2, 1000, different=True)] = ("normal", "abnormal")
     positive: str = "abnormal"
@@ -64,6 +71,8 @@ class LabelConfig(Section):
     a label of another class than ``default`` is refused where there are several."""
     raw_scene: Annotated[str, OneOf(("nobody", "labeler", "reviewer", "admin"))] = "nobody"
     """The lowest role that may see the unmasked video around a clip of a person; each look is in the audit trail."""
+    raw_alarms: Annotated[str, OneOf(("nobody", "operator", "reviewer", "admin"))] = "nobody"
+    """The lowest role that may see the clip of an alarm as it was recorded; each look is in the audit trail."""
     guide: dict[rules.ClassName, ClassGuide] = field(default_factory=dict)
     """The guidelines: class → its text and examples, which the page shows."""
 

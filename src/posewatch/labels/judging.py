@@ -16,7 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from posewatch import alarms
-from posewatch.errors import LabelError, NoBucket, NotFound
+from posewatch.alarms import AlarmRecord
+from posewatch.errors import LabelError, NoBucket, NotAllowed, NotFound
 from posewatch.labels import verdicts
 from posewatch.labels.alarm_index import AlarmIndex, AlarmRow
 from posewatch.labels.db import tables
@@ -231,15 +232,7 @@ def execute(
         said = _of_batch(store, batch) or verdicts.undo(store, _alarm(store, act, who), who, batch)
         judged.refresh()
         return said
-    prefix = str(act.get("record"))
-    if not _PREFIX.fullmatch(prefix):
-        raise LabelError("a verdict names its alarm record: reload the page")
-    try:
-        record = alarms.read(objects(), prefix)
-    except NoBucket:
-        raise
-    except NotFound:
-        raise LabelError(f"the alarm record {prefix} was deleted by retention: it cannot be judged any more") from None
+    record = _record(objects, act)
     events = verdicts.history(store, record.id)
     now, seen = verdicts.counting(events), act.get("seen")
     mine = {event.id for event in events if event.who == who}
@@ -250,6 +243,35 @@ def execute(
     said = verdicts.judge(store, record, verdict, who, batch, note=note, seen=seen)
     judged.refresh()
     return said
+
+
+def look(
+    store: LabelStore, objects: Callable[[], ObjectStore], needed: str, who: str, act: Mapping[str, Any]
+) -> AlarmRecord:
+    """The record whose clip ``who`` asks to see as it was recorded; that is in the audit trail from now on.
+
+    ``needed`` is the lowest role that may (``labels.raw_alarms``). Raises NotAllowed, LabelError for a record without
+    such a clip or that was deleted, and StoreError while the object store gives no answer.
+    """
+    if not roles.at_least(roles.role_of(store, who), needed):
+        raise NotAllowed(f"{who} may not look at unmasked video: labels.raw_alarms is {needed}")
+    record = _record(objects, act)
+    if alarms.RAW not in record.artifact.files:
+        raise LabelError("this alarm has no unmasked clip: the watcher keeps one with --record-raw")
+    verdicts.look(store, record.id, who, str(act["id"])[:64])
+    return record
+
+
+def _record(objects: Callable[[], ObjectStore], act: Mapping[str, Any]) -> AlarmRecord:
+    prefix = str(act.get("record"))
+    if not _PREFIX.fullmatch(prefix):
+        raise LabelError("a verdict names its alarm record: reload the page")
+    try:
+        return alarms.read(objects(), prefix)
+    except NoBucket:
+        raise
+    except NotFound:
+        raise LabelError(f"the alarm record {prefix} was deleted by retention: it cannot be judged any more") from None
 
 
 def _of_batch(store: LabelStore, batch: str) -> Verdict | None:

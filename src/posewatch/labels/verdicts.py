@@ -88,6 +88,18 @@ def undo(store: LabelStore, alarm: str, who: str, batch: str) -> Verdict:
     return _append(store, row, now.id)
 
 
+def look(store: LabelStore, alarm: str, who: str, batch: str) -> None:
+    """Record that ``who`` looks at the clip of an alarm as it was recorded; ``batch`` repeated changes nothing."""
+    table = tables.alarm_looks
+
+    def work(connection: sa.Connection) -> None:
+        if connection.execute(sa.select(table.c.id).where(table.c.batch == batch)).first() is None:
+            row = {"alarm": alarm, "who": who, "when": timestamp(), "batch": batch}
+            connection.execute(table.insert(), row)
+
+    store.database.write(work)
+
+
 def history(store: LabelStore, alarm: str) -> list[Verdict]:
     """Everything that was said of a record, in order."""
     table = tables.verdicts
@@ -112,9 +124,12 @@ def current_in(connection: sa.Connection, ids: Iterable[str] | None = None) -> d
 
 
 def trail(store: LabelStore) -> list[dict[str, Any]]:
-    """Every verdict (act "verdict") and every one taken back (act "undo verdict") as rows of the audit trail, in which
-    the alarm's id stands for the clip's."""
+    """Every verdict (act "verdict"), every one taken back (act "undo verdict") and every look at an alarm's clip as it
+    was recorded (act "raw") as rows of the audit trail, in which the alarm's id stands for the clip's."""
     rows = []
+    for row in store.database.rows(sa.select(tables.alarm_looks).order_by(tables.alarm_looks.c.id)):
+        about = {"id": row.id, "when": row.when, "who": row.who, "act": "raw", "clip_id": row.alarm}
+        rows.append({**about, "new": None, "source": "human", "batch": row.batch})
     for row in store.database.rows(sa.select(tables.verdicts).order_by(tables.verdicts.c.id)):
         act = "undo verdict" if row.verdict is None else "verdict"
         about = {"id": row.id, "when": row.when, "who": row.who, "act": act, "clip_id": row.alarm, "new": row.verdict}

@@ -21,7 +21,7 @@ from posewatch.names import path_of, uri_of
 from posewatch.redact import redact
 from posewatch.retry import retry
 
-HEAD = "8"
+HEAD = "9"
 """The revision of the tables that this posewatch reads and writes."""
 BUSY_S = 30.0
 """How long SQLite waits for another writer."""

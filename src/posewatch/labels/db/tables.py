@@ -203,6 +203,18 @@ comments = sa.Table(
     sqlite_autoincrement=True,
 )
 
+alarm_looks = sa.Table(
+    "alarm_looks",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("alarm", sa.String(64), nullable=False, index=True),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("when", sa.String(40), nullable=False),
+    sa.Column("batch", sa.String(64), nullable=False, unique=True),
+    sqlite_autoincrement=True,
+)
+"""Who looked at the clip of an alarm as it was recorded; append-only."""
+
 looks = sa.Table(
     "looks",
     metadata,
