@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-cctv bench-persons bench-serving bench-fewshot bench-labeling bench-labeling-ui bench-loop bench-watch bench-rollout bench-gpu gpu-wheels clean
+.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-cctv bench-persons bench-serving bench-fewshot bench-falls bench-labeling bench-labeling-ui bench-loop bench-watch bench-rollout bench-gpu gpu-wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -78,6 +78,9 @@ bench-serving: $(STAMP) ## PyTorch, ONNX Runtime, Triton and Triton + batching i
 LABELLED ?= ../shared/data/skeletons/sbu_violence_coco17.pkl
 bench-fewshot: $(STAMP) ## F1 by the number of labels: networks from scratch and pretrained, beside baselines, hours; LABELLED=FILE.pkl
 	@$(BIN)/posewatch bench fewshot --annotations "$(LABELLED)" --out build/bench-fewshot $(ARGS)
+
+bench-falls: $(STAMP) ## False alarms of a fall recogniser by kind of act, with and without everyday acts in training; ARGS="--skeletons URI --intervals FOLDER"
+	@$(BIN)/posewatch bench falls --out build/bench-falls $(ARGS)
 
 bench-labeling: $(STAMP) ## labels that the uncertain-first queue saves, with a plot; LABELLED=FILE.pkl takes your own
 	@$(BIN)/posewatch bench active-learning --annotations "$(LABELLED)" --out build/bench-labeling $(ARGS)

@@ -102,6 +102,7 @@ ROWS: dict[str, list[str]] = {
     "bench active-learning": ["--annotations PKL --out OUTDIR"],
     "bench loop": ["--annotations PKL --out OUTDIR"],
     "bench fewshot": ["--annotations PKL --out OUTDIR --labels 0"],
+    "bench falls": ["--out OUTDIR --clips 0", "--out OUTDIR --intervals FOLDER"],
     "bench joint-errors": ["FOLDER --out OUTDIR"],
     "bench watch": ["--videos FOLDER --out OUTDIR"],
     "bench model-sizes": ["extra"],

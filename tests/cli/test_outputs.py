@@ -23,6 +23,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "bench absent": ("", ("absent.json", "absent.md", "everybody.onnx", "protogcn.onnx", "protogcn.pt")),
     "bench active-learning": ("--annotations {i}/clips.pkl", ("bench.json", "bench.png")),
     "bench cctv": ("--videos {i} --counts {i}/truth.csv", ("cctv.json",)),
+    "bench falls": ("", ("falls.json", "falls.md")),
     "bench fewshot": ("--annotations {i}/clips.pkl", ("fewshot.json", "fewshot.md", "fewshot.png")),
     "bench joint-errors": ("{i}", ("joint_errors.json",)),
     "bench labeling-ui": ("", ("bench.json",)),

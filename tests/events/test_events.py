@@ -368,3 +368,20 @@ def test_a_model_of_single_persons_scores_each_by_themselves() -> None:
     assert seen == [(0.0, 1), (0.0, 2), (1.0, 1), (1.0, 2), (2.0, 1)]
     alone = sliding(recogniser, keypoints[:1], 10.0, 2.0, 1.0, video="yard")
     assert [w.p for w in windows if w.person == 1] == pytest.approx([w.p for w in alone], abs=1e-6)
+
+
+def test_false_alarms_are_told_by_act(tmp_path):
+    path = tmp_path / "truth.csv"
+    path.write_text(
+        "video,start_s,end_s,label,act\na,0,4,normal,sit\na,4,10,normal,lie_down\na,10,12,fall,\na,14,16,normal,\n",
+        encoding="utf-8",
+    )
+    windows = ones([(3, 6), (8, 9), (10, 12), (14, 15), (18, 19)])
+    result = report(read_intervals(path), windows, label="fall")
+    assert result["false_alarms"] == 4
+    found = result["false_alarms_by_act"]
+    assert {act: row["alarms"] for act, row in found.items()} == {
+        "sit": 0, "lie_down": 2, "normal": 1, "nothing annotated": 1,
+    }  # fmt: skip
+    assert found["lie_down"]["per_hour"] == pytest.approx(1200)
+    assert report(truth((1, 3)), windows, label="fall")["false_alarms_by_act"] == {}

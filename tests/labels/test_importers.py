@@ -127,6 +127,8 @@ def test_gmdcsa24_reports_what_it_cannot_read_and_leaves_such_a_fall_out(tmp_pat
         Interval("Subject_7_Fall_01.mp4", 1, 4, "abnormal"),
         Interval("Subject_7_Fall_01.mp4", 0, 1, "normal"),
     ]
+    assert [i.act for i in read_gmdcsa24(tmp_path, warn=warnings.append)] == ["Falling (FW)", "Walking"]
+    del warnings[len(warnings) // 2 :]
     assert "Subject_7_Fall.csv row 3 (Subject_7_Fall_02.mp4): 'Falling (FW)' has no time" in warnings
     assert any("row 3 (Subject_7_Fall_02.mp4): no readable time" in line for line in warnings)
     assert "Subject_7_Fall.csv has no row for Subject_7_Fall_04.mp4, the video stays unlabelled" in warnings

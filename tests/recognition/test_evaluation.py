@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from posewatch.config import TrainConfig  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import InputError, LabelError  # noqa: E402
+from posewatch.recognition.evaluation.acts import acts_of, lines  # noqa: E402
 from posewatch.recognition.evaluation.evaluate import evaluate  # noqa: E402
 from posewatch.recognition.evaluation.plots import plots  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser  # noqa: E402
@@ -41,6 +42,28 @@ def test_numbers_by_hand(clips):
     assert metrics["per_class"]["normal"]["support"] == 4
     assert (metrics["roc"]["fpr"][0], metrics["roc"]["tpr"][-1], metrics["n"]) == (0, 1, 8)
     assert np.isfinite(metrics["roc"]["thresholds"]).all()
+
+
+def test_false_alarms_are_told_by_act(clips):
+    model = Says(TINY, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0, threshold=0.4)
+    model.answers = [0.1, 0.9, 0.6, 0.45, 0.2, 0.3, 0.5, 0.8]
+    acts = ("walk", "fall", "lie_down", "fall", "walk", "slip", "lie_down", "fall")
+    metrics = evaluate(model, dataclasses.replace(clips(8), acts=acts))
+    assert {act: row["share"] for act, row in metrics["false_alarms_by_act"].items()} == {"walk": 0, "lie_down": 1}
+    assert metrics["false_alarms_by_act"]["lie_down"]["interval"][0] < 0.4, "two clips say little"
+    assert {act: (row["alarms"], row["clips"]) for act, row in metrics["recall_by_act"].items()} == {
+        "fall": (3, 3),
+        "slip": (0, 1),
+    }
+    table = lines(metrics)
+    assert table[1].split()[:3] == ["lie_down", "2", "2"], "what alarms most stands first"
+    assert lines(evaluate(model, clips(8))) == [], "two classes say no more than the confusion matrix"
+
+
+def test_without_acts_the_classes_are_the_acts(clips):
+    made = dataclasses.replace(clips(8), classes=("normal", "abnormal", "sit"), labels=np.array([0, 1, 2, 1, 0, 1, 2, 1]))
+    assert list(acts_of(made)) == ["normal", "abnormal", "sit", "abnormal", "normal", "abnormal", "sit", "abnormal"]
+    assert acts_of(clips(8)) == ()
 
 
 def test_baselines_and_plots(recogniser, clips, tmp_path):

@@ -345,6 +345,42 @@ def fewshot(
     return bench_fewshot(annotations, out, context.experiment, numbers=numbers, seeds=seeds, ways=chosen).rstrip("\n")
 
 
+@verb(bench, "falls")
+def falls(
+    context: Context,
+    out: Annotated[Path, OUT, Writes("falls.json", "falls.md")] = Path("build/bench-falls"),
+    clips: Annotated[int, Option(help="Rendered clips to train on."), Range(30, 1_000_000)] = 1200,
+    seconds: Annotated[float, Option(help="Length of each."), Range(1, 60)] = 3.0,
+    seeds: Annotated[int, Option(help="Trainings of each way."), Range(1, 1000)] = 3,
+    recall: Annotated[float, Option(help="Share of the falls that both find."), Range(0.05, 1)] = 0.9,
+    skeletons: Annotated[
+        str | None, Option(metavar="URI", help="Also test on real videos: the skeletons of `prepare`.")
+    ] = None,
+    intervals: Annotated[
+        Path | None, Option(metavar="PATH", help="What is done in them: a folder of GMDCSA-24, or a labels.csv.")
+    ] = None,
+    others: Annotated[
+        list[Path] | None, Option(metavar="FILE...", help="Real people who do not fall; classes are acts (.pkl).")
+    ] = None,
+) -> str:
+    """False alarms of a fall recogniser by kind of act, trained without everyday acts and with them."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from posewatch.bench.falls import bench_falls
+    from posewatch.datasets.gmdcsa24 import read_gmdcsa24
+    from posewatch.datasets.intervals import read_labels_csv
+
+    if (skeletons is None) != (intervals is None):
+        raise InputError("real videos need both their skeletons and what is done in them: --skeletons and --intervals")
+    told = []
+    if intervals is not None:
+        labels = context.experiment.labels
+        told = read_gmdcsa24(intervals, labels) if intervals.is_dir() else read_labels_csv(intervals)
+    return bench_falls(
+        out, context.experiment, clips=clips, seeds=seeds, recall=recall, seconds=seconds,
+        skeletons=None if skeletons is None else context.artifact(skeletons), intervals=told, files=others or (),
+    ).rstrip("\n")  # fmt: skip
+
+
 @verb(bench, "loop")
 def loop(
     annotations: Annotated[

@@ -129,13 +129,23 @@ def footage(
         Option(metavar="N", help="Instead of videos N clips of skeletons, labelled with their act: skeletons.pkl."),
         Range(1, 1_000_000),
     ] = None,
+    kinds: Annotated[
+        str | None,
+        Option(metavar="LIST", help="Scenes: ordinary, harm, crowd, everyday, falls, or single ones such as lie_down."),
+    ] = None,
 ) -> str:
     """Render labelled CCTV-like videos with truth."""
+    chosen: tuple[str, ...] = ()
+    if kinds:
+        from posewatch.footage.scenario import kinds_of
+
+        chosen = kinds_of(name.strip() for name in kinds.split(",") if name.strip())
     if skeletons:
         from posewatch.datasets.pyskl import write_pyskl
         from posewatch.datasets.rendered import rendered_clips
+        from posewatch.footage.skeletons import KINDS
 
-        clips = rendered_clips(skeletons, seconds=seconds or 3.0, fps=fps, seed=seed)
+        clips = rendered_clips(skeletons, seconds=seconds or 3.0, fps=fps, seed=seed, kinds=chosen or KINDS)
         write_pyskl(out / SKELETONS, clips, {})
         return f"{skeletons} clips of {len(clips.classes)} acts in {out / SKELETONS}"
     from posewatch.footage import make_footage
@@ -143,6 +153,6 @@ def footage(
 
     with Progress("footage", videos) as progress:
         rendered = make_footage(
-            out, videos=videos, seconds=seconds or 9.0, fps=fps, seed=seed, progress=progress.advance
+            out, videos=videos, seconds=seconds or 9.0, fps=fps, seed=seed, kinds=chosen, progress=progress.advance
         )
     return f"{len(rendered)} videos, labels.csv and exact ground truth in {out}"

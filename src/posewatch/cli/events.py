@@ -150,4 +150,7 @@ def _table(result: dict[str, Any]) -> str:
         f"({result['false_alarms_per_hour']:.2f} per hour), {result['repeated_alarms']} repeated",
         "alarms: " + ", ".join(f"{k} {v:g}" for k, v in result["hysteresis"].items()),
     ]
+    acts = sorted(result["false_alarms_by_act"].items(), key=lambda item: (-item[1]["alarms"], item[0]))
+    told = [f"{act} {row['alarms']}" for act, row in acts if row["alarms"]]
+    rows += [f"false alarms by act: {', '.join(told)}"] if told else []
     return "\n".join(rows)

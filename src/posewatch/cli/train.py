@@ -65,6 +65,11 @@ class Skeletons:
         Option(metavar="[SHARE]", help="Split anew by source video or subject: SHARE (0.2) is test, the rest train."),
     ] = None
 
+    acts: Annotated[
+        Path | None,
+        Option(metavar="CSV", help="Columns clip and act: false alarms are told by act (default: the file's own)."),
+    ] = None
+
     def read(
         self, classes: tuple[str, ...] = (), layout: str | None = None, unit: str = SCENE
     ) -> tuple[ClipSet, dict[str, list[int]], Layout]:
@@ -92,6 +97,7 @@ class Skeletons:
             keep_empty=self.keep_empty,
             labels=self.labels,
             resplit=_share(self.resplit),
+            acts=self.acts,
         )
         notes(clips.notes)
         if unit == PERSON and max(map(len, clips.keypoints)) == 1:
@@ -339,14 +345,16 @@ def task_of(skeletons: Skeletons, train_split: str, test_split: str, unit: str, 
 
 
 def _table(metrics: dict[str, Any]) -> str:
-    """The network's metrics beside those of its baselines, as text."""
+    """The network's metrics beside those of its baselines, and its alarms by act, as text."""
+    from posewatch.recognition.evaluation import acts
+
     rows: list[tuple[str, ...]] = [("", "accuracy", "precision", "recall", "F1", "AUC")]
     for prefix, name in (("", "network"), ("baseline_forest_", "random forest"), ("baseline_logistic_", "logistic")):
         values = [metrics.get(f"{prefix}{key}") for key in ("accuracy", "precision", "recall", "f1", "auc")]
         if any(v is not None for v in values):
             rows.append((name, *("-" if v is None else f"{v:.3f}" for v in values)))
     lines = ["".join(f"{cell:<14}" if i == 0 else f"{cell:>10}" for i, cell in enumerate(row)) for row in rows]
-    return "\n".join([*lines, *filter(None, [metrics.get("baseline_note")])])
+    return "\n".join([*lines, *filter(None, [metrics.get("baseline_note")]), *acts.lines(metrics)])
 
 
 @verb(app, "evaluate")

@@ -28,6 +28,7 @@ class ClipSet:
     notes      remarks for the user on how the clips were read
     sources    what gave each label ("human", "verdict", ...), where that is known
     unit       what each clip shows: "scene", or "person" where it is one person (M is 1)
+    acts       what is done in each clip, finer than its class ("lie_down"), "" where nobody says; or none
     relative   whether x and y are no pixels, but relative to each person's hips in every frame
     """
 
@@ -44,6 +45,7 @@ class ClipSet:
     unit: str = SCENE
     relative: bool = False
     sources: tuple[str, ...] = ()
+    acts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(nfc, self.classes)))
@@ -53,7 +55,7 @@ class ClipSet:
                 f"{n} clips need as many labels, ids and groups, not {len(self.labels)}, {len(self.ids)}, "
                 f"{len(self.groups)}"
             )
-        for what, given in (("takes", self.takes), ("sources", self.sources)):
+        for what, given in (("takes", self.takes), ("sources", self.sources), ("acts", self.acts)):
             if len(given) not in (0, n):
                 raise InputError(f"{n} clips need as many {what}, or none, not {len(given)}")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
@@ -91,6 +93,7 @@ class ClipSet:
             groups=tuple(self.groups[k] for k in i),
             takes=tuple(self.takes[k] for k in i) if self.takes else (),
             sources=tuple(self.sources[k] for k in i) if self.sources else (),
+            acts=tuple(self.acts[k] for k in i) if self.acts else (),
         )
 
     def require_pixels(self, features: str) -> None:
@@ -114,5 +117,6 @@ class ClipSet:
             groups=self.groups + other.groups,
             takes=takes,
             sources=self.sources + other.sources if known else (),
+            acts=self.acts + other.acts if len(self.acts) == len(self) and len(other.acts) == len(other) else (),
             certain=self.certain and other.certain,
         )

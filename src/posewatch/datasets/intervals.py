@@ -20,7 +20,8 @@ COLUMNS = ("file", "start_s", "end_s", "label")
 class Interval:
     """``label`` holds in ``file`` for [start_s, end_s) seconds; ``end_s`` may be infinite; ``where`` is its origin.
 
-    ``person`` is the person of the video whom it is about, None for everybody.
+    ``person`` is the person of the video whom it is about, None for everybody; ``act`` what is done, finer than the
+    label, "" where nobody says.
     """
 
     file: str
@@ -29,12 +30,13 @@ class Interval:
     label: str
     where: str = field(default="", compare=False)
     person: int | None = None
+    act: str = field(default="", compare=False)
 
 
 def read_labels_csv(path: str | Path) -> list[Interval]:
     """Read a csv with the columns file, start_s, end_s and label, or their ``ALIASES`` (others are ignored).
 
-    A column person, or a file ``yard.mp4 #2``, names the person of the video whom the label is about. Times are
+    A column act says what is done, finer than the label. A column person, or a file ``yard.mp4 #2``, names the person of the video whom the label is about. Times are
     seconds, mm:ss or hh:mm:ss; ``end_s`` "inf" means until the end of the video. Raises LabelError, naming the row, for
     an invalid value.
     """
@@ -52,7 +54,7 @@ def read_labels_csv(path: str | Path) -> list[Interval]:
         if end <= start:
             raise LabelError(f"{where}: end_s {end:g} must be greater than start_s {start:g}")
         file, person = _person(file, str(row.get("person") or ""), where)
-        out.append(Interval(file, start, end, label, where, person))
+        out.append(Interval(file, start, end, label, where, person, str(row.get("act") or "").strip()))
     if not out:
         raise LabelError(f"{path.name} has no labels: give rows of {', '.join(COLUMNS)}")
     return out

@@ -17,7 +17,8 @@ from posewatch.datasets.paper import righted
 from posewatch.datasets.pickles import read_pickle
 from posewatch.datasets.split import split_by_group
 from posewatch.datasets.subjects import Subjects, name_subjects
-from posewatch.errors import InputError
+from posewatch.datasets.tables import table
+from posewatch.errors import InputError, LabelError
 from posewatch.files import write_atomically
 from posewatch.units import unit_entry, unit_of
 
@@ -34,6 +35,7 @@ def read_pyskl(
     labels: Path | str | None = None,
     resplit: float = 0.0,
     labelled: bool = True,
+    acts: Path | str | None = None,
 ) -> tuple[ClipSet, dict[str, list[int]]]:
     """An annotation file → all its clips, and its splits as indices into them ({} for a bare list of annotations).
 
@@ -46,6 +48,7 @@ def read_pyskl(
     labels           the ``label.csv`` of a file of the paper's tools, which marks missing labels as class 0
     resplit          share of a new split ``test``, beside ``train``, by group; 0 keeps the file's splits
     labelled         False: the clips need no labels, as for prediction
+    acts             a csv with the columns clip and act, which says what is done in each; default: the rows' own ``act``
 
     docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
     """
@@ -97,12 +100,32 @@ def read_pyskl(
         tuple(notes),
         unit_of(file.about),
         file.about.get("coordinates") == "hips",
+        acts=_acts([file.rows[i] for i in used]) if acts is None else read_acts(acts, names),
     )
     if resplit:
         parts = split_by_group(clips.labels, clips.groups, 0.0, resplit, 0, clips.classes)
         return clips, {"train": np.flatnonzero(parts == 0).tolist(), "test": np.flatnonzero(parts == 2).tolist()}
     index = {name: i for i, name in enumerate(names)}
     return clips, {part: [index[m] for m in members if m in index] for part, members in file.splits.items()}
+
+
+def _acts(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Each row's ``act``, "" for one without; () where none has one."""
+    told = [str(row.get("act") or "").strip() for row in rows]
+    return tuple(told) if any(told) else ()
+
+
+def read_acts(path: Path | str, names: Sequence[str]) -> tuple[str, ...]:
+    """The acts of the clips ``names`` from a csv with the columns clip and act. Raises LabelError for a clip without."""
+    path = Path(path)
+    known = {
+        row["clip"].strip(): row["act"].strip()
+        for row in table(path, ("clip", "act"), {"clip": ("clip", "frame_dir", "name"), "act": ("act", "sub_label")})
+    }
+    lacking = [name for name in names if not known.get(name)]
+    if lacking:
+        raise LabelError(f"{path.name} tells no act of {len(lacking)} of {len(names)} clips: {some(lacking)}")
+    return tuple(known[name] for name in names)
 
 
 def _fps(value: Any) -> float:
@@ -138,6 +161,8 @@ def write_pyskl(
     ]
     for row, group in zip(rows, clips.groups, strict=True):
         row |= {"group": group} if with_groups else {}
+    for row, act in zip(rows, clips.acts, strict=False):
+        row |= {"act": act} if act else {}
     data = {
         "split": {part: [clips.ids[i] for i in members] for part, members in splits.items()},
         "annotations": rows,

@@ -20,7 +20,7 @@ class Event:
 
     An annotation's ``end_s`` may be infinite: until the video ends. An alarm's ``score`` is the highest probability in
     it, and ``alarm_s`` the second at which a live system, which waits for windows to end, can raise it. ``person`` is
-    whom it is about, None where nobody says.
+    whom it is about, None where nobody says, ``act`` what is done in an annotation, finer than its label.
     """
 
     video: str
@@ -30,6 +30,7 @@ class Event:
     score: float = 1.0
     alarm_s: float = 0.0
     person: int | None = None
+    act: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "video", nfc(self.video))

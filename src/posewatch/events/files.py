@@ -24,6 +24,7 @@ ALIASES = {
     **{name: tables.ALIASES[name] for name in ("start_s", "end_s", "label")},
     "p": ("p", "probability", "score", "prob"),
     "person": ("person",),
+    "act": tables.ALIASES["act"],
 }
 REQUIRED = ("video", "start_s")
 
@@ -31,7 +32,7 @@ REQUIRED = ("video", "start_s")
 def read_intervals(path: str | Path, config: LabelConfig | None = None) -> list[Event]:
     """Annotated events from a csv with the columns video, start_s, end_s and label, or ``ALIASES`` of these.
 
-    Without a label column every row is an event with the label ""; a column person says whose it is. ``end_s`` may be
+    Without a label column every row is an event with the label ""; a column person says whose it is, a column act what is done. ``end_s`` may be
     empty or "inf": until the video ends. A csv of GMDCSA-24 (``Subject_1_Fall.csv``), or a folder of those, is read
     with its videos beside it: falls are the positive class of ``config``, all else its default. A csv with a header and
     no row has no events. Raises LabelError naming the row.
@@ -40,13 +41,14 @@ def read_intervals(path: str | Path, config: LabelConfig | None = None) -> list[
     if path.is_dir() or gmdcsa24.PATTERN.match(path.name):
         intervals = gmdcsa24.read_gmdcsa24(path if path.is_dir() else path.parent, config)
         chosen = [i for i in intervals if path.is_dir() or i.where.startswith(f"{path.name} ")]
-        return [Event(i.file, i.start_s, i.end_s, i.label) for i in chosen]
+        return [Event(i.file, i.start_s, i.end_s, i.label, act=i.act) for i in chosen]
     events = []
     for row in table(path, REQUIRED, ALIASES):
         try:
             end = _seconds(row, "end_s") if row.get("end_s", "").strip() else math.inf
             label, start_s = row.get("label", "").strip(), _seconds(row, "start_s")
-            events.append(Event(_video(row), start_s, end, label, person=_person(row)))
+            act = row.get("act", "").strip()
+            events.append(Event(_video(row), start_s, end, label, person=_person(row), act=act))
         except InputError as error:
             raise LabelError(f"{path.name} row {row.number}: {error}") from None
     return events

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import InputError, LabelError
+from posewatch.events.acts import false_alarms_by_act
 from posewatch.events.alarms import Event, Hysteresis, detect, ious, match
 from posewatch.events.timeline import Timeline, Window, by_video, smooth, watched_s
 from posewatch.names import nfc
@@ -141,6 +142,7 @@ def report(
         delay_s                {mean, median, p95} from the start of an event to the first alarm on it; 0 if that began
                                earlier; missed events are left out
         live_delay_s           the same until a live system can raise the alarm: the windows over the moment have ended
+        false_alarms_by_act    {act: {alarms, hours, per_hour}} of these (``acts.false_alarms_by_act``)
         curve                  [{threshold, recall, precision, f1, false_alarms_per_hour}, ...] at an IoU of 0.2 with
                                ``on`` set to each threshold and ``off`` in proportion
         timelines              [{video, end_s, events [[start_s, end_s], ...], alarms [[start_s, end_s, score], ...]}];
@@ -152,12 +154,14 @@ def report(
     ``average_precision`` is the area under precision against recall over the score threshold; precision is the best one
     at that recall or above. Raises LabelError, InputError, ConfigError.
     """
-    hysteresis = hysteresis or Hysteresis()
+    hysteresis, truth = hysteresis or Hysteresis(), list(truth)
     events, timelines = _prepare(truth, windows, label, step_s)
     counts = _count(events, timelines, hysteresis)
     videos = by_video(timelines)
     hours = sum(map(watched_s, videos.values())) / 3600
     alarms = [_alarms(of_video, hysteresis) for of_video in videos.values()]
+    ends = {video: max(t.end_s for t in of_video) for video, of_video in videos.items()}
+    false = [a for a in itertools.chain(*alarms) if not ious(events.get(a.video, []), [a]).any()]
     swept = [(on, _count(events, timelines, _scaled(hysteresis, on))) for on in _thresholds(timelines)]
     return {
         "videos": len(videos),
@@ -176,6 +180,7 @@ def report(
         "missed": counts.events - len(counts.delays),
         "false_alarms": counts.false,
         "false_alarms_per_hour": round(counts.false / hours, 6),
+        "false_alarms_by_act": false_alarms_by_act(truth, nfc(label), false, ends),
         "repeated_alarms": counts.repeated,
         "delay_s": _summary(counts.delays),
         "live_delay_s": _summary(counts.live_delays),

@@ -39,17 +39,21 @@ POSE_SIZE = _at
 @dataclass(frozen=True)
 class Action:
     """How a motion file is used: ``start``/``stop`` cut it (fractions), ``travel`` scales the distance covered (a run at
-    full speed leaves every room), ``turn`` is the highest turning rate of the path (radians per second)."""
+    full speed leaves every room), ``turn`` is the highest turning rate of the path (radians per second), ``bend`` how far the
+    trunk leans forward (radians)."""
 
     motion: str
     travel: float = 1.0
     turn: float = 0.0
     start: float = 0.0
     stop: float = 1.0
+    bend: float = 0.0
 
 
 ACTIONS: dict[str, Action] = {
     "walk": Action("walk", turn=1.6),
+    "old_walk": Action("walk", travel=0.75, turn=1.0, bend=0.4),
+    "crawl": Action("crawl", turn=0.8),
     "run": Action("run", travel=0.55, turn=2.2),
     "jump": Action("jump", travel=0.8, turn=0.9),
     "dance": Action("dance_a", turn=0.5),
@@ -227,6 +231,17 @@ def _perform(
                 place = place + way / far * float(np.clip(4.0 * (far - goal[1]), -1.2, 1.2)) / RATE
             continue
         twist += _steer(place, facing, home, radius, action.turn * speed) / RATE
+    return _stooped(out, action.bend) if action.bend else out
+
+
+def _stooped(track: Poses, bend: float) -> Poses:
+    """The track with the trunk bent forward by ``bend`` radians, and the head raised by half of it."""
+    out = track.copy()
+    for name, angle in (("chest", -bend), ("neck", bend / 2)):
+        q = out[:, OFFSETS[name] : OFFSETS[name] + 4]
+        x, y, z, w = q.T.copy()
+        s, c = np.sin(angle / 2), np.cos(angle / 2)
+        q[:] = np.stack([c * x + s * y, c * y - s * x, c * z + s * w, c * w - s * z], -1)
     return out
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from posewatch.errors import ConfigError, did_you_mean
 from posewatch.footage.engine import fall
+from posewatch.footage.everyday import PLANS, perform
 from posewatch.footage.figure import Look
-from posewatch.footage.motion import Poses, chain, resample
+from posewatch.footage.motion import RATE, Poses, chain, resample
 
 ABNORMAL = frozenset({"punch", "kick", "spinkick", "fall", "lie"})
 """Fine action names that count as abnormal; all others are normal."""
@@ -28,6 +31,14 @@ AMONG_TWO = tuple(
     f"{kind}{AMONG}2" for kind in ("walk", "walk>fall", "walk", "punch", "walk", "run>fall", "walk", "kick")
 )
 """Scenes in which one of three falls or harms, each after one in which all three walk."""
+EVERYDAY_KINDS = (*PLANS, "old_walk", "crawl")
+"""Acts that are mistaken for falls: the old ones are slow movements of old people."""
+FALL_KINDS = ("walk>fall", "run>fall", "stand>fall+stand", "sit>fall", "old_walk>fall", "walk>fall&2")
+"""Falls from standing, walking, running and sitting."""
+GROUPS = {
+    "ordinary": NORMAL_KINDS, "harm": ABNORMAL_KINDS, "crowd": AMONG_TWO, "everyday": EVERYDAY_KINDS, "falls": FALL_KINDS,
+}  # fmt: skip
+"""Names of kinds that users may ask for together."""
 FALL_S = 1.5
 """Duration of a fall; after it the person lies."""
 
@@ -48,6 +59,17 @@ class Role:
 
     track: Poses
     intervals: list[Interval] = field(default_factory=list)
+
+
+def kinds_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The kinds that names of groups and of kinds stand for, in order. Raises ConfigError for another name."""
+    known = {kind for kinds in GROUPS.values() for kind in kinds}
+    out: list[str] = []
+    for name in names:
+        if name not in GROUPS and name not in known:
+            raise ConfigError(f"no kind of scene is named {name!r}: {did_you_mean(name, [*GROUPS, *sorted(known)])}")
+        out += GROUPS.get(name, (name,))
+    return tuple(out)
 
 
 def kind_of(seed: int, index: int) -> str:
@@ -101,9 +123,11 @@ def play(kind: str, seconds: float, looks: list[Look], urdfs: list[Path], rng: n
     seeds = [int(s) for s in rng.integers(0, 2**31, 4)]
     change = round(seconds * rng.uniform(0.3, 0.42), 1)
     first, _, second = kind.partition("+")
-    if ">" not in first and kind not in ABNORMAL_KINDS:
+    if ">" not in first and kind not in (*ABNORMAL_KINDS, *EVERYDAY_KINDS):
         return _normal(first, second, seconds, speed, phase, facing, seeds, rng)
     before, _, act = first.partition(">")
+    if before in EVERYDAY_KINDS:
+        return [_everyday(before, bool(act), seconds, facing, phase, seeds, looks[0], urdfs[0], rng)]
     if act == "fall" and before in ("walk", "run", "stand"):
         plan = [(before, change)]
         track = chain(plan, facing=facing, speed=speed, phase=phase, radius=0.7, seed=seeds[0])
@@ -157,6 +181,27 @@ def _normal(
         )
         roles.append(Role(track, _spans(1, plan)))
     return roles
+
+
+def _everyday(
+    name: str, falls: bool, seconds: float, facing: float, phase: float, seeds: list[int], look: Look, urdf: Path,
+    rng: np.random.Generator,
+) -> Role:  # fmt: skip
+    """Somebody who does one of ``EVERYDAY_KINDS``, after a few steps or from standing, and may fall in the end."""
+    end = round(seconds * rng.uniform(0.45, 0.65), 1) if falls else seconds
+    slow = float(rng.uniform(0.45, 0.7))
+    walk = "old_walk" if name.startswith("old") else "walk"
+    if name not in PLANS:
+        plan = [(name, end)]
+        pace = slow if name == walk else float(rng.uniform(0.7, 1.1))
+        track = chain(plan, facing=facing, speed=pace, phase=phase, radius=0.75, seed=seeds[0])
+    else:
+        wait = min(float(rng.uniform(0.4, 2.5)), 0.4 * end)
+        plan = [("stand", wait)] if rng.random() < 0.5 else [(walk, wait), ("stand", 0.4)]
+        before = chain(plan, facing=facing, speed=slow if walk == "old_walk" else 1.0, phase=phase, seed=seeds[0])
+        part, done = perform(name, before, end - len(before) / RATE, np.random.default_rng(seeds[1]))
+        track, plan = np.concatenate([before, part]), [*plan, *done]
+    return _finish(0, plan, seconds, track, urdf, look, rng) if falls else Role(track, _spans(0, plan))
 
 
 def _attack(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from posewatch.footage import scenario, truth
 from posewatch.footage.engine import Figure, world
+from posewatch.footage.everyday import REST, STANDUP
 from posewatch.footage.figure import draw_look, write_figure
 from posewatch.footage.joint_errors import estimated
 from posewatch.footage.motion import data_folder
@@ -29,7 +30,10 @@ SCENE_S, CAMERAS = 9.0, 3
 SIZE = (640, 480)
 """Width and height of the cameras' pictures in pixels."""
 KINDS = tuple(dict.fromkeys((*scenario.NORMAL_KINDS, *scenario.ABNORMAL_KINDS, *scenario.AMONG_TWO)))
-ACTS = ("stand", "walk", "run", "jump", "dance", "spin", "getup", "wave", "punch", "kick", "spinkick", "fall", "lie")
+ACTS = (
+    "stand", "walk", "run", "jump", "dance", "spin", "getup", "wave", "punch", "kick", "spinkick", "fall", "lie",
+    *scenario.EVERYDAY_KINDS, STANDUP, REST,
+)  # fmt: skip
 """The classes of the clips."""
 SEEN_S = 0.5
 """How long an abnormal act must be in a clip that is labelled with it."""
@@ -46,12 +50,13 @@ _LIMBS = (
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """``keypoints`` float32 (M, T, 17, 3) as an estimator gives them, the ``act`` that labels it, and its ``scene``, of
-    which there are other clips."""
+    """``keypoints`` float32 (M, T, 17, 3) as an estimator gives them, the ``act`` that labels it, its ``scene``, of
+    which there are other clips, and for how many seconds anybody does what (``acts``)."""
 
     keypoints: NDArray[np.float32]
     act: str
     scene: str
+    acts: Mapping[str, float] = field(default_factory=dict)
 
 
 def make_skeletons(
@@ -60,11 +65,13 @@ def make_skeletons(
     seconds: float = 3.0,
     fps: float = 10.0,
     seed: int = 0,
+    kinds: Sequence[str] = KINDS,
     progress: Callable[[], None] | None = None,
 ) -> list[RenderedClip]:
-    """``count`` clips of the length ``seconds``, from scenes of which every second one has something abnormal.
+    """``count`` clips of the length ``seconds``, from scenes whose ``kinds`` (of `scenario.play`) take turns.
 
-    ``progress`` is called after each clip. Raises PosewatchError without pybullet.
+    Of the default kinds every second one has something abnormal. ``progress`` is called after each clip. Raises
+    PosewatchError without pybullet.
     """
     data_folder()
     made: list[RenderedClip] = []
@@ -72,7 +79,7 @@ def make_skeletons(
     with tempfile.TemporaryDirectory(prefix="posewatch-") as folder:
         urdf = write_figure(draw_look(np.random.default_rng(0)), Path(folder), skin=False)
         while len(made) < count:
-            for clip in _scene(urdf, index, seconds, fps, seed):
+            for clip in _scene(urdf, kinds[index % len(kinds)], index, seconds, fps, seed):
                 if len(made) < count:
                     made.append(clip)
                     (progress or (lambda: None))()
@@ -80,10 +87,9 @@ def make_skeletons(
     return made
 
 
-def _scene(urdf: Path, index: int, seconds: float, fps: float, seed: int) -> Iterator[RenderedClip]:
+def _scene(urdf: Path, kind: str, index: int, seconds: float, fps: float, seed: int) -> Iterator[RenderedClip]:
     """The clips of one scene, drawn from (seed, index) alone."""
     rng = np.random.default_rng([seed, index, 17])
-    kind = KINDS[index % len(KINDS)]
     length = max(SCENE_S, seconds)
     frames = round(length * fps)
     looks = [draw_look(rng) for _ in range(scenario.people(kind))]
@@ -105,24 +111,27 @@ def _scene(urdf: Path, index: int, seconds: float, fps: float, seed: int) -> Ite
         for start in range(shift if shift + step <= frames else 0, frames - step + 1, step):
             clip = skeleton[:, start : start + step]
             if (clip[..., 2] > 0).any((0, 2)).mean() >= MIN_SEEN:
-                act = label(intervals, start / fps, (start + step) / fps)
-                yield RenderedClip(clip, act, f"scene-{index:05d}")
+                span = start / fps, (start + step) / fps
+                yield RenderedClip(clip, label(intervals, *span), f"scene-{index:05d}", lengths(intervals, *span))
 
 
 def label(intervals: Sequence[scenario.Interval], start: float, stop: float) -> str:
     """The act of a stretch of a scene: the longest abnormal one, else the longest of the first person."""
-    spans: dict[str, float] = defaultdict(float)
-    first: dict[str, float] = defaultdict(float)
-    for interval in intervals:
-        length = min(stop, interval.stop) - max(start, interval.start)
-        act = interval.action.removesuffix("_slow")
-        if length > 0 and act in scenario.ABNORMAL:
-            spans[act] += length
-        elif length > 0 and interval.person == 0:
-            first[act] += length
+    spans = {act: s for act, s in lengths(intervals, start, stop).items() if act in scenario.ABNORMAL}
+    first = lengths([i for i in intervals if i.person == 0 and i.action not in scenario.ABNORMAL], start, stop)
     if spans and max(spans.values()) >= min(SEEN_S, stop - start):
         return max(spans, key=lambda act: spans[act])
     return max(first, key=lambda act: first[act]) if first else "stand"
+
+
+def lengths(intervals: Sequence[scenario.Interval], start: float, stop: float) -> dict[str, float]:
+    """For how many seconds of a stretch of a scene each act is done."""
+    spans: dict[str, float] = defaultdict(float)
+    for interval in intervals:
+        length = min(stop, interval.stop) - max(start, interval.start)
+        if length > 0:
+            spans[interval.action.removesuffix("_slow")] += length
+    return dict(spans)
 
 
 def draw_camera(points: Floats, rng: np.random.Generator) -> Camera:

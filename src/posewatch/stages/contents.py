@@ -112,6 +112,11 @@ def masked_of(clips: Artifact) -> Artifact:
     return parent(clips, "masked")
 
 
+def parent_clips(skeletons: Artifact) -> Artifact:
+    """The clips of one video that its skeletons were estimated in."""
+    return parent(skeletons, "clips")
+
+
 def raw_of(masked: Artifact) -> Artifact:
     """The raw video of a masked one."""
     return parent(masked, "raw")

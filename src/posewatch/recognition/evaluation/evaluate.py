@@ -14,6 +14,7 @@ from posewatch.errors import InputError, LabelError
 from posewatch.names import known_as, nfc
 from posewatch.recognition.calibration import reliability
 from posewatch.recognition.evaluation.abstention import abstention, doubt
+from posewatch.recognition.evaluation.acts import acts_of, alarms_by_act
 from posewatch.recognition.evaluation.baselines import NAMES, SECONDS, baseline_scores
 from posewatch.recognition.evaluation.metrics import bootstrap, class_areas, metrics_of, wilson
 from posewatch.recognition.recogniser import Recogniser
@@ -83,7 +84,8 @@ def evaluate(
     ``positive`` defaults to the recogniser's own class; precision, recall, F1 and AUC are that class's. Where it is "",
     the likeliest class is predicted, those four are means over the classes (``metrics.metrics_of``), ``threshold`` is
     None and ``roc`` empty. With ``train_set`` the baselines are fitted on it (``baseline_note`` says where time was too
-    short for the whole fit); else their metrics are None. ``ece`` and ``reliability`` say how true the probabilities
+    short for the whole fit); else their metrics are None. ``false_alarms_by_act`` and ``recall_by_act`` say what was done
+    in the clips (``acts.alarms_by_act``), where that is known. ``ece`` and ``reliability`` say how true the probabilities
     are (``calibration.reliability``), ``abstention`` what goes of the errors when doubted or strange clips get no
     answer, ``novelty`` how strange the clips are to a model that tells it. ``auc`` is None, and ``note`` says why, when
     the test clips are all of one class. Raises InputError, LabelError.
@@ -129,6 +131,8 @@ def evaluate(
             "above_1": round(float((strange > 1).mean()), 4),
         }
     metrics["abstention"] = abstention(scores, predicted != labels)
+    if index is not None:
+        metrics |= alarms_by_act(predicted == index, labels == index, acts_of(test_set))
     note = _note(metrics, support)
     if note:
         metrics["note"] = note
