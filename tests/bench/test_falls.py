@@ -41,9 +41,7 @@ def test_windows_of_real_videos_are_of_the_longest_act_or_of_the_beginning_of_a_
 
 def test_both_are_compared_at_the_recall_that_is_asked_for() -> None:
     acts = ("fall",) * 4 + ("sit", "sit", "walk", "walk")
-    clips = dataclasses.replace(
-        clip_set(8), labels=np.array([1] * 4 + [0] * 4), classes=("other", "fall"), acts=acts
-    )
+    clips = dataclasses.replace(clip_set(8), labels=np.array([1] * 4 + [0] * 4), classes=("other", "fall"), acts=acts)
     p = np.array([0.9, 0.8, 0.7, 0.1, 0.75, 0.2, 0.0, 0.05], np.float32)
     beside = clips.subset([4, 6])
     found = measure({"a": p, "b": p[[4, 6]]}, {"a": clips}, {"b": beside}, 0.75)

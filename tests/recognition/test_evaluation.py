@@ -61,7 +61,9 @@ def test_false_alarms_are_told_by_act(clips):
 
 
 def test_without_acts_the_classes_are_the_acts(clips):
-    made = dataclasses.replace(clips(8), classes=("normal", "abnormal", "sit"), labels=np.array([0, 1, 2, 1, 0, 1, 2, 1]))
+    made = dataclasses.replace(
+        clips(8), classes=("normal", "abnormal", "sit"), labels=np.array([0, 1, 2, 1, 0, 1, 2, 1])
+    )
     assert list(acts_of(made)) == ["normal", "abnormal", "sit", "abnormal", "normal", "abnormal", "sit", "abnormal"]
     assert acts_of(clips(8)) == ()
 

@@ -1,8 +1,8 @@
 """Falls and what is mistaken for them: a recogniser trained on rendered people without everyday acts, and with them.
 
-Both see the same falls and as many other clips; of the second's, half are of people who sit or lie down, pick something
-up, exercise, or are old and slow. At a recall that is the same for both, how often does each raise a false alarm, by kind
-of act? Asked of other rendered scenes and of real people.
+Both see the same falls and twice as many other clips; of the second's, half are of people who sit or lie down, pick
+something up, exercise, or are old and slow. At a recall that is the same for both, how often does each raise a false
+alarm, by kind of act? Asked of other rendered scenes and of real people.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def rendered(kinds: Sequence[str], count: int, seconds: float, fps: float, seed:
 def real_windows(skeletons: Artifact, intervals: Iterable[Interval], positive: str) -> ClipSet:
     """Prepared clips of real videos with the act that ``intervals`` tell of each.
 
-    A clip that shows half a second of the beginning of a fall is one; one that touches no fall is of the act that is done
-    in it the longest. The others, and those of which nothing is told, are left out. Raises InputError for no clip.
+    A clip that shows half a second of the beginning of a fall is one; one that touches no fall is of the act that is
+    done in it the longest. The others, and those of which nothing is told, are left out. Raises InputError for no clip.
     """
     by_name: dict[str, list[Interval]] = {}
     for interval in intervals:
@@ -189,7 +189,10 @@ def _rendered_test(each: int, seconds: float, fps: float) -> ClipSet:
 
 
 def measure(
-    scores: Mapping[str, NDArray[np.float32]], tests: Mapping[str, ClipSet], beside: Mapping[str, ClipSet], recall: float
+    scores: Mapping[str, NDArray[np.float32]],
+    tests: Mapping[str, ClipSet],
+    beside: Mapping[str, ClipSet],
+    recall: float,
 ) -> dict[str, Any]:
     """Each test's AUC and false alarms by act, at the highest threshold that finds ``recall`` of its falls; files
     without falls take that of the last test."""
@@ -226,7 +229,11 @@ def table(report: Mapping[str, Any]) -> Iterator[str]:
             for key, label in (("auc", "AUC"), ("recall", "falls found")):
                 yield f"| {label} | {falls} | " + " | ".join(_cell([m[key] for m in of[way]]) for way in WAYS) + " |"
         total = sum(counts.values()) - falls
-        yield f"| false alarms, all acts | {total} | " + " | ".join(_cell([m["all"] for m in of[way]]) for way in WAYS) + " |"
+        yield (
+            f"| false alarms, all acts | {total} | "
+            + " | ".join(_cell([m["all"] for m in of[way]]) for way in WAYS)
+            + " |"
+        )
         for act, count in counts.items():
             if act != "fall":
                 cells = [_cell([m["false_alarms"][act] for m in of[way]]) for way in WAYS]

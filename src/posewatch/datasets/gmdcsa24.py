@@ -32,7 +32,8 @@ def read_gmdcsa24(
     config: LabelConfig | None = None,
     warn: Callable[[str], None] = log.warning,
 ) -> list[Interval]:
-    """Intervals of the videos in ``folder``: classes that begin with "Fall" are the positive class, others the default; the class is the interval's act.
+    """Intervals of the videos in ``folder``: classes that begin with "Fall" are the positive class, others
+    the default; the class is the interval's act.
 
     Rows of missing videos are skipped. ``warn`` is called with one line for each entry that cannot be read. A video of
     a fall without a readable time for it gets no interval at all: its other intervals would label the fall as normal.

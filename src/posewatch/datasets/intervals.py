@@ -36,9 +36,9 @@ class Interval:
 def read_labels_csv(path: str | Path) -> list[Interval]:
     """Read a csv with the columns file, start_s, end_s and label, or their ``ALIASES`` (others are ignored).
 
-    A column act says what is done, finer than the label. A column person, or a file ``yard.mp4 #2``, names the person of the video whom the label is about. Times are
-    seconds, mm:ss or hh:mm:ss; ``end_s`` "inf" means until the end of the video. Raises LabelError, naming the row, for
-    an invalid value.
+    A column act says what is done, finer than the label. A column person, or a file ``yard.mp4 #2``, names the person
+    of the video whom the label is about. Times are seconds, mm:ss or hh:mm:ss; ``end_s`` "inf" means until the end of
+    the video. Raises LabelError, naming the row, for an invalid value.
     """
     path = Path(path)
     out: list[Interval] = []

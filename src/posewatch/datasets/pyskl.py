@@ -48,7 +48,7 @@ def read_pyskl(
     labels           the ``label.csv`` of a file of the paper's tools, which marks missing labels as class 0
     resplit          share of a new split ``test``, beside ``train``, by group; 0 keeps the file's splits
     labelled         False: the clips need no labels, as for prediction
-    acts             a csv with the columns clip and act, which says what is done in each; default: the rows' own ``act``
+    acts             a csv with the columns clip and act: what is done in each; default: the rows' own ``act``
 
     docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
     """
@@ -116,7 +116,7 @@ def _acts(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def read_acts(path: Path | str, names: Sequence[str]) -> tuple[str, ...]:
-    """The acts of the clips ``names`` from a csv with the columns clip and act. Raises LabelError for a clip without."""
+    """The acts of the clips ``names`` from a csv with the columns clip and act. Raises LabelError for one without."""
     path = Path(path)
     known = {
         row["clip"].strip(): row["act"].strip()

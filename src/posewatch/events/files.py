@@ -32,10 +32,10 @@ REQUIRED = ("video", "start_s")
 def read_intervals(path: str | Path, config: LabelConfig | None = None) -> list[Event]:
     """Annotated events from a csv with the columns video, start_s, end_s and label, or ``ALIASES`` of these.
 
-    Without a label column every row is an event with the label ""; a column person says whose it is, a column act what is done. ``end_s`` may be
-    empty or "inf": until the video ends. A csv of GMDCSA-24 (``Subject_1_Fall.csv``), or a folder of those, is read
-    with its videos beside it: falls are the positive class of ``config``, all else its default. A csv with a header and
-    no row has no events. Raises LabelError naming the row.
+    Without a label column every row is an event with the label ""; a column person says whose it is, a column act what
+    is done. ``end_s`` may be empty or "inf": until the video ends. A csv of GMDCSA-24 (``Subject_1_Fall.csv``), or a
+    folder of those, is read with its videos beside it: falls are the positive class of ``config``, all else its
+    default. A csv with a header and no row has no events. Raises LabelError naming the row.
     """
     path = Path(path)
     if path.is_dir() or gmdcsa24.PATTERN.match(path.name):

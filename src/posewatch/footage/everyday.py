@@ -169,7 +169,9 @@ PLANS: dict[str, Plan] = {
 """The acts that ``perform`` knows. Motion capture has ``crawl`` and ``old_walk`` (``motion.ACTIONS``)."""
 
 
-def perform(name: str, before: Poses, seconds: float, rng: np.random.Generator) -> tuple[Poses, list[tuple[str, float]]]:
+def perform(
+    name: str, before: Poses, seconds: float, rng: np.random.Generator
+) -> tuple[Poses, list[tuple[str, float]]]:
     """A track (N, 43) at ``RATE`` of an act that follows on ``before`` (M, 43), and what is done in it, (act, seconds).
 
     Everybody does it a little otherwise.
@@ -298,4 +300,3 @@ def _rotate(q: Floats, point: Floats) -> Floats:
     """A point (3,) turned by quaternions (N, 4)."""
     u, s = q[:, :3], q[:, 3:]
     return np.asarray(point + 2 * np.cross(u, np.cross(u, point) + s * point))
-

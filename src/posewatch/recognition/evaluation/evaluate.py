@@ -84,11 +84,11 @@ def evaluate(
     ``positive`` defaults to the recogniser's own class; precision, recall, F1 and AUC are that class's. Where it is "",
     the likeliest class is predicted, those four are means over the classes (``metrics.metrics_of``), ``threshold`` is
     None and ``roc`` empty. With ``train_set`` the baselines are fitted on it (``baseline_note`` says where time was too
-    short for the whole fit); else their metrics are None. ``false_alarms_by_act`` and ``recall_by_act`` say what was done
-    in the clips (``acts.alarms_by_act``), where that is known. ``ece`` and ``reliability`` say how true the probabilities
-    are (``calibration.reliability``), ``abstention`` what goes of the errors when doubted or strange clips get no
-    answer, ``novelty`` how strange the clips are to a model that tells it. ``auc`` is None, and ``note`` says why, when
-    the test clips are all of one class. Raises InputError, LabelError.
+    short for the whole fit); else their metrics are None. ``false_alarms_by_act`` and ``recall_by_act`` say what was
+    done in the clips (``acts.alarms_by_act``), where that is known. ``ece`` and ``reliability`` say how true the
+    probabilities are (``calibration.reliability``), ``abstention`` what goes of the errors when doubted or strange
+    clips get no answer, ``novelty`` how strange the clips are to a model that tells it. ``auc`` is None, and ``note``
+    says why, when the test clips are all of one class. Raises InputError, LabelError.
     """
     positive = check(recogniser, test_set, positive)
     labels, names = test_set.labels, recogniser.labels
