@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo test lint compile up down status label bench-train bench-perception bench-quality bench-cctv bench-persons bench-serving bench-fewshot bench-falls bench-labeling bench-labeling-ui bench-loop bench-watch bench-rollout bench-gpu gpu-wheels clean
+.PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo demo-loop test lint compile up down status label bench-train bench-perception bench-quality bench-cctv bench-persons bench-serving bench-fewshot bench-falls bench-labeling bench-labeling-ui bench-loop bench-watch bench-rollout bench-gpu gpu-wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -31,6 +31,9 @@ setup: $(STAMP) ## the environment, the embedded servers and the default weights
 
 demo: setup ## raw video to a served recogniser and a report; DATA=folder takes your own videos
 	@$(BIN)/python -m pipelines.demo $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+demo-loop: setup ## rendered cameras, alarms judged on the page, a new version with fewer false alarms, a plot; minutes
+	@$(BIN)/python -m pipelines.demo_loop $(ARGS)
 
 test: setup lint ## all quick tests, with the real S3 server and the real Triton; JOBS=2 at a time
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)

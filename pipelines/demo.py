@@ -125,9 +125,11 @@ class Bars:
             bar.set_postfix_str("" if row["note"] == "finished" else row["note"], refresh=False)
             bar.refresh()
             if row["note"] == "finished":
-                bar.close()
+                self.bars.pop(stage).close()
         elif row["note"] == "finished":
             print(f"  {stage:<11}{'█' * 30} {row['done']:>4}/{row['total']} {row['unit']}  {seconds:.0f} s", flush=True)
+        if row["note"] == "finished":  # the same stage may begin again
+            del self.started[stage]
 
 
 def run_pipeline(arguments: list[str], home: Path) -> dict[str, str]:

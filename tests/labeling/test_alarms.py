@@ -213,6 +213,16 @@ def test_filters_are_in_the_address_and_hostile_names_are_text(tower, sign_in):
     assert shown(page) == ["f3", "f2", "f1"]
     page.reload()
     until(lambda: shown(page), ["f2", "f1"])
+    # an hour and minute narrow a day, on the clock of whoever looks; the address holds them
+    page.goto(f"{tower.server.url}/alarms?camera={key}&kind=all")
+    until(lambda: shown(page), ["f3", "f2", "f1", "f0"])
+    page.locator("summary", has_text="Filters").click()
+    clock = page.evaluate("t => new Date(t).toTimeString().slice(0, 5)", f3 := bones.about["began"])
+    page.get_by_label("From", exact=True).fill(page.evaluate("t => new Date(t).toLocaleDateString('sv')", f3))
+    page.get_by_label("from, time").fill(clock)
+    until(lambda: shown(page), ["f3"])
+    assert f"T{clock.replace(':', '%3A')}" in page.url
+    assert page.get_by_label("from, time").input_value() == clock
     page.goto(f"{tower.server.url}/alarms?low=7")
     page.get_by_text("the filters 'low' and 'high' are numbers from 0 to 1").wait_for()
     assert page.get_by_label("Camera").is_visible(), "the form stays, where it can be mended"

@@ -182,6 +182,15 @@ def test_filters_and_pages(store: Counted, labels: LabelStore) -> None:
     # in Seoul it is the next day from three in the afternoon on, UTC
     assert page(since="2026-03-02", zone="540").rows == ()
     assert len(page(until="2026-03-01", zone="540").rows) == 35
+    # minutes, both included, on the clock of whoever asks
+    for zone, begin, end in (
+        ("0", "2026-03-01T09:10", "2026-03-01T09:12"),
+        ("540", "2026-03-01T18:10", "2026-03-01T18:12"),
+        ("-570", "2026-02-28T23:40", "2026-02-28T23:42"),
+    ):
+        found = page(kind="all", since=begin, until=end, zone=zone).rows
+        assert [row.id for row in found] == ["a12", "a11", "a10"], zone
+    assert page(since="2026-03-01T10:30", until="2026-03-01").rows == ()
     # new ones join the page, and push nobody off it; judged ones stay on it
     verdicts.judge(labels, alarms.read(store, alarms.key_of("door", DAY, "a68")), "true", "op", "1")
     judged.refresh()
@@ -196,7 +205,15 @@ def test_filters_and_pages(store: Counted, labels: LabelStore) -> None:
     grown = page(kind="all", keep=[row.id for row in first.rows], floor=first.oldest)
     assert [row.id for row in grown.rows[:6]] == ["n4", "n3", "n2", "n1", "n0", "a69"]
     assert grown.rows[-1].id == "a20"
-    for wrong in ({"kind": "x"}, {"verdict": "x"}, {"low": "2"}, {"low": "a"}, {"since": "1.3."}, {"zone": "9999"}):
+    for wrong in (
+        {"kind": "x"},
+        {"verdict": "x"},
+        {"low": "2"},
+        {"low": "a"},
+        {"since": "1.3."},
+        {"until": "2026-03-01T9h"},
+        {"zone": "9999"},
+    ):
         with pytest.raises(LabelError, match="the filter"):
             AlarmFilter.from_query(wrong)
     query = {"camera": "door", "since": "2026-03-01", "zone": "540", "low": "0.5"}

@@ -1,5 +1,7 @@
 // The filters of the alarms, and the line of figures. Each change of a filter is a new address, so Back takes it back.
 
+const today = () => { const now = new Date(); return new Date(now - now.getTimezoneOffset() * 60000).toISOString().slice(0, 10); };
+
 class AlarmForm {
   constructor(desk) {
     this.desk = desk;
@@ -52,6 +54,12 @@ class AlarmForm {
       label.querySelector("input").value = query[name] === undefined ? "" : Math.round(100 * query[name]);
       return label;
     };
+    // A day, and beside it a time of that day, which may stay empty.
+    const moment = (name, text) => {
+      const [day, time] = [field(name, input("date"), text), field(`${name}_time`, input("time"), words[`alarm_${name}_time`], "short")];
+      [day.querySelector("input").value, time.querySelector("input").value] = [(query[name] ?? "").slice(0, 10), (query[name] ?? "").slice(11, 16)];
+      return [day, time];
+    };
     const clear = create("button", "", words.find_clear);
     clear.type = "button";
     clear.addEventListener("click", () => this.desk.act({ kind: "filter", query: {} }));
@@ -62,7 +70,7 @@ class AlarmForm {
       field("kind", select(kinds.map((kind, i) => [i ? kind : "", words[`kind_${kind}`]])), words.alarm_kind),
       field("verdict", select([any, ["open", words.verdict_open], ...marks.map(({ label, text }) => [label, text])]), words.verdict),
       field("camera", select([any, ...cameras]), words.camera),
-      field("since", input("date"), words.alarm_since), field("until", input("date"), words.find_until),
+      ...moment("since", words.alarm_since), ...moment("until", words.find_until),
       percentage("low"), percentage("high"), field("version", select([any, ...versions]), words.version), clear, again,
     );
     this.form.replaceChildren(row);
@@ -73,6 +81,11 @@ class AlarmForm {
     for (const element of this.form.elements) {
       const value = element.name && element.value.trim();
       if (value) query[element.name] = ["low", "high"].includes(element.name) ? String(value / 100) : value;
+    }
+    for (const name of ["since", "until"]) {
+      const time = query[`${name}_time`];
+      delete query[`${name}_time`];
+      if (time) query[name] = `${query[name] ?? today()}T${time.slice(0, 5)}`;
     }
     if (query.since || query.until) query.zone = String(-new Date().getTimezoneOffset());
     return query;

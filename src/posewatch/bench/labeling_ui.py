@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +125,11 @@ def fill(folder: Path, count: int) -> LabelStore:
 
 
 @contextlib.contextmanager
-def server(store: LabelStore, folder: Path) -> Iterator[tuple[str, int]]:
-    """Run the labeling page on a store; yields its address and process id."""
+def server(store: LabelStore, folder: Path, more: Mapping[str, str] | None = None) -> Iterator[tuple[str, int]]:
+    """Run the labeling page on a store, with ``more`` variables; yields its address and process id."""
     (port,) = pick_ports(1, port_seed(folder))
     env = {**os.environ, "POSEWATCH_LABELS_URL": store.url, "POSEWATCH_AUTH": "proxy", "HOME": str(folder)}
-    env["POSEWATCH_PROXY_SECRET"] = SECRET
+    env |= {"POSEWATCH_PROXY_SECRET": SECRET, **(more or {})}
     command = [sys.executable, "-m", "streamlit", "run", str(PAGE), "--server.address", "127.0.0.1"]
     command += ["--server.port", str(port), "--server.headless", "true", "--browser.gatherUsageStats", "false"]
     url = f"http://127.0.0.1:{port}"
@@ -142,7 +142,8 @@ def server(store: LabelStore, folder: Path) -> Iterator[tuple[str, int]]:
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
-        wait_until(ready, 30.0, 0.1)
+        if not wait_until(lambda: ready() or process.poll() is not None, 120.0, 0.1) or process.poll() is not None:
+            raise PosewatchError(f"the labeling page did not start (its log: {folder / 'server.log'})")
         yield url, process.pid
     finally:
         process.terminate()

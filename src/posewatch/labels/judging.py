@@ -36,6 +36,7 @@ WAIT_S = 1.0
 OPEN = "open"
 AGAIN = 100
 """Events that are read again each time: a database may finish an earlier one later."""
+_DAY, _MINUTE = "%Y-%m-%d", "%Y-%m-%dT%H:%M"
 _PREFIX = re.compile(rf"{alarms.ROOT}(/(?!\.\.?(/|$))[^/\\]+){{3}}")
 _CURSOR = re.compile(r"(\S{10,40})/([^/\s]{1,64})")
 
@@ -44,9 +45,9 @@ _CURSOR = re.compile(r"(\S{10,40})/([^/\s]{1,64})")
 class AlarmFilter:
     """Which records to show; empty values select all. ``kind`` is one of ``alarms.KINDS`` or "all" (default: alarms).
 
-    ``camera`` is its key. They began from the days ``since`` to ``until`` (ISO dates, in a zone ``zone`` minutes ahead
-    of UTC), with a score between ``low`` and ``high``, by the model version ``version``. ``verdict`` is one of
-    ``verdicts.VERDICTS`` or "open": none.
+    ``camera`` is its key. They began from ``since`` to ``until``, both included: days like 2026-11-26, or minutes like
+    2026-11-26T14:30 (in a zone ``zone`` minutes ahead of UTC), with a score between ``low`` and ``high``, by the model
+    version ``version``. ``verdict`` is one of ``verdicts.VERDICTS`` or "open": none.
     """
 
     kind: str = ""
@@ -65,7 +66,7 @@ class AlarmFilter:
             if getattr(self, name) not in ("", *known):
                 raise LabelError(f"the filter {name!r} is one of {', '.join(known)}")
         for name in ("since", "until"):
-            self._bound(name, 0)
+            self._bound(name)
         if not (0 <= self.low <= self.high <= 1 and abs(self.zone) <= 24 * 60):
             raise LabelError("the filters 'low' and 'high' are numbers from 0 to 1, 'zone' minutes of a time zone")
 
@@ -90,12 +91,12 @@ class AlarmFilter:
 
     def days(self) -> tuple[str, str]:
         """The days in UTC that can hold what is wanted, "" where it is open."""
-        return self._bound("since", 0)[:10], self._bound("until", 1)[:10]
+        return self._bound("since")[:10], self._bound("until")[:10]
 
     def takes(self, row: AlarmRow, verdict: Verdict | None) -> bool:
         """Whether a record is wanted, with the verdict that counts."""
         said = verdict.verdict if verdict else OPEN
-        since, until = self._bound("since", 0), self._bound("until", 1)
+        since, until = self._bound("since"), self._bound("until")
         return (
             (self.kind == "all" or row.kind == (self.kind or alarms.KINDS[0]))
             and (not self.camera or row.key == self.camera)
@@ -106,16 +107,18 @@ class AlarmFilter:
             and (not self.verdict or said == self.verdict)
         )
 
-    def _bound(self, name: str, days: int) -> str:
-        """The moment in UTC at which a day begins, ``days`` later; "" without one."""
+    def _bound(self, name: str) -> str:
+        """The moment in UTC at which "since" begins, or after which "until" has ended; "" without one."""
         text = getattr(self, name)
         if not text:
             return ""
+        form, lasts = (_MINUTE, timedelta(minutes=1)) if "T" in text else (_DAY, timedelta(days=1))
         try:
-            day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-            return (day + timedelta(days=days, minutes=-self.zone)).isoformat(timespec="milliseconds")
+            begin = datetime.strptime(text, form).replace(tzinfo=UTC) - timedelta(minutes=self.zone)
+            return (begin + lasts if name == "until" else begin).isoformat(timespec="milliseconds")
         except (ValueError, OverflowError):
-            raise LabelError(f"the filter {name!r} is a day like 2026-11-26, not {text!r}") from None
+            said = "a day like 2026-11-26 or a minute like 2026-11-26T14:30"
+            raise LabelError(f"the filter {name!r} is {said}, not {text!r}") from None
 
 
 class Judged:
