@@ -269,6 +269,7 @@ def test_the_watcher_reads_its_cameras(values: Path, tmp_path: Path, monkeypatch
         ("mqtts://ann@broker.example.org", {"port": 8883}),
         ("mqtt://ann:a:1@broker:1884/here", {"port": 1884}),
         ("cloudevents+http://broker-ingress.knative/team", {"port": 80}),
+        ("onvif+https://vms.site/notify", {"port": 443}),
         ("frigate+http://frigate.home:5000?camera=front_door", {"port": 5000}),
         ("frigate+https://nvr.example.org", {"port": 443}),
         ("syslog+tls://siem.example.org", {"port": 6514}),

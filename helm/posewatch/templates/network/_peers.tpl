@@ -21,7 +21,7 @@
 
 {{/* To the receivers of alarms and Frigate's broker: the ports of networkPolicy.egress.webhook, and those of the watchers' addresses. */}}
 {{- define "posewatch.toReceivers" -}}
-{{- $known := dict "http" 80 "https" 443 "cloudevents+http" 80 "cloudevents+https" 443 "frigate+http" 80 "frigate+https" 443 "mqtt" 1883 "mqtts" 8883 "syslog" 514 "syslog+tcp" 601 "syslog+tls" 6514 }}
+{{- $known := dict "http" 80 "https" 443 "cloudevents+http" 80 "cloudevents+https" 443 "frigate+http" 80 "frigate+https" 443 "onvif+http" 80 "onvif+https" 443 "mqtt" 1883 "mqtts" 8883 "syslog" 514 "syslog+tcp" 601 "syslog+tls" 6514 }}
 {{- $ports := list }}
 {{- range .Values.networkPolicy.egress.webhook.ports }}{{ $ports = append $ports (dict "port" (int .)) }}{{ end }}
 {{- range $told := prepend (values .Values.watcher.groups) .Values.watcher }}

@@ -16,6 +16,7 @@ from posewatch.watch.sinks.cloudevents import CloudEvents
 from posewatch.watch.sinks.delivery import Delivery, Transport
 from posewatch.watch.sinks.frigate import Frigate
 from posewatch.watch.sinks.mqtt import Mqtt
+from posewatch.watch.sinks.onvif import Onvif
 from posewatch.watch.sinks.outbox import Outbox
 from posewatch.watch.sinks.queued_alarms import QueuedAlarms
 from posewatch.watch.sinks.sink import Sink, SinkContext
@@ -44,6 +45,8 @@ TRANSPORTS: dict[str, type[Transport]] = {
     "frigate+https": Frigate,
     "mqtt": Mqtt,
     "mqtts": Mqtt,
+    "onvif+http": Onvif,
+    "onvif+https": Onvif,
     "syslog": Syslog,
     "syslog+tcp": Syslog,
     "syslog+tls": Syslog,

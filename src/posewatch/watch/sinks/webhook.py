@@ -55,8 +55,12 @@ class Webhook(Transport):
         """What is posted of a message."""
         return message
 
+    def body(self, key: str, message: Mapping[str, Any]) -> bytes:
+        """The content as it is posted."""
+        return json.dumps(self.content(key, message), ensure_ascii=False, sort_keys=True).encode()
+
     def send(self, key: str, message: Mapping[str, Any]) -> None:
-        body = json.dumps(self.content(key, message), ensure_ascii=False, sort_keys=True).encode()
+        body = self.body(key, message)
         headers = {"Content-Type": self.media_type, "Idempotency-Key": key, "User-Agent": "posewatch"}
         if self._secret:
             headers[SIGNATURE] = sign(body, self._secret, int(time.time()))
