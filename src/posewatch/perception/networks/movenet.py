@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -38,7 +39,11 @@ class MoveNet:
         self.weights = {"movenet": weights.record("movenet")}
         # one for each shape of input: a network that changes its shape allocates its memory again
         self._whole = {side: Network(weights.path("movenet")) for side in _WHOLE}
-        self._part = Network(weights.path("movenet"))
+
+    @cached_property
+    def _part(self) -> Network:
+        """Loaded when it is needed: watching never needs it, and a network takes 35 MiB."""
+        return Network(weights.path("movenet"))
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Persons in each image, best first; the same person is not reported twice."""
