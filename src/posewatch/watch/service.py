@@ -1,8 +1,9 @@
 """Many cameras in one container: ``posewatch watch-service --config cameras.yaml --port 9100``.
 
 Each camera is a ``posewatch watch`` process of its own, which is restarted when it ends: one that crashes, or whose
-decoder hangs, affects no other. ``/metrics`` is for Prometheus, ``/healthz`` succeeds while this process lives,
-``/readyz`` while it watches, and before the first model (``readiness.py``). SIGTERM ends all processes cleanly.
+decoder hangs, affects no other, also where they share memory (``forked.py``). ``/metrics`` is for Prometheus,
+``/healthz`` succeeds while this process lives, ``/readyz`` while it watches, and before the first model
+(``readiness.py``). SIGTERM ends all processes cleanly.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from posewatch.errors import ConfigError
 from posewatch.redact import remember
 from posewatch.rules import Items, Like, OneOf
 from posewatch.sections import Section, from_dict, read_yaml
+from posewatch.watch.forked import Forked, Forks
 from posewatch.watch.metrics import text
 from posewatch.watch.readiness import WATCHED_S, Model
 
@@ -67,7 +69,8 @@ class ServiceConfig(Section):
     store of records (with ``record: true`` among the options). ``out`` is a folder that outlives the container, for
     alarms, their videos and what waits for the webhook or the store. ``config`` names an experiment, ``set`` are
     overrides of it, ``options`` are options of ``posewatch watch`` (on, min-s, ...). ``frigate`` is the broker where
-    Frigate publishes (mqtt://host/frigate), for the cameras that have a name in it.
+    Frigate publishes (mqtt://host/frigate), for the cameras that have a name in it. With ``share`` the processes are
+    forked from one, and share the memory of programs and networks.
     """
 
     model: Annotated[str, Like(r"(?s).+", "an address such as grpc://triton:8001/abnormal")]
@@ -80,6 +83,7 @@ class ServiceConfig(Section):
     privacy: Annotated[str, OneOf(("none", "blur", "skeleton"))] = "none"
     config: str = "default"
     set: tuple[str, ...] = ()
+    share: bool = False
     options: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,15 +113,15 @@ def _option_names(options: Mapping[str, str]) -> dict[str, str]:
 
 
 class CameraProcess:
-    """The process of one camera; ``restarts`` counts how often it was started again."""
+    """The process of one camera, forked with ``forks``; ``restarts`` counts how often it was started again."""
 
-    def __init__(self, camera: Camera, config: ServiceConfig) -> None:
-        self.camera, self._config, self.restarts = camera, config, 0
+    def __init__(self, camera: Camera, config: ServiceConfig, forks: Forks | None = None) -> None:
+        self.camera, self._config, self._forks, self.restarts = camera, config, forks, 0
         self._options = {**config.options, **camera.options}
         self._webhook = self._options.pop("webhook", config.webhook)
         self._frigate = self._options.pop("frigate", config.frigate) if camera.frigate else ""
         self.folder = Path(config.out) / camera.name
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self._started, self._restart_at, self._attempt = 0.0, 0.0, 0
 
     @property
@@ -126,8 +130,11 @@ class CameraProcess:
 
     def command(self) -> list[str]:
         """The command line. Addresses are in the environment: all users of the machine can read command lines."""
+        return [sys.executable, "-m", "posewatch.cli", *self._words()]
+
+    def _words(self) -> list[str]:
         config = self._config
-        words = [sys.executable, "-m", "posewatch.cli", "watch", f"env:{_ADDRESS}", "--model", config.model]
+        words = ["watch", f"env:{_ADDRESS}", "--model", config.model]
         words += ["--name", self.camera.name, "--out", str(self.folder), "--status", str(self.folder / "status.json")]
         words += ["--config", config.config, "--privacy", config.privacy]
         if config.store:
@@ -161,7 +168,10 @@ class CameraProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         address = {_ADDRESS: with_environment(self.camera.url), _RECEIVER: self._named(self._webhook, "frigate+")}
         address[_FRIGATE] = self._named(self._frigate, "mqtt")
-        self.process = subprocess.Popen(self.command(), env={**os.environ, **address})
+        if self._forks is None:
+            self.process = subprocess.Popen(self.command(), env={**os.environ, **address})
+        else:
+            self.process = self._forks.start(self._words(), address, self.camera.name)
         self._started, self._restart_at = now, 0.0
 
     def _named(self, address: str, scheme: str) -> str:
@@ -189,7 +199,8 @@ class Service:
     """The processes of all cameras."""
 
     def __init__(self, config: ServiceConfig) -> None:
-        self.cameras = [CameraProcess(camera, config) for camera in config.cameras]
+        forks = Forks(config.config, config.set) if config.share else None
+        self.cameras = [CameraProcess(camera, config, forks) for camera in config.cameras]
         self.model = Model(config.model, Path(config.out))
         self.stop = threading.Event()
 

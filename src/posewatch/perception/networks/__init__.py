@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from posewatch import weights
 from posewatch.config import MaskConfig, PoseConfig
 from posewatch.errors import ConfigError
@@ -24,7 +26,8 @@ class Entry:
     "weights" (without it the network has one set of weights only) and fields of the configuration section.
     ``checkpoint`` is "module:function" that returns the weights file, where the configured weights name more than one
     file. ``bytetrack``: persons found by this detector are tracked by ByteTrack. ``topdown``: this pose estimator is
-    constructed with a detector, too.
+    constructed with a detector, too. ``forks``: it has no thread and no GPU, so that a process that has it loaded
+    may be forked.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Entry:
     checkpoint: str = ""
     bytetrack: bool = False
     topdown: bool = False
+    forks: bool = False
 
     def build(self, config: MaskConfig | PoseConfig, chosen: str, **more: Any) -> Any:
         """The network with the weights ``chosen``."""
@@ -47,7 +51,9 @@ class Entry:
 NETWORKS: Mapping[str, Entry] = {
     network.name: network
     for network in (
-        Entry("movenet", (DETECTOR, ESTIMATOR), "movenet:MoveNet", "movenet", "Apache-2.0", "masking", ()),
+        Entry(
+            "movenet", (DETECTOR, ESTIMATOR), "movenet:MoveNet", "movenet", "Apache-2.0", "masking", (), forks=True
+        ),
         Entry("blazepose", (SEGMENTER,), "blazepose:BlazePoseSegmenter", "blazepose", "Apache-2.0", "masking", ()),
         Entry("bbox", (SEGMENTER,), "boxes:BoxSegmenter", "", "Apache-2.0", "masking", ()),
         Entry("yolo11", (DETECTOR,), "yolo:YoloDetector", "yolo11n", "AGPL-3.0", "yolo", bytetrack=True),
@@ -84,6 +90,9 @@ NETWORKS: Mapping[str, Entry] = {
 }  # fmt: skip
 
 
+_KEPT: dict[PoseConfig, PoseEstimator] = {}
+
+
 def imported(reference: str) -> Any:
     """What "module:name" refers to in this folder."""
     module, _, name = reference.partition(":")
@@ -109,11 +118,28 @@ def build_segmenter(config: MaskConfig, detector: Detector | None = None) -> Seg
 
 def build_estimator(config: PoseConfig) -> PoseEstimator:
     """The configured pose estimator. Raises as ``build_detector`` does."""
+    if (kept := _KEPT.pop(config, None)) is not None:
+        return kept
     (network, chosen), *more = _chosen(config)
     if not more:
         return network.build(config, chosen)
     ((detector, boxes),) = more
     return network.build(config, chosen, detector=detector.build(config, boxes))
+
+
+def keep_estimator(config: PoseConfig, side: int) -> None:
+    """Load the configured pose estimator before this process is forked: what it does not change, all forks share. The
+    first ``build_estimator`` of each gets it. ``side`` is the longer one of their images, in pixels.
+
+    Nothing happens for a network that a fork would break.
+    """
+    import cv2
+
+    if NETWORKS[config.estimator].forks:
+        cv2.setNumThreads(1)
+        estimator = build_estimator(config)
+        estimator.estimate([np.zeros((side * 9 // 16, side, 3), np.uint8)])  # it takes its memory when it computes
+        _KEPT[config] = estimator
 
 
 def weights_of(config: MaskConfig | PoseConfig) -> dict[str, dict[str, str]]:
