@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from videos import audio_only, make, real_networks, walk  # noqa: F401 (fixtures)
+
+
+def pytest_configure() -> None:
+    """Two test workers with two OpenMP threads each wait for each other more than they compute: half the CPU time of
+    training tests. Tests of threads say how many they want."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,14 @@ def checkpoint(path, layout="coco17", stream="j+b+jm", novel=True):
     return path
 
 
+def statistics(folder, unit="scene", **about):
+    """A checkpoint of a model whose export takes a fifth of ProtoGCN's time."""
+    config = TrainConfig(model="statistics", model_options={}, clip_frames=12, stream="j", **about)
+    made = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0, unit=unit)
+    save(folder / "checkpoint.pt", made, made.state_dict())
+    return folder / "checkpoint.pt"
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
@@ -168,22 +176,18 @@ def test_refusals(tmp_path):
         export(tmp_path / "none.pt", tmp_path / "model.onnx")
 
 
-def test_command_line(exported, tmp_path, capsys):
-    path, onnx_path, _ = exported
+def test_command_line(tmp_path, capsys):
+    path = statistics(tmp_path)
     assert main(["export", str(path), "--out", str(tmp_path / "m/model.onnx")]) == 0
     assert json.loads(capsys.readouterr().out)["labels"] == ["normal", "abnormal"]
-    assert len((tmp_path / "m/model.onnx").read_bytes()) > 0.9 * onnx_path.stat().st_size
+    assert onnx.load(tmp_path / "m/model.onnx").graph.input[0].name == "keypoints"
     assert main(["export", str(tmp_path / "none.pt"), "--out", str(tmp_path / "x.onnx")]) != 0
     assert "no such checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()
 
 
 def test_what_a_clip_is_made_of_travels_from_the_checkpoint_into_the_file_and_the_served_config(tmp_path):
-    config = TrainConfig(
-        width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1, stream="j", people_by="contact"
-    )
-    made = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0, unit="person")
-    save(tmp_path / "checkpoint.pt", made, made.state_dict())
+    statistics(tmp_path, people=1, people_by="contact", unit="person")
     assert load_checkpoint(tmp_path / "checkpoint.pt").unit == "person"
     assert export(tmp_path / "checkpoint.pt", tmp_path / "model.onnx")["unit"] == "person"
     with (
