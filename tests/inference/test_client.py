@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from doubles import ConstantPredictor
 from tiny_models import LABELS, SHAPE, tiny_model
+from tritonclient.grpc import InferenceServerClient
 
 from posewatch.errors import InputError, ServingError
-from posewatch.inference import triton_admin
+from posewatch.inference import triton_admin, triton_shared
 from posewatch.inference import triton_client as triton
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.open import open_predictor
@@ -37,10 +40,10 @@ def served(server: TritonServer, tiny: Path) -> Iterator[TritonServer]:
 
 
 def _url(server: TritonServer, protocol: str) -> str:
-    return server.grpc if protocol == "grpc" else server.http
+    return server.http if protocol == "http" else server.grpc
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", [*PROTOCOLS, "grpc+shm"])
 @pytest.mark.parametrize("count", [0, 1, 3, 40])
 def test_equal_to_onnx_runtime(served: TritonServer, tiny: Path, clips, protocol: str, count: int) -> None:
     wanted = OnnxPredictor(tiny).predict(clips[:count])
@@ -80,6 +83,60 @@ def test_concurrent_requests_share_executions(served: TritonServer, tiny: Path, 
     assert after["inferences"] - before["inferences"] == len(clips)
     assert after["executions"] - before["executions"] < len(clips) / 2
     np.testing.assert_allclose(np.array(answers), wanted, atol=1e-6)  # each got its own answer, not a neighbour's
+
+
+def _regions(server: TritonServer) -> dict[str, Any]:
+    with InferenceServerClient(server.grpc) as client:
+        return dict(client.get_system_shared_memory_status(as_json=True).get("regions", {}))
+
+
+def _exist(regions: Iterable[str]) -> list[bool]:
+    return [Path("/dev/shm", name).exists() for name in regions]
+
+
+def test_clips_go_through_shared_memory_which_is_given_back(
+    served: TritonServer, tiny: Path, clips, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = OnnxPredictor(tiny).predict(clips).probabilities
+    with open_predictor(f"grpc+shm://{served.grpc}/tiny") as predictor, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda i: predictor.predict(clips[i : i + 1]).probabilities[0], range(len(clips))))
+        np.testing.assert_allclose(np.array(answers), wanted, atol=1e-6)  # from its own memory, not a neighbour's
+        regions = _regions(served)
+        assert 1 <= len(regions) <= 8
+        assert all(_exist(regions))
+        with InferenceServerClient(served.grpc) as client:  # as a server that was started anew
+            client.unregister_system_shared_memory()
+        for _ in range(2):
+            np.testing.assert_allclose(predictor.predict(clips[:3]).probabilities, wanted[:3], atol=1e-6)
+        again = _regions(served)
+        assert len(again) == 1
+        with pytest.raises(ServingError, match="did not answer within"):
+            predictor.predict(clips[:1], timeout_s=1e-4)
+    assert not _regions(served)
+    assert not any(_exist([*regions, *again]))
+    assert not caplog.records
+
+
+def test_a_server_that_cannot_read_the_memory_gets_clips_by_grpc(
+    served: TritonServer, tiny: Path, clips, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Elsewhere(SharedMemory):
+        """Memory that the server does not see, as if it ran on another machine."""
+
+        @property
+        def name(self) -> str:
+            return f"{super().name}-elsewhere"
+
+        def unlink(self) -> None:
+            SharedMemory(super().name).unlink()
+
+    monkeypatch.setattr(triton_shared, "SharedMemory", Elsewhere)
+    wanted = OnnxPredictor(tiny).predict(clips[:3]).probabilities
+    with open_predictor(f"grpc+shm://{served.grpc}/tiny") as predictor:
+        for _ in range(2):
+            np.testing.assert_allclose(predictor.predict(clips[:3]).probabilities, wanted, atol=1e-6)
+    (line,) = caplog.messages
+    assert line == f"Triton at {served.grpc} and this process share no memory: clips go by gRPC"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -134,7 +191,7 @@ def test_no_server(protocol: str) -> None:
 def test_bad_address() -> None:
     with pytest.raises(InputError, match="write host:port"):
         TritonPredictor("grpc://127.0.0.1:9", "tiny")
-    with pytest.raises(InputError, match="use grpc or http"):
+    with pytest.raises(InputError, match=r"use grpc, http or grpc\+shm"):
         TritonPredictor("127.0.0.1:9", "tiny", "soap")
 
 

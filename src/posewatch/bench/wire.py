@@ -51,7 +51,7 @@ def bench_wire(out: Path, *, clips: int = 2000, batches: Sequence[int] = (1, 8, 
             for name in (plain.stem, short.stem):
                 load_model(server.grpc, name)
             for _ in range(rounds):
-                for protocol, url in (("grpc", server.grpc), ("http", server.http)):
+                for protocol, url in (("grpc", server.grpc), ("http", server.http), ("grpc+shm", server.grpc)):
                     for name in (plain.stem, short.stem):
                         with TritonPredictor(url, name, protocol) as predictor:
                             for batch in batches:

@@ -12,13 +12,14 @@ def parse_endpoint(endpoint: str) -> tuple[str, str, str]:
     """``grpc://host:port/model`` → (protocol, host:port, model). Raises InputError."""
     protocol, _, rest = endpoint.partition("://")
     url, _, model = rest.partition("/")
-    if protocol not in ("grpc", "http") or not url or not model or "/" in model:
+    if protocol not in ("grpc", "http", "grpc+shm") or not url or not model or "/" in model:
         raise InputError(f"bad endpoint {endpoint!r}: write grpc://host:port/model or http://host:port/model")
     return protocol, url, model
 
 
 def open_predictor(reference: str, *, timeout_s: float = 30.0, retries: int = 3, threads: int = 1) -> Predictor:
-    """The predictor of an endpoint (grpc:// or http://host:port/model), an ONNX file or a checkpoint (.pt, .pth).
+    """The predictor of an endpoint (grpc://, http:// or grpc+shm://host:port/model), an ONNX file or a checkpoint (.pt,
+    .pth). grpc+shm:// puts clips into shared memory, which a server on this machine reads.
 
     ``timeout_s`` and ``retries`` are for an endpoint, ``threads`` for an ONNX file. Raises InputError or ServingError.
     """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from posewatch.errors import InputError
 from posewatch.inference.predictor import Arrays
 from posewatch.inference.triton_grpc import GrpcConnection
 from posewatch.inference.triton_http import HttpConnection
+from posewatch.inference.triton_shared import SharedConnection
 from posewatch.inference.wire import Deadline
 
 
@@ -28,13 +30,20 @@ class Connection(Protocol):
     def close(self) -> None: ...
 
 
+PROTOCOLS: dict[str, Callable[[str, float, int], Connection]] = {
+    "grpc": GrpcConnection,
+    "http": HttpConnection,
+    "grpc+shm": SharedConnection,
+}
+"""``grpc+shm`` is gRPC with clips in shared memory, for a server on the same machine."""
+
+
 def connect(url: str, protocol: str = "grpc", timeout_s: float = 30.0, retries: int = 3) -> Connection:
-    """A connection to ``host:port``; nothing is sent yet. Raises InputError for a bad address or protocol."""
+    """A connection to ``host:port`` by a protocol of ``PROTOCOLS``; nothing is sent yet. Raises InputError for a bad
+    address or protocol."""
     host, _, port = url.rpartition(":")
     if "/" in url or not host or not port.isdigit():
         raise InputError(f"bad server address {url!r}: write host:port")
-    if protocol == "grpc":
-        return GrpcConnection(url, timeout_s, retries)
-    if protocol == "http":
-        return HttpConnection(url, timeout_s, retries)
-    raise InputError(f"unknown protocol {protocol!r}: use grpc or http")
+    if protocol not in PROTOCOLS:
+        raise InputError(f"unknown protocol {protocol!r}: use grpc, http or grpc+shm")
+    return PROTOCOLS[protocol](url, timeout_s, retries)

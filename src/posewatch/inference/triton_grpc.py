@@ -101,8 +101,9 @@ class GrpcConnection:
     def infer(self, model: str, inputs: Arrays, deadline: Deadline | None = None) -> Arrays:
         from tritonclient.grpc import InferInput
 
-        tensors = wire.infer_inputs(InferInput, inputs)
+        return self._infer(model, wire.infer_inputs(InferInput, inputs), deadline)
 
+    def _infer(self, model: str, tensors: list[Any], deadline: Deadline | None) -> Arrays:
         def send(left_s: float) -> Any:
             return self._client.infer(model, tensors, client_timeout=left_s, timeout=wire.microseconds(left_s))
 
