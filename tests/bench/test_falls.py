@@ -43,13 +43,15 @@ def test_both_are_compared_at_the_recall_that_is_asked_for() -> None:
     acts = ("fall",) * 4 + ("sit", "sit", "walk", "walk")
     clips = dataclasses.replace(clip_set(8), labels=np.array([1] * 4 + [0] * 4), classes=("other", "fall"), acts=acts)
     p = np.array([0.9, 0.8, 0.7, 0.1, 0.75, 0.2, 0.0, 0.05], np.float32)
-    beside = clips.subset([4, 6])
-    found = measure({"a": p, "b": p[[4, 6]]}, {"a": clips}, {"b": beside}, 0.75)
-    assert found["a"]["recall"] == 0.75
-    assert found["a"]["false_alarms"] == {"sit": 0.5, "walk": 0.0}
-    assert found["a"]["all"] == 0.25
-    assert found["b"]["recall"] is None
-    assert found["b"]["false_alarms"] == {"sit": 1.0, "walk": 0.0}, "at the threshold of the falls"
+    found = measure({"a": p, "b": p[[4, 6]], "c": p / 2}, {"a": clips, "b": clips.subset([4, 6]), "c": clips}, 0.75)
+    assert found["a"]["own"]["recall"] == 0.75
+    assert found["a"]["own"]["false_alarms"] == {"sit": 0.5, "walk": 0.0}
+    assert found["a"]["own"]["all"] == 0.25
+    assert "own" not in found["b"], "no falls to find"
+    assert found["b"]["carried"]["recall"] is None
+    assert found["b"]["carried"]["false_alarms"] == {"sit": 1.0, "walk": 0.0}, "at the threshold of the first"
+    assert found["c"]["own"]["false_alarms"] == found["a"]["own"]["false_alarms"]
+    assert found["c"]["carried"]["recall"] == 0.0
 
 
 def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +69,9 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     report = json.loads((tmp_path / "falls.json").read_text())
     assert {row["way"] for row in report["rows"]} == {"with", "without"}
-    assert all(row["tests"][HELD_OUT]["recall"] >= 0.8 for row in report["rows"])
+    assert all(row["tests"][HELD_OUT]["own"]["recall"] >= 0.8 for row in report["rows"])
     assert set(report["acts"]["sport"]) == {"normal", "abnormal"}
-    assert report["rows"][0]["tests"][HELD_OUT]["false_alarms"].keys() == {"walk", "lie_down"}
+    assert report["rows"][0]["tests"][HELD_OUT]["own"]["false_alarms"].keys() == {"walk", "lie_down"}
     assert (tmp_path / "falls.md").read_text() == text
     assert "| false alarms, all acts | 20 |" in text
+    assert "| sport | clips | without everyday acts, threshold carried |" in text

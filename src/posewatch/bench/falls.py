@@ -148,7 +148,7 @@ def bench_falls(
     tests = {HELD_OUT: _rendered_test(clips // 3, seconds, fps)}
     if real is not None:
         tests["real people"] = real
-    beside = {path.stem: others(path) for path in files}
+    tests |= {path.stem: others(path) for path in files}
     rows: list[dict[str, Any]] = []
     with Progress("falls", 2 * seeds, "training") as progress:
         for seed in range(seeds):
@@ -157,12 +157,12 @@ def bench_falls(
                 work = out / "work" / f"{way}-{seed}"
                 fit(training, config, work, positive=CLASSES[1])
                 recogniser = load_checkpoint(work / CHECKPOINT)
-                scores = {name: recogniser.score(test)[:, 1] for name, test in {**tests, **beside}.items()}
-                rows.append({"way": way, "seed": seed, "tests": measure(scores, tests, beside, recall)})
+                scores = {name: recogniser.score(test)[:, 1] for name, test in tests.items()}
+                rows.append({"way": way, "seed": seed, "tests": measure(scores, tests, recall)})
                 progress.advance(note=f"{way} everyday acts, seed {seed}")
     report = {
         "recall": recall, "clips": clips, "seconds": seconds,
-        "acts": {name: _counts(test) for name, test in {**tests, **beside}.items()}, "rows": rows,
+        "acts": {name: _counts(test) for name, test in tests.items()}, "rows": rows,
     }  # fmt: skip
     write_atomically(out / REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n")
     text = "\n".join(table(report)) + "\n"
@@ -189,29 +189,29 @@ def _rendered_test(each: int, seconds: float, fps: float) -> ClipSet:
 
 
 def measure(
-    scores: Mapping[str, NDArray[np.float32]],
-    tests: Mapping[str, ClipSet],
-    beside: Mapping[str, ClipSet],
-    recall: float,
-) -> dict[str, Any]:
-    """Each test's AUC and false alarms by act, at the highest threshold that finds ``recall`` of its falls; files
-    without falls take that of the last test."""
-    out: dict[str, Any] = {}
-    threshold = 0.5
-    for name, clips in {**tests, **beside}.items():
+    scores: Mapping[str, NDArray[np.float32]], tests: Mapping[str, ClipSet], recall: float
+) -> dict[str, dict[str, Any]]:
+    """Test → AUC and, ``own`` and ``carried``, the recall and the false alarms by act: at the highest threshold that
+    finds ``recall`` of its falls, where it has any, and at that of the first test."""
+    out: dict[str, dict[str, Any]] = {}
+    first: float | None = None
+    for name, clips in tests.items():
         p, truth = scores[name], clips.labels == 1
+        own = None
         if truth.any():
-            threshold = float(np.sort(p[truth])[::-1][math.ceil(recall * truth.sum() - 1e-9) - 1])
-        alarms = p >= threshold
-        known = alarms_by_act(alarms, truth, clips.acts)[FALSE]
-        area = class_areas(np.stack([1 - p, p], 1), clips.labels)[1]
-        out[name] = {
-            "threshold": threshold,
-            "recall": float(alarms[truth].mean()) if truth.any() else None,
-            "auc": area,
-            "all": float(alarms[~truth].mean()) if (~truth).any() else None,
-            "false_alarms": {act: row["share"] for act, row in known.items()},
-        }
+            own = float(np.sort(p[truth])[::-1][math.ceil(recall * truth.sum() - 1e-9) - 1])
+        first = own if first is None else first
+        out[name] = {"auc": class_areas(np.stack([1 - p, p], 1), clips.labels)[1]}
+        for way, threshold in (("own", own), ("carried", first)):
+            if threshold is not None:
+                alarms = p >= threshold
+                shares = alarms_by_act(alarms, truth, clips.acts)[FALSE]
+                out[name][way] = {
+                    "threshold": threshold,
+                    "recall": float(alarms[truth].mean()) if truth.any() else None,
+                    "all": float(alarms[~truth].mean()) if (~truth).any() else None,
+                    "false_alarms": {act: row["share"] for act, row in shares.items()},
+                }
     return out
 
 
@@ -221,23 +221,28 @@ def _counts(clips: ClipSet) -> dict[str, int]:
 
 def table(report: Mapping[str, Any]) -> Iterator[str]:
     """A Markdown table for each test: share of false alarms by act, mean and deviation over the seeds."""
+    first = next(iter(report["acts"]))
     for name, counts in report["acts"].items():
-        of = {way: [row["tests"][name] for row in report["rows"] if row["way"] == way] for way in WAYS}
-        falls = counts.get("fall", 0)
-        yield from (f"| {name} | clips | without everyday acts | with them |", "|---|---:|---:|---:|")
+        falls = counts.get(CLASSES[1], 0)
+        found = {way: [row["tests"][name] for row in report["rows"] if row["way"] == way] for way in WAYS}
+        at = [*(["own"] if falls else []), *(["carried"] if name != first else [])]
+        heads = [f"{how} everyday acts{', threshold carried' * (t == 'carried')}" for t in at for how in WAYS]
+        yield f"| {name} | clips | " + " | ".join(heads) + " |"
+        yield "|---|---:|" + "---:|" * len(heads)
+        cells = [[m[t] for m in found[way]] for t in at for way in WAYS]
         if falls:
-            for key, label in (("auc", "AUC"), ("recall", "falls found")):
-                yield f"| {label} | {falls} | " + " | ".join(_cell([m[key] for m in of[way]]) for way in WAYS) + " |"
+            yield (
+                f"| AUC | {falls} | " + " | ".join(_cell([m["auc"] for m in found[w]]) for _ in at for w in WAYS) + " |"
+            )
+            yield (
+                f"| falls found | {falls} | " + " | ".join(_cell([m["recall"] for m in cell]) for cell in cells) + " |"
+            )
         total = sum(counts.values()) - falls
-        yield (
-            f"| false alarms, all acts | {total} | "
-            + " | ".join(_cell([m["all"] for m in of[way]]) for way in WAYS)
-            + " |"
-        )
+        yield f"| false alarms, all acts | {total} | " + " | ".join(_cell([m["all"] for m in c]) for c in cells) + " |"
         for act, count in counts.items():
-            if act != "fall":
-                cells = [_cell([m["false_alarms"][act] for m in of[way]]) for way in WAYS]
-                yield f"| {act} | {count} | " + " | ".join(cells) + " |"
+            if act != CLASSES[1]:
+                shares = [_cell([m["false_alarms"][act] for m in cell]) for cell in cells]
+                yield f"| {act} | {count} | " + " | ".join(shares) + " |"
         yield ""
 
 
