@@ -23,7 +23,7 @@ WRONG: dict[str, Any] = {
 }  # fmt: skip
 TEXTS = {
     "labels.positive", "labels.default", "mask.detector_weights", "mask.segmenter_weights", "pose.weights",
-    "pose.boxes_weights", "trainer.image", "trainer.service_account", "train.pretrained",
+    "pose.boxes_weights", "trainer.image", "trainer.service_account", "train.pretrained", "dataset.group_pattern",
 }  # fmt: skip
 """Fields that hold any text, or one of the experiment's own classes."""
 
@@ -52,6 +52,8 @@ def legal(key: str, case: str, kind: Any) -> bool:
         return case in ("empty", "list", "null")
     if key in ("train.model_options", "labels.guide"):
         return case == "null"  # none
+    if key == "dataset.groups":
+        return case in ("null", "mapping")
     if bare is bool:
         return case == "flag"
     if bare is str:
@@ -100,7 +102,8 @@ def test_numbers_and_choices_all_have_a_rule() -> None:
             return False
         return kind in (int, float, str) or any(free(inner) for inner in typing.get_args(kind))
 
-    assert {key for key, kind in FIELDS.items() if free(kind)} <= TEXTS | {"labels.sensitive", "train.model_options"}
+    others = {"labels.sensitive", "train.model_options", "dataset.groups"}
+    assert {key for key, kind in FIELDS.items() if free(kind)} <= TEXTS | others
 
 
 def test_a_section_made_or_changed_in_code_is_checked() -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posewatch.artifact import Job, collect, produce
+from posewatch.artifact import Artifact, Job, collect, produce
 from posewatch.cli.main import main
 from posewatch.config import DatasetConfig, LabelConfig
 from posewatch.datasets.intervals import Interval
 from posewatch.digests import canonical
-from posewatch.errors import LabelError
+from posewatch.errors import ConfigError, LabelError
 from posewatch.labels.formats.importers import assign, import_labels
 from posewatch.labels.gate import wait_for_labels
-from posewatch.stages.contents import SKELETONS, SKELETONS_ABOUT
+from posewatch.stages.contents import SKELETONS, SKELETONS_ABOUT, dataset_part
 from posewatch.stages.dataset import dataset
 from posewatch.stages.queue_clips import queue_clips
 from posewatch.stages.snapshot import snapshot
@@ -90,7 +90,7 @@ def sets(tmp_path: Path, make_clips, sqlite_store):
         video = entries[0].clip.video_id
         about.append({"video": video, "names": [f"{name}.mp4"]})
         members.append(produce(store, Job("clips", video, {}), clips))
-        poses.append(produce(store, Job("skeletons", video, {}), skeletons))
+        poses.append(produce(store, Job("skeletons", video, {}, (members[-1],)), skeletons))
     clips_set = collect(store, "split", about, members)
     queue_clips(clips_set, sqlite_store)
     return store, clips_set, collect(store, "pose", about, poses)
@@ -146,3 +146,35 @@ def test_the_command_says_so_too(sets, sqlite_store, tmp_path: Path, capsys, mon
     out = capsys.readouterr()
     assert json.loads(out.out)["set"] == 2
     assert "labels.csv row 3: 'b.mp4' has no clip from 7 s on" in out.err
+
+
+def test_videos_of_one_group_are_in_one_part_also_in_a_later_dataset(sets, sqlite_store, make_clips) -> None:
+    store, clips, skeletons = sets
+    two = LabelConfig(("normal", "fall"), "fall", min_per_class=1)
+
+    def made(before=None, seed=0, **groups) -> tuple[Artifact, dict[str, str]]:
+        config = DatasetConfig(validation=0.0, test=0.5, seed=seed, **groups)
+        data = dataset(store, snapshot(store, clips, sqlite_store, two), skeletons, config, two, before=before)
+        return data, {row["names"][0][0]: row["part"] for row in data.lines("clips.jsonl")}
+
+    pairs = {"groups": {"[ab].mp4": "one", "[cd].mp4": "two"}}
+    label(sqlite_store, make_clips, "ab", "normal", "fall")
+    for entry, name in zip(make_clips("c.mp4", 2), two.classes, strict=True):
+        sqlite_store.set_label(entry.clip.id, name, "ann", "human", classes=THREE.classes)
+    first = next(one for seed in range(20) if (one := made(seed=seed, **pairs))[1]["c"] == "test")
+    assert first[1] == {"a": "train", "b": "train", "c": "test"}
+    assert set(dataset_part(first[0], "train").groups) == {"one"}
+    assert made(**{**pairs, "group_pattern": "[abc]"})[1].keys() == first[1].keys()
+    label(sqlite_store, make_clips, "d", "fall")
+    assert made(first[0], **pairs)[1] == first[1] | {"d": "test"}, "it would let training see the test's people"
+    assert made(first[0])[1] == first[1] | {"d": "train"}
+    data, _ = made(group_pattern="([ab])")  # what it does not find in a name is by itself
+    assert {row.get("group") for row in data.lines("clips.jsonl")} == {"a", "b", None}
+    for wrong, told in (
+        ({"groups": {"x*": "one"}}, r"dataset.groups: 'x\*' matches none of the videos \(a.mp4, b.mp4, c.mp4 "),
+        ({"group_pattern": "cam"}, "dataset.group_pattern 'cam' finds nothing in any video's name"),
+    ):
+        with pytest.raises(LabelError, match=told):
+            made(**wrong)
+    with pytest.raises(ConfigError, match=r"group_pattern '\(' is not a regular expression"):
+        DatasetConfig(group_pattern="(")

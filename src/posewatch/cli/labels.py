@@ -190,7 +190,9 @@ def export(
     if skeletons:
         parts = [skeletons_of(artifact) for _, artifact in members(context.artifact(skeletons))]
         poses = {clip: skeleton for part in parts for clip, skeleton in part.items()}
-    count = export(store, frozen, format, out, context.experiment.labels, poses, force=force)
+    count = export(
+        store, frozen, format, out, context.experiment.labels, poses, force=force, grouped=context.experiment.dataset
+    )
     rest = f", {store.size() - count} clips to label" if format in OPEN else ""
     return f"{count} labelled clips{rest} in {out}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -94,16 +95,26 @@ class LabelConfig(Section):
 
 @dataclass(frozen=True)
 class DatasetConfig(Section):
-    """A frozen split by source video."""
+    """A frozen split by source video, or by groups of videos that show the same people, camera or event."""
 
     SECTION: ClassVar[str] = "dataset"
+    ADDED: ClassVar[tuple[str, ...]] = ("group_pattern", "groups")
 
     validation: Annotated[float, Range(0, 0.95)] = 0.2
     test: Annotated[float, Range(0, 0.95)] = 0.3
     seed: rules.Seed = 0
+    group_pattern: str = ""
+    """A regular expression: videos in whose names it finds the same (or its parentheses do) are of one group."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """Videos by name, or by a pattern with * and ?, and the group of each; it goes before ``group_pattern``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        try:
+            re.compile(self.group_pattern)
+        except re.error as error:
+            told = f"dataset.group_pattern {self.group_pattern!r} is not a regular expression: {error}"
+            raise ConfigError(told) from None
         if self.validation + self.test >= 1:
             shares = f"dataset.validation {self.validation:g} and dataset.test {self.test:g}"
             raise ConfigError(f"{shares} must leave a share for training")

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from posewatch.datasets.annotations import count, some
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.split import people_of
-from posewatch.errors import ConfigError, InputError
+from posewatch.errors import ConfigError, InputError, LabelError
 
 KEYS = ("subject", "subjects", "subject_id", "person", "performer", "group", "video")
 """Keys of an annotation that name its people or their scene; the first one present counts."""
@@ -90,6 +91,31 @@ def _matches(pattern: str, name: str) -> list[str]:
     except re.error as error:
         raise ConfigError(f"subject pattern {pattern!r} is not a regular expression: {error}") from None
     return [part for match in found for part in (match.groups() or (match.group(),)) if part]
+
+
+def video_groups(
+    names: Mapping[str, Sequence[str]], pattern: str = "", globs: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Video → the group that it shares with others, by its ``names``: what ``globs`` (a name, or one with * and ? →
+    group) says, else what ``pattern`` finds (as `subjects_of`), else the video itself.
+
+    Raises LabelError when one of the globs, or the pattern, matches no name: it would silently keep nothing together.
+    """
+    globs = globs or {}
+    shown = some(sorted(name for known in names.values() for name in known), 3)
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for known in names.values() for name in known):
+            raise LabelError(f"dataset.groups: {glob!r} matches none of the videos ({shown})")
+    found: dict[str, str] = {}
+    matched = False
+    for video, known in names.items():
+        given = next((group for glob, group in globs.items() for name in known if fnmatchcase(name, glob)), "")
+        parts = {_clean(part) for name in known for part in _matches(pattern, name)} if pattern else set()
+        matched |= bool(parts)
+        found[video] = _clean(given) or "+".join(sorted(parts)) or video
+    if pattern and not matched:
+        raise LabelError(f"dataset.group_pattern {pattern!r} finds nothing in any video's name ({shown})")
+    return found
 
 
 def name_subjects(rows: Sequence[Mapping[str, Any]], names: Sequence[str], pattern: str | None = None) -> Subjects:

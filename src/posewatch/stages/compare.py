@@ -18,7 +18,7 @@ from posewatch.lineage import ancestor, parent
 from posewatch.progress import Progress, say
 from posewatch.recognition.sampling import resample
 from posewatch.recognition.threshold import HOUR_S, Counts, at, candidates
-from posewatch.stages.contents import COMPARISON, MODEL, alarms_of, dataset_part, videos_of
+from posewatch.stages.contents import CLIPS, COMPARISON, MODEL, alarms_of, dataset_part, videos_of
 from posewatch.stages.dataset import NEWEST
 from posewatch.store import ObjectStore
 from posewatch.units import require_unit
@@ -143,9 +143,10 @@ def _held(data: Artifact, positive: str) -> _Clips:
     test, newest = dataset_part(data, "test"), dataset_part(data, NEWEST)
     clips = test.joined(newest)
     place = {clip: len(test) + i for i, clip in enumerate(newest.ids)}
+    videos = {row["video"] for row in data.lines(CLIPS) if row["part"] == NEWEST}
     false_alarms, count, seconds = [], 0, 0.0
     for item in videos_of(_skeletons(data)) if len(newest) else ():
-        if item.video not in newest.groups or (told := alarms_of(item.artifact)) is None:
+        if item.video not in videos or (told := alarms_of(item.artifact)) is None:
             continue
         seconds += sum(last - first for first, last in told["watched"])
         for one in told["alarms"]:

@@ -217,7 +217,7 @@ def dataset_part(dataset: Artifact, part: str) -> ClipSet:
             labels=np.array([about["classes"].index(row["label"]) for row in rows], np.int64),
             classes=tuple(about["classes"]),
             ids=tuple(row["clip"] for row in rows),
-            groups=tuple(row["video"] for row in rows),
+            groups=tuple(row.get("group", row["video"]) for row in rows),
             sources=tuple(row["source"] for row in rows),
             fps=about["fps"],
             layout=about["layout"],

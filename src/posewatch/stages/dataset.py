@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import DatasetConfig, LabelConfig
 from posewatch.datasets.split import split_by_group
+from posewatch.datasets.subjects import video_groups
 from posewatch.digests import canonical
 from posewatch.errors import LabelError
 from posewatch.labels.formats.snapshot import outside
@@ -45,15 +46,16 @@ def dataset(
     before: Artifact | None = None,
     newest: float = 0.0,
 ) -> Artifact:
-    """Freeze the labelled skeletons with their split.
+    """Freeze the labelled skeletons with their split, in which no group of videos is in two parts.
 
-    Files: ``clips.jsonl`` (clip, video, names, label, source, part, person where it shows one), ``skeletons.npz`` (clip
-    id → (M, T, V, 3)) and ``dataset.json`` (classes, layout, fps, counts, unit where it is the person, clips left out
-    because nobody is visible).
+    Files: ``clips.jsonl`` (clip, video, names, label, source, part, person where it shows one, group where it is not
+    the video), ``skeletons.npz`` (clip id → (M, T, V, 3)) and ``dataset.json`` (classes, layout, fps, counts, unit
+    where it is the person, clips left out because nobody is visible).
 
     With ``before``, an earlier dataset, its videos stay in their parts, so that its test part stays the one that no
-    model has seen; new videos are for training, but for about the share ``newest`` of new judged alarms, whole days of
-    cameras from the newest on, which become the part "newest". A camera's only new day is for training.
+    model has seen; new videos are where their group is, else for training, but for about the share ``newest`` of new
+    judged alarms, whole days of cameras from the newest on, which become the part "newest". A camera's only new day is
+    for training.
 
     Raises LabelError when labels and skeletons are of different units, when a class has too
     few clips or source videos to be split, when a labelled clip has no skeletons, when a label is no class any more,
@@ -101,10 +103,12 @@ def dataset(
         if empty:
             say(f"posewatch: note: nobody is seen in {len(empty)} of {len(rows)} labelled clips: they are left out")
         index = {name: i for i, name in enumerate(labels.classes)}
+        shown = {row["video_id"]: names[row["video_id"]] for row in used}
+        groups = video_groups(shown, config.group_pattern, config.groups)
         if before is None:
             split = split_by_group(
                 np.array([index[row["label"]] for row in used]),
-                np.array([row["video_id"] for row in used]),
+                np.array([groups[row["video_id"]] for row in used]),
                 validation=config.validation,
                 test=config.test,
                 seed=config.seed,
@@ -115,6 +119,8 @@ def dataset(
             counted = Counter(row["video_id"] for row in used)
             held = _newest({video: when for video, when in judged.items() if video in counted}, counted, newest)
             new = {video: NEWEST if video in held else PARTS[0] for video in counted}
+            near = {groups[video]: part for video, part in known.items() if video in groups}
+            new |= {video: near[groups[video]] for video in counted if groups[video] in near}
             parts = [(new | known)[row["video_id"]] for row in used]
         lines = [
             canonical(
@@ -126,6 +132,7 @@ def dataset(
                     "source": row["source"],
                     "part": part,
                     **({"person": row["person"]} if unit == PERSON else {}),
+                    **({"group": group} if (group := groups[row["video_id"]]) != row["video_id"] else {}),
                 }
             )
             for row, part in zip(used, parts, strict=True)

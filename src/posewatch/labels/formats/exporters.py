@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posewatch.config import LabelConfig
+from posewatch.config import DatasetConfig, LabelConfig
 from posewatch.errors import LabelError
 from posewatch.files import write_atomically
 from posewatch.labels.entries import ClipEntry
@@ -60,8 +60,12 @@ def to_csv(store: LabelStore, snapshot: Snapshot, entries: Mapping[str, ClipEntr
     return len(rows)
 
 
-def to_pyskl(snapshot: Snapshot, skeletons: Mapping[str, Skeleton], config: LabelConfig, path: Path) -> int:
-    """pyskl annotations of the labelled clips that have a skeleton, in one split "all"; source videos are the groups.
+def to_pyskl(
+    snapshot: Snapshot, skeletons: Mapping[str, Skeleton], config: LabelConfig, path: Path,
+    groups: Mapping[str, str] | None = None,
+) -> int:  # fmt: skip
+    """pyskl annotations of the labelled clips that have a skeleton, in one split "all"; the groups are the source
+    videos, or what ``groups`` says of a video.
 
     Raises LabelError when a clip's class is not in ``config.classes``, or no clip has a skeleton.
     """
@@ -82,7 +86,7 @@ def to_pyskl(snapshot: Snapshot, skeletons: Mapping[str, Skeleton], config: Labe
         np.array([config.classes.index(row["label"]) for row in rows], np.int64),
         config.classes,
         tuple(row["clip_id"] for row in rows),
-        tuple(row["video_id"] for row in rows),
+        tuple((groups or {}).get(row["video_id"], row["video_id"]) for row in rows),
         first.fps,
         first.layout,
         certain=True,
@@ -126,11 +130,13 @@ def export(
     skeletons: Mapping[str, Skeleton] | None = None,
     *,
     force: bool = False,
+    grouped: DatasetConfig | None = None,
 ) -> int:
     """Write a snapshot of ``store`` in one of ``FORMATS`` to a file, or to a folder (folders, cvat, fiftyone;
     labelstudio unless ``path`` ends with .json).
 
-    ``skeletons`` by clip id are needed for "pyskl". Files are whole or absent. Returns the number of clips.
+    ``skeletons`` by clip id are needed for "pyskl", in which ``grouped`` says which videos are one group. Files are
+    whole or absent. Returns the number of clips.
     """
     path = Path(path)
     if form == "parquet":
@@ -139,10 +145,18 @@ def export(
     if form == "pyskl":
         if skeletons is None:
             raise LabelError("pyskl annotations need skeletons: give the set of skeletons of these clips")
-        return to_pyskl(snapshot, skeletons, config, path)
+        from posewatch.datasets.subjects import video_groups
+
+        named = {entry.clip.video_id: entry.names for entry in _entries(store, snapshot).values()}
+        groups = video_groups(named, grouped.group_pattern, grouped.groups) if grouped else None
+        return to_pyskl(snapshot, skeletons, config, path, groups)
     if form == "labelstudio":
         return labelstudio_tasks.write(store, snapshot, store.clips(), config, path)
     if form in ("cvat", "fiftyone"):
         return (cvat if form == "cvat" else fiftyone).write(snapshot, store.clips(), config, path)
-    entries = {e.clip.id: e for e in store.clips(clip_ids=[row["clip_id"] for row in snapshot.rows])}
+    entries = _entries(store, snapshot)
     return to_csv(store, snapshot, entries, path) if form == "csv" else to_folders(snapshot, entries, path, force=force)
+
+
+def _entries(store: LabelStore, snapshot: Snapshot) -> dict[str, ClipEntry]:
+    return {e.clip.id: e for e in store.clips(clip_ids=[row["clip_id"] for row in snapshot.rows])}
