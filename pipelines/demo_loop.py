@@ -28,6 +28,8 @@ from posewatch.cli.main import run_app
 from posewatch.config import Experiment, load
 from posewatch.deploy.target import Release
 from posewatch.digests import digest
+from posewatch.errors import ServingError
+from posewatch.inference.open import open_predictor
 from posewatch.labels.db.schema import sqlite_url
 from posewatch.labels.store import LabelStore
 from posewatch.labels.verdicts import current
@@ -40,14 +42,12 @@ app = topic()
 SECONDS = 9.0
 RECORDED = ("--record", "--near-misses", "120", "--samples", "60")
 """Options of the watcher whose alarms are judged; per hour of video, of which there are minutes here."""
-NO_BROWSER = (
-    "no browser here: the verdicts were given by the calls that the page makes, without the page"
-    " (apt-get install chromium, or playwright install chromium)"
-)
-STANDS_IN = (
-    "one machine stands in for a cluster: the canary was a second Triton beside the live one, and each version watched"
-    " every later camera, where a cluster's watchers take the canary in their share of ten-minute slots"
-)
+NO_BROWSER = """\
+  No browser here: the verdicts were given by the calls that the page makes, without the page
+  (apt-get install chromium, or playwright install chromium)."""
+STANDS_IN = """\
+  What stands in for a cluster: the canary was a second Triton beside the live one, and each version watched all later
+  cameras; a cluster's watchers ask the canary in their share of ten-minute slots."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,12 @@ class Demo:
     def serve(self, version: Learned) -> str:
         """Let the embedded Triton serve a version that passes its gates."""
         return deploy(version.model, version.evaluation, self.experiment.serving)
+
+    def promote(self, version: Learned) -> None:
+        """Serve a version at the address that watchers ask. Raises ServingError when another one answers there."""
+        with open_predictor(self.serve(version)) as predictor:
+            if predictor.version != version.release:
+                raise ServingError(f"{self.live} answers as {predictor.version}, not as {version.release}")
 
     def watched(self, recordings: Recordings, version: Learned, endpoint: str, *words: str) -> Path:
         """Watch recordings with the version at ``endpoint``; returns the folder of what it said."""
@@ -143,9 +149,9 @@ def _follow(rows: Path, over: threading.Event) -> None:
 def loop(demo: Demo, browser: Path | None) -> dict[str, Any]:
     """The whole loop; returns what it came to."""
     rows = demo.folder / "progress.jsonl"
-    with phase("Rendered cameras: people fall, hit and kick, and dance, jump, spin and get up", rows):
+    with phase("Rendered cameras: people fall, and sit, lie down, crouch and crawl", rows):
         known, watched, later = demo.footage()
-    with phase("A first model, from few labels: it has never seen anybody dance", rows):
+    with phase("A first model, from few labels: it has seen falls, and people who walk and stand", rows):
         first = cameras.first_model(demo.store, demo.labels, known.paths[0].parent, demo.experiment)
         demo.live = demo.serve(first)
     with phase(f"It watches {len(watched.paths)} cameras; alarms become records", rows):
@@ -162,7 +168,7 @@ def loop(demo: Demo, browser: Path | None) -> dict[str, Any]:
     with phase(f"{title}: {len(later.paths)} unseen cameras with other people, watched by both versions", rows):
         result |= {"figures": demo.canary(later, first, found.learned)}
         if found.better and result["figures"]["better"]:
-            demo.serve(found.learned)
+            demo.promote(found.learned)
             result |= {"promoted": True, "model": found.learned.model.uri}
     return result
 
@@ -172,21 +178,19 @@ def told(result: dict[str, Any], folder: Path, browser: Path | None) -> str:
     lines = [""]
     if figures := result.get("figures"):
         lines += [f"  {line}" for line in said(figures)] + [""]
+    lines.append(f"  gate     {'better' if result['better'] else 'not deployed'}: {result['gate']}")
     if result["promoted"]:
-        lines.append("  promoted: the new version serves")
+        lines.append("  canary   better on unseen cameras, too: promoted, the new version serves")
     elif result["better"]:
-        lines.append("  not promoted: on unseen cameras the canary was not better; the first version goes on serving")
-    else:
-        lines.append(f"  not deployed: {result['gate']}")
-    counts = result["verdicts"]
-    lines.append(f"  verdicts {sum(counts.values())}: {', '.join(f'{n} {word}' for word, n in counts.items())}")
-    if browser is None:
-        lines.append(f"  {NO_BROWSER}")
+        lines.append("  canary   not better on unseen cameras: withdrawn, the first version goes on serving")
+    words = ", ".join(f"{n} {word}" for word, n in sorted(result["verdicts"].items()))
+    lines.append(f"  verdicts {words}")
     if "figures" in result:
-        lines += [f"  {STANDS_IN}", f"  plot     {folder / 'loop.png'}"]
+        lines.append(f"  plot     {folder / 'loop.png'}")
     if (folder / "alarms.png").exists():
         lines.append(f"  page     {folder / 'alarms.png'}")
     lines += [f"  figures  {folder / 'loop.json'}", f"  lineage  posewatch up && posewatch lineage {result['model']}"]
+    lines += ["", *([STANDS_IN] if result["better"] else []), *([NO_BROWSER] if browser is None else [])]
     return "\n".join(lines)
 
 
@@ -194,9 +198,9 @@ def told(result: dict[str, Any], folder: Path, browser: Path | None) -> str:
 def demo_loop(
     config: Annotated[str, Option(help="Experiment: a shipped name, a YAML file, or JSON.")] = "demo",
     set: Annotated[list[str] | None, Option(metavar="SECTION.KEY=VALUE", help="Override one value.")] = None,
-    first: Annotated[int, Option(help="Cameras that the first model learns from."), Range(10, 1000)] = 20,
-    watched: Annotated[int, Option(help="Cameras whose alarms are judged."), Range(1, 1000)] = 30,
-    later: Annotated[int, Option(help="Unseen cameras on which both versions are measured."), Range(1, 1000)] = 45,
+    first: Annotated[int, Option(help="Cameras that the first model learns from."), Range(10, 1000)] = 30,
+    watched: Annotated[int, Option(help="Cameras whose alarms are judged."), Range(1, 1000)] = 45,
+    later: Annotated[int, Option(help="Unseen cameras on which both versions are measured."), Range(1, 1000)] = 30,
     seed: Annotated[int, Option(help="Seed of the rendered scenes."), Range(0, 1_000_000)] = 0,
     browser: Annotated[bool, Option(help="Give the verdicts on the page, in a real browser.")] = True,
 ) -> int:

@@ -65,6 +65,7 @@ watcher = Watcher(source, Posture(unit="person"), Several(falls), PoseConfig(), 
 store = open_store(sys.argv[3])
 records = Records(Spool(out / "records"), lambda: store, QUIET, "door")
 context = SinkContext(source, watcher.stats, "abnormal", CONFIG, out, False, records=records, stream=io.StringIO())
+print("watching", flush=True)
 with open_sinks(context) as sinks:
     watcher.run(sinks, stop)
 print("left", records.drain(120), flush=True)
@@ -102,7 +103,7 @@ class Scene:
         }  # fmt: skip
         self.labels = LabelStore(self.env["POSEWATCH_LABELS_URL"])
         roles.set_role(self.labels, "op", "operator", "test")
-        self.url = ""
+        self.url, self.started = "", 0
         self.store = Victim(self._store)
         self.page = Victim(self._page)
         self.watcher = Victim(self._watcher)
@@ -123,8 +124,11 @@ class Scene:
     def _watcher(self) -> int:
         self.out.mkdir(exist_ok=True)
         command = [sys.executable, "-c", _WATCHER, str(ROOT / "tests"), str(self.out), URI]
-        with (self.folder / "watch.log").open("ab") as log:
-            self.watching = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **self.env})
+        log = self.folder / "watch.log"
+        with log.open("ab") as file:
+            self.watching = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **self.env})
+        self.started += 1
+        assert wait_until(lambda: log.read_text().count("watching\n") == self.started, 120), log.read_text()[-2000:]
         self.children.append(self.watching)
         return self.watching.pid
 

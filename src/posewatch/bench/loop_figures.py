@@ -24,6 +24,8 @@ Windows = Mapping[str, Sequence[tuple[float, float]]]
 Truth = Mapping[str, Sequence[tuple[float, float]]]
 OFF, MERGE_S = 0.8, 2.0
 """As `posewatch watch` has them by default: the lower threshold, as a share of the upper one, and --merge-s."""
+RECALL = 0.9
+"""At which versions are compared, as in ``bench.loop``."""
 THRESHOLDS = 80
 NAMES = {"before": "the first version", "after": "the version that learned from verdicts"}
 
@@ -80,14 +82,17 @@ def curve(windows: Windows, truth: Truth, config: WatchConfig) -> list[Point]:
 def compared(
     before: Windows, after: Windows, truth: Truth, thresholds: tuple[float, float], config: WatchConfig
 ) -> dict[str, Any]:
-    """Both versions at their own ``thresholds`` (before, after), and each at the recall that the first one has there:
-    of the thresholds with at least that recall, the one with the fewest false alarms (None: it never gets there)."""
+    """Both versions at their own ``thresholds`` (before, after), and at ``RECALL``.
+
+    There it is, of the thresholds with at least that recall, the one with the fewest false alarms (None: no threshold
+    has it).
+    """
     own = [point(w, truth, on, config) for w, on in zip((before, after), thresholds, strict=True)]
     curves = [sorted({*curve(w, truth, config), p}, key=_order) for w, p in zip((before, after), own, strict=True)]
-    equal = [_at(one, own[0].recall) for one in curves]
+    equal = [_at(one, RECALL) for one in curves]
     return {
         "recordings": len(before), "camera_hours": round(own[0].hours, 4), "acts": own[0].acts,
-        "recall": round(own[0].recall, 4),
+        "recall": RECALL,
         "better": equal[1] is not None and equal[0] is not None and equal[1].false_alarms < equal[0].false_alarms,
         **{
             name: {"own": _row(own[i]), "equal": _row(equal[i]), "curve": [_row(one) for one in curves[i]]}
@@ -114,7 +119,7 @@ def _row(one: Point | None) -> dict[str, Any] | None:
 def said(result: Mapping[str, Any]) -> list[str]:
     """The figures as lines for people."""
     lines = [f"{'':<42}{'false alarms':>14}{'per camera-hour':>17}{'acts found':>14}{'recall':>9}"]
-    for kind, words in (("own", "at its own threshold"), ("equal", "at equal recall")):
+    for kind, words in (("own", "at its own threshold"), ("equal", f"at a recall of {RECALL:.0%}")):
         for name, version in (("before", "first version"), ("after", "new version")):
             row = result[name][kind]
             if row is None:
@@ -140,7 +145,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
                 bars.bar(x, row["per_hour"], 0.34, color=colours[name], label=NAMES[name] if not i else None)
                 text = f"{row['per_hour']:.0f}\n{row['recall']:.0%}"
                 bars.annotate(text, (x, row["per_hour"]), (0, 3), textcoords="offset points", ha="center", fontsize=9)
-        bars.set_xticks((0, 1), ("each at its own\nthreshold", "both at the first\none's recall"))
+        bars.set_xticks((0, 1), ("each at its own\nthreshold", f"both at a recall\nof {RECALL:.0%} or more"))
         bars.margins(y=0.25)
         bars.set_title("False alarms, and recall below")
         bars.set_ylabel("false alarms per camera-hour")
