@@ -243,7 +243,8 @@ def test_the_watcher_reads_its_cameras(values: Path, tmp_path: Path, monkeypatch
     for name in ("DOOR_USER", "DOOR_PASSWORD", "CAMERA_USER", "CAMERA_PASSWORD"):
         monkeypatch.setenv(name, "x")
     groups = yaml.load(values.read_text(), LOADER)["watcher"]["groups"]
-    objects = render(values)
+    first = next(iter(groups))
+    objects = render(values, sets=("watcher.share=true", f"watcher.groups.{first}.share=false"))
     for group in groups:
         path = tmp_path / f"{group}.yaml"
         path.write_text(named(objects, "ConfigMap", f"posewatch-watcher-{group}")["data"]["cameras.yaml"])
@@ -252,6 +253,7 @@ def test_the_watcher_reads_its_cameras(values: Path, tmp_path: Path, monkeypatch
         assert config.model == f"grpc://abnormal.{NAMESPACE}.svc:9000/abnormal"
         assert config.route == "/etc/posewatch/route/route.json"
         assert config.out == "/var/lib/posewatch"
+        assert config.share == (group != first)
         assert config.webhook.startswith("https://")
     box = next(path for path in EXAMPLES if path.stem == "one-gpu-box")
     if values == box:
