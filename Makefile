@@ -7,7 +7,8 @@ TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 STAMP := $(VENV)/.installed
 DATA ?=
 ARGS ?=
-JOBS ?= 2
+# Many tests wait for servers and browsers: three at a time on two cores. Files with few, dear tests must not come last.
+JOBS ?= 3
 
 .PHONY: components test-cluster manifests dashboards test-chart golden images test-images sbom audit licences secrets help setup demo demo-loop test lint compile up down status label bench-train bench-perception bench-quality bench-cctv bench-persons bench-serving bench-fewshot bench-falls bench-labeling bench-labeling-ui bench-loop bench-watch bench-rollout bench-gpu gpu-wheels clean
 
@@ -35,8 +36,8 @@ demo: setup ## raw video to a served recogniser and a report; DATA=folder takes 
 demo-loop: setup ## rendered cameras, alarms judged on the page, a new version with fewer false alarms, a plot; minutes
 	@$(BIN)/python -m pipelines.demo_loop $(ARGS)
 
-test: setup lint ## all quick tests, with the real S3 server and the real Triton; JOBS=2 at a time
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+test: setup lint ## all quick tests, with the real S3 server and the real Triton; JOBS=3 at a time
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) secrets ## ruff, mypy, hadolint and a look for secrets
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
