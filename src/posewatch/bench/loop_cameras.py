@@ -182,7 +182,7 @@ def watch(paths: Sequence[Path], endpoint: str, out: Path, experiment: Experimen
     ``words`` are more of its options. Raises PosewatchError with the last line of a process that failed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    shares = [[path for path in paths[i::WATCHERS]] for i in range(WATCHERS)]
+    shares = [list(paths[i::WATCHERS]) for i in range(WATCHERS)]
     left = {i: [p for p in share if not _windows(out, i, p).exists()] for i, share in enumerate(shares)}
     left = {i: share or list(paths[i : i + 1]) for i, share in left.items() if share or _spooled(out / str(i))}
     running = [_start(share, endpoint, out / str(i), experiment, words) for i, share in left.items() if share]
