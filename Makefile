@@ -33,7 +33,7 @@ setup: $(STAMP) ## the environment, the embedded servers and the default weights
 demo: setup ## raw video to a served recogniser and a report; DATA=folder takes your own videos
 	@$(BIN)/python -m pipelines.demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-demo-loop: setup ## rendered cameras, alarms judged on the page, a new version with fewer false alarms, a plot; minutes
+demo-loop: setup ## rendered cameras, alarms judged on the page, a new version, its gate and canary, a plot; minutes
 	@$(BIN)/python -m pipelines.demo_loop $(ARGS)
 
 test: setup lint ## all quick tests, with the real S3 server and the real Triton; JOBS=3 at a time
