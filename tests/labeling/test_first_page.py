@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -22,20 +23,33 @@ def first(answer: httpx.Response) -> dict[str, Any] | None:
     return json.loads(found[1]) if found else None
 
 
-def test_clips_play_and_take_labels_before_streamlit_has_loaded(start, browse):
-    server = start({"hall.mp4": 6})
-    asked, held = [], []
+def without_streamlit(page: Any) -> Callable[[], None]:
+    """Hold Streamlit's scripts back until the result is called; they are several, and some are asked for later."""
+    held: list[Any] = []
+    free = False
 
     def hold(route: Any) -> None:
-        if released:
+        if free:
             route.continue_()
         else:
             held.append(route)
 
-    released = False
+    def release() -> None:
+        nonlocal free
+        free = True
+        for route in held:
+            route.continue_()
+
+    page.route("**/static/js/index.*", hold)
+    return release
+
+
+def test_clips_play_and_take_labels_before_streamlit_has_loaded(start, browse):
+    server = start({"hall.mp4": 6})
+    asked: list[str] = []
     page = browse("about:blank")
     page.on("request", lambda request: asked.append(request.url))
-    page.route("**/static/js/index.*", hold)
+    release = without_streamlit(page)
     page.goto(server.url, wait_until="commit")
     ready(page, 6)
     until(lambda: all(one["ready"] == 4 and not one["paused"] for one in watch(page)), True)
@@ -50,9 +64,7 @@ def test_clips_play_and_take_labels_before_streamlit_has_loaded(start, browse):
     page.evaluate(f"document.querySelector('.host').shadowRoot.querySelector('{CARDS} video').mine = true")
     focused = page.locator(f"{CARDS}.focus").get_attribute("data-clip")
 
-    released = True
-    for route in held:
-        route.continue_()
+    release()
     page.get_by_test_id("stSidebar").get_by_text("hall.mp4").wait_for()
     saved(page)
     until(page.locator("#posewatch-first").count, 0)
@@ -107,12 +119,10 @@ def test_what_the_first_page_says_to_whom(start):
 def test_what_streamlit_says_instead_is_shown(start, browse):
     server = start({"hall.mp4": 2}, {"ann": "labeler"})
     page = browse("about:blank")
-    held: list[Any] = []
-    page.route("**/static/js/index.*", lambda route: held.append(route))
+    release = without_streamlit(page)
     page.goto(server.url, wait_until="commit")
     ready(page, 2)
     roles.set_role(server.store, "ann", "none", "operator")
-    for route in held:
-        route.continue_()
+    release()
     page.get_by_text("has no role here").wait_for()
     until(page.locator("#posewatch-first").count, 0)
