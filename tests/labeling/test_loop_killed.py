@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from labeling.conftest import WORD, serve
+from labeling.test_browser import in_grid
 from support import ROOT
 
 from posewatch import alarms
@@ -167,6 +168,11 @@ def _judge(page: Any, pressed: dict[str, str]) -> bool:
         return False
     key = KEYS[len(pressed) % 2]
     page.keyboard.press(key)
+    # the page says no, and why, of a clip that nobody can see because its store is away: that was no verdict
+    if not in_grid(page, f"desk.verdictOf(desk.rows.get('{number}'))?.verdict ?? ''", "desk"):
+        page.keyboard.press("ArrowUp")
+        page.wait_for_timeout(100)
+        return False
     pressed[number] = dict(zip("1234", verdicts.VERDICTS, strict=True))[key]
     page.wait_for_timeout(150)
     return True
