@@ -259,6 +259,40 @@ def test_acts_of_browsers(store: Counted, labels: LabelStore) -> None:
         act("op", "12")
 
 
+def test_a_look_at_an_unmasked_clip_needs_the_role_and_the_clip_and_is_recorded(
+    store: Counted, labels: LabelStore
+) -> None:
+    about = {"kind": "alarm", "id": "r", "camera": "door", "model": {}}
+
+    def files(folder: Path) -> None:
+        (folder / alarms.ABOUT).write_text(json.dumps(about))
+        (folder / alarms.RAW).write_bytes(b"mp4")
+
+    raw = produce(store, Job("alarms", "x", {}, fixed_prefix=alarms.key_of("door", DAY, "r")), files).prefix
+
+    def look(who: str, record: str | None = raw, needed: str = "operator", number: str = "1") -> alarms.AlarmRecord:
+        return judging.look(labels, lambda: store, needed, who, {"id": number, "kind": "raw", "record": record})
+
+    for who, needed in (("lab", "operator"), ("op", "reviewer"), ("op", "nobody"), ("eve", "operator")):
+        with pytest.raises(NotAllowed, match=f"{who} may not look at unmasked video: labels.raw_alarms is {needed}"):
+            look(who, needed=needed)
+    with pytest.raises(LabelError, match="this alarm has no unmasked clip: the watcher keeps one with --record-raw"):
+        look("op", add(store, "masked"))
+    with pytest.raises(LabelError, match="names its alarm record"):
+        look("op", "alarms/../../etc")
+    store.away = True
+    with pytest.raises(Unreachable):
+        look("op")
+    store.away = False
+    assert verdicts.trail(labels) == [], "nothing was seen so far"
+    assert look("OP ").id == "r"
+    look("op")  # sent again
+    look("eva", number="2")
+    assert [(row["act"], row["who"], row["clip_id"]) for row in verdicts.trail(labels)] == [
+        ("raw", "op", "r"), ("raw", "eva", "r"),
+    ]  # fmt: skip
+
+
 def test_what_verdicts_add_up_to(store: Counted, labels: LabelStore) -> None:
     judged = Judged(labels)
     said = [("door", "alarm", "true")] * 3 + [("door", "alarm", "false"), ("door", "alarm", "unsure")]

@@ -168,6 +168,9 @@ def test_videos_of_one_group_are_in_one_part_also_in_a_later_dataset(sets, sqlit
     label(sqlite_store, make_clips, "d", "fall")
     assert made(first[0], **pairs)[1] == first[1] | {"d": "test"}, "it would let training see the test's people"
     assert made(first[0])[1] == first[1] | {"d": "train"}
+    together = [made(seed=seed, **pairs)[1] for seed in range(8)]
+    assert all(parts["a"] == parts["b"] and parts["c"] == parts["d"] for parts in together)
+    assert any(parts["a"] != parts["b"] or parts["c"] != parts["d"] for parts in (made(seed=i)[1] for i in range(8)))
     data, _ = made(group_pattern="([ab])")  # what it does not find in a name is by itself
     assert {row.get("group") for row in data.lines("clips.jsonl")} == {"a", "b", None}
     for wrong, told in (

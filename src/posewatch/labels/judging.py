@@ -256,6 +256,7 @@ def look(
     ``needed`` is the lowest role that may (``labels.raw_alarms``). Raises NotAllowed, LabelError for a record without
     such a clip or that was deleted, and StoreError while the object store gives no answer.
     """
+    who = roles.known_as(store, who.strip())
     if not roles.at_least(roles.role_of(store, who), needed):
         raise NotAllowed(f"{who} may not look at unmasked video: labels.raw_alarms is {needed}")
     record = _record(objects, act)
