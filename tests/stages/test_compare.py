@@ -36,6 +36,38 @@ def test_better_is_fewer_false_alarms_at_equal_recall(new: list[float], at: floa
     assert told["false_alarms_per_camera_hour"][0] == 1.0
 
 
+def _clips(positives: int, others: int) -> _Clips:
+    count = positives + others
+    return _Clips(clip_set(count), np.arange(count) < positives, (), 0, 0.0)
+
+
+def test_one_hard_clip_does_not_decide() -> None:
+    """The new version is better at every recall but the highest, which one clip sets that it misses."""
+    served = np.array([0.9] * 19 + [0.6] + [0.95] * 3 + [0.7] * 5 + [0.1] * 12)
+    new = np.array([0.9] * 19 + [0.2] + [0.3] * 10 + [0.1] * 10)
+    told = judged(_clips(20, 20), served, 0.5, new, 0.5)
+    before, after = told["before"], told["after"]
+    assert after["equal_false_positives"] == 10 > before["equal_false_positives"] == 8
+    # of the recalls from 80 to 100 %, in steps of a clip: 3 at four of them and 8 at the last; 0 and 10
+    assert (before["mean_false_positives"], after["mean_false_positives"]) == (4.0, 2.0)
+    assert told["better"] is True, told["reason"]
+    assert (
+        "has 4 false positives, the new one 2 on 40 held-out clips in the mean over recalls of 80% to 100%"
+        in told["reason"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("positives", "missed", "better"), [(20, 1, True), (20, 2, False), (9, 1, False), (100, 2, True)]
+)
+def test_recall_may_be_lower_by_two_points_or_by_one_clip_of_many(positives: int, missed: int, better: bool) -> None:
+    served = np.array([0.9] * positives + [0.95] * 4)
+    new = np.array([0.9] * (positives - missed) + [0.4] * missed + [0.1] * 4)
+    told = judged(_clips(positives, 4), served, 0.5, new, 0.5)
+    assert told["better"] is better, told["reason"]
+    assert ("at its own threshold" in told["reason"]) is not better
+
+
 def test_the_rate_of_the_newest_alarms_is_told_and_nothing_is_made_up_without_them() -> None:
     new = np.array([0.8, 0.7, 0.6, 0.5, 0.1, 0.1])
     told = judged(_held(), np.array(SERVED), 0.5, new, 0.65)

@@ -6,6 +6,7 @@ import multiprocessing
 import random
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -382,3 +383,36 @@ def test_a_later_dataset_keeps_the_parts_and_holds_the_newest_alarms_out(judge: 
     assert ready(judge.objects, made, _published(judge.objects, third).prefix.rsplit("/", 1)[1], PERSON).told[0] == "0"
     none = replace(made, counts=made.counts | {"used": 0})
     assert ready(judge.objects, none, release, PERSON, drifted=True).told.startswith("no verdict on an alarm")
+
+
+def test_new_camera_days_go_to_validation_too_and_never_part_from_their_group(judge: Judge, labels: LabelStore) -> None:
+    def days(cameras: tuple[str, ...], *numbers: int) -> None:
+        for day in numbers:
+            for minutes, camera in enumerate(cameras):
+                for hour, verdict in enumerate(("false", "true")):
+                    began = BEGAN + timedelta(days=day, hours=hour, minutes=minutes)
+                    judge(f"{camera}{day}{hour}", verdict, began=began, camera=camera, seed=10 * day + hour)
+
+    def parts(
+        made: Collected, config: DatasetConfig, before: Artifact | None = None
+    ) -> tuple[Artifact, dict[str, str]]:
+        rows = snapshot(judge.objects, made.clips, labels, PERSON.labels)
+        data = dataset(judge.objects, rows, made.skeletons, config, PERSON.labels, before, newest=0.25)
+        return data, {row["names"][0]: row["part"] for row in data.lines(CLIPS)}
+
+    days(("door", "yard", "gate"), 0)
+    first, known = parts(judge.collect(), DatasetConfig())
+    days(("roof", "hall", "shed"), 1, 2)
+    made = judge.collect()
+    _, later = parts(made, DatasetConfig(validation=0.3), first)
+    new = Counter(part for name, part in later.items() if name not in known)
+    assert new == {"train": 3, "validation": 1, "newest": 2}
+    # by camera: both days of the last one are held out together, and both of another one are for validation
+    by_camera = DatasetConfig(validation=0.5, group_pattern="^[a-z]+")
+    _, together = parts(made, by_camera, first)
+    assert {together[f"shed 2026-03-0{day}"] for day in (2, 3)} == {"newest"}
+    assert Counter(part for name, part in together.items() if name not in known) == dict.fromkeys(
+        ("train", "validation", "newest"), 2
+    )
+    _, none = parts(made, DatasetConfig(validation=0), first)
+    assert Counter(part for name, part in none.items() if name not in known) == {"train": 4, "newest": 2}

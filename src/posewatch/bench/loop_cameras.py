@@ -44,12 +44,11 @@ from posewatch.store import ObjectStore
 from posewatch.watch.sinks.window_lines import WINDOWS
 
 SETTINGS = (
-    "mask.segmenter=bbox", "pose.source=raw", "serving.name=abnormal-loop", "train.model=statistics",
-    "train.stream=j", "train.epochs=30", "train.threads=1", "train.verdict_weight=1", "train.threshold_at=recall=1",
-    "labels.min_verdicts=10",
+    "mask.segmenter=bbox", "pose.source=raw", "serving.name=abnormal-loop", "train.model=pooled-statistics",
+    "train.stream=j+b+jm", "train.epochs=30", "train.threads=1", "train.verdict_weight=1", "labels.min_verdicts=10",
 )  # fmt: skip
-"""On top of the experiment ``demo``: the skeletons that a watcher sees, a recogniser that trains in seconds and misses
-nothing of what it was validated on, and verdicts that count like other labels."""
+"""On top of the experiment ``demo``: the skeletons that a watcher sees, a recogniser that trains in seconds, and
+verdicts that count like other labels."""
 FIRST = (
     "walk", "walk>fall", "walk+stand", "run>fall", "wander", "stand>fall+stand", "walk+walk", "walk>fall", "walk",
     "run>fall",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,12 +26,18 @@ from posewatch.units import require_unit
 
 LEAST_RECALL = 0.02
 """By so much the new version's recall at its own threshold may be lower than the served one's."""
+FEW = 10
+"""From so many positive clips on it may also be lower by one clip, which may be chance."""
+RECALLS = 0.2
+"""Versions are compared at every recall from so much below the served version's up to it: at a single one, one hard
+clip decides among a few dozen."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One version: recall and false positives of all held-out clips at its own threshold and at the recall of the
-    served version; of the newest judged alarms, how many of the false ones it would raise (``false_alarms``)."""
+    """One version: recall and false positives of all held-out clips at its own threshold, at the recall of the served
+    version, and in the mean over the recalls up to that one (``RECALLS``); of the newest judged alarms, how many of the
+    false ones it would raise at equal recall (``false_alarms``)."""
 
     threshold: float
     recall: float
@@ -38,6 +45,7 @@ class Side:
     at_equal_recall: float
     equal_recall: float
     equal_false_positives: int
+    mean_false_positives: float
     false_alarms: int
 
 
@@ -56,10 +64,11 @@ def compare(store: ObjectStore, model: Artifact, served: Artifact, data: Artifac
     """Ask both published versions about the test part and the newest judged alarms of a dataset that was made with the
     served version's as ``before``; writes ``comparison.json``.
 
-    ``better``: fewer false positives at the recall that the served version has at its threshold, and a recall at its
-    own threshold that is not clearly lower. ``reason`` says it in words. Raises InputError for versions of two units.
+    ``better``: fewer false positives in the mean over the recalls up to that which the served version has at its
+    threshold, and a recall at its own threshold that is not clearly lower. ``reason`` says it in words. Raises
+    InputError for versions of two units.
     """
-    job = Job("comparisons", "", {"least_recall": LEAST_RECALL}, (model, served, data))
+    job = Job("comparisons", "", {"least_recall": LEAST_RECALL, "recalls": RECALLS}, (model, served, data))
 
     def write(folder: Path) -> None:
         with Progress("compare", 2, "version") as progress, tempfile.TemporaryDirectory() as temp:
@@ -94,14 +103,17 @@ def judged(
         "before": asdict(before), "after": asdict(after),
         "false_alarms_per_camera_hour": [round(s.false_alarms / hours, 3) for s in (before, after)] if hours else None,
     }  # fmt: skip
-    figures = f"{before.equal_false_positives} false positives, the new one {after.equal_false_positives}"
-    figures += f" on {len(held.positive)} held-out clips at a recall of {before.recall:.0%}"
+    low = max(0.0, recall - RECALLS)
+    figures = f"{before.mean_false_positives:g} false positives, the new one {after.mean_false_positives:g}"
+    figures += f" on {len(held.positive)} held-out clips in the mean over recalls of {low:.0%} to {recall:.0%}"
     if hours:
         rates = [f"{side.false_alarms / hours:.2f}" for side in (before, after)]
         figures += f"; of the newest alarms {rates[0]} false ones per camera-hour, the new one {rates[1]}"
-    if after.equal_false_positives >= before.equal_false_positives:
+    if after.mean_false_positives >= before.mean_false_positives:
         return {**told, "better": False, "reason": f"no improvement: the served version has {figures}"}
-    if after.recall < before.recall - LEAST_RECALL:
+    positives = int(held.positive.sum())
+    allowed = max(LEAST_RECALL, 1 / positives) if positives >= FEW else LEAST_RECALL
+    if before.recall - after.recall > allowed + 1e-4:  # both are rounded to four digits
         reason = f"at its own threshold the new version finds {after.recall:.0%}, the served one {before.recall:.0%}"
         return {**told, "better": False, "reason": f"{reason} (train.threshold_at=recall=.. chooses a lower one)"}
     return {**told, "better": True, "reason": f"the served version has {figures}"}
@@ -112,7 +124,7 @@ def _side(held: _Clips, scores: NDArray[Any], threshold: float, recall: float) -
     alarms = sum(bool((scores[list(clips)] >= equal.threshold).any()) for clips in held.false_alarms)
     return Side(
         threshold, round(own.recall, 4), own.predicted - own.hits, round(equal.threshold, 4), round(equal.recall, 4),
-        equal.predicted - equal.hits, alarms,
+        equal.predicted - equal.hits, round(over_recalls(scores, held.positive, recall - RECALLS, recall), 2), alarms,
     )  # fmt: skip
 
 
@@ -120,6 +132,14 @@ def at_recall(scores: NDArray[Any], truth: NDArray[Any], recall: float) -> Count
     """Of all thresholds with at least this recall the one with the fewest false positives, and of those the highest."""
     enough = [one for one in candidates(scores, truth) if one.recall >= recall - 1e-9]
     return min(enough, key=lambda one: (one.predicted - one.hits, -one.threshold))
+
+
+def over_recalls(scores: NDArray[Any], truth: NDArray[Any], low: float, high: float) -> float:
+    """The mean number of false positives over all recalls from ``low`` to ``high`` that so many positives can have:
+    the area beside that part of the ROC curve, in clips (partial AUC: McClish, 1989)."""
+    positive, others = np.sort(scores[truth])[::-1], scores[~truth]
+    first, last = (max(1, math.ceil(recall * len(positive) - 1e-9)) for recall in (low, high))
+    return float(np.mean([(others >= positive[found - 1]).sum() for found in range(first, last + 1)]))
 
 
 def tell(comparison: Artifact) -> tuple[bool, str, dict[str, int | float | str]]:

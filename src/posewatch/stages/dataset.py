@@ -15,7 +15,7 @@ from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import DatasetConfig, LabelConfig
 from posewatch.datasets.split import split_by_group
 from posewatch.datasets.subjects import video_groups
-from posewatch.digests import canonical
+from posewatch.digests import canonical, digest
 from posewatch.errors import LabelError
 from posewatch.labels.formats.snapshot import outside
 from posewatch.progress import say
@@ -53,16 +53,17 @@ def dataset(
     where it is the person, clips left out because nobody is visible).
 
     With ``before``, an earlier dataset, its videos stay in their parts, so that its test part stays the one that no
-    model has seen; new videos are where their group is, else for training, but for about the share ``newest`` of new
-    judged alarms, whole days of cameras from the newest on, which become the part "newest". A camera's only new day is
-    for training.
+    model has seen, and new videos are where their group is. Of the other new ones about the share ``newest`` of the
+    judged alarms, whole days of cameras from the newest on, become the part "newest", and about ``config.validation``
+    of the rest go to validation: a threshold is to be chosen on what cameras show now. A camera's only new day is for
+    training.
 
     Raises LabelError when labels and skeletons are of different units, when a class has too
     few clips or source videos to be split, when a labelled clip has no skeletons, when a label is no class any more,
     and when nobody is visible in any clip.
     """
     settings = {**dataclasses.asdict(config), "classes": list(labels.classes), "positive": labels.positive}
-    settings |= {} if before is None else {"newest": newest}
+    settings |= {} if before is None else {"newest": newest, "new_validation": True}
 
     def write(folder: Path) -> None:
         rows = label_rows(snapshot)
@@ -116,12 +117,16 @@ def dataset(
             )
             parts = [PARTS[int(part)] for part in split]
         else:
-            counted = Counter(row["video_id"] for row in used)
-            held = _newest({video: when for video, when in judged.items() if video in counted}, counted, newest)
-            new = {video: NEWEST if video in held else PARTS[0] for video in counted}
             near = {groups[video]: part for video, part in known.items() if video in groups}
-            new |= {video: near[groups[video]] for video in counted if groups[video] in near}
-            parts = [(new | known)[row["video_id"]] for row in used]
+            new = Counter(groups[row["video_id"]] for row in used if groups[row["video_id"]] not in near)
+            times: dict[str, str] = {}
+            for video, when in judged.items():
+                if (group := groups.get(video, "")) in new:
+                    times[group] = max(when, times.get(group, ""))
+            near |= dict.fromkeys(_newest(times, new, newest), NEWEST)
+            left = {group: count for group, count in new.items() if group not in near}
+            near |= dict.fromkeys(_validated(left, config.validation, config.seed), PARTS[1])
+            parts = [known.get(row["video_id"], near.get(groups[row["video_id"]], PARTS[0])) for row in used]
         lines = [
             canonical(
                 {
@@ -164,15 +169,25 @@ def _parts_of(before: Artifact) -> dict[str, str]:
 
 
 def _newest(times: Mapping[str, str], clips: Mapping[str, int], share: float) -> set[str]:
-    """Of the videos (camera days) of judged alarms, with the time of their last one, those to hold out: the newest, of
-    about ``share`` of all their ``clips``; none where there is one video only."""
-    order = sorted(times, key=lambda video: (times[video], video), reverse=True)
+    """Of the groups (camera days) of judged alarms, with the time of their last one, those to hold out: the newest, of
+    about ``share`` of all their ``clips``; none where there is one only."""
+    order = sorted(times, key=lambda group: (times[group], group), reverse=True)
     held: set[str] = set()
-    for video in order[:-1]:
+    for group in order[:-1]:
         if sum(clips[one] for one in held) >= share * sum(clips[one] for one in order) - 1e-9:
             break
-        held.add(video)
+        held.add(group)
     return held
+
+
+def _validated(clips: Mapping[str, int], share: float, seed: int) -> set[str]:
+    """Of new groups with their numbers of ``clips`` those for validation, drawn by ``seed``: about ``share`` of all
+    clips, in whole groups, which is none where they are few."""
+    drawn: set[str] = set()
+    for group in sorted(clips, key=lambda one: digest([seed, one])):
+        if sum(clips[one] for one in drawn) + clips[group] / 2 <= share * sum(clips.values()):
+            drawn.add(group)
+    return drawn
 
 
 def _require_unit(unit: str, skeletons: Artifact) -> None:
