@@ -1,4 +1,4 @@
-"""kill -9 of watcher, store and page while an operator judges: nothing is lost, and nothing is there twice."""
+"""kill -9 of watcher, store, broker and page while an operator judges: nothing is lost, and nothing is there twice."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from labeling.conftest import WORD, serve
 from labeling.test_browser import in_grid
 from support import ROOT
+from watch.test_mqtt import MOSQUITTO, Broker, paho
 
 from posewatch import alarms
 from posewatch.labels import verdicts
@@ -27,7 +28,7 @@ from posewatch.stack import seaweed
 from posewatch.stack.process import wait_until
 from posewatch.store import ObjectStore, open_store
 
-SECONDS, PAUSE_S = 75.0, (1.0, 5.0)
+SECONDS, PAUSE_S = 90.0, (1.0, 5.0)
 """How long they are killed, and how long nobody is killed in between."""
 KEYS = "12"
 ROWS = "article.alarm"
@@ -45,7 +46,7 @@ from posewatch.store import open_store
 from posewatch.watch.records.spool import Spool
 from posewatch.watch.records.upload import Records
 from posewatch.watch.sinks.sink import SinkContext
-from posewatch.watch.sinks.table import open_sinks
+from posewatch.watch.sinks.table import open_delivery, open_sinks
 from posewatch.watch.sources import Frame
 from posewatch.watch.watcher import Watcher
 
@@ -65,11 +66,14 @@ falls = lambda t: [person((100 + t % 3, 60), t % 60 >= 30)]  # one alarm every s
 watcher = Watcher(source, Posture(unit="person"), Several(falls), PoseConfig(), CONFIG)
 store = open_store(sys.argv[3])
 records = Records(Spool(out / "records"), lambda: store, QUIET, "door")
-context = SinkContext(source, watcher.stats, "abnormal", CONFIG, out, False, records=records, stream=io.StringIO())
-print("watching", flush=True)
-with open_sinks(context) as sinks:
-    watcher.run(sinks, stop)
-print("left", records.drain(120), flush=True)
+with open_delivery(out / "outbox", sys.argv[4], cameras=["door"]) as box:
+    context = SinkContext(
+        source, watcher.stats, "abnormal", CONFIG, out, False, delivery=box, records=records, stream=io.StringIO()
+    )
+    print("watching", flush=True)
+    with open_sinks(context) as sinks:
+        watcher.run(sinks, stop)
+    print("left", records.drain(120) + box.drain(60), flush=True)
 records.close()
 """
 
@@ -88,8 +92,29 @@ class Victim:
         self.pid = self._start()
 
 
+class Subscriber:
+    """Whoever waits for alarms: it comes back after the broker does, and gets what came meanwhile (QoS 1)."""
+
+    def __init__(self, port: int) -> None:
+        self.got: list[tuple[str, str]] = []
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, "desk", protocol=paho.MQTTv311, clean_session=False)
+        self.client.on_connect = lambda client, *_: client.subscribe("+/+/alarm", qos=1)
+        self.client.on_message = self._take
+        self.client.reconnect_delay_set(0.1, 0.2)
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+
+    def _take(self, _client: Any, _data: Any, message: Any) -> None:
+        told = json.loads(message.payload)
+        self.got.append((told["id"], told["event"]))
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
 class Scene:
-    """The three, in one folder."""
+    """The four, in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.out = folder, folder / "watched"
@@ -105,6 +130,11 @@ class Scene:
         self.labels = LabelStore(self.env["POSEWATCH_LABELS_URL"])
         roles.set_role(self.labels, "op", "operator", "test")
         self.url, self.started = "", 0
+        (folder / "broker").mkdir()
+        # what it has acknowledged is on disk within a second
+        self.mosquitto = Broker(folder / "broker", "allow_anonymous true", "autosave_on_changes true")
+        self.broker = Victim(self._broker)
+        self.subscriber = Subscriber(self.mosquitto.port)
         self.store = Victim(self._store)
         self.page = Victim(self._page)
         self.watcher = Victim(self._watcher)
@@ -116,6 +146,13 @@ class Scene:
         seaweed.wait_writable(process, log, self.env["POSEWATCH_S3_ENDPOINT"], *self.keys)
         return process.pid
 
+    def _broker(self) -> int:
+        if self.mosquitto.process is not None:
+            self.mosquitto.process.wait()
+        self.mosquitto.start()
+        assert self.mosquitto.process is not None
+        return self.mosquitto.process.pid
+
     def _page(self) -> int:
         port = int(self.url.rpartition(":")[2]) if self.url else None
         self.url, process = serve(self.env, self.folder / "page.log", port)
@@ -124,7 +161,7 @@ class Scene:
 
     def _watcher(self) -> int:
         self.out.mkdir(exist_ok=True)
-        command = [sys.executable, "-c", _WATCHER, str(ROOT / "tests"), str(self.out), URI]
+        command = [sys.executable, "-c", _WATCHER, str(ROOT / "tests"), str(self.out), URI, self.mosquitto.url]
         log = self.folder / "watch.log"
         with log.open("ab") as file:
             self.watching = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **self.env})
@@ -136,7 +173,7 @@ class Scene:
     def harm(self, over: threading.Event, dice: random.Random) -> None:
         """Kill one of them after the other, at random moments."""
         while not over.wait(dice.uniform(*PAUSE_S)):
-            victim = dice.choice((self.watcher, self.store, self.page))
+            victim = dice.choice((self.watcher, self.store, self.page, self.broker))
             victim.kill(dice.uniform(0, 1.5))
 
     def close(self) -> None:
@@ -144,12 +181,16 @@ class Scene:
             if process.poll() is None:
                 process.kill()
             process.wait()
+        self.subscriber.close()
+        self.mosquitto.stop()
         self.labels.close()
         seaweed.stop(self.weed, self.ports)
 
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    if MOSQUITTO is None:
+        pytest.skip("no mosquitto here (apt-get install mosquitto)")
     found = Scene(tmp_path)
     for key, value in found.env.items():
         if key.startswith("POSEWATCH_S3"):
@@ -216,6 +257,10 @@ def test_no_alarm_and_no_verdict_is_lost_and_none_is_there_twice(
     for record in alarms.records(store):
         record.artifact.fetch_all(scene.folder / "check")
 
+    # the subscriber has every message; after a kill one may come again, with the same id
+    assert wait_until(lambda: set(scene.subscriber.got) >= set(told), 30), set(told) - set(scene.subscriber.got)
+    assert set(scene.subscriber.got) == set(told)
+
     # the browser sends what it has kept, and the rest is judged
     assert wait_until(lambda: set(pressed) <= set(verdicts.current(scene.labels)), 60)
     page.goto(f"{scene.url}/alarms?verdict=open")
@@ -228,8 +273,10 @@ def test_no_alarm_and_no_verdict_is_lost_and_none_is_there_twice(
     for number, verdict in pressed.items():
         events = verdicts.history(scene.labels, number)
         assert [(one.verdict, one.who) for one in events] == [(verdict, "op")], number
-    kills = {name: getattr(scene, name).kills for name in ("watcher", "store", "page")}
+    kills = {name: getattr(scene, name).kills for name in ("watcher", "store", "page", "broker")}
+    again = len(scene.subscriber.got) - len(told)
     assert all(kills.values()), kills
     print(
-        f"seed {seed}: kills {kills}; {len(raised)} alarms, {while_killed} verdicts while they were killed, none lost"
+        f"seed {seed}: kills {kills}; {len(raised)} alarms, {while_killed} verdicts while they were killed, none lost; "
+        f"{again} messages came again"
     )
