@@ -14,7 +14,7 @@ from published import tiny_model
 from posewatch import alarms, video
 from posewatch.bench import loop_cameras as cameras
 from posewatch.bench import loop_operator as operator
-from posewatch.bench.loop_figures import alarms_at, compared, plot, said
+from posewatch.bench.loop_figures import Point, _at, alarms_at, compared, plot, said
 from posewatch.config import load
 from posewatch.labels.store import LabelStore
 from posewatch.labels.verdicts import current, history
@@ -76,6 +76,17 @@ def test_a_watcher_that_fails_is_told_with_its_log(tmp_path: Path) -> None:
 
 def _windows(*p: float) -> list[tuple[float, float]]:
     return [(1.0 + 0.5 * i, one) for i, one in enumerate(p)]
+
+
+def test_an_alarm_is_counted_as_the_watcher_raises_it() -> None:
+    between = _windows(0.9, *8 * (0.45,), 0.9)  # for longer than alarms are merged over
+    assert len(alarms_at(between, 0.5, CONFIG)) == 1, "above the lower threshold it goes on"
+    assert len(alarms_at(_windows(0.9, 0.1, 0.1, 0.9), 0.5, CONFIG)) == 1, "soon afterwards it is the same one"
+    assert len(alarms_at(_windows(0.9, *8 * (0.1,), 0.9), 0.5, CONFIG)) == 2
+    points = [Point(0.9, 8, 10, 0, 1.0), Point(0.7, 9, 10, 1, 1.0), Point(0.5, 10, 10, 1, 1.0)]
+    assert _at(points, 0.9) == points[1]
+    sample = {"kind": "sample", "camera": "a", "start_s": 0.0, "end_s": 4.0}
+    assert [cameras.is_true(sample, {"a": [(3.0, stop)]}, 1.0) for stop in (3.9, 4.5)] == [False, True]
 
 
 def test_versions_are_compared_at_the_recall_that_the_first_one_has(tmp_path: Path) -> None:

@@ -376,12 +376,15 @@ def test_false_alarms_are_told_by_act(tmp_path):
         "video,start_s,end_s,label,act\na,0,4,normal,sit\na,4,10,normal,lie_down\na,10,12,fall,\na,14,16,normal,\n",
         encoding="utf-8",
     )
-    windows = ones([(3, 6), (8, 9), (10, 12), (14, 15), (18, 19)])
+    with path.open("a", encoding="utf-8") as file:
+        file.write("b,0,inf,normal,sit\n")  # until the video ends
+    windows = [*ones([(3, 6), (8, 9), (10, 12), (14, 15), (18, 19)]), *ones([(3, 6)], video="b")]
     result = report(read_intervals(path), windows, label="fall")
-    assert result["false_alarms"] == 4
+    assert result["false_alarms"] == 5
     found = result["false_alarms_by_act"]
     assert {act: row["alarms"] for act, row in found.items()} == {
-        "sit": 0, "lie_down": 2, "normal": 1, "nothing annotated": 1,
+        "sit": 1, "lie_down": 2, "normal": 1, "nothing annotated": 1,
     }  # fmt: skip
+    assert found["sit"]["hours"] == pytest.approx((4 + 20) / 3600, abs=1e-6)
     assert found["lie_down"]["per_hour"] == pytest.approx(1200)
     assert report(truth((1, 3)), windows, label="fall")["false_alarms_by_act"] == {}

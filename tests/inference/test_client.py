@@ -15,6 +15,7 @@ import pytest
 from doubles import ConstantPredictor
 from tiny_models import LABELS, SHAPE, tiny_model
 from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 from posewatch.errors import InputError, ServingError
 from posewatch.inference import triton_admin, triton_shared
@@ -112,8 +113,34 @@ def test_clips_go_through_shared_memory_which_is_given_back(
         assert len(again) == 1
         with pytest.raises(ServingError, match="did not answer within"):
             predictor.predict(clips[:1], timeout_s=1e-4)
+        assert not _regions(served), "the server may still read it: no other call gets it"
     assert not _regions(served)
     assert not any(_exist([*regions, *again]))
+    assert not caplog.records
+
+
+def test_a_region_holds_what_is_put_into_it(served: TritonServer, tiny: Path, clips, monkeypatch) -> None:
+    monkeypatch.setattr(triton_shared, "LEAST", 1)
+    wanted = OnnxPredictor(tiny).predict(clips[:5]).probabilities
+    with open_predictor(f"grpc+shm://{served.grpc}/tiny") as predictor:
+        for count in (1, 5, 2, 5):
+            np.testing.assert_allclose(predictor.predict(clips[:count]).probabilities, wanted[:count], atol=1e-6)
+        assert len(_regions(served)) == 2, "the larger one is taken again"
+
+
+def test_a_server_that_starts_again_shares_memory_as_before(
+    served: TritonServer, clips, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise InferenceServerException("failed to connect", status="StatusCode.UNAVAILABLE")
+
+    with open_predictor(f"grpc+shm://{served.grpc}/tiny", retries=0) as predictor:
+        with monkeypatch.context() as patch:
+            patch.setattr(InferenceServerClient, "register_system_shared_memory", away)
+            with pytest.raises(ServingError, match="no answer"):
+                predictor.predict(clips[:1])
+        predictor.predict(clips[:1])
+        assert len(_regions(served)) == 1
     assert not caplog.records
 
 
@@ -123,6 +150,10 @@ def test_a_server_that_cannot_read_the_memory_gets_clips_by_grpc(
     class Elsewhere(SharedMemory):
         """Memory that the server does not see, as if it ran on another machine."""
 
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            made.append(super().name)
+
         @property
         def name(self) -> str:
             return f"{super().name}-elsewhere"
@@ -130,11 +161,14 @@ def test_a_server_that_cannot_read_the_memory_gets_clips_by_grpc(
         def unlink(self) -> None:
             SharedMemory(super().name).unlink()
 
+    made: list[str] = []
     monkeypatch.setattr(triton_shared, "SharedMemory", Elsewhere)
     wanted = OnnxPredictor(tiny).predict(clips[:3]).probabilities
     with open_predictor(f"grpc+shm://{served.grpc}/tiny") as predictor:
         for _ in range(2):
             np.testing.assert_allclose(predictor.predict(clips[:3]).probabilities, wanted, atol=1e-6)
+        assert len(made) == 1
+        assert not any(_exist(made)), "what the server refuses is not kept"
     (line,) = caplog.messages
     assert line == f"Triton at {served.grpc} and this process share no memory: clips go by gRPC"
 

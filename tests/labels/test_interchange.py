@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from posewatch.config import LabelConfig
+from posewatch.config import DatasetConfig, LabelConfig
+from posewatch.datasets.pyskl import read_pyskl
 from posewatch.errors import LabelError
 from posewatch.labels.entries import BAD
 from posewatch.labels.formats.clip_labels import has_clip_ids
@@ -89,6 +90,17 @@ def test_every_format_comes_back_as_the_same_labels(form, labelled, sqlite_store
     assert {clip: event.new for clip, event in other.current().items()} == wanted
     assert {event.source for event in other.current().values()} == {"import"}
     other.close()
+
+
+def test_annotations_say_which_videos_are_one_group(labelled, sqlite_store, tmp_path):
+    def groups(given: DatasetConfig | None) -> set[str]:
+        frozen, path = snapshot(sqlite_store), tmp_path / "a.pkl"
+        export(sqlite_store, frozen, "pyskl", path, CONFIG, poses(labelled), grouped=given)
+        return set(read_pyskl(path)[0].groups)
+
+    videos = {clip.clip.video_id for clip in sqlite_store.clips()}
+    assert groups(None) == groups(DatasetConfig()) == videos
+    assert groups(DatasetConfig(groups={"*.mp4": "one"})) == {"one"}
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "labelstudio"])

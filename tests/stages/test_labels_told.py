@@ -173,6 +173,15 @@ def test_videos_of_one_group_are_in_one_part_also_in_a_later_dataset(sets, sqlit
     assert any(parts["a"] != parts["b"] or parts["c"] != parts["d"] for parts in (made(seed=i)[1] for i in range(8)))
     data, _ = made(group_pattern="([ab])")  # what it does not find in a name is by itself
     assert {row.get("group") for row in data.lines("clips.jsonl")} == {"a", "b", None}
+    data, _ = made(groups={"a*": " x+y ", "[ab].mp4": "z", "[cd]*": "w"}, group_pattern="([abcd])")
+    # the first that fits, before the pattern; a plus would name two
+    assert {row["names"][0][0]: row["group"] for row in data.lines("clips.jsonl")} == {
+        "a": "x_y", "b": "z", "c": "w", "d": "w",
+    }  # fmt: skip
+    data, _ = made(group_pattern=r"([ab])|([bm])(?=p4)")  # all that it finds, in order
+    assert {row["names"][0][0]: row["group"] for row in data.lines("clips.jsonl")} == {
+        "a": "a+m", "b": "b+m", "c": "m", "d": "m",
+    }  # fmt: skip
     for wrong, told in (
         ({"groups": {"x*": "one"}}, r"dataset.groups: 'x\*' matches none of the videos \(a.mp4, b.mp4, c.mp4 "),
         ({"group_pattern": "cam"}, "dataset.group_pattern 'cam' finds nothing in any video's name"),

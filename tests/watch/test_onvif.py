@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -79,6 +80,31 @@ def test_a_topic_that_a_receiver_knows() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", read["time"])
     assert sink._url == "http://vms:8080/notify?a=1"
     assert "\ud800" not in _read(sink.body("k", {**MESSAGE, "source": "x\ud800\x0b"}))["Source"]["VideoSourceToken"]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("2026-11-27T00:04:05.120+09:00", "2026-11-26T15:04:05.120Z"),
+        ("2026-11-26T15:04:05", "2026-11-26T15:04:05.000Z"),  # no zone: UTC, wherever this machine is
+    ],
+)
+def test_moments_are_sent_in_utc(given: str, sent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Seoul")
+    time.tzset()
+    try:
+        assert _read(Onvif("onvif+http://vms").body("k", {**MESSAGE, "time": given}))["time"] == sent
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_what_is_zero_is_told_and_an_address_stays_as_it_is_written() -> None:
+    sink = Onvif("ONVIF+HTTPS://vms/notify?token=a%26b%3D&state=On")
+    assert sink._url == "https://vms/notify?token=a%26b%3D"
+    read = _read(sink.body("k", {**MESSAGE, "probability": 0.0, "reason": "the camera is away", "label": ""}))
+    assert read["Data"] == {"On": "true", "AlarmId": "1f0a", "Likelihood": "0.0", "Reason": "the camera is away"}
+    assert read["Source"]["Rule"] == "alarm"
 
 
 @pytest.mark.parametrize("query", ["topic=Motion", "topic=tns1:a/<b>", "state=a b", "state=", "topic="])

@@ -13,7 +13,7 @@ import numpy as np
 from posewatch.errors import ServingError
 from posewatch.inference.predictor import Arrays
 from posewatch.inference.triton_grpc import GrpcConnection
-from posewatch.inference.wire import Deadline
+from posewatch.inference.wire import Deadline, NoAnswer
 
 LEAST = 1 << 18
 """Bytes of the smallest region: six clips."""
@@ -41,7 +41,7 @@ class SharedConnection(GrpcConnection):
             return super().infer(model, inputs, until)
         region = self._take(sum(array.nbytes for array in inputs.values()), until)
         if region is None:
-            answer = super().infer(model, inputs, until)  # an error where there is no server
+            answer = super().infer(model, inputs, until)
             self._refused = True
             _LOG.warning("Triton at %s and this process share no memory: clips go by gRPC", self.url)
             return answer
@@ -58,7 +58,10 @@ class SharedConnection(GrpcConnection):
         return answer
 
     def _take(self, size: int, until: Deadline) -> SharedMemory | None:
-        """A region of at least ``size`` bytes that no other call uses; None when the server refuses it."""
+        """A region of at least ``size`` bytes that no other call uses; None when the server refuses it.
+
+        Raises ServingError when there is no server: one that is started again shares memory as before.
+        """
         with self._lock:
             for i, region in enumerate(self._free):
                 if region.size >= size:
@@ -77,7 +80,7 @@ class SharedConnection(GrpcConnection):
             self._call("shared memory", register, until)
         except BaseException as error:
             _destroy(region)
-            if isinstance(error, ServingError):
+            if isinstance(error, ServingError) and not isinstance(error, NoAnswer):
                 return None
             raise
         return region

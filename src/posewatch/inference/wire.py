@@ -33,6 +33,10 @@ class Unavailable(Exception):
     """The server gave no answer, or has no room for the request: worth a retry. Does not leave this package."""
 
 
+class NoAnswer(ServingError):
+    """The server was still unavailable at the last try; it said nothing of the request."""
+
+
 class Deadline:
     """The moment by which a call must have its answer; it covers all tries and all batches of the call."""
 
@@ -69,7 +73,7 @@ def call(send: Callable[[float], T], url: str, what: str, retries: int, deadline
             attempts=retries + 1, timeout_s=deadline.left(), first_s=FIRST_S, max_s=MAX_S,
         )  # fmt: skip
     except Unavailable as error:
-        raise ServingError(f"Triton at {url}: {error}" + (f" after {tries} tries" if tries > 1 else "")) from None
+        raise NoAnswer(f"Triton at {url}: {error}" + (f" after {tries} tries" if tries > 1 else "")) from None
 
 
 def too_late(url: str, what: str, deadline: Deadline) -> ServingError:
