@@ -127,6 +127,16 @@ MAX_LR = {"adamw": 0.02, "sgd": 1.0}
 _STREAMS = rf"\s*({'|'.join(STREAMS)})\s*([+,]\s*({'|'.join(STREAMS)})\s*)*"
 Streams = Annotated[str, Like(_STREAMS, f"streams ({', '.join(STREAMS)}) joined by + and ,")]
 
+_MEMBER = rf"\s*({'|'.join(map(re.escape, MODELS))})\s*:\s*({'|'.join(STREAMS)})\s*(\+\s*({'|'.join(STREAMS)})\s*)*"
+Members = Annotated[
+    str,
+    Like(
+        rf"({_MEMBER}(,{_MEMBER})*)?",
+        f"MODEL:STREAMS, several separated by commas, as in statistics:j+b (models: {', '.join(MODELS)}; "
+        f"streams: {', '.join(STREAMS)}), or empty",
+    ),
+]
+
 _SHARE_OF_ONE = r"(0?\.\d+|[01](\.0*)?)"
 AT = Like(
     rf"f1|accuracy|(precision|recall|false_positive_rate)={_SHARE_OF_ONE}|false_alarms_per_hour=(\d+\.?\d*|\.\d+)",

@@ -124,6 +124,16 @@ def test_training_takes_all_but_the_head(made):
         Pretrained(made).plan(dataclasses.replace(TINY, width=0.5), COCO, ("normal", "abnormal"))
 
 
+def test_networks_beside_begin_afresh_and_are_not_pretrained(made, source):
+    beside = dataclasses.replace(TINY, beside="pooled-statistics:j+c", stream_weights=(2.0, 1.0))
+    before = made.stat().st_mtime_ns
+    assert pretrain(source, beside, SHORT, made.parent) == made
+    assert made.stat().st_mtime_ns == before, "it is the same pretraining"
+    taken = Pretrained(made).plan(beside, COCO, ("normal", "abnormal"))
+    assert taken.share > 0.9
+    assert any("pooled-statistics of train.beside starts afresh" in line for line in taken.lines)
+
+
 def test_a_pretrained_checkpoint_is_no_recogniser(made):
     with pytest.raises(InputError, match=r"knows no classes yet: train with --pretrained"):
         load_checkpoint(made)

@@ -63,7 +63,8 @@ def test_checkpoint_holds_everything(tmp_path, clips):
 
 
 def test_a_killed_run_goes_on_and_ends_bit_equal(tmp_path, clips):
-    """A real kill -9 after the second epoch, in a process of its own."""
+    """A real kill -9 after the second epoch, in a process of its own; of two networks, one with dropout."""
+    both = dataclasses.replace(TINY, beside="pooled-statistics:j")
     script = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
@@ -80,7 +81,7 @@ class Killer:
         if self.done == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-config = from_dict(TrainConfig, {dataclasses.asdict(TINY)!r})
+config = from_dict(TrainConfig, {dataclasses.asdict(both)!r})
 train(clip_set(12), clip_set(4, 50), config, Path(sys.argv[1]), progress=Killer())
 """
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "killed")], timeout=120, env=os.environ)
@@ -92,10 +93,10 @@ train(clip_set(12), clip_set(4, 50), config, Path(sys.argv[1]), progress=Killer(
         def advance(self, count=1, note="", *, before=False):
             said.append((count, note))
 
-    again = train(clips(12), clips(4, 50), TINY, tmp_path / "killed", progress=Listener())
+    again = train(clips(12), clips(4, 50), both, tmp_path / "killed", progress=Listener())
     assert said[0] == (2, "resumed after epoch 2")
     assert len(said) == 2
-    whole = train(clips(12), clips(4, 50), TINY, tmp_path / "whole")
+    whole = train(clips(12), clips(4, 50), both, tmp_path / "whole")
     assert again.read_bytes() == whole.read_bytes()
     assert (tmp_path / "killed/history.jsonl").read_bytes() == (tmp_path / "whole/history.jsonl").read_bytes()
 
@@ -155,6 +156,42 @@ def test_several_streams_are_one_recogniser(tmp_path, clips):
     assert e.shape == (4, 64)
 
 
+BESIDE = dataclasses.replace(
+    TINY, model="stgcn++", width=0.12, epochs=1, stream="j+b", beside="statistics:j, pooled-statistics: j + c"
+)
+
+
+def test_networks_of_other_models_are_trained_beside(tmp_path, clips):
+    """Each as if it were alone; they answer together, by weight, also in the exported file."""
+    config = dataclasses.replace(BESIDE, stream_weights=(1.0, 1.0, 2.0))
+    made = load_checkpoint(path := train(clips(12), clips(4, 50), config, tmp_path / "both"))
+    assert [(b.model, b.stream, b.weight) for b in made.branches] == [
+        ("stgcn++", "j+b", 1.0), ("statistics", "j", 1.0), ("pooled-statistics", "j + c", 2.0),
+    ]  # fmt: skip
+    alone = load_checkpoint(train(clips(12), clips(4, 50), config.without_beside(), tmp_path / "alone"))
+    first = dict(made.networks[0].named_parameters())
+    for name, value in alone.networks[0].named_parameters():
+        assert torch.allclose(first[name], value, atol=1e-4), f"{name} learned something else beside others"
+    x = torch.from_numpy(resample(clips(4).keypoints, 12, 1))
+    with torch.no_grad():
+        p = made(x)[0]
+        each = [torch.softmax(output.logits, 1) for output in made.run(x)]
+    mean = (each[0] + each[1] + 2 * each[2]) / 4
+    want = torch.softmax(mean.log() / made.temperature, 1)
+    assert torch.allclose(p, want, atol=1e-5)
+    pytest.importorskip("onnxruntime")
+    from posewatch.export.onnx import export
+
+    assert export(path, tmp_path / "model.onnx")["max_abs_error"] < 1e-4
+
+
+def test_a_training_without_networks_beside_is_the_one_it_was(clips):
+    """The new key is no part of its fingerprint."""
+    key = training._Run(clips(8), clips(0), TINY, training.layouts.get("coco17"), "abnormal").key
+    assert "beside" not in training.fingerprinted(training.plain(TINY))
+    assert key != training._Run(clips(8), clips(0), BESIDE, training.layouts.get("coco17"), "abnormal").key
+
+
 @pytest.mark.parametrize(
     "change", [{"features": "raw", "layout": "coco20", "optimiser": "sgd", "lr": 0.025}, {"balance": "sampling"}]
 )
@@ -210,6 +247,8 @@ def test_early_stop(tmp_path, clips):
         ({"optimiser": "adam"}, ConfigError, "train.optimiser must be one of adamw, sgd, not 'adam'"),
         ({"balance": "yes"}, ConfigError, "train.balance must be one of"),
         ({"stream": "j,b", "stream_weights": (1.0,)}, ConfigError, "must be 2 numbers"),
+        ({"beside": "statistics:j", "stream_weights": (1.0,)}, ConfigError, "must be 2 numbers, one for each network"),
+        ({"beside": "statistics"}, ConfigError, "train.beside must be MODEL:STREAMS, several separated by commas"),
         ({"features": "pixels"}, ConfigError, "train.features must be one of"),
         ({"layout": "coco21"}, ConfigError, "did you mean 'coco20'"),
     ],

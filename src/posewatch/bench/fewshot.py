@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.config import Experiment, PretrainConfig, TrainConfig
+from posewatch.config import Experiment, PretrainConfig, TrainConfig, load
 from posewatch.datasets import layouts
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.pyskl import read_pyskl
@@ -47,8 +47,12 @@ WAYS = {
     "scratch": "network from scratch",
     "motion": "network, pretrained on hidden motion",
     "acts": "network, pretrained on rendered acts",
+    "small": "the configuration small",
 }
-"""How a model begins: fresh, pretrained on the training clips without labels, or on the acts of rendered people."""
+"""How a model begins: fresh, pretrained on the training clips without labels, or on the acts of rendered people; and
+what a user gets from ``--config small``, whatever the other settings are."""
+NETWORKS = ("scratch", "motion", "acts")
+"""The ways of the configured network, each also beside the pose statistics."""
 BESIDE = "+statistics"
 """What the name of a network's way ends with where it is in an ensemble with the pose statistics."""
 RENDERED, EPOCHS, LENGTH_S, RATE = 1500, 6, 2.0, 12.0
@@ -72,9 +76,11 @@ class Bench:
     """One run: its cells are written as they come, so that a killed run goes on."""
 
     def __init__(self, out: Path, experiment: Experiment, numbers: Sequence[int], seeds: int, ways: Sequence[str]):
-        self.out, self.config, self.how = out, experiment.train, experiment.pretrain
+        self.out, self.config, self.how = out, experiment.train.without_beside(), experiment.pretrain
+        self.small = replace(load("small").train, threads=self.config.threads, device=self.config.device)
         self.numbers, self.seeds, self.ways = sorted(set(numbers)), seeds, ways
         settings = [fingerprinted(plain(self.config)), asdict(self.how)]
+        settings += [fingerprinted(plain(self.small))] if "small" in ways else []
         self.key = digest(settings)[:12]
         self.cells: dict[str, dict[str, Any]] = {}
         if (out / REPORT).exists():
@@ -111,7 +117,7 @@ class Bench:
 
     def begin(self, way: str, training: ClipSet, folder: Path) -> Path | None:
         """The checkpoint that a way begins with, made the first time."""
-        if way in ("scratch", "statistics"):
+        if way not in ("motion", "acts"):
             return None
         if way == "motion":
             return pretrain(source_of(training, self.config, self.how), self.config, self.how, folder / "motion")
@@ -122,7 +128,7 @@ class Bench:
         self, way: str, chosen: ClipSet, test: ClipSet, seed: int, begin: Path | None, work: Path
     ) -> dict[str, dict[str, Any]]:
         """Way → its metrics; with the pose statistics come the baselines, with a network its ensemble with them."""
-        config = replace(self.config, seed=seed)
+        config = replace(self.small if way == "small" else self.config, seed=seed)
         if way == "statistics":
             config = replace(config, model="statistics", stream="j")
         positive = positive_of(chosen.classes)
@@ -137,7 +143,7 @@ class Bench:
                 resample(test.keypoints, frames, people), len(chosen.classes), layouts.get(chosen.layout),
             )  # fmt: skip
             found |= {name: metrics_of(s, s.argmax(1), test.labels, index) for name, s in scores.items()}
-        elif beside.exists():
+        elif way in NETWORKS and beside.exists():
             both = combine([beside, work / way / CHECKPOINT], work / f"{way}{BESIDE}.pt")
             found[f"{way}{BESIDE}"] = _scored(both, test, index)
         return {name: {metric: values[metric] for metric in METRICS} for name, values in found.items()}
@@ -202,7 +208,7 @@ def _names() -> dict[str, str]:
     named = dict(NAMES)
     for way, name in WAYS.items():
         named[way] = name
-        if way != "statistics":
+        if way in NETWORKS:
             named[f"{way}{BESIDE}"] = f"{name}, with the statistics"
     return named
 
@@ -218,7 +224,7 @@ def plot(cells: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     lines = {
         "logistic": (GREY, "--"), "forest": ("#b08968", "--"), "statistics": ("#3a9d5d", "-"),
         "scratch": ("#d6404f", "-"), f"scratch{BESIDE}": ("#d6404f", ":"), "motion": (BLUE, "-"),
-        "acts": ("#8e5bb5", "-"),
+        "acts": ("#8e5bb5", "-"), "small": ("#222222", "-"),
     }  # fmt: skip
     with styled() as plt:
         figure, panels = plt.subplots(

@@ -54,7 +54,7 @@ class TrainConfig(Section):
         "warm_up": "lr_warmup",
         "prototypes": "model_options.prototypes",
     }
-    ADDED: ClassVar[tuple[str, ...]] = ("pretrained", "threshold_at", "verdict_weight", "people_by")
+    ADDED: ClassVar[tuple[str, ...]] = ("pretrained", "threshold_at", "verdict_weight", "people_by", "beside")
 
     model: Annotated[str, OneOf(rules.MODELS)] = "protogcn"
     width: Annotated[float, Range(0, 4, above=True)] = 0.25
@@ -73,7 +73,10 @@ class TrainConfig(Section):
     """Streams joined by + are stacked as channels; several of those, separated by commas, are networks of their own
     whose probabilities are averaged."""
     stream_weights: Annotated[tuple[Annotated[float, Range(0, 1_000_000, above=True)], ...], Items(0, 100)] = ()
-    """Weight of each network in that average; empty: equal."""
+    """Weight of each network in that average, those of ``beside`` last; empty: equal."""
+    beside: rules.Members = ""
+    """Networks of other models that are trained and answer together with those of ``stream``: MODEL:STREAMS, several
+    separated by commas. ``statistics:j`` costs next to nothing."""
     features: Annotated[str, OneOf(("body", "raw", "hips"))] = "body"
     """``body``: centred, of size 1, gaps filled; ``raw``: pixels and scores, as published; ``hips``: about the
     middle of each person's hips, in distances of the hips (docs/from-the-paper.md)."""
@@ -130,14 +133,21 @@ class TrainConfig(Section):
                 hint = did_you_mean(key, rules.MODEL_OPTIONS)
                 raise ConfigError(f"unknown option {key!r} in train.model_options: {hint}")
             require(rules.MODEL_OPTIONS[key], value, f"train.model_options.{key}")
-        streams = self.stream.count(",") + 1
-        if self.stream_weights and len(self.stream_weights) != streams:
-            raise ConfigError(f"train.stream_weights must be {streams} numbers, one for each stream of {self.stream!r}")
+        networks = f"{self.stream},{self.beside}" if self.beside else self.stream
+        count = networks.count(",") + 1
+        if self.stream_weights and len(self.stream_weights) != count:
+            raise ConfigError(f"train.stream_weights must be {count} numbers, one for each network of {networks!r}")
         if self.lr > rules.MAX_LR[self.optimiser]:
             raise ConfigError(
                 f"train.lr {self.lr:g} is too high for {self.optimiser}: at most {rules.MAX_LR[self.optimiser]:g}; "
                 "set it to about 0.003 for adamw, 0.025 for sgd"
             )
+
+    def without_beside(self) -> TrainConfig:
+        """The same, with the networks of ``stream`` only."""
+        count = self.stream.count(",") + 1
+        weights = self.stream_weights[:count] if count > 1 else ()
+        return dataclasses.replace(self, beside="", stream_weights=weights)
 
 
 @dataclass(frozen=True)

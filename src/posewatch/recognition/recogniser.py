@@ -51,12 +51,13 @@ class Branch:
 
 
 def branches_of(config: TrainConfig) -> tuple[Branch, ...]:
-    """One branch per stream that ``config.stream`` separates by commas."""
-    streams = [part.strip() for part in config.stream.split(",")]
-    weights = config.stream_weights or (1.0,) * len(streams)
+    """One branch per stream that ``config.stream`` separates by commas, then one per network of ``config.beside``."""
+    pairs = [(config.model, stream) for stream in config.stream.split(",")]
+    pairs += [cast("tuple[str, str]", tuple(one.split(":"))) for one in config.beside.split(",") if one]
+    weights = config.stream_weights or (1.0,) * len(pairs)
     return tuple(
-        Branch(config.model, config.width, config.model_options, stream, weight)
-        for stream, weight in zip(streams, weights, strict=True)
+        Branch(model.strip(), config.width, config.model_options, stream.strip(), weight)
+        for (model, stream), weight in zip(pairs, weights, strict=True)
     )
 
 

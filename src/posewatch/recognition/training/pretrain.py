@@ -91,7 +91,7 @@ def pretrain(source: Source, config: TrainConfig, how: PretrainConfig, out: Path
     is only read. Raises InputError or ConfigError before anything is written.
     """
     config = replace(
-        config, epochs=how.epochs, batch=how.batch, lr=how.lr, optimiser="adamw", pretrained="",
+        config.without_beside(), epochs=how.epochs, batch=how.batch, lr=how.lr, optimiser="adamw", pretrained="",
         augment=replace(config.augment, joint_dropout=0.0, limb_dropout=0.0, person_dropout=0.0, frame_dropout=0.0),
     )  # fmt: skip
     _check(source, config)

@@ -60,7 +60,11 @@ class Pretrained:
         total = taken = 0
         fresh: list[str] = []
         lines = []
-        for network, branch in zip(target.networks, target.branches, strict=True):
+        streams = target.config.stream.count(",") + 1
+        for i, (network, branch) in enumerate(zip(target.networks, target.branches, strict=True)):
+            if i >= streams and branch.model not in {b.model for b in self.source.branches}:
+                lines.append(f"{branch.model} of train.beside starts afresh: the checkpoint has none")
+                continue
             other, origin = self._like(branch)
             if origin.stream != branch.stream:
                 lines.append(f"weights for the stream {origin.stream} begin the one of {branch.stream}")

@@ -177,7 +177,8 @@ class _Run:
                 self.optimiser.zero_grad(set_to_none=True)
                 raise InputError(self._too_large(batch, labels, emphasis)) from None
             if config.optimiser == "adamw":
-                torch.nn.utils.clip_grad_norm_(self.recogniser.parameters(), 10.0)
+                for network in self.recogniser.networks:  # each as if it were alone
+                    torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
             self.optimiser.step()
             self._update_average(self.epoch * self.steps + step)
             sums += torch.stack([parts[0], parts[1], right / len(picked), spread])
