@@ -53,7 +53,7 @@ def test_a_camera_has_a_view_of_its_own_and_its_later_windows_are_of_other_clips
 def test_a_round_goes_through_the_product_and_is_not_computed_twice(tmp_path: Path) -> None:
     path = tmp_path / "clips.pkl"
     write_pyskl(path, replace(_clips(7), certain=True), {})
-    settings = ["train.epochs=1", "train.width=0.1"]
+    settings = ["train.epochs=1", "train.stream=j"]
     given = {"config": "default", "starts": (12,), "seeds": 1}
     result = bench_loop(path, tmp_path / "out", settings, counts=(0, 3), windows=60, **given)  # type: ignore[arg-type]
     assert [(row["arm"], row["labels"]) for row in result["rows"]] == [

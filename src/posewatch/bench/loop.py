@@ -56,8 +56,8 @@ ARMS = ("verdicts", "mixed", "random")
 NEAR = 0.7
 """Of the threshold: the probability from which a window without an alarm is a near miss, as for the watcher."""
 LIGHT = (
-    "train.model=statistics", "train.stream=j", "train.clip_frames=20", "train.epochs=30", "train.device=cpu",
-    "train.threads=1", "dataset.test=0", "dataset.validation=0.3",
+    "train.model=pooled-statistics", "train.stream=j+b+jm+c+p+cm+pm", "train.clip_frames=20", "train.epochs=30",
+    "train.device=cpu", "train.threads=1", "dataset.test=0", "dataset.validation=0.3",
 )  # fmt: skip
 """A recogniser that trains in seconds on one core, and with so few labels is hard to beat (docs/models.md)."""
 
