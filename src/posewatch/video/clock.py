@@ -15,9 +15,9 @@ from itertools import pairwise
 
 GAP_S = 10.0
 """A picture stays on the screen until the next one, at most for so long (or four usual steps): beyond it is a gap."""
-_REORDER = 16
+REORDER = 16
 """Pictures by which decoding order may differ from the order of showing: the most that H.264 and HEVC allow."""
-_STEADY = 2 * _REORDER
+_STEADY = 2 * REORDER
 """After so many pictures in order a codec is taken to have no B-frames."""
 _LEAST_S = 0.001
 """Between the times of two pictures of a camera."""
@@ -87,7 +87,7 @@ class Clock:
         decoded = time if stamp.dts is None else stamp.dts + self._shift
         ahead = time - self._high
         many = not self._in_order and (self._reorders or self._seen < _STEADY)
-        reach = self.step_s * (_REORDER if many else 2)
+        reach = self.step_s * (REORDER if many else 2)
         back = ahead < -reach and decoded < self._dts - reach
         if live and not back and (ahead == 0 or (ahead < 0 and self._in_order)):  # a clock that stands still
             return self._take(self._high + max(_LEAST_S, waited_s or 0.0), stamp, waited_s)
@@ -107,7 +107,7 @@ class Clock:
         if stamp.dts is not None and self._shift is not None:
             self._dts = max(self._dts, stamp.dts + self._shift)
         elif self._shift is not None:
-            self._dts = max(self._dts, time - self.step_s * (_REORDER if self._reorders else 0))
+            self._dts = max(self._dts, time - self.step_s * (REORDER if self._reorders else 0))
         if waited_s is not None and self._believed:
             self._waited_s += waited_s
             if self._waited_s - self._mark_waited_s >= GAP_S:
@@ -207,9 +207,9 @@ def _without_spikes(stamps: Sequence[Stamp], step: float) -> list[Stamp]:
     for k, stamp in enumerate(out):
         if stamp.pts is None:
             continue
-        if high is not None and not high - _REORDER * step <= stamp.pts <= high + GAP_S:
-            after = [s.pts for s in out[k + 1 : k + 1 + _REORDER] if s.pts is not None]
-            near = GAP_S / 2 + _REORDER * step
+        if high is not None and not high - REORDER * step <= stamp.pts <= high + GAP_S:
+            after = [s.pts for s in out[k + 1 : k + 1 + REORDER] if s.pts is not None]
+            near = GAP_S / 2 + REORDER * step
             if after and all(abs(p - high) <= near < abs(p - stamp.pts) for p in after):
                 out[k] = Stamp(None, None, stamp.lasts)
                 continue

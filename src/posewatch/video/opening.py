@@ -80,7 +80,7 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
     while True:
         try:
             yield next(packets)
-        except (StopIteration, vendor().error.FFmpegError):
+        except (StopIteration, IndexError, vendor().error.FFmpegError):  # IndexError: of an unknown stream
             return
 
 

@@ -20,6 +20,7 @@ from posewatch.video.deinterlace import Deinterlacer
 from posewatch.video.opening import opened, packets, picture_s, vendor
 from posewatch.video.orientation import Image, shown_size, upright
 from posewatch.video.scan import scan_of
+from posewatch.video.skipping import Doubt, Grid, Skipping, skipping
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -108,44 +109,74 @@ def read(
     max_side: int | None = None,
     start_s: float | None = None,
     end_s: float | None = None,
+    *,
+    skip: bool = True,
 ) -> Iterator[Frame]:
     """The frames of [start_s, end_s) at a constant rate (the video's own mean rate when ``fps`` is None).
 
     Frame i is the one shown at start_s + i / fps; in a gap there is none. One frame is in memory at a time. A video
-    that breaks off ends early. Raises VideoError as ``probe`` does.
+    that breaks off ends early. ``skip`` False decodes also what is not needed, for comparison: the frames are the same.
+    Raises VideoError as ``probe`` does.
     """
     path = Path(path)
     rate = probe(path).fps if fps is None else fps
-    times = scan_of(path).times
     begin = max(0.0, start_s or 0.0)
-    stop = math.inf if end_s is None else end_s
+    asked = Grid(begin, math.inf if end_s is None else end_s, rate, _JITTER_S)
+    count = 0
+    try:
+        for frame in _sampled(path, asked, max_side, skip):
+            yield frame
+            count = frame.index + 1
+        return
+    except Doubt:
+        _LOG.info("%s: all pictures are decoded", path.name)
+    for frame in _sampled(path, asked, max_side, skip=False):
+        if frame.index >= count:
+            yield frame
+
+
+def _sampled(path: Path, asked: Grid, max_side: int | None, skip: bool) -> Iterator[Frame]:
+    """The frames of ``read``; with ``skip``, what is not needed is not decoded. Raises Doubt where that is not safe."""
+    scan = scan_of(path)
+    times = scan.times
+    begin, stop, rate = asked.begin_s, asked.end_s, asked.rate
+    begun = False
     shown: VideoFrame | None = None
     image: Image | None = None
     size: tuple[int, int] | None = None
     since, end, index = 0.0, 0.0, 0
+
+    def frame_at(at: float) -> Frame:
+        nonlocal image
+        if image is None:
+            if shown is None:
+                raise Doubt
+            image = upright(shown, size or (2, 2))
+        return Frame(index, at, image)
+
     with opened(path) as (container, stream):
+        skipped = skipping(stream, scan, asked) if skip else None
+        if skipped is not None:  # what is left of a damaged picture may depend on which were decoded before
+            stream.codec_context.options = {"err_detect": "explode"}
         if times.regular:  # else the container's times are not those of the player
             _seek(container, stream, begin)
-        for time, lasts, frame in _timed(container, stream, times):
+        for time, lasts, frame in _timed(container, stream, times, skipped):
             until = time if time - since <= times.limit_s else since + times.step_s
-            while shown is not None and (at := begin + index / rate) < min(until - _JITTER_S, stop - 1e-9):
-                if image is None:
-                    image = upright(shown, size or (2, 2))
-                yield Frame(index, at, image)
+            while begun and (at := begin + index / rate) < min(until - _JITTER_S, stop - 1e-9):
+                yield frame_at(at)
                 index += 1
             if until < time:
                 index = max(index, math.ceil((time - _JITTER_S - begin) * rate))
             if begin + index / rate >= stop - 1e-9:
                 return
-            shown, image, since = frame, None, time
-            size = size or fit(*shown_size(frame, stream), max_side)
+            begun, shown, image, since = True, frame, None, time
+            if frame is not None:
+                size = size or fit(*shown_size(frame, stream), max_side)
             end = time + (lasts if lasts <= times.limit_s else times.step_s)
-        if shown is None:
+        if not begun:
             raise VideoError(f"broken video: {path} has no frame that can be decoded (copy it again)")
         while (at := begin + index / rate) < min(end - _JITTER_S, stop - 1e-9) or (index == 0 and begin == 0):
-            if image is None:
-                image = upright(shown, size or (2, 2))
-            yield Frame(index, at, image)
+            yield frame_at(at)
             index += 1
 
 
@@ -160,9 +191,12 @@ def _seek(container: InputContainer, stream: VideoStream, begin: float) -> None:
 
 
 def _timed(
-    container: InputContainer, stream: VideoStream, times: Timeline
-) -> Iterator[tuple[float, float, VideoFrame]]:
-    """(seconds, duration in seconds, frame) in the order of showing, each later than the one before."""
+    container: InputContainer, stream: VideoStream, times: Timeline, skipped: Skipping | None
+) -> Iterator[tuple[float, float, VideoFrame | None]]:
+    """(seconds, duration in seconds, frame) in the order of showing, each later than the one before.
+
+    The frame is None where the picture was left out of decoding.
+    """
     tick = float(stream.time_base or 0)
     step = picture_s(container, stream)
     order = _Order()
@@ -171,11 +205,16 @@ def _timed(
     def stamp(packet: Packet) -> bool:
         """Note when the packet's picture is shown; False after the last one that can be used."""
         nonlocal count
+        stream.codec_context.skip_frame = "DEFAULT"
         if packet.size == 0 or packet.is_discard:
             return True
         if times.regular:
             if packet.pts is not None:
-                order.expect(packet.pts * tick - times.origin_s)
+                time = packet.pts * tick - times.origin_s
+                if skipped is None:
+                    order.expect(time)
+                elif skipped.send(packet, time):
+                    stream.codec_context.skip_frame = "NONREF"
             return True
         if count >= len(times.times):
             return False
@@ -184,6 +223,16 @@ def _timed(
         count += 1
         return True
 
+    def lasts_s(frame: VideoFrame | None) -> float:
+        return frame.duration * float(frame.time_base or tick) if frame is not None and frame.duration else step
+
+    if skipped is not None:
+        for frame in _decoded(container, stream, stamp, strict=True):
+            for time, picture in skipped.take(frame):
+                yield time, lasts_s(picture), picture
+        for time, picture in skipped.finish():
+            yield time, lasts_s(picture), picture
+        return
     for frame in _frames(container, stream, stamp):
         unit = float(frame.time_base) if frame.time_base else tick
         own: float | None = None
@@ -191,7 +240,7 @@ def _timed(
             own = frame.pts * unit - times.origin_s
         elif frame.pts is not None and not times.by_order:
             own = times.times[min(len(times.times) - 1, max(0, round(frame.pts * unit / tick)))]
-        yield order.take(own), (frame.duration * unit if frame.duration else step), frame
+        yield order.take(own), lasts_s(frame), frame
 
 
 class _Order:
@@ -223,21 +272,29 @@ class _Order:
 def _frames(
     container: InputContainer, stream: VideoStream, stamp: Callable[[Packet], bool] = lambda packet: True
 ) -> Iterator[VideoFrame]:
-    """The decoded frames, deinterlaced where necessary, until ``stamp`` refuses a packet. Broken ones are skipped."""
+    """The decoded frames, deinterlaced where necessary, until ``stamp`` refuses a packet."""
     deinterlaced = Deinterlacer(stream)
+    for frame in _decoded(container, stream, stamp):
+        yield from deinterlaced(frame)
+    yield from deinterlaced.finish()
+
+
+def _decoded(
+    container: InputContainer, stream: VideoStream, stamp: Callable[[Packet], bool], *, strict: bool = False
+) -> Iterator[VideoFrame]:
+    """The frames as decoded, until ``stamp`` refuses a packet. Broken ones are left out; ``strict``: raise Doubt."""
     broken = 0
     for packet in packets(container, stream):
         if not stamp(packet):
-            for frame in stream.codec_context.decode(None):
-                yield from deinterlaced(frame)
+            yield from stream.codec_context.decode(None)
             break
         try:
             frames = packet.decode()
         except vendor().error.FFmpegError:
+            if strict:
+                raise Doubt from None
             broken += 1
             continue
-        for frame in frames:
-            yield from deinterlaced(frame)
-    yield from deinterlaced.finish()
+        yield from frames
     if broken:
         _LOG.warning("%s: %d pictures cannot be decoded", Path(container.name).name, broken)

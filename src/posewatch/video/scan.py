@@ -108,7 +108,7 @@ def _scanned(path: Path, size: int, changed: int) -> Scan:
                 pts, dts = (None if v is None or clockless else v * tick for v in (packet.pts, packet.dts))
                 unstamped += pts is None and dts is None
                 stamps.append(Stamp(pts, dts, packet.duration * tick if packet.duration else 0.0))
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, IndexError):  # PyAV's for a packet of a stream that it does not know
             broken = True
         if last_damaged and len(stamps) > 1:
             stamps.pop()  # the file was cut within it
