@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import random
 import shutil
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +29,7 @@ from posewatch.labels.db import tables
 from posewatch.labels.formats.snapshot import read_parquet
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
+from posewatch.labels.verdict_labels import bring
 from posewatch.stages import verdicts as stage
 from posewatch.stages.contents import (
     ALARMS,
@@ -223,6 +226,39 @@ def test_kill_9_at_any_moment_and_two_at_once_end_in_the_same_state(
     assert len(events[0]) == 10
 
 
+def test_several_at_once_on_a_server_give_and_take_each_label_once(
+    objects: FolderStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = LabelStore(url)
+    roles.set_role(first, "op", "operator", "test")
+    judge = Judge(objects, first, tmp_path)
+    for i in range(4):
+        judge(f"a{i}", ("false", "true")[i % 2], began=BEGAN + timedelta(hours=i), seed=i)
+    meet = threading.Barrier(4)
+
+    def together(*given: Any) -> tuple[int, int]:
+        meet.wait(60)
+        return bring(*given)
+
+    monkeypatch.setattr(stage, "bring", together)
+
+    def collect(_: int) -> Collected:
+        store = LabelStore(url)
+        try:
+            return verdicts(objects, store, PERSON)
+        finally:
+            store.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        given = list(pool.map(collect, range(4)))
+        assert sum(one.counts["given"] for one in given) == len(_events(url)) == 6
+        said.undo(first, "a0", "op", "back")
+        taken = list(pool.map(collect, range(4)))
+        assert sum(one.counts["taken"] for one in taken) == len(_events(url)) - 6 == 2
+    assert Counter(event.new for event in first.current().values()) == {"abnormal": 2, "normal": 2}
+    first.close()
+
+
 def _collect(store: FolderStore, url: str) -> None:
     verdicts(store, LabelStore(url), PERSON)
 
@@ -233,7 +269,7 @@ def _events(url: str) -> list[tuple[object, ...]]:
     rows = store.database.rows(sa.select(events.clip_id, events.new, events.who, events.batch))
     assert store.database.read(stale) == []
     store.close()
-    return sorted(tuple(row) for row in rows)
+    return sorted((tuple(row) for row in rows), key=str)
 
 
 def test_a_verdict_changed_after_a_snapshot_changes_the_next_dataset_and_not_the_old_one(
