@@ -17,6 +17,8 @@ from skeletons import clip_set
 from tiny_models import tiny_model
 
 from posewatch.cli import main as cli
+from posewatch.cli.train import pairs_of
+from posewatch.errors import InputError
 
 CODES = range(1, 9)
 """The exit codes of ``posewatch.errors``."""
@@ -394,3 +396,22 @@ def half_written(folder: Path) -> str:
 
 def test_every_row_is_of_a_verb() -> None:
     assert set(ROWS) == {" ".join(words) for words in verbs()}
+
+
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        (
+            {"xsub_train": [0], "xsub_val": [1]},
+            r"no split is named 'train'.*xsub_train, xsub_val \(choose one by --train",
+        ),
+        (
+            {"train": [0], "val": [1]},
+            r"no split is named 'test'; the file has train, val \(choose one by --test-split\)",
+        ),
+        ({}, "--resplit or --cross-validate choose"),
+    ],
+)
+def test_a_file_whose_splits_have_other_names_says_how_to_choose(splits: dict[str, list[int]], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        pairs_of(splits, "train", "test")

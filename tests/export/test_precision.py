@@ -125,7 +125,7 @@ def test_the_command(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert cli.main([*told]) == 2
     assert "--annotations FILE.pkl" in capsys.readouterr().err
     assert cli.main([*told, "--annotations", str(exported / "clips.pkl"), "--split", "none"]) == 2
-    assert "no split is named 'none'; the file has test, train" in capsys.readouterr().err
+    assert "no split is named 'none'; the file has test, train (choose one by --split)" in capsys.readouterr().err
     assert cli.main([*told, "--annotations", str(exported / "clips.pkl"), "--max-drop", "50"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["precision"], report["clips"], report["labels"]) == ("bf16", 12, ["normal", "abnormal"])

@@ -120,12 +120,18 @@ def test_what_cannot_be_predicted(tmp_path: Path, tiny: Path, folder: Path, clip
     np.save(tmp_path / "flat.npy", clips[0, 0])
     np.save(tmp_path / "joints.npy", np.ones((2, 6, 15, 3), np.float32))
     np.save(tmp_path / "nan.npy", np.full((2, 6, 17, 3), np.nan))
+    np.save(tmp_path / "none.npy", clips[:0])
+    np.savez(tmp_path / "nothing.npz")
+    np.save(tmp_path / "complex.npy", clips[:2].astype(np.complex64))
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     for source, message in (
         ("absent.npy", "no such file or folder"),
         ("bare", "no videos in"),
         ("clips/notes.txt", "neither a video nor a skeleton file"),
-        ("broken.npy", "not a numpy file of keypoints"),
+        ("broken.npy", "not a numpy file of keypoints: it holds something other than numbers"),
+        ("none.npy", "none.npy holds no clip"),
+        ("nothing.npz", "nothing.npz holds no clip"),
+        ("complex.npy", "must hold numbers, not complex64"),
         ("flat.npy", "must be (M, T, V, 3) or (N, M, T, V, 3), not (6, 17, 3)"),
         ("joints.npy", "joints has 15 joints, the model takes 17 (coco17)"),
         ("nan.npy", "must hold finite numbers"),
@@ -134,6 +140,16 @@ def test_what_cannot_be_predicted(tmp_path: Path, tiny: Path, folder: Path, clip
         assert message in _fails(capsys, tiny, tmp_path / source), source
     assert "is no model" in _fails(capsys, tmp_path / "model.bin", folder)
     assert "--window-s must be above 0" in _fails(capsys, tiny, folder, "--window-s", "-1")
+
+
+def test_a_missing_joint_may_be_anywhere(tmp_path: Path, tiny: Path, clips, capsys) -> None:
+    lost = clips[:1].copy()
+    lost[:, :, 2:4, 5] = 0
+    np.save(tmp_path / "zero.npy", lost)
+    lost[:, :, 2:4, 5, :2] = np.nan  # as a score of 0 says in a .pkl, too
+    np.save(tmp_path / "nan.npy", lost)
+    zero, nan = _rows(capsys, tiny, tmp_path / "zero.npy", tmp_path / "nan.npy")
+    assert nan["probabilities"] == zero["probabilities"]
 
 
 def test_a_video_is_seen_by_the_configured_estimator(monkeypatch: pytest.MonkeyPatch, make) -> None:

@@ -67,6 +67,16 @@ def test_a_truncated_tail_is_read_up_to_the_break(make, tmp_path: Path, suffix: 
     assert not video.probe(whole).truncated
 
 
+def test_a_segment_of_a_recorder_need_not_begin_at_zero(make, tmp_path: Path) -> None:
+    """Its Matroska says when it ends, an hour later, not how long it is."""
+    whole = make("late.mkv", [3600 + i / 20 for i in range(120)])
+    info = video.probe(whole)
+    assert (info.truncated, info.frames, info.duration_s) == (False, 120, 6.0)
+    data = whole.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: int(len(data) * 0.6)])
+    assert video.probe(tmp_path / "cut.mkv").truncated
+
+
 def test_nothing_but_a_header_has_no_picture(make, tmp_path: Path) -> None:
     data = make("whole.mp4", seconds=6, options={"movflags": "faststart"}).read_bytes()
     cut = tmp_path / "cut.mp4"

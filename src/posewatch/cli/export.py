@@ -91,7 +91,7 @@ def _clips(checkpoint: Path, file: ExportedFile, skeletons: Skeletons) -> tuple[
     recogniser = load_checkpoint(checkpoint)
     clips, splits, _ = skeletons.read(tuple(recogniser.labels))
     judged = clips.subset(split_of(splits, file.split))
-    calibration = split_of(splits, file.train_split) if file.precision == "int8" else []
+    calibration = split_of(splits, file.train_split, "--train-split") if file.precision == "int8" else []
     judge = Judge(fitting(judged.keypoints, recogniser), judged.labels, file.max_drop)
     return judge, fitting(clips.subset(calibration).keypoints, recogniser)
 

@@ -159,34 +159,38 @@ class Evaluated(Skeletons):
         test = clips.subset(split_of(splits, self.split))
         train = None
         if self.train_split:
-            train = clips.subset(split_of(splits, self.train_split))
+            train = clips.subset(split_of(splits, self.train_split, "--train-split"))
             train = train.subset(train.seen().nonzero()[0])
         return recogniser, test, train, self.out
 
 
-def split_of(splits: dict[str, list[int]], name: str) -> list[int]:
+def split_of(splits: dict[str, list[int]], name: str, option: str = "--split") -> list[int]:
     """The clips of a split. Raises InputError that lists the splits."""
     if name not in splits:
-        raise _no_split(splits, name)
+        raise _no_split(splits, name, option)
     return splits[name]
 
 
-def _no_split(splits: dict[str, list[int]], name: str) -> InputError:
-    return InputError(f"no split is named {name!r}; the file has {', '.join(sorted(splits)) or 'none'}")
+def _no_split(splits: dict[str, list[int]], name: str, option: str) -> InputError:
+    known = ", ".join(sorted(splits)) or "none"
+    return InputError(f"no split is named {name!r}; the file has {known} (choose one by {option})")
 
 
 def pairs_of(splits: dict[str, list[int]], train: str, test: str) -> list[tuple[str, str]]:
     """The (training, test) splits that two names or patterns stand for. Raises InputError that lists the splits."""
     if not splits:
-        raise InputError("the file has no splits: it must name the clips to train and to test on (see docs/data.md)")
+        raise InputError(
+            "the file has no splits: it must name the clips to train and to test on (see docs/data.md); or let "
+            "--resplit or --cross-validate choose them"
+        )
 
-    def matching(pattern: str) -> list[str]:
+    def matching(pattern: str, option: str) -> list[str]:
         names = sorted(fnmatch.filter(splits, pattern))
         if not names:
-            raise _no_split(splits, pattern)
+            raise _no_split(splits, pattern, option)
         return names
 
-    a, b = matching(train), matching(test)
+    a, b = matching(train, "--train-split"), matching(test, "--test-split")
     if len(a) != len(b):
         raise InputError(f"{train!r} stands for {len(a)} splits, {test!r} for {len(b)}: they must go in pairs")
     return list(zip(a, b, strict=True))

@@ -103,9 +103,12 @@ def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -
         for name, array in _arrays(path).items():
             if array.ndim not in (4, 5) or array.shape[-1] != 3 or not all(array.shape[1:]):
                 raise InputError(f"{path}: {name} must be (M, T, V, 3) or (N, M, T, V, 3), not {array.shape}")
-            if not (np.issubdtype(array.dtype, np.number) and np.isfinite(array).all()):
-                raise InputError(f"{path}: {name} must hold finite numbers (give missing joints a score of 0)")
+            if array.dtype.kind not in "iuf":
+                raise InputError(f"{path}: {name} must hold numbers, not {array.dtype}")
             many = array.astype(np.float32) if array.ndim == 5 else array.astype(np.float32)[None]
+            many[many[..., 2] <= 0] = 0  # a missing joint, whatever its place
+            if not np.isfinite(many).all():
+                raise InputError(f"{path}: {name} must hold finite numbers (give missing joints a score of 0)")
             for i, keypoints in enumerate(many):
                 yield Item(readable(str(path)), name if array.ndim == 4 else f"{name}[{i}]", keypoints)
 
@@ -115,10 +118,16 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
-                return {readable(path.stem): content}
-            return {name: content[name] for name in content.files}
+                arrays = {readable(path.stem): content}
+            else:
+                arrays = {name: content[name] for name in content.files}
     except Exception as error:  # a damaged archive or header can raise nearly anything
-        raise InputError(f"{path} is not a numpy file of keypoints: {first_line(error)}") from None
+        why = first_line(error)
+        why = "it holds something other than numbers" if "pickle" in why else why  # numpy's remedy is to run its code
+        raise InputError(f"{path} is not a numpy file of keypoints: {why}") from None
+    if not any(array.ndim != 5 or len(array) for array in arrays.values()):
+        raise InputError(f"{path} holds no clip")
+    return arrays
 
 
 def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float) -> Iterator[Item]:

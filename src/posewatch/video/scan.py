@@ -175,5 +175,7 @@ def _declared_s(container: InputContainer, stream: VideoStream) -> float:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     if container.duration and not container.streams.audio:  # else it may be the duration of the sound
-        return container.duration / 1e6
+        # FFmpeg's Matroska says when the video ends; a recorder's segment need not begin at 0
+        begins = container.start_time or 0 if "matroska" in container.format.name else 0
+        return max(0.0, (container.duration - max(0, begins)) / 1e6)
     return 0.0

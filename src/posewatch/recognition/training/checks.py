@@ -23,7 +23,10 @@ def check(
     counts = np.bincount(train_set.labels, minlength=len(train_set.classes))
     for name, count in zip(train_set.classes, counts, strict=True):
         if count == 0:
-            raise LabelError(f"no training clip is labelled {name!r}: label some, or take the class out")
+            raise LabelError(
+                f"no training clip is labelled {name!r}: label some, or take the class out (a file numbers its classes "
+                "from 0 on, without gaps)"
+            )
     if len(val_set) and val_set.classes != train_set.classes:
         raise LabelError("training and validation clips have different classes")
     shared = sorted(set(train_set.groups) & set(val_set.groups))
