@@ -7,6 +7,7 @@ and without the ways to look at fewer frames.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -25,7 +26,7 @@ from posewatch.config import Experiment, LabelConfig, load
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.gmdcsa24 import read_gmdcsa24
 from posewatch.datasets.intervals import Interval, read_labels_csv
-from posewatch.digests import canonical
+from posewatch.digests import canonical, digest
 from posewatch.errors import InputError
 from posewatch.files import write_atomically
 from posewatch.outputs import mark
@@ -41,10 +42,15 @@ from posewatch.watch.sinks.whole_video import WholeVideo
 from posewatch.watch.sources import FileSource
 from posewatch.watch.watcher import Watcher
 
-SETTINGS = (
-    "split.length_s=3.0", "pose.source=raw", "train.width=0.17", "train.clip_frames=24", "train.stream=j+b+jm",
-    "train.epochs=25", "train.weight_decay=0.05", "train.smoothing=0.1",
-)  # fmt: skip
+SETTINGS = ("split.length_s=3.0", "pose.source=raw")
+MODELS: dict[str, tuple[str, ...]] = {
+    "statistics": ("train.model=statistics",),
+    "protogcn": (
+        "train.width=0.17", "train.clip_frames=24", "train.stream=j+b+jm", "train.epochs=25", "train.weight_decay=0.05",
+        "train.smoothing=0.1",
+    ),
+}  # fmt: skip
+"""What may be trained for each person, with its settings: in seconds, or in some ten minutes."""
 STRIDE_S = 0.5
 ABNORMAL_S, NORMAL_S = 1.0, 0.3
 """A window with at least, or less than, so many seconds of an event is abnormal, or normal; others are left out."""
@@ -116,14 +122,39 @@ def windows_of(
     return windows
 
 
-def bench_watch(videos: Path, out: Path, *, rendered: int = 40, seed: int = 0) -> dict[str, Any]:
+def kept_windows(
+    folder: Path, path: Path, intervals: Sequence[Interval], config: Experiment, estimator: PoseEstimator
+) -> list[tuple[str, NDArray[np.float32], int]]:
+    """``windows_of``, kept in ``folder`` for the next run on the same file with the same settings."""
+    labels = [[i.start_s, i.end_s, i.label] for i in intervals]
+    about = digest([SETTINGS, hashlib.sha256(path.read_bytes()).hexdigest(), labels])
+    kept = folder / f"{path.stem}-{about[:12]}.npz"
+    if kept.is_file():
+        with np.load(kept) as file:
+            names, classes = file["names"], file["classes"]
+            return [(str(names[i]), file[f"clip{i}"], int(classes[i])) for i in range(len(names))]
+    windows = windows_of(path, intervals, config, estimator)
+    data = io.BytesIO()
+    arrays = {f"clip{i}": keypoints for i, (_, keypoints, _) in enumerate(windows)}
+    arrays |= {"names": np.array([w[0] for w in windows], str), "classes": np.array([w[2] for w in windows], int)}
+    np.savez_compressed(data, allow_pickle=False, **arrays)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(kept, data.getvalue())
+    return windows
+
+
+def bench_watch(
+    videos: Path, out: Path, *, rendered: int = 40, seed: int = 0, model: str = "statistics"
+) -> dict[str, Any]:
     """Measure, and write ``watch.json``, ``watch.md`` and the annotated videos to ``out``.
 
+    ``model`` is one of ``MODELS``. Rendered videos, skeletons and trainings that are in ``out`` already, from a run
+    that was ended, are taken as they are.
     Raises InputError for a folder without videos of at least two persons.
     """
     from posewatch.footage.make import make_footage
 
-    config = load("default", SETTINGS)
+    config = load("default", (*SETTINGS, *MODELS[model]))
     real = read_gmdcsa24(videos, LabelConfig())
     persons = sorted({match[1] for path in videos.glob("*.mp4") if (match := _PERSON.match(path.name))})
     if len(persons) < 2:
@@ -136,12 +167,12 @@ def bench_watch(videos: Path, out: Path, *, rendered: int = 40, seed: int = 0) -
     clips: list[tuple[str, NDArray[np.float32], int]] = []
     with Progress("skeletons", len(paths), "video") as progress:
         for path in paths:
-            clips += windows_of(path, intervals.get(path.name, ()), config, estimator)
+            clips += kept_windows(out / "windows", path, intervals.get(path.name, ()), config, estimator)
             progress.advance()
     outcomes = []
     for person in persons:
-        outcomes += _fold(person, clips, videos, intervals, config, estimator, out)
-    return _report(outcomes, config, rendered, out)
+        outcomes += _fold(person, clips, videos, intervals, config, estimator, out / model)
+    return _report(outcomes, config, rendered, model, out)
 
 
 def _by_file(intervals: Iterable[Interval]) -> dict[str, list[Interval]]:
@@ -155,7 +186,7 @@ def _fold(
     person: str, clips: Sequence[tuple[str, NDArray[np.float32], int]], videos: Path,
     intervals: dict[str, list[Interval]], config: Experiment, estimator: PoseEstimator, out: Path,
 ) -> list[Outcome]:  # fmt: skip
-    """Train without one person's videos, then watch them."""
+    """Train without one person's videos, then watch them; checkpoints go to ``out``, the annotated videos beside it."""
     from posewatch.datasets.split import HoldOut
     from posewatch.inference.pytorch import TorchPredictor
     from posewatch.recognition.training.holdout import fit
@@ -173,7 +204,7 @@ def _fold(
             source = FileSource(path, config.mask.fps, config.mask.max_side)
             began = time.process_time()
             watcher = Watcher(source, predictor, estimator, config.pose, settings)
-            raised = _watch(watcher, SinkContext(source, watcher.stats, watcher.label, settings, out / "videos"))
+            raised = _watch(watcher, SinkContext(source, watcher.stats, watcher.label, settings, out.parent / "videos"))
             cpu, seconds = time.process_time() - began, source.counters.read / config.mask.fps
             starts = [i.start_s for i in intervals.get(path.name, ()) if i.label == "abnormal"]
             outcome = Outcome(path.name, min(starts, default=None), tuple(raised), seconds, cpu)
@@ -232,7 +263,7 @@ def _ways(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     return rows
 
 
-def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, out: Path) -> dict[str, Any]:
+def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, model: str, out: Path) -> dict[str, Any]:
     events = [o for o in outcomes if o.event_s is not None]
     result: dict[str, Any] = {
         "events": len(events),
@@ -240,6 +271,7 @@ def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, out:
         "videos_without": len(outcomes) - len(events),
         "false_alarms": sum(o.false_alarms for o in outcomes),
         "rendered": rendered,
+        "model": model,
         "cpu_per_second": round(sum(o.cpu_s for o in outcomes) / sum(o.seconds for o in outcomes), 3),
         "ways": _ways(outcomes),
         "videos": [
@@ -260,8 +292,9 @@ def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, out:
         begins = "" if o.event_s is None else f"{o.event_s:.1f} s"
         lines.append(f"| {o.video} | {begins} | {', '.join(f'{at:.1f} s' for at in o.raised_s)} | {verdict} |")
     lines.append(
-        f"\n{result['found']} of {result['events']} events found at the right second ({EARLY_S:g} s before to"
-        f" {LATE_S:g} s after they began), {result['false_alarms']} false alarms in {len(outcomes)} videos."
+        f"\nModel {model}, {rendered} rendered videos in its training: {result['found']} of {result['events']} events found"
+        f" at the right second ({EARLY_S:g} s before to {LATE_S:g} s after they began), {result['false_alarms']} false"
+        f" alarms in {len(outcomes)} videos."
         f" Watching a second of {config.mask.fps:g} frames took {result['cpu_per_second']:.2f} s of one core,"
         " the annotated video included."
     )

@@ -41,13 +41,21 @@ def shown_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
     return (height, width) if orientation(frame)[0] else (width, height)
 
 
-def upright(frame: VideoFrame, size: tuple[int, int]) -> Image:
-    """The frame as shown, in the video's (width, height): a camera may change its resolution while it records."""
-    exchange, mirror, flip = orientation(frame)
-    width, height = size[::-1] if exchange else size
-    small = width < frame.width
-    rgb = frame.reformat(width, height, "rgb24", interpolation="AREA" if small else "BILINEAR", threads=1)
-    image: Image = rgb.to_ndarray().astype(np.uint8, copy=False)
-    if exchange:
-        image = image.transpose(1, 0, 2)
-    return np.ascontiguousarray(image[:: -1 if flip else 1, :: -1 if mirror else 1])
+class Upright:
+    """Shows frames as a viewer sees them. One for each stream: FFmpeg's tables for the conversion are made once."""
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._converter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame, size: tuple[int, int]) -> Image:
+        """The frame in the video's (width, height): a camera may change its resolution while it records."""
+        exchange, mirror, flip = orientation(frame)
+        width, height = size[::-1] if exchange else size
+        how = "AREA" if width < frame.width else "BILINEAR"
+        rgb = self._converter.reformat(frame, width, height, "rgb24", interpolation=how, threads=1)
+        image: Image = rgb.to_ndarray().astype(np.uint8, copy=False)
+        if exchange:
+            image = image.transpose(1, 0, 2)
+        return np.ascontiguousarray(image[:: -1 if flip else 1, :: -1 if mirror else 1])

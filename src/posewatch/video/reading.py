@@ -18,7 +18,7 @@ from posewatch.errors import VideoError
 from posewatch.video.clock import Gap, Timeline
 from posewatch.video.deinterlace import Deinterlacer
 from posewatch.video.opening import opened, packets, picture_s, vendor
-from posewatch.video.orientation import Image, shown_size, upright
+from posewatch.video.orientation import Image, Upright, shown_size
 from posewatch.video.scan import scan_of
 from posewatch.video.skipping import Doubt, Grid, Skipping, skipping
 
@@ -140,7 +140,7 @@ def _sampled(path: Path, asked: Grid, max_side: int | None, skip: bool) -> Itera
     scan = scan_of(path)
     times = scan.times
     begin, stop, rate = asked.begin_s, asked.end_s, asked.rate
-    begun = False
+    begun, upright = False, Upright()
     shown: VideoFrame | None = None
     image: Image | None = None
     size: tuple[int, int] | None = None

@@ -35,11 +35,13 @@ class Writer:
         self._place = ExitStack()
         self._file: Any = None
         self._stream: Any = None
+        self._converter: Any = None
         self._failed: Exception | None = None
 
     def __enter__(self) -> Writer:
         av = vendor()
         from av.bitstream import BitStreamFilterContext
+        from av.video.reformatter import VideoReformatter
 
         options = {"movflags": "faststart", "fflags": "bitexact"}
         partial = self._place.enter_context(atomic(self.path))
@@ -55,6 +57,7 @@ class Writer:
         # x264's macroblock tree gives other bytes from run to run with AVX-512, even on one thread
         stream.options = {"crf": "23", "preset": "veryfast", "x264-params": "mbtree=0"}
         self._stream = stream
+        self._converter = VideoReformatter()
         # x264 writes its version and options into the stream; without them the bytes depend on the images only
         self._clean = BitStreamFilterContext("filter_units=remove_types=6", in_stream=stream)
         return self
@@ -67,7 +70,9 @@ class Writer:
         if image.shape != (self._size[1], self._size[0], 3):
             raise ConfigError(f"{self.path.name} takes images of {self._size[0]}x{self._size[1]}, not {image.shape}")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG", threads=1)
+        frame = self._converter.reformat(
+            frame, format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG", threads=1
+        )
         frame.pts, frame.time_base = self.frames, 1 / self._rate
         self.frames += 1
         try:

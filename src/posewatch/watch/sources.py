@@ -22,7 +22,7 @@ from posewatch.errors import VideoError
 from posewatch.names import readable
 from posewatch.video.live import SILENT_S, LiveClock, Silent, arriving, connect, picture_of
 from posewatch.video.opening import vendor
-from posewatch.video.orientation import Image, shown_size, upright
+from posewatch.video.orientation import Image, Upright, shown_size
 
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits before the next attempts to connect to a camera; the last is repeated."""
@@ -168,7 +168,7 @@ class CameraSource:
         """Buffer the frames of one connection, which began ``offset_s`` seconds after the source."""
         stream = picture_of(container)
         stream.thread_count = 1
-        clock = LiveClock(container, stream, in_order=True)
+        clock, upright = LiveClock(container, stream, in_order=True), Upright()
         begin_s = max(offset_s, (self._last_index + 1) / self._fps)
         for decoded in self._decoded(container, stream):
             if stop.is_set():
