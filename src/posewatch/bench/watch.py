@@ -292,7 +292,7 @@ def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, mode
         begins = "" if o.event_s is None else f"{o.event_s:.1f} s"
         lines.append(f"| {o.video} | {begins} | {', '.join(f'{at:.1f} s' for at in o.raised_s)} | {verdict} |")
     lines.append(
-        f"\nModel {model}, {rendered} rendered videos in its training: {result['found']} of {result['events']} events found"
+        f"\nModel {model}, {rendered} rendered videos: {result['found']} of {result['events']} events found"
         f" at the right second ({EARLY_S:g} s before to {LATE_S:g} s after they began), {result['false_alarms']} false"
         f" alarms in {len(outcomes)} videos."
         f" Watching a second of {config.mask.fps:g} frames took {result['cpu_per_second']:.2f} s of one core,"
