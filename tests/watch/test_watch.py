@@ -292,6 +292,35 @@ def test_a_model_that_does_not_fit(clip: Callable[..., Path]) -> None:
         WatchConfig(window_s=1, stride_s=2)
 
 
+class Breaks(Posture):
+    """Answers so often, and then something else than an answer."""
+
+    left = 8
+
+    def predict(self, keypoints: np.ndarray) -> Prediction:
+        self.left -= 1
+        if self.left < 0:
+            raise InputError("of another kind")
+        return super().predict(keypoints)
+
+
+def test_what_is_told_whole_is_absent_when_watching_fails(clip: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="of another kind"):
+        _watch(FileSource(clip(), 10, 640), Breaks(), Falls(40, 65), out)
+    (raised, *_) = [json.loads(line) for line in (out / "alarms.jsonl").read_text().splitlines()]
+    assert raised["event"] == "alarm", "what was raised is kept"
+    assert not list(out.glob("*.windows.jsonl"))
+    assert not (out / "door.mp4").exists()
+    assert not list(out.glob(".*.part*")), "nothing is left"
+    _watch(FileSource(clip(), 10, 640), Posture(), Falls(40, 65), out)
+    whole = {path.name: path.read_bytes() for path in out.glob("door.*")}
+    assert set(whole) == {"door.mp4", "door.windows.jsonl"}
+    with pytest.raises(InputError):
+        _watch(FileSource(clip(), 10, 640), Breaks(), Falls(40, 65), out)
+    assert {path.name: path.read_bytes() for path in out.glob("door.*")} == whole, "an earlier result stays"
+
+
 def test_a_served_model_is_asked(clip: Callable[..., Path], tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "model.onnx")
     graph = onnx.load(model)

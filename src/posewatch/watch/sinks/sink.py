@@ -101,4 +101,8 @@ class Sink(ABC):
         """The camera sends pictures, and need not be looked at: nobody is there, all alarms have ended."""
 
     def close(self) -> None:
-        """The source has ended: complete the files."""
+        """The source has ended, or the watcher was stopped: complete the files."""
+
+    def fail(self, error: Exception) -> None:
+        """The source could not be watched to its end: leave out what would be taken for the whole of it."""
+        self.close()

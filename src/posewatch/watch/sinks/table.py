@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from posewatch.addresses import Address
@@ -62,12 +63,19 @@ def open_sinks(context: SinkContext) -> Iterator[list[Sink]]:
         sinks = []
         for kind in SINKS:
             if (sink := kind.open(context)) is not None:
-                stack.callback(sink.close)
+                stack.push(partial(_close, sink))
                 sinks.append(sink)
         for message in [message for sink in sinks for message in sink.left()]:
             for sink in sinks:
                 sink.alarm(message)
         yield sinks
+
+
+def _close(sink: Sink, kind: object, error: BaseException | None, trace: object) -> None:
+    if isinstance(error, Exception):
+        sink.fail(error)
+    else:
+        sink.close()
 
 
 def files_of(sources: Sequence[Source], out: Path, *, video: bool) -> list[Path]:

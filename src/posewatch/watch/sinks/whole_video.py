@@ -36,3 +36,7 @@ class WholeVideo(Sink):
         if self._writer is not None:
             self._writer.__exit__(None, None, None)
             mark(self._writer.path, RESULT)
+
+    def fail(self, error: Exception) -> None:
+        if self._writer is not None:
+            self._writer.__exit__(type(error), error, error.__traceback__)

@@ -32,3 +32,6 @@ class WindowLines(Sink):
 
     def close(self) -> None:
         self._place.close()
+
+    def fail(self, error: Exception) -> None:
+        self._place.__exit__(type(error), error, error.__traceback__)
