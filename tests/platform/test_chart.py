@@ -92,6 +92,34 @@ def test_every_object_is_valid(objects: list[Body], crd_errors: Callable[[Body],
                 kubernetes_validate.validate(body, version, strict=True)
 
 
+def test_names_that_yaml_takes_for_something_else_stay_names(
+    tmp_path: Path, crd_errors: Callable[[Body], list[str]]
+) -> None:
+    """Kubernetes allows a namespace 123, and a Secret 1e3; unquoted, its API would be sent numbers."""
+    values = {
+        "images": {"pullSecrets": ["456"]},
+        "secrets": {name: f"{i}e3" for i, name in enumerate(("main", "labeling", "kserve", "postgresql"), 1)},
+        "watcher": {
+            "webhookSecret": "12",
+            "groups": {
+                name: {"cameras": [{"name": f"c-{name}", "url": "rtsp://h/1"}], "envSecret": "13"}
+                for name in ("1", "on", "null", "1e3")
+            },
+        },
+    }
+    path = tmp_path / "values.json"
+    path.write_text(json.dumps(values))
+    for example in EXAMPLES:
+        given = ["--values", str(example), "--values", str(path)]
+        text = helm("template", "777", str(CHART), "--namespace", "12345", *given).stdout
+        for body in (body for body in yaml.load_all(text, LOADER) if body):
+            assert body["metadata"].get("namespace", "12345") == "12345", body["kind"]
+            if body["apiVersion"].startswith("serving.kserve.io"):
+                assert crd_errors(body) == []
+            elif (body["apiVersion"], body["kind"]) not in SCHEMAS:
+                kubernetes_validate.validate(body, VERSIONS[0], strict=True)
+
+
 def test_strict_validation_sees_a_field_that_is_none() -> None:
     for body in render(EXAMPLES[0]):
         spec = {**body.get("spec", {}), "nonsense": 1}
@@ -403,6 +431,10 @@ TOGETHER: list[tuple[str, str]] = [
     ("labeling.ingress.enabled=true,labeling.ingress.host=a.b", "dev serves nobody from outside"),
     ("labeling.istio.enabled=true,labeling.auth.mode=proxy", "set labeling.auth.requireSecret=false"),
     (f"{CAMERA.format('a', 'rtsp://h/1')},{CAMERA.format('b', 'rtsp://h/2')}", "camera door is in the groups a and b"),
+    (
+        f"{CAMERA.format('a', 'rtsp://h/1')},watcher.records.raw=true,watcher.records.store=s3://b",
+        "privacy blur of the group a does not",
+    ),
     (CAMERA.format("a", "rtsp://me:hunter2@h/1"), "camera door has a password in its url: write ${NAME} there"),
 ]
 

@@ -3,7 +3,7 @@
 {{/* Labels that never change, of a component: (dict "root" $ "component" "labeling") */}}
 {{- define "posewatch.selector" -}}
 app.kubernetes.io/name: posewatch-{{ .component }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end -}}
 
 {{- define "posewatch.labels" -}}
@@ -43,7 +43,7 @@ capabilities: {drop: [ALL]}
 {{- with .Values.images.pullSecrets }}
 imagePullSecrets:
 {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -60,8 +60,8 @@ tolerations: {{ toYaml . | nindent 2 }}
 {{/* Variables from the main Secret: (dict "root" $ "names" (list ...)) */}}
 {{- define "posewatch.env" -}}
 {{- range .names }}
-- name: {{ . }}
-  valueFrom: {secretKeyRef: {name: {{ $.root.Values.secrets.main }}, key: {{ . }}}}
+- name: {{ . | quote }}
+  valueFrom: {secretKeyRef: {name: {{ $.root.Values.secrets.main | quote }}, key: {{ . }}}}
 {{- end }}
 {{- end -}}
 
@@ -75,7 +75,7 @@ tolerations: {{ toYaml . | nindent 2 }}
 {{- define "posewatch.claim" -}}
 accessModes: [ReadWriteOnce]
 {{- with .className }}
-storageClassName: {{ . }}
+storageClassName: {{ . | quote }}
 {{- end }}
 resources: {requests: {storage: {{ .size }}}}
 {{- end -}}

@@ -19,7 +19,7 @@ spec:
         - {name: PGUSER, value: posewatch}
         - {name: PGDATABASE, value: labels}
         - name: PGPASSWORD
-          valueFrom: {secretKeyRef: {name: {{ .Values.secrets.postgresql }}, key: password}}
+          valueFrom: {secretKeyRef: {name: {{ .Values.secrets.postgresql | quote }}, key: password}}
       resources:
         requests: {cpu: 100m, memory: 128Mi}
         limits: {cpu: "1", memory: 512Mi}

@@ -1,6 +1,6 @@
 {{- define "posewatch.namespaces" -}}
 {{- range . }}
-- namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ . }}}}
+- namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ . | quote }}}}
 {{- end }}
 {{- end -}}
 
