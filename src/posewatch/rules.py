@@ -127,12 +127,13 @@ MAX_LR = {"adamw": 0.02, "sgd": 1.0}
 _STREAMS = rf"\s*({'|'.join(STREAMS)})\s*([+,]\s*({'|'.join(STREAMS)})\s*)*"
 Streams = Annotated[str, Like(_STREAMS, f"streams ({', '.join(STREAMS)}) joined by + and ,")]
 
-_MEMBER = rf"\s*({'|'.join(map(re.escape, MODELS))})\s*:\s*({'|'.join(STREAMS)})\s*(\+\s*({'|'.join(STREAMS)})\s*)*"
+_WEIGHT = r"((?=[\d.]*[1-9])(\d{1,6}(\.\d{0,6})?|\.\d{1,6})\s*\*)?"
+_MEMBER = rf"\s*{_WEIGHT}\s*({'|'.join(map(re.escape, MODELS))})\s*:\s*({'|'.join(STREAMS)})\s*(\+\s*({'|'.join(STREAMS)})\s*)*"
 Members = Annotated[
     str,
     Like(
         rf"({_MEMBER}(,{_MEMBER})*)?",
-        f"MODEL:STREAMS, several separated by commas, as in statistics:j+b (models: {', '.join(MODELS)}; "
+        f"MODEL:STREAMS, several separated by commas, as in 0.5*statistics:j+b, with a weight (models: {', '.join(MODELS)}; "
         f"streams: {', '.join(STREAMS)}), or empty",
     ),
 ]

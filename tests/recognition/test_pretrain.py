@@ -125,7 +125,7 @@ def test_training_takes_all_but_the_head(made):
 
 
 def test_networks_beside_begin_afresh_and_are_not_pretrained(made, source):
-    beside = dataclasses.replace(TINY, beside="pooled-statistics:j+c", stream_weights=(2.0, 1.0))
+    beside = dataclasses.replace(TINY, beside=".5*pooled-statistics:j+c")
     before = made.stat().st_mtime_ns
     assert pretrain(source, beside, SHORT, made.parent) == made
     assert made.stat().st_mtime_ns == before, "it is the same pretraining"

@@ -157,18 +157,17 @@ def test_several_streams_are_one_recogniser(tmp_path, clips):
 
 
 BESIDE = dataclasses.replace(
-    TINY, model="stgcn++", width=0.12, epochs=1, stream="j+b", beside="statistics:j, pooled-statistics: j + c"
+    TINY, model="stgcn++", width=0.12, epochs=1, stream="j+b", beside="statistics:j, 2 * pooled-statistics: j + c"
 )
 
 
 def test_networks_of_other_models_are_trained_beside(tmp_path, clips):
     """Each as if it were alone; they answer together, by weight, also in the exported file."""
-    config = dataclasses.replace(BESIDE, stream_weights=(1.0, 1.0, 2.0))
-    made = load_checkpoint(path := train(clips(12), clips(4, 50), config, tmp_path / "both"))
+    made = load_checkpoint(path := train(clips(12), clips(4, 50), BESIDE, tmp_path / "both"))
     assert [(b.model, b.stream, b.weight) for b in made.branches] == [
         ("stgcn++", "j+b", 1.0), ("statistics", "j", 1.0), ("pooled-statistics", "j + c", 2.0),
     ]  # fmt: skip
-    alone = load_checkpoint(train(clips(12), clips(4, 50), config.without_beside(), tmp_path / "alone"))
+    alone = load_checkpoint(train(clips(12), clips(4, 50), BESIDE.without_beside(), tmp_path / "alone"))
     first = dict(made.networks[0].named_parameters())
     for name, value in alone.networks[0].named_parameters():
         assert torch.allclose(first[name], value, atol=1e-4), f"{name} learned something else beside others"
@@ -247,7 +246,7 @@ def test_early_stop(tmp_path, clips):
         ({"optimiser": "adam"}, ConfigError, "train.optimiser must be one of adamw, sgd, not 'adam'"),
         ({"balance": "yes"}, ConfigError, "train.balance must be one of"),
         ({"stream": "j,b", "stream_weights": (1.0,)}, ConfigError, "must be 2 numbers"),
-        ({"beside": "statistics:j", "stream_weights": (1.0,)}, ConfigError, "must be 2 numbers, one for each network"),
+        ({"beside": "0*statistics:j"}, ConfigError, "train.beside must be MODEL:STREAMS"),
         ({"beside": "statistics"}, ConfigError, "train.beside must be MODEL:STREAMS, several separated by commas"),
         ({"features": "pixels"}, ConfigError, "train.features must be one of"),
         ({"layout": "coco21"}, ConfigError, "did you mean 'coco20'"),

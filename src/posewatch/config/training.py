@@ -73,10 +73,10 @@ class TrainConfig(Section):
     """Streams joined by + are stacked as channels; several of those, separated by commas, are networks of their own
     whose probabilities are averaged."""
     stream_weights: Annotated[tuple[Annotated[float, Range(0, 1_000_000, above=True)], ...], Items(0, 100)] = ()
-    """Weight of each network in that average, those of ``beside`` last; empty: equal."""
+    """Weight of each network in that average; empty: 1."""
     beside: rules.Members = ""
     """Networks of other models that are trained and answer together with those of ``stream``: MODEL:STREAMS, several
-    separated by commas. ``statistics:j`` costs next to nothing."""
+    separated by commas, each with a weight (1) in the average where it has one: ``0.25*statistics:j``."""
     features: Annotated[str, OneOf(("body", "raw", "hips"))] = "body"
     """``body``: centred, of size 1, gaps filled; ``raw``: pixels and scores, as published; ``hips``: about the
     middle of each person's hips, in distances of the hips (docs/from-the-paper.md)."""
@@ -133,10 +133,9 @@ class TrainConfig(Section):
                 hint = did_you_mean(key, rules.MODEL_OPTIONS)
                 raise ConfigError(f"unknown option {key!r} in train.model_options: {hint}")
             require(rules.MODEL_OPTIONS[key], value, f"train.model_options.{key}")
-        networks = f"{self.stream},{self.beside}" if self.beside else self.stream
-        count = networks.count(",") + 1
-        if self.stream_weights and len(self.stream_weights) != count:
-            raise ConfigError(f"train.stream_weights must be {count} numbers, one for each network of {networks!r}")
+        streams = self.stream.count(",") + 1
+        if self.stream_weights and len(self.stream_weights) != streams:
+            raise ConfigError(f"train.stream_weights must be {streams} numbers, one for each stream of {self.stream!r}")
         if self.lr > rules.MAX_LR[self.optimiser]:
             raise ConfigError(
                 f"train.lr {self.lr:g} is too high for {self.optimiser}: at most {rules.MAX_LR[self.optimiser]:g}; "
@@ -145,9 +144,7 @@ class TrainConfig(Section):
 
     def without_beside(self) -> TrainConfig:
         """The same, with the networks of ``stream`` only."""
-        count = self.stream.count(",") + 1
-        weights = self.stream_weights[:count] if count > 1 else ()
-        return dataclasses.replace(self, beside="", stream_weights=weights)
+        return dataclasses.replace(self, beside="")
 
 
 @dataclass(frozen=True)

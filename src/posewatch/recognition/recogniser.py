@@ -52,12 +52,16 @@ class Branch:
 
 def branches_of(config: TrainConfig) -> tuple[Branch, ...]:
     """One branch per stream that ``config.stream`` separates by commas, then one per network of ``config.beside``."""
-    pairs = [(config.model, stream) for stream in config.stream.split(",")]
-    pairs += [cast("tuple[str, str]", tuple(one.split(":"))) for one in config.beside.split(",") if one]
-    weights = config.stream_weights or (1.0,) * len(pairs)
+    streams = config.stream.split(",")
+    weights = config.stream_weights or (1.0,) * len(streams)
+    members = [(config.model, stream, weight) for stream, weight in zip(streams, weights, strict=True)]
+    for member in config.beside.split(",") if config.beside.strip() else []:
+        weight, _, network = member.rpartition("*")
+        model, stream = network.split(":")
+        members.append((model, stream, float(weight or 1)))
     return tuple(
-        Branch(model.strip(), config.width, config.model_options, stream.strip(), weight)
-        for (model, stream), weight in zip(pairs, weights, strict=True)
+        Branch(model.strip(), config.width, config.model_options, stream.strip(), float(weight))
+        for model, stream, weight in members
     )
 
 

@@ -66,7 +66,10 @@ def source_of(clips: ClipSet | None, config: TrainConfig, how: PretrainConfig, l
     clips of another layout, or beside clips of one person each; ConfigError for a network that cannot be pretrained.
     """
     if NETWORKS[ALIASES.get(config.model, config.model)].maps is Network.maps:
-        raise ConfigError(f"train.model {config.model} has no layers to pretrain: take a graph network")
+        raise ConfigError(
+            f"train.model {config.model} has no layers to pretrain: take a graph network (train.model=protogcn, or "
+            "--config small-gcn)"
+        )
     layout = layout or layouts.get(clips.layout if clips else LAYOUT)
     if not how.rendered:
         if clips is None:
