@@ -128,13 +128,16 @@ _STREAMS = rf"\s*({'|'.join(STREAMS)})\s*([+,]\s*({'|'.join(STREAMS)})\s*)*"
 Streams = Annotated[str, Like(_STREAMS, f"streams ({', '.join(STREAMS)}) joined by + and ,")]
 
 _WEIGHT = r"((?=[\d.]*[1-9])(\d{1,6}(\.\d{0,6})?|\.\d{1,6})\s*\*)?"
-_MEMBER = rf"\s*{_WEIGHT}\s*({'|'.join(map(re.escape, MODELS))})\s*:\s*({'|'.join(STREAMS)})\s*(\+\s*({'|'.join(STREAMS)})\s*)*"
+_MEMBER = (
+    rf"\s*{_WEIGHT}\s*({'|'.join(map(re.escape, MODELS))})\s*:"
+    rf"\s*({'|'.join(STREAMS)})\s*(\+\s*({'|'.join(STREAMS)})\s*)*"
+)
 Members = Annotated[
     str,
     Like(
         rf"({_MEMBER}(,{_MEMBER})*)?",
-        f"MODEL:STREAMS, several separated by commas, as in 0.5*statistics:j+b, with a weight (models: {', '.join(MODELS)}; "
-        f"streams: {', '.join(STREAMS)}), or empty",
+        "MODEL:STREAMS, several separated by commas, as in statistics:j+b, or with a weight, 0.5*statistics:j+b "
+        f"(models: {', '.join(MODELS)}; streams: {', '.join(STREAMS)}), or empty",
     ),
 ]
 

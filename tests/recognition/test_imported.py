@@ -173,7 +173,7 @@ def test_an_imported_checkpoint_is_an_artifact_from_which_a_pipeline_trains(tmp_
         job_of(store, dataset, replace(SMALL, pretrained=places[2]), remote=True)
 
 
-SMALL = replace(load("small").train, width=1 / 6, model_options={"prototypes": 12}, features="raw", stream="j",
+SMALL = replace(load("small-gcn").train, width=1 / 6, model_options={"prototypes": 12}, features="raw", stream="j",
                 layout="coco20", people=1, clip_frames=8, epochs=1, average_epochs=0.0, batch=4, threads=1,
                 validation=0.0, refit=False)  # fmt: skip
 
