@@ -160,9 +160,9 @@ def bench_watch(
     if len(persons) < 2:
         raise InputError(f"{videos} has no videos of at least two persons, named such as Subject_1_Fall_01.mp4")
     with Progress("footage", rendered, "video") as progress:
-        make_footage(out / "footage", videos=rendered, seed=seed, progress=progress.advance)
+        footage = make_footage(out / "footage", videos=rendered, seed=seed, progress=progress.advance)
     intervals = {**_by_file(read_labels_csv(out / "footage" / "labels.csv")), **_by_file(real)}
-    paths = sorted((out / "footage").glob("*.mp4")) + sorted(videos.glob("*.mp4"))
+    paths = [video.path for video in footage] + sorted(videos.glob("*.mp4"))
     estimator = build_estimator(config.pose)
     clips: list[tuple[str, NDArray[np.float32], int]] = []
     with Progress("skeletons", len(paths), "video") as progress:
