@@ -44,7 +44,7 @@ from posewatch.watch.watcher import Watcher
 
 SETTINGS = ("split.length_s=3.0", "pose.source=raw")
 MODELS: dict[str, tuple[str, ...]] = {
-    "statistics": ("train.model=statistics",),
+    "statistics": ("train.model=statistics", "train.epochs=10"),
     "protogcn": (
         "train.width=0.17", "train.clip_frames=24", "train.stream=j+b+jm", "train.epochs=25", "train.weight_decay=0.05",
         "train.smoothing=0.1",
