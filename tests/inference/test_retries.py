@@ -84,6 +84,73 @@ def _ask(server: Scripted, **options: Any) -> Arrays:
         connection.close()
 
 
+class Odd(BaseHTTPRequestHandler):
+    """Answers each path with what ``server.bodies`` has for its end, with status 200."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        server: Any = self.server
+        body = next((body for end, body in server.bodies.items() if self.path.endswith(end)), b"<html>hello</html>")
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def _output(name: str, *shape: int, values: int | None = None) -> dict[str, Any]:
+    count = int(np.prod(shape)) if values is None else values
+    return {"name": name, "datatype": "FP32", "shape": list(shape), "data": [0.5] * count}
+
+
+CONFIG = {
+    "input": [{"name": "keypoints", "data_type": "TYPE_FP32", "dims": [1, 4, 17, 3]}],
+    "output": [{"name": "probabilities", "dims": [2]}],
+    "parameters": {"labels": {"string_value": '["normal", "abnormal"]'}},
+}
+ODD: list[tuple[dict[str, Any], str]] = [
+    ({}, r"answers, but not as Triton does \(health\)"),
+    ({"/v2": {}}, r"not as Triton does \(health\)"),
+    ({"/v2": [1]}, r"not as Triton does \(health\)"),
+    ({"/config": [1]}, r"not as Triton does \(m\)"),
+    ({"/config": {**CONFIG, "parameters": [1]}}, r"not as Triton does \(m\)"),
+    ({"/config": {**CONFIG, "input": [{}]}}, r"not as Triton does \(m\)"),
+    ({"/infer": b"\xff\xfe"}, r"not as Triton does \(m\)"),
+    ({"/infer": {"outputs": [_output("probabilities", 1, 2, values=1)]}}, r"not as Triton does \(m\)"),
+    ({"/infer": {"outputs": [_output("else", 1, 2)]}}, "answered without probabilities, only else"),
+    ({"/infer": {"outputs": []}}, "answered without probabilities, only nothing"),
+    ({"/infer": {"outputs": [_output("probabilities", 1, 3)]}}, r"with the shape \(1, 3\), not \(1, 2\)"),
+    ({"/infer": {"outputs": [_output("probabilities", 1, 2), _output("novelty", 3)]}}, r"novelty of the shape \(3,\)"),
+    ({"/infer": {"outputs": [_output("probabilities", 1, 2), _output("novelty", 1, 2)]}}, "novelty of the shape"),
+    ({"/infer": {"outputs": [_output("probabilities", 1, 2), _output("embedding", 3, 8)]}}, "embedding of the shape"),
+]
+
+
+@pytest.mark.parametrize(("answers", "says"), ODD)
+def test_what_answers_is_no_triton_or_not_ours(answers: dict[str, Any], says: str) -> None:
+    given = {"/v2": {"version": "2.5"}, "/ready": b"", "/config": CONFIG, **answers} if answers else {}
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    server.bodies = {end: body if isinstance(body, bytes) else json.dumps(body).encode() for end, body in given.items()}
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        with (
+            pytest.raises(ServingError, match=says),
+            open_predictor(f"http://127.0.0.1:{server.server_address[1]}/m", timeout_s=5) as predictor,
+        ):
+            predictor.predict(np.ones((1, 1, 4, 17, 3), np.float32))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @pytest.mark.parametrize("status", [429, 502, 503])
 def test_what_is_tried_again(scripted: Scripted, status: int) -> None:
     scripted.script = [status, status]

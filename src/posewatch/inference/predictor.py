@@ -154,6 +154,16 @@ def prediction(outputs: Sequence[Arrays], count: int, labels: tuple[str, ...], m
     """``count`` clips' Prediction from the output arrays of their batches. Raises ServingError for bad outputs."""
     if not outputs:
         return Prediction(np.zeros((0, len(labels)), np.float32), labels)
+    if any(output.keys() != outputs[0].keys() or "probabilities" not in output for output in outputs):
+        raise ServingError(f"{model} answered without probabilities, only {', '.join(outputs[0]) or 'nothing'}")
+    for output in outputs:
+        for name, array in output.items():
+            if np.shape(array)[:1] != np.shape(output["probabilities"])[:1] or (
+                name == "novelty" and array.size != len(array)
+            ):
+                raise ServingError(
+                    f"{model} answered with {name} of the shape {np.shape(array)}, not one for each clip"
+                )
     probabilities = np.concatenate([output["probabilities"] for output in outputs])
     if probabilities.shape != (count, len(labels)):
         raise ServingError(f"{model} answered with the shape {probabilities.shape}, not {(count, len(labels))}")

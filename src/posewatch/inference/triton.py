@@ -21,7 +21,7 @@ from posewatch.inference.predictor import (
     prediction,
 )
 from posewatch.inference.quantised import as_sent, takes_quantised
-from posewatch.inference.wire import Deadline
+from posewatch.inference.wire import Deadline, understood
 from posewatch.records import Prediction
 
 CHECK_S = 5.0
@@ -48,7 +48,8 @@ class TritonPredictor(Predictor):
         try:
             self.server_version = self._connection.version()
             if not self._connection.ready(model):
-                raise _not_served(url, model, self._connection.index())
+                rows = self._connection.index()
+                raise understood(url, "index", lambda: _not_served(url, model, rows))
             self._read(self._connection.config(model))
         except BaseException:
             self._connection.close()
@@ -56,6 +57,9 @@ class TritonPredictor(Predictor):
 
     def _read(self, config: Mapping[str, Any]) -> None:
         """Take labels, shape and metadata from the model's config. Raises ServingError for a model of another kind."""
+        understood(self.url, self.model, lambda: self._take(config))
+
+    def _take(self, config: Mapping[str, Any]) -> None:
         parameters = {k: str(v.get("string_value", "")) for k, v in config.get("parameters", {}).items()}
         inputs, outputs = config.get("input", []), {o["name"]: o for o in config.get("output", [])}
         if [i["name"] for i in inputs] != ["keypoints"] or "probabilities" not in outputs:

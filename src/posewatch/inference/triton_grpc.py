@@ -108,7 +108,8 @@ class GrpcConnection:
             return self._client.infer(model, tensors, client_timeout=left_s, timeout=wire.microseconds(left_s))
 
         answer = self._call(model, send, deadline)
-        return {o.name: np.array(answer.as_numpy(o.name)) for o in answer.get_response().outputs}
+        outputs = answer.get_response().outputs
+        return wire.understood(self.url, model, lambda: {o.name: np.array(answer.as_numpy(o.name)) for o in outputs})
 
     def close(self) -> None:
         self._client.close()

@@ -61,19 +61,23 @@ class HttpConnection:
         return wire.call(once, self.url, what, self._retries, until)
 
     def version(self) -> str:
-        return str(self._call("GET", "/v2", "health").json()["version"])
+        answer = self._call("GET", "/v2", "health")
+        return wire.understood(self.url, "health", lambda: str(answer.json()["version"]))
 
     def ready(self, model: str) -> bool:
         return bool(self._call("GET", f"/v2/models/{model}/ready", model, accept=(200, 400, 404)).status == 200)
 
     def index(self) -> list[dict[str, Any]]:
-        return list(self._call("POST", "/v2/repository/index", "index", b"{}").json())
+        answer = self._call("POST", "/v2/repository/index", "index", b"{}")
+        return wire.understood(self.url, "index", lambda: [dict(row) for row in answer.json()])
 
     def config(self, model: str, deadline: Deadline | None = None) -> dict[str, Any]:
-        return dict(self._call("GET", f"/v2/models/{model}/config", model, deadline=deadline).json())
+        answer = self._call("GET", f"/v2/models/{model}/config", model, deadline=deadline)
+        return wire.understood(self.url, model, lambda: dict(answer.json()))
 
     def statistics(self, model: str) -> dict[str, Any]:
-        return dict(self._call("GET", f"/v2/models/{model}/stats", model).json()["model_stats"][0])
+        answer = self._call("GET", f"/v2/models/{model}/stats", model)
+        return wire.understood(self.url, model, lambda: dict(answer.json()["model_stats"][0]))
 
     def load(self, model: str) -> None:
         self._repository(model, "load")
@@ -94,9 +98,13 @@ class HttpConnection:
         body, head = InferenceServerClient.generate_request_body(tensors, timeout=timeout)
         headers = {"Content-Type": "application/octet-stream", HEADER_SIZE: str(head)}
         answer = self._call("POST", f"/v2/models/{model}/infer", model, body, headers, deadline=until)
-        size = answer.headers.get(HEADER_SIZE)  # missing: a server without the binary extension answers in JSON
-        result = InferenceServerClient.parse_response_body(answer.data, header_length=int(size) if size else None)
-        return {o["name"]: np.array(result.as_numpy(o["name"])) for o in result.get_response()["outputs"]}
+
+        def read() -> Arrays:
+            size = answer.headers.get(HEADER_SIZE)  # missing: a server without the binary extension answers in JSON
+            result = InferenceServerClient.parse_response_body(answer.data, header_length=int(size) if size else None)
+            return {o["name"]: np.array(result.as_numpy(o["name"])) for o in result.get_response()["outputs"]}
+
+        return wire.understood(self.url, model, read)
 
     def close(self) -> None:
         self._pool.clear()

@@ -98,6 +98,18 @@ def refusal(url: str, what: str, text: str, deadline: Deadline, *, retryable: bo
     return ServingError(f"Triton at {url}, {what}: {text}")
 
 
+def understood(url: str, what: str, read: Callable[[], T]) -> T:
+    """What ``read`` makes of an answer. Raises ServingError for one that no Triton gives: a proxy's page, say."""
+    from tritonclient.utils import InferenceServerException
+
+    try:
+        return read()
+    except (LookupError, TypeError, ValueError, AttributeError, InferenceServerException):
+        raise ServingError(
+            f"{url} answers, but not as Triton does ({what}): are address and port those of Triton?"
+        ) from None
+
+
 def microseconds(seconds: float) -> int:
     """A request's time to live as Triton counts it: at least 1, as 0 means for ever."""
     return max(1, int(seconds * 1e6))
