@@ -1,11 +1,14 @@
 """The same promises from every store: memory, folder and (in tests/stack) the real S3 server."""
 
 import pickle
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from posewatch.errors import InputError, NotFound
+from posewatch.errors import InputError, NotFound, StoreError
 from posewatch.store import FolderStore, MemoryStore, ObjectStore, S3Store, open_store
 
 
@@ -86,3 +89,42 @@ def test_bad_uris(uri: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("POSEWATCH_STORE", raising=False)
     with pytest.raises(InputError, match=words):
         open_store(uri)
+
+
+class Page(BaseHTTPRequestHandler):
+    """A web page at every address, or what a proxy says of a store that is away."""
+
+    def do_GET(self) -> None:
+        server: Any = self.server
+        server.seen += 1
+        self.send_response(server.status)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<html><body><br>Console</body></html>")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("status", "tries"), [(200, 1), (403, 1), (404, 1), (502, 2)])
+def test_a_web_page_is_no_object_store(status: int, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    server.status, server.seen = status, 0
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    for name, value in (
+        ("ENDPOINT", f"http://127.0.0.1:{server.server_port}"),
+        ("ACCESS_KEY", "aaaaaaaa"),
+        ("SECRET_KEY", "b" * 8),
+    ):
+        monkeypatch.setenv(f"POSEWATCH_S3_{name}", value)
+    try:
+        with pytest.raises(
+            StoreError, match=r"not as an S3 server does: is POSEWATCH_S3_ENDPOINT its S3 port|gave no answer"
+        ):
+            S3Store("bucket", attempts=2).list("x/")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert server.seen == tries

@@ -21,6 +21,8 @@ from posewatch.store.base import ObjectInfo, check_key
 R = TypeVar("R")
 ATTEMPTS = 6
 """Requests until the store counts as unreachable; the waits between them are eight seconds in all on average."""
+PAGES = (429, 502, 503, 504)
+"""Status codes of a proxy whose store is away for now."""
 PASSING = ("InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "XMinioServerNotInitialized")
 DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed")
 
@@ -146,15 +148,27 @@ class S3Store:
             return retry(request, _passes, attempts=self.attempts, first_s=0.5, max_s=8.0, log=log)
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise self._error(key, error) from None
+        except (SyntaxError, ValueError) as error:  # what minio's reader of XML raises for a page with status 200
+            if isinstance(error, SyntaxError) or "XML element" in str(error):
+                raise self._no_s3() from None
+            raise
+
+    def _no_s3(self) -> StoreError:
+        return StoreError(
+            f"{self.endpoint} answers, but not as an S3 server does: is POSEWATCH_S3_ENDPOINT its S3 port, "
+            "not its web page?"
+        )
 
     def _error(self, key: str, error: Exception) -> StoreError:
-        from minio.error import S3Error
+        from minio.error import InvalidResponseError, S3Error
 
         if _passes(error):
             return Unreachable(
                 f"object store {self.endpoint} gave no answer in {self.attempts} tries ({_reason(error)}): "
                 "is it running? see `posewatch status`, or check POSEWATCH_S3_ENDPOINT"
             )
+        if isinstance(error, InvalidResponseError):
+            return self._no_s3()
         if isinstance(error, OSError):
             return StoreError(f"cannot use the local file {error.filename}: {error.strerror}")
         code = (error.code or "") if isinstance(error, S3Error) else ""
@@ -185,10 +199,12 @@ class S3Store:
 def _passes(error: BaseException) -> bool:
     """Whether the same request may succeed later: no connection, or a server that is busy or starting."""
     import urllib3
-    from minio.error import S3Error, ServerError
+    from minio.error import InvalidResponseError, S3Error, ServerError
 
     if isinstance(error, S3Error):
         return error.code in PASSING
+    if isinstance(error, InvalidResponseError):  # a page of the proxy before a store that is away
+        return error._code in PAGES
     if isinstance(error, OSError):
         return error.filename is None  # one with a file name is about the local file
     return isinstance(error, ServerError | urllib3.exceptions.HTTPError)
@@ -196,10 +212,12 @@ def _passes(error: BaseException) -> bool:
 
 def _reason(error: BaseException) -> str:
     import urllib3
-    from minio.error import S3Error, ServerError
+    from minio.error import InvalidResponseError, S3Error, ServerError
 
     if isinstance(error, S3Error):
         return error.code or "S3Error"
+    if isinstance(error, InvalidResponseError):
+        return f"HTTP {error._code}"
     if isinstance(error, ServerError):
         return f"HTTP {error.status_code}"
     refused = isinstance(error, urllib3.exceptions.NewConnectionError | ConnectionRefusedError)
