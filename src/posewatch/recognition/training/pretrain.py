@@ -68,7 +68,7 @@ def source_of(clips: ClipSet | None, config: TrainConfig, how: PretrainConfig, l
     if NETWORKS[ALIASES.get(config.model, config.model)].maps is Network.maps:
         raise ConfigError(
             f"train.model {config.model} has no layers to pretrain: take a graph network (train.model=protogcn, or "
-            "--config small-gcn)"
+            "--config small)"
         )
     layout = layout or layouts.get(clips.layout if clips else LAYOUT)
     if not how.rendered:
