@@ -104,6 +104,9 @@ def test_exact_copies_on_both_sides_are_told():
     clips = clips_of("abcd", [0, 1, 0, 1])
     clips.keypoints[2][:] = clips.keypoints[0]
     assert check_split(clips, [0, 1], [2, 3]).note == "1 clip of 'test' also in 'train', copied exactly: c2."
+    for i in (0, 2):
+        clips.keypoints[i][:] = 0
+    assert check_split(clips, [0, 1], [2, 3]).note == "", "nobody is seen in either: no copy of anything"
 
 
 @needs_skeletons

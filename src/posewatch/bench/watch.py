@@ -7,7 +7,6 @@ and without the ways to look at fewer frames.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posewatch.artifact import sha256_file
 from posewatch.config import Experiment, LabelConfig, load
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.gmdcsa24 import read_gmdcsa24
@@ -127,7 +127,7 @@ def kept_windows(
 ) -> list[tuple[str, NDArray[np.float32], int]]:
     """``windows_of``, kept in ``folder`` for the next run on the same file with the same settings."""
     labels = [[i.start_s, i.end_s, i.label] for i in intervals]
-    about = digest([SETTINGS, hashlib.sha256(path.read_bytes()).hexdigest(), labels])
+    about = digest([SETTINGS, sha256_file(path), labels])
     kept = folder / f"{path.stem}-{about[:12]}.npz"
     if kept.is_file():
         with np.load(kept) as file:
