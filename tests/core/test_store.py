@@ -128,3 +128,9 @@ def test_a_web_page_is_no_object_store(status: int, tries: int, monkeypatch: pyt
         thread.join()
         server.server_close()
     assert server.seen == tries
+
+
+@pytest.mark.parametrize("name", ["x", "a..b", "-hall", "h" * 64])
+def test_a_name_that_no_bucket_can_have_is_told_before_anything_is_asked(name: str) -> None:
+    with pytest.raises(InputError, match=f"no bucket can be called s3://{name}: "):
+        S3Store(name)

@@ -40,7 +40,14 @@ class S3Store:
     def __init__(self, bucket: str, prefix: str = "", attempts: int = ATTEMPTS) -> None:
         import urllib3
         from minio import Minio
+        from minio.helpers import check_bucket_name
 
+        try:
+            check_bucket_name(bucket)
+        except ValueError as error:
+            raise InputError(
+                f"no bucket can be called s3://{bucket}: {error} (3 to 63 letters, digits, . and -)"
+            ) from None
         env = os.environ
         endpoint = env.get("POSEWATCH_S3_ENDPOINT") or env.get("AWS_ENDPOINT_URL")
         if not endpoint:
