@@ -21,6 +21,7 @@ OF_PERSONS = [
     "--set", "mask.unit=person",
     "--set", "labels.everybody=true",
     "--set", "serving.name=abnormal-persons",
+    "--set", "train.model=stgcn",
 ]  # fmt: skip
 
 

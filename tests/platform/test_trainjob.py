@@ -29,9 +29,7 @@ from posewatch.store import FolderStore  # noqa: E402
 from .applying import apply  # noqa: E402
 from .trainer import TRAINJOBS, Trainer  # noqa: E402
 
-TINY = TrainConfig(
-    width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1, epochs=1, batch=4, threads=1, validation=0.0
-)
+TINY = TrainConfig(model="stgcn++", width=0.1, clip_frames=12, people=1, epochs=1, batch=4, threads=1, validation=0.0)
 TRAINER = TrainerConfig(nodes=2, processes=2, image="posewatch/train:abc123", memory="2Gi")
 
 

@@ -151,7 +151,7 @@ def test_posewatch_train_under_torchrun(annotations, tmp_path):
     """
     script = tmp_path / "train.py"
     script.write_text(DOUBLE)
-    sets = ("width=0.1", "model_options.prototypes=4", "clip_frames=12", "people=1", "batch=8", "epochs=2", "threads=1")
+    sets = ("model=stgcn++", "width=0.1", "clip_frames=12", "people=1", "batch=8", "epochs=2", "threads=1")
     printed = {}
     for count in (1, 2):
         out = tmp_path / str(count)
