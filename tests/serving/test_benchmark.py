@@ -54,8 +54,12 @@ def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:
         ("triton+batching", "closed", 1),
         ("triton+batching", "closed", 16),
     ]
-    assert [key[0] for key in rows if key[1] == "open"] == ["triton", "triton+batching"]
+    assert [key[0] for key in rows if key[1] == "open"] == ["pytorch", "onnxruntime", "triton", "triton+batching"]
     assert len(steps) == len(rows) == count_steps((1, 16), (0.3,), others=1)
+    served, batched = result["p95_beside_runtime"]  # both beside the model in this process, at the same share
+    assert [pair["system"] for pair in (served, batched)] == ["triton", "triton+batching"]
+    assert {pair["runtime"] for pair in (served, batched)} == {"onnxruntime"}
+    assert served["times"] == pytest.approx(served["p95_ms"] / served["runtime_p95_ms"], rel=0.01)
     for (system, kind, _), row in rows.items():
         assert row["errors"] == 0
         # an open loop does not wait for a server that stood still all the time
@@ -63,7 +67,8 @@ def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:
         assert answered or kind == "open"
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["cpu_ms_per_inference"] >= 0
-        assert (row["offered_ips"] is None) == (kind == "closed")
+        assert (row["offered_ips"] is None) == (row["peak_share"] is None) == (kind == "closed")
+        assert (row["workers"] is None) == (kind == "closed" or system.startswith("triton"))
         if system.startswith("triton") and answered:
             assert 0 < row["queue_share"] + row["compute_share"] <= 1.05
             assert row["client_cpu_ms"] > 0
@@ -74,6 +79,7 @@ def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:
     report = (tmp_path / "bench.md").read_text()
     assert report.count("| triton+batching | closed |") == 2
     assert "The load generator spent" in report
+    assert "At 30% of its own peak triton has a p95 of " in report
     for name in ("latency.png", "throughput.png", "open.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
@@ -119,6 +125,30 @@ def test_an_open_loop_counts_from_when_a_request_was_due(monkeypatch: pytest.Mon
     clips = np.zeros((1, 1, 1, 1, 3), np.float32)
     found = load.opened(lambda _: time.sleep(next(pauses, 0.0)), clips, 100, 0.8)
     assert max(found.latencies_ms) > 200  # though no answer of a counted request took longer than a moment
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_open_loop_of_a_model_in_this_process_queues(workers: int) -> None:
+    """Never more at a time than it computes, each thread loaded before the time counts; requests beyond it wait."""
+    lock, loaded = threading.Lock(), threading.local()
+    busy: list[int] = []
+    at_once = 0
+
+    def model(keypoints: np.ndarray) -> None:
+        nonlocal at_once
+        with lock:
+            at_once += 1
+            busy.append(at_once)
+        time.sleep(0.02 if hasattr(loaded, "yes") else 0.5)
+        loaded.yes = True
+        with lock:
+            at_once -= 1
+
+    found = load.opened(model, np.zeros((1, 1, 1, 1, 3), np.float32), 2 * workers / 0.02, 0.6, workers=workers)
+    assert max(busy) == workers
+    assert found.errors == 0
+    assert 200 < max(found.latencies_ms)  # twice what it can do: the queue grew for 0.75 s
+    assert min(found.latencies_ms) < 400  # no request waited for a model to load
 
 
 @pytest.mark.parametrize("loop", [lambda *load_: load.closed(*load_), lambda *load_: load.opened(*load_)])

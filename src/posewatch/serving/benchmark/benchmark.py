@@ -25,7 +25,7 @@ from posewatch.inference.pytorch import TorchPredictor
 from posewatch.inference.triton import TritonPredictor
 from posewatch.inference.triton_admin import load_model, unload_model
 from posewatch.serving.benchmark import load, perf_analyzer
-from posewatch.serving.benchmark.report import caveats, environment, write_markdown, write_plots
+from posewatch.serving.benchmark.report import caveats, environment, p95_beside, write_markdown, write_plots
 from posewatch.serving.benchmark.rows import Row, ServerMeter, row_of
 from posewatch.serving.repository import write_repository
 from posewatch.stack.triton import TritonServer
@@ -38,7 +38,7 @@ InProcess = tuple[str, Predictor, int]
 
 def steps(concurrency: Sequence[int], open_loop: Sequence[float], others: int, systems: int = 2) -> int:
     """How many loads ``benchmark`` measures at most, with ``others`` in this process besides ONNX Runtime."""
-    return others + 2 + systems * (len(concurrency) + len(open_loop))
+    return others + 2 + (others + 1) * len(open_loop) + systems * (len(concurrency) + len(open_loop))
 
 
 def benchmark(
@@ -82,12 +82,11 @@ def benchmark(
     if torch_predictor is not None:
         run.check("pytorch", torch_predictor)
         threads = torch_threads(torch_predictor, clips)
-        run.in_process("pytorch", torch_predictor, 1)
+        run.in_process("pytorch", torch_predictor, [1], open_loop)
     for system, predictor, workers in others:
         run.check(system, predictor, exact=not rounded)
-        run.in_process(system, predictor, workers)
-    for workers in sorted({1, instances}):
-        run.in_process("onnxruntime", onnx, workers)
+        run.in_process(system, predictor, [workers], open_loop)
+    run.in_process("onnxruntime", onnx, sorted({1, instances}), open_loop)
     settings: dict[str, Any] = {"max_batch": max_batch, "queue_delay_us": queue_delay_us, "instances": instances}
     server = ""
     extra: dict[str, Any] = {}
@@ -107,6 +106,7 @@ def benchmark(
                     extra.setdefault("perf_analyzer", []).append({"system": system, **figures})
     result: dict[str, Any] = {
         "rows": [asdict(row) for row in run.rows],
+        "p95_beside_runtime": p95_beside([asdict(row) for row in run.rows]),
         "settings": {
             **settings,
             "tuned": tuned,
@@ -149,21 +149,35 @@ class _Run:
         if exact:
             self.max_difference = max(self.max_difference, difference)
 
-    def in_process(self, system: str, predictor: Predictor, workers: int) -> None:
-        measured = load.closed(predictor.predict, self.clips, workers, self.seconds)
-        self._add(row_of(system, "closed", workers, measured, own=True), f"{system}, {workers} at a time")
+    def in_process(self, system: str, predictor: Predictor, workers: Sequence[int], rates: Sequence[float]) -> None:
+        """``workers`` are numbers of clips at a time; the open loops have the number that is fastest."""
+        for at_a_time in workers:
+            measured = load.closed(predictor.predict, self.clips, at_a_time, self.seconds)
+            self._add(row_of(system, "closed", at_a_time, measured, own=True), f"{system}, {at_a_time} at a time")
+        self._opened(system, predictor, rates)
 
     def served(
         self, system: str, predictor: Predictor, meter: ServerMeter, concurrency: Sequence[int], rates: Sequence[float]
     ) -> None:
-        """``rates`` are shares of the peak in the closed loops."""
+        """``concurrency`` are numbers of clients."""
         for clients in concurrency:
             measured = load.closed(predictor.predict, self.clips, clients, self.seconds, meter)
             self._add(row_of(system, "closed", clients, measured, meter), f"{system}, {clients} at a time")
-        peak = max(row.throughput_ips for row in self.rows if row.system == system)
-        for rate in (share * peak for share in rates):
-            measured = load.opened(predictor.predict, self.clips, rate, self.seconds, meter)
-            row = row_of(system, "open", 0, measured, meter, offered=rate) if measured.latencies_ms else None
+        self._opened(system, predictor, rates, meter)
+
+    def _opened(
+        self, system: str, predictor: Predictor, rates: Sequence[float], meter: ServerMeter | None = None
+    ) -> None:
+        """``rates`` are shares of the peak in the closed loops; without ``meter`` the model is in this process."""
+        best = max((row for row in self.rows if row.system == system), key=lambda row: row.throughput_ips)
+        workers = None if meter else best.concurrency
+        for share in rates:
+            rate, row = share * best.throughput_ips, None
+            measured = load.opened(predictor.predict, self.clips, rate, self.seconds, meter, workers=workers)
+            if measured.latencies_ms:
+                row = row_of(
+                    system, "open", workers or 0, measured, meter, own=meter is None, offered=rate, share=share
+                )
             self._add(row, f"{system}, {rate:.0f} a second")
 
     def _add(self, row: Row | None, note: str) -> None:

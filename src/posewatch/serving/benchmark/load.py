@@ -110,14 +110,19 @@ def closed(predict: Predict, clips: Clips, clients: int, seconds: float, meter: 
 
 
 def opened(
-    predict: Predict, clips: Clips, rate: float, seconds: float, meter: Meter | None = None, *, seed: int = 0
-) -> Measured:
+    predict: Predict, clips: Clips, rate: float, seconds: float, meter: Meter | None = None, *,
+    seed: int = 0, workers: int | None = None,
+) -> Measured:  # fmt: skip
     """``rate`` requests a second at random moments, the same in every run for one ``seed``.
 
     A quarter of the time more (at most two seconds) goes first, as a warm-up. A request without an answer a few seconds
-    after the last one is due counts as an error. Errors of the model are treated as in ``closed``.
+    after the last one is due counts as an error. Errors of the model are treated as in ``closed``. ``workers``: for a
+    model in this process, how many requests it computes at a time; the others wait in a queue before it.
     """
     measured, lock, over = Measured(), threading.Lock(), threading.Event()
+    pool = ThreadPoolExecutor(workers or MAX_IN_FLIGHT)
+    if workers:
+        _first_answers(pool, workers, lambda: predict(clips[:1]))
     warm_s = min(2.0, seconds / 4)
     rng = np.random.default_rng(seed)
     count = max(1, int((warm_s + seconds) * rate * 2) + 10)
@@ -142,7 +147,6 @@ def opened(
 
     cpu, begun = 0.0, False
     calls: list[Future[None]] = []
-    pool = ThreadPoolExecutor(MAX_IN_FLIGHT)
     try:
         for number, at in enumerate(due[due < warm_s + seconds].tolist()):
             if at >= warm_s and not begun:
@@ -161,8 +165,22 @@ def opened(
         for call in done:
             call.result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=workers is not None, cancel_futures=True)
     return measured
+
+
+def _first_answers(pool: ThreadPoolExecutor, workers: int, ask: Callable[[], Any]) -> None:
+    """Have each thread of the pool answer once: some runtimes load the model once for each thread."""
+    together = threading.Barrier(workers)
+
+    def first() -> None:
+        try:
+            ask()
+        finally:
+            together.wait()
+
+    for call in [pool.submit(first) for _ in range(workers)]:
+        call.result()
 
 
 def cpu_seconds(pid: int) -> dict[int, float]:

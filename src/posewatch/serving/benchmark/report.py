@@ -141,11 +141,36 @@ def _ratios(rows: Sequence[dict[str, Any]]) -> list[str]:
     for system, speed in best.items():
         against = [f"{speed / best[base]:.2f} times {base}" for base in bases if base != system]
         notes.append(f"- {system}: {', '.join(against)}.")
-    for served, runtime in (("triton", "onnxruntime"), ("triton+tuned", "openvino")):
-        if served in best and runtime in best:
-            share = best[served] / best[runtime]
-            notes.append(f"- {served} reaches {share:.0%} of the rate of {runtime} in this process.")
+    for served, runtime in runtimes(rows).items():
+        share = best[served] / best[runtime]
+        notes.append(f"- {served} reaches {share:.0%} of the rate of {runtime} in this process.")
+    for pair in p95_beside(rows):
+        notes.append(
+            f"- At {pair['peak_share']:.0%} of its own peak {pair['system']} has a p95 of {pair['p95_ms']:.0f} ms,"
+            f" {pair['times']:.2f} times that of {pair['runtime']} in this process at {pair['peak_share']:.0%} of its"
+            f" own ({pair['runtime_p95_ms']:.0f} ms)."
+        )
     return notes
+
+
+def runtimes(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Each served system with its runtime, where that was measured in this process."""
+    systems = {row["system"] for row in rows if row["load"] == "closed"}
+    tuned = "openvino" if "openvino" in systems else "onnxruntime"
+    pairs = {"triton": "onnxruntime", "triton+batching": "onnxruntime", "triton+tuned": tuned}
+    return {served: runtime for served, runtime in pairs.items() if {served, runtime} <= systems}
+
+
+def p95_beside(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """p95 of each served system in an open loop beside its runtime's, each at the same share of its own peak."""
+    opened = {(row["system"], row["peak_share"]): row["p95_ms"] for row in rows if row["load"] == "open"}
+    pairs = []
+    for (system, share), p95 in opened.items():
+        own = opened.get((runtimes(rows).get(system, ""), share))
+        if own:
+            pairs.append({"system": system, "runtime": runtimes(rows)[system], "peak_share": share, "p95_ms": p95,
+                          "runtime_p95_ms": own, "times": round(p95 / own, 3)})  # fmt: skip
+    return pairs
 
 
 def write_plots(rows: Sequence[dict[str, Any]], out: Path) -> None:

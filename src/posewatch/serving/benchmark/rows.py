@@ -20,7 +20,8 @@ class Row:
     model (None: on another machine), ``client_cpu_ms`` that of the load generator.
 
     ``concurrency`` is the number of clients that wait at a time; in an open loop, the mean number of requests under
-    way, and ``offered_ips`` the requests sent per second. ``queue_share`` and ``compute_share`` are of the time between
+    way, ``offered_ips`` the requests sent per second, ``peak_share`` these as a fraction of the system's own peak, and
+    ``workers`` how many of them a model in this process computes at a time. ``queue_share`` and ``compute_share`` are of the time between
     a request's arrival at the server and its answer. ``errors`` requests were refused or late.
     """
 
@@ -38,6 +39,8 @@ class Row:
     queue_share: float | None = None
     compute_share: float | None = None
     client_cpu_ms: float | None = None
+    peak_share: float | None = None
+    workers: int | None = None
 
 
 class ServerMeter:
@@ -81,8 +84,10 @@ def row_of(
     *,
     own: bool = False,
     offered: float | None = None,
+    share: float | None = None,
 ) -> Row:
-    """The row of a load; ``own``: the model runs in this process, so that its processor time is the model's.
+    """The row of a load; ``own``: the model runs in this process, so that its processor time is the model's, with
+    ``clients`` at a time. An open loop ``offered`` requests a second, ``share`` of the system's peak.
 
     Raises ServingError if there was no answer at all.
     """
@@ -91,6 +96,7 @@ def row_of(
             f"{system} gave no answer within {measured.wall_s:.0f} s ({measured.errors} refusals): measure for longer"
         )
     p50, p95, p99 = (round(float(p), 3) for p in np.percentile(measured.latencies_ms, (50, 95, 99)))
+    workers = clients if kind == "open" and own else None
     if kind == "open":
         clients = max(1, round(sum(measured.latencies_ms) / 1000 / measured.wall_s))
     cpu_ms = round(measured.client_cpu_s * 1000 / max(1, measured.answers), 3)
@@ -102,4 +108,4 @@ def row_of(
     if offered is not None:
         figures["offered_ips"] = round(offered, 2)
     speed = round(measured.answers / measured.wall_s, 2)
-    return Row(system, kind, clients, speed, p50, p95, p99, errors=measured.errors, **figures)
+    return Row(system, kind, clients, speed, p50, p95, p99, errors=measured.errors, peak_share=share, workers=workers, **figures)
