@@ -108,4 +108,16 @@ def row_of(
     if offered is not None:
         figures["offered_ips"] = round(offered, 2)
     speed = round(measured.answers / measured.wall_s, 2)
-    return Row(system, kind, clients, speed, p50, p95, p99, errors=measured.errors, peak_share=share, workers=workers, **figures)
+    return Row(
+        system,
+        kind,
+        clients,
+        speed,
+        p50,
+        p95,
+        p99,
+        errors=measured.errors,
+        peak_share=share,
+        workers=workers,
+        **figures,
+    )
