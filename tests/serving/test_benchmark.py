@@ -147,7 +147,7 @@ def test_an_open_loop_of_a_model_in_this_process_queues(workers: int) -> None:
     found = load.opened(model, np.zeros((1, 1, 1, 1, 3), np.float32), 2 * workers / 0.02, 0.6, workers=workers)
     assert max(busy) == workers
     assert found.errors == 0
-    assert 200 < max(found.latencies_ms)  # twice what it can do: the queue grew for 0.75 s
+    assert max(found.latencies_ms) > 200  # twice what it can do: the queue grew for 0.75 s
     assert min(found.latencies_ms) < 400  # no request waited for a model to load
 
 

@@ -144,12 +144,12 @@ def _ratios(rows: Sequence[dict[str, Any]]) -> list[str]:
     for served, runtime in runtimes(rows).items():
         share = best[served] / best[runtime]
         notes.append(f"- {served} reaches {share:.0%} of the rate of {runtime} in this process.")
-    for pair in p95_beside(rows):
-        notes.append(
-            f"- At {pair['peak_share']:.0%} of its own peak {pair['system']} has a p95 of {pair['p95_ms']:.0f} ms,"
-            f" {pair['times']:.2f} times that of {pair['runtime']} in this process at {pair['peak_share']:.0%} of its"
-            f" own ({pair['runtime_p95_ms']:.0f} ms)."
-        )
+    notes += [
+        f"- At {pair['peak_share']:.0%} of its own peak {pair['system']} has a p95 of {pair['p95_ms']:.0f} ms,"
+        f" {pair['times']:.2f} times that of {pair['runtime']} in this process at {pair['peak_share']:.0%} of its"
+        f" own ({pair['runtime_p95_ms']:.0f} ms)."
+        for pair in p95_beside(rows)
+    ]
     return notes
 
 

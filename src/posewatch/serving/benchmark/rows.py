@@ -21,8 +21,8 @@ class Row:
 
     ``concurrency`` is the number of clients that wait at a time; in an open loop, the mean number of requests under
     way, ``offered_ips`` the requests sent per second, ``peak_share`` these as a fraction of the system's own peak, and
-    ``workers`` how many of them a model in this process computes at a time. ``queue_share`` and ``compute_share`` are of the time between
-    a request's arrival at the server and its answer. ``errors`` requests were refused or late.
+    ``workers`` how many of them a model in this process computes at a time. ``queue_share`` and ``compute_share`` are
+    of the time between a request's arrival at the server and its answer. ``errors`` requests were refused or late.
     """
 
     system: str
