@@ -26,7 +26,7 @@ from posewatch.recognition.evaluation.operating_point import choose_again  # noq
 from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save  # noqa: E402
 from posewatch.recognition.threshold import at, parse, threshold_at  # noqa: E402
 
-TINY = TrainConfig(model="statistics", width=0.1, clip_frames=8, people=1, stream="j")
+TINY = TrainConfig(model="stgcn", width=0.1, clip_frames=8, people=1, stream="j")
 
 
 def sure_but_wrong(n: int = 4000, factor: float = 3.0) -> HeldOut:
