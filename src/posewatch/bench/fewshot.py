@@ -48,9 +48,12 @@ WAYS = {
     "motion": "network, pretrained on hidden motion",
     "acts": "network, pretrained on rendered acts",
     "small": "the configuration small",
+    "quick": "the configuration quick",
 }
 """How a model begins: fresh, pretrained on the training clips without labels, or on the acts of rendered people; and
-what a user gets from ``--config small``, whatever the other settings are."""
+what a user gets from a shipped configuration, whatever the other settings are."""
+SHIPPED = ("small", "quick")
+"""The ways that are configurations of their own."""
 NETWORKS = ("scratch", "motion", "acts")
 """The ways of the configured network, each also beside the pose statistics."""
 BESIDE = "+statistics"
@@ -77,10 +80,11 @@ class Bench:
 
     def __init__(self, out: Path, experiment: Experiment, numbers: Sequence[int], seeds: int, ways: Sequence[str]):
         self.out, self.config, self.how = out, experiment.train.without_beside(), experiment.pretrain
-        self.small = replace(load("small").train, threads=self.config.threads, device=self.config.device)
+        here = {"threads": self.config.threads, "device": self.config.device}
+        self.shipped = {name: replace(load(name).train, **here) for name in SHIPPED if name in ways}
         self.numbers, self.seeds, self.ways = sorted(set(numbers)), seeds, ways
         settings = [fingerprinted(plain(self.config)), asdict(self.how)]
-        settings += [fingerprinted(plain(self.small))] if "small" in ways else []
+        settings += [fingerprinted(plain(config)) for config in self.shipped.values()]
         self.key = digest(settings)[:12]
         self.cells: dict[str, dict[str, Any]] = {}
         if (out / REPORT).exists():
@@ -128,7 +132,7 @@ class Bench:
         self, way: str, chosen: ClipSet, test: ClipSet, seed: int, begin: Path | None, work: Path
     ) -> dict[str, dict[str, Any]]:
         """Way → its metrics; with the pose statistics come the baselines, with a network its ensemble with them."""
-        config = replace(self.small if way == "small" else self.config, seed=seed)
+        config = replace(self.shipped.get(way, self.config), seed=seed)
         if way == "statistics":
             config = replace(config, model="statistics", stream="j")
         positive = positive_of(chosen.classes)
@@ -137,10 +141,10 @@ class Bench:
         found = {way: _scored(work / way / CHECKPOINT, test, index)}
         beside = work / "statistics" / CHECKPOINT
         if way == "statistics":
-            frames, people = config.clip_frames, config.people
+            how = config.clip_frames, config.people, config.people_by
             scores, _ = baseline_scores(
-                resample(chosen.keypoints, frames, people), chosen.labels,
-                resample(test.keypoints, frames, people), len(chosen.classes), layouts.get(chosen.layout),
+                resample(chosen.keypoints, *how), chosen.labels,
+                resample(test.keypoints, *how), len(chosen.classes), layouts.get(chosen.layout),
             )  # fmt: skip
             found |= {name: metrics_of(s, s.argmax(1), test.labels, index) for name, s in scores.items()}
         elif way in NETWORKS and beside.exists():
@@ -224,7 +228,7 @@ def plot(cells: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     lines = {
         "logistic": (GREY, "--"), "forest": ("#b08968", "--"), "statistics": ("#3a9d5d", "-"),
         "scratch": ("#d6404f", "-"), f"scratch{BESIDE}": ("#d6404f", ":"), "motion": (BLUE, "-"),
-        "acts": ("#8e5bb5", "-"), "small": ("#222222", "-"),
+        "acts": ("#8e5bb5", "-"), "small": ("#222222", "-"), "quick": ("#e08a1e", "-"),
     }  # fmt: skip
     with styled() as plt:
         figure, panels = plt.subplots(

@@ -329,8 +329,8 @@ def fewshot(
     labels: Annotated[str, Option(metavar="LIST", help="Numbers of labelled clips.")] = "10,30,100,300",
     seeds: Annotated[int, Option(help="Draws of the labelled clips."), Range(1, 1000)] = 5,
     ways: Annotated[
-        str, Option(metavar="LIST", help="Of statistics, scratch, motion, acts, small (docs/training.md).")
-    ] = "statistics,scratch,motion,acts,small",
+        str, Option(metavar="LIST", help="Of statistics, scratch, motion, acts, small, quick (docs/training.md).")
+    ] = "statistics,scratch,motion,acts,small,quick",
 ) -> str:
     """F1 by the number of labels: from scratch, pretrained, and baselines."""
     # Threads that spin while they wait make training several times slower as soon as anything else runs.
