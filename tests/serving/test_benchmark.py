@@ -14,14 +14,11 @@ from doubles import ConstantPredictor
 from tiny_models import LABELS, SHAPE
 
 from posewatch.bench.fixed_cost import add_fixed_cost
+from posewatch.bench.serving import FULL_SIZE
 from posewatch.cli import main as cli
-from posewatch.config import TrainConfig
-from posewatch.datasets import layouts
 from posewatch.errors import InputError, ServingError
-from posewatch.export.onnx import export
 from posewatch.inference import triton_admin
 from posewatch.inference.onnx_runtime import OnnxPredictor
-from posewatch.recognition.recogniser import Recogniser, save
 from posewatch.serving.benchmark import load
 from posewatch.serving.benchmark.benchmark import benchmark
 from posewatch.serving.benchmark.benchmark import steps as count_steps
@@ -189,18 +186,27 @@ def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[s
     assert "no perf_analyzer" in capsys.readouterr().err
 
 
-def test_beside_the_usual_four(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What tuning found and the network in its published order, in the same run."""
-    recipe = TrainConfig(
-        model="protogcn", width=0.125, clip_frames=8, people=1, stream="j", model_options={"prototypes": 4}
-    )
-    made = Recogniser(recipe, layouts.get("coco17"), tuple(LABELS), "abnormal", 10.0)
-    save(tmp_path / "small.pt", made, made.state_dict())
-    export(tmp_path / "small.pt", tmp_path / "small.onnx")
+def test_beside_the_usual_four(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What tuning found and the network in its published order, in one run, of the default model for one person."""
+    for key, small in (("width", 0.125), ("clip_frames", 8)):
+        monkeypatch.setitem(FULL_SIZE, key, small)
     tuned = tmp_path / "serving.yaml"
     tuned.write_text("extends: default\nserving: {instances: 1, max_batch: 3, queue_delay_us: 500, device: cpu}\n")
-    told = ["bench", "serving", "--model", str(tmp_path / "small.onnx"), "--out", str(tmp_path / "out")]
-    told += ["--checkpoint", str(tmp_path / "small.pt"), "--concurrency", "2", "--open-loop", "", "--no-mechanism"]
+    told = [
+        "bench",
+        "serving",
+        "--people",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+        "--concurrency",
+        "2",
+        "--open-loop",
+        "",
+        "--no-mechanism",
+    ]
     told += ["--seconds", "0.3", "--instances", "1", "--tuned", str(tuned)]
     assert cli.main(told) == 0
     said = capsys.readouterr().out
@@ -211,8 +217,12 @@ def test_beside_the_usual_four(tmp_path: Path, capsys: pytest.CaptureFixture[str
     systems = ["pytorch", "pytorch-published", "onnxruntime", "triton", "triton+batching", "triton+tuned"]
     assert [row["system"] for row in rows] == systems
     assert all(row["throughput_ips"] > 0 and not row["errors"] for row in rows)
+    result = json.loads((tmp_path / "out/bench.json").read_text())
+    assert result["settings"]["shape"] == [1, 8, 17, 3]
     assert cli.main([*told[:-1], str(tmp_path / "none.yaml")]) == 2
     assert "posewatch tune serving" in capsys.readouterr().err
+    assert cli.main([*told, "--model", str(tiny)]) == 2
+    assert "leave out --people" in capsys.readouterr().err
     assert cli.main([*told, "--endpoint", "grpc://127.0.0.1:9/m"]) == 2
     assert "leave out --endpoint" in capsys.readouterr().err
 

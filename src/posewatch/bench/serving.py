@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from posewatch.inference.pytorch import TorchPredictor
 
 RANDOM_CLIPS = 64
-FULL_SIZE = {"width": 1.0, "clip_frames": 100, "people": 2, "stream": "j"}
+FULL_SIZE: dict[str, Any] = {"width": 1.0, "clip_frames": 100, "people": 2, "stream": "j"}
 """The published ProtoGCN: what is measured when no model is given."""
 
 
@@ -28,6 +28,7 @@ def bench_serving(
     open_loop: Sequence[float],
     instances: int,
     model: Path | None = None,
+    people: int | None = None,
     checkpoint: Path | None = None,
     annotations: Path | None = None,
     seconds: float = 4.0,
@@ -40,8 +41,9 @@ def bench_serving(
 ) -> Path:
     """Write bench.json, bench.md and plots to ``out``; returns the Markdown file.
 
-    ``model``: an exported file, by default ProtoGCN, untrained. ``perf_analyzer``: the path of Triton's load generator
-    for a cross-check, "" to look for it, None for none. Raises InputError, ServingError or StackError.
+    ``model``: an exported file, by default ProtoGCN, untrained, for clips of ``people`` (2). ``perf_analyzer``: the
+    path of Triton's load generator for a cross-check, "" to look for it, None for none. Raises InputError, ServingError
+    or StackError.
     """
     from posewatch.bench.fixed_cost import add_fixed_cost
     from posewatch.inference.onnx_runtime import OnnxPredictor
@@ -49,8 +51,10 @@ def bench_serving(
     from posewatch.serving.benchmark import perf_analyzer as triton_tool
     from posewatch.serving.benchmark.benchmark import benchmark, steps
 
+    if model and people:
+        raise InputError("--people is of the model that is built here; one in a file has its own: leave out --people")
     tool = None if perf_analyzer is None else triton_tool.find(perf_analyzer or "auto")
-    path = model or full_size(out)
+    path = model or full_size(out, people or FULL_SIZE["people"])
     onnx = OnnxPredictor(path)
     torch = torch_predictor(onnx, checkpoint)
     if tuned and endpoint:
@@ -108,22 +112,24 @@ def bench_soak(
     return f"{summary(result)}\n{out / 'soak.json'}"
 
 
-def full_size(folder: Path) -> Path:
-    """The published ProtoGCN, untrained, exported to ``folder/protogcn.onnx`` unless it is there already."""
+def full_size(folder: Path, people: int = FULL_SIZE["people"]) -> Path:
+    """The published ProtoGCN, untrained, exported to ``folder/protogcn.onnx`` unless it is there already; one for
+    another number of ``people`` a clip has the number in its name."""
     from posewatch.config import TrainConfig
     from posewatch.datasets import layouts
     from posewatch.export.onnx import export
     from posewatch.recognition.recogniser import Recogniser, save
 
-    path = folder / "protogcn.onnx"
+    name = "protogcn" if people == FULL_SIZE["people"] else f"protogcn-{people}"
+    path, checkpoint = folder / f"{name}.onnx", folder / f"{name}.pt"
     if not path.is_file():
         import torch
 
         torch.manual_seed(0)
-        config = TrainConfig(model="protogcn", model_options={"prototypes": 100}, **FULL_SIZE)  # type: ignore[arg-type]
+        config = TrainConfig(model="protogcn", model_options={"prototypes": 100}, **{**FULL_SIZE, "people": people})
         recogniser = Recogniser(config, layouts.get("coco17"), ("normal", "abnormal"), "abnormal", 10.0)
-        save(folder / "protogcn.pt", recogniser, recogniser.state_dict())
-        export(folder / "protogcn.pt", path)
+        save(checkpoint, recogniser, recogniser.state_dict())
+        export(checkpoint, path)
     return path
 
 

@@ -44,6 +44,7 @@ class ModelFiles:
     PANEL = "A model in files"
 
     model: Model = None
+    people: Annotated[int | None, Option(help="People a clip of the default model (2)."), Range(1, 16)] = None
     checkpoint: Annotated[
         Path | None, Option(metavar="FILE", help="Its checkpoint, for PyTorch (default: one built alike).")
     ] = None
