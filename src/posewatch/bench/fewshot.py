@@ -80,7 +80,7 @@ class Bench:
 
     def __init__(self, out: Path, experiment: Experiment, numbers: Sequence[int], seeds: int, ways: Sequence[str]):
         self.out, self.config, self.how = out, experiment.train.without_beside(), experiment.pretrain
-        here = {"threads": self.config.threads, "device": self.config.device}
+        here: dict[str, Any] = {"threads": self.config.threads, "device": self.config.device}
         self.shipped = {name: replace(load(name).train, **here) for name in SHIPPED if name in ways}
         self.numbers, self.seeds, self.ways = sorted(set(numbers)), seeds, ways
         settings = [fingerprinted(plain(self.config)), asdict(self.how)]
