@@ -1,4 +1,4 @@
-"""What a second run of ``posewatch bench watch`` takes over from the first."""
+"""What a second run of ``posewatch bench watch`` takes over from the first, and what a room costs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import ConstantPredictor
 from pictures import square
 
-from posewatch.bench import watch
+from posewatch import video
+from posewatch.bench import watch, watch_ways
 from posewatch.config import load
 from posewatch.datasets.intervals import Interval
+from posewatch.errors import InputError
 from posewatch.records import Detections
+from posewatch.watch.config import WatchConfig
 
 
 class Looking:
     """Finds the white square, and counts how often it was asked."""
+
+    layout = "coco17"
 
     def __init__(self) -> None:
         self.looks = 0
@@ -43,3 +49,28 @@ def test_windows_are_kept_for_the_same_file_and_labels(make, tmp_path: Path) -> 
     (tmp_path / "b.mp4").write_bytes(b"")
     with pytest.raises(Exception, match="empty file"):
         watch.kept_windows(folder, tmp_path / "b.mp4", [], config, other)
+
+
+def test_an_empty_room_is_looked_at_once_a_second(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_ways, "ROOM_S", 6)
+    path, config = make(seconds=12, size=(320, 240)), load("default", watch.SETTINGS)
+    paths = watch_ways.rooms(path, tmp_path / "rooms", config)
+    assert list(paths) == ["empty room", "busy room"]
+    frames = {name: [frame.image for frame in video.read(paths[name], 10.0, 640)] for name in paths}
+    assert {name: len(images) for name, images in frames.items()} == {"empty room": 60, "busy room": 60}
+    persons = {name: [len(square(image)) for image in images] for name, images in frames.items()}
+    assert not any(persons["empty room"])
+    assert all(persons["busy room"])
+    noise = np.abs(frames["empty room"][1].astype(int) - frames["empty room"][0]).mean()
+    assert 0.5 < noise < 10
+    predictor = ConstantPredictor(("normal", "abnormal"))
+    predictor.metadata["positive"] = "abnormal"
+    with predictor:
+        settings = WatchConfig(10.0, 3.0, watch.STRIDE_S)
+        cost = {name: watch_ways.each_way(p, predictor, Looking(), config, settings) for name, p in paths.items()}
+    assert [cost["busy room"][way].looked for way in ("every frame", "--still-s 1", "--pose-every 2")] == [1, 1, 0.5]
+    assert cost["empty room"]["every frame"].looked == 1
+    assert cost["empty room"]["--still-s 1"].looked < 0.6
+    assert all(way.seconds == 6 and way.cpu_s > 0 for way in cost["empty room"].values())
+    with pytest.raises(InputError, match="better minutes"):
+        watch_ways.rooms(make(seconds=6), tmp_path / "short", config)

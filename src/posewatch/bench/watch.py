@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.artifact import sha256_file
+from posewatch.bench.watch_ways import WAYS, each_way, rooms
 from posewatch.config import Experiment, LabelConfig, load
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.gmdcsa24 import read_gmdcsa24
@@ -35,9 +36,8 @@ from posewatch.perception.ports import PoseEstimator
 from posewatch.perception.skeletons import estimate_video, follow, skeleton
 from posewatch.progress import Progress
 from posewatch.watch.config import WatchConfig
-from posewatch.watch.payload import RAISED
 from posewatch.watch.sinks.alarm_lines import AlarmLines
-from posewatch.watch.sinks.sink import Sink, SinkContext
+from posewatch.watch.sinks.sink import SinkContext
 from posewatch.watch.sinks.whole_video import WholeVideo
 from posewatch.watch.sources import FileSource
 from posewatch.watch.watcher import Watcher
@@ -57,13 +57,6 @@ ABNORMAL_S, NORMAL_S = 1.0, 0.3
 EARLY_S, LATE_S = 1.0, 3.5
 """An alarm finds an event when it is raised at most so much before the event's start, or after it (a window, and one
 more that the mean needs)."""
-WAYS: dict[str, dict[str, Any]] = {
-    "every frame": {},
-    "--still-s 1": {"still_s": 1.0},
-    "--pose-every 2": {"pose_every": 2},
-    "both": {"still_s": 1.0, "pose_every": 2},
-}
-"""Ways to look at fewer frames, by their options: the settings of each."""
 _PERSON = re.compile(r"^(Subject_\d+)_")
 
 
@@ -144,13 +137,13 @@ def kept_windows(
 
 
 def bench_watch(
-    videos: Path, out: Path, *, rendered: int = 40, seed: int = 0, model: str = "statistics"
+    videos: Path, out: Path, *, rendered: int = 40, seed: int = 0, model: str = "statistics", room: Path | None = None
 ) -> dict[str, Any]:
     """Measure, and write ``watch.json``, ``watch.md`` and the annotated videos to ``out``.
 
-    ``model`` is one of ``MODELS``. Rendered videos, skeletons and trainings that are in ``out`` already, from a run
-    that was ended, are taken as they are.
-    Raises InputError for a folder without videos of at least two persons.
+    ``model`` is one of ``MODELS``. ``room`` is the video of a still camera: what watching its room costs, too.
+    Rendered videos, skeletons and trainings that are in ``out`` already, from a run that was ended, are taken as they
+    are. Raises InputError for a folder without videos of at least two persons, and for a room of a few seconds.
     """
     from posewatch.footage.make import make_footage
 
@@ -159,6 +152,7 @@ def bench_watch(
     persons = sorted({match[1] for path in videos.glob("*.mp4") if (match := _PERSON.match(path.name))})
     if len(persons) < 2:
         raise InputError(f"{videos} has no videos of at least two persons, named such as Subject_1_Fall_01.mp4")
+    empty_and_busy = rooms(room, out / "rooms", config) if room else {}
     with Progress("footage", rendered, "video") as progress:
         footage = make_footage(out / "footage", videos=rendered, seed=seed, progress=progress.advance)
     intervals = {**_by_file(read_labels_csv(out / "footage" / "labels.csv")), **_by_file(real)}
@@ -172,7 +166,21 @@ def bench_watch(
     outcomes = []
     for person in persons:
         outcomes += _fold(person, clips, videos, intervals, config, estimator, out / model)
-    return _report(outcomes, config, rendered, model, out)
+    costs = {name: _cost(path, out / model / persons[0], config, estimator) for name, path in empty_and_busy.items()}
+    return _report(outcomes, config, rendered, model, costs, out)
+
+
+def _cost(path: Path, trained: Path, config: Experiment, estimator: PoseEstimator) -> dict[str, dict[str, float]]:
+    """Way → what watching a room costs with the model of the folder ``trained``."""
+    from posewatch.inference.pytorch import TorchPredictor
+
+    settings = WatchConfig(config.mask.fps, config.split.length_s, STRIDE_S)
+    with TorchPredictor.from_checkpoint(trained / "checkpoint.pt") as predictor:
+        ways = each_way(path, predictor, estimator, config, settings)
+    return {
+        name: {"looked": round(way.looked, 3), "cpu_per_second": round(way.cpu_s / way.seconds, 3)}
+        for name, way in ways.items()
+    }
 
 
 def _by_file(intervals: Iterable[Interval]) -> dict[str, list[Interval]]:
@@ -208,31 +216,12 @@ def _fold(
             cpu, seconds = time.process_time() - began, source.counters.read / config.mask.fps
             starts = [i.start_s for i in intervals.get(path.name, ()) if i.label == "abnormal"]
             outcome = Outcome(path.name, min(starts, default=None), tuple(raised), seconds, cpu)
-            for way, options in WAYS.items():
-                source = FileSource(path, config.mask.fps, config.mask.max_side)
-                began = time.process_time()
-                watcher = Watcher(source, predictor, estimator, config.pose, replace(settings, **options))
-                sink = _Raised()
-                watcher.run([sink], Event())
-                cpu, looked = time.process_time() - began, watcher.stats.looked / max(1, watcher.stats.frames)
-                outcome.ways[way] = replace(outcome, raised_s=tuple(sink.raised_s), cpu_s=cpu, looked=looked, ways={})
+            for name, way in each_way(path, predictor, estimator, config, settings).items():
+                outcome.ways[name] = replace(
+                    outcome, raised_s=way.raised_s, cpu_s=way.cpu_s, looked=way.looked, ways={}
+                )
             outcomes.append(outcome)
     return outcomes
-
-
-class _Raised(Sink):
-    """Keeps when alarms were raised, in seconds."""
-
-    def __init__(self) -> None:
-        self.raised_s: list[float] = []
-
-    @classmethod
-    def open(cls, context: SinkContext) -> _Raised:
-        return cls()
-
-    def alarm(self, message: dict[str, Any]) -> None:
-        if message["event"] == RAISED:
-            self.raised_s.append(message["raised_s"])
 
 
 def _watch(watcher: Watcher, context: SinkContext) -> list[float]:
@@ -263,7 +252,10 @@ def _ways(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     return rows
 
 
-def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, model: str, out: Path) -> dict[str, Any]:
+def _report(
+    outcomes: Sequence[Outcome], config: Experiment, rendered: int, model: str,
+    costs: dict[str, dict[str, dict[str, float]]], out: Path,
+) -> dict[str, Any]:  # fmt: skip
     events = [o for o in outcomes if o.event_s is not None]
     result: dict[str, Any] = {
         "events": len(events),
@@ -274,6 +266,7 @@ def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, mode
         "model": model,
         "cpu_per_second": round(sum(o.cpu_s for o in outcomes) / sum(o.seconds for o in outcomes), 3),
         "ways": _ways(outcomes),
+        "rooms": costs,
         "videos": [
             {
                 "video": o.video,
@@ -300,12 +293,14 @@ def _report(outcomes: Sequence[Outcome], config: Experiment, rendered: int, mode
     )
     lines += [
         "",
-        "| without the annotated video | found | false alarms | looked at | of one core |",
-        "|---|---|---|---|---|",
+        "| without the annotated video | found | false alarms | looked at | of one core |"
+        + "".join(f" {name}: looked at | of one core |" for name in costs),
+        "|---|---|---|---|---|" + "---|---|" * len(costs),
     ]
     for way, row in result["ways"].items():
         lines.append(
             f"| {way} | {row['found']} | {row['false_alarms']} | {row['looked']:.0%} | {row['cpu_per_second']:.2f} |"
+            + "".join(f" {c[way]['looked']:.0%} | {c[way]['cpu_per_second']:.2f} |" for c in costs.values())
         )
     write_atomically(out / "watch.md", "\n".join(lines) + "\n")
     write_atomically(out / "watch.json", canonical(result) + "\n")

@@ -416,19 +416,22 @@ def loop(
 @verb(bench, "watch")
 def watch(
     videos: Annotated[Path, Option(metavar="DIR", help="GMDCSA-24 videos with their csv files.")],
-    out: Annotated[Path, OUT, Writes("watch.json", "watch.md", "footage/labels.csv", "videos", "windows")],
+    out: Annotated[Path, OUT, Writes("watch.json", "watch.md", "footage/labels.csv", "videos", "windows", "rooms")],
     rendered: Annotated[int, Option(help="Rendered videos of 9 s in the training set."), Range(0, 100_000)] = 40,
     seed: Annotated[int, Option(help="Seed of the rendered scenes."), Range(0, 2**32 - 1)] = 0,
     model: Annotated[str, Option(help="Trained for each person: statistics (seconds) or protogcn (ten minutes).")] = (
         "statistics"
     ),
+    room: Annotated[
+        Path | None, Option(metavar="VIDEO", help="A still camera's: what its room costs, as it is and empty.")
+    ] = None,
 ) -> str:
     """Alarms on people who are not in the training set. A run that was ended goes on."""
     from posewatch.bench.watch import MODELS, bench_watch
 
     if model not in MODELS:
         raise InputError(f"no model {model!r} ({did_you_mean(model, MODELS)})")
-    bench_watch(videos, out, rendered=rendered, seed=seed, model=model)
+    bench_watch(videos, out, rendered=rendered, seed=seed, model=model, room=room)
     return (out / "watch.md").read_text(encoding="utf-8")
 
 

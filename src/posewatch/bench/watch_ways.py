@@ -1,0 +1,115 @@
+"""What the ways to look at fewer frames find and cost: in a video, and in one room with people and without."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from posewatch.config import Experiment
+from posewatch.errors import InputError
+from posewatch.inference.predictor import Predictor
+from posewatch.perception.ports import PoseEstimator
+from posewatch.watch.config import WatchConfig
+from posewatch.watch.payload import RAISED
+from posewatch.watch.sinks.sink import Sink, SinkContext
+from posewatch.watch.sources import FileSource
+from posewatch.watch.watcher import Watcher
+
+WAYS: dict[str, dict[str, Any]] = {
+    "every frame": {},
+    "--still-s 1": {"still_s": 1.0},
+    "--pose-every 2": {"pose_every": 2},
+    "both": {"still_s": 1.0, "pose_every": 2},
+}
+"""Ways to look at fewer frames, by their options: the settings of each."""
+ROOM_S = 30
+"""Length of the videos of a room, in seconds."""
+APART_S, NOISE, FADE = 3.5, 4.0, 0.05
+"""Of every so many seconds a frame makes the empty room; its noise (standard deviation) and how much darker each frame
+is, both in levels of 255: a camera that sees nothing move never sends the same picture twice."""
+
+
+class Way(NamedTuple):
+    """When alarms were raised, in seconds; processor seconds of watching, video seconds watched, and the share of the
+    frames that the pose network looked at."""
+
+    raised_s: tuple[float, ...]
+    cpu_s: float
+    seconds: float
+    looked: float
+
+
+class _Raised(Sink):
+    """Keeps when alarms were raised, in seconds."""
+
+    def __init__(self) -> None:
+        self.raised_s: list[float] = []
+
+    @classmethod
+    def open(cls, context: SinkContext) -> _Raised:
+        return cls()
+
+    def alarm(self, message: dict[str, Any]) -> None:
+        if message["event"] == RAISED:
+            self.raised_s.append(message["raised_s"])
+
+
+def each_way(
+    path: Path, predictor: Predictor, estimator: PoseEstimator, config: Experiment, settings: WatchConfig
+) -> dict[str, Way]:
+    """The video watched in each of ``WAYS``, without writing anything."""
+    ways = {}
+    for name, options in WAYS.items():
+        source = FileSource(path, config.mask.fps, config.mask.max_side)
+        began = time.process_time()
+        watcher = Watcher(source, predictor, estimator, config.pose, replace(settings, **options))
+        sink = _Raised()
+        watcher.run([sink], Event())
+        cpu, looked = time.process_time() - began, watcher.stats.looked / max(1, watcher.stats.frames)
+        ways[name] = Way(tuple(sink.raised_s), cpu, source.counters.read / config.mask.fps, looked)
+    return ways
+
+
+def rooms(path: Path, folder: Path, config: Experiment, seed: int = 0) -> dict[str, Path]:
+    """The first ``ROOM_S`` seconds of a still camera's video, and the same room with nobody in it, written to
+    ``folder``: what stays in the median of the whole video's frames, with sensor noise and fading light.
+
+    Raises InputError for a video that is too short.
+    """
+    from posewatch import video
+
+    fps = config.mask.fps
+    count, step, seen = round(ROOM_S * fps), round(APART_S * fps), 0
+    busy, still = [], []
+    for frame in video.read(path, fps, config.mask.max_side):
+        if seen < count:
+            busy.append(frame.image)
+        if seen % step == 0:
+            still.append(frame.image)
+        seen += 1
+    if len(still) < 3:
+        raise InputError(f"{path} has {seen / fps:.1f} s: a room needs {2 * APART_S:g} s, better minutes")
+    background = np.median(np.stack(still), axis=0)
+    rng = np.random.default_rng(seed)
+
+    def empty(t: int) -> Any:
+        return np.clip(background + rng.normal(0, NOISE, background.shape) - FADE * t, 0, 255).astype(np.uint8)
+
+    pictures: dict[str, tuple[int, Callable[[int], Any]]] = {
+        "empty room": (count, empty),
+        "busy room": (len(busy), busy.__getitem__),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for name, (length, picture) in pictures.items():
+        written[name] = folder / f"{name.replace(' ', '-')}.mp4"
+        with video.Writer(written[name], fps, (background.shape[1], background.shape[0])) as out:
+            for t in range(length):
+                out.write(picture(t))
+    return written
