@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,12 @@ class Looking:
 
     layout = "coco17"
 
-    def __init__(self) -> None:
-        self.looks = 0
+    def __init__(self, score: float = 0.9) -> None:
+        self.looks, self.score = 0, np.float32(score)
 
     def estimate(self, images: list[np.ndarray]) -> list[Detections]:
         self.looks += len(images)
-        return [square(image) for image in images]
+        return [replace(found, scores=found.scores * 0 + self.score) for found in map(square, images)]
 
 
 def test_windows_are_kept_for_the_same_file_and_labels(make, tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_windows_are_kept_for_the_same_file_and_labels(make, tmp_path: Path) -> 
 def test_an_empty_room_is_looked_at_once_a_second(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_ways, "ROOM_S", 6)
     path, config = make(seconds=12, size=(320, 240)), load("default", watch.SETTINGS)
-    paths = watch_ways.rooms(path, tmp_path / "rooms", config)
+    paths = watch_ways.rooms(path, tmp_path / "rooms", config, Looking(score=0.3))
     assert list(paths) == ["empty room", "busy room"]
     frames = {name: [frame.image for frame in video.read(paths[name], 10.0, 640)] for name in paths}
     assert {name: len(images) for name, images in frames.items()} == {"empty room": 60, "busy room": 60}
@@ -72,5 +73,6 @@ def test_an_empty_room_is_looked_at_once_a_second(make, tmp_path: Path, monkeypa
     assert cost["empty room"]["every frame"].looked == 1
     assert cost["empty room"]["--still-s 1"].looked < 0.6
     assert all(way.seconds == 6 and way.cpu_s > 0 for way in cost["empty room"].values())
-    with pytest.raises(InputError, match="better minutes"):
-        watch_ways.rooms(make(seconds=6), tmp_path / "short", config)
+    with pytest.raises(InputError, match="moments without people"):
+        watch_ways.rooms(make("b.mp4", seconds=4, size=(320, 240)), tmp_path / "full", config, Looking())
+    assert not (tmp_path / "full").exists()

@@ -143,7 +143,7 @@ def bench_watch(
 
     ``model`` is one of ``MODELS``. ``room`` is the video of a still camera: what watching its room costs, too.
     Rendered videos, skeletons and trainings that are in ``out`` already, from a run that was ended, are taken as they
-    are. Raises InputError for a folder without videos of at least two persons, and for a room of a few seconds.
+    are. Raises InputError for a folder without videos of at least two persons, and for a room that is never empty.
     """
     from posewatch.footage.make import make_footage
 
@@ -152,12 +152,12 @@ def bench_watch(
     persons = sorted({match[1] for path in videos.glob("*.mp4") if (match := _PERSON.match(path.name))})
     if len(persons) < 2:
         raise InputError(f"{videos} has no videos of at least two persons, named such as Subject_1_Fall_01.mp4")
-    empty_and_busy = rooms(room, out / "rooms", config) if room else {}
+    estimator = build_estimator(config.pose)
+    empty_and_busy = rooms(room, out / "rooms", config, estimator) if room else {}
     with Progress("footage", rendered, "video") as progress:
         footage = make_footage(out / "footage", videos=rendered, seed=seed, progress=progress.advance)
     intervals = {**_by_file(read_labels_csv(out / "footage" / "labels.csv")), **_by_file(real)}
     paths = [video.path for video in footage] + sorted(videos.glob("*.mp4"))
-    estimator = build_estimator(config.pose)
     clips: list[tuple[str, NDArray[np.float32], int]] = []
     with Progress("skeletons", len(paths), "video") as progress:
         for path in paths:

@@ -34,6 +34,9 @@ APART_S, NOISE, FADE = 3.5, 4.0, 0.05
 """Of every so many seconds a frame makes the empty room; its noise (standard deviation) and how much darker each frame
 is, both in levels of 255: a camera that sees nothing move never sends the same picture twice."""
 
+SURE = 0.4
+"""Score from which a person is one: what stands in a room may look a little like one."""
+
 
 class Way(NamedTuple):
     """When alarms were raised, in seconds; processor seconds of watching, video seconds watched, and the share of the
@@ -76,25 +79,27 @@ def each_way(
     return ways
 
 
-def rooms(path: Path, folder: Path, config: Experiment, seed: int = 0) -> dict[str, Path]:
+def rooms(path: Path, folder: Path, config: Experiment, estimator: PoseEstimator, seed: int = 0) -> dict[str, Path]:
     """The first ``ROOM_S`` seconds of a still camera's video, and the same room with nobody in it, written to
-    ``folder``: what stays in the median of the whole video's frames, with sensor noise and fading light.
+    ``folder``: the median of the frames in which nobody is found for sure, with sensor noise and fading light.
 
-    Raises InputError for a video that is too short.
+    Raises InputError for a video in which somebody is seen all the time.
     """
     from posewatch import video
 
     fps = config.mask.fps
-    count, step, seen = round(ROOM_S * fps), round(APART_S * fps), 0
+    count, step = round(ROOM_S * fps), round(APART_S * fps)
     busy, still = [], []
-    for frame in video.read(path, fps, config.mask.max_side):
-        if seen < count:
+    for i, frame in enumerate(video.read(path, fps, config.mask.max_side)):
+        if i < count:
             busy.append(frame.image)
-        if seen % step == 0:
+        if i % step == 0 and not (estimator.estimate([frame.image])[0].scores >= SURE).any():
             still.append(frame.image)
-        seen += 1
-    if len(still) < 3:
-        raise InputError(f"{path} has {seen / fps:.1f} s: a room needs {2 * APART_S:g} s, better minutes")
+    if not still:
+        raise InputError(
+            f"{path}: somebody is seen whenever it is looked at (every {APART_S:g} s): a room needs a video with "
+            "moments without people"
+        )
     background = np.median(np.stack(still), axis=0)
     rng = np.random.default_rng(seed)
 
