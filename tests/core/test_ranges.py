@@ -129,7 +129,10 @@ def test_a_section_made_or_changed_in_code_is_checked() -> None:
         ("split.overlap_s=3", "split.overlap_s 3 must be less than split.length_s"),
         ("dataset.test=0.9", "must leave a share for training"),
         ("train.stream=j+x", "train.stream must be streams"),
-        ("train.stream_weights=1,2", "train.stream_weights must be 1 numbers, one for each stream"),
+        (
+            "train.stream_weights=1,2",
+            "train.stream_weights must hold one number for each stream of 'j+b+jm', 1 in all, not 2",
+        ),
         ("train.beside=statistics:x", "train.beside must be MODEL:STREAMS, several separated by commas"),
         ("train.model=ctrgnc", "did you mean 'ctrgcn'"),
         ("train.model_options.prototypes=0", "train.model_options.prototypes must be a whole number from 1"),

@@ -135,7 +135,10 @@ class TrainConfig(Section):
             require(rules.MODEL_OPTIONS[key], value, f"train.model_options.{key}")
         streams = self.stream.count(",") + 1
         if self.stream_weights and len(self.stream_weights) != streams:
-            raise ConfigError(f"train.stream_weights must be {streams} numbers, one for each stream of {self.stream!r}")
+            raise ConfigError(
+                f"train.stream_weights must hold one number for each stream of {self.stream!r}, {streams} in all, not "
+                f"{len(self.stream_weights)}"
+            )
         if self.lr > rules.MAX_LR[self.optimiser]:
             raise ConfigError(
                 f"train.lr {self.lr:g} is too high for {self.optimiser}: at most {rules.MAX_LR[self.optimiser]:g}; "
