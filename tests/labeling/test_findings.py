@@ -455,6 +455,7 @@ def test_a_bulk_acceptance_shows_first_what_it_would_accept(room, sign_in):
     def labels() -> list[str | None]:
         if accept.is_visible():  # a click that meets a redraw of Streamlit is lost: a person clicks again
             accept.click()
+            page.wait_for_timeout(2000)  # each click begins the page anew: on a busy machine many would end none
         return [label_of(room, e) for e in clips]
 
     until(labels, expected, 30)

@@ -41,10 +41,15 @@ def test_the_gate_waits_for_people(sqlite_store, make_clips, tmp_path, monkeypat
     ids = [e.clip.id for e in clips]
     sqlite_store.set_labels({ids[0]: "normal", ids[1]: "normal"}, "ann", "human")
     code = (
-        "import sys, time; from posewatch.labels.store import LabelStore; store = LabelStore(sys.argv[1])\n"
-        "for clip in sys.argv[2:]: time.sleep(0.2); store.set_label(clip, 'abnormal', 'bob', 'human')"
+        "import sys, time; from pathlib import Path; from posewatch.labels.store import LabelStore\n"
+        "store, log = LabelStore(sys.argv[1]), Path(sys.argv[2])\n"
+        "for done, clip in enumerate(sys.argv[3:]):\n"
+        "    end = time.monotonic() + 50\n"
+        "    while f'abnormal {done}' not in (log.read_text() if log.exists() else '') and time.monotonic() < end:\n"
+        "        time.sleep(0.02)\n"  # the next one once the gate has told of the last
+        "    store.set_label(clip, 'abnormal', 'bob', 'human')"
     )
-    with subprocess.Popen([sys.executable, "-c", code, sqlite_store.url, *ids[2:]]) as labeler:
+    with subprocess.Popen([sys.executable, "-c", code, sqlite_store.url, str(log), *ids[2:]]) as labeler:
         with Progress("labels", 4, "label") as progress:
             counts = wait_for_labels(sqlite_store, LabelConfig(timeout_s=60), progress, poll_s=0.02)
         assert counts == {"normal": 2, "abnormal": 2}

@@ -245,7 +245,7 @@ def test_early_stop(tmp_path, clips):
         ({"lr": 0.05}, ConfigError, "too high for adamw: at most 0.02; set it to about 0.003 for adamw, 0.025 for sgd"),
         ({"optimiser": "adam"}, ConfigError, "train.optimiser must be one of adamw, sgd, not 'adam'"),
         ({"balance": "yes"}, ConfigError, "train.balance must be one of"),
-        ({"stream": "j,b", "stream_weights": (1.0,)}, ConfigError, "must be 2 numbers"),
+        ({"stream": "j,b", "stream_weights": (1.0,)}, ConfigError, "2 in all, not 1"),
         ({"beside": "0*statistics:j"}, ConfigError, "train.beside must be MODEL:STREAMS"),
         ({"beside": "statistics"}, ConfigError, "train.beside must be MODEL:STREAMS, several separated by commas"),
         ({"features": "pixels"}, ConfigError, "train.features must be one of"),
