@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from skeletons import clip_set  # noqa: E402
 
 from posewatch.bench import fewshot  # noqa: E402
 from posewatch.bench.fewshot import Bench, bench_fewshot, draw, sides, summary, table  # noqa: E402
-from posewatch.config import Experiment, PretrainConfig, TrainConfig  # noqa: E402
+from posewatch.config import Experiment, PretrainConfig, TrainConfig, load  # noqa: E402
 from posewatch.datasets.pyskl import write_pyskl  # noqa: E402
 from posewatch.errors import InputError  # noqa: E402
 
@@ -73,6 +74,50 @@ def test_cells_are_kept_and_not_measured_again(annotations: Path, tmp_path: Path
     other = dataclasses.replace(TINY, train=dataclasses.replace(TINY.train, lr=0.001))
     with pytest.raises(pytest.fail.Exception):
         bench_fewshot([annotations], out, other, **given)
+
+
+def test_a_shipped_configuration_is_measured_as_it_is_shipped(annotations: Path, tmp_path: Path, monkeypatch) -> None:
+    fitted: list[TrainConfig] = []
+    true_fit = fewshot.fit
+    monkeypatch.setattr(fewshot, "fit", lambda c, how, *a, **k: (fitted.append(how), true_fit(c, TINY.train, *a, **k)))
+    base = dataclasses.replace(TINY.train, threads=2)
+    given = {"numbers": (4,), "seeds": 2, "ways": ("quick", "scratch")}
+    bench_fewshot([annotations], tmp_path / "out", dataclasses.replace(TINY, train=base), **given)
+    shipped = load("quick").train
+    wanted = [dataclasses.replace(shipped, threads=2, seed=0), dataclasses.replace(base, seed=0)]
+    assert fitted == [*wanted, *(dataclasses.replace(how, seed=1) for how in wanted)]
+    other = Bench(tmp_path / "other", TINY, (4,), 1, ("scratch",))
+    assert other.key == Bench(tmp_path / "other", TINY, (4,), 1, ("statistics",)).key
+    assert other.key != Bench(tmp_path / "other", TINY, (4,), 1, ("scratch", "quick")).key
+
+
+def test_the_baselines_see_the_people_that_the_network_sees(annotations: Path, tmp_path: Path, monkeypatch) -> None:
+    from posewatch.datasets.pyskl import read_pyskl
+    from posewatch.recognition.sampling import fitting
+
+    training, test = sides(*read_pyskl(annotations))
+    crowd = [dataclasses.replace(c, keypoints=tuple(map(_among_bystanders, c.keypoints))) for c in (training, test)]
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(
+        fewshot, "baseline_scores", lambda train, labels, test, *a: (seen.extend((train, test)), ({}, ""))[1]
+    )
+    config = dataclasses.replace(TINY.train, people=2, people_by="contact")
+    bench = Bench(tmp_path / "out", dataclasses.replace(TINY, train=config), (4,), 1, ("statistics",))
+    bench.measure("statistics", *crowd, 0, None, tmp_path / "work")
+    for given, clips in zip(seen, crowd, strict=True):
+        taker = SimpleNamespace(frames=8, people=2, people_by="contact")
+        assert np.array_equal(given, fitting(clips.keypoints, taker))
+        taker.people_by = "presence"
+        assert not np.array_equal(given, fitting(clips.keypoints, taker))
+
+
+def _among_bystanders(clip: np.ndarray) -> np.ndarray:
+    """A clip with two people in contact, seen in all frames but one, and a third far away who is seen in all."""
+    one = clip[:1].copy()
+    other, far = one + np.float32([20, 0, 0]), one[:, :1].repeat(one.shape[1], 1) + np.float32([5000, 0, 0])
+    one[:, 0], other[:, 0] = 0, 0
+    far[..., 2] = 1
+    return np.concatenate([one, other, far])
 
 
 def test_the_motion_of_test_clips_is_not_pretrained_on(annotations: Path, tmp_path: Path, monkeypatch) -> None:
