@@ -64,13 +64,14 @@ def test_an_empty_room_is_looked_at_once_a_second(make, tmp_path: Path, monkeypa
     assert all(persons["busy room"])
     noise = np.abs(frames["empty room"][1].astype(int) - frames["empty room"][0]).mean()
     assert 0.5 < noise < 10
-    predictor = ConstantPredictor(("normal", "abnormal"))
+    predictor = ConstantPredictor(("normal", "abnormal"), (0.1, 0.9))
     predictor.metadata["positive"] = "abnormal"
     with predictor:
         settings = WatchConfig(10.0, 3.0, watch.STRIDE_S)
         cost = {name: watch_ways.each_way(p, predictor, Looking(), config, settings) for name, p in paths.items()}
     assert [cost["busy room"][way].looked for way in ("every frame", "--still-s 1", "--pose-every 2")] == [1, 1, 0.5]
-    assert cost["empty room"]["every frame"].looked == 1
+    assert len(cost["busy room"]["every frame"].raised_s) == 1
+    assert cost["empty room"]["every frame"][0::3] == ((), 1)
     assert cost["empty room"]["--still-s 1"].looked < 0.6
     assert all(way.seconds == 6 and way.cpu_s > 0 for way in cost["empty room"].values())
     with pytest.raises(InputError, match="moments without people"):

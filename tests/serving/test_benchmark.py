@@ -66,6 +66,9 @@ def test_four_systems_in_one_run(tmp_path: Path, tiny: Path, clips) -> None:
         assert row["cpu_ms_per_inference"] >= 0
         assert (row["offered_ips"] is None) == (row["peak_share"] is None) == (kind == "closed")
         assert (row["workers"] is None) == (kind == "closed" or system.startswith("triton"))
+        if kind == "open":
+            peak = max(r["throughput_ips"] for (s, k, _), r in rows.items() if (s, k) == (system, "closed"))
+            assert row["offered_ips"] == pytest.approx(0.3 * peak, abs=0.02), "of its own peak"
         if system.startswith("triton") and answered:
             assert 0 < row["queue_share"] + row["compute_share"] <= 1.05
             assert row["client_cpu_ms"] > 0

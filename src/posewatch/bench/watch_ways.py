@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -33,7 +33,6 @@ ROOM_S = 30
 APART_S, NOISE, FADE = 3.5, 4.0, 0.05
 """Of every so many seconds a frame makes the empty room; its noise (standard deviation) and how much darker each frame
 is, both in levels of 255: a camera that sees nothing move never sends the same picture twice."""
-
 SURE = 0.4
 """Score from which a person is one: what stands in a room may look a little like one."""
 
@@ -106,15 +105,12 @@ def rooms(path: Path, folder: Path, config: Experiment, estimator: PoseEstimator
     def empty(t: int) -> Any:
         return np.clip(background + rng.normal(0, NOISE, background.shape) - FADE * t, 0, 255).astype(np.uint8)
 
-    pictures: dict[str, tuple[int, Callable[[int], Any]]] = {
-        "empty room": (count, empty),
-        "busy room": (len(busy), busy.__getitem__),
-    }
+    shown: dict[str, Iterable[Any]] = {"empty room": map(empty, range(count)), "busy room": busy}
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
-    for name, (length, picture) in pictures.items():
+    for name, images in shown.items():
         written[name] = folder / f"{name.replace(' ', '-')}.mp4"
         with video.Writer(written[name], fps, (background.shape[1], background.shape[0])) as out:
-            for t in range(length):
-                out.write(picture(t))
+            for image in images:
+                out.write(image)
     return written

@@ -164,11 +164,11 @@ def runtimes(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 def p95_beside(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """p95 of each served system in an open loop beside its runtime's, each at the same share of its own peak."""
     opened = {(row["system"], row["peak_share"]): row["p95_ms"] for row in rows if row["load"] == "open"}
-    pairs = []
+    beside, pairs = runtimes(rows), []
     for (system, share), p95 in opened.items():
-        own = opened.get((runtimes(rows).get(system, ""), share))
-        if own:
-            pairs.append({"system": system, "runtime": runtimes(rows)[system], "peak_share": share, "p95_ms": p95,
+        runtime = beside.get(system, "")
+        if own := opened.get((runtime, share)):
+            pairs.append({"system": system, "runtime": runtime, "peak_share": share, "p95_ms": p95,
                           "runtime_p95_ms": own, "times": round(p95 / own, 3)})  # fmt: skip
     return pairs
 
