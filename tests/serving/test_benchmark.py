@@ -22,6 +22,7 @@ from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.serving.benchmark import load
 from posewatch.serving.benchmark.benchmark import benchmark
 from posewatch.serving.benchmark.benchmark import steps as count_steps
+from posewatch.serving.benchmark.report import p95_beside
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
 
@@ -174,6 +175,23 @@ def test_a_slow_model_is_measured_until_it_answers() -> None:
     found = load.closed(lambda _: time.sleep(0.5), np.zeros((1, 1, 1, 1, 3), np.float32), 1, 0.05)
     assert found.answers == 1
     assert found.latencies_ms
+
+
+def test_a_tuned_server_stands_beside_the_runtime_that_it_has() -> None:
+    def rows(*systems: str) -> list[dict[str, Any]]:
+        loads = [("closed", None), ("open", 0.5), ("open", 0.8)]
+        figures = {name: {"p95_ms": 10.0 * (n + 1)} for n, name in enumerate(systems)}
+        return [{"system": s, "load": k, "peak_share": p, **figures[s]} for s in systems for k, p in loads]
+
+    found = p95_beside(rows("onnxruntime", "openvino", "triton", "triton+tuned"))
+    assert [(p["system"], p["runtime"], p["peak_share"], p["times"]) for p in found] == [
+        ("triton", "onnxruntime", 0.5, 3.0),
+        ("triton", "onnxruntime", 0.8, 3.0),
+        ("triton+tuned", "openvino", 0.5, 2.0),
+        ("triton+tuned", "openvino", 0.8, 2.0),
+    ]
+    assert {p["runtime"] for p in p95_beside(rows("onnxruntime", "triton+tuned"))} == {"onnxruntime"}
+    assert p95_beside(rows("triton+tuned")) == []
 
 
 def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
