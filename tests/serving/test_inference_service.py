@@ -83,5 +83,6 @@ def test_the_load_test_runs(server: TritonServer, tiny: Path, tmp_path: Path, ca
     command = [*container["command"], *(f"{key}={value}" for key, value in options.items()), "--every=1"]
     assert cli.main(command[1:]) == 0
     assert "0 errors" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out/soak.json").read_text())["stretches"][0]["throughput_ips"] > 0
+    stretches = json.loads((tmp_path / "out/soak.json").read_text())["stretches"]
+    assert max(stretch["throughput_ips"] for stretch in stretches) > 0  # a busy machine stands still for a second
     triton_admin.unload_model(server.grpc, "loaded")
