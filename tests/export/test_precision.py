@@ -76,6 +76,33 @@ def test_a_smaller_precision(exported: Path, tmp_path: Path, precision: str, tol
     assert (tmp_path / "m.onnx").read_bytes() == (tmp_path / "n.onnx").read_bytes()
 
 
+@pytest.mark.parametrize("runtime", ["openvino", "tensorrt"])
+def test_int8_for_a_runtime_that_fuses(exported: Path, tmp_path: Path, runtime: str) -> None:
+    """What enters a layer is quantised, once also where it is split ahead of several; nothing else is."""
+    judge, calibration = _judge(exported)
+    report = convert(
+        exported / "model.onnx", tmp_path / "m.onnx", "int8", judge, calibration=calibration, runtime=runtime
+    )
+    assert 0 < report["max_abs_difference"] < 0.25
+    assert (report["precision"], report["int8_for"]) == ("int8", runtime)
+    metadata = OnnxPredictor(tmp_path / "m.onnx").metadata
+    assert (metadata["precision"], metadata["int8_for"]) == ("int8", runtime)
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    made = {name: node for node in graph.node for name in node.output}
+    entered: Counter[str] = Counter()
+    for node in graph.node:
+        takes = [made[name].op_type for name in node.input if name in made]
+        if node.op_type in ("Conv", "Gemm", "Split"):
+            assert set(takes) <= {"DequantizeLinear"} or node.op_type == "Split", node.name
+            entered[node.op_type] += takes.count("DequantizeLinear") > 0
+        elif node.op_type == "MatMul":
+            assert "DequantizeLinear" not in takes, node.name
+        elif node.op_type == "QuantizeLinear":
+            assert not {"Conv", "Gemm"} & set(takes), "results stay as they are"
+    assert entered["Conv"] > 50
+    assert entered["Split"] >= 2 * 4, "joints and the mean joint of four blocks"
+
+
 def test_far_pixels_survive_fp16(exported: Path, tmp_path: Path) -> None:
     """The same people in the corner of a wide picture: were pixels halved, they would lose their shape."""
     judge, _ = _judge(exported)
@@ -114,6 +141,8 @@ def test_too_dear_is_refused(exported: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_converted(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs training clips"):
         convert(exported / "model.onnx", tmp_path / "m.onnx", "int8", _judge(exported)[0], calibration=None)
+    with pytest.raises(InputError, match="one of onnxruntime, openvino, tensorrt, not tvm"):
+        convert(exported / "model.onnx", tmp_path / "m.onnx", "fp16", _judge(exported)[0], runtime="tvm")
     with pytest.raises(InputError, match="cannot judge"):
         Judge(np.zeros((2, *SHAPE), np.float32), np.zeros(1, np.int64))
     assert not list(tmp_path.iterdir())
@@ -124,12 +153,17 @@ def test_the_command(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     told = ["export", str(exported / "checkpoint.pt"), "--out", str(out), "--precision", "bf16"]
     assert cli.main([*told]) == 2
     assert "--annotations FILE.pkl" in capsys.readouterr().err
+    assert cli.main([*told, "--runtime", "openvino"]) == 2
+    assert "give --precision int8 as well" in capsys.readouterr().err
     assert cli.main([*told, "--annotations", str(exported / "clips.pkl"), "--split", "none"]) == 2
     assert "no split is named 'none'; the file has test, train (choose one by --split)" in capsys.readouterr().err
     assert cli.main([*told, "--annotations", str(exported / "clips.pkl"), "--max-drop", "50"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["precision"], report["clips"], report["labels"]) == ("bf16", 12, ["normal", "abnormal"])
     assert report["max_abs_error"] <= 1e-4
+    int8 = [*told[:3], str(tmp_path / "int8.onnx"), "--precision", "int8", "--runtime", "openvino", "--max-drop", "50"]
+    assert cli.main([*int8, "--annotations", str(exported / "clips.pkl")]) == 0
+    assert json.loads(capsys.readouterr().out)["int8_for"] == "openvino"
     assert cli.main(["onnx", "inspect", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["precision"], found["opset"], found["inputs"]) == ("bf16", 18, ["keypoints FP32 (N, 2, 12, 17, 3)"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from doubles import ConstantPredictor
-from tiny_models import LABELS, SHAPE
+from tiny_models import LABELS, SHAPE, tiny_model
 
 from posewatch.bench.fixed_cost import add_fixed_cost
 from posewatch.bench.serving import FULL_SIZE
@@ -246,6 +246,27 @@ def test_beside_the_usual_four(
     assert "leave out --people" in capsys.readouterr().err
     assert cli.main([*told, "--endpoint", "grpc://127.0.0.1:9/m"]) == 2
     assert "leave out --endpoint" in capsys.readouterr().err
+
+
+def test_the_file_that_tuning_chose_is_served(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `tune serving` leaves beside its serving.yaml, beside its own runtime; another model is refused."""
+    (tmp_path / "serving.yaml").write_text("extends: default\nserving: {instances: 1, max_batch: 3, device: cpu}\n")
+    chosen = tmp_path / "models/tuned/1/model.onnx"
+    chosen.parent.mkdir(parents=True)
+    told = ["bench", "serving", "--model", str(tiny), "--out", str(tmp_path / "out"), "--seconds", "0.2"]
+    told += ["--concurrency", "1", "--open-loop", "0.5", "--no-mechanism", "--tuned", str(tmp_path / "serving.yaml")]
+    tiny_model(chosen, seed=6)  # the opposite answers tell which of the two was asked
+    assert cli.main(told) == 6
+    assert "onnxruntime+tuned does not agree with the ONNX file" in capsys.readouterr().err
+    chosen.write_bytes(tiny.read_bytes())
+    assert cli.main(told) == 0
+    result = json.loads((tmp_path / "out/bench.json").read_text())
+    assert {"onnxruntime", "onnxruntime+tuned", "triton+tuned"} <= {row["system"] for row in result["rows"]}
+    pairs = {pair["system"]: pair["runtime"] for pair in result["p95_beside_runtime"]}
+    assert pairs == {"triton": "onnxruntime", "triton+batching": "onnxruntime", "triton+tuned": "onnxruntime+tuned"}
+    tiny_model(chosen, labels=["a", "b"])
+    assert cli.main(told) == 2
+    assert "was tuned for another model than --model" in capsys.readouterr().err
 
 
 def test_a_given_endpoint(tmp_path: Path, server: TritonServer, tiny: Path, clips) -> None:

@@ -60,7 +60,8 @@ def bench_serving(
     if tuned and endpoint:
         raise InputError("--tuned starts a server of its own: leave out --endpoint")
     settings = tuned_options(tuned) if tuned else None
-    others = in_process(path, torch, settings)
+    tuned_path = tuned_model(tuned, onnx) if tuned else None
+    others = in_process(path, torch, settings, tuned_path)
     systems = 1 if endpoint else 2 + bool(settings)
     loads = steps(concurrency, open_loop, len(others) + (torch is not None), systems)
     with Progress("benchmark", loads, "load") as progress:
@@ -71,6 +72,7 @@ def bench_serving(
             torch_predictor=torch,
             others=others,
             tuned=settings,
+            tuned_path=tuned_path,
             concurrency=concurrency,
             open_loop=open_loop,
             seconds=seconds,
@@ -160,8 +162,30 @@ def tuned_options(path: Path) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-def in_process(path: Path, torch: TorchPredictor | None, tuned: dict[str, Any] | None) -> list[tuple[str, Any, int]]:
-    """What is measured in this process besides PyTorch and ONNX Runtime: see ``benchmark``'s ``others``."""
+def tuned_model(path: Path, onnx: OnnxPredictor) -> Path | None:
+    """The file that won, which ``posewatch tune serving`` leaves beside its serving.yaml ``path``; None without one.
+
+    Raises InputError if it is not of the model ``onnx``.
+    """
+    from posewatch.inference.onnx_runtime import OnnxPredictor
+
+    (*_, found) = [None, *sorted((path.parent / "models" / "tuned").glob("*/model.onnx"))]
+    if found:
+        other = OnnxPredictor(found)
+        if (other.shape, other.labels) != (onnx.shape, onnx.labels):
+            raise InputError(
+                f"{path} was tuned for another model than --model: tune it for this one, or move it elsewhere"
+            )
+    return found
+
+
+def in_process(
+    path: Path, torch: TorchPredictor | None, tuned: dict[str, Any] | None, tuned_path: Path | None = None
+) -> list[tuple[str, Any, int]]:
+    """What is measured in this process besides PyTorch and the file in ONNX Runtime: see ``benchmark``'s ``others``.
+
+    With the options ``tuned`` also the runtime of the tuned server, on its file ``tuned_path`` (default ``path``).
+    """
     others: list[tuple[str, Any, int]] = []
     if torch is not None:
         from posewatch.bench.protogcn_published import published
@@ -177,8 +201,12 @@ def in_process(path: Path, torch: TorchPredictor | None, tuned: dict[str, Any] |
         from posewatch.inference.openvino import OpenVinoPredictor
         from posewatch.stack.triton_install import ensure_openvino
 
-        runtime = OpenVinoPredictor(path, ensure_openvino(), tuned["precision"], tuned["threads"])
+        runtime = OpenVinoPredictor(tuned_path or path, ensure_openvino(), tuned["precision"], tuned["threads"])
         others.append(("openvino", runtime, tuned["instances"]))
+    elif tuned and tuned_path:
+        from posewatch.inference.onnx_runtime import OnnxPredictor
+
+        others.append(("onnxruntime+tuned", OnnxPredictor(tuned_path), tuned["instances"]))
     return others
 
 

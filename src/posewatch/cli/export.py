@@ -40,6 +40,10 @@ class ExportedFile:
     ] = "fp32"
     split: Annotated[str, Option(help="Split that the precision is judged on.")] = "test"
     train_split: Annotated[str, Option(help="Split that int8 is calibrated on.")] = "train"
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino", "tensorrt"] | None,
+        Option(help="What will compute an int8 file (default: onnxruntime)."),
+    ] = None
     max_drop: Annotated[float, Option(metavar="POINTS", help="Largest accepted drop of accuracy."), Range(0, 100)] = 0.5
 
 
@@ -66,6 +70,8 @@ def _export_file(
     """Export a checkpoint file; returns the report. Raises InputError or ServingError, and writes nothing then."""
     from posewatch.export.onnx import export
 
+    if file.runtime and file.precision != "int8":
+        raise InputError("--runtime says what an int8 file is for: give --precision int8 as well")
     options: dict[str, Any] = {"opset": config.opset, "skip_absent": config.skips_absent}
     if file.precision == "fp32":
         return export(checkpoint, out, **options)
@@ -78,7 +84,12 @@ def _export_file(
         exact = Path(temp) / "model.onnx"
         report = export(checkpoint, exact, **options)
         computed = _bf16(checkpoint) if file.precision == "bf16" else None
-        cost = convert(exact, out, file.precision, judge, calibration=calibration, computed=computed)
+        how: dict[str, Any] = {
+            "calibration": calibration,
+            "runtime": file.runtime or "onnxruntime",
+            "computed": computed,
+        }
+        cost = convert(exact, out, file.precision, judge, **how)
     return {**report, **cost}
 
 

@@ -2,7 +2,9 @@
 
 fp16  weights and activations; for GPUs (a CPU computes it in fp32)
 bf16  weights; computed in bf16 where the server's accelerator is configured for it, in fp32 elsewhere
-int8  weights and activations of convolutions and matrix products, static: ranges measured on training clips
+int8  weights and activations of convolutions and products, static: ranges measured on training clips. The CPU kernels
+      of ONNX Runtime are for layers whose results are quantised as well; OpenVINO and TensorRT want what enters a
+      layer quantised and nothing else
 
 The nodes ahead of the first layer with weights work on raw pixels and stay in fp32: in fp16 a joint at 1,500 px has a
 resolution of one pixel.
@@ -25,6 +27,7 @@ from posewatch.files import atomic
 from posewatch.inference.onnx_runtime import OnnxPredictor
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
 HEAVY = ("Conv", "Gemm", "MatMul")
 DELICATE = (
     "Softmax",
@@ -91,23 +94,28 @@ def convert(
     judge: Judge,
     *,
     calibration: Clips | None = None,
+    runtime: str = "onnxruntime",
     computed: Callable[[Clips], NDArray[np.float32]] | None = None,
 ) -> dict[str, Any]:
     """Write the fp32 model ``source`` in another precision to ``out``; returns its cost and the bytes of both files.
 
-    ``calibration`` (N, M, T, V, 3) are training clips, for int8. ``computed`` maps clips to probabilities as a runtime
-    in that precision computes them, where the file alone does not show it (bf16). Raises InputError for what cannot be
-    converted, ServingError when accuracy drops by more than ``judge`` allows; ``out`` is not written then.
+    ``calibration`` (N, M, T, V, 3) are training clips, for int8, and ``runtime`` what an int8 file is for. ``computed``
+    maps clips to probabilities as a runtime in that precision computes them, where the file alone does not show it
+    (bf16). Raises InputError for what cannot be converted, ServingError when accuracy drops by more than ``judge``
+    allows; ``out`` is not written then.
     """
     import onnx
 
+    if runtime not in RUNTIMES:
+        raise InputError(f"an int8 file is for one of {', '.join(RUNTIMES)}, not {runtime}")
     if precision == "int8" and (calibration is None or not len(calibration)):
         raise InputError("int8 needs training clips to measure ranges on: --annotations and --train-split")
     metadata = read_model(source).metadata
     exact = OnnxPredictor(source).predict(judge.keypoints).probabilities
-    model = {"fp16": _fp16, "bf16": _bf16, "int8": lambda path: _int8(path, calibration)}[precision](source)
+    model = {"fp16": _fp16, "bf16": _bf16, "int8": lambda path: _int8(path, calibration, runtime)}[precision](source)
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {**metadata, "precision": precision})
+    told = {"precision": precision} | ({"int8_for": runtime} if precision == "int8" else {})
+    onnx.helper.set_model_props(model, {**metadata, **told})
     data = model.SerializeToString(deterministic=True)
     with atomic(out) as partial:
         partial.write_bytes(data)
@@ -116,7 +124,7 @@ def convert(
             other = judge.cost(exact, computed(judge.keypoints))
             cost = max(cost, other, key=lambda c: (c["points_lost"], c["max_abs_difference"]))
         judge.require(cost, precision)
-    return {"precision": precision, **cost, "bytes": len(data), "bytes_fp32": source.stat().st_size}
+    return {**told, **cost, "bytes": len(data), "bytes_fp32": source.stat().st_size}
 
 
 def front(model: Any) -> set[str]:
@@ -177,7 +185,7 @@ def _bf16(source: Path) -> Any:
     return model
 
 
-def _int8(source: Path, calibration: Any) -> Any:
+def _int8(source: Path, calibration: Any, runtime: str) -> Any:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -194,6 +202,10 @@ def _int8(source: Path, calibration: Any) -> Any:
             part = next(self._parts, None)
             return None if part is None else {"keypoints": part}
 
+    kinds, plain = list(HEAVY), []
+    if runtime != "onnxruntime":
+        # Products of activations stay in fp32; what is split ahead of several convolutions is quantised once.
+        kinds, plain = ["Conv", "Gemm", "Split"], ["Conv", "Gemm"]
     with tempfile.TemporaryDirectory(prefix="posewatch-precision-") as folder:
         named, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("named", "prepared", "quantised"))
         onnx.save(_named(source), str(named))
@@ -206,8 +218,12 @@ def _int8(source: Path, calibration: Any) -> Any:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            op_types_to_quantize=list(HEAVY),
+            op_types_to_quantize=kinds,
             nodes_to_exclude=sorted(front(onnx.load(str(prepared)))),
-            extra_options={"ActivationSymmetric": False, "DedicatedQDQPair": False},
+            extra_options={
+                "ActivationSymmetric": False,
+                "DedicatedQDQPair": False,
+                "OpTypesToExcludeOutputQuantization": plain,
+            },
         )
         return onnx.load(str(quantised))

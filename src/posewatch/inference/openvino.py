@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from posewatch.errors import InputError
 from posewatch.inference.onnx_runtime import OnnxPredictor
+from posewatch.inference.openvino_model import OpenVinoModel, package
 from posewatch.inference.predictor import Predictor, check_clips, prediction
 from posewatch.inference.quantised import as_sent
 from posewatch.records import Prediction
@@ -25,32 +25,32 @@ class OpenVinoPredictor(Predictor):
     ``folder`` holds the package (``ensure_openvino``). Raises InputError if it cannot be imported.
     """
 
-    def __init__(self, path: Path, folder: Path, precision: str = "fp32", threads: int = 1) -> None:
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
-        try:
-            import openvino
-        except ImportError as error:
-            raise InputError(f"OpenVINO cannot be used in this process: {error}") from None
-        self._core, self._path = openvino.Core(), path
-        self._settings = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,
-            "INFERENCE_PRECISION_HINT": HINTS[precision],
+    def __init__(self, path: Path, folder: Path, precision: str = "fp32", threads: int = 1, max_batch: int = 1) -> None:
+        self._path = path
+        self._how: dict[str, Any] = {
+            "folder": str(folder),
+            "precision": HINTS[precision],
+            "threads": threads,
+            "max_batch": max_batch,
         }
         exact = OnnxPredictor(path)
         self.labels, self.shape, self.metadata = exact.labels, exact.shape, exact.metadata
         self._thread = threading.local()
+        try:
+            package(str(folder))
+        except ImportError as error:
+            raise InputError(f"OpenVINO cannot be used in this process: {error}") from None
 
     def predict(self, keypoints: NDArray[np.float32]) -> Prediction:
         check_clips(keypoints, self.shape, self._path.name)
-        if not hasattr(self._thread, "request"):
-            model = self._core.compile_model(self._core.read_model(str(self._path)), "CPU", self._settings)
-            self._thread.request = model.create_infer_request()
-            self._thread.ports = {name: port for port in model.outputs for name in port.get_names()}
-        results: Any = self._thread.request.infer(
-            {"keypoints": np.ascontiguousarray(as_sent(keypoints, self.metadata))}
-        )
-        outputs = {name: np.array(results[port]) for name, port in self._thread.ports.items()}
+        model = self._model()
+        results = model.run(model.outputs, {"keypoints": as_sent(keypoints, self.metadata)})
+        outputs = dict(zip(model.outputs, results, strict=True))
         return prediction([outputs], len(keypoints), self.labels, self._path.name)
+
+    def _model(self) -> OpenVinoModel:
+        """This thread's own."""
+        if not hasattr(self._thread, "model"):
+            self._thread.model = OpenVinoModel(str(self._path), **self._how)
+        model: OpenVinoModel = self._thread.model
+        return model

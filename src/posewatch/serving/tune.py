@@ -2,8 +2,8 @@
 
 Three rounds, each around the best trial of the round before: file, runtime and precision; instances and threads; batch
 size and queue delay. Then the best few are measured again, in turns, so that a moment in which the machine was busy
-decides nothing. Every trial is a real Triton under a closed loop. ``tune.jsonl`` records the trials, and an interrupted
-run goes on from there.
+decides nothing; of those that are as fast as the fastest the one with the smallest batches wins. Every trial is a real
+Triton under a closed loop. ``tune.jsonl`` records the trials, and an interrupted run goes on from there.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from posewatch.stack.triton import TritonServer
 RUNTIMES = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
 """The precisions that each runtime can compute an fp32 file in, on a CPU."""
 FINALISTS, REPEATS = 3, 2
+NOISE = 0.05
+"""Rates that differ by this share are alike; of them the smallest batch wins, in which a request waits least."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +141,14 @@ def tune(
         measure(first_round(inputs.files, runtimes, cores))
         measure(second_round(_best(done), cores))
         measure(third_round(_best(done)))
-        finals = _accepted(done)[:FINALISTS]
+        finals = _finalists(done)
         again = {trial: [done[trial]] for trial in finals}
         for repeat in range(1, REPEATS + 1):
             for trial in finals:
                 again[trial].append(row_of(trial, repeat))
     for trial, rows in again.items():
         done[trial] = _median(rows)
-    return [done[t] for t in _accepted({t: done[t] for t in finals})] + sorted(
+    return [done[t] for t in _ranked({t: done[t] for t in finals})] + sorted(
         (row for trial, row in done.items() if trial not in finals or row["refused"]),
         key=lambda row: (bool(row["refused"]), -row.get("throughput_ips", 0.0)),
     )
@@ -155,7 +157,26 @@ def tune(
 def _accepted(done: dict[Trial, dict[str, Any]]) -> list[Trial]:
     """The trials that may win, the fastest first."""
     accepted = [trial for trial, row in done.items() if not row["refused"]]
-    return sorted(accepted, key=lambda trial: -float(done[trial]["throughput_ips"]))
+    return sorted(accepted, key=lambda trial: -_rate(done[trial]))
+
+
+def _finalists(done: dict[Trial, dict[str, Any]]) -> list[Trial]:
+    """The fastest trials, and the fastest without batches, unless it is far behind: one measurement tells no more."""
+    accepted = _accepted(done)
+    plain = [trial for trial in accepted if trial.max_batch == 1][:1]
+    near = [t for t in plain if _rate(done[t]) >= (1 - 2 * NOISE) * _rate(done[accepted[0]])]
+    return list(dict.fromkeys([*accepted[:FINALISTS], *near]))
+
+
+def _ranked(done: dict[Trial, dict[str, Any]]) -> list[Trial]:
+    """The trials that may win: those as fast as the fastest by size of batch and delay, then the others by rate."""
+    accepted = _accepted(done)
+    alike = [t for t in accepted if _rate(done[t]) >= (1 - NOISE) * _rate(done[accepted[0]])]
+    return sorted(alike, key=lambda t: (t.max_batch, t.delay_us)) + accepted[len(alike) :]
+
+
+def _rate(row: dict[str, Any]) -> float:
+    return float(row["throughput_ips"])
 
 
 def _median(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -79,14 +79,19 @@ def ensure_triton() -> TritonInstall:
     """
     root = cache()
     key = hashlib.sha256(" ".join((PYTRITON, *RUNTIME)).encode()).hexdigest()[:8]
-    model = resources.files("posewatch") / "stack" / "backend" / "model.py"
-    source = model.read_bytes()
+    package = resources.files("posewatch")
+    ours = [package / "stack" / "backend" / "model.py", package / "inference" / "openvino_model.py"]
+    sources = {file.name: file.read_bytes() for file in ours}
     name = f"triton-{TRITON_VERSION}-{key}"
-    install = TritonInstall(root / name, root / f"{name}-backends-{hashlib.sha256(source).hexdigest()[:8]}")
+    install = TritonInstall(
+        root / name, root / f"{name}-backends-{hashlib.sha256(b''.join(sources.values())).hexdigest()[:8]}"
+    )
     if not (install.binary.is_file() and install.backends.is_dir()):
         python = _compatible_python()
         _install("Triton", install.venv, install.binary, lambda part: _make_venv(python, part))
-        _install("Triton", install.backends, install.backends, lambda part: _make_backends(install.parts, source, part))
+        _install(
+            "Triton", install.backends, install.backends, lambda part: _make_backends(install.parts, sources, part)
+        )
     return install
 
 
@@ -181,7 +186,7 @@ def _make_venv(python: str, folder: Path) -> None:
     _run(target, "-c", _CHECK, env=install.environment())
 
 
-def _make_backends(parts: Path, source: bytes, folder: Path) -> None:
+def _make_backends(parts: Path, sources: dict[str, bytes], folder: Path) -> None:
     """Copy the Python backend and its stub (the server refuses links), and add our backend ``onnxruntime``."""
     python, ours = folder / "python", folder / "onnxruntime"
     for backend in (python, ours):
@@ -191,4 +196,5 @@ def _make_backends(parts: Path, source: bytes, folder: Path) -> None:
     stub = "triton_python_backend_stub"
     shutil.copy(parts / "python_backend_stubs" / f"{_PYTHON[0]}.{_PYTHON[1]}" / stub, python / stub)
     (python / stub).chmod(0o755)
-    (ours / "model.py").write_bytes(source)
+    for name, source in sources.items():
+        (ours / name).write_bytes(source)

@@ -49,6 +49,7 @@ def benchmark(
     torch_predictor: Predictor | None = None,
     others: Sequence[InProcess] = (),
     tuned: dict[str, Any] | None = None,
+    tuned_path: Path | None = None,
     concurrency: Sequence[int] = (1, 8, 32),
     open_loop: Sequence[float] = (),
     seconds: float = 4.0,
@@ -63,11 +64,11 @@ def benchmark(
 
     ``clips`` (N, M, T, V, 3) are sent one at a time; each load lasts ``seconds`` after a warm-up that is not counted.
     ``open_loop`` are rates as shares of the peak of the same system in a closed loop. ``others`` are more models in
-    this process; ``tuned`` are options of ``write_repository`` that are measured as well, as ``triton+tuned``. A
-    private Triton is started, unless ``endpoint`` (grpc:// or http://host:port/model) names a served model to measure
-    instead. ``perf_analyzer_path`` is Triton's own load generator, for a cross-check. ``progress`` is called once per
-    load with 1 and a remark. Returns the content of bench.json. Raises ServingError if the systems do not agree on the
-    clips.
+    this process; ``tuned`` are options of ``write_repository`` that are measured as well, as ``triton+tuned``, with the
+    file ``tuned_path`` (default: the same; another is the model in another precision). A private Triton is started,
+    unless ``endpoint`` (grpc:// or http://host:port/model) names a served model to measure instead.
+    ``perf_analyzer_path`` is Triton's own load generator, for a cross-check. ``progress`` is called once per load with
+    1 and a remark. Returns the content of bench.json. Raises ServingError if the systems do not agree on the clips.
     """
     if not len(clips):
         raise InputError("no clips to measure with")
@@ -77,7 +78,9 @@ def benchmark(
         parse_endpoint(endpoint)
     onnx = OnnxPredictor(onnx_path)
     run = _Run(onnx, clips, seconds, progress)
-    rounded = bool(tuned) and (tuned or {}).get("precision", "fp32") != "fp32"
+    tuned_path = tuned_path or onnx_path
+    precisions = {(tuned or {}).get("precision", "fp32"), OnnxPredictor(tuned_path).metadata.get("precision", "fp32")}
+    rounded = precisions != {"fp32"}
     threads = 0
     if torch_predictor is not None:
         run.check("pytorch", torch_predictor)
@@ -90,7 +93,7 @@ def benchmark(
     settings: dict[str, Any] = {"max_batch": max_batch, "queue_delay_us": queue_delay_us, "instances": instances}
     server = ""
     extra: dict[str, Any] = {}
-    with _served(onnx_path, endpoint, settings, tuned) as (process, endpoints):
+    with _served(onnx_path, endpoint, settings, (tuned_path, tuned) if tuned else None) as (process, endpoints):
         for address in endpoints:
             with _loaded(address, private=endpoint is None):
                 protocol, url, model = parse_endpoint(address)
@@ -204,7 +207,7 @@ def torch_threads(predictor: Predictor, clips: NDArray[np.float32]) -> int:
 
 @contextmanager
 def _served(
-    onnx_path: Path, endpoint: str | None, settings: dict[str, Any], tuned: dict[str, Any] | None
+    onnx_path: Path, endpoint: str | None, settings: dict[str, Any], tuned: tuple[Path, dict[str, Any]] | None
 ) -> Iterator[tuple[int | None, list[str]]]:
     """The process id of the server, and the endpoints to measure: those of a private Triton, unless one is given."""
     if endpoint:
@@ -215,7 +218,7 @@ def _served(
         write_repository(onnx_path, repository, name="plain", dynamic_batching=False, **settings)
         write_repository(onnx_path, repository, name="batching", **settings)
         if tuned:
-            write_repository(onnx_path, repository, name="tuned", **tuned)
+            write_repository(tuned[0], repository, name="tuned", **tuned[1])
         names = ["plain", "batching", *(["tuned"] if tuned else [])]
         with TritonServer.start(repository, log=Path(temp) / "triton.log") as server:
             yield server.process.pid, [f"grpc://{server.grpc}/{name}" for name in names]

@@ -14,8 +14,9 @@ from posewatch.recognition.evaluation.plots import styled, write_figure
 
 COLORS = {"pytorch": "#9467bd", "onnxruntime": "#7f7f7f", "triton": "#1f77b4", "triton+batching": "#d62728"}
 COLORS |= {"pytorch-published": "#c5b0d5", "openvino": "#bcbd22", "triton+tuned": "#2ca02c"}
+COLORS |= {"onnxruntime+tuned": "#bcbd22"}
 MARKS = {"pytorch": "D", "onnxruntime": "s", "triton": "o", "triton+batching": "^"}
-MARKS |= {"pytorch-published": "d", "openvino": "P", "triton+tuned": "v"}
+MARKS |= {"pytorch-published": "d", "openvino": "P", "onnxruntime+tuned": "P", "triton+tuned": "v"}
 
 
 def environment(triton: str, torch_threads: int = 0) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def _ratios(rows: Sequence[dict[str, Any]]) -> list[str]:
 def runtimes(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Each served system with its runtime, where that was measured in this process."""
     systems = {row["system"] for row in rows if row["load"] == "closed"}
-    tuned = "openvino" if "openvino" in systems else "onnxruntime"
+    tuned = next((own for own in ("openvino", "onnxruntime+tuned") if own in systems), "onnxruntime")
     pairs = {"triton": "onnxruntime", "triton+batching": "onnxruntime", "triton+tuned": tuned}
     return {served: runtime for served, runtime in pairs.items() if {served, runtime} <= systems}
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,41 +39,21 @@ def _openvino(config: dict[str, Any]) -> dict[str, Any] | None:
     return next((row for row in rows if row.get("name") == "openvino"), None)
 
 
-class OpenVino:
-    """A model run by OpenVINO, behind the part of ONNX Runtime's session that we use.
+def _openvino_model(path: str, config: dict[str, Any]) -> Any:
+    """A model run by OpenVINO. Raises RuntimeError where it is not installed."""
+    from openvino_model import OpenVinoModel
 
-    Each instance has its own threads. They are not pinned to cores: two instances would share the first core.
-    """
-
-    def __init__(self, path: str, config: dict[str, Any]) -> None:
-        folder = os.environ.get("POSEWATCH_OPENVINO", "")
-        if folder and folder not in sys.path:
-            sys.path.append(folder)
-        try:
-            import openvino as ov
-        except ImportError:
-            raise RuntimeError("it is not installed (posewatch install openvino)") from None
-        wanted = (_openvino(config) or {}).get("parameters", {}).get("precision_mode", "FP32")
-        settings = {
-            "INFERENCE_NUM_THREADS": int(_parameters(config).get("intra_op_thread_count", 1)) or 1,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,
-            "INFERENCE_PRECISION_HINT": {"BF16": "bf16", "FP16": "f16"}.get(wanted, "f32"),
-        }
-        model = ov.Core().compile_model(ov.Core().read_model(path), "CPU", settings)
-        self._ports = {name: port for port in model.outputs for name in port.get_names()}
-        self._names = [next(iter(port.get_names())) for port in model.inputs]
-        self._request = model.create_infer_request()
-
-    def get_inputs(self) -> list[Any]:
-        return [SimpleNamespace(name=name) for name in self._names]
-
-    def get_outputs(self) -> list[Any]:
-        return [SimpleNamespace(name=name) for name in self._ports]
-
-    def run(self, outputs: list[str], feed: dict[str, Any]) -> list[Any]:
-        results = self._request.infer({name: np.ascontiguousarray(array) for name, array in feed.items()})
-        return [np.array(results[self._ports[name]]) for name in outputs]
+    wanted = (_openvino(config) or {}).get("parameters", {}).get("precision_mode", "FP32")
+    try:
+        return OpenVinoModel(
+            path,
+            folder=os.environ.get("POSEWATCH_OPENVINO", ""),
+            precision={"BF16": "bf16", "FP16": "f16"}.get(wanted, "f32"),
+            threads=int(_parameters(config).get("intra_op_thread_count", 1)) or 1,
+            max_batch=config.get("max_batch_size", 0) or 1,
+        )
+    except ImportError:
+        raise RuntimeError("it is not installed (posewatch install openvino)") from None
 
 
 class TritonPythonModel:
@@ -91,10 +69,14 @@ class TritonPythonModel:
         runtime = "OpenVINO" if _openvino(config) else "ONNX Runtime"
         try:
             if runtime == "OpenVINO":
-                self._session: Any = OpenVino(path, config)
+                self._session: Any = _openvino_model(path, config)
+                inputs, outputs = self._session.inputs, self._session.outputs
             else:
                 options = self._options(config)
                 self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+                inputs, outputs = (
+                    [p.name for p in ports] for ports in (self._session.get_inputs(), self._session.get_outputs())
+                )
         except Exception as error:
             raise pb_utils.TritonModelException(
                 f"{file} is not a model that {runtime} can run: {_first_line(error)}"
@@ -103,8 +85,8 @@ class TritonPythonModel:
         self._outputs = [o["name"] for o in config["output"]]
         self._batched = config.get("max_batch_size", 0) > 0
         for kind, configured, known in (
-            ("input", self._inputs, [i.name for i in self._session.get_inputs()]),
-            ("output", self._outputs, [o.name for o in self._session.get_outputs()]),
+            ("input", self._inputs, inputs),
+            ("output", self._outputs, outputs),
         ):
             unknown = sorted(set(configured) - set(known))
             if unknown:
