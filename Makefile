@@ -37,6 +37,7 @@ demo-loop: setup ## rendered cameras, alarms judged on the page, a new version, 
 	@$(BIN)/python -m pipelines.demo_loop $(ARGS)
 
 test: setup lint ## all quick tests, with the real S3 server and the real Triton; JOBS=3 at a time
+	@$(BIN)/posewatch install openvino || echo "OpenVINO could not be installed: its tests are skipped"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) secrets ## ruff, mypy, hadolint and a look for secrets

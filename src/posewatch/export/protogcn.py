@@ -2,8 +2,8 @@
 
 ONNX Runtime and OpenVINO fuse a convolution with the addition and the ReLU that follow it. So batch norms are folded
 into the convolutions around them, convolutions of the same input are one, the mean joint is computed apart from the
-others, the frames are the last axis (17 joints fill no vector), and there is no branch that only training
-needs. 10.07 GFLOP a clip in the published order of operations become 7.5.
+others, the frames are the last axis (17 joints fill no vector), and there is no branch that only training needs. 10.07
+GFLOP a clip in the published order of operations become 7.5.
 """
 
 from __future__ import annotations
