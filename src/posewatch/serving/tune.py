@@ -34,7 +34,7 @@ RUNTIMES = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
 """The precisions that each runtime can compute an fp32 file in, on a CPU."""
 FINALISTS, REPEATS = 3, 2
 NOISE = 0.05
-"""Rates that differ by this share are alike; of them the smallest batch wins, in which a request waits least."""
+"""Rates that differ by this share are alike; of them the smallest batch wins."""
 
 
 @dataclass(frozen=True)
