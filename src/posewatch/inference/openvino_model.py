@@ -6,6 +6,7 @@ The embedded Triton's backend takes a copy of this file, so it imports nothing o
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,17 @@ class OpenVinoModel:
         }
         model = self._core.read_model(path)
         self.inputs = [port.get_any_name() for port in model.inputs]
-        self.outputs = [port.get_any_name() for port in model.outputs]
+        self.outputs = [name for port in model.outputs for name in sorted(port.get_names())]
         self._general = self._request(model)
         self._chosen = _chosen(model)
         self._present: Any = None
         if self._chosen:
             results = [node.output(0) for node in self._chosen]
             self._present = self._request(self._ov.Model(results, model.get_parameters(), "persons"))
-        self._fixed = {key: self._for(*key) for key in self._keys(max_batch)}
+        self._fixed: dict[tuple[int, int], Any] = {}
+        for key in self._keys(max_batch):
+            with suppress(RuntimeError):  # a graph whose shapes cannot be fixed is served as it is
+                self._fixed[key] = self._for(*key)
 
     def run(self, outputs: list[str], feed: dict[str, Any]) -> list[Any]:
         """The outputs of one batch, by name: as ONNX Runtime's session does it."""
@@ -84,7 +88,8 @@ class OpenVinoModel:
         """The graph for ``clips`` with ``persons`` in them, whose indices become an input."""
         model = self._core.read_model(self._path)
         for i, node in enumerate(_chosen(model)):
-            rows = self._ov.opset8.parameter([1, persons], node.output(0).get_element_type())
+            axes = node.output(0).get_partial_shape()[0].get_length()
+            rows = self._ov.opset8.parameter([axes, persons], node.output(0).get_element_type())
             rows.output(0).get_tensor().set_names({f"persons{i}"})
             for target in node.output(0).get_target_inputs():
                 target.replace_source_output(rows.output(0))
