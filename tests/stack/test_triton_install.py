@@ -26,6 +26,7 @@ def test_installed_parts() -> None:
     names = {str(p.relative_to(install.backends)) for p in files}
     assert names == {
         "onnxruntime/model.py",
+        "onnxruntime/openvino_model.py",
         "python/libtriton_python.so",
         "python/triton_python_backend_stub",
         "python/triton_python_backend_utils.py",
