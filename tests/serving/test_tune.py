@@ -137,7 +137,7 @@ def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[s
     told = ["tune", "serving", "--model", str(tiny), "--out", str(tmp_path), "--runtime", "onnxruntime"]
     told += ["--seconds", "0.2", "--at-a-time", "2"]
     assert cli.main(told) == 0
-    assert "fastest: model.onnx by onnxruntime in fp32" in capsys.readouterr().out
+    assert "chosen: model.onnx by onnxruntime in fp32" in capsys.readouterr().out
     serving = load_config(str(tmp_path / "serving.yaml")).serving
     text = (tmp_path / "models/tuned/config.pbtxt").read_text()
     config = text_format.Parse(text, model_config_pb2.ModelConfig())

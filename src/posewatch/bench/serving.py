@@ -169,7 +169,7 @@ def tuned_model(path: Path, onnx: OnnxPredictor) -> Path | None:
     """
     from posewatch.inference.onnx_runtime import OnnxPredictor
 
-    (*_, found) = [None, *sorted((path.parent / "models" / "tuned").glob("*/model.onnx"))]
+    found = max((path.parent / "models" / "tuned").glob("*/model.onnx"), default=None)
     if found:
         other = OnnxPredictor(found)
         if (other.shape, other.labels) != (onnx.shape, onnx.labels):

@@ -89,7 +89,7 @@ def serving(
     write_atomically(out / "serving.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     speed = rows[0]["throughput_ips"]
     how = f"{best.file} by {best.runtime} in {best.precision}"
-    summary = [f"fastest: {how}, {speed:.1f} clips/s, p95 {rows[0]['p95_ms']:.0f} ms"]
+    summary = [f"chosen: {how}, {speed:.1f} clips/s, p95 {rows[0]['p95_ms']:.0f} ms"]
     base = rows[0].get("baseline_ips")
     if base:
         summary.append(f"eager PyTorch, batch 1: {base:.1f} clips/s; {speed / base:.1f} times as many")

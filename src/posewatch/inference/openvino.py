@@ -25,14 +25,9 @@ class OpenVinoPredictor(Predictor):
     ``folder`` holds the package (``ensure_openvino``). Raises InputError if it cannot be imported.
     """
 
-    def __init__(self, path: Path, folder: Path, precision: str = "fp32", threads: int = 1, max_batch: int = 1) -> None:
+    def __init__(self, path: Path, folder: Path, precision: str = "fp32", threads: int = 1) -> None:
         self._path = path
-        self._how: dict[str, Any] = {
-            "folder": str(folder),
-            "precision": HINTS[precision],
-            "threads": threads,
-            "max_batch": max_batch,
-        }
+        self._how: dict[str, Any] = {"folder": str(folder), "precision": HINTS[precision], "threads": threads}
         exact = OnnxPredictor(path)
         self.labels, self.shape, self.metadata = exact.labels, exact.shape, exact.metadata
         self._thread = threading.local()
