@@ -248,7 +248,9 @@ def test_beside_the_usual_four(
     assert "leave out --endpoint" in capsys.readouterr().err
 
 
-def test_the_file_that_tuning_chose_is_served(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_file_that_tuning_chose_is_served(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What `tune serving` leaves beside its serving.yaml, beside its own runtime; another model is refused."""
     (tmp_path / "serving.yaml").write_text("extends: default\nserving: {instances: 1, max_batch: 3, device: cpu}\n")
     chosen = tmp_path / "models/tuned/1/model.onnx"
@@ -258,6 +260,10 @@ def test_the_file_that_tuning_chose_is_served(tmp_path: Path, tiny: Path, capsys
     tiny_model(chosen, seed=6)  # the opposite answers tell which of the two was asked
     assert cli.main(told) == 6
     assert "onnxruntime+tuned does not agree with the ONNX file" in capsys.readouterr().err
+    with monkeypatch.context() as alone:
+        alone.setattr("posewatch.bench.serving.in_process", lambda *_: [])
+        assert cli.main(told) == 6
+    assert "triton+tuned does not agree with the ONNX file" in capsys.readouterr().err
     chosen.write_bytes(tiny.read_bytes())
     assert cli.main(told) == 0
     result = json.loads((tmp_path / "out/bench.json").read_text())
