@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,26 @@ def test_fixed_shapes_answer_alike(tmp_path: Path, network: Path, skip: bool) ->
         np.testing.assert_allclose(probabilities, wanted.probabilities, atol=1e-4)
         np.testing.assert_allclose(embedding, wanted.embedding, atol=1e-3)
     assert len(asked) == len(model._fixed), "each of the fixed shapes was used"
+
+
+@pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: posewatch install openvino")
+def test_signals_still_arrive_after_models_are_gone(network: Path, tmp_path: Path) -> None:
+    """With a core for each model the process ends at the first signal once they are freed in the order of their making."""
+    path = tmp_path / "model.onnx"
+    export(network, path)
+    script = f"""
+import faulthandler, gc, signal
+from posewatch.inference.openvino_model import OpenVinoModel
+faulthandler.enable()  # sets a signal stack, as test runners do
+models = [OpenVinoModel({str(path)!r}, folder={str(openvino_folder())!r}) for _ in range(3)]
+while models:
+    models.pop(0)
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("heard", flush=True))
+signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 @pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: posewatch install openvino")

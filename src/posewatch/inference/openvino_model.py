@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,13 @@ def package(folder: str = "") -> Any:
     return openvino
 
 
+@cache
+def _core(folder: str) -> Any:
+    """The one core of this process, never let go: each sets a signal stack and puts back what it found, so that the end of
+    the second of three leaves a stack that is gone, and the next signal ends the process."""
+    return package(folder).Core()
+
+
 class OpenVinoModel:
     """The ONNX file ``path``, for one thread at a time.
 
@@ -35,7 +43,7 @@ class OpenVinoModel:
 
     def __init__(self, path: str, *, folder: str = "", precision: str = "f32", threads: int = 1, max_batch: int = 1):
         self._ov, self._path = package(folder), path
-        self._core = self._ov.Core()
+        self._core = _core(folder)
         # Threads are not pinned to cores: two instances would share the first core.
         self._settings = {
             "INFERENCE_NUM_THREADS": threads,
