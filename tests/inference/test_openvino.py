@@ -91,7 +91,7 @@ def test_fixed_shapes_answer_alike(tmp_path: Path, network: Path, skip: bool) ->
 
 @pytest.mark.skipif(not openvino_folder().is_dir(), reason="not installed: posewatch install openvino")
 def test_signals_still_arrive_after_models_are_gone(network: Path, tmp_path: Path) -> None:
-    """With a core for each model the process ends at the first signal once they are freed in the order of their making."""
+    """With a core for each model, freed in the order of their making, the process would end at its first signal."""
     path = tmp_path / "model.onnx"
     export(network, path)
     script = f"""

@@ -27,8 +27,11 @@ def package(folder: str = "") -> Any:
 
 @cache
 def _core(folder: str) -> Any:
-    """The one core of this process, never let go: each sets a signal stack and puts back what it found, so that the end of
-    the second of three leaves a stack that is gone, and the next signal ends the process."""
+    """The one core of this process, never let go.
+
+    Each sets a signal stack and puts back what it found: after the end of the second of three, that is one which is
+    gone, and the next signal ends the process.
+    """
     return package(folder).Core()
 
 
