@@ -6,7 +6,7 @@ import pytest
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.pyskl import read_pyskl
 from posewatch.datasets.split import folds, hold_out, people_of
-from posewatch.datasets.subjects import check_split, name_subjects, subjects_of
+from posewatch.datasets.subjects import check_split, name_subjects, subjects_of, video_groups
 from posewatch.errors import ConfigError, InputError, LabelError
 
 SKELETONS = Path(__file__).resolve().parents[2].parent / "shared/data/skeletons"
@@ -235,3 +235,12 @@ def test_folds_that_cannot_be():
         folds(PAIRS, 1)
     with pytest.raises(LabelError, match="class 'class_1' has fewer than 2 clips"):
         folds(clips_of("abc", [0, 1, 0]), 2)
+
+
+def test_videos_are_grouped_by_name_whatever_their_folder() -> None:
+    names = {"v-1": ["fight/one.mp4"], "v-2": ["calm/one.mp4", "calm/two.mp4"], "v-3": ["three.mp4"]}
+    assert video_groups(names, globs={"t*.mp4": "t"}) == {"v-1": "v-1", "v-2": "t", "v-3": "t"}
+    assert video_groups(names, globs={"one.mp4": "o"}) == {"v-1": "o", "v-2": "o", "v-3": "v-3"}
+    assert video_groups(names, globs={"calm/one.mp4": "c", "*/one.mp4": "o"}) == {"v-1": "o", "v-2": "c", "v-3": "v-3"}
+    with pytest.raises(LabelError, match="'loud/one.mp4' matches none"):
+        video_groups(names, globs={"loud/one.mp4": "l"})

@@ -106,7 +106,8 @@ class DatasetConfig(Section):
     group_pattern: str = ""
     """A regular expression: videos in whose names it finds the same (or its parentheses do) are of one group."""
     groups: dict[str, str] = field(default_factory=dict)
-    """Videos by name, or by a pattern with * and ?, and the group of each; it goes before ``group_pattern``."""
+    """Videos by name (with its folders or without), or by a pattern with * and ?, and the group of each; it goes before
+    ``group_pattern``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -93,23 +94,28 @@ def _matches(pattern: str, name: str) -> list[str]:
     return [part for match in found for part in (match.groups() or (match.group(),)) if part]
 
 
+def _fits(name: str, glob: str) -> bool:
+    return fnmatchcase(name, glob) or ("/" not in glob and fnmatchcase(PurePosixPath(name).name, glob))
+
+
 def video_groups(
     names: Mapping[str, Sequence[str]], pattern: str = "", globs: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Video → the group that it shares with others, by its ``names``: what ``globs`` (a name, or one with * and ? →
-    group) says, else what ``pattern`` finds (as `subjects_of`), else the video itself.
+    group) says, else what ``pattern`` finds (as `subjects_of`), else the video itself. A glob without a slash is also
+    compared with the name without its folders, as in label files.
 
     Raises LabelError when one of the globs, or the pattern, matches no name: it would silently keep nothing together.
     """
     globs = globs or {}
     shown = some(sorted(name for known in names.values() for name in known), 3)
     for glob in globs:
-        if not any(fnmatchcase(name, glob) for known in names.values() for name in known):
+        if not any(_fits(name, glob) for known in names.values() for name in known):
             raise LabelError(f"dataset.groups: {glob!r} matches none of the videos ({shown})")
     found: dict[str, str] = {}
     matched = False
     for video, known in names.items():
-        given = next((group for glob, group in globs.items() for name in known if fnmatchcase(name, glob)), "")
+        given = next((group for glob, group in globs.items() for name in known if _fits(name, glob)), "")
         parts = {_clean(part) for name in known for part in _matches(pattern, name)} if pattern else set()
         matched |= bool(parts)
         found[video] = _clean(given) or "+".join(sorted(parts)) or video
