@@ -242,5 +242,5 @@ def test_videos_are_grouped_by_name_whatever_their_folder() -> None:
     assert video_groups(names, globs={"t*.mp4": "t"}) == {"v-1": "v-1", "v-2": "t", "v-3": "t"}
     assert video_groups(names, globs={"one.mp4": "o"}) == {"v-1": "o", "v-2": "o", "v-3": "v-3"}
     assert video_groups(names, globs={"calm/one.mp4": "c", "*/one.mp4": "o"}) == {"v-1": "o", "v-2": "c", "v-3": "v-3"}
-    with pytest.raises(LabelError, match="'loud/one.mp4' matches none"):
+    with pytest.raises(LabelError, match=r"'loud/one\.mp4' matches none"):
         video_groups(names, globs={"loud/one.mp4": "l"})
