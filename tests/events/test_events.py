@@ -321,6 +321,10 @@ def test_a_checkpoint_scores_whole_videos(tmp_path, capsys):
     assert {w.start_s for w in windows if w.p == 0} == {4.0}, "nobody is seen in this window"
     assert main([str(word) for word in command]) != 0
     assert "--window-s SECONDS" in capsys.readouterr().err
+    empty = ClipSet((videos[0], 0 * videos[1]), clips.labels, clips.classes, clips.ids, clips.groups)
+    write_pyskl(tmp_path / "videos.pkl", empty, {})
+    assert main([*map(str, command), "--window-s", "2", "--stride-s", "0.5"]) == 0, "nobody is seen in video b"
+    assert {w.p for w in read_windows(tmp_path / "out/windows.jsonl") if w.video == "b"} == {0}
 
 
 def _windows_of(person: int | None, p: list[float]) -> list[Window]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,25 @@ def test_annotations(tmp_path: Path, tiny: Path, clips, capsys) -> None:
     write_pyskl(tmp_path / "clips.pkl", some, {})
     rows = _rows(capsys, tiny, tmp_path / "clips.pkl")
     assert [r["clip"] for r in rows] == ["x", "y", "z"]
+
+
+def test_annotations_are_read_as_the_model_takes_them(tmp_path: Path, clips, capsys) -> None:
+    """A layout of one's own, which the model knows, and clips in which nobody is seen: no option could say either."""
+    five = tiny_model(tmp_path / "five.onnx", shape=(2, 6, 5, 3))
+    xy = clips[:4, :, :, :5, :2]
+    seen = np.ones((4, *clips.shape[1:3], 5))
+    seen[1] = 0
+    rows = [{"frame_dir": f"clip{i}", "keypoint": xy[i], "keypoint_score": seen[i]} for i in range(3)]
+    rows.append({"frame_dir": "short", "keypoint": xy[3, :, :1]})
+    (tmp_path / "five.pkl").write_bytes(pickle.dumps({"annotations": rows, "layout": "mine"}))
+    told = _rows(capsys, five, tmp_path / "five.pkl")
+    assert [(r["clip"], r["people"], bool(r["label"])) for r in told] == [
+        ("clip0", 2, True), ("clip1", 0, False), ("clip2", 2, True), ("short", 2, True),
+    ]  # fmt: skip
+    (tmp_path / "nobody.pkl").write_bytes(pickle.dumps([{**row, "keypoint_score": seen[1]} for row in rows[:3]]))
+    assert [r["people"] for r in _rows(capsys, five, tmp_path / "nobody.pkl")] == [0, 0, 0]
+    other = tiny_model(tmp_path / "tiny.onnx")
+    assert "clip0 has 5 joints, the model takes 17 (coco17)" in _fails(capsys, other, tmp_path / "five.pkl")
 
 
 def test_a_video(tiny: Path, capsys) -> None:

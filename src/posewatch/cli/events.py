@@ -58,7 +58,7 @@ class Predictions:
             )
         recogniser = load_checkpoint(self.checkpoint)
         label = self.label or recogniser.positive
-        clips, _ = read_pyskl(self.skeletons, labelled=False)
+        clips, _ = read_pyskl(self.skeletons, for_model=True)
         clips.require_pixels(recogniser.config.features)
         notes(clips.notes)
         windows: list[Window] = []

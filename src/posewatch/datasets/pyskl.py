@@ -36,6 +36,7 @@ def read_pyskl(
     resplit: float = 0.0,
     labelled: bool = True,
     acts: Path | str | None = None,
+    for_model: bool = False,
 ) -> tuple[ClipSet, dict[str, list[int]]]:
     """An annotation file → all its clips, and its splits as indices into them ({} for a bare list of annotations).
 
@@ -47,12 +48,15 @@ def read_pyskl(
     keep_empty       keep them, to be tested on, and add a note
     labels           the ``label.csv`` of a file of the paper's tools, which marks missing labels as class 0
     resplit          share of a new split ``test``, beside ``train``, by group; 0 keeps the file's splits
-    labelled         False: the clips need no labels, as for prediction
+    labelled         False: the clips need no labels, as for pretraining
     acts             a csv with the columns clip and act: what is done in each; default: the rows' own ``act``
+    for_model        the clips are for a trained model: without labels, of any joints (the model knows its own layout)
+                     and with those in which nobody is seen (it has an answer to them)
 
     docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
     """
     data = read_pickle(path)
+    labelled = labelled and not for_model
     theirs = righted(data, path, labels, classes=classes, labelled=labelled)
     if theirs is None and labels is not None:
         raise InputError(f"{path} has labels of its own: --labels is for the files of the paper's tools")
@@ -63,19 +67,20 @@ def read_pyskl(
     numbers, known = labels_of(file, classes)
     rows = list(zip(file.rows, file.names, strict=True))
     keypoints = [keypoints_of(row, name) for row, name in rows]
-    named = layout_of(file, {name: k.shape[2] for name, k in zip(file.names, keypoints, strict=True)}, layout)
+    joints = {name: k.shape[2] for name, k in zip(file.names, keypoints, strict=True)}
+    named = "" if for_model else layout_of(file, joints, layout).name
     missing = without_sentinels(keypoints, file.names)
     shown = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
-    used = list(range(len(keypoints))) if keep_empty and shown else shown
+    used = list(range(len(keypoints))) if for_model or (keep_empty and shown) else shown
     notes = [*(theirs.notes if theirs else ()), *([missing] if missing else [])]
-    if len(shown) < len(keypoints):
+    if len(shown) < len(keypoints) and not for_model:
         empty = [file.names[i] for i in sorted(set(range(len(keypoints))) - set(shown))]
         message = f"{len(empty)} of {len(keypoints)} clips show nobody or have fewer than 2 frames: {some(empty)}"
         if not (drop_empty or keep_empty) or not used:
             raise InputError(f"{path}: {message} (leave them out with --drop-empty, or test on them with --keep-empty)")
         notes.append(f"Tested on only: {message}." if keep_empty else f"Left out: {message}.")
     names = tuple(file.names[i] for i in used)
-    if len(used) > 2 and len({hash(keypoints[i].tobytes()) for i in used}) == 1:
+    if len(used) > 2 and shown and len({hash(keypoints[i].tobytes()) for i in used}) == 1:
         raise InputError(f"{path}: all {len(used)} clips are the same skeleton (the file is broken: get it again)")
     who = name_subjects([file.rows[i] for i in used], names, subject_pattern)
     if theirs and not subject_pattern:
@@ -94,7 +99,7 @@ def read_pyskl(
         names,
         who.groups,
         _fps(file.about.get("fps", 10.0)),
-        named.name,
+        named,
         who.takes,
         who.certain,
         tuple(notes),

@@ -94,7 +94,7 @@ def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -
     elif suffix == ".pkl":
         from posewatch.datasets.pyskl import read_pyskl
 
-        clips, _ = read_pyskl(path, labelled=False)
+        clips, _ = read_pyskl(path, for_model=True)
         for note in clips.notes:
             say(f"posewatch: note: {path.name}: {note}")
         for name, keypoints in zip(clips.ids, clips.keypoints, strict=True):
