@@ -14,7 +14,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from posewatch.cli.export import ExportedFile, _clips  # noqa: E402
 from posewatch.cli.main import main  # noqa: E402
+from posewatch.cli.train import Skeletons  # noqa: E402
 from posewatch.datasets.pyskl import write_pyskl  # noqa: E402
 from posewatch.recognition.recogniser import load_checkpoint  # noqa: E402
 from posewatch.recognition.training.experiment import positive_of  # noqa: E402
@@ -251,3 +253,22 @@ def test_shared_people_can_be_accepted(annotations, tmp_path):
     )
     assert train(annotations, tmp_path / "out", "--allow-shared-subjects", epochs=1) == 0
     assert "s00" in json.loads((tmp_path / "out/metrics.json").read_text())["note"]
+
+
+def test_a_checkpoint_is_evaluated_in_the_layout_that_it_holds(annotations, tmp_path, capsys):
+    """The YAML file of ``train --layout`` is not asked for again, and those who have the checkpoint may not have it."""
+    data = pickle.loads(annotations.read_bytes())
+    for row in data["annotations"]:
+        row |= {key: row[key][:, :, :5] for key in ("keypoint", "keypoint_score")}
+    annotations.write_bytes(pickle.dumps(data))
+    layout = tmp_path / "mine.yaml"
+    layout.write_text("name: mine\njoints: [a, b, c, d, e]\nedges: [[b, a], [d, c]]\ncentre: a\n")
+    assert train(annotations, tmp_path / "run", f"--layout={layout}", "--model=statistics", epochs=1) == 0
+    layout.unlink()
+    checkpoint = tmp_path / "run/checkpoint.pt"
+    said = ["--annotations", str(annotations), "--out", str(tmp_path / "again")]
+    assert main(["evaluate", str(checkpoint), *said]) == 0, capsys.readouterr().err
+    again, first = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("again", "run"))
+    assert again["accuracy"] == first["accuracy"]
+    judge, _ = _clips(checkpoint, ExportedFile(precision="fp16"), Skeletons(annotations=annotations))
+    assert judge.keypoints.shape == (8, 1, 12, 5, 3)

@@ -100,7 +100,7 @@ def _clips(checkpoint: Path, file: ExportedFile, skeletons: Skeletons) -> tuple[
     from posewatch.recognition.sampling import fitting
 
     recogniser = load_checkpoint(checkpoint)
-    clips, splits, _ = skeletons.read(tuple(recogniser.labels))
+    clips, splits, _ = skeletons.read(tuple(recogniser.labels), recogniser.layout)
     judged = clips.subset(split_of(splits, file.split))
     calibration = split_of(splits, file.train_split, "--train-split") if file.precision == "int8" else []
     judge = Judge(fitting(judged.keypoints, recogniser), judged.labels, file.max_drop)

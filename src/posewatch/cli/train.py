@@ -71,7 +71,7 @@ class Skeletons:
     ] = None
 
     def read(
-        self, classes: tuple[str, ...] = (), layout: str | None = None, unit: str = SCENE
+        self, classes: tuple[str, ...] = (), layout: Layout | None = None, unit: str = SCENE
     ) -> tuple[ClipSet, dict[str, list[int]], Layout]:
         """The clips, splits and layout; notes on them are printed.
 
@@ -147,15 +147,12 @@ class Evaluated(Skeletons):
 
     def load(self, checkpoint: str | Path) -> tuple[Recogniser, ClipSet, ClipSet | None, Path]:
         """The recogniser, the clips to evaluate it on, those for the baselines, and the output folder."""
-        from posewatch.datasets import layouts
         from posewatch.recognition.recogniser import load_checkpoint
 
         if self.annotations is None or self.out is None:
             raise InputError("give the clips to evaluate on and an output folder: --annotations FILE.pkl --out DIR")
         recogniser = load_checkpoint(checkpoint)
-        fitting = [n for n in layouts.names() if len(layouts.get(n).joints) == recogniser.layout.observed]
-        layout = recogniser.layout.name if recogniser.layout.name in fitting else None
-        clips, splits, _ = self.read(tuple(recogniser.labels), layout, recogniser.unit)
+        clips, splits, _ = self.read(tuple(recogniser.labels), recogniser.layout, recogniser.unit)
         test = clips.subset(split_of(splits, self.split))
         train = None
         if self.train_split:
