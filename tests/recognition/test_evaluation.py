@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import InputError, LabelError  # noqa: E402
 from posewatch.recognition.evaluation.acts import acts_of, lines  # noqa: E402
 from posewatch.recognition.evaluation.evaluate import evaluate  # noqa: E402
-from posewatch.recognition.evaluation.plots import plots  # noqa: E402
+from posewatch.recognition.evaluation.plots import FONTS, plots, styled  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser  # noqa: E402
 
 TINY = TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1)
@@ -98,3 +99,23 @@ def test_refusals(recogniser, clips):
         evaluate(recogniser, dataclasses.replace(clips(2), classes=("a", "b")))
     with pytest.raises(LabelError, match="'fall' is none of"):
         evaluate(recogniser, clips(2), "fall")
+
+
+def test_korean_class_names_in_plots(recogniser, clips, tmp_path, capsys, monkeypatch):
+    """They take an installed font; without one a line says so, not a warning for each letter of each figure."""
+    from matplotlib import font_manager
+
+    made = Recogniser(TINY, layouts.get("coco17"), ("보통", "낙상, 옆"), "낙상, 옆", 10.0).eval()
+    own = evaluate(made, dataclasses.replace(clips(8), classes=made.labels))
+    known = [font for font in font_manager.fontManager.ttflist if font.name not in FONTS]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", known)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots(own, [], tmp_path)
+    said = [line for line in capsys.readouterr().err.splitlines() if "confusion_matrix.png" in line]
+    assert len(said) == 1
+    assert "install fonts-nanum" in said[0]
+    named = dataclasses.replace(known[0], name="NanumGothic")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*known, named])
+    with styled() as plt:
+        assert plt.rcParams["font.family"] == ["sans-serif", "NanumGothic"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from posewatch.files import atomic
+from posewatch.progress import say
 
 INK, BLUE, ORANGE, GREY = "#1f2933", "#2563eb", "#d97706", "#9aa5b1"
 CELLS, NAMED = 25, 60
 """A confusion matrix of more classes shows colours only, no numbers; and the names of at most so many."""
+FONTS = ("Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans KR", "NanumGothic", "NanumBarunGothic", "Malgun Gothic")
+"""Fonts with Korean letters (the first has them under the second name, too), which matplotlib's own one lacks."""
 
 
 @contextlib.contextmanager
@@ -22,9 +26,12 @@ def styled() -> Iterator[Any]:
     import matplotlib
 
     matplotlib.use("Agg")
+    from matplotlib import font_manager
     from matplotlib import pyplot as plt
 
+    installed = {font.name for font in font_manager.fontManager.ttflist}
     style: dict[Any, Any] = {
+        "font.family": ["sans-serif", *(name for name in FONTS if name in installed)],
         "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -42,11 +49,18 @@ def styled() -> Iterator[Any]:
 
 
 def write_figure(plt: Any, figure: Any, path: Path) -> Path:
-    """Save a figure as PNG and close it; equal figures give equal bytes."""
-    with atomic(path) as partial:
+    """Save a figure as PNG and close it; equal figures give equal bytes. Letters that no font has are told, once a
+    figure and not once a letter as matplotlib does."""
+    with atomic(path) as partial, warnings.catch_warnings(record=True) as told:
+        warnings.filterwarnings("always", message="Glyph .* missing from font")
         # No software version in the file.
         figure.savefig(partial, format="png", metadata={"Software": None})
     plt.close(figure)
+    lacking = [w for w in told if str(w.message).startswith("Glyph")]
+    for other in (w for w in told if w not in lacking):
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    if lacking:
+        say(f"posewatch: note: {path.name} has boxes for letters that no font here has (Korean: install fonts-nanum)")
     return path
 
 
