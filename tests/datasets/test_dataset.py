@@ -58,6 +58,19 @@ def test_of_a_crowd_those_in_contact_are_taken():
     np.testing.assert_array_equal(resample([clip], 20, 2, "contact")[0], clip[1:3])
 
 
+@pytest.mark.parametrize("scale", [1.0, 1 / 640, 0.005])
+def test_those_in_contact_are_the_same_in_any_unit(scale: float) -> None:
+    """Pixels, shares of the picture, metres: two stand apart and are always seen, two fight for a part of the time."""
+    clip = np.stack([walk(7, False, 30, people=1)[0] for _ in range(4)])
+    for person, x in zip(clip, (0, 540, 240, 310), strict=True):
+        person[..., 0] += x - clip[0, 0, 0, 0]
+    clip[:2] = clip[:2, :1]
+    clip[2:, :, 9:11, :2] += 40 * np.sin(np.arange(30))[:, None, None]
+    clip[2:, :14] = 0
+    clip[..., :2] *= np.float32(scale)
+    assert chosen_people(clip, 2, "contact").tolist() == [2, 3]
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -151,14 +151,16 @@ def togetherness(clip: NDArray[np.float32]) -> NDArray[np.float64]:
     """How much each two persons of a clip (M, T, V, 3) have to do with each other, (M, M) from 0 on: the share of
     frames that show both, times how near they come, as 1 / (1 + distance) in body heights, times how much they move.
 
-    A body height is taken for four times the joints' root mean square distance from their middle.
+    A body height is taken for four times the joints' root mean square distance from their middle, at least a fiftieth
+    of the largest: never a number of pixels, because coordinates may be metres or shares of the picture.
     """
     seen = clip[..., 2] > 0
     count = seen.sum(-1)
     there = count >= _JOINTS
     middle = (clip[..., :2] * seen[..., None]).sum(2) / np.maximum(count, 1)[..., None]
     square = ((clip[..., :2] - middle[:, :, None]) ** 2).sum(-1) * seen
-    spread = np.maximum(np.sqrt(square.sum((1, 2)) / np.maximum(seen.sum((1, 2)), 1)), 1.0)
+    spread = np.sqrt(square.sum((1, 2)) / np.maximum(seen.sum((1, 2)), 1))
+    spread = np.maximum(spread, max(spread.max() / 50, 1e-9))
     both = there[:, None] & there[None]
     apart = np.linalg.norm(middle[:, None] - middle[None], axis=-1)
     apart = np.where(both, apart / (4 * np.sqrt(spread[:, None] * spread[None]))[..., None], np.inf)
