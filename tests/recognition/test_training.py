@@ -13,10 +13,11 @@ import yaml
 torch = pytest.importorskip("torch")
 
 from posewatch.config import TrainConfig  # noqa: E402
+from posewatch.datasets.layouts import Layout  # noqa: E402
 from posewatch.errors import ConfigError, InputError, LabelError  # noqa: E402
 from posewatch.recognition.ensemble import combine  # noqa: E402
 from posewatch.recognition.models import build  # noqa: E402
-from posewatch.recognition.recogniser import load_checkpoint  # noqa: E402
+from posewatch.recognition.recogniser import Recogniser, load_checkpoint, save  # noqa: E402
 from posewatch.recognition.sampling import resample  # noqa: E402
 from posewatch.recognition.threshold import choose_threshold, decide  # noqa: E402
 from posewatch.recognition.training import state as states  # noqa: E402
@@ -311,6 +312,22 @@ def test_an_ensemble_is_the_weighted_mean_of_its_members(tmp_path, clips):
     with pytest.raises(ConfigError, match="give 2 positive weights"):
         combine(paths, tmp_path / "no.pt", (1.0,))
     assert not (tmp_path / "no.pt").exists()
+
+
+def test_layouts_that_no_ensemble_joins_are_named_not_printed(tmp_path):
+    joints, own = tuple("abcde"), tmp_path / "own.pt"
+    star = Layout("mine", joints, ((1, 0), (2, 0), (3, 0), (4, 0)), 0, ())
+    chain = dataclasses.replace(star, edges=((1, 0), (2, 1), (3, 2), (4, 3)), parents=())
+    for path, layout in ((own, star), (tmp_path / "a.pt", training.layouts.get("coco17")), (tmp_path / "b.pt", chain)):
+        made = Recogniser(TINY, layout, ("normal", "abnormal"), "abnormal", 10.0)
+        save(path, made, made.state_dict())
+    for other, said in (
+        ("a.pt", "('coco17' of 17 joints against 'mine' of 5 joints)"),
+        ("b.pt", "(both are 'mine' of 5 joints, which are named or joined differently)"),
+    ):
+        with pytest.raises(InputError) as caught:
+            combine([own, tmp_path / other], tmp_path / "no.pt")
+        assert str(caught.value).endswith(said)
 
 
 @pytest.mark.parametrize("left", [0, 100])

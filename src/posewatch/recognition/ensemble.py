@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError, InputError
 from posewatch.recognition import novelty
 from posewatch.recognition.calibration import Calibration
@@ -40,7 +41,7 @@ def combine(
             ("features", first.config.features, other.config.features),
         ):
             if a != b:
-                raise InputError(f"{path} cannot join {paths[0]}: its {what} differ ({b} against {a})")
+                raise InputError(f"{path} cannot join {paths[0]}: its {what} differ ({_difference(a, b)})")
     branches = tuple(
         # Inside a member its branches share its weight.
         replace(branch, weight=branch.weight / sum(b.weight for b in member.branches) * weight)
@@ -62,3 +63,11 @@ def combine(
         mine.load_state_dict(theirs.state_dict())
     save(out, joined, joined.state_dict(), {"members": len(paths)})
     return out
+
+
+def _difference(first: object, other: object) -> str:
+    """Two values side by side; joint layouts by their names and sizes, for a line that people can read."""
+    if not isinstance(first, Layout) or not isinstance(other, Layout):
+        return f"{other} against {first}"
+    a, b = (f"{layout.name!r} of {len(layout.joints)} joints" for layout in (first, other))
+    return f"{b} against {a}" if a != b else f"both are {a}, which are named or joined differently"
