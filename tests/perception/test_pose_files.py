@@ -96,6 +96,16 @@ def test_people_are_followed_though_the_file_swaps_them(tmp_path):
         assert np.abs(np.diff(person[:, 5, 0])).max() < 100, "nobody jumps to the other's place"
 
 
+def test_files_of_single_pictures_are_told(tmp_path):
+    """MMPose's inferencer on a folder of pictures: a list of instances for each. Somebody is seen in all of them."""
+    for t in range(6):
+        person = walk(1, True, frames=6)[0][t]
+        instance = {"keypoints": person[:, :2].tolist(), "keypoint_scores": person[:, 2].tolist(), "bbox_score": 0.9}
+        (tmp_path / f"{t:06d}.json").write_text(json.dumps([instance]))
+    with pytest.raises(InputError, match=r"each of the 6 files of .* is of one picture"):
+        read_folder(tmp_path, PoseConfig(), 1, 30.0)
+
+
 def test_an_empty_folder_is_told(tmp_path):
     with pytest.raises(InputError, match=r"no \.json files in"):
         read_folder(tmp_path, PoseConfig(), 1, 30.0)

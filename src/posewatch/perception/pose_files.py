@@ -76,14 +76,21 @@ def read_folder(folder: Path | str, config: PoseConfig, people: int, fps: float)
     files = sorted(Path(folder).glob("*.json"))
     if not files:
         raise InputError(f"no .json files in {folder} (give the folder of poses that MMPose wrote, output/pose)")
-    empty, names, clips = [], [], []
+    empty, names, clips, longest = [], [], [], 0
     for path in files:
-        keypoints = track(follow(read_mmpose(path), config), people, config.hold)
+        frames = read_mmpose(path)
+        longest = max(longest, len(frames))
+        keypoints = track(follow(frames, config), people, config.hold)
         if keypoints.shape[1] > 1 and keypoints[..., 2].any():
             names.append(stem(path.name))
             clips.append(keypoints)
         else:
             empty.append(stem(path.name))
+    if not clips and longest < 2:
+        raise InputError(
+            f"each of the {len(files)} files of {folder} is of one picture, and nobody says which belong to one clip: "
+            "let MMPose read the videos, not their pictures"
+        )
     if not clips:
         raise InputError(f"nobody is seen in any of the {len(files)} files of {folder} (lower pose.min_score?)")
     labels = np.zeros(len(clips), np.int64)
