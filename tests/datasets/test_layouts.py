@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -68,3 +70,12 @@ def test_bad_layout(tmp_path, change, message):
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match="cannot read"):
         layouts.from_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(("key", "meant"), [("pair", "pairs"), ("center", "centre"), ("flip_indices", "known: name,")])
+def test_a_misspelt_key_is_told(tmp_path: Path, key: str, meant: str) -> None:
+    """A layout without ``pairs`` is a good one, so that nobody would notice that they were not read."""
+    path = tmp_path / "own.yaml"
+    path.write_text(f"name: x\njoints: [a, b, c]\nedges: [[b, a], [c, a]]\ncentre: a\n{key}: [[b, c]]\n")
+    with pytest.raises(InputError, match=f"has no key '{key}'.*{meant}"):
+        layouts.from_yaml(path)

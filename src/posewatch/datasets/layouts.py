@@ -15,6 +15,8 @@ from posewatch.errors import ConfigError, InputError, did_you_mean
 from posewatch.sections import Plain, is_null, parse_yaml
 from posewatch.text import read_text
 
+KEYS = ("name", "joints", "edges", "centre", "pairs", "parents", "virtual")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -167,8 +169,12 @@ def get(name: str) -> Layout:
 def from_yaml(path: Path | str) -> Layout:
     """A user's own layout: YAML with name, joints, edges, centre and optionally pairs, parents, virtual.
 
-    Joints may be named or numbered in all but ``joints``. Raises InputError.
+    Joints may be named or numbered in all but ``joints``. Raises InputError, also for another key: a misspelt ``pairs``
+    would give mirror images with the left hand for the right one, and nothing would say so.
     """
     data = parse_yaml(read_text(path), f"the joint layout {path}")
+    for key in data:
+        if str(key) not in KEYS:
+            raise InputError(f"the joint layout {path} has no key {str(key)!r}: {did_you_mean(str(key), KEYS)}")
     data = {key: value for key, value in data.items() if not is_null(value)}
     return Layout.from_dict(data)
