@@ -329,6 +329,14 @@ def test_the_layout_follows_from_the_joints_unless_it_is_given(tmp_path, joints,
         read_pyskl(path, layout="coco17")
 
 
+def test_classes_and_splits_may_be_arrays(tmp_path):
+    split = {"train": np.array(["c0", "c1"]), "test": np.array(["c2"])}
+    path = written(tmp_path, SOME, split, classes=np.array(["정상", "a, b"]), fps=np.float32(15))
+    clips, splits = read_pyskl(path)
+    assert (clips.classes, clips.fps, splits) == (("정상", "a, b"), 15.0, {"train": [0, 1], "test": [2]})
+    assert read_pyskl(path, ["a, b", "정상"])[0].labels.tolist() == [1 - k for k in clips.labels.tolist()]
+
+
 def test_groups_that_names_do_not_tell_survive_a_file(tmp_path, clips):
     made = clips(6)
     made = ClipSet(made.keypoints, made.labels, made.classes, made.ids, ("a", "a", "b", "b", "c+d", "c+d"))

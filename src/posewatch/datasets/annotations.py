@@ -193,7 +193,8 @@ def labels_of(found: Annotations, classes: Sequence[str] | None) -> tuple[NDArra
             worst = found.names[labels.index(top)]
             raise LabelError(f"clip {worst}: label {top} is above {MAX_CLASSES - 1} (name the classes with --classes)")
         own = [f"class_{k}" for k in range(top + 1)]
-    known = tuple(str(name) for name in (classes if classes is not None else own or ()))
+    named = classes if classes is not None else own  # an array has no truth value
+    known = tuple(str(name) for name in (named if named is not None else ()))
     if classes is not None and own is not None:
         labels = _renumbered(labels, [str(name) for name in own], known)
     if nameless := [k for k, name in enumerate(known) if not name.strip()]:
