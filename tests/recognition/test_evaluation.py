@@ -12,7 +12,7 @@ from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import InputError, LabelError  # noqa: E402
 from posewatch.recognition.evaluation.acts import acts_of, lines  # noqa: E402
 from posewatch.recognition.evaluation.evaluate import evaluate  # noqa: E402
-from posewatch.recognition.evaluation.plots import FONTS, plots, styled  # noqa: E402
+from posewatch.recognition.evaluation.plots import FONTS, plots, styled, write_figure  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser  # noqa: E402
 
 TINY = TrainConfig(width=0.1, model_options={"prototypes": 4}, clip_frames=12, people=1)
@@ -119,3 +119,17 @@ def test_korean_class_names_in_plots(recogniser, clips, tmp_path, capsys, monkey
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [*known, named])
     with styled() as plt:
         assert plt.rcParams["font.family"] == ["sans-serif", "NanumGothic"]
+
+
+def test_a_font_without_a_bold_weight_is_no_warning(tmp_path, monkeypatch, caplog):
+    from matplotlib import font_manager
+
+    fonts = [font for font in font_manager.fontManager.ttflist if font.name not in FONTS]
+    plain = next(font for font in fonts if font.name == "DejaVu Sans" and font.weight == 400 and font.style == "normal")
+    named = dataclasses.replace(plain, name="NanumGothic")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*fonts, named])
+    with styled() as plt:
+        figure, axis = plt.subplots()
+        axis.set_title("낙상", fontweight="bold")
+        write_figure(plt, figure, tmp_path / "a.png")
+    assert [record.message for record in caplog.records] == []

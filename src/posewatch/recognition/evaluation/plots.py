@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ def styled() -> Iterator[Any]:
     from matplotlib import font_manager
     from matplotlib import pyplot as plt
 
+    # It tells of each weight that a font lacks; the nearest one will do.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     installed = {font.name for font in font_manager.fontManager.ttflist}
     style: dict[Any, Any] = {
         "font.family": ["sans-serif", *(name for name in FONTS if name in installed)],
