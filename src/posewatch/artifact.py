@@ -224,10 +224,17 @@ def _prefix(store: ObjectStore, reference: str) -> str:
     return reference.removeprefix(f"{store.uri}/").strip("/")
 
 
-def produce(store: ObjectStore, job: Job, write: Callable[[Path], object], work: Path | None = None) -> Artifact:
+def produce(
+    store: ObjectStore,
+    job: Job,
+    write: Callable[[Path], object],
+    work: Path | None = None,
+    check: Callable[[], None] | None = None,
+) -> Artifact:
     """Return the artifact of ``job``; when there is none yet, let ``write(folder)`` write its files and publish them.
 
-    ``work`` is a folder that outlives a crash, for stages that can resume; it is removed after publishing.
+    ``work`` is a folder that outlives a crash, for stages that can resume; it is removed after publishing. ``check`` as
+    in ``publish``.
     """
     existing = find(store, job.prefix)
     if existing is not None:
@@ -236,14 +243,17 @@ def produce(store: ObjectStore, job: Job, write: Callable[[Path], object], work:
         folder = work or Path(temp)
         folder.mkdir(parents=True, exist_ok=True)
         write(folder)
-        artifact = publish(store, job, folder)
+        artifact = publish(store, job, folder, check)
     if work is not None:
         shutil.rmtree(work, ignore_errors=True)
     return artifact
 
 
-def publish(store: ObjectStore, job: Job, folder: Path) -> Artifact:
-    """Upload every file of ``folder`` and the lineage, then the manifest that makes them visible."""
+def publish(store: ObjectStore, job: Job, folder: Path, check: Callable[[], None] | None = None) -> Artifact:
+    """Upload every file of ``folder`` and the lineage, then the manifest that makes them visible.
+
+    ``check`` is called before the manifest: where it raises, the artifact stays absent.
+    """
     lineage = Lineage(
         stage=job.stage,
         unit=job.unit,
@@ -260,6 +270,8 @@ def publish(store: ObjectStore, job: Job, folder: Path) -> Artifact:
         name = path.relative_to(folder).as_posix()
         store.upload(f"{job.prefix}/{name}", path)
         rows.append({"key": name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "parent": parent})
+    if check is not None:
+        check()
     store.put(f"{job.prefix}/{MANIFEST}", "".join(canonical(row) + "\n" for row in rows).encode())
     return get(store, job.prefix)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from posewatch import video
 from posewatch.artifact import Job, produce
 from posewatch.config import LabelConfig
 from posewatch.datasets.gmdcsa24 import read_gmdcsa24
-from posewatch.errors import InputError, LabelError
+from posewatch.errors import InputError, LabelError, VideoError
 from posewatch.labels.formats.importers import find_labels, import_labels
 from posewatch.labels.store import LabelStore
 from posewatch.outputs import RESULT, mark
@@ -122,6 +123,37 @@ def test_a_name_in_another_encoding_is_ingested(make: Any, tmp_path: Path) -> No
     make().rename(folder / os.fsdecode("복도.mp4".encode("cp949")))
     raw = ingest(FolderStore(tmp_path / "store"), str(folder))
     assert [item.names for item in videos_of(raw)] == [("복도.mp4",)]
+
+
+@pytest.mark.parametrize("when", ["probed", "stored"])
+def test_a_video_that_is_still_written_is_not_stored(
+    when: str, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record would be of another content than the file: damaged, to every stage that reads it."""
+    (tmp_path / "cam").mkdir()
+    path = make("cam/now.ts")
+    more = path.read_bytes()
+
+    def grows(function: Any) -> Any:
+        def call(*given: Any) -> Any:
+            done = function(*given)
+            with path.open("ab") as file:
+                file.write(more)
+            return done
+
+        return call
+
+    store = FolderStore(tmp_path / "store")
+    if when == "probed":
+        monkeypatch.setattr(video, "probe", grows(video.probe))
+    else:
+        monkeypatch.setattr(store, "upload", grows(store.upload))
+    with pytest.raises(VideoError, match=r"now.ts is still being written.*run again"):
+        ingest(store, str(path.parent))
+    assert not [one.key for one in store.list() if one.key.endswith("manifest.jsonl")]
+    monkeypatch.undo()
+    (raw,) = videos_of(ingest(store, str(path.parent)))
+    assert raw.artifact.read("video.ts") == path.read_bytes()
 
 
 def test_two_names_never_become_one(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,28 +19,33 @@ from posewatch.video.files import SUFFIXES, find_videos
 if TYPE_CHECKING:
     from posewatch.video import VideoInfo
 
+State = tuple[int, int]
+"""Size and time of a file: what changes while a recorder writes it."""
+
 
 def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) -> Artifact:
     """Copy the videos below ``source`` (a file, a folder, an s3:// URI) into the store; returns the set of raw videos.
 
     All are probed first: when one cannot be read nothing is copied, and a VideoError names every such file.
-    A truncated video is refused unless ``allow_truncated`` is set.
+    A truncated video is refused unless ``allow_truncated`` is set, one that changes meanwhile always.
     """
     from posewatch import video
 
     with local_copy(source) as root:
         files = find_videos(root, without=[store.root] if isinstance(store, FolderStore) else ())
-        readable: list[tuple[str, Path, VideoInfo]] = []
+        readable: list[tuple[str, Path, VideoInfo, State]] = []
         errors: list[str] = []
         with Progress("ingest", len(files)) as progress:
             for name, path in files:
                 try:
+                    state = _state(path)
                     info = video.probe(path)
+                    _unchanged(name, path, state)
                     if info.truncated and not allow_truncated:
                         raise VideoError(f"{name}: {info.trouble}")
                     for note in (*info.notes, *([info.trouble.partition(" (")[0]] if info.trouble else [])):
                         progress.say(f"{name}: {note}")
-                    readable.append((name, path, info))
+                    readable.append((name, path, info, state))
                 except VideoError as error:
                     errors.append(str(error))
                 progress.advance(0)
@@ -48,9 +54,10 @@ def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) ->
                 more = f" … and {len(errors) - 3} more" if len(errors) > 3 else ""
                 raise VideoError(count + "; ".join(errors[:3]) + more)
             found = []
-            for name, path, info in readable:
+            for name, path, info, state in readable:
                 record = record_of(name, path, info)
-                found.append((record.id, name, store_video(store, record, path)))
+                check = functools.partial(_unchanged, name, path, state)
+                found.append((record.id, name, store_video(store, record, path, check)))
                 progress.advance(1)
     return set_of(store, found)
 
@@ -75,8 +82,11 @@ def record_of(name: str, path: Path, info: VideoInfo) -> Video:
     )
 
 
-def store_video(store: ObjectStore, record: Video, path: Path) -> Artifact:
-    """The raw artifact of one video file; a video that is in the store is not stored again."""
+def store_video(store: ObjectStore, record: Video, path: Path, check: Callable[[], None] | None = None) -> Artifact:
+    """The raw artifact of one video file; a video that is in the store is not stored again.
+
+    ``check`` raises where the file is no longer the one of the record: it is not stored then.
+    """
     job = Job("raw", record.id, {}, fixed_prefix=f"raw/{record.id}", source=f"video sha256 {record.sha256}")
     existing = find(store, job.prefix)
     if existing is not None:
@@ -89,4 +99,15 @@ def store_video(store: ObjectStore, record: Video, path: Path) -> Artifact:
         suffix = path.suffix.lower()
         (folder / f"{VIDEO}{suffix if suffix in SUFFIXES else '.video'}").symlink_to(path.resolve())
 
-    return produce(store, job, write)
+    return produce(store, job, write, check=check)
+
+
+def _state(path: Path) -> State:
+    about = path.stat() if path.is_file() else None
+    return (about.st_size, about.st_mtime_ns) if about else (0, 0)
+
+
+def _unchanged(name: str, path: Path, state: State) -> None:
+    """Raises VideoError for a file that a recorder still writes: its record would be of another length and content."""
+    if _state(path) != state:
+        raise VideoError(f"{name} is still being written: it changed while it was read (run again when it is complete)")
