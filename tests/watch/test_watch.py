@@ -97,6 +97,15 @@ def test_privacy_shows_no_picture(clip: Callable[..., Path]) -> None:
         Annotator(160, 120, "", "x", 0.5, 0.4, "half")
 
 
+def test_a_name_of_several_lines_is_shown_in_one() -> None:
+    image, state = np.full((120, 160, 3), 90, np.uint8), AlarmState(1.0, 0.9, 0.5, (1,), "00:01.0")
+    shown = [
+        Annotator(160, 120, name, "x", 0.5, 0.4).annotate(image, Observation(Detections.none(17), ()), state)
+        for name in ("hall a.mp4", "hall\na.mp4")
+    ]
+    assert (shown[0] == shown[1]).all()
+
+
 def test_a_short_video_is_one_window_and_a_stop_leaves_a_whole_file(clip: Callable[..., Path], tmp_path: Path) -> None:
     stats, alarms = _watch(FileSource(clip(seconds=1.2), 10, 640), Posture(), Falls(0), tmp_path / "short")
     assert (stats.frames, stats.windows) == (12, 1)

@@ -80,7 +80,8 @@ class Annotator:
     ) -> None:
         if privacy not in PRIVACY:
             raise ConfigError(f"privacy is one of {', '.join(PRIVACY)}, not {privacy!r}")
-        self._title, self._label, self._on, self._off, self._privacy = title, label, on, off, privacy
+        self._title = " ".join(title.split())  # a file's name may have several lines, which Pillow does not measure
+        self._label, self._on, self._off, self._privacy = label, on, off, privacy
         self._scale = WIDTH / width
         self._frame = (WIDTH, round(height * self._scale) // 2 * 2)
         self.size = (WIDTH, self._frame[1] + STRIP)
