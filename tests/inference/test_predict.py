@@ -16,7 +16,7 @@ from support import SHARED
 from tiny_models import tiny_model
 
 from posewatch.cli import main as cli
-from posewatch.errors import InputError
+from posewatch.errors import InputError, VideoError
 from posewatch.inference import triton_admin
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.serving.repository import write_repository
@@ -225,3 +225,20 @@ def test_a_model_of_persons_is_asked_about_each_of_them(monkeypatch: pytest.Monk
     np.save(tmp_path / "both.npy", np.ones((2, 6, 17, 3), np.float32))
     rows = files.predict_files("m.onnx", [tmp_path / "both.npy"], experiment)
     assert [(r["clip"], r["person"]) for r in rows] == [("both #1", 1), ("both #2", 2)]
+
+
+def test_a_broken_video_is_told_before_the_others_are_looked_at(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from posewatch.config import Experiment
+    from posewatch.inference import files
+
+    whole, looked = make("a.mp4"), []
+    (tmp_path / "b.mp4").write_bytes(whole.read_bytes()[:600])
+    (tmp_path / "c.avi").touch()
+    np.save(tmp_path / "d.npy", np.ones((2, 6, 17, 3), np.float32))
+    monkeypatch.setattr(files, "read", lambda path, *_: looked.append(path) or iter(()))
+    model = str(tiny_model(tmp_path / "m.onnx"))
+    with pytest.raises(VideoError, match=r"^2 of 3 videos cannot be used: .*b.mp4 breaks off.*c.avi \(0 bytes"):
+        files.predict_files(model, [tmp_path], Experiment())
+    assert not looked

@@ -379,3 +379,7 @@ def test_the_command(clip: Callable[..., Path], tmp_path: Path, capsys: pytest.C
     ):
         assert cli.main(wrong) == 2
         assert line in capsys.readouterr().err
+    (tmp_path / "b.mp4").touch()  # is told before a.mp4 is watched: it would be watched again
+    assert cli.main(["watch", str(tmp_path), "--model", str(model), "--out", str(tmp_path / "two"), "--no-video"]) == 2
+    assert "1 of 2 videos cannot be used: empty file" in capsys.readouterr().err
+    assert not (tmp_path / "two").exists()

@@ -193,12 +193,15 @@ def watch(
 ) -> None:
     """Raise alarms on videos or a camera."""
     from posewatch.perception.networks import build_estimator
+    from posewatch.video import require_pictures
     from posewatch.watch.sinks.table import open_delivery
+    from posewatch.watch.sources import FileSource
 
     experiment = context.experiment
     opened = list(_sources(sources, camera, experiment, out))
     read = [Path(model), Path(context.config), *([camera.route] if camera.route else [])]
     _check(opened, read, out, outputs, force)
+    require_pictures([source.path for source in opened if isinstance(source, FileSource)])
     lines = []
     with ExitStack() as stack, _stopping() as stop:
         if camera.frigate:

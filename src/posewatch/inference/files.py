@@ -62,12 +62,14 @@ def predict_files(
     (default: without overlap). Raises InputError, VideoError, ServingError.
     """
     from posewatch.inference.open import open_predictor
+    from posewatch.video import require_pictures
 
     window = window_s or experiment.split.length_s
     stride = stride_s or window
     files = files_of(sources)
     with open_predictor(model, **connection) as predictor:
         require_unit(predictor.unit, experiment.mask.unit, model, "the configuration")
+        require_pictures([path for path in files if path.suffix.lower() in SUFFIXES])
         rows = []
         for path in files:
             items = read(path, experiment, window, stride)

@@ -50,9 +50,7 @@ def ingest(store: ObjectStore, source: str, *, allow_truncated: bool = False) ->
                     errors.append(str(error))
                 progress.advance(0)
             if errors:
-                count = f"{len(errors)} of {len(files)} videos cannot be used: " if len(files) > 1 else ""
-                more = f" … and {len(errors) - 3} more" if len(errors) > 3 else ""
-                raise VideoError(count + "; ".join(errors[:3]) + more)
+                raise VideoError(video.refusal(errors, len(files)))
             found = []
             for name, path, info, state in readable:
                 record = record_of(name, path, info)

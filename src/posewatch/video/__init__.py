@@ -3,7 +3,7 @@
 from posewatch.video.clock import Gap
 from posewatch.video.images import contact_sheet, poster, save_image
 from posewatch.video.overlap import BackgroundWriter, ahead
-from posewatch.video.reading import Frame, Image, VideoInfo, fit, grid, probe, read
+from posewatch.video.reading import Frame, Image, VideoInfo, fit, grid, probe, read, refusal, require_pictures
 from posewatch.video.splitting import ClipSpan, cut, spans, split, stretches
 from posewatch.video.writing import Writer
 
@@ -23,6 +23,8 @@ __all__ = [
     "poster",
     "probe",
     "read",
+    "refusal",
+    "require_pictures",
     "save_image",
     "spans",
     "split",

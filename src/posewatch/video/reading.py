@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["Frame", "Image", "VideoInfo", "fit", "grid", "probe", "read"]
+__all__ = ["Frame", "Image", "VideoInfo", "fit", "grid", "probe", "read", "refusal", "require_pictures"]
 
 _JITTER_S = 0.002
 """Containers round timestamps: a frame that is later by no more than this is on time."""
@@ -76,11 +76,7 @@ def probe(path: Path) -> VideoInfo:
     Raises VideoError, one line each: no such file, empty, not a video, audio only, no frame that can be decoded.
     """
     path = Path(path)
-    with opened(path) as (container, stream):
-        first = next(_frames(container, stream), None)
-        if first is None:
-            raise VideoError(f"broken video: {path} has no frame that can be decoded (copy it again)")
-        width, height = shown_size(first, stream)
+    width, height = _size(path)
     scan = scan_of(path)
     times = scan.times
     count = len(times.times)
@@ -90,6 +86,37 @@ def probe(path: Path) -> VideoInfo:
         width, height, round(fps, 6), round(times.duration_s, 6), count, scan.codec, bool(trouble),
         tuple(Gap(round(g.start_s, 3), round(g.length_s, 3)) for g in times.gaps), scan.notes(), trouble,
     )  # fmt: skip
+
+
+def require_pictures(paths: Sequence[Path]) -> None:
+    """Raises VideoError, which names all of the files that ``read`` would refuse: before hours of work on the others.
+
+    Only the beginning of each is read.
+    """
+    errors = []
+    for path in paths:
+        try:
+            _size(path)
+        except VideoError as error:
+            errors.append(str(error))
+    if errors:
+        raise VideoError(refusal(errors, len(paths)))
+
+
+def refusal(errors: Sequence[str], files: int) -> str:
+    """One line of what is wrong with some of so many files."""
+    count = f"{len(errors)} of {files} videos cannot be used: " if files > 1 else ""
+    more = f" … and {len(errors) - 3} more" if len(errors) > 3 else ""
+    return count + "; ".join(errors[:3]) + more
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height of the first picture, as shown. Raises VideoError."""
+    with opened(path) as (container, stream):
+        first = next(_frames(container, stream), None)
+        if first is None:
+            raise VideoError(f"broken video: {path} has no frame that can be decoded (copy it again)")
+        return shown_size(first, stream)
 
 
 def grid(duration_s: float, fps: float) -> int:
