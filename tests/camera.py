@@ -20,11 +20,15 @@ _SDP = (
 class Camera:
     """Serves ``rtsp://127.0.0.1:<port>/live`` as fast as the client takes it.
 
-    ``breaks_after`` seconds of video the first connection is cut; the camera's clock goes on.
+    ``breaks_after`` seconds of video the first connection is cut; the camera's clock goes on. ``refuses``: no password
+    is right; ``refused`` counts them.
     """
 
-    def __init__(self, fps: int = 10, gop: int = 10, breaks_after: float | None = None) -> None:
-        self._fps, self._gop, self._breaks = fps, gop, breaks_after
+    def __init__(
+        self, fps: int = 10, gop: int = 10, breaks_after: float | None = None, *, refuses: bool = False
+    ) -> None:
+        self._fps, self._gop, self._breaks, self._refuses = fps, gop, breaks_after, refuses
+        self.refused = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"rtsp://user:secret@127.0.0.1:{self._socket.getsockname()[1]}/live"
         self.connections = 0
@@ -65,7 +69,11 @@ class Camera:
             method = request.split(b" ", 1)[0].decode()
             number = next(line for line in request.decode().split("\r\n") if line.lower().startswith("cseq"))
             head = f"RTSP/1.0 200 OK\r\n{number}\r\n"
-            if method == "DESCRIBE":
+            if method == "DESCRIBE" and self._refuses:  # RFC 2326, 11.3.2, with the challenge of RFC 2617
+                self.refused += b"Authorization:" in request
+                challenge = 'WWW-Authenticate: Digest realm="camera", nonce="5ccc069c403ebaf9"\r\n\r\n'
+                client.sendall((head.replace("200 OK", "401 Unauthorized") + challenge).encode())
+            elif method == "DESCRIBE":
                 body = f"Content-Type: application/sdp\r\nContent-Length: {len(_SDP)}\r\n\r\n{_SDP}"
                 client.sendall((head + body).encode())
             elif method == "SETUP":

@@ -54,6 +54,16 @@ def test_a_silent_camera_is_named_without_its_password(camera: Camera, tmp_path:
         list(capture(camera.url, tmp_path, 0, 1))
 
 
+def test_a_wrong_password_is_told_at_once(tmp_path: Path) -> None:
+    """Cameras lock out an address after a few wrong passwords."""
+    camera = Camera(refuses=True)
+    with pytest.raises(VideoError, match=r"401 Unauthorized.*check the user and the password") as caught:
+        list(capture(camera.url, tmp_path, 1, 1, timeout_s=20))
+    camera.close()
+    assert camera.refused == 1
+    assert "secret" not in str(caught.value)
+
+
 def test_a_recording_goes_on_where_it_was_interrupted(camera: Camera, tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     first = record(store, camera.url, duration_s=4, segment_s=2, name="door")

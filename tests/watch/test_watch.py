@@ -235,6 +235,15 @@ def test_an_unavailable_camera_is_named_without_its_password(monkeypatch: pytest
     assert "secret" not in str(caught.value)
 
 
+def test_a_wrong_password_is_named_as_what_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "BACKOFF_S", (0.05,))
+    camera = Camera(refuses=True)
+    source = CameraSource(camera.url, 10, 640, timeout_s=0.3)
+    with pytest.raises(VideoError, match=r"401 Unauthorized.*\(check the user and the password in its address\)"):
+        list(source.frames(threading.Event()))
+    camera.close()
+
+
 def test_an_unavailable_model_ends_a_file_and_not_a_camera(
     clip: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

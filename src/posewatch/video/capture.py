@@ -20,7 +20,7 @@ from posewatch.addresses import without_secrets
 from posewatch.errors import ConfigError, VideoError
 from posewatch.files import atomic
 from posewatch.retry import retry
-from posewatch.video.live import LiveClock, Silent, arriving, connect, picture_of
+from posewatch.video.live import LiveClock, Silent, arriving, connect, picture_of, remedy
 from posewatch.video.opening import vendor
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "http", "https")
@@ -58,8 +58,8 @@ def capture(
     """Write ``duration_s`` seconds of the stream at ``url`` to files of ``segment_s`` seconds in ``folder``.
 
     Yields each file when it is complete; the caller may delete it. Time is that of ``LiveClock``. Raises
-    VideoError when the camera sends nothing for ``timeout_s`` seconds, ConfigError for lengths below zero,
-    InputError for an address that can be read in several ways.
+    VideoError when the camera sends nothing for ``timeout_s`` seconds or refuses the password, ConfigError for lengths
+    below zero, InputError for an address that can be read in several ways.
     """
     if segment_s <= 0 or duration_s <= 0:
         raise ConfigError(f"a capture needs lengths above 0, not {segment_s:g} and {duration_s:g} s")
@@ -76,6 +76,9 @@ def capture(
         except (vendor().error.FFmpegError, Silent) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise  # of our disk, not of the camera
+            if isinstance(error, vendor().error.HTTPUnauthorizedError):  # many cameras lock out who tries it again
+                why = f"{error.strerror} ({remedy(error, '')})"
+                raise VideoError(f"nothing from {without_secrets(url)}: {why}") from None
             raise _Disconnected(str(getattr(error, "strerror", None) or error)) from None
         if segment is None:
             raise _Disconnected("the stream ended")

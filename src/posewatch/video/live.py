@@ -34,6 +34,12 @@ def connect(url: str) -> InputContainer:
     return vendor().open(url, options=options, timeout=(SILENT_S, SILENT_S), metadata_errors="ignore")
 
 
+def remedy(error: BaseException, otherwise: str) -> str:
+    """What to do about a camera that gives nothing because of ``error``."""
+    refused = isinstance(error, vendor().error.HTTPUnauthorizedError)
+    return "check the user and the password in its address" if refused else otherwise
+
+
 def picture_of(container: InputContainer) -> VideoStream:
     """The camera's stream of pictures, see ``picture_stream``. Raises VideoError when it has none."""
     stream = picture_stream(container)

@@ -20,7 +20,7 @@ from posewatch import video
 from posewatch.addresses import connectable, without_secrets
 from posewatch.errors import VideoError
 from posewatch.names import readable
-from posewatch.video.live import SILENT_S, LiveClock, Silent, arriving, connect, picture_of
+from posewatch.video.live import SILENT_S, LiveClock, Silent, arriving, connect, picture_of, remedy
 from posewatch.video.opening import vendor
 from posewatch.video.orientation import Image, Upright, shown_size
 
@@ -136,7 +136,7 @@ class CameraSource:
         start = time.monotonic()
         last_frame, attempt = start, 0
         while not stop.is_set():
-            reason = "the stream ended"
+            reason, what_to_do = "the stream ended", "is it on?"
             before = self._last_index
             try:
                 self.counters.connects += 1
@@ -145,7 +145,7 @@ class CameraSource:
             except VideoError as error:
                 reason = str(error)
             except (vendor().error.FFmpegError, OSError) as error:
-                reason = str(getattr(error, "strerror", None) or error)
+                reason, what_to_do = str(getattr(error, "strerror", None) or error), remedy(error, what_to_do)
             except Exception as error:  # else the thread ends, and the camera seems to be watched
                 reason = f"{type(error).__name__}: {error}"
             self.counters.connected = False
@@ -154,7 +154,9 @@ class CameraSource:
             silent_s = time.monotonic() - last_frame
             if self._timeout_s is not None and silent_s >= self._timeout_s:
                 with self._changed:
-                    self._failure = VideoError(f"no frame from {self.name} for {silent_s:.0f} s: {reason} (is it on?)")
+                    self._failure = VideoError(
+                        f"no frame from {self.name} for {silent_s:.0f} s: {reason} ({what_to_do})"
+                    )
                     self._changed.notify_all()
                 return
             backoff = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
