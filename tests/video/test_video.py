@@ -352,3 +352,14 @@ def test_a_camera_that_changes_its_resolution_keeps_the_size_of_the_first_pictur
     frames = list(video.read(tmp_path / "both.h264", 10))
     assert len(frames) == 20
     assert {f.image.shape for f in frames} == {(120, 160, 3)}
+
+
+@pytest.mark.parametrize("codec", ["libx265", "libx264"])
+def test_a_part_of_a_stream_without_an_index(codec: str, make) -> None:
+    """FFmpeg seeks to a packet near the time, from which nothing may be decodable up to a later keyframe."""
+    path = make("a.ts", codec=codec, seconds=3.0, fps=25.0)
+    whole = {frame.index: frame.image for frame in video.read(path, 10)}
+    for tenth in (1, 9, 17, 26, 29):
+        parts = list(video.read(path, 10, start_s=tenth / 10, end_s=tenth / 10 + 0.1))
+        assert [round(frame.time_s, 3) for frame in parts] == [tenth / 10]
+        assert np.array_equal(parts[0].image, whole[tenth])

@@ -157,13 +157,14 @@ def read(
         return
     except Doubt:
         _LOG.info("%s: all pictures are decoded", path.name)
-    for frame in _sampled(path, asked, max_side, skip=False):
+    for frame in _sampled(path, asked, max_side, skip=False, seek=False):
         if frame.index >= count:
             yield frame
 
 
-def _sampled(path: Path, asked: Grid, max_side: int | None, skip: bool) -> Iterator[Frame]:
-    """The frames of ``read``; with ``skip``, what is not needed is not decoded. Raises Doubt where that is not safe."""
+def _sampled(path: Path, asked: Grid, max_side: int | None, skip: bool, seek: bool = True) -> Iterator[Frame]:
+    """The frames of ``read``; with ``skip``, what is not needed is not decoded. Raises Doubt where that is not safe,
+    and where with ``seek`` the first picture comes too late: formats without an index have no place of keyframes."""
     scan = scan_of(path)
     times = scan.times
     begin, stop, rate = asked.begin_s, asked.end_s, asked.rate
@@ -185,9 +186,11 @@ def _sampled(path: Path, asked: Grid, max_side: int | None, skip: bool) -> Itera
         skipped = skipping(stream, scan, asked) if skip else None
         if skipped is not None:  # what is left of a damaged picture may depend on which were decoded before
             stream.codec_context.options = {"err_detect": "explode"}
-        if times.regular:  # else the container's times are not those of the player
-            _seek(container, stream, begin)
+        sought = seek and times.regular  # else the container's times are not those of the player
+        sought = sought and _seek(container, stream, begin)
         for time, lasts, frame in _timed(container, stream, times, skipped):
+            if sought and not begun and time > begin + _JITTER_S:
+                raise Doubt
             until = time if time - since <= times.limit_s else since + times.step_s
             while begun and (at := begin + index / rate) < min(until - _JITTER_S, stop - 1e-9):
                 yield frame_at(at)
@@ -200,6 +203,8 @@ def _sampled(path: Path, asked: Grid, max_side: int | None, skip: bool) -> Itera
             if frame is not None:
                 size = size or fit(*shown_size(frame, stream), max_side)
             end = time + (lasts if lasts <= times.limit_s else times.step_s)
+        if not begun and sought:
+            raise Doubt
         if not begun:
             raise VideoError(f"broken video: {path} has no frame that can be decoded (copy it again)")
         while (at := begin + index / rate) < min(end - _JITTER_S, stop - 1e-9) or (index == 0 and begin == 0):
@@ -207,14 +212,17 @@ def _sampled(path: Path, asked: Grid, max_side: int | None, skip: bool) -> Itera
             index += 1
 
 
-def _seek(container: InputContainer, stream: VideoStream, begin: float) -> None:
+def _seek(container: InputContainer, stream: VideoStream, begin: float) -> bool:
+    """Go to the keyframe before ``begin``; False: still at the beginning."""
     if begin <= 0 or not stream.time_base:
-        return
+        return False
     target = int(begin / stream.time_base) + (stream.start_time or 0)
     try:
         container.seek(target, stream=stream)
     except vendor().error.FFmpegError:
         container.seek(0)  # no index: decode from the beginning
+        return False
+    return True
 
 
 def _timed(
