@@ -1,6 +1,7 @@
 """The same promises from every store: memory, folder and (in tests/stack) the real S3 server."""
 
 import pickle
+import resource
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -134,3 +135,17 @@ def test_a_web_page_is_no_object_store(status: int, tries: int, monkeypatch: pyt
 def test_a_name_that_no_bucket_can_have_is_told_before_anything_is_asked(name: str) -> None:
     with pytest.raises(InputError, match=f"no bucket can be called s3://{name}: "):
         S3Store(name)
+
+
+def test_a_full_disk_is_told_by_the_file_that_is_written(tmp_path: Path) -> None:
+    """The limit of a file's size is the full disk of a test: the copy breaks off in the middle."""
+    (tmp_path / "source.mp4").write_bytes(bytes(5000))
+    store, limits = FolderStore(tmp_path / "store"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"^cannot write \S+/store/a.mp4: File too large") as caught:
+            store.upload("a.mp4", tmp_path / "source.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "source.mp4" not in str(caught.value)
+    assert not list((tmp_path / "store").iterdir())

@@ -82,6 +82,9 @@ class FolderStore:
             with atomic(path, marked=False) as partial:
                 write(partial)
         except OSError as error:
+            # a copy names the file that it reads, which is on another disk, as the one that failed
+            own = error.filename2 or error.filename in (None, str(path))
+            place = "" if own else f"{error.filename}: "
             raise StoreError(
-                f"cannot write {path}: {error.filename}: {error.strerror} (check the disk and the folder's permissions)"
+                f"cannot write {path}: {place}{error.strerror} (check the disk and the folder's permissions)"
             ) from None
