@@ -201,13 +201,13 @@ def watch(
     opened = list(_sources(sources, camera, experiment, out))
     read = [Path(model), Path(context.config), *([camera.route] if camera.route else [])]
     _check(opened, read, out, outputs, force)
-    require_pictures([source.path for source in opened if isinstance(source, FileSource)])
     lines = []
     with ExitStack() as stack, _stopping() as stop:
         if camera.frigate:
             opened = [stack.enter_context(_gated(opened, camera.frigate, experiment.mask.fps))]
         predictor = _predictor(model, experiment.mask.unit, camera, opened)
         stack.callback(predictor.close)
+        require_pictures([source.path for source in opened if isinstance(source, FileSource)])
         config = alarms.config(experiment, predictor.threshold, label, opened[0].live)
         estimator = build_estimator(experiment.pose)
         out.mkdir(parents=True, exist_ok=True)
