@@ -149,3 +149,101 @@ def test_a_full_disk_is_told_by_the_file_that_is_written(tmp_path: Path) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "source.mp4" not in str(caught.value)
     assert not list((tmp_path / "store").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("told", "region", "asked"),
+    [
+        ({"POSEWATCH_S3_ENDPOINT": "https://s3.eu-central-1.amazonaws.com"}, "eu-central-1", "s3.eu-central-1"),
+        ({"POSEWATCH_S3_ENDPOINT": "https://s3.amazonaws.com", "POSEWATCH_S3_REGION": "eu-west-3"}, "eu-west-3", "eu-w"),
+        ({"POSEWATCH_S3_ENDPOINT": "http://minio:9000"}, "us-east-1", "minio:9000"),
+        ({"POSEWATCH_S3_ENDPOINT": "http://minio:9000", "AWS_REGION": "eu-west-3"}, "us-east-1", "minio:9000"),
+        ({"AWS_ENDPOINT_URL": "https://s3.amazonaws.com", "AWS_REGION": "eu-west-3"}, "eu-west-3", "s3.eu-west-3"),
+        ({"AWS_ENDPOINT_URL": "https://s3.fr-par.scw.cloud", "AWS_DEFAULT_REGION": "fr-par"}, "fr-par", "s3.fr-par"),
+    ],
+)
+def test_requests_are_signed_for_the_region_of_the_bucket(
+    told: dict[str, str], region: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _only(monkeypatch, told)
+    address = S3Store("bucket").url("key")
+    assert f"%2F{region}%2Fs3%2F" in address
+    assert asked in address.partition("/key")[0]
+
+
+def test_a_session_token_is_sent_beside_the_keys_that_it_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"AWS_ENDPOINT_URL": "http://s3:9000", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    _only(monkeypatch, told | {"AWS_SESSION_TOKEN": "passing"})
+    assert "X-Amz-Security-Token=passing" in S3Store("bucket").url("key")
+    monkeypatch.setenv("POSEWATCH_S3_ACCESS_KEY", "c")
+    monkeypatch.setenv("POSEWATCH_S3_SECRET_KEY", "d")
+    assert "Security-Token" not in S3Store("bucket").url("key")
+
+
+def test_the_end_of_a_line_in_a_secret_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    _only(monkeypatch, {"POSEWATCH_S3_ENDPOINT": "http://minio:9000\n", "POSEWATCH_S3_ACCESS_KEY": "key\n"})
+    assert "http://minio:9000/bucket/key?" in (address := S3Store("bucket").url("key"))
+    assert "Credential=key%2F" in address
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"POSEWATCH_S3_ENDPOINT": "http://minio:9000/bucket"}, "must end at the port.*without /bucket"),
+        ({"POSEWATCH_S3_ENDPOINT": "https://bucket.s3.amazonaws.com"}, "check POSEWATCH_S3_ENDPOINT"),
+        ({"POSEWATCH_S3_ENDPOINT": "http://minio:9000", "POSEWATCH_S3_REGION": "eu central"}, "invalid region"),
+        ({"POSEWATCH_S3_ENDPOINT": "http://minio:9000", "POSEWATCH_S3_SECRET_KEY": ""}, "SECRET_KEY is not set"),
+    ],
+)
+def test_a_wrong_setting_is_named(told: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _only(monkeypatch, told)
+    with pytest.raises(InputError, match=words):
+        S3Store("bucket")
+
+
+def test_a_certificate_that_is_not_trusted_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ssl
+
+    import urllib3
+
+    tries = 0
+
+    def refused(*_: object, **__: object) -> None:
+        nonlocal tries
+        tries += 1
+        error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+        error.verify_message = "self-signed certificate"
+        raise urllib3.exceptions.SSLError(error)
+
+    _only(monkeypatch, {"POSEWATCH_S3_ENDPOINT": "https://minio:9000"})
+    monkeypatch.setattr(urllib3.PoolManager, "urlopen", refused)
+    with pytest.raises(StoreError, match=r"not trusted \(self-signed certificate\): set SSL_CERT_FILE"):
+        S3Store("bucket").list("x/")
+    assert tries == 1
+
+
+def test_a_wrong_region_is_no_wrong_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    import urllib3
+
+    # as AWS and MinIO answer
+    page = (
+        b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is malformed; the region"
+        b" 'us-east-1' is wrong; expecting 'eu-central-1'</Message><Region>eu-central-1</Region></Error>"
+    )
+    answer = urllib3.HTTPResponse(page, headers={"Content-Type": "application/xml"}, status=400)
+    _only(monkeypatch, {"POSEWATCH_S3_ENDPOINT": "http://minio:9000"})
+    monkeypatch.setattr(urllib3.PoolManager, "urlopen", lambda *_, **__: answer)
+    with pytest.raises(StoreError, match=r"expecting 'eu-central-1' \(set POSEWATCH_S3_REGION"):
+        S3Store("bucket").list("x/")
+
+
+def _only(monkeypatch: pytest.MonkeyPatch, told: dict[str, str]) -> None:
+    """Only these variables of the store, beside keys."""
+    for name in ("ENDPOINT_URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "REGION", "DEFAULT_REGION"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    for name in ("ENDPOINT", "ACCESS_KEY", "SECRET_KEY", "REGION"):
+        monkeypatch.delenv(f"POSEWATCH_S3_{name}", raising=False)
+    keys = {"POSEWATCH_S3_ACCESS_KEY": "a", "POSEWATCH_S3_SECRET_KEY": "b"}
+    aws = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    for name, value in ((keys if "POSEWATCH_S3_ENDPOINT" in told else aws) | told).items():
+        monkeypatch.setenv(name, value)

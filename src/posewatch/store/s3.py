@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mimetypes
 import os
+import ssl
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,15 +25,16 @@ ATTEMPTS = 6
 PAGES = (429, 502, 503, 504)
 """Status codes of a proxy whose store is away for now."""
 PASSING = ("InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "XMinioServerNotInitialized")
-DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed")
+DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 
 
 class S3Store:
     """A bucket, or what is below a prefix of it.
 
     Endpoint and credentials are read from POSEWATCH_S3_ENDPOINT, POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY,
-    else from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; POSEWATCH_S3_REGION is optional. A request
-    that gets no answer is sent again, ``attempts`` times in all, with a line on the log each time.
+    else from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; the region is
+    POSEWATCH_S3_REGION, else that of the endpoint's name, of AWS_REGION beside AWS's keys, or us-east-1. A request that
+    gets no answer is sent again, ``attempts`` times in all, with a line on the log each time.
     """
 
     shared = True
@@ -48,8 +50,7 @@ class S3Store:
             raise InputError(
                 f"no bucket can be called s3://{bucket}: {error} (3 to 63 letters, digits, . and -)"
             ) from None
-        env = os.environ
-        endpoint = env.get("POSEWATCH_S3_ENDPOINT") or env.get("AWS_ENDPOINT_URL")
+        endpoint = _variable("POSEWATCH_S3_ENDPOINT", "AWS_ENDPOINT_URL")
         if not endpoint:
             raise InputError(
                 f"no S3 endpoint for s3://{bucket}: run `posewatch up`, or set POSEWATCH_S3_ENDPOINT and the keys"
@@ -62,18 +63,28 @@ class S3Store:
                 " POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY"
             )
         parts = urlsplit(address)
+        if parts.path.strip("/") or parts.query:
+            raise InputError(
+                f"POSEWATCH_S3_ENDPOINT must end at the port, such as http://host:9000, without {parts.path}: S3"
+                " signatures allow no other path, and the bucket belongs in s3://bucket"
+            )
         self.bucket, self.prefix, self.attempts = bucket, prefix.strip("/"), attempts
         self.uri = f"s3://{bucket}/{self.prefix}".rstrip("/")
         self.endpoint = parts.netloc
         timeout = urllib3.Timeout(connect=5, read=60)
-        self._client = Minio(
-            parts.netloc,
-            access_key=env.get("POSEWATCH_S3_ACCESS_KEY") or env.get("AWS_ACCESS_KEY_ID"),
-            secret_key=env.get("POSEWATCH_S3_SECRET_KEY") or env.get("AWS_SECRET_ACCESS_KEY"),
-            secure=parts.scheme == "https",
-            region=env.get("POSEWATCH_S3_REGION", "us-east-1"),
-            http_client=urllib3.PoolManager(timeout=timeout, maxsize=8, retries=False),
-        )
+        access, secret, token = _keys()
+        try:
+            self._client = Minio(
+                parts.netloc,
+                access_key=access or None,
+                secret_key=secret or None,
+                session_token=token or None,
+                secure=parts.scheme == "https",
+                region=_region(parts.scheme, parts.netloc),
+                http_client=urllib3.PoolManager(timeout=timeout, maxsize=8, retries=False),
+            )
+        except ValueError as error:
+            raise InputError(f"check POSEWATCH_S3_ENDPOINT and POSEWATCH_S3_REGION: {error}") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.bucket, self.prefix, self.attempts)
@@ -163,12 +174,14 @@ class S3Store:
     def _no_s3(self) -> StoreError:
         return StoreError(
             f"{self.endpoint} answers, but not as an S3 server does: is POSEWATCH_S3_ENDPOINT its S3 port, "
-            "not its web page?"
+            "not its web page, and with https:// if it speaks TLS?"
         )
 
     def _error(self, key: str, error: Exception) -> StoreError:
         from minio.error import InvalidResponseError, S3Error
 
+        if not_tls := _tls(error):
+            return StoreError(f"object store {self.endpoint}: {not_tls}")
         if _passes(error):
             return Unreachable(
                 f"object store {self.endpoint} gave no answer in {self.attempts} tries ({_reason(error)}): "
@@ -190,7 +203,9 @@ class S3Store:
                 "check POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY"
             )
         message = error.message if isinstance(error, S3Error) else error
-        return StoreError(f"{self.endpoint} answered {code or type(error).__name__} for {self.uri}/{key}: {message}")
+        remedy = " (set POSEWATCH_S3_REGION to the bucket's region)" if "region" in str(message).lower() else ""
+        answer = f"{self.endpoint} answered {code or type(error).__name__} for {self.uri}/{key}: {message}{remedy}"
+        return AccessDenied(answer) if code == "AuthorizationHeaderMalformed" else StoreError(answer)
 
     def _bucket_exists(self) -> bool:
         """True also when the server does not answer: then only the object is known to be missing."""
@@ -214,7 +229,23 @@ def _passes(error: BaseException) -> bool:
         return error._code in PAGES
     if isinstance(error, OSError):
         return error.filename is None  # one with a file name is about the local file
+    if _tls(error):
+        return False
     return isinstance(error, ServerError | urllib3.exceptions.HTTPError)
+
+
+def _tls(error: BaseException) -> str:
+    """What is wrong with the server's certificate or with https://, and its remedy; "" for another error."""
+    reason = error.args[0] if error.args else None
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        why = reason.verify_message or reason.reason
+        return (
+            f"its certificate is not trusted ({why}): set SSL_CERT_FILE to the file of its certificate authority, and"
+            " name the host in POSEWATCH_S3_ENDPOINT as the certificate does"
+        )
+    if isinstance(reason, ssl.SSLError) and reason.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return "it does not speak TLS: write http:// in POSEWATCH_S3_ENDPOINT"
+    return ""
 
 
 def _reason(error: BaseException) -> str:
@@ -229,6 +260,37 @@ def _reason(error: BaseException) -> str:
         return f"HTTP {error.status_code}"
     refused = isinstance(error, urllib3.exceptions.NewConnectionError | ConnectionRefusedError)
     return "no connection" if refused else type(error).__name__
+
+
+def _variable(*names: str) -> str:
+    """The first of the environment variables that is set, without the line's end that files and Secrets often have."""
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
+
+
+def _keys() -> tuple[str, str, str]:
+    """Access key, secret key and session token, "" where there is none; a token belongs to the keys of AWS only."""
+    access = _variable("POSEWATCH_S3_ACCESS_KEY", "AWS_ACCESS_KEY_ID")
+    secret = _variable("POSEWATCH_S3_SECRET_KEY", "AWS_SECRET_ACCESS_KEY")
+    if bool(access) != bool(secret):
+        raise InputError(f"POSEWATCH_S3_{'SECRET' if access else 'ACCESS'}_KEY is not set: the store needs both keys")
+    token = "" if _variable("POSEWATCH_S3_ACCESS_KEY") else _variable("AWS_SESSION_TOKEN")
+    return access, secret, token
+
+
+def _region(scheme: str, host: str) -> str | None:
+    """The region to sign for; None where ``Minio`` has to ask AWS. A region in the name of an endpoint of AWS counts,
+    because ``Minio`` would send the requests to the one it is told."""
+    from minio.helpers import BaseURL
+
+    told = _variable("POSEWATCH_S3_REGION")
+    if told:
+        return told
+    named = BaseURL(f"{scheme}://{host}", None)
+    if named.region:
+        return named.region
+    if not _variable("POSEWATCH_S3_ACCESS_KEY") and (aws := _variable("AWS_REGION", "AWS_DEFAULT_REGION")):
+        return aws
+    return None if named.is_aws_host else "us-east-1"
 
 
 def _content_type(key: str) -> str:
