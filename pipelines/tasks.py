@@ -18,6 +18,8 @@ VARIABLES = (
     "POSEWATCH_S3_SECRET_KEY",
     "POSEWATCH_LABELS_URL",
 )
+REGION = "POSEWATCH_S3_REGION"
+"""Where the secret has it: of a bucket whose region the endpoint does not name."""
 WEBHOOK = "POSEWATCH_WEBHOOK"
 CAMERA = ("POSEWATCH_CAMERA_USER", "POSEWATCH_CAMERA_PASSWORD")
 """What may stand as ``${NAME}`` in a camera's address, which is a parameter and so is shown to everybody."""
@@ -30,6 +32,7 @@ def task(step: dsl.PipelineTask, *, cache: bool = True) -> dsl.PipelineTask:
     engine's cache key holds no content.
     """
     kubernetes.use_secret_as_env(step, secret_name=SECRET, secret_key_to_env={name: name for name in VARIABLES})
+    kubernetes.use_secret_as_env(step, secret_name=SECRET, secret_key_to_env={REGION: REGION}, optional=True)
     return _place(step).set_caching_options(cache)
 
 

@@ -131,6 +131,15 @@ def test_only_the_step_that_records_gets_the_cameras_password(made: Path) -> Non
     assert got == {"exec-ingest": "POSEWATCH_CAMERA_PASSWORD"}
 
 
+def test_every_step_that_gets_the_stores_keys_gets_its_region_where_the_secret_has_it(made: Path) -> None:
+    for name in NAMES:
+        _, kubernetes = parts(made / f"{name}.yaml")
+        for step, about in kubernetes["deploymentSpec"]["executors"].items():
+            optional = {p["envVar"]: s.get("optional", False) for s in about["secretAsEnv"] for p in s["keyToEnv"]}
+            if "POSEWATCH_S3_ENDPOINT" in optional:
+                assert optional["POSEWATCH_S3_REGION"], step
+
+
 def test_shards_run_side_by_side_up_to_a_limit_and_the_end_is_told(made: Path) -> None:
     spec, kubernetes = parts(made / "prepare.yaml")
     loop = next(t for t in tasks(spec).values() if "parameterIterator" in t)

@@ -251,6 +251,18 @@ def test_the_generated_credentials_fit_together() -> None:
     assert notes["serving.kserve.io/s3-endpoint"] == f"posewatch-store.{NAMESPACE}.svc:8333"
 
 
+def test_a_bucket_in_another_region_is_found_by_every_pod_that_has_its_keys() -> None:
+    found = 0
+    for name, _, spec in pods(render(CHART / "examples" / "one-gpu-box.yaml")):
+        for container in spec["containers"]:
+            env = {e["name"]: e for e in container.get("env", ())}
+            if "POSEWATCH_S3_ENDPOINT" in env:
+                told = env["POSEWATCH_S3_REGION"]["valueFrom"]["secretKeyRef"]
+                assert told == {"name": "posewatch", "key": "POSEWATCH_S3_REGION", "optional": True}, name
+                found += 1
+    assert found == 3, "page, watcher and test"
+
+
 def test_the_runtime_is_the_one_that_deploy_makes_without_it() -> None:
     assert named(render(), "ServingRuntime", RUNTIME) == serving_runtime(ServingConfig())
     account = named(render(), "ServiceAccount", deploy.SERVICE_ACCOUNT)

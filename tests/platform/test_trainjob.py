@@ -69,6 +69,7 @@ def test_what_the_pods_are_told(store: Bucket) -> None:
     assert told["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "2"
     secret = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in told["env"] if "valueFrom" in e}
     assert secret["POSEWATCH_S3_SECRET_KEY"] == {"name": "posewatch", "key": "POSEWATCH_S3_SECRET_KEY"}
+    assert secret["POSEWATCH_S3_REGION"] == {"name": "posewatch", "key": "POSEWATCH_S3_REGION", "optional": True}
     assert told["args"][0] == data.uri
     (patch,) = body["spec"]["runtimePatches"]
     (pods,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]

@@ -57,11 +57,15 @@ tolerations: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* Variables from the main Secret: (dict "root" $ "names" (list ...)) */}}
+{{/* Variables from the main Secret, and with the store's its region where the Secret has it: (dict "root" $ "names" (list ...)) */}}
 {{- define "posewatch.env" -}}
 {{- range .names }}
 - name: {{ . | quote }}
   valueFrom: {secretKeyRef: {name: {{ $.root.Values.secrets.main | quote }}, key: {{ . }}}}
+{{- end }}
+{{- if has "POSEWATCH_S3_ENDPOINT" .names }}
+- name: POSEWATCH_S3_REGION
+  valueFrom: {secretKeyRef: {name: {{ $.root.Values.secrets.main | quote }}, key: POSEWATCH_S3_REGION, optional: true}}
 {{- end }}
 {{- end -}}
 

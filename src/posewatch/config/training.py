@@ -186,7 +186,8 @@ class TrainerConfig(Section):
     image: str = ""
     """With posewatch[train]; empty: that of the running step (POSEWATCH_IMAGE)."""
     secret: rules.KubeName = "posewatch"
-    """The Secret that holds POSEWATCH_S3_ENDPOINT, POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY."""
+    """The Secret that holds POSEWATCH_S3_ENDPOINT, POSEWATCH_S3_ACCESS_KEY and POSEWATCH_S3_SECRET_KEY, and may hold
+    POSEWATCH_S3_REGION."""
     service_account: str = ""
     """Of the pods; empty: the namespace's default."""
     cpu: rules.Quantity = "4"

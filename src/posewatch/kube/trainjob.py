@@ -28,6 +28,7 @@ API, KIND = "trainer.kubeflow.org/v1alpha1", "TrainJob"
 MANAGER = "posewatch.io/train"
 """The owner of our part of ``runtimePatches``."""
 STORE = ("POSEWATCH_S3_ENDPOINT", "POSEWATCH_S3_ACCESS_KEY", "POSEWATCH_S3_SECRET_KEY")
+REGION = "POSEWATCH_S3_REGION"
 UID = 10001
 POLL_S = 3.0
 DELETE_S = 60.0
@@ -58,6 +59,9 @@ def train_job(
     env: list[dict[str, Any]] = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": trainer.secret, "key": name}}} for name in STORE
     ]
+    env.append(
+        {"name": REGION, "valueFrom": {"secretKeyRef": {"name": trainer.secret, "key": REGION, "optional": True}}}
+    )
     env += [{"name": "POSEWATCH_HOME", "value": "/work"}, {"name": "HOME", "value": "/work"}]
     env.append({"name": "OMP_WAIT_POLICY", "value": "PASSIVE"})
     if not trainer.gpus:
