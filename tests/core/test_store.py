@@ -155,7 +155,7 @@ def test_a_full_disk_is_told_by_the_file_that_is_written(tmp_path: Path) -> None
     ("told", "region", "asked"),
     [
         ({"POSEWATCH_S3_ENDPOINT": "https://s3.eu-central-1.amazonaws.com"}, "eu-central-1", "s3.eu-central-1"),
-        ({"POSEWATCH_S3_ENDPOINT": "https://s3.amazonaws.com", "POSEWATCH_S3_REGION": "eu-west-3"}, "eu-west-3", "eu-w"),
+        ({"POSEWATCH_S3_ENDPOINT": "https://s3.amazonaws.com", "POSEWATCH_S3_REGION": "eu-west-3"}, "eu-west-3", "s3"),
         ({"POSEWATCH_S3_ENDPOINT": "http://minio:9000"}, "us-east-1", "minio:9000"),
         ({"POSEWATCH_S3_ENDPOINT": "http://minio:9000", "AWS_REGION": "eu-west-3"}, "us-east-1", "minio:9000"),
         ({"AWS_ENDPOINT_URL": "https://s3.amazonaws.com", "AWS_REGION": "eu-west-3"}, "eu-west-3", "s3.eu-west-3"),

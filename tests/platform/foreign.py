@@ -29,7 +29,8 @@ def several(item: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": item, "minItems": 1}
 
 
-SELECTOR = some("matchLabels", matchLabels=TEXTS)
+EXPRESSION = some("key operator", key=TEXT, operator={"enum": ["In", "NotIn", "Exists", "DoesNotExist"]})
+SELECTOR = some("", matchLabels=TEXTS, matchExpressions=several(EXPRESSION)) | {"minProperties": 1}
 RELABEL = some(
     "action",
     action={"enum": ["replace", "keep", "drop", "labelmap", "labeldrop", "labelkeep"]},

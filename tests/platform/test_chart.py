@@ -18,6 +18,7 @@ import posewatch
 from posewatch.config import ServingConfig, load
 from posewatch.deploy import manifests as deploy
 from posewatch.deploy.runtime import RUNTIME, serving_runtime
+from posewatch.deploy.target import Release
 from posewatch.kube.rbac import rules
 from posewatch.kube.trainjob import STORE
 from posewatch.watch.service import read_config
@@ -26,6 +27,7 @@ from .chart import CHART, EXAMPLES, LOADER, NAMESPACE, Body, helm, named, pods, 
 from .foreign import SCHEMAS
 
 VERSIONS = ("1.33", "1.34", "1.35", "1.36", "1.37")
+SHIPPED = sorted(path.stem for path in (Path(posewatch.__file__).parent / "configs").glob("*.yaml"))
 ROUTE = (
     "labeling.auth.mode=proxy",
     "labeling.httpRoute.enabled=true",
@@ -179,7 +181,9 @@ def test_every_pod_is_denied_first_and_no_rule_is_open(objects: list[Body]) -> N
 
 
 def _selects(selector: Body, labels: dict[str, str]) -> bool:
-    return bool(selector.get("matchLabels")) and selector["matchLabels"].items() <= labels.items()
+    exist = [one["key"] in labels for one in selector.get("matchExpressions", ()) if one["operator"] == "Exists"]
+    told = selector.get("matchLabels", {})
+    return bool(told or exist) and all(exist) and told.items() <= labels.items()
 
 
 def test_names_lead_to_what_is_there(objects: list[Body]) -> None:
@@ -218,7 +222,7 @@ def test_names_lead_to_what_is_there(objects: list[Body]) -> None:
             e["valueFrom"]["secretKeyRef"] for c in spec["containers"] for e in c.get("env", ()) if "valueFrom" in e
         ]
         for key in keys:
-            if key["name"] in generated:
+            if key["name"] in generated and not key.get("optional"):
                 assert key["key"] in named(objects, "Secret", key["name"])["data"], name
 
 
@@ -301,6 +305,80 @@ def test_the_watcher_reads_its_cameras(values: Path, tmp_path: Path, monkeypatch
         assert dict(config.options) == {"on": "0.7", "merge-s": "3", **recorded}
         assert config.store == "s3://posewatch"
         assert dict(config.cameras[1].options) == {"on": "0.8"}, "on without quotes is true in YAML 1.1"
+
+
+def _group(*sets: str) -> tuple[Body, Body, list[Body]]:
+    """What the one watcher of a group reads, its StatefulSet, and where it may go."""
+    camera = ("watcher.groups.one.cameras[0].name=door", "watcher.groups.one.cameras[0].url=rtsp://10.0.0.7/1")
+    objects = render(sets=(*camera, *sets))
+    read = yaml.load(named(objects, "ConfigMap", "posewatch-watcher-one")["data"]["cameras.yaml"], LOADER)
+    policy = named(objects, "NetworkPolicy", "posewatch-watcher")
+    return read, named(objects, "StatefulSet", "posewatch-watcher-one"), policy["spec"]["egress"]
+
+
+def test_what_a_group_says_for_itself_counts_also_when_it_is_nothing() -> None:
+    common = ("options.hold-s=30", "options.smooth=3", "webhook=https://a.example/x", "frigate=mqtt://b", "share=true")
+    own = ("options.hold-s=0", "webhook=", "frigate=", "share=false", "storage.size=1Gi")
+    read, _, _ = _group(*(f"watcher.{one}" for one in common), *(f"watcher.groups.one.{one}" for one in own))
+    assert read["options"] == {"hold-s": 0, "smooth": 3}
+    assert not {"webhook", "frigate", "share"} & set(read)
+    _, pod, _ = _group("watcher.nodeSelector.gpu=yes", "watcher.storage.className=fast")
+    assert pod["spec"]["template"]["spec"]["nodeSelector"] == {"gpu": "yes"}
+    assert pod["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] == "fast"
+
+
+@pytest.mark.parametrize(
+    ("model", "peer", "port"),
+    [
+        (
+            "grpc://triton.serving.svc:8001/x",
+            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "serving"}}},
+            8001,
+        ),
+        (
+            "http://fall-predictor.team-b.svc.cluster.local:80/fall",
+            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "team-b"}}},
+            8080,
+        ),
+        ("grpc://triton:8001/x", {"podSelector": {}}, 8001),
+        ("grpc://10.9.8.7:8001/x", {"ipBlock": {"cidr": "10.9.8.7/32"}}, 8001),
+        ("grpc://[fd00::1]:8001/x", {"ipBlock": {"cidr": "fd00::1/128"}}, 8001),
+        ("grpc://gpu.example.org:8001/x", {"ipBlock": {"cidr": "0.0.0.0/0"}}, 8001),
+    ],
+)
+def test_watchers_reach_a_model_that_somebody_else_serves(model: str, peer: Body, port: int) -> None:
+    for key in ("watcher.model", "watcher.groups.one.model"):
+        read, pod, egress = _group(f"{key}={model}")
+        assert [rule for rule in egress if peer in rule["to"] and {"port": port} in rule["ports"]], key
+        assert "route" not in read, "the canary of another service is another model"
+        assert "route" not in {v["name"] for v in pod["spec"]["template"]["spec"]["volumes"]}
+
+
+def test_a_group_asks_the_canary_of_its_own_service() -> None:
+    read, pod, _ = _group(f"watcher.groups.one.model=grpc://fight.{NAMESPACE}.svc:9000/fight")
+    assert read["route"] == "/etc/posewatch/route/route.json"
+    (route,) = [v for v in pod["spec"]["template"]["spec"]["volumes"] if v["name"] == "route"]
+    assert route["configMap"]["name"] == "fight-route"
+
+
+@pytest.mark.parametrize("sets", [(), ("serving.runtime.enabled=false",)])
+def test_every_service_that_deploy_makes_loads_and_answers(sets: tuple[str, ...]) -> None:
+    """Its pods have the labels of its InferenceService, and the policy that denies all is for those."""
+    release = Release("v1", "s3://bucket/models/fight/1/", "0" * 64)
+    labels = deploy.inference_service(ServingConfig(name="fight"), release)["metadata"]["labels"]
+    policies = [b["spec"] for b in render(sets=sets) if b["kind"] == "NetworkPolicy"]
+    chosen = [spec for spec in policies if _selects(spec["podSelector"], labels)]
+    assert any("ingress" not in spec and "egress" not in spec for spec in chosen), "it is denied all"
+    assert {8080, 9000} <= {p["port"] for s in chosen for rule in s.get("ingress", ()) for p in rule["ports"]}
+    assert {53, 443} <= {p["port"] for s in chosen for rule in s.get("egress", ()) for p in rule["ports"]}
+    _, _, egress = _group()
+    assert [rule for rule in egress for to in rule["to"] if _selects(to.get("podSelector", {}), labels)]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_experiment_can_be_chosen(name: str) -> None:
+    read, _, _ = _group(f"watcher.experiment={name}", f"labeling.experiment={name}")
+    assert read["config"] == name
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,41 @@
 {{- end }}
 {{- end -}}
 
+{{/* To the models of other servers that the values name. A policy counts the port of the pod, not of its Service: inside the
+     cluster those of Triton and KServe too. */}}
+{{- define "posewatch.toModels" -}}
+{{- $seen := list "" }}
+{{- range $told := prepend (values .Values.watcher.groups) .Values.watcher }}
+{{- $place := regexReplaceAll "^[a-z]+://([^/]*).*$" ($told.model | default "") "${1}" }}
+{{- $port := regexFind ":[0-9]+$" $place | trimPrefix ":" | int }}
+{{- if and $port (not (has $place $seen)) }}
+{{- $seen = append $seen $place }}
+{{- $host := regexReplaceAll ":[0-9]+$" $place "" | trimAll "[]" }}
+{{- $parts := splitList "." $host }}
+{{- $inside := or (eq (len $parts) 2) (and (gt (len $parts) 2) (eq (index (append $parts "") 2) "svc")) }}
+{{- if contains ":" $host }}
+- to: [{ipBlock: {cidr: "{{ $host }}/128"}}]
+  ports: [{port: {{ $port }}}]
+{{- else if regexMatch "^[0-9.]+$" $host }}
+- to: [{ipBlock: {cidr: {{ $host }}/32}}]
+  ports: [{port: {{ $port }}}]
+{{- else }}
+{{- if or $inside (eq (len $parts) 1) }}
+- to: [{{ if $inside }}{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ index $parts 1 | quote }}}}}{{ else }}{podSelector: {}}{{ end }}]
+  ports:
+    {{- range list $port 8000 8001 8080 9000 | uniq }}
+    - {port: {{ . }}}
+    {{- end }}
+{{- end }}
+{{- if and (gt (len $parts) 1) (or (not $inside) (eq (len $parts) 2)) }}
+- to: [{ipBlock: {cidr: 0.0.0.0/0}}]
+  ports: [{port: {{ $port }}}]
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "posewatch.toStore" -}}
 {{- if .Values.store.enabled }}
 - to: [{podSelector: {matchLabels: {{ include "posewatch.selector" (dict "root" . "component" "store") | fromYaml | toJson }}}}]
