@@ -13,7 +13,11 @@ def parse_endpoint(endpoint: str) -> tuple[str, str, str]:
     protocol, _, rest = endpoint.partition("://")
     url, _, model = rest.partition("/")
     if protocol not in ("grpc", "http", "grpc+shm") or not url or not model or "/" in model:
-        raise InputError(f"bad endpoint {endpoint!r}: write grpc://host:port/model or http://host:port/model")
+        # with ports: "host:port" would be hidden as a user and a password
+        raise InputError(
+            f"bad endpoint {endpoint!r}: write grpc://host:8001/model or http://host:8000/model, without TLS, a path"
+            " before the model or a version behind it"
+        )
     return protocol, url, model
 
 
@@ -37,4 +41,4 @@ def open_predictor(reference: str, *, timeout_s: float = 30.0, retries: int = 3,
         from posewatch.inference.pytorch import TorchPredictor
 
         return TorchPredictor.from_checkpoint(path)
-    raise InputError(f"{reference!r} is no model: give grpc://host:port/model, http://..., a .onnx file or a .pt file")
+    raise InputError(f"{reference!r} is no model: give grpc://host:8001/model, http://..., a .onnx file or a .pt file")

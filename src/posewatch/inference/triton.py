@@ -48,7 +48,10 @@ class TritonPredictor(Predictor):
         try:
             self.server_version = self._connection.version()
             if not self._connection.ready(model):
-                rows = self._connection.index()
+                try:
+                    rows = self._connection.index()
+                except ServingError:  # many servers keep their repository from clients
+                    raise ServingError(f"Triton at {url}: the model {model!r} is not ready, or not there") from None
                 raise understood(url, "index", lambda: _not_served(url, model, rows))
             self._read(self._connection.config(model))
         except BaseException:

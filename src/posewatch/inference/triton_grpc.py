@@ -37,7 +37,10 @@ class GrpcConnection:
     def _connect(self) -> Any:
         import tritonclient.grpc as grpc
 
-        return grpc.InferenceServerClient(self.url, channel_args=CHANNEL)
+        host = self.url.rpartition(":")[0].strip("[]")
+        # gRPC goes to the proxy of http_proxy even for this machine, unless no_proxy names it
+        here = [("grpc.enable_http_proxy", 0)] if host == "localhost" or host.startswith(("127.", "::1")) else []
+        return grpc.InferenceServerClient(self.url, channel_args=[*CHANNEL, *here])
 
     def _call(self, what: str, send: Callable[[float], T], deadline: Deadline | None = None) -> T:
         from tritonclient.utils import InferenceServerException

@@ -6,6 +6,7 @@ broken connection), a few times with growing random backoff, and never beyond th
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ LOAD_S = 600.0
 FIRST_S, MAX_S = 0.1, 2.0
 """Backoff before the first repetition and at most, in seconds."""
 _NO_ID = "[request id: <id_unknown>] "
-_FINAL = ("not ready", "unknown model", "no available versions")
+_FINAL = ("not ready", "unknown model", "no available versions", "protocol is restricted")
 """What Triton writes in an UNAVAILABLE answer that no repetition changes."""
 ENDING = "no available versions"
 """What a Triton that ends answers on a connection that is held: it unloads its models first. A new connection leads
@@ -85,6 +86,9 @@ def unavailable(text: str) -> Unavailable:
     """Why a server is unavailable, from its own or the client library's ``text``."""
     if "maximum queue size" in text:
         return Unavailable("its queue is full (send less at a time, or add instances)")
+    by = next((name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)), "")
+    if "proxy" in text.lower() and by:
+        return Unavailable(f"no answer by way of the proxy of {by} (name this host in no_proxy)")
     return Unavailable("no answer (is the server up? `posewatch status`)")
 
 
