@@ -13,8 +13,9 @@ pytest.importorskip("tritonclient.grpc")
 
 from posewatch.deploy import history, traffic
 from posewatch.deploy.state import API, KIND
-from posewatch.errors import ServingError
+from posewatch.errors import InputError, ServingError
 from posewatch.kube.cluster import Cluster
+from posewatch.redact import redact
 
 from .clients import Client
 from .kserve import ISVC, SERVICES, Controller
@@ -161,12 +162,23 @@ def test_from_outside_the_cluster(api: Any, kserve: Controller, versions: Any, m
     """Its names have no address there: --smoke-url names a forwarded port, and nothing else is asked."""
     one = versions[0]
     monkeypatch.setattr("posewatch.deploy.proof.addresses", lambda service, namespace: ("http://nowhere.invalid:80",))
-    with pytest.raises(ServingError, match=r"cannot ask http://nowhere\.invalid:80: run this inside.*--smoke-url"):
+    with pytest.raises(ServingError, match=r"cannot ask http://nowhere\.invalid:80: run this inside") as told:
         put(kserve, one)
+    assert "--smoke-url http://127.0.0.1:8080" in redact(str(told.value))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     forwarded = f"http://127.0.0.1:{kserve.network.listen('abnormal', 80)}"
-    assert put(kserve, one, smoke_url=forwarded) == IN_CLUSTER
+    assert put(kserve, one, smoke_url=f"{forwarded}/") == IN_CLUSTER
     assert history.read(kserve.store, "posewatch", "abnormal")[-1].smoke["endpoint"] == f"{forwarded}/abnormal"
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:8080", "127.0.0.1:8080", "http://127.0.0.1", "http://h:1/v2"])
+def test_an_address_to_test_at_is_checked_before_anything_starts(
+    api: Any, kserve: Controller, versions: Any, url: str
+) -> None:
+    with pytest.raises(InputError, match="bad --smoke-url") as told:
+        put(kserve, versions[0], smoke_url=url)
+    assert "write http://127.0.0.1:8080, without a path" in redact(str(told.value))
+    assert acts(kserve) == []
 
 
 def test_a_service_of_somebody_else_is_left_alone(api: Any, kserve: Controller, versions: Any) -> None:

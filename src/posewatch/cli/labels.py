@@ -212,7 +212,7 @@ def refresh(
     from posewatch.stages.refresh import refresh
 
     if (endpoint is None) == (checkpoint is None):
-        raise InputError("choose one model: --endpoint grpc://host:port/model, or --checkpoint FILE")
+        raise InputError("choose one model: --endpoint grpc://host:8001/model, or --checkpoint FILE")
     predictor: Predictor
     if endpoint is not None:
         from posewatch.inference.open import open_predictor

@@ -37,7 +37,7 @@ def weights(
     if act == "mirror":
         uri = store or os.environ.get("POSEWATCH_STORE", "")
         if not uri:
-            raise InputError("no store to mirror into: give --store s3://bucket[/prefix], or set POSEWATCH_STORE")
+            raise InputError("no store to mirror into: give --store s3://bucket/prefix, or set POSEWATCH_STORE")
         return "\n".join(weights.mirror(uri, chosen or weights.DEFAULTS, force=force))
     return "\n".join(
         f"{w.name:17} {w.bytes / 1e6:6.1f} MB  {w.licence:10}  sha256 {w.sha256[:12] or 'unpublished ':12}  {w.source}"

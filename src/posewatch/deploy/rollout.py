@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,12 @@ class Rollout:
     context: str | None = None
     force: bool = False
     progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        address = self.smoke_url.rstrip("/")
+        if address and not re.fullmatch(r"(http|grpc)://[^/\s]+:\d+", address):
+            raise InputError(f"bad --smoke-url {self.smoke_url!r}: write http://127.0.0.1:8080, without a path")
+        object.__setattr__(self, "smoke_url", address)
 
     def deploy(
         self, release: Release, gates: tuple[Gate, ...] = (), *, override: str = "", percent: int = 100
@@ -352,7 +359,7 @@ class _Steps:
             if not rollout.smoke_url:
                 raise ServingError(
                     f"cannot ask {where[0]}: run this inside the cluster (a pipeline does), or forward a port of"
-                    f" Service {version.name}-predictor and name it with --smoke-url http://127.0.0.1:PORT"
+                    f" Service {version.name}-predictor and name it with --smoke-url http://127.0.0.1:8080"
                 )
             where = (rollout.smoke_url,)
         release = version.release
