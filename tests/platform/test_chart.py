@@ -23,7 +23,7 @@ from posewatch.kube.rbac import rules
 from posewatch.kube.trainjob import STORE
 from posewatch.watch.service import read_config
 
-from .chart import CHART, EXAMPLES, LOADER, NAMESPACE, Body, helm, named, pods, render
+from .chart import CHART, EXAMPLES, LOADER, NAMESPACE, ROOT, Body, helm, named, pods, render
 from .foreign import SCHEMAS
 
 VERSIONS = ("1.33", "1.34", "1.35", "1.36", "1.37")
@@ -373,6 +373,27 @@ def test_every_service_that_deploy_makes_loads_and_answers(sets: tuple[str, ...]
     assert {53, 443} <= {p["port"] for s in chosen for rule in s.get("egress", ()) for p in rule["ports"]}
     _, _, egress = _group()
     assert [rule for rule in egress for to in rule["to"] if _selects(to.get("podSelector", {}), labels)]
+
+
+@pytest.mark.parametrize(
+    ("sets", "store"),
+    [
+        (("store.bucket=mine",), "s3://mine"),
+        (("watcher.records.store=s3://theirs/alarms",), "s3://theirs/alarms"),
+        (("labeling.records=s3://theirs",), "s3://theirs"),
+        (("store.enabled=true", "watcher.records.store=s3://theirs"), "s3://posewatch"),
+    ],
+)
+def test_helm_test_tries_the_bucket_that_is_used(sets: tuple[str, ...], store: str) -> None:
+    (container,) = named(render(sets=sets), "Pod", "posewatch-test")["spec"]["containers"]
+    (told,) = [e["value"] for e in container["env"] if e["name"] == "POSEWATCH_CHECK"]
+    assert {"store": store} in json.loads(told)
+
+
+def test_the_load_test_may_run_in_the_charts_own_namespace() -> None:
+    job = yaml.load((ROOT / "inference-service" / "load-test-job.yaml").read_text(), LOADER)
+    deny = named(render(), "NetworkPolicy", "posewatch-deny")["spec"]["podSelector"]
+    assert not _selects(deny, job["spec"]["template"]["metadata"]["labels"]), "it would reach nothing"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
