@@ -263,6 +263,7 @@ def test_a_database_that_cannot_be_used_is_one_clear_line(tmp_path: Path):
         "sqlite://": "needs a file",
         "mysql://host/labels": "SQLite or PostgreSQL, not 'mysql'",
         "labels.db": "must look like sqlite:///labels.db",
+        "postgresql://host:port/labels": "its port a number",
     }
     for url, message in expected.items():
         with pytest.raises(LabelError) as caught:
@@ -271,9 +272,14 @@ def test_a_database_that_cannot_be_used_is_one_clear_line(tmp_path: Path):
         assert "\n" not in str(caught.value)
 
 
-def test_a_database_server_that_does_not_answer_is_named_without_its_password():
+@pytest.mark.parametrize(
+    "url", ["postgresql://ann:secret@127.0.0.1:1/labels", "postgres://ann:secret@127.0.0.1:1/labels\n"]
+)
+def test_a_database_server_that_does_not_answer_is_named_without_its_password(url):
     pytest.importorskip("psycopg")
-    with pytest.raises(LabelError, match="cannot open the label store at postgresql") as caught:
-        LabelStore("postgresql://ann:secret@127.0.0.1:1/labels")
+    with pytest.raises(
+        LabelError, match=r"cannot open the label store at postgresql\+psycopg://.*/labels: conn"
+    ) as caught:
+        LabelStore(url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)

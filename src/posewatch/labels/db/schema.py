@@ -50,11 +50,14 @@ def connect(url: str) -> sa.Engine:
     Raises LabelError when the URL is malformed, its driver is missing, the database cannot be reached, is not a
     label store, or was written by a newer posewatch.
     """
+    url = url.strip()  # files and Secrets end in a line's end
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        raise LabelError("the label store's URL must look like sqlite:///labels.db or postgresql://...") from None
-    if parsed.drivername == "postgresql":
+    except (sa.exc.ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise LabelError(
+            "the label store's URL must look like sqlite:///labels.db or postgresql://..., its port a number"
+        ) from None
+    if parsed.drivername in ("postgresql", "postgres"):  # libpq takes both
         parsed = parsed.set(drivername="postgresql+psycopg")
     name = redact(parsed.render_as_string(hide_password=True))  # a password can also be in the query
     backend = parsed.get_backend_name()
@@ -74,7 +77,9 @@ def connect(url: str) -> sa.Engine:
             engine = sa.create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=20)
         _migrate(engine, name)
     except ModuleNotFoundError as error:
-        raise LabelError(f"labels at {name} need {error.name}: pip install 'posewatch[labeling]'") from None
+        raise LabelError(
+            f"labels at {name} need {error.name}: pip install 'posewatch[labeling]', and write postgresql://"
+        ) from None
     except (sa.exc.DBAPIError, OSError) as error:
         raise LabelStoreDown(f"cannot open the label store at {name}: {reason(error)}") from None
     return engine
