@@ -17,6 +17,7 @@ import onnx
 import onnx.numpy_helper
 import pytest
 from camera import Camera
+from PIL import ImageFont
 from tiny_models import tiny_model
 from watch.conftest import Falls, Posture
 
@@ -30,7 +31,7 @@ from posewatch.inference.triton_admin import load_model
 from posewatch.records import Detections, Prediction
 from posewatch.serving.repository import write_repository
 from posewatch.stack import TritonServer
-from posewatch.watch import sources
+from posewatch.watch import annotator, sources
 from posewatch.watch.annotator import AlarmState, Annotator
 from posewatch.watch.config import WatchConfig
 from posewatch.watch.sinks.sink import SinkContext
@@ -104,6 +105,34 @@ def test_a_name_of_several_lines_is_shown_in_one() -> None:
         for name in ("hall a.mp4", "hall\na.mp4")
     ]
     assert (shown[0] == shown[1]).all()
+
+
+def test_korean_names_are_drawn_in_a_font_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's own font draws the same box for each of their letters."""
+    image, state = np.full((120, 160, 3), 90, np.uint8), AlarmState(1.0, 0.9, 0.5, (1,), "00:01.0")
+    asked: list[str] = []
+    own = ImageFont.truetype
+
+    def truetype(name: Any, size: int, **how: Any) -> Any:
+        if name not in annotator.FONTS:
+            return own(name, size, **how)
+        asked.append(name)
+        if name != annotator.FONTS[1]:
+            raise OSError("cannot open resource")
+        return ImageFont.load_default(size + 5)  # stands for a font that has them
+
+    def shown(title: str, label: str) -> bytes:
+        annotator._font.cache_clear()
+        made = Annotator(160, 120, title, label, 0.5, 0.4)
+        return made.annotate(image, Observation(Detections.none(17), ()), state).tobytes()
+
+    names = [("hall", "fall"), ("복도", "fall"), ("hall", "낙상")]
+    monkeypatch.setattr(annotator, "FONTS", annotator.FONTS[:2])
+    before = [shown(*name) for name in names]
+    monkeypatch.setattr(ImageFont, "truetype", truetype)
+    assert [shown(*name) == old for name, old in zip(names, before, strict=True)] == [True, False, False]
+    assert set(asked) == set(annotator.FONTS[:2])
+    annotator._font.cache_clear()
 
 
 def test_a_short_video_is_one_window_and_a_stop_leaves_a_whole_file(clip: Callable[..., Path], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
@@ -24,6 +25,8 @@ STRIP = 112
 """Height in pixels of the strip of probabilities below the frame."""
 SPAN_S = 20.0
 """Seconds of probabilities that the strip shows."""
+FONTS = ("NanumGothic.ttf", "NotoSansCJK-Regular.ttc", "NotoSansKR-Regular.otf", "malgun.ttf", "AppleSDGothicNeo.ttc")
+"""Files of fonts with Korean letters, which Pillow's own font lacks: the first that is installed is taken for them."""
 _NAMED = 4
 """Persons that the heading names; the others are counted."""
 _RED, _GREEN, _WHITE, _GREY, _BACKGROUND = (226, 48, 48), (46, 160, 110), (238, 240, 243), (150, 156, 166), (20, 23, 28)
@@ -147,7 +150,7 @@ class Annotator:
             draw.text((x1 + 5, top + 1), tag, fill=(10, 12, 16, 255), font=font)
 
     def _draw_heading(self, draw: Any, people: Observation, state: AlarmState) -> None:
-        font = _font(17)
+        font = _font(17, _korean(self._title))
         text = f"{self._title}   {state.clock}"
         draw.rounded_rectangle([12, 12, 24 + draw.textlength(text, font=font), 38], 6, fill=(10, 12, 16, 170))
         draw.text((18, 14), text, fill=(*_WHITE, 255), font=font)
@@ -155,7 +158,7 @@ class Annotator:
             return
         width, height = self._frame
         draw.rectangle([2, 2, width - 3, height - 3], outline=(*_RED, 255), width=5)
-        big = _font(30)
+        font, big = _font(17), _font(30, _korean(self._label))
         text = f"ALARM: {self._label}{_named(state)}"
         small = "   ".join(_durations(state))
         long = max(draw.textlength(text, font=big), draw.textlength(small, font=font)) + 36
@@ -188,7 +191,7 @@ class Annotator:
         alarm = state.alarm
         colour = _RED if alarm else _WHITE
         draw.text((20, top - 4), f"{state.probability:.0%}", fill=(*colour, 255), font=_font(44))
-        draw.text((22, top + 50), self._label[:16], fill=(*_GREY, 255), font=_font(15))
+        draw.text((22, top + 50), self._label[:16], fill=(*_GREY, 255), font=_font(15, _korean(self._label)))
 
         def x(at: float) -> float:
             return right - (state.time_s - at) / SPAN_S * (right - left)
@@ -247,10 +250,17 @@ def _durations(state: AlarmState) -> Iterator[str]:
         yield f"#{number} has been lying for {max(0.0, state.time_s - since_s):.0f} s"
 
 
+def _korean(text: str) -> bool:
+    return any(letter >= "\u1100" for letter in text)
+
+
 @lru_cache
-def _font(size: int) -> Any:
+def _font(size: int, korean: bool = False) -> Any:
     from PIL import ImageFont
 
+    for name in FONTS if korean else ():
+        with suppress(OSError):
+            return ImageFont.truetype(name, size)
     return ImageFont.load_default(size)
 
 
