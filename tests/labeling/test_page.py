@@ -91,6 +91,15 @@ def test_an_empty_store_says_what_to_do(tmp_path, monkeypatch, local):
     assert "posewatch prepare" in run().info[0].value
 
 
+def test_clips_of_a_broken_experiment_are_not_called_missing(store, local, tmp_path, monkeypatch):
+    config = tmp_path / "team.yaml"
+    config.write_text("extends: default\nlabels: {classes: [calm, fight], default: calm}\n")  # no "abnormal" any more
+    monkeypatch.setenv("POSEWATCH_CONFIG", str(config))
+    page = run()
+    assert "labels.positive" in page.main.error[0].value.replace("\\", "")
+    assert not page.info
+
+
 def test_a_database_that_is_away_is_one_line_on_the_page(monkeypatch, local):
     monkeypatch.setenv("POSEWATCH_LABELS_URL", "postgresql://ann:secret@127.0.0.1:1/labels")
     page = run()
