@@ -35,7 +35,7 @@ ICON = "data:image/svg+xml," + quote(
 STYLE = """<style>
 .block-container {padding: 1rem 2rem 0 2rem; max-width: 2200px}
 .block-container h3 {padding: .2rem 0}
-[data-testid="stSidebar"] {min-width: 260px}
+[data-testid="stSidebar"][aria-expanded="true"] {min-width: 260px}
 [data-testid="stCaptionContainer"] p {color: color-mix(in srgb, currentColor, CanvasText 45%)}
 :is([data-testid="stSidebar"], [data-testid="stMain"]) :is(a, button, summary, input):focus-visible,
   [data-testid="stMain"]:focus-visible, [data-baseweb="select"]:focus-within
@@ -45,6 +45,11 @@ STYLE = """<style>
   .block-container [data-testid="stHorizontalBlock"] {flex-direction: column}
   .block-container [data-testid="stColumn"] {width: 100%; flex: none}
 }
+/* with the list at the left closed, Streamlit's header would lie over the classes: its button stands in the margin */
+[data-testid="stHeader"] {background: none}
+[data-testid="stHeader"], [data-testid="stToolbar"] {pointer-events: none}
+[data-testid="stToolbar"] :is(button, a) {pointer-events: auto}
+[data-testid="stExpandSidebarButton"] {position: fixed; left: 1px; top: 8px}
 /* Streamlit's words about a lost connection: the page's own say that the labels are kept */
 [data-testid="stDialog"], [data-baseweb="modal"] {display: none}
 </style>"""

@@ -27,7 +27,7 @@ LISTED = 30
 
 def show(viewer: Viewer) -> None:
     st.session_state.pop("listed", None)
-    _ = viewer.session  # what makes it impossible is said here: the list at the left, where it is said too, can be hidden
+    _ = viewer.session  # what makes it impossible is said here, too: the list at the left can be hidden
     _open_address(viewer)
     with st.sidebar:
         _list(viewer)

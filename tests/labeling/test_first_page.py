@@ -126,3 +126,32 @@ def test_what_streamlit_says_instead_is_shown(start, browse):
     release()
     page.get_by_text("has no role here").wait_for()
     until(page.locator("#posewatch-first").count, 0)
+
+
+def test_no_bar_hides_the_clip_or_the_classes(start, browse, tmp_path):
+    """Neither forty classes nor Streamlit's header, which is there while the list at the left is closed."""
+    classes = ["normal", *(f"pushes or hits somebody at the entrance, kind {i}" for i in range(39))]
+    config = tmp_path / "many.yaml"
+    config.write_text(f"extends: default\nlabels: {{classes: {classes}, positive: '{classes[1]}', page_size: 8}}\n")
+    page = browse(start({"yard.mp4": 8}, POSEWATCH_CONFIG=str(config)).url, viewport={"width": 1366, "height": 768})
+    within = """(part) => {
+      const box = (name) => document.posewatchGrids.at(-1).home.querySelector(name).getBoundingClientRect();
+      const { top, bottom, height } = box(part);
+      return (Math.min(bottom, box(".foot").top) - Math.max(top, box(".bar").bottom)) / height; }"""
+    at_top = """() => {
+      const first = document.posewatchGrids.at(-1).home.querySelector("button.brush").getBoundingClientRect();
+      const place = [first.left + 8, first.top + first.height / 2], found = document.elementFromPoint(...place);
+      return (found.shadowRoot?.elementFromPoint(...place) ?? found).className; }"""
+    page.locator(CARDS).nth(1).wait_for()
+    page.get_by_test_id("stSidebar").get_by_text("yard.mp4").wait_for()
+    page.get_by_test_id("stSidebarCollapseButton").locator("button").dispatch_event("click")
+    until(lambda: page.locator(".grid").bounding_box()["x"] < 60, True)  # closed, the list leaves its room to the clips
+    for width, height, seen in ((1366, 768, 0.95), (683, 384, 0.7), (390, 844, 0.95)):
+        page.set_viewport_size({"width": width, "height": height})
+        for _ in range(3):
+            page.keyboard.press("1")
+            page.wait_for_timeout(200)
+        assert page.evaluate(within, ".card.focus .screen") >= seen, f"the clip is hidden at {width} x {height}"
+        assert page.evaluate(at_top) == "brush", f"the first class is hidden at {width} x {height}"
+    page.get_by_test_id("stExpandSidebarButton").click()
+    page.get_by_test_id("stSidebar").get_by_text("yard.mp4").wait_for()
