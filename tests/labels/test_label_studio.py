@@ -152,6 +152,24 @@ def test_tasks_that_show_whole_videos_label_them_from_beginning_to_end(tmp_path:
         read_clip_labels(write(path, [*videos, task(f"{A}.mp4", answer("normal"))]), CONFIG)
 
 
+STRETCH = {"ranges": [{"start": 11, "end": 30}], "timelinelabels": ["abnormal"]}
+"""A region of <TimelineLabels>, as Label Studio's documents have it (tags/timelinelabels)."""
+
+
+def test_times_marked_on_a_timeline_and_videos_without_an_answer_are_told(tmp_path: Path) -> None:
+    region = {"from_name": "videoLabels", "to_name": "video", "type": "timelinelabels", "value": STRETCH}
+    video = "/data/upload/1/3f2a1b9c-CAM01.mp4"
+    row = {"id": 1, "video": video, "annotator": 1, "annotation_id": 1, "videoLabels": [STRETCH]}
+    for name, data in (("raw.json", task(video, region)), ("min.json", row)):
+        with pytest.raises(LabelError, match=rf"^{name} has no choices, only timelinelabels: give times as a table"):
+            find_labels(write(tmp_path / name, [data]), CONFIG)
+    told: list[str] = []
+    assert len(find_labels(write(tmp_path / "a.json", [task(video, region, answer("normal"))]), CONFIG, told.append))
+    assert told == ["a.json: what is no choice (timelinelabels) is left out"]
+    with pytest.raises(LabelError, match=r"a\.json has no labels: nothing is labelled there yet"):
+        find_labels(write(tmp_path / "a.json", [task(video)]), CONFIG)
+
+
 def labels_of(path: Path) -> dict[str, str]:
     return read_clip_labels(path, CONFIG) if has_clip_ids(path) else {}
 

@@ -38,7 +38,7 @@ class Task:
     """One task: where it stands, the clip or else the video that it shows, and the answers to each question.
 
     ``who`` names the author of each label. ``sure``: the questions are known to be such; in MIN and CSV they look like
-    the task's data.
+    the task's data. ``kinds`` are those of its annotations that are no choices.
     """
 
     where: str
@@ -47,6 +47,7 @@ class Task:
     answers: Mapping[str, list[str]] = field(default_factory=dict)
     who: Mapping[str, str] = field(default_factory=dict)
     sure: bool = True
+    kinds: frozenset[str] = frozenset()
 
 
 def is_export(path: Path) -> bool:
@@ -80,16 +81,18 @@ def _task(where: str, task: Mapping[str, Any], people: Mapping[Any, str]) -> Tas
     """A task of the JSON export. What annotators marked as ground truth replaces all else."""
     answers: dict[str, list[str]] = {}
     who: dict[str, str] = {}
+    kinds: set[str] = set()
     given = task.get("annotations", task.get("completions")) or ()
     given = [one for one in given if not one.get("was_cancelled") and not one.get("skipped")]
     for annotation in [one for one in given if one.get("ground_truth")] or given:
         for result in annotation["result"] or ():
+            kinds |= {str(result["type"])} - {"choices"}
             if result["type"] == "choices":
                 labels = [str(choice) for choice in result["value"]["choices"]]
                 answers.setdefault(str(result.get("from_name", "")), []).extend(labels)
                 for label in labels:
                     who.setdefault(label, _author(annotation, result, label, people))
-    return Task(where, *_shown(task["data"], task.get("file_upload")), answers, who)
+    return Task(where, *_shown(task["data"], task.get("file_upload")), answers, who, kinds=frozenset(kinds))
 
 
 def _people(tasks: Iterable[Any]) -> dict[Any, str]:
@@ -122,7 +125,9 @@ def _row(where: str, row: Mapping[str, Any]) -> Task:
     """A row of the MIN or CSV export."""
     answers = {name: _labels(value) for name, value in row.items() if name not in ABOUT}
     who = {label: _person(row.get("annotator")) for labels in answers.values() for label in labels}
-    return Task(where, *_shown(row), answers, who, sure=False)
+    regions = [one for value in row.values() if isinstance(value, list) for one in value if isinstance(one, Mapping)]
+    kinds = frozenset(str(key) for one in regions for key in one if str(key).endswith("labels"))
+    return Task(where, *_shown(row), answers, who, sure=False, kinds=kinds)
 
 
 def _labels(value: Any) -> list[str]:
@@ -185,8 +190,9 @@ def choices(
 ) -> Iterator[tuple[Task, str]]:
     """(task, class) for every answer to the question whose answers are the classes.
 
-    ``warn`` gets a line on the answers to other questions, and one on tasks without an answer. Raises LabelError when
-    no question, or more than one, asks for the classes.
+    ``warn`` gets a line on the answers to other questions, one on annotations that are no choices, and one on tasks
+    without an answer. Raises LabelError when there is no answer, and when no question, or more than one, asks for the
+    classes.
     """
     found = list(found)
     asked: dict[str, set[str]] = {}
@@ -194,8 +200,16 @@ def choices(
         for question, answers in task.answers.items():
             asked.setdefault(question, set()).update(answers)
     asked = {question: labels for question, labels in asked.items() if labels}
+    kinds = ", ".join(sorted({kind for task in found for kind in task.kinds}))
+    answered = any(task.sure for task in found) or len(asked) > 1  # else what looks like a question is the video
+    if kinds and not (asked and answered):
+        raise LabelError(
+            f"{name} has no choices, only {kinds}: give times as a table with the columns file, start_s, end_s, label"
+        )
     if not asked:
-        return
+        raise LabelError(f"{name} has no labels: nothing is labelled there yet")
+    if kinds:
+        warn(f"{name}: what is no choice ({kinds}) is left out")
     chosen = _question(asked, config, name)
     others = [question for question in asked if question != chosen]
     if others and all(task.sure for task in found):
