@@ -5,6 +5,7 @@ The browser sends acts, each with an id, until they are answered; the answers ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -40,7 +41,9 @@ def sources(parts: tuple[str, ...] = PARTS) -> tuple[str, str]:
 
 
 def _joined(names: list[str]) -> str:
-    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
+    """The files without their lines of comments: the first page is sent over slow lines."""
+    text = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
+    return re.sub(r"^ *//.*\n", "", text, flags=re.MULTILINE)
 
 
 @st.cache_resource

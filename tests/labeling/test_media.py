@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
+from labeling.test_browser import by_clip, card, ready, until
 
 from .conftest import SERVICE
 
@@ -63,3 +66,30 @@ def test_a_clip_of_a_folder_of_any_name_has_a_url(tmp_path: Any, monkeypatch: py
         store.put("clips/a.mp4", b"1")
         assert media.clip_url(store.uri, "clips/a.mp4")
         assert media.file_of(store.uri, "clips/a.mp4") == store.root / "clips" / "a.mp4"
+
+
+def test_clips_of_a_page_left_open_until_its_addresses_end_are_not_called_missing(
+    start: Any, browse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would take only "bad clip": the page asks for new addresses instead."""
+    service = shutil.copytree(SERVICE, tmp_path / "service")
+    code = service / "labeling_ui" / "media.py"
+    code.write_text(code.read_text().replace("\nURL_S = 3600\n", "\nURL_S = 8\n"))
+    monkeypatch.setitem(start.__globals__, "SERVICE", service)
+    server = start({"hall.mp4": 24})
+    page = ready(browse(server.url, viewport={"width": 1000, "height": 700}), 24)
+    page.get_by_test_id("stSidebar").get_by_text("hall.mp4").wait_for()
+    (tmp_path / "objects" / server.clips[23].key).unlink()
+    page.wait_for_timeout(13_000)  # an address is valid for 8 to 12 seconds here
+    late = card(page, server.clips[22])
+    late.scroll_into_view_if_needed()
+    until(lambda: late.locator("video").evaluate("video => video.readyState >= 2"), True, 30)
+    late.locator(".about").click()
+    page.keyboard.press("2")
+    until(lambda: by_clip(server).get(server.clips[22].clip.id, [""])[0], "abnormal")
+    page.wait_for_timeout(13_000)
+    page.keyboard.press("s")  # likewise the skeletons
+    drawn = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((x) => x > 0)"
+    until(lambda: late.locator("canvas").evaluate(drawn), True, 30)
+    gone = card(page, server.clips[23]).locator(".note")
+    until(gone.inner_text, "This clip is not in the object store.")

@@ -11,6 +11,7 @@ class CardView {
     this.root.tabIndex = -1;
     this.player = new Player(grid.settings);
     this.player.waits = () => grid.later.has(id);
+    this.player.renew = () => grid.renew();
     this.badge = create("div", "badge");
     this.about = create("div", "about");
     this.choice = new Choice((value) => grid.label(this, value, "dropdown"));

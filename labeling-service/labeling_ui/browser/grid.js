@@ -410,9 +410,12 @@ class Grid {
     this.notices.hold("store", away.length || this.data.away ? this.data.words.store_away : "");
     if (this.ticks % AGAIN_S) return;
     for (const view of away) view.player.again();
-    if (this.data.cards.some((card) => card.away) && !this.outbox.acts.length) this.act({ kind: "refresh" });
+    if (this.data.cards.some((card) => card.away)) this.renew();
     this.adopt();
   }
+
+  // Ask for new addresses of the clips; every other act brings them, too.
+  renew() { if (!this.outbox.acts.length) this.act({ kind: "refresh" }); }
 
   // Acts that a closed tab or a crash left unsent.
   async adopt() {

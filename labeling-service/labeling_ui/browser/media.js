@@ -4,6 +4,8 @@ const LIMBS = [[0, 1], [0, 2], [1, 3], [2, 4], [5, 6], [5, 7], [7, 9], [6, 8], [
   [11, 13], [13, 15], [12, 14], [14, 16]];
 const PEOPLE = ["#2ecc71", "#ff9f1c", "#3498db", "#e74ca0", "#f1dd3c", "#9b59e8"];
 
+const ADDRESS_MS = 55 * 60000; // addresses are valid for an hour; another origin does not tell that one has expired
+
 const sameObject = (a, b) => (a || "").split("?")[0] === (b || "").split("?")[0];
 
 class Player {
@@ -20,6 +22,7 @@ class Player {
     this.box.append(this.video, this.canvas, this.note);
     this.visible = false;
     this.waits = null; // () => whether other clips load first
+    this.renew = null; // () => asks for new addresses
     this.held = undefined; // stopped (true) or started (false) by hand; undefined: as all clips
     this.retried = 0;
     this.born = performance.now();
@@ -32,11 +35,13 @@ class Player {
   // A new presigned URL of the same object does not restart the clip; it is used when the old one has expired.
   show(card, words) {
     this.words = words;
+    if (this.latest !== card.url) this.since = Date.now();
     this.latest = card.url;
     this.fps = card.fps;
     if (!sameObject(this.skeletonUrl, card.skeleton)) { this.skeleton = null; this.bones = card.skeleton ? "loading" : "missing"; }
     this.skeletonUrl = card.skeleton;
     if (this.loaded && !sameObject(this.loaded, card.url)) { this.loaded = null; this.video.removeAttribute("src"); this.state = "loading"; }
+    if (card.url && this.loaded && this.expired === this.loaded && card.url !== this.loaded) { this.loaded = null; this.become("loading"); }
     if (!card.url && !this.loaded) this.become(card.away ? "away" : "missing");
     this.refresh();
   }
@@ -61,13 +66,20 @@ class Player {
   async probe(url) {
     let state = "missing";
     let found = true;
+    let refused = Date.now() - this.since > ADDRESS_MS;
     try {
       const answer = await fetch(url, { mode: "no-cors", headers: { Range: "bytes=0-0" } });
       if (answer.status >= 500) state = "away";
+      refused ||= answer.status === 403;
       found = answer.ok || answer.type === "opaque";
       answer.body?.cancel();
     } catch { state = "away"; }
-    if (url === this.loaded) this.become(state, found ? this.words.clip_broken : this.words.clip_missing);
+    const tell = () => { if (url === this.loaded) this.become(state, found ? this.words.clip_broken : this.words.clip_missing); };
+    if (state === "missing" && refused && this.renew && this.expired !== url) {
+      this.expired = url; // the page was open for long: the clip need not be missing
+      this.renew();
+      setTimeout(tell, 10000);
+    } else tell();
   }
 
   // Try a store again that gave no answer.
@@ -97,10 +109,13 @@ class Player {
 
   async load() {
     this.fetching = true;
+    const url = this.skeletonUrl;
     try {
-      const answer = await fetch(this.skeletonUrl);
+      const answer = await fetch(url);
       if (answer.ok) this.skeleton = await answer.json();
-      this.bones = answer.ok ? "shown" : answer.status >= 500 ? "away" : "missing";
+      const expired = answer.status === 403 && this.renew && this.expiredBones !== url;
+      this.bones = answer.ok ? "shown" : answer.status >= 500 ? "away" : expired ? "loading" : "missing";
+      if (expired) { this.expiredBones = url; this.renew(); }
     } catch { this.bones = "away"; }
     this.fetching = false;
   }

@@ -29,6 +29,7 @@ class SegmentView {
     this.about = [card.person ? `#${card.person}` : "", interval(card), this.label ? this.grid.name(this.label) : data.words.no_label, score].filter(Boolean).join(" · ");
     this.root.setAttribute("aria-label", this.about);
     this.root.title = this.about;
+    if (this.player.here?.expired) this.player.here.show(card, data.words);
   }
 
   look() {}

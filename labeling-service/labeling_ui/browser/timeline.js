@@ -14,7 +14,7 @@ class Timeline {
     this.head = create("div", "head");
     this.span = create("div", "span");
     this.players = [0, 1].map(() => new Player(Object.create(grid.settings)));
-    for (const player of this.players) { player.video.loop = false; player.at = 0; this.stage.append(player.box); }
+    for (const player of this.players) { player.video.loop = false; player.at = 0; player.renew = () => grid.renew(); this.stage.append(player.box); }
     [this.player, this.spare] = this.players;
     this.player.box.addEventListener("click", () => this.toggle());
     this.spare.box.addEventListener("click", () => this.toggle());
