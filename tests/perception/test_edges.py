@@ -39,8 +39,10 @@ def people(places: list[tuple[float, float]], size: float = 20, score: float = 0
 
 def blank(path: Path, frames: int, value: int = 0, size: tuple[int, int] = (160, 120)) -> Path:
     with video.Writer(path, 10, size) as writer:
-        for _ in range(frames):
-            writer.write(np.full((size[1], size[0], 3), value, np.uint8))
+        for t in range(frames):
+            image = np.full((size[1], size[0], 3), value, np.uint8)
+            image[-16:] += np.uint8(t % 2 * value // 8)  # a picture that repeats is looked at once
+            writer.write(image)
     return path
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,15 @@ from doubles import FixedNetwork
 from pictures import square
 
 from posewatch import video
-from posewatch.config import MaskConfig
+from posewatch.config import MaskConfig, PoseConfig
 from posewatch.errors import ConfigError, InputError, VideoError, WeightsError
-from posewatch.perception.masking import mask_video
+from posewatch.perception.masking import Networks, Tracked, _segment, mask_video
 from posewatch.perception.networks import build_detector, build_segmenter, weights_of
 from posewatch.perception.networks.blazepose import crop_of, figure
 from posewatch.perception.networks.boxes import BoxSegmenter
 from posewatch.perception.networks.litert import Network
+from posewatch.perception.repeats import same
+from posewatch.perception.skeletons import estimate_video
 from posewatch.perception.storage import read_detections, write_detections
 from posewatch.perception.tracking.matching import distinct, iou, oks, pair
 from posewatch.perception.tracking.tracker import Tracker
@@ -83,6 +87,57 @@ def test_same_input_same_bytes(make, tmp_path: Path) -> None:
         mask(source, tmp_path / name / "masked.mp4")
     for file in ("masked.mp4", "detections.npz"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_networks_look_once_at_a_picture_that_repeats(make, tmp_path: Path) -> None:
+    """Of a camera of 5 frames a second masking takes each picture twice; who has a memory is shown all."""
+    source, looked, cut = make(seconds=2, fps=5), [], []
+
+    class Counting(BoxSegmenter):
+        def segment(self, image: np.ndarray, detections: Detections) -> np.ndarray:
+            cut.append(image)
+            return super().segment(image, detections)
+
+    class Remembering(Counting):
+        def recall(self, track_ids: Sequence[int]) -> dict[int, np.ndarray]:
+            return {}
+
+    def find(image: np.ndarray) -> Detections:
+        looked.append(image)
+        return square(image)
+
+    for segmenter, times in ((Counting(), 10), (Remembering(), 20)):
+        looked.clear(), cut.clear()
+        out = tmp_path / type(segmenter).__name__ / "masked.mp4"
+        assert mask_video(source, out, CONFIG, detector=FixedNetwork(find), segmenter=segmenter).frames == 20
+        assert (len(looked), len(cut)) == (10, times)
+    for file in ("masked.mp4", "detections.npz"):
+        assert (tmp_path / "Counting" / file).read_bytes() == (tmp_path / "Remembering" / file).read_bytes()
+    found = [d.boxes[0, 0] for d in read_detections(tmp_path / "Counting" / "detections.npz")]
+    assert found[::2] == found[1::2]
+    assert len(set(found)) == 10
+    looked.clear()
+    assert len(estimate_video(source, PoseConfig(source="raw"), estimator=FixedNetwork(find), fps=10)) == 20
+    assert len(looked) == 10
+
+
+def test_other_persons_in_the_same_picture_are_cut_out_anew() -> None:
+    image = np.zeros((120, 200, 3), np.uint8)
+    at_20, at_90, nobody = person(20), person(90), Detections.none(17)
+    networks = Networks(FixedNetwork(), BoxSegmenter(), deque([[image] * 5]))
+    shard = [Tracked(persons, {}) for persons in (at_20, at_20, at_90, nobody, at_20)]
+    columns = [np.unpackbits(bits, axis=-1).any(axis=(0, 1)) for bits, _ in _segment(networks, shard)]
+    assert [int(lit.argmax()) if lit.any() else None for lit in columns] == [20, 20, 90, None, 20]
+
+
+def test_pictures_are_the_same_when_every_pixel_is() -> None:
+    a = np.zeros((4, 6, 3), np.uint8)
+    for place in ((0, 0, 0), (3, 5, 2)):
+        b = a.copy()
+        b[place] = 1
+        assert same(a, a.copy())
+        assert not same(a, b)
+    assert not same(a, a[:3])
 
 
 def test_a_broken_source_leaves_nothing_and_a_cut_one_is_reported(make, tmp_path: Path) -> None:

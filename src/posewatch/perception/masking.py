@@ -21,6 +21,7 @@ from posewatch.perception.crops import CropWriter
 from posewatch.perception.networks import NETWORKS, build_detector, build_segmenter
 from posewatch.perception.persons import PersonWriter, numbered
 from posewatch.perception.ports import Detector, Image, Mask, Masks, Segmenter
+from posewatch.perception.repeats import each_once, same
 from posewatch.perception.storage import DETECTIONS, write_detections
 from posewatch.perception.tracking.both_ways import BothWays
 from posewatch.perception.tracking.tracker import Tracker
@@ -82,19 +83,33 @@ def _networks(config: MaskConfig) -> Networks:
 
 def _detect(networks: Networks, images: list[Image]) -> list[Detections]:
     networks.images.append(images)
-    return networks.detector.detect(images)
+    return each_once(networks.detector.detect, images)
 
 
 def _segment(networks: Networks, shard: list[Tracked]) -> list[Packed]:
     """The masks of the shard that was detected first among those without masks."""
     segmenter = networks.segmenter
     segmenter.begin()
+    remembers = type(segmenter).recall is not Segmenter.recall
     packed: list[Packed] = []
+    before: tuple[Image, Detections] | None = None
     for image, tracked in zip(networks.images.popleft(), shard, strict=True):
-        masks = segmenter.segment(image, tracked.persons)
+        persons = tracked.persons
+        if before is not None and not remembers and same(image, before[0]) and _at_one_place(persons, before[1]):
+            packed.append(packed[-1])
+            continue
+        masks = segmenter.segment(image, persons)
         recalled = segmenter.recall(list(tracked.lost))
         packed.append((np.packbits(masks, axis=-1), {i: np.packbits(m, axis=-1) for i, m in recalled.items()}))
+        before = image, persons
     return packed
+
+
+def _at_one_place(a: Detections, b: Detections) -> bool:
+    return np.array_equal(a.boxes, b.boxes) and (
+        a.keypoints is b.keypoints is None
+        or (a.keypoints is not None and b.keypoints is not None and np.array_equal(a.keypoints, b.keypoints))
+    )
 
 
 class _Tracking:

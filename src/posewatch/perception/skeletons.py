@@ -12,6 +12,7 @@ from posewatch import video
 from posewatch.config import PoseConfig
 from posewatch.perception.networks import build_estimator
 from posewatch.perception.ports import Image, PoseEstimator, TopDownEstimator
+from posewatch.perception.repeats import each_once
 from posewatch.perception.tracking.both_ways import BothWays
 from posewatch.perception.tracking.identities import track
 from posewatch.perception.tracking.matching import merged
@@ -83,7 +84,7 @@ def _estimate(
     if lit:
         shown = [images[i] for i in lit]
         if known is None:
-            estimated = estimator.estimate(shown)
+            estimated = each_once(estimator.estimate, shown)
         else:
             estimated = cast(TopDownEstimator, estimator).complete(shown, [known[i] for i in lit])
         for i, persons in zip(lit, estimated, strict=True):
