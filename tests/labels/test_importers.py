@@ -148,6 +148,13 @@ def test_the_real_gmdcsa24_files_give_every_video_its_labels():
     assert warnings == []
 
 
+def test_a_workbook_is_to_be_saved_as_csv(tmp_path: Path) -> None:
+    (tmp_path / "labels.xlsx").write_bytes(b"PK")
+    for place in (tmp_path, tmp_path / "labels.xlsx"):
+        with pytest.raises(LabelError, match=r"^labels\.xlsx is a workbook: save the sheet .* as CSV"):
+            find_labels(place)
+
+
 def test_the_format_is_detected_or_named(tmp_path):
     with pytest.raises(LabelError, match=r"no labels in .*: expected labels\.csv .*class folders .*GMDCSA-24"):
         find_labels(tmp_path)

@@ -47,6 +47,9 @@ class ImportReport:
     without_clip: int = 0
 
 
+_SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+
+
 def find_labels(
     folder: str | Path,
     config: LabelConfig | None = None,
@@ -79,6 +82,8 @@ def find_labels(
         sub.is_dir() and Walk(sub).files for sub in folder.iterdir() if folded(readable(sub.name)) in classes
     ):
         return read_class_folders(folder)
+    if sheet := next((f for f in (folder, *folder.glob("labels.*")) if f.suffix.lower() in _SHEETS), None):
+        raise LabelError(f"{sheet.name} is a workbook: save the sheet with the labels as CSV and import that")
     names = ", ".join((config or LabelConfig()).classes)
     raise LabelError(f"no labels in {folder}: expected {FORMATS}; the classes are {names}")
 
