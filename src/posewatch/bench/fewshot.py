@@ -235,13 +235,14 @@ def plot(cells: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             1, len(files), figsize=(1.6 + 6.4 * len(files), 5.4), layout="constrained", squeeze=False, sharey=True
         )
         for axes, (name, ways) in zip(panels[0], files.items(), strict=True):
-            for way, (colour, line) in lines.items():
+            for place, (way, (colour, line)) in enumerate(lines.items(), -len(lines) // 2):
                 if way not in ways:
                     continue
                 sizes = sorted(ways[way])
                 mean, std = (np.array([ways[way][n]["f1"][k] for n in sizes]) for k in (0, 1))
-                axes.plot(sizes, mean, line, color=colour, lw=2, marker="o", ms=4, label=_names()[way])
-                axes.fill_between(sizes, mean - std, mean + std, color=colour, alpha=0.1, lw=0)
+                beside = np.array(sizes) * 1.012**place  # so that the deviations do not cover each other
+                axes.plot(beside, mean, line, color=colour, lw=2, marker="o", ms=4, label=_names()[way])
+                axes.vlines(beside, mean - std, mean + std, color=colour, alpha=0.45, lw=1.2)
             ticks = sorted({n for way in ways.values() for n in way})
             axes.set(xscale="log", xlabel="labelled clips", title=name)
             axes.set_xticks(ticks, [str(n) for n in ticks])
