@@ -160,6 +160,7 @@ def test_a_full_disk_is_told_by_the_file_that_is_written(tmp_path: Path) -> None
         ({"POSEWATCH_S3_ENDPOINT": "http://minio:9000", "AWS_REGION": "eu-west-3"}, "us-east-1", "minio:9000"),
         ({"AWS_ENDPOINT_URL": "https://s3.amazonaws.com", "AWS_REGION": "eu-west-3"}, "eu-west-3", "s3.eu-west-3"),
         ({"AWS_ENDPOINT_URL": "https://s3.fr-par.scw.cloud", "AWS_DEFAULT_REGION": "fr-par"}, "fr-par", "s3.fr-par"),
+        ({"AWS_ENDPOINT_URL": "https://s3.sa-east-1.amazonaws.com", "AWS_REGION": "eu-west-3"}, "sa-east-1", "s3.sa-e"),
     ],
 )
 def test_requests_are_signed_for_the_region_of_the_bucket(
@@ -220,6 +221,18 @@ def test_a_certificate_that_is_not_trusted_is_named_at_once(monkeypatch: pytest.
     with pytest.raises(StoreError, match=r"not trusted \(self-signed certificate\): set SSL_CERT_FILE"):
         S3Store("bucket").list("x/")
     assert tries == 1
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken", "SignatureDoesNotMatch"])
+def test_keys_that_are_refused_are_told_as_that(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import urllib3
+
+    page = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    answer = urllib3.HTTPResponse(page, headers={"Content-Type": "application/xml"}, status=403)
+    _only(monkeypatch, {"POSEWATCH_S3_ENDPOINT": "http://minio:9000"})
+    monkeypatch.setattr(urllib3.PoolManager, "urlopen", lambda *_, **__: answer)
+    with pytest.raises(StoreError, match="check POSEWATCH_S3_ACCESS_KEY"):
+        S3Store("bucket").list("x/")
 
 
 def test_a_wrong_region_is_no_wrong_key(monkeypatch: pytest.MonkeyPatch) -> None:

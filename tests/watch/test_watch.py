@@ -110,13 +110,13 @@ def test_a_name_of_several_lines_is_shown_in_one() -> None:
 def test_korean_names_are_drawn_in_a_font_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow's own font draws the same box for each of their letters."""
     image, state = np.full((120, 160, 3), 90, np.uint8), AlarmState(1.0, 0.9, 0.5, (1,), "00:01.0")
-    asked: list[str] = []
+    asked: list[tuple[str, int]] = []
     own = ImageFont.truetype
 
     def truetype(name: Any, size: int, **how: Any) -> Any:
         if name not in annotator.FONTS:
             return own(name, size, **how)
-        asked.append(name)
+        asked.append((name, size))
         if name != annotator.FONTS[1]:
             raise OSError("cannot open resource")
         return ImageFont.load_default(size + 5)  # stands for a font that has them
@@ -131,7 +131,7 @@ def test_korean_names_are_drawn_in_a_font_that_has_them(monkeypatch: pytest.Monk
     before = [shown(*name) for name in names]
     monkeypatch.setattr(ImageFont, "truetype", truetype)
     assert [shown(*name) == old for name, old in zip(names, before, strict=True)] == [True, False, False]
-    assert set(asked) == set(annotator.FONTS[:2])
+    assert set(asked) == {(name, size) for name in annotator.FONTS for size in (17, 30, 15)}
     annotator._font.cache_clear()
 
 

@@ -95,7 +95,7 @@ def _matches(pattern: str, name: str) -> list[str]:
 
 
 def _fits(name: str, glob: str) -> bool:
-    return fnmatchcase(name, glob) or ("/" not in glob and fnmatchcase(PurePosixPath(name).name, glob))
+    return fnmatchcase(name, glob) or fnmatchcase(PurePosixPath(name).name, glob)
 
 
 def video_groups(
