@@ -109,3 +109,12 @@ def teach(api: Any, body: Body) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 409:  # it knows it already
             raise
+
+
+def watcher_group(*sets: str) -> tuple[Body, Body, list[Body]]:
+    """What the one watcher of a group reads, its StatefulSet, and where it may go."""
+    camera = ("watcher.groups.one.cameras[0].name=door", "watcher.groups.one.cameras[0].url=rtsp://10.0.0.7/1")
+    objects = render(sets=(*camera, *sets))
+    read = yaml.load(named(objects, "ConfigMap", "posewatch-watcher-one")["data"]["cameras.yaml"], LOADER)
+    policy = named(objects, "NetworkPolicy", "posewatch-watcher")
+    return read, named(objects, "StatefulSet", "posewatch-watcher-one"), policy["spec"]["egress"]
