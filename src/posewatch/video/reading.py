@@ -89,10 +89,7 @@ def probe(path: Path) -> VideoInfo:
 
 
 def require_pictures(paths: Sequence[Path]) -> None:
-    """Raises VideoError, which names all of the files that ``read`` would refuse: before hours of work on the others.
-
-    Only the beginning of each is read.
-    """
+    """Raises VideoError, which names all of the files that show no first picture: before hours of work on the others."""
     errors = []
     for path in paths:
         try:
