@@ -89,7 +89,7 @@ def probe(path: Path) -> VideoInfo:
 
 
 def require_pictures(paths: Sequence[Path]) -> None:
-    """Raises VideoError, which names all of the files that show no first picture: before hours of work on the others."""
+    """Raises VideoError, which names all files that show no first picture: before hours of work on the others."""
     errors = []
     for path in paths:
         try:
