@@ -61,7 +61,8 @@ def test_artifacts_of_the_version_before_are_found() -> None:
     assert train(store, first, TrainConfig(clip_frames=24, lr_warmup=0.05)).prefix == "checkpoints/e800a53fecd4"
     limits = RobustnessConfig(draws=2, max_f1_drop_10=0.1)
     assert evaluate(store, first, second, limits).prefix == "evaluations/9789be3245ed"
-    assert publish(store, first, ServingConfig(model_warmup="powers")).prefix == "models/abnormal/a0b39471ea8f"
+    as_it_was = ServingConfig(model_warmup="powers", max_queue=512, queue_timeout_us=30_000_000)  # the defaults then
+    assert publish(store, first, as_it_was).prefix == "models/abnormal/a0b39471ea8f"
 
 
 def test_fingerprints_of_poses_are_those_of_the_version_before() -> None:

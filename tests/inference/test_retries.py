@@ -258,10 +258,19 @@ def test_a_full_queue_is_tried_again(served: TritonServer, tiny: Path, clips, pr
     triton_admin.unload_model(served.grpc, name)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_server_drops_what_waits_too_long(served: TritonServer, tiny: Path, clips, protocol: str) -> None:
-    name = f"slow_{protocol}"
-    write_repository(tiny, served.repository, name=name, max_batch=8, queue_delay_us=2_000_000, instances=1)
+@pytest.mark.parametrize(("protocol", "limit_us"), [("grpc", 0), ("grpc", 30_000_000), ("http", 30_000_000)])
+def test_the_server_drops_what_waits_too_long(served: TritonServer, tiny: Path, clips, protocol: str, limit_us) -> None:
+    """Over HTTP, Triton does not learn that a client gave up: it needs a policy of its queue."""
+    name = f"slow_{protocol}_{limit_us}"
+    write_repository(
+        tiny,
+        served.repository,
+        name=name,
+        max_batch=8,
+        queue_delay_us=2_000_000,
+        instances=1,
+        queue_timeout_us=limit_us,
+    )
     triton_admin.load_model(served.grpc, name)
     before = triton_admin.statistics(served.grpc, name)
     with TritonPredictor(getattr(served, protocol), name, protocol) as predictor:

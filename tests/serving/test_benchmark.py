@@ -91,11 +91,15 @@ def test_a_model_of_fixed_cost(tmp_path: Path) -> None:
     (tmp_path / "bench.md").write_text("- a caveat\n")
     add_fixed_cost(tmp_path, 0.6)
     result = json.loads((tmp_path / "bench.json").read_text())
-    plain, batched = result["mechanism"]["rows"]
+    plain, batched, fast, limited = result["mechanism"]["rows"]
     assert (plain["mean_batch"], result["rows"]) == (1.0, [])
     assert batched["mean_batch"] > 10
     assert result["mechanism"]["gain"] > 1.5
-    assert "whatever its batch, 16 at a time" in (tmp_path / "bench.md").read_text().splitlines()[1]
+    assert fast["throughput_ips"] > batched["throughput_ips"]
+    assert result["mechanism"]["limited"] == pytest.approx(limited["throughput_ips"] / fast["throughput_ips"], abs=0.01)
+    report = (tmp_path / "bench.md").read_text().splitlines()
+    assert "whatever its batch, 16 at a time" in report[1]
+    assert f"{limited['throughput_ips']:.0f} with `serving.max_queue=512`" in report[2]
 
 
 @pytest.mark.parametrize("requests", [1, 40])

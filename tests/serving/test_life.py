@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -168,3 +169,18 @@ def test_a_soak_watches_memory_and_errors(tiny: Path, clips, tmp_path: Path) -> 
     assert "memory of the server" in lines
     leaking = {**found, "stretches": [{**found["stretches"][0], "server_mb": 100.0 + 10 * i} for i in range(20)]}
     assert "GROWS" in soak.summary(leaking)
+
+
+def test_a_soak_with_a_deadline_and_a_limit(tiny: Path, clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    configs = []
+
+    def look(*_: object) -> None:
+        configs.extend(path.read_text() for path in tmp_path.glob("posewatch-soak-*/models/soak/config.pbtxt"))
+
+    found = soak.soak(
+        tiny, clips, tmp_path, minutes=0.01, share=0.3, every_s=1, deadline_s=0.001, max_queue=3, progress=look
+    )
+    assert configs
+    assert all("max_queue_size: 3" in text for text in configs)
+    assert sum(row["errors"] for row in found["stretches"]) > 0  # no answer comes in a millisecond

@@ -37,6 +37,8 @@ def test_everything_comes_from_the_file(tmp_path: Path, tiny: Path) -> None:
         ("embedding", fp32, [3]),
     ]
     assert config.dynamic_batching.max_queue_delay_microseconds == 700
+    # with any policy Triton's batcher fetches nothing ahead, and stalls: see ``Batching``
+    assert not config.dynamic_batching.HasField("default_queue_policy")
     assert config.instance_group[0].count == 3
     assert [w.batch_size for w in config.model_warmup] == list(range(1, 13))
     assert config.parameters["labels"].string_value == '["normal", "abnormal"]'
@@ -63,6 +65,8 @@ def test_how_it_is_served(tmp_path: Path, tiny: Path) -> None:
     policy = config.dynamic_batching.default_queue_policy
     assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
     assert (policy.max_queue_size, policy.default_timeout_microseconds, policy.allow_timeout_override) == (7, 900, True)
+    policy = _config(write_repository(tiny, tmp_path, name="m", max_queue=7)).dynamic_batching.default_queue_policy
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (7, 0)
     assert not config.response_cache.enable
     assert config.parameters["intra_op_thread_count"].string_value == "2"
     # https://github.com/triton-inference-server/server/issues/8808: only this spelling is read
@@ -118,7 +122,7 @@ def test_warmup_of_a_graph_that_skips_absent_persons_has_persons(tmp_path: Path,
         ({"gpus": (1,)}, "make it gpu"),
         ({"model_warmup": "some"}, "model_warmup must be one of"),
         ({"precision": "fp8"}, "precision must be one of"),
-        ({"queue_timeout_us": 0}, "timeout_us must be a whole number from 1"),
+        ({"queue_timeout_us": -1}, "timeout_us must be a whole number from 0"),
         ({"threads": 0}, "threads must be a whole number from 1"),
     ],
 )

@@ -21,9 +21,8 @@ from posewatch.serving.benchmark.rows import ServerMeter, row_of
 from posewatch.serving.model_config import Batching, config_text
 from posewatch.stack.triton import TritonServer
 
-COST_S, CLIENTS = 0.010, 16
-DELAY_US = 20_000
-"""Longer than an execution: else the clients fall into two halves, one waiting while the other is served."""
+COST_S, FAST_S, CLIENTS = 0.010, 0.002, 16
+MAX_QUEUE = 512
 MODEL = """
 import time
 
@@ -44,42 +43,60 @@ def add_fixed_cost(out: Path, seconds: float) -> None:
     """Measure the model without and with batching, and add that to ``bench.json`` and ``bench.md`` in ``out``."""
     result = json.loads((out / "bench.json").read_text(encoding="utf-8"))
     result["mechanism"] = measured = measure(seconds)
-    plain, batched = measured["rows"]
+    plain, batched, fast, limited = (row["throughput_ips"] for row in measured["rows"])
     report = (out / "bench.md").read_text(encoding="utf-8")
     report += (
         f"- A model of {measured['cost_ms']:g} ms per execution, whatever its batch, {CLIENTS} at a time: batching"
-        f" answers {measured['gain']:.1f} times as many clips ({plain['throughput_ips']:.0f} →"
-        f" {batched['throughput_ips']:.0f} per second, {batched['mean_batch']:.1f} per execution).\n"
+        f" answers {measured['gain']:.1f} times as many clips ({plain:.0f} → {batched:.0f} per second,"
+        f" {measured['rows'][1]['mean_batch']:.1f} per execution).\n"
+        f"- One of {FAST_S * 1000:g} ms: {fast:.0f} clips a second without a limit of the queue, {limited:.0f}"
+        f" with `serving.max_queue={MAX_QUEUE}`, whose batcher now and then waits for half a second.\n"
     )
     write_atomically(out / "bench.json", json.dumps(result, indent=1) + "\n")
     write_atomically(out / "bench.md", report)
 
 
 def measure(seconds: float) -> dict[str, Any]:
-    """``rows`` without and with batching, by ``CLIENTS`` clients at a time, and the ``gain`` in clips per second."""
+    """Clips per second of ``CLIENTS`` clients at a time: the ``gain`` of batching, and ``limited``, the share that is
+    left of a fast model's with a limit of the queue.
+
+    ``rows``: without batching, with batching, the fast model, and the fast one with a limit.
+    """
     clips = np.zeros((1, 1, 1, 1, 3), np.float32)
     rows = []
     with tempfile.TemporaryDirectory(prefix="posewatch-bench-") as temp:
         repository = Path(temp) / "models"
-        for name, batching in (("plain", False), ("batching", True)):
-            write_fixed_cost(repository, name, cost_s=COST_S, batching=batching, max_batch=CLIENTS)
+        write_fixed_cost(repository, "plain", cost_s=COST_S, batching=False, max_batch=CLIENTS)
+        write_fixed_cost(repository, "batching", cost_s=COST_S, max_batch=CLIENTS)
+        write_fixed_cost(repository, "fast", cost_s=FAST_S, max_batch=CLIENTS)
+        write_fixed_cost(repository, "limited", cost_s=FAST_S, max_batch=CLIENTS, max_queue=MAX_QUEUE)
         with TritonServer.start(repository, log=Path(temp) / "triton.log") as server:
-            for name, system in (("plain", "triton"), ("batching", "triton+batching")):
+            for name in ("plain", "batching", "fast", "limited"):
                 load_model(server.grpc, name)
                 endpoint = f"grpc://{server.grpc}/{name}"
                 meter = ServerMeter(endpoint, None)
                 with open_predictor(endpoint, retries=0) as predictor:
                     measured = load.closed(predictor.predict, clips, CLIENTS, seconds, meter)
+                system = {"plain": "triton", "limited": "triton+batching+limit"}.get(name, "triton+batching")
                 rows.append(row_of(system, "closed", CLIENTS, measured, meter))
-    gain = rows[1].throughput_ips / rows[0].throughput_ips
-    return {"cost_ms": COST_S * 1000, "rows": [asdict(row) for row in rows], "gain": round(gain, 2)}
+    plain, batching, fast, limited = (row.throughput_ips for row in rows)
+    return {
+        "cost_ms": COST_S * 1000,
+        "fast_ms": FAST_S * 1000,
+        "rows": [asdict(row) for row in rows],
+        "gain": round(batching / plain, 2),
+        "limited": round(limited / fast, 2),
+    }
 
 
-def write_fixed_cost(repository: Path, name: str, *, cost_s: float, batching: bool, max_batch: int = 16) -> Path:
+def write_fixed_cost(
+    repository: Path, name: str, *, cost_s: float, batching: bool = True, max_batch: int = 16, max_queue: int = 0
+) -> Path:
     """Write ``repository/<name>/`` for Triton's own Python backend: clips (N, 1, 1, 1, 3) in, two even classes out.
 
     ``cost_s`` seconds is what an execution takes. A batch leaves when it is full; with as many clients as fit into one,
-    all of them are in each.
+    all of them are in each: it may wait for longer than an execution, else the clients fall into two halves, one
+    waiting while the other is served.
     """
     settings = {
         "name": name,
@@ -91,7 +108,7 @@ def write_fixed_cost(repository: Path, name: str, *, cost_s: float, batching: bo
         "parameters": {"labels": {"string_value": '["a", "b"]'}},
     }
     if batching:
-        settings["dynamic_batching"] = Batching(delay_us=DELAY_US).settings()
+        settings["dynamic_batching"] = Batching(min(int(2e6 * cost_s), 20_000), max_queue).settings()
     folder = repository / name
     (folder / "1").mkdir(parents=True)
     (folder / "1" / "model.py").write_text(MODEL.format(cost_s=cost_s).lstrip(), encoding="utf-8")

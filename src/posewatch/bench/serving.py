@@ -93,12 +93,14 @@ def bench_soak(
     *,
     model: Path | None = None,
     annotations: Path | None = None,
-    minutes: float = 30.0,
-    share: float = 0.8,
-    every_s: float = 20.0,
     endpoint: str | None = None,
+    minutes: float = 30.0,
+    **load: Any,
 ) -> str:
-    """Write soak.json and soak.png to ``out``; returns a summary. Raises InputError, ServingError or StackError."""
+    """Write soak.json and soak.png to ``out``; returns a summary. ``load``: see ``soak``.
+
+    Raises InputError, ServingError or StackError.
+    """
     from posewatch.inference.open import open_predictor
     from posewatch.progress import Progress
     from posewatch.serving.benchmark.soak import soak, summary
@@ -106,11 +108,8 @@ def bench_soak(
     path = None if endpoint else model or full_size(out)
     with open_predictor(endpoint or str(path)) as predictor:
         clips = clips_for(predictor, annotations)
-    with Progress("soak", max(1, round(minutes * 60 / every_s)), "stretch") as progress:
-        result = soak(
-            path, clips, out, minutes=minutes, share=share, every_s=every_s, endpoint=endpoint,
-            progress=progress.advance,
-        )  # fmt: skip
+    with Progress("soak", max(1, round(minutes * 60 / load["every_s"])), "stretch") as progress:
+        result = soak(path, clips, out, minutes=minutes, endpoint=endpoint, progress=progress.advance, **load)
     return f"{summary(result)}\n{out / 'soak.json'}"
 
 

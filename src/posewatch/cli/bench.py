@@ -148,14 +148,17 @@ def soak(
     every: Annotated[
         float, Option(metavar="SECONDS", help="Length of a stretch."), Range(0, 86_400, above=True)
     ] = 20.0,
+    deadline: Annotated[float, Option(metavar="SECONDS", help="Of a request."), Range(0, 86_400, above=True)] = 30.0,
+    max_queue: Annotated[int, Option(help="Limit of the private server's queue; 0: none."), Range(0, 1_000_000)] = 0,
     endpoint: Endpoint = None,
 ) -> str:
     """Hours under a steady load: memory, errors, latencies."""
     from posewatch.bench.serving import bench_soak
 
     return bench_soak(
-        out, model=model, annotations=annotations, minutes=minutes, share=share, every_s=every, endpoint=endpoint
-    )
+        out, model=model, annotations=annotations, endpoint=endpoint,
+        minutes=minutes, share=share, every_s=every, deadline_s=deadline, max_queue=max_queue,
+    )  # fmt: skip
 
 
 @verb(bench, "absent")

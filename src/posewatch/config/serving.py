@@ -57,10 +57,10 @@ class ServingConfig(Section):
     """How long a version may take to load on a cluster."""
     bench_seconds: Annotated[float, Range(0, 86_400, above=True)] = 4.0
     concurrency: Annotated[tuple[Annotated[int, Range(1, 10_000)], ...], Items(1, 100)] = (1, 8, 32)
-    max_queue: rules.QueueLength = 512
-    """Largest number of waiting requests; the next one is refused at once."""
-    queue_timeout_us: rules.QueueTimeout = 30_000_000
-    """Largest queue delay in microseconds; a request that waits longer is refused."""
+    max_queue: rules.QueueLength = 0
+    """Largest number of waiting requests, the next one is refused at once; 0: no limit (its price: docs/serving.md)."""
+    queue_timeout_us: rules.QueueTimeout = 0
+    """Largest queue delay in microseconds, a request that waits longer is refused; 0: no limit."""
     device: rules.ServingDevice = "auto"
     """``auto`` (a GPU where there is one), ``cpu`` or ``gpu``."""
     threads: rules.Threads = 1

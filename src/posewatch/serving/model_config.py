@@ -10,31 +10,38 @@ from posewatch import rules
 from posewatch.errors import InputError
 from posewatch.sections import Section
 
-MAX_QUEUE = 512
-"""Requests that may wait. More are refused at once: a client can act on that, unlike on an answer that is too late."""
 DEVICES = {"auto": "KIND_AUTO", "cpu": "KIND_CPU", "gpu": "KIND_GPU"}
 
 
 @dataclass(frozen=True)
 class Batching(Section):
-    """Dynamic batching: a request waits up to ``delay_us`` microseconds for others; at most ``max_queue`` may wait.
+    """Dynamic batching: a request waits up to ``delay_us`` microseconds for others.
 
-    A request that waits longer than ``timeout_us``, or than its own shorter deadline, is refused and not computed.
+    max_queue   requests that may wait, more are refused at once; 0: no limit
+    timeout_us  a request that waits longer, or beyond its own shorter ``timeout``, is refused; 0: none
+
+    Either of them costs dearly. With any queue policy, Triton's batcher fetches no batch ahead but waits until an
+    instance says that it is idle (core, src/scheduler_utils.cc, ``support_prefetching_``), and can miss that for half a
+    second (dynamic_batch_scheduler.cc, ``default_wait_microseconds``): with one instance, at one request in a few
+    hundred. Up to at least 26.06 it may also stop for good (server, issue 8870). Without one, gRPC requests whose
+    client gave up are dropped all the same.
     """
 
     delay_us: rules.QueueDelay = 2000
-    max_queue: rules.QueueLength = MAX_QUEUE
-    timeout_us: rules.QueueTimeout = 30_000_000
+    max_queue: rules.QueueLength = 0
+    timeout_us: rules.QueueTimeout = 0
 
     def settings(self) -> dict[str, Any]:
         """Fields of ``ModelConfig``. A request's own deadline counts only if it is shorter than the default one."""
-        policy = {
-            "timeout_action": "REJECT",
-            "default_timeout_microseconds": self.timeout_us,
-            "allow_timeout_override": True,
-            "max_queue_size": self.max_queue,
-        }
-        return {"max_queue_delay_microseconds": self.delay_us, "default_queue_policy": policy}
+        batching: dict[str, Any] = {"max_queue_delay_microseconds": self.delay_us}
+        if self.max_queue or self.timeout_us:
+            batching["default_queue_policy"] = {
+                "timeout_action": "REJECT",
+                "default_timeout_microseconds": self.timeout_us,
+                "allow_timeout_override": True,
+                "max_queue_size": self.max_queue,
+            }
+        return batching
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from posewatch.export.model_file import ModelFile, Tensor, read_model
 from posewatch.files import umask
 from posewatch.inference.predictor import METADATA
 from posewatch.outputs import mark
-from posewatch.serving.model_config import MAX_QUEUE, Batching, ServeOptions, config_text
+from posewatch.serving.model_config import Batching, ServeOptions, config_text
 from posewatch.serving.paper_contract import OUTPUT
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -34,8 +34,8 @@ def write_repository(
     instances: int = 2,
     dynamic_batching: bool = True,
     version: int = 1,
-    max_queue: int = MAX_QUEUE,
-    queue_timeout_us: int = 30_000_000,
+    max_queue: int = 0,
+    queue_timeout_us: int = 0,
     release: str = "",
     model: ModelFile | None = None,
     **options: Any,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from posewatch.errors import InputError
 from posewatch.files import write_atomically
 from posewatch.inference import triton_admin
-from posewatch.inference.open import open_predictor
+from posewatch.inference.open import parse_endpoint
+from posewatch.inference.triton import TritonPredictor
 from posewatch.recognition.evaluation.plots import BLUE, GREY, ORANGE, styled, write_figure
 from posewatch.serving.benchmark import load
 from posewatch.serving.repository import write_repository
@@ -51,14 +53,17 @@ def soak(
     minutes: float,
     share: float = 0.8,
     every_s: float = 20.0,
+    deadline_s: float = 30.0,
+    max_queue: int = 0,
     endpoint: str | None = None,
     progress: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
     """Send ``clips`` (N, M, T, V, 3) one at a time at random moments, at ``share`` of the peak throughput.
 
     Writes ``soak.json`` after every stretch, and ``soak.png``. ``endpoint`` names a served model; without one, a
-    private Triton with dynamic batching serves the file ``onnx``. Refused and late requests are counted, and the load
-    goes on.
+    private Triton with dynamic batching serves the file ``onnx``, with at most ``max_queue`` waiting requests (0: no
+    limit). Refused and late requests, those without an answer in ``deadline_s`` seconds, are counted, and the load goes
+    on.
     """
     with ExitStack() as stack:
         process, address = None, endpoint or ""
@@ -66,20 +71,23 @@ def soak(
             if onnx is None:
                 raise InputError("a soak needs a model: an ONNX file or an endpoint")
             temp = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posewatch-soak-")))
-            write_repository(onnx, temp / "models", name="soak")
+            write_repository(onnx, temp / "models", name="soak", max_queue=max_queue)
             server = stack.enter_context(TritonServer.start(temp / "models", log=temp / "triton.log"))
             triton_admin.load_model(server.grpc, "soak")
             process, address = server.process.pid, f"grpc://{server.grpc}/soak"
         where = endpoint or "private"
-        result: dict[str, Any] = {"share": share, "every_s": every_s, "endpoint": where, "stretches": []}
+        result: dict[str, Any] = {"share": share, "every_s": every_s, "deadline_s": deadline_s, "max_queue": max_queue}
+        result |= {"endpoint": where, "stretches": []}
 
-        predictor = stack.enter_context(open_predictor(address))
+        protocol, url, model = parse_endpoint(address)
+        predictor = stack.enter_context(TritonPredictor(url, model, protocol))
+        in_time = partial(predictor.predict, timeout_s=deadline_s)
         peak = load.closed(predictor.predict, clips, CLIENTS, min(5.0, every_s))
         result["peak_ips"] = round(max(peak.answers / peak.wall_s, 0.1), 2)
         started = time.monotonic()
         while (at := time.monotonic() - started) < minutes * 60:
             number = len(result["stretches"])
-            measured = load.opened(predictor.predict, clips, share * result["peak_ips"], every_s, seed=number)
+            measured = load.opened(in_time, clips, share * result["peak_ips"], every_s, seed=number)
             result["stretches"].append(asdict(_stretch(at, measured, process)))
             write_atomically(out / "soak.json", json.dumps(result, indent=1) + "\n")
             if progress:
