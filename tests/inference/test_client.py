@@ -225,7 +225,7 @@ def test_no_server(protocol: str) -> None:
 def test_bad_address() -> None:
     with pytest.raises(InputError, match="write host:port"):
         TritonPredictor("grpc://127.0.0.1:9", "tiny")
-    with pytest.raises(InputError, match=r"use grpc, http or grpc\+shm"):
+    with pytest.raises(InputError, match=r"use grpc, http, grpcs, https, grpc\+shm"):
         TritonPredictor("127.0.0.1:9", "tiny", "soap")
 
 

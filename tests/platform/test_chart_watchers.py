@@ -66,6 +66,8 @@ def test_what_a_group_says_for_itself_counts_also_when_it_is_nothing() -> None:
         ("grpc://10.9.8.7:8001/x", {"ipBlock": {"cidr": "10.9.8.7/32"}}, 8001),
         ("grpc://[fd00::1]:8001/x", {"ipBlock": {"cidr": "fd00::1/128"}}, 8001),
         ("grpc://gpu.example.org:8001/x", {"ipBlock": {"cidr": "0.0.0.0/0"}}, 8001),
+        ("https://gpu.example.org/serving/team/x", {"ipBlock": {"cidr": "0.0.0.0/0"}}, 443),
+        ("grpcs://gpu.example.org:8443/x", {"ipBlock": {"cidr": "0.0.0.0/0"}}, 8443),
     ],
 )
 def test_watchers_reach_a_model_that_somebody_else_serves(model: str, peer: Body, port: int) -> None:

@@ -16,7 +16,8 @@ app = topic()
 @verb(app, "predict")
 def predict(
     model: Annotated[
-        str, Argument(help="grpc://host:port/model, http://host:port/model, a .onnx file, or a checkpoint .pt.")
+        str,
+        Argument(help="grpc://host:port/model (http, grpcs, https), a .onnx file, or a checkpoint .pt."),
     ],
     sources: Annotated[list[str], Argument(help="Videos, skeleton files (.npy, .npz, .pkl), or folders of them.")],
     context: Context,

@@ -179,7 +179,7 @@ def watch(
     sources: Annotated[
         list[str], Argument(metavar="SOURCE", help="Videos, folders of them, or one camera: rtsp://..., or env:NAME.")
     ],
-    model: Annotated[str, Option(help="grpc://host:port/model, http://host:port/model, or a .onnx or .pt file.")],
+    model: Annotated[str, Option(help="grpc://host:port/model (http, grpcs, https), or a .onnx or .pt file.")],
     out: Annotated[Path, Option(metavar="DIR", help="Folder for alarms.jsonl and videos."), Writes(here=False)],
     alarms: Alarms,
     outputs: Outputs,

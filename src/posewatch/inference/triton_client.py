@@ -1,8 +1,9 @@
-"""A blocking connection to a Triton server, over gRPC or HTTP (the KServe v2 protocol)."""
+"""A blocking connection to a Triton server, over gRPC or HTTP (the KServe v2 protocol), with TLS or without."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from posewatch.errors import InputError
@@ -33,17 +34,24 @@ class Connection(Protocol):
 PROTOCOLS: dict[str, Callable[[str, float, int], Connection]] = {
     "grpc": GrpcConnection,
     "http": HttpConnection,
+    "grpcs": partial(GrpcConnection, tls=True),
+    "https": partial(HttpConnection, tls=True),
     "grpc+shm": SharedConnection,
 }
-"""``grpc+shm`` is gRPC with clips in shared memory, for a server on the same machine."""
+"""``grpcs`` and ``https`` are those with TLS; ``grpc+shm`` is gRPC with clips in shared memory, for a server on this
+machine."""
 
 
 def connect(url: str, protocol: str = "grpc", timeout_s: float = 30.0, retries: int = 3) -> Connection:
-    """A connection to ``host:port`` by a protocol of ``PROTOCOLS``; nothing is sent yet. Raises InputError for a bad
-    address or protocol."""
-    host, _, port = url.rpartition(":")
-    if "/" in url or not host or not port.isdigit():
-        raise InputError(f"bad server address {url!r}: write host:port")
+    """A connection to ``host:port`` by a protocol of ``PROTOCOLS``; nothing is sent yet. Over HTTP a path may follow.
+
+    With TLS, the authorities are those of ``SSL_CERT_FILE`` or the system, and the token in ``POSEWATCH_TRITON_TOKEN``,
+    if it is set, goes with each request. Raises InputError for a bad address or protocol.
+    """
     if protocol not in PROTOCOLS:
-        raise InputError(f"unknown protocol {protocol!r}: use grpc, http or grpc+shm")
+        raise InputError(f"unknown protocol {protocol!r}: use {', '.join(PROTOCOLS)}")
+    place, slash, _ = url.partition("/")
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdigit() or (slash and "http" not in protocol):
+        raise InputError(f"bad server address {url!r}: write host:port")
     return PROTOCOLS[protocol](url, timeout_s, retries)

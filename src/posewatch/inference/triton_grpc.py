@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,8 +31,8 @@ CHANNEL = [
 class GrpcConnection:
     """See ``Connection``; its calls share one connection and may come from several threads."""
 
-    def __init__(self, url: str, timeout_s: float, retries: int) -> None:
-        self.url, self._timeout_s, self._retries = url, timeout_s, retries
+    def __init__(self, url: str, timeout_s: float, retries: int, *, tls: bool = False) -> None:
+        self.url, self._timeout_s, self._retries, self._tls = url, timeout_s, retries, tls
         self._client = self._connect()
 
     def _connect(self) -> Any:
@@ -40,7 +41,14 @@ class GrpcConnection:
         host = self.url.rpartition(":")[0].strip("[]")
         # gRPC goes to the proxy of http_proxy even for this machine, unless no_proxy names it
         here = [("grpc.enable_http_proxy", 0)] if host == "localhost" or host.startswith(("127.", "::1")) else []
-        return grpc.InferenceServerClient(self.url, channel_args=[*CHANNEL, *here])
+        # gRPC has authorities of its own, and does not know SSL_CERT_FILE
+        roots = ssl.get_default_verify_paths().cafile if self._tls else None
+        client = grpc.InferenceServerClient(
+            self.url, ssl=self._tls, root_certificates=roots, channel_args=[*CHANNEL, *here]
+        )
+        if self._tls and (headers := wire.authorization()):
+            client.register_plugin(_Headers(headers))
+        return client
 
     def _call(self, what: str, send: Callable[[float], T], deadline: Deadline | None = None) -> T:
         from tritonclient.utils import InferenceServerException
@@ -55,7 +63,7 @@ class GrpcConnection:
                 status = str(error.status() or "")
                 if "DEADLINE_EXCEEDED" in status:
                     raise wire.too_late(self.url, what, until) from None
-                text = str(error.message())
+                text = str(error.message()) + (wire.NO_TOKEN if "UNAUTHENTICATED" in status else "")
                 if wire.ENDING in text and not connected_again:
                     connected_again, old, self._client = True, self._client, self._connect()
                     old.close()
@@ -116,3 +124,13 @@ class GrpcConnection:
 
     def close(self) -> None:
         self._client.close()
+
+
+class _Headers:
+    """A plugin of tritonclient (``InferenceServerClientPlugin``): sends ``headers`` with each request."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        self._headers = headers
+
+    def __call__(self, request: Any) -> None:
+        request.headers.update(self._headers)

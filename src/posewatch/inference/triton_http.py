@@ -18,11 +18,12 @@ HEADER_SIZE = "Inference-Header-Content-Length"
 class HttpConnection:
     """See ``Connection``; its calls share a pool of connections and may come from several threads."""
 
-    def __init__(self, url: str, timeout_s: float, retries: int) -> None:
+    def __init__(self, url: str, timeout_s: float, retries: int, *, tls: bool = False) -> None:
         import urllib3
 
         self.url, self._timeout_s, self._retries = url, timeout_s, retries
-        self._pool = urllib3.PoolManager(retries=False, maxsize=64)
+        self._base = f"{'https' if tls else 'http'}://{url}"
+        self._pool = urllib3.PoolManager(retries=False, maxsize=64, headers=wire.authorization() if tls else None)
 
     def _call(
         self,
@@ -42,16 +43,16 @@ class HttpConnection:
         def once(left_s: float) -> Any:
             nonlocal connected_again
             timeout = urllib3.Timeout(connect=min(5.0, left_s), read=left_s)
-            address = f"http://{self.url}{path}"
+            sent = {**self._pool.headers, **(headers or {})}
             try:
-                answer = self._pool.request(method, address, body=body, headers=headers, timeout=timeout)
+                answer = self._pool.request(method, self._base + path, body=body, headers=sent, timeout=timeout)
             except urllib3.exceptions.ReadTimeoutError:
                 raise wire.too_late(self.url, what, until) from None
             except urllib3.exceptions.HTTPError as error:
                 raise wire.unavailable(str(error)) from None
             if answer.status in accept:
                 return answer
-            text = _message(answer.status, answer.data)
+            text = _message(answer.status, answer.data) + (wire.NO_TOKEN if answer.status == 401 else "")
             if wire.ENDING in text and not connected_again:
                 connected_again = True
                 self._pool.clear()

@@ -30,8 +30,25 @@ ENDING = "no available versions"
 elsewhere, when another pod has taken over; if the model was unloaded for good, the second answer says so."""
 
 
+TLS = {
+    "ostname mismatch": "its certificate is of another host",
+    "IP address mismatch": "its certificate is of another host",
+    "Hostname Verification Check failed": "its certificate is of another host",
+    "Peer name": "its certificate is of another host",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted (SSL_CERT_FILE names the file of its authority)",
+    "WRONG_VERSION_NUMBER": "it speaks without TLS (write grpc:// or http://)",
+}
+"""What OpenSSL and gRPC say of a connection with TLS, and what that means."""
+NO_TOKEN = " (POSEWATCH_TRITON_TOKEN holds a token, which is sent over grpcs:// and https:// only)"
+
+
 class Unavailable(Exception):
-    """The server gave no answer, or has no room for the request: worth a retry. Does not leave this package."""
+    """The server gave no answer, or has no room for the request: worth a retry, unless ``final``. Does not leave this
+    package."""
+
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
 
 
 class NoAnswer(ServingError):
@@ -70,7 +87,7 @@ def call(send: Callable[[float], T], url: str, what: str, retries: int, deadline
 
     try:
         return retry(
-            once, lambda error: isinstance(error, Unavailable),
+            once, lambda error: isinstance(error, Unavailable) and not error.final,
             attempts=retries + 1, timeout_s=deadline.left(), first_s=FIRST_S, max_s=MAX_S,
         )  # fmt: skip
     except Unavailable as error:
@@ -82,10 +99,21 @@ def too_late(url: str, what: str, deadline: Deadline) -> ServingError:
     return ServingError(f"Triton at {url} did not answer within {deadline.timeout_s:g} s ({what})")
 
 
+def authorization() -> dict[str, str]:
+    """The header with the token of ``POSEWATCH_TRITON_TOKEN``; empty without one. For connections with TLS only."""
+    token = os.environ.get("POSEWATCH_TRITON_TOKEN", "").strip()
+    return {"authorization": f"Bearer {token}"} if token else {}
+
+
 def unavailable(text: str) -> Unavailable:
     """Why a server is unavailable, from its own or the client library's ``text``."""
     if "maximum queue size" in text:
         return Unavailable("its queue is full (send less at a time, or add instances)")
+    for part, reason in TLS.items():
+        if part in text:
+            return Unavailable(reason, final=True)
+    if "[SSL:" in text:
+        return Unavailable("no answer (is the server up, and does it speak TLS?)")
     by = next((name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)), "")
     if "proxy" in text.lower() and by:
         return Unavailable(f"no answer by way of the proxy of {by} (name this host in no_proxy)")

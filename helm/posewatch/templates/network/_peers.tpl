@@ -56,6 +56,9 @@
 {{- range $told := prepend (values .Values.watcher.groups) .Values.watcher }}
 {{- $place := regexReplaceAll "^[a-z]+://([^/]*).*$" ($told.model | default "") "${1}" }}
 {{- $port := regexFind ":[0-9]+$" $place | trimPrefix ":" | int }}
+{{- if and (not $port) (regexMatch "^(https|grpcs)://" ($told.model | default "")) }}
+{{- $port = 443 }}
+{{- end }}
 {{- if and $port (not (has $place $seen)) }}
 {{- $seen = append $seen $place }}
 {{- $host := regexReplaceAll ":[0-9]+$" $place "" | trimAll "[]" }}
