@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from tiny_models import tiny_model
 
 from posewatch.bench.fixed_cost import write_fixed_cost
 from posewatch.errors import ServingError
-from posewatch.inference import triton_admin
+from posewatch.inference import triton_admin, triton_grpc
 from posewatch.inference import triton_admin as control
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.triton import TritonPredictor
@@ -138,7 +139,57 @@ def test_a_server_that_hangs_costs_a_deadline_and_no_more(private: TritonServer,
                 predictor.predict(clips[:2])
         finally:
             os.kill(private.process.pid, signal.SIGCONT)
-        assert len(predictor.predict(clips[:2]).probabilities) == 2  # the same connection goes on
+        assert len(predictor.predict(clips[:2]).probabilities) == 2
+
+
+class Way:
+    """A way to a port of this machine; on connections from before ``lose`` nothing comes through any more, and nothing
+    says so, as when a node loses its power."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self._age, self._ends = port, 0, list[socket.socket]()
+        self._entry = socket.create_server(("127.0.0.1", 0))
+        self.url = f"127.0.0.1:{self._entry.getsockname()[1]}"
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def lose(self) -> None:
+        self._age += 1
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                ends = self._entry.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+                self._ends += ends
+                for here, there in (ends, ends[::-1]):
+                    threading.Thread(target=self._carry, args=(here, there, self._age), daemon=True).start()
+
+    def _carry(self, here: socket.socket, there: socket.socket, age: int) -> None:
+        with suppress(OSError):
+            while data := here.recv(1 << 16):
+                if age == self._age:
+                    there.sendall(data)
+
+    def close(self) -> None:
+        for end in (self._entry, *self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@pytest.mark.parametrize("protocol", [*PROTOCOLS, "grpc+shm"])
+def test_a_connection_that_is_lost_without_a_word_costs_a_deadline(
+    private: TritonServer, clips, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_grpc, "SILENT_S", 0.5)
+    with (
+        closing(Way(private.ports[protocol != "http"])) as way,
+        TritonPredictor(way.url, "tiny", protocol, timeout_s=2) as predictor,
+    ):
+        known = predictor.predict(clips[:2]).probabilities
+        way.lose()
+        with pytest.raises(ServingError, match="did not answer within 2 s"):
+            predictor.predict(clips[:2])
+        assert (predictor.predict(clips[:2], timeout_s=30).probabilities == known).all()
 
 
 def test_a_client_that_is_killed_leaves_the_server_to_the_others(private: TritonServer, clips) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ CHANNEL = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 """Options of every gRPC connection."""
+SILENT_S = 5.0
+"""A call that ends at its deadline, with nothing heard from the server for so long, gives up its connection."""
 
 
 class GrpcConnection:
@@ -33,7 +36,7 @@ class GrpcConnection:
 
     def __init__(self, url: str, timeout_s: float, retries: int, *, tls: bool = False) -> None:
         self.url, self._timeout_s, self._retries, self._tls = url, timeout_s, retries, tls
-        self._client = self._connect()
+        self._client, self._heard = self._connect(), time.monotonic()
 
     def _connect(self) -> Any:
         import tritonclient.grpc as grpc
@@ -58,10 +61,13 @@ class GrpcConnection:
         def once(left_s: float) -> T:
             nonlocal connected_again
             try:
-                return send(left_s)
+                answer = send(left_s)
+                self._heard = time.monotonic()
+                return answer
             except InferenceServerException as error:
                 status = str(error.status() or "")
                 if "DEADLINE_EXCEEDED" in status:
+                    self._leave_if_silent()
                     raise wire.too_late(self.url, what, until) from None
                 text = str(error.message()) + (wire.NO_TOKEN if "UNAUTHENTICATED" in status else "")
                 if wire.ENDING in text and not connected_again:
@@ -73,6 +79,17 @@ class GrpcConnection:
                 raise wire.refusal(self.url, what, text, until, retryable=retryable) from None
 
         return wire.call(once, self.url, what, self._retries, until)
+
+    def _leave_if_silent(self) -> None:
+        """Connect anew if nothing was heard for ``SILENT_S``.
+
+        A node that lost its power, or a firewall that forgot the connection, answers nothing, not even that it is gone:
+        the kernel sends again for a quarter of an hour, and gRPC holds on to the connection as long. Pings would show
+        it, too, but Triton ends connections whose clients ping while it computes.
+        """
+        if time.monotonic() - self._heard > SILENT_S:
+            # The old one ends with its last call: others may still wait on it.
+            self._client, self._heard = self._connect(), time.monotonic()
 
     def version(self) -> str:
         return str(self._call("health", lambda s: self._client.get_server_metadata(client_timeout=s)).version)
