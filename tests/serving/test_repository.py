@@ -106,6 +106,34 @@ def test_model_warmup(tmp_path: Path, tiny: Path, model_warmup: str, sizes: list
         assert sample.inputs["keypoints"].zero_data
 
 
+@pytest.mark.parametrize("model_warmup", ["all", "powers"])
+def test_tensorrt_builds_its_engine_for_all_batches_before_the_rest(
+    tmp_path: Path, tiny: Path, model_warmup: str
+) -> None:
+    """ONNX Runtime widens an engine to a batch that is outside of the range of those before, by building it again."""
+    folder = write_repository(tiny, tmp_path, name="m", max_batch=6, model_warmup=model_warmup, accelerator="tensorrt")
+    low = high = builds = 0
+    sizes = [sample.batch_size for sample in _config(folder).model_warmup]
+    for size in sizes:
+        if not low <= size <= high:
+            low, high, builds = min(low or size, size), max(high, size), builds + 1
+    assert builds == 2
+    plain = write_repository(tiny, tmp_path, name="m", max_batch=6, model_warmup=model_warmup)
+    assert sorted(sizes) == [sample.batch_size for sample in _config(plain).model_warmup]
+
+
+def test_tensorrt_keeps_the_engines_of_two_versions_apart(tmp_path: Path, tiny: Path) -> None:
+    """A container caches engines by the names in a graph, which the weights do not change, and by this prefix."""
+    retrained = tiny_model(tmp_path / "retrained.onnx", seed=5)
+
+    def prefix(onnx: Path) -> str:
+        config = _config(write_repository(onnx, tmp_path / "models", name="m", accelerator="tensorrt"))
+        (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+        return str(accelerator.parameters["trt_engine_cache_prefix"])
+
+    assert len({prefix(tiny), prefix(tiny), prefix(retrained)}) == 2
+
+
 def test_warmup_of_a_graph_that_skips_absent_persons_has_persons(tmp_path: Path, tiny: Path) -> None:
     """Zeros are nobody: no batch size would be warm."""
     model = onnx.load(tiny)
@@ -193,7 +221,12 @@ READ = {
         "inter_op_thread_count",
         "cudnn_conv_algo_search",
     },
-    "tensorrt": {"precision_mode", "max_workspace_size_bytes", "trt_engine_cache_enable"},
+    "tensorrt": {
+        "precision_mode",
+        "max_workspace_size_bytes",
+        "trt_engine_cache_enable",
+        "trt_engine_cache_prefix",
+    },
     "openvino": set[str](),
 }
 """What Triton's backend reads of what we write: onnxruntime_backend r26.06 (7db2534), src/onnxruntime.cc."""

@@ -55,7 +55,8 @@ class ServeOptions(Section):
     threads      of each instance, per operator; a CPU is used best with one thread and as many instances as cores: more
                  threads spin against each other
     model_warmup batch sizes that run before the model is ready: all up to the maximum (on a GPU the first run of each
-                 size takes up to a second), powers of two, or none
+                 size takes up to a second), powers of two, or none; for tensorrt
+                 the largest and the smallest come first
     accelerator  tensorrt (on a GPU), openvino (on a CPU), or none
     precision    that the accelerator computes in: fp32, fp16, bf16; int8 is a property of the file
     """
@@ -86,12 +87,17 @@ class ServeOptions(Section):
         """The batch sizes that run before the model is ready."""
         if self.model_warmup == "none":
             return []
-        if self.model_warmup == "all":
-            return list(range(1, self.max_batch + 1))
-        return sorted({min(1 << i, self.max_batch) for i in range(self.max_batch.bit_length() + 1)})
+        sizes = list(range(1, self.max_batch + 1))
+        if self.model_warmup == "powers":
+            sizes = sorted({min(1 << i, self.max_batch) for i in range(self.max_batch.bit_length() + 1)})
+        if self.accelerator == "tensorrt":
+            # ONNX Runtime builds TensorRT's engine, for up to minutes, each time a batch is smaller or larger than all
+            # before it: after these two never again.
+            sizes.sort(key=lambda size: (size not in (1, self.max_batch), -size))
+        return sizes
 
-    def settings(self) -> dict[str, Any]:
-        """The fields of ``ModelConfig`` that do not depend on the model."""
+    def settings(self, digest: str) -> dict[str, Any]:
+        """The fields of ``ModelConfig`` that depend on no more of the model than its file's sha256."""
         # skeletons never repeat: a cache would only cost memory and a hash
         out: dict[str, Any] = {"max_batch_size": self.max_batch, "response_cache": {"enable": False}}
         out["instance_group"] = [{"kind": self.kind, "count": self.instances, "gpus": list(self.gpus)}]
@@ -103,6 +109,8 @@ class ServeOptions(Section):
                 parameters = {}  # the default; Triton's own backend takes no parameters for OpenVINO, the laptop's does
             if self.accelerator == "tensorrt":
                 parameters |= {"max_workspace_size_bytes": str(1 << 30), "trt_engine_cache_enable": "true"}
+                # by itself the cache goes by the names in the graph: a new version would answer with the old weights
+                parameters["trt_engine_cache_prefix"] = digest[:16]
             where = "gpu" if self.accelerator == "tensorrt" else "cpu"
             entry = {"name": self.accelerator, "parameters": parameters}
             out["optimization"] = {"execution_accelerators": {f"{where}_execution_accelerator": [entry]}}

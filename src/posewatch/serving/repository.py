@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -54,7 +55,8 @@ def write_repository(
         max_batch=max_batch, batching=batching if dynamic_batching else None, instances=instances, **options
     )
     model = model or read_model(onnx_path)
-    text = config_text(_settings(model, name, serve, release))
+    content = hashlib.sha256(onnx_path.read_bytes()).hexdigest()
+    text = config_text(_settings(model, name, serve, release, content))
     out.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=out))
     try:
@@ -74,7 +76,7 @@ def write_repository(
     return target
 
 
-def _settings(model: ModelFile, name: str, options: ServeOptions, release: str = "") -> dict[str, Any]:
+def _settings(model: ModelFile, name: str, options: ServeOptions, release: str, content: str) -> dict[str, Any]:
     """The fields of ``ModelConfig``."""
     outputs = [_description(tensor) for tensor in model.outputs]
     for output in outputs:
@@ -106,7 +108,7 @@ def _settings(model: ModelFile, name: str, options: ServeOptions, release: str =
             for size in options.warmup_sizes()
         ],
         "parameters": {key: {"string_value": value} for key, value in parameters.items()},
-        **options.settings(),
+        **options.settings(content),
     }
 
 

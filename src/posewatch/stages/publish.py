@@ -28,7 +28,9 @@ def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig, unit: str
     """
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k in SETTINGS}
 
-    job = Job("models", config.name, settings, (onnx,))
+    # 2: the order of its warm-up, and a cache that tells versions apart
+    revision = 2 if config.accelerator == "tensorrt" else 1
+    job = Job("models", config.name, settings, (onnx,), revision=revision)
 
     def write(folder: Path) -> None:
         from posewatch.export.model_file import read_model
