@@ -242,6 +242,10 @@ def test_tritons_own_backend_reads_every_option_that_is_written(accelerator: str
     assert all(set(row.parameters) <= READ[row.name] for row in found)
 
 
-def test_a_precision_that_has_no_effect_on_a_cluster_is_refused() -> None:
-    with pytest.raises(ConfigError, match="has no effect on OpenVINO"):
-        ServingConfig(target="kserve", accelerator="openvino", precision="bf16")
+@pytest.mark.parametrize(
+    ("accelerator", "precision"), [("openvino", "bf16"), ("tensorrt", "fp16"), ("tensorrt", "bf16")]
+)
+def test_a_precision_that_has_no_effect_on_a_cluster_is_refused(accelerator: str, precision: str) -> None:
+    with pytest.raises(ConfigError, match=r"has no effect on (OpenVINO|TensorRT 11)"):
+        ServingConfig(target="kserve", accelerator=accelerator, precision=precision)
+    ServingConfig(target="kserve", accelerator=accelerator)

@@ -70,7 +70,7 @@ class ServingConfig(Section):
     accelerator: rules.Accelerator = ""
     """``tensorrt`` (on a GPU), ``openvino`` (on a CPU), or none."""
     precision: rules.ServingPrecision = "fp32"
-    """Of the accelerator: ``fp32``, ``fp16`` or ``bf16``."""
+    """Of the accelerator: ``fp32``, ``fp16`` or ``bf16``; Triton's container takes none but fp32."""
     paper_contract: Annotated[str, Like(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,99})?", "a name as serving.name, or empty")] = ""
     """The name of a second model that takes the input of the paper's clients (docs/from-the-paper.md); empty: none."""
 
@@ -98,8 +98,13 @@ class ServingConfig(Section):
         if self.target == "kserve" and self.accelerator == "openvino" and self.precision != "fp32":
             # onnxruntime_backend, src/onnxruntime.cc: it parses no parameters of that accelerator
             raise ConfigError(
-                f"serving.precision {self.precision} has no effect on OpenVINO in Triton's container: take fp32, or"
-                " serving.accelerator tensorrt"
+                f"serving.precision {self.precision} has no effect on OpenVINO in Triton's container: take fp32"
+            )
+        if self.target == "kserve" and self.accelerator == "tensorrt" and self.precision != "fp32":
+            # TensorRT 11 has no such flags any more (in Triton since 26.06): a network is computed as it is typed
+            raise ConfigError(
+                f"serving.precision {self.precision} has no effect on TensorRT 11, which Triton's container has: take"
+                " fp32, which TensorRT computes as the file is typed (posewatch export --precision)"
             )
         if self.autoscaler == "keda" and not self.prometheus:
             raise ConfigError("serving.autoscaler=keda needs serving.prometheus, the address of Prometheus")
