@@ -69,6 +69,13 @@ def test_the_dicts_fit_the_crd(body: dict[str, Any], crd_errors: Callable[[dict[
     assert any("nonsense" in said for said in crd_errors(wrong)), "the schema would not notice a typo"
 
 
+def test_keda_is_told_how_many_may_wait_at_each_replica() -> None:
+    """KServe 0.20 reads ``value`` alone, its pull request 6185 the type and the number of that type."""
+    body = service(max_replicas=3, autoscaler="keda", prometheus="http://prometheus:9090", pending_requests=5)
+    (metric,) = body["spec"]["predictor"]["autoScaling"]["metrics"]
+    assert metric["external"]["target"] == {"type": "AverageValue", "averageValue": "5", "value": "5"}
+
+
 def test_what_kserve_needs_is_there() -> None:
     container = runtime.serving_runtime(CONFIG)["spec"]["containers"][0]
     assert [(p["containerPort"], p["name"]) for p in container["ports"]] == [(8080, "http1"), (9000, "h2c")]

@@ -130,8 +130,14 @@ def versioned(
 
 
 def _queue_metrics(config: ServingConfig) -> list[dict[str, Any]]:
-    """KEDA's triggers: requests that wait at Triton, for each replica. KServe hands on ``target.value`` only."""
+    """KEDA's triggers: requests that wait at Triton, for each replica.
+
+    KServe demands ``value`` and hands on no other (to 0.20: kserve, issue 6169), and KEDA takes it for an average. A
+    KServe that hands on the type as well must find the same there: as ``Value`` it would be doubled and doubled again,
+    as the sum of a queue does not fall with the replicas that start.
+    """
     series = f'nv_inference_pending_request_count{{namespace="{config.namespace}",pod=~"{_SELF}-predictor-.*"}}'
     metric = {"backend": "prometheus", "serverAddress": config.prometheus, "query": f"sum(max_over_time({series}[1m]))"}
-    target = {"type": "Value", "value": str(config.pending_requests)}
+    wanted = str(config.pending_requests)
+    target = {"type": "AverageValue", "averageValue": wanted, "value": wanted}
     return [{"type": "External", "external": {"metric": metric, "target": target}}]
