@@ -22,8 +22,8 @@ from posewatch.store.base import ObjectInfo, check_key
 R = TypeVar("R")
 ATTEMPTS = 6
 """Requests until the store counts as unreachable; the waits between them are eight seconds in all on average."""
-PAGES = (429, 502, 503, 504)
-"""Status codes of a proxy whose store is away for now."""
+BUSY = (429, 502, 503, 504)
+"""Status codes of a store that is busy or starting, whatever code its answer names, and of a proxy before it."""
 PASSING = ("InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "XMinioServerNotInitialized")
 DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 
@@ -104,8 +104,8 @@ class S3Store:
         kind = _content_type(key)
         self._call(
             key,
-            lambda: self._client.put_object(
-                self.bucket, self._key(key), io.BytesIO(data), len(data), content_type=kind
+            lambda: _whole(
+                self._client.put_object(self.bucket, self._key(key), io.BytesIO(data), len(data), content_type=kind)
             ),
         )
 
@@ -116,7 +116,10 @@ class S3Store:
 
     def upload(self, key: str, path: Path) -> None:
         kind = _content_type(key)
-        self._call(key, lambda: self._client.fput_object(self.bucket, self._key(key), str(path), content_type=kind))
+        self._call(
+            key,
+            lambda: _whole(self._client.fput_object(self.bucket, self._key(key), str(path), content_type=kind)),
+        )
 
     def exists(self, key: str) -> bool:
         try:
@@ -218,15 +221,27 @@ class S3Store:
             return True
 
 
+def _whole(written: Any) -> None:
+    """Check that there is an object. Raises ServerError.
+
+    A server may answer 200 before it has put the parts of an upload together, and tell a failure in the page that
+    follows (AWS documents it). The client takes any page for success; only that of an object names its ETag.
+    """
+    from minio.error import ServerError
+
+    if written.etag is None:
+        raise ServerError("the parts of the upload were not put together", 200)
+
+
 def _passes(error: BaseException) -> bool:
     """Whether the same request may succeed later: no connection, or a server that is busy or starting."""
     import urllib3
     from minio.error import InvalidResponseError, S3Error, ServerError
 
     if isinstance(error, S3Error):
-        return error.code in PASSING
+        return error.code in PASSING or error.response.status in BUSY
     if isinstance(error, InvalidResponseError):  # a page of the proxy before a store that is away
-        return error._code in PAGES
+        return error._code in BUSY
     if isinstance(error, OSError):
         return error.filename is None  # one with a file name is about the local file
     if _tls(error):
@@ -257,7 +272,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, InvalidResponseError):
         return f"HTTP {error._code}"
     if isinstance(error, ServerError):
-        return f"HTTP {error.status_code}"
+        return str(error) if error.status_code == 200 else f"HTTP {error.status_code}"
     refused = isinstance(error, urllib3.exceptions.NewConnectionError | ConnectionRefusedError)
     return "no connection" if refused else type(error).__name__
 
