@@ -91,6 +91,20 @@ def test_a_webhook_hears_how_a_run_ended(webhook) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("said", "state", "words"),
+    [
+        ("COMPLETE", "SUCCEEDED", "succeeded"), ("CACHED", "SUCCEEDED", "succeeded"), ("FAILED", "FAILED", "failed"),
+        # of a run whose last step came from the cache, or was killed
+        ("RUNNING", "UNKNOWN", "has ended, and Kubeflow does not say how: see the run"),
+    ],
+)  # fmt: skip
+def test_a_webhook_hears_in_our_words_what_a_cluster_says(webhook, said: str, state: str, words: str) -> None:
+    url, told, _ = webhook
+    assert notify(url, "prepare", said, "run-1", wait_s=0)
+    assert (told[0]["state"], told[0]["text"]) == (state, f"posewatch prepare: {words} (run run-1)")
+
+
 def test_a_webhook_that_refuses_fails_no_run_and_its_secret_is_not_logged(webhook, caplog) -> None:
     url, told, answers = webhook
     answers += [404]

@@ -19,6 +19,16 @@ VARIABLE = "POSEWATCH_WEBHOOK"
 ATTEMPTS = 3
 MAX_ERROR = 500
 """Characters of the run's error that are sent."""
+ENDS = {
+    "SUCCEEDED": "SUCCEEDED", "COMPLETE": "SUCCEEDED", "CACHED": "SUCCEEDED",
+    "FAILED": "FAILED", "CANCELED": "CANCELED", "CANCELLED": "CANCELED",
+}  # fmt: skip
+"""How a run ended, by what the engine calls it: here as its API does, on a cluster as ML Metadata does.
+
+A cluster often says RUNNING of a run that has ended (Kubeflow Pipelines 2.17, metadata/client.go): the state is set by
+steps that run, so one that is taken from the cache, left out by a condition or killed leaves it as it was.
+"""
+UNKNOWN = "UNKNOWN"
 _LOG = logging.getLogger(__name__)
 
 
@@ -58,8 +68,9 @@ def notify(url: str, pipeline: str, state: str, run: str, error: str = "", *, wa
 
 def payload(pipeline: str, state: str, run: str, error: str = "") -> dict[str, str]:
     """The message: ``text`` for people, and pipeline, state, run and error for programs."""
-    error = " ".join(redact(error).split())[:MAX_ERROR]
-    text = f"posewatch {pipeline}: {state.lower()}" + (f" - {error}" if error else "") + f" (run {run})"
+    error, state = " ".join(redact(error).split())[:MAX_ERROR], ENDS.get(state, UNKNOWN)
+    how = "has ended, and Kubeflow does not say how: see the run" if state == UNKNOWN else state.lower()
+    text = f"posewatch {pipeline}: {how}" + (f" - {error}" if error else "") + f" (run {run})"
     return {"text": text, "pipeline": pipeline, "state": state, "run": run, "error": error}
 
 
