@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import time
@@ -81,8 +82,6 @@ class Remote:
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
         """Any error of the client as one line of ours."""
-        import json
-
         import kfp_server_api
         import urllib3
 
@@ -174,14 +173,16 @@ class Remote:
     def upload(self, package: Path, name: str, version: str) -> tuple[str, str]:
         """Upload ``version`` of the pipeline ``name``; returns both ids. An existing version is not replaced."""
         with _quiet(), self.errors():
-            found = self.client.get_pipeline_id(name)
-            if found is None:
+            # the client's own get_pipeline_id looks in no namespace, where a multi-user server has other pipelines
+            same = self.client.list_pipelines(filter=_called(name), namespace=self.namespace).pipelines or []
+            if same:
+                found = same[0].pipeline_id
+            else:
                 pipeline = self.client._upload_api.upload_pipeline(str(package), name=name, namespace=self.namespace)
                 found = pipeline.pipeline_id
-            known = self.client.list_pipeline_versions(found, page_size=100, sort_by="created_at desc")
-            for item in known.pipeline_versions or []:
-                if item.display_name == version:
-                    return str(found), str(item.pipeline_version_id)
+            known = self.client.list_pipeline_versions(found, filter=_called(version)).pipeline_versions or []
+            if known:
+                return str(found), str(known[0].pipeline_version_id)
             new = self.client.upload_pipeline_version(str(package), version, pipeline_id=found)
         return str(found), str(new.pipeline_version_id)
 
@@ -199,6 +200,11 @@ class Remote:
                 pipeline_package_path=str(package),
             )
         return str(job.recurring_run_id)
+
+
+def _called(name: str) -> str:
+    """The API's filter for things of a name."""
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
 def _row(run: Any) -> dict[str, str]:

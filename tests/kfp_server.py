@@ -129,15 +129,20 @@ def reply(state: State, verb: str, path: str, body: bytes, kind: str) -> Any:
             state.schedules.append(made)
             return shaped(made)
         case "GET", "pipelines":
-            name = _wanted(query)
+            # of the namespace that is asked for only, as a multi-user server does
+            name = _in(query, _wanted(query))
             return shaped(
                 api.V2beta1ListPipelinesResponse([p for n, p in state.pipelines.items() if n == name] or None)
             )
         case "POST", "pipelines/upload":
             name = query["name"][0]
             _uploaded(body, kind)
+            if _in(query, name) in state.pipelines:
+                raise Refused(
+                    409, f"Already exist error: Failed to create a new pipeline. The name {name} already exists"
+                )
             made = api.V2beta1Pipeline(pipeline_id=f"pipeline-{len(state.pipelines)}", display_name=name)
-            state.pipelines[name] = made
+            state.pipelines[_in(query, name)] = made
             # the server makes a first version under the pipeline's own name
             state.versions.append(api.V2beta1PipelineVersion(made.pipeline_id, "first", display_name=name))
             return shaped(made)
@@ -153,6 +158,7 @@ def reply(state: State, verb: str, path: str, body: bytes, kind: str) -> Any:
             return shaped(made)
         case "GET", rest if found := re.fullmatch(r"pipelines/([^/]+)/versions", rest):
             mine = [v for v in state.versions if v.pipeline_id == found[1]]
+            mine = [v for v in mine if "filter" not in query or v.display_name == _wanted(query)]
             return shaped(api.V2beta1ListPipelineVersionsResponse(pipeline_versions=mine))
         case "GET", rest if found := re.fullmatch(r"runs/([^/]+)", rest):
             if found[1] not in state.runs:
@@ -167,6 +173,10 @@ def _wanted(query: dict[str, list[str]]) -> str:
     (predicate,) = json.loads(query["filter"][0])["predicates"]
     assert predicate["key"] in ("name", "display_name")
     return str(predicate["stringValue"])
+
+
+def _in(query: dict[str, list[str]], name: str) -> str:
+    return "/".join([*query.get("namespace", []), name])
 
 
 def _known(state: State, experiment: str) -> None:

@@ -123,6 +123,19 @@ def test_versions_are_uploaded_once(server: Server, capsys: pytest.CaptureFixtur
     assert "no pipeline 'x'" in refused(capsys, "upload-version", "x")
 
 
+def test_versions_go_to_the_pipeline_of_the_namespace(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["upload-version", "prepare"]) == 0
+    for tag in ("abc123", "def456", "def456"):
+        monkeypatch.setenv("POSEWATCH_TAG", tag)
+        assert main(["upload-version", "prepare", "--namespace", "team"]) == 0, capsys.readouterr().err
+    assert set(server.state.pipelines) == {"posewatch-prepare", "team/posewatch-prepare"}
+    assert [v.display_name for v in server.state.versions if v.pipeline_id == "pipeline-1"] == [
+        "posewatch-prepare", "posewatch-prepare-abc123", "posewatch-prepare-def456",
+    ]  # fmt: skip
+
+
 def test_schedules_run_one_at_a_time(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     values = ["clips=c", "skeletons=s", "store=s3://b", "endpoint=grpc://h:1/m"]
     assert main(["schedule", "refresh", *values, "--cron", "0 0 3 * * *", "--name", "nightly"]) == 0
