@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from posewatch.errors import Unreachable
-from posewatch.store import S3Store
+from posewatch.errors import NotFound, Unreachable
+from posewatch.store import S3Store, local_copy
 
 
 class Between(BaseHTTPRequestHandler):
@@ -25,6 +25,7 @@ class Between(BaseHTTPRequestHandler):
         server: Any = self.server
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with server.lock:
+            server.seen.append((self.command, self.path))
             told = next((t for t in server.script if t[0] == self.command and t[1] in self.path), None)
             if told:
                 server.script.remove(told)
@@ -58,7 +59,7 @@ def between(s3_store: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
     """The real server behind one that can answer in its place; ``between.store`` goes through it."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Between)
     server.real = urlsplit(os.environ["POSEWATCH_S3_ENDPOINT"]).netloc
-    server.script, server.lock = [], threading.Lock()
+    server.script, server.seen, server.lock = [], [], threading.Lock()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     monkeypatch.setenv("POSEWATCH_S3_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -113,3 +114,23 @@ def test_a_busy_store_is_asked_again_whatever_it_calls_that(between: Any, code: 
     between.store.put("a.json", b"{}")
     assert between.store.get("a.json") == b"{}"
     assert not between.script
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_folder_of_the_store_is_asked_for_without_its_neighbours(between: Any, slash: str) -> None:
+    """SeaweedFS 4.08 to 4.12, asked for `in` instead of `in/`, end after the first page (seaweedfs#8287)."""
+    for key in ("in/a.mp4", "in/cam 1/b.mp4", "in-old/c.mp4", "in.mp4"):
+        between.store.put(key, key.encode())
+    with local_copy(f"{between.store.uri}/in{slash}") as folder:
+        assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.mp4")) == ["a.mp4", "cam 1/b.mp4"]
+    asked = [parse_qs(urlsplit(path).query)["prefix"] for _, path in between.seen if "list-type" in path]
+    assert asked == [[f"{between.store.prefix}/in/"]]
+
+
+def test_a_single_object_of_the_store_is_copied_by_its_name(between: Any) -> None:
+    for key in ("in/a.mp4", "in/a.mp4.json"):
+        between.store.put(key, key.encode())
+    with local_copy(f"{between.store.uri}/in/a.mp4") as path:
+        assert (path.name, path.read_bytes()) == ("a.mp4", b"in/a.mp4")
+    with pytest.raises(NotFound, match="nothing below"), local_copy(f"{between.store.uri}/in/b"):
+        pass

@@ -59,7 +59,11 @@ def local_copy(source: str) -> Iterator[Path]:
         return
     head, _, key = rest.partition("/")
     store = open_store(f"{scheme}://{head}")
-    objects = [o for o in store.list(key) if o.key == key or o.key.startswith(key.rstrip("/") + "/") or not key]
+    # The slash asks for this folder alone, without its neighbours of a longer name. And some versions of SeaweedFS
+    # (4.08 to 4.12) tell only the first thousand objects of a prefix that ends within a name (seaweedfs#8287).
+    objects = store.list(f"{key.rstrip('/')}/" if key else "")
+    if not objects and key and not key.endswith("/") and store.exists(key):
+        objects = [ObjectInfo(key, 0)]
     if not objects:
         raise NotFound(f"nothing below {source} (check the bucket and the prefix)")
     with tempfile.TemporaryDirectory(prefix="posewatch-source-") as temp:
