@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from pictures import picture
 
 from posewatch import video
@@ -317,6 +318,26 @@ def test_interlaced_pictures_have_no_comb(tmp_path: Path, name: str) -> None:
         edges = [int(row[0]) for row in rows]
         assert max(edges) - min(edges) <= 1, "the lines of one picture come from two moments"
         assert np.mean(edges) == pytest.approx(10 + 4 * t, abs=3)
+
+
+@pytest.mark.parametrize(("matrix", "like"), [(8, 2), (10, 9), (14, 2), (17, 2)])
+def test_a_colour_matrix_that_ffmpeg_does_not_convert_costs_no_picture(
+    tmp_path: Path, matrix: int, like: int, make
+) -> None:
+    source = make(seconds=1)
+    images = []
+    for number in (matrix, like):
+        path = tmp_path / f"{number}.mp4"
+        with av.open(str(source)) as file, av.open(str(path), "w") as out:
+            stream = out.add_stream_from_template(file.streams.video[0])
+            says = BitStreamFilterContext(f"h264_metadata=matrix_coefficients={number}", file.streams.video[0], stream)
+            for packet in file.demux(file.streams.video[0]):
+                for changed in says.filter(packet if packet.size else None):
+                    changed.stream = stream
+                    out.mux(changed)
+        images.append([frame.image for frame in video.read(path)])
+    assert len(images[0]) == video.probe(source).frames
+    assert np.array_equal(images[0], images[1])
 
 
 def camera_file(path: Path, codec: str, pix_fmt: str, options: dict[str, str], fields: bool = False) -> Path:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 """uint8 (H, W, 3), RGB."""
+_UNSPECIFIED, _BT2020, _BT2020_CL = 2, 9, 10
+_CONVERTED = (0, 1, 2, 3, 4, 5, 6, 7, _BT2020)
+"""FFmpeg's colour matrices (AVColorSpace) that its conversion to RGB takes; for others it fails since version 8."""
 
 
 def orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
@@ -54,6 +57,8 @@ class Upright:
         exchange, mirror, flip = orientation(frame)
         width, height = size[::-1] if exchange else size
         how = "AREA" if width < frame.width else "BILINEAR"
+        if frame.colorspace not in _CONVERTED:  # what a stream says of its colours must not cost its pictures
+            frame.colorspace = _BT2020 if frame.colorspace == _BT2020_CL else _UNSPECIFIED
         rgb = self._converter.reformat(frame, width, height, "rgb24", interpolation=how, threads=1)
         image: Image = rgb.to_ndarray().astype(np.uint8, copy=False)
         if exchange:
