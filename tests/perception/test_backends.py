@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -115,6 +117,19 @@ def test_yolo11_batches_its_pictures(yolo11: str) -> None:
     for a, b in zip(together, alone, strict=True):
         assert a.boxes == pytest.approx(b.boxes, abs=0.5)
         assert (a.boxes[:, 2] <= 240).all()
+
+
+def test_yolo11_loses_no_picture_of_a_batch_when_time_goes_by(yolo11: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics gives the rest of a batch up when the suppression of duplicates took seconds of the wall clock."""
+    detector = build_detector(MaskConfig(detector="yolo11", detector_weights=yolo11))
+    pictures = [picture(t / 10, 240, 160) for t in range(3)]
+    expected = [len(found) for found in detector.detect(pictures)]
+    now = itertools.count(
+        time.time(), 60
+    )  # the clock is set, the machine sleeps, a GPU or its share of CPUs is awaited
+    monkeypatch.setattr(time, "time", lambda: next(now))
+    assert [len(found) for found in detector.detect(pictures)] == expected
+    assert all(expected)
 
 
 def test_a_checkpoint_that_a_package_ships_follows_a_person_through_a_fall(ultralytics: Path, tmp_path: Path) -> None:

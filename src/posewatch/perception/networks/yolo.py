@@ -5,8 +5,10 @@ ByteTrack goes on with weak detections, so the networks report scores from 0.1 o
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +150,11 @@ def open_network(name: str, task: str) -> Any:
     offline()
     try:
         from ultralytics import YOLO  # type: ignore[attr-defined]
+        from ultralytics.utils import nms
     except ImportError:
         raise PosewatchError("this network needs Ultralytics: pip install 'posewatch[yolo]'") from None
+    # it has two seconds for a batch, by a clock that may be set: the pictures after that would show nobody
+    nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=math.inf)
     path = weights.path(name)
     try:
         network = YOLO(str(path), task=task, verbose=False)
