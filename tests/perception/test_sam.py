@@ -126,6 +126,57 @@ def test_a_person_who_is_lost_for_a_moment_is_shown_on(file: tuple[str, str], ma
         assert all(frame.visible.any() for frame in shown)
 
 
+def whole(segmenter: Any, images: list[np.ndarray], box: np.ndarray, corrected: int) -> None:
+    """The same by the network's own means, on a video all of whose frames are known from the beginning."""
+    if segmenter.name == "sam2":
+        pixels = segmenter._torch.cat([segmenter._pixels(image) for image in images])
+        height, width = images[0].shape[:2]
+        session = segmenter._session_class(pixels, height, width, dtype=pixels.dtype)
+        segmenter._session = session
+        for segmenter.frame, image in enumerate(images):
+            for prompted in (segmenter.frame == 0, segmenter.frame == corrected):
+                if prompted:
+                    segmenter._add(image, [1], box)
+                if prompted or segmenter.frame not in session.frames_tracked_per_obj[0]:
+                    segmenter._run(image)
+        return
+    net, state = segmenter._net, segmenter._empty(images[0])
+    state |= {"images": {k: segmenter._pixels(image) for k, image in enumerate(images)}, "num_frames": len(images)}
+    net.add_new_points_or_box(state, 0, 1, box=box[0])
+    for k in range(len(images)):
+        list(net.propagate_in_video(state, k, max_frame_num_to_track=0))
+        if k == corrected:
+            net.add_new_points_or_box(state, k, 1, box=box[0])
+            net.propagate_in_video_preflight(state)
+
+
+def test_frames_one_at_a_time_are_remembered_as_in_a_whole_video(file: tuple[str, str]) -> None:
+    """How long ago somebody was seen is told to the network as a share of the most frames that it looks back."""
+    _, segmenter = built(file, reprompt=1000)
+    if not isinstance(segmenter, PromptedSegmenter):
+        pytest.skip("it has no memory")
+    import torch
+
+    images, box, corrected = [picture(t / 10, 240, 160) for t in range(17)], np.array([FIRST], np.float32), 3
+    net: Any = segmenter._net
+    seen: list[torch.Tensor] = []
+    net.memory_attention.register_forward_hook(lambda net, given, out: seen.append(out))
+    # untrained, it would hardly matter
+    times = net.temporal_positional_encoding_projection_layer if segmenter.name == "sam2" else net.obj_ptr_tpos_proj
+    with torch.inference_mode():
+        torch.nn.init.eye_(times.weight).mul_(100)
+        segmenter.begin()
+        for segmenter.frame, image in enumerate(images):
+            segmenter.look(image, [1] if segmenter.frame == 0 else [], box[: segmenter.frame == 0])
+            if segmenter.frame == corrected:
+                segmenter.correct(image, [1], box)
+        alone, seen[:] = seen[:], []
+        whole(segmenter, images, box, corrected)
+    assert len(alone) == len(seen) == len(images)
+    apart = [float((a - b).abs().max()) for a, b in zip(alone, seen, strict=True)]
+    assert max(apart) < 1e-4, apart
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_what_is_not_such_a_network_is_refused(way: str, tmp_path: Path) -> None:
     need(way)

@@ -59,7 +59,8 @@ class Sam2Segmenter(PromptedSegmenter):
 
     def correct(self, image: Image, ids: list[int], boxes: Boxes) -> dict[int, Mask]:
         self._add(image, ids, boxes)
-        return self._run(image)
+        # an image, which is not looked at again, tells the network that the frames so far are not the whole video
+        return self._run(image, frame=self._torch.zeros(0))
 
     def _add(self, image: Image, ids: list[int], boxes: Boxes) -> None:
         """Prompt the session with boxes in pixels of the image."""

@@ -23,6 +23,8 @@ from posewatch.perception.ports import Image, Mask
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SIZES = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}
 """Width and number of the image encoder's blocks → the name of its configuration in the package."""
+_FRAMES = 1 << 30
+"""Of the video: more than the memory looks back. How long ago a frame was is told as a share of the smaller of both."""
 
 
 class Sam2PackageSegmenter(PromptedSegmenter):
@@ -46,7 +48,7 @@ class Sam2PackageSegmenter(PromptedSegmenter):
             if not ids:
                 return {}
             self._state = self._empty(image)
-        self._state["images"], self._state["num_frames"] = {self.frame: self._pixels(image)}, self.frame + 1
+        self._state["images"] = {self.frame: self._pixels(image)}
         with self._precision():
             self._add(ids, boxes)
             ((_, known, logits),) = self._net.propagate_in_video(self._state, self.frame, max_frame_num_to_track=0)
@@ -72,7 +74,7 @@ class Sam2PackageSegmenter(PromptedSegmenter):
         return {
             **{name: {} for name in (*kept, *more)},
             "obj_id_to_idx": OrderedDict(), "obj_idx_to_id": OrderedDict(), "obj_ids": [],
-            "video_height": image.shape[0], "video_width": image.shape[1],
+            "num_frames": _FRAMES, "video_height": image.shape[0], "video_width": image.shape[1],
             "device": self._net.device, "storage_device": self._net.device,
             "offload_video_to_cpu": False, "offload_state_to_cpu": False,
         }  # fmt: skip
