@@ -9,9 +9,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import sqlalchemy as sa
 from label_stores import stale
 
 from posewatch.config import LabelConfig
+from posewatch.errors import LabelStoreDown
+from posewatch.labels.db import database
 from posewatch.labels.entries import hash_fraction
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.store import LabelStore
@@ -92,4 +95,30 @@ def test_the_database_is_killed_and_restarted_while_people_work(postgres_to_kill
     assert {(e.who, e.clip_id, e.new) for e in audit} == {(w, c, n) for w, acts in labelled.items() for c, n in acts}
     assert len(audit) == len(clips), "an act that was tried twice was done once"
     assert store.database.read(stale) == []
+    store.close()
+
+
+def test_the_primary_becomes_a_standby(postgres, monkeypatch):
+    """A server that takes no writes any more (a failover, a full disk) keeps its connections."""
+    monkeypatch.setattr(database, "TIMEOUT_S", 0.5)
+    store = LabelStore(postgres.database("standby"))
+    roles.set_role(store, "ann", "labeler", "operator")
+    for connection in [store.engine.connect() for _ in range(3)]:  # those of the pool, not the new primary's
+        connection.execute(sa.text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+        connection.commit()
+        connection.close()
+    roles.set_role(store, "ann", "reviewer", "operator")
+    assert roles.role_of(store, "ann") == "reviewer"
+
+    everywhere = "ALTER DATABASE standby SET default_transaction_read_only = "
+    store.database.execute(sa.text(everywhere + "on"))
+    store.close()
+    with pytest.raises(LabelStoreDown, match="read-only"):  # not refused: the browser keeps the act
+        roles.set_role(store, "ann", "admin", "operator")
+    with store.engine.connect() as connection:
+        connection.execute(sa.text("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE"))
+        connection.commit()
+        connection.execute(sa.text(everywhere + "off"))
+        connection.commit()
+    roles.set_role(store, "ann", "admin", "operator")
     store.close()

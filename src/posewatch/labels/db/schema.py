@@ -25,6 +25,8 @@ HEAD = "9"
 """The revision of the tables that this posewatch reads and writes."""
 BUSY_S = 30.0
 """How long SQLite waits for another writer."""
+READ_ONLY = "25006"
+"""SQLSTATE of a write on a server that takes none."""
 VERSIONS = "alembic_version"
 _FIRST = "schema_version"  # the version table of the first version of the store, which did not use alembic
 
@@ -75,6 +77,7 @@ def connect(url: str) -> sa.Engine:
             sa.event.listen(engine, "begin", _begin)
         else:
             engine = sa.create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=20)
+            sa.event.listen(engine, "handle_error", _not_writable)
         _migrate(engine, name)
     except ModuleNotFoundError as error:
         raise LabelError(
@@ -99,6 +102,13 @@ def _pragmas(connection: Any, _record: Any) -> None:
 def _is_locked(error: BaseException) -> bool:
     codes = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in codes
+
+
+def _not_writable(context: sa.engine.ExceptionContext) -> None:
+    # the primary has become a standby, or its disk is full: such a server keeps its connections, so only a new one can
+    # lead to the server that writes
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def _begin(connection: sa.Connection) -> None:
