@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
+import socket
+import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -95,6 +100,51 @@ def test_the_database_is_killed_and_restarted_while_people_work(postgres_to_kill
     assert {(e.who, e.clip_id, e.new) for e in audit} == {(w, c, n) for w, acts in labelled.items() for c, n in acts}
     assert len(audit) == len(clips), "an act that was tried twice was done once"
     assert store.database.read(stale) == []
+    store.close()
+
+
+@pytest.fixture
+def pooled(postgres, tmp_path) -> Iterator[str]:
+    """A database behind a pgbouncer that gives each transaction any connection, as old ones do by default."""
+    if (pgbouncer := shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")) is None:
+        pytest.skip("no pgbouncer here (apt-get install pgbouncer)")
+    database = postgres.database("pooled").rpartition("/")[2]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    users = tmp_path / "users"
+    users.write_text('"posewatch" ""\n')
+    config = tmp_path / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\n* = host=127.0.0.1 port={postgres.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {users}\n"
+        "pool_mode = transaction\ndefault_pool_size = 4\n"
+    )
+    if os.getuid() == 0:  # it refuses to run as root
+        config.write_text(config.read_text() + "user = postgres\n")
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(folder.stat().st_mode | 0o005)
+    process = subprocess.Popen([pgbouncer, "-q", config], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"postgresql://posewatch@127.0.0.1:{port}/{database}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_twenty_people_label_through_a_pooler_of_transactions(pooled, make_clips):
+    store = LabelStore(pooled)
+    clips = make_clips(count=200, length=1.0)
+    start(store, clips)
+    config = LabelConfig(page_size=5, claim_s=120)
+    with ThreadPoolExecutor(len(PEOPLE)) as pool:
+        labelled = list(pool.map(lambda who: work(store, who, config), PEOPLE))
+    assert Counter(clip for acts in labelled for clip, _ in acts) == Counter({e.clip.id: 1 for e in clips})
     store.close()
 
 

@@ -76,7 +76,9 @@ def connect(url: str) -> sa.Engine:
             sa.event.listen(engine, "connect", _pragmas)
             sa.event.listen(engine, "begin", _begin)
         else:
-            engine = sa.create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=20)
+            # statements that are prepared by name fail behind a pooler that gives each transaction another connection
+            arguments = {"prepare_threshold": None}
+            engine = sa.create_engine(parsed, connect_args=arguments, pool_pre_ping=True, pool_size=5, max_overflow=20)
             sa.event.listen(engine, "handle_error", _not_writable)
         _migrate(engine, name)
     except ModuleNotFoundError as error:
