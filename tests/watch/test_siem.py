@@ -95,13 +95,14 @@ def test_cef_of_an_alarm() -> None:
 
 
 class Collector(threading.Thread):
-    """Takes octet-counted lines; the first ``drop`` connections are reset instead."""
+    """Takes octet-counted lines; the first ``drop`` connections are reset instead. With ``leave`` it says no goodbye
+    in TLS, and hangs up on the first ``leave`` connections before it has read anything."""
 
-    def __init__(self, drop: int = 0, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, drop: int = 0, context: ssl.SSLContext | None = None, leave: int | None = None) -> None:
         super().__init__(daemon=True)
         self.got: list[bytes] = []
         self.server = socket.create_server(("127.0.0.1", 0))
-        self.port, self.drop, self.context = self.server.getsockname()[1], drop, context
+        self.port, self.drop, self.context, self.leave = self.server.getsockname()[1], drop, context, leave
         self.start()
 
     def run(self) -> None:
@@ -118,11 +119,15 @@ class Collector(threading.Thread):
             try:
                 if self.context is not None:
                     connection = self.context.wrap_socket(connection, server_side=True)
+                if self.leave:
+                    self.leave -= 1
+                    connection.close()
+                    continue
                 with connection:
                     data = b""
                     while part := connection.recv(4096):
                         data += part
-                    if self.context is not None:
+                    if self.context is not None and self.leave is None:
                         connection = connection.unwrap()  # type: ignore[attr-defined]
                         connection.close()
             except (OSError, ssl.SSLError):
@@ -181,6 +186,61 @@ def test_lines_over_tls(tmp_path: Path, certificate: Path) -> None:
         assert box.drain(20) == 0
     collector.server.close()
     assert len(collector.got) == 1
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_receiver_that_only_hangs_up(tls: bool, tmp_path: Path, certificate: Path) -> None:
+    """As rsyslog does with GnuTLS, also on a sender that it refuses; as a proxy without a receiver behind it does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+    if context is not None:
+        context.load_cert_chain(certificate)
+    collector = Collector(context=context, leave=2)
+    scheme, query = ("syslog+tls", f"?ca={tmp_path / 'certificate.pem'}") if tls else ("syslog+tcp", "")
+    with open_delivery(tmp_path / "outbox", f"{scheme}://127.0.0.1:{collector.port}{query}") as box:
+        for number in range(3):
+            box.put(f"a{number}", {**MESSAGE, "id": f"a{number}"})
+        assert box.drain(20) == 0
+        assert box.failures == 2
+    collector.server.close()
+    assert [re.search(rb"externalId=(\w+)", one)[1] for one in collector.got] == [b"a0", b"a1", b"a2"]  # type: ignore[index]
+
+
+RSYSLOG = shutil.which("rsyslogd") or shutil.which("/usr/sbin/rsyslogd")
+GNUTLS = next(Path("/usr/lib").glob("*/rsyslog/lmnsd_gtls.so"), None)
+
+
+@pytest.mark.parametrize("mode", ["anon", "x509/certvalid"])
+def test_rsyslog_with_gnutls(mode: str, tmp_path: Path, certificate: Path) -> None:
+    if RSYSLOG is None or GNUTLS is None:
+        pytest.skip("no rsyslog with GnuTLS here (apt-get install rsyslog rsyslog-gnutls)")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    files = {"CAFile": tmp_path / "certificate.pem", "CertFile": tmp_path / "certificate.pem", "KeyFile": certificate}
+    config, got = tmp_path / "rsyslog.conf", tmp_path / "got"
+    config.write_text(
+        "global(" + " ".join(f'defaultNetstreamDriver{name}="{path}"' for name, path in files.items()) + ")\n"
+        f'module(load="imtcp" StreamDriver.Name="gtls" StreamDriver.Mode="1" StreamDriver.AuthMode="{mode}")\n'
+        f'input(type="imtcp" address="127.0.0.1" port="{port}")\naction(type="omfile" file="{got}")\n'
+    )
+    process = subprocess.Popen(
+        [RSYSLOG, "-n", "-f", config, "-i", tmp_path / "pid"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        url = f"syslog+tls://127.0.0.1:{port}?ca={tmp_path / 'certificate.pem'}"
+        with open_delivery(tmp_path / "outbox", url) as box:
+            for number in range(3):
+                box.put(f"a{number}", {**MESSAGE, "id": f"a{number}"})
+            if mode == "anon":
+                assert box.drain(20) == 0
+            else:  # it wants a certificate of ours, and says so nowhere
+                assert box.drain(2) == 3
+    finally:
+        process.terminate()
+        process.wait(30)
+    lines = got.read_text().splitlines() if got.exists() else []
+    assert [re.search(r"externalId=(\w+)", one)[1] for one in lines] == (  # type: ignore[index]
+        ["a0", "a1", "a2"] if mode == "anon" else []
+    )
 
 
 def test_lines_over_udp(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +24,8 @@ FACILITY, ALERT, NOTICE = 16, 1, 5
 """local0; the severities of an alarm and of its end."""
 CEF_SEVERITY = {True: 8, False: 3}
 _UDP_BYTES = 60_000
+_CLOSED = 7
+"""TCP_CLOSE of Linux: both sides have closed and acknowledged that, or one has reset the connection."""
 
 
 def cef(message: Mapping[str, Any], key: str) -> str:
@@ -103,12 +107,31 @@ class Syslog(Transport):
             if self._context is not None:
                 with self._context.wrap_socket(plain, server_hostname=self._host) as sender:
                     sender.sendall(data)
-                    sender.unwrap()  # the receiver has read everything when it says goodbye, too
+                    try:
+                        sender.unwrap()  # the receiver has read everything when it says goodbye, too
+                    except ssl.SSLEOFError:  # rsyslog with GnuTLS only hangs up, also on a sender that it refuses
+                        self._read(sender)
                 return
             plain.sendall(data)
             plain.shutdown(socket.SHUT_WR)
             while plain.recv(4096):
                 pass
+            self._read(plain)
+
+    def _read(self, connection: socket.socket) -> None:
+        """Returns when a receiver that has hung up has read everything. Raises OSError when it had not: its system then
+        resets the connection."""
+        with contextlib.suppress(OSError):  # reset already
+            connection.shutdown(socket.SHUT_WR)
+        end = time.monotonic() + self.timeout_s
+        while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _CLOSED:
+            if time.monotonic() > end:
+                raise TimeoutError("the receiver does not say whether it has read the message")
+            time.sleep(0.01)
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise ConnectionResetError(
+                "the receiver hung up before it had read the message: does it refuse this sender?"
+            )
 
 
 def _escaped(value: object, sign: str) -> str:
