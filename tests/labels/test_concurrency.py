@@ -172,3 +172,27 @@ def test_the_primary_becomes_a_standby(postgres, monkeypatch):
         connection.commit()
     roles.set_role(store, "ann", "admin", "operator")
     store.close()
+
+
+def test_a_lost_machine_is_noticed(postgres):
+    """No machine can be lost here: what the system does then is known by the limits of the connection's socket."""
+    store = LabelStore(postgres.database("lost") + "?keepalives_idle=60")
+    with store.engine.connect() as connection:
+        driver = connection.connection.dbapi_connection
+        with socket.socket(fileno=os.dup(driver.fileno())) as end:
+            assert 0 < end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= database.TIMEOUT_S * 1000
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60, "the address has the last word"
+        assert 0 < int(driver.info.get_parameters()["connect_timeout"]) < database.TIMEOUT_S
+    store.close()
+
+
+def test_more_people_than_connections_while_the_database_hangs(postgres, monkeypatch):
+    store = LabelStore(postgres.database("hangs"))
+    monkeypatch.setattr(store.engine.pool, "_timeout", 0.1)
+    held = [store.engine.connect() for _ in range(25)]
+    with pytest.raises(LabelStoreDown, match="all connections wait"):
+        roles.set_role(store, "ann", "labeler", "operator")
+    for connection in held:
+        connection.close()
+    roles.set_role(store, "ann", "labeler", "operator")
+    store.close()

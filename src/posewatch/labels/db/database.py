@@ -90,6 +90,9 @@ class Database:
             down = error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
             kind = LabelStoreDown if down else LabelError
             raise kind(f"the label store at {name} failed: {schema.reason(error)}") from error
+        except sa.exc.TimeoutError:
+            name = redact(self.engine.url.render_as_string(hide_password=True))
+            raise LabelStoreDown(f"the label store at {name} failed: all connections wait for an answer") from None
 
     def _is_transient(self, error: BaseException) -> bool:
         if self.engine.dialect.name == "sqlite" or not isinstance(error, sa.exc.DBAPIError):

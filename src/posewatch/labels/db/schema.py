@@ -25,6 +25,15 @@ HEAD = "9"
 """The revision of the tables that this posewatch reads and writes."""
 BUSY_S = 30.0
 """How long SQLite waits for another writer."""
+WAITS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""libpq's limits, in seconds and (the last) milliseconds. A machine that is lost closes no connection: without them the
+kernel waits a quarter of an hour for an answer, and two hours before it asks."""
 READ_ONLY = "25006"
 """SQLSTATE of a write on a server that takes none."""
 VERSIONS = "alembic_version"
@@ -76,8 +85,9 @@ def connect(url: str) -> sa.Engine:
             sa.event.listen(engine, "connect", _pragmas)
             sa.event.listen(engine, "begin", _begin)
         else:
+            waits = {name: value for name, value in WAITS.items() if name not in parsed.query}
             # statements that are prepared by name fail behind a pooler that gives each transaction another connection
-            arguments = {"prepare_threshold": None}
+            arguments = {"prepare_threshold": None, **waits}
             engine = sa.create_engine(parsed, connect_args=arguments, pool_pre_ping=True, pool_size=5, max_overflow=20)
             sa.event.listen(engine, "handle_error", _not_writable)
         _migrate(engine, name)
