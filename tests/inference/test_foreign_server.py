@@ -59,7 +59,7 @@ def test_a_restricted_protocol_is_told_as_what_it_is(foreign: tuple[Servicer, st
         open_predictor(foreign[1], timeout_s=5.0, retries=3)
 
 
-@pytest.mark.parametrize("endpoint", ["https://host:443/abnormal", "grpc://host:8001", "http://host:80/v2/models/m"])
+@pytest.mark.parametrize("endpoint", ["tls://host:443/abnormal", "grpc://host:8001", "http://host:80/v2/models/m"])
 def test_the_remedy_of_a_bad_endpoint_can_be_read(endpoint: str) -> None:
     with pytest.raises(InputError) as told:
         parse_endpoint(endpoint)
