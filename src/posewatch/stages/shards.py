@@ -10,8 +10,9 @@ from posewatch.errors import InputError
 from posewatch.stages.contents import stage_of
 from posewatch.store import ObjectStore
 
-MAX_SHARDS = 200
-"""Of one run: every shard costs a few pods and nodes of the workflow's record, which must fit in 1 MiB."""
+MAX_SHARDS = 80
+"""Of one run: every shard costs seven pods, each of which the workflow's record holds with all it was given (8 kB a
+shard when packed), and the record must fit in 1 MiB, also of ``end_to_end`` when every step was tried twice."""
 
 
 def shards(store: ObjectStore, videos: Artifact, size: int) -> list[Artifact]:

@@ -71,7 +71,9 @@ def _objects(objects: Mapping[str, Any]) -> Iterator[str]:
     yield _table(("in memory", "bytes"), [(name, f"{size:,.0f}") for name, size in objects["memory"].items()])
 
 
-def _fanout(fanout: Mapping[str, Any]) -> Iterator[str]:
+def _fanout(fanout: Mapping[str, Any] | None) -> Iterator[str]:
+    if fanout is None:  # outside a checkout there is no pipeline to compile
+        return
     yield "## A run of `prepare`\n"
     counts, sizes = ("shards", "pods", "nodes"), ("plain", "packed", "argument")
     rows = [[f"{run[k]:,}" for k in counts] + [f"{run[k] / 1e3:,.1f}" for k in sizes] for run in fanout["runs"]]
