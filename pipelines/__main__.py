@@ -180,16 +180,18 @@ def logs(
     about, tasks = remote.run(run)
     lines = []
     if step:
-        chosen = [t for t in tasks if t["name"] == step]
+        chosen = [t for t in tasks if t.name == step]
         if not chosen:
-            raise InputError(f"the run has no step {step!r} (it has: {', '.join(t['name'] for t in tasks)})")
+            raise InputError(
+                f"the run has no step {step!r} (it has: {', '.join(dict.fromkeys(t.name for t in tasks))})"
+            )
     else:
         lines = [f"{about['name']}: {about['state']}" + (f" - {about['error']}" if about["error"] else "")]
-        lines += [f"  {t['state']:<10} {t['name']}" + (f" - {t['error']}" if t["error"] else "") for t in tasks]
-        chosen = [t for t in tasks if t["state"] == "FAILED" and t["pod"]]
+        lines += [f"  {t.state:<10} {t.name}" + (f" - {t.error}" if t.error else "") for t in tasks]
+        chosen = [t for t in tasks if t.state == "FAILED" and t.pods]
     for row in chosen:
-        text = remote.log(run, row["pod"]) if row["pod"] else None
-        lines.append(f"\n== {row['name']} ({row['pod'] or 'no pod'})")
+        text = remote.log(run, row.pods)
+        lines.append(f"\n== {row.name} ({row.pods[0] if row.pods else 'no pod'})")
         lines.append(text.rstrip() if text is not None else "its log is deleted: archive logs (docs/pipelines.md)")
     return "\n".join(lines)
 

@@ -7,14 +7,17 @@ import io
 import json
 import logging
 import os
+import re
 import time
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.resources import STEPS
 from posewatch.errors import InputError, NotAllowed, NotFound, PosewatchError
 
 HOST = "KF_PIPELINES_ENDPOINT"
@@ -23,6 +26,22 @@ IN_CLUSTER = "http://ml-pipeline.{namespace}.svc.cluster.local:8888"
 MOUNTED = Path("/var/run/secrets/kubeflow/pipelines/token")
 FORWARD = "kubectl -n kubeflow port-forward svc/ml-pipeline 8888:8888, then --host http://127.0.0.1:8888"
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+
+
+_NAMES = "|".join(name.replace("_", "-") for name in STEPS)
+_STEP = re.compile(rf"({_NAMES})(-\d+)?")
+_DRIVER = re.compile(rf"({_NAMES})(-\d+)?-driver")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A step of a run: its state, the names that may lead to its log, its error and when it began."""
+
+    name: str
+    state: str
+    pods: tuple[str, ...]
+    error: str
+    started: str
 
 
 class ServerFailure(PosewatchError):
@@ -129,22 +148,27 @@ class Remote:
             found = self.client.list_runs(page_size=limit, sort_by="created_at desc", namespace=self.namespace)
         return [_row(run) for run in found.runs or []]
 
-    def run(self, run_id: str) -> tuple[dict[str, str], list[dict[str, str]]]:
-        """A run and its tasks in order: name, state, pod and error. Raises NotFound."""
+    def run(self, run_id: str) -> tuple[dict[str, str], list[Task]]:
+        """A run and its steps in order. Raises NotFound.
+
+        The server tells every node of Argo's graph; groups, tries and the drivers that did their work are left out.
+        """
         with _quiet(), self.errors():
             found = self.client.get_run(run_id)
         details = (found.run_details.task_details if found.run_details else None) or []
+        nodes = {child.pod_name for task in details for child in task.child_tasks or [] if child.pod_name}
         tasks = [
-            {
-                "name": task.display_name or "",
-                "state": task.state or "",
-                "pod": next((c.pod_name for c in task.child_tasks or [] if c.pod_name), task.pod_name or ""),
-                "error": " ".join((task.error.message or "").split()) if task.error else "",
-                "started": str(task.start_time or ""),
-            }
+            Task(
+                name=task.display_name or "",
+                state=task.state or "",
+                pods=_pods(task, nodes),
+                error=" ".join((task.error.message or "").split()) if task.error else "",
+                started=str(task.start_time or ""),
+            )
             for task in details
         ]
-        return _row(found), sorted(tasks, key=lambda t: (t["started"], t["name"]))
+        shown = [t for t in tasks if _STEP.fullmatch(t.name) or (t.state == "FAILED" and _DRIVER.fullmatch(t.name))]
+        return _row(found), sorted(shown or tasks, key=lambda t: (t.started, t.name))
 
     def wait(self, run_id: str, every_s: float = 10.0) -> dict[str, str]:
         """Poll until the run has ended. Raises the error of the sixth failed request in a row."""
@@ -163,12 +187,16 @@ class Remote:
                     raise
             time.sleep(every_s)
 
-    def log(self, run_id: str, pod: str) -> str | None:
-        """The log of a step's pod; None where the server stores no logs and the pod is deleted."""
-        try:
-            return self.read(f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log").decode(errors="replace")
-        except (NotFound, ServerFailure):
-            return None
+    def log(self, run_id: str, pods: tuple[str, ...]) -> str | None:
+        """The log of a step's pod, by the first of its names that leads to one; None where it is deleted."""
+        for pod in pods:
+            try:
+                text = self.read(f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log").decode(errors="replace")
+            except (NotFound, ServerFailure):
+                continue
+            if not _is_error(text):
+                return text
+        return None
 
     def upload(self, package: Path, name: str, version: str) -> tuple[str, str]:
         """Upload ``version`` of the pipeline ``name``; returns both ids. An existing version is not replaced."""
@@ -205,6 +233,45 @@ class Remote:
 def _called(name: str) -> str:
     """The API's filter for things of a name."""
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+
+
+def _is_error(text: str) -> bool:
+    """Whether this is an error of the server, which sends its status, 200, before it looks for the log."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and set(told) == {"error_message", "error_details"}
+
+
+def _pods(task: Any, nodes: set[str]) -> tuple[str, ...]:
+    """The names by which the log of a step may be found, the pod's first, then that of its node in Argo's graph.
+
+    The server names no pod (kubeflow/pipelines#14007); what it calls the pods of a task's children are ids of nodes,
+    ``workflow-HASH``. That of a step's container is its only child, or where it is retried the parent of its tries,
+    whose names end in ``(0)``, ``(1)`` and so on. A driver's children are what runs after it.
+    """
+    if task.pod_name:
+        return (task.pod_name,)
+    child = next((c.pod_name for c in task.child_tasks or [] if c.pod_name), "")
+    workflow, _, number = child.rpartition("-")
+    if not child or _DRIVER.fullmatch(task.display_name or ""):
+        return ()
+    if not workflow or not number.isdecimal():
+        return (child,)
+    template, tries = "system-container-impl", 0
+    while f"{workflow}-{_hash(int(number), f'({tries})')}" in nodes:
+        tries += 1
+    if tries:
+        template, number = f"retry-{template}", str(_hash(int(number), f"({tries - 1})"))
+    return (f"{workflow}-{template}-{number}", f"{workflow}-{number}")
+
+
+def _hash(start: int, text: str) -> int:
+    """Argo's hash of a node's name (FNV-1a, 32 bits) that goes on from the one of its beginning."""
+    for byte in text.encode():
+        start = (start ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return start
 
 
 def _row(run: Any) -> dict[str, str]:

@@ -99,9 +99,12 @@ def read(body: bytes, model: type) -> Any:
 def reply(state: State, verb: str, path: str, body: bytes, kind: str) -> Any:
     where, query = urlsplit(path).path, parse_qs(urlsplit(path).query)
     if found := re.fullmatch(r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", where):
-        if found[2] not in state.logs:
-            raise Refused(404, "log not found")
-        return state.logs[found[2]]
+        # the server sends its status before it looks for the log (run_log_server.go)
+        missing = {
+            "error_message": f"Failed to read logs for run {found[1]}",
+            "error_details": "not found\ngoroutine 1",
+        }
+        return state.logs.get(found[2], missing)
     match verb, where.removeprefix("/apis/v2beta1/"):
         case "GET", "healthz":
             return shaped(api.V2beta1GetHealthzResponse(multi_user=False))

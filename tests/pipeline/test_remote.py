@@ -110,6 +110,56 @@ def test_logs_show_the_steps_and_what_failed_ones_wrote(server: Server, capsys: 
     assert "Run run-9 not found" in refused(capsys, "logs", "run-9")
 
 
+WORKFLOW = "posewatch-prepare-x7k2p"
+
+
+def node(name: str) -> str:
+    """The id of a node of Argo's graph by its whole name (Workflow.NodeID, v1alpha1/workflow_types.go)."""
+    number = 0x811C9DC5
+    for byte in name.encode():
+        number = (number ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return f"{WORKFLOW}-{number}"
+
+
+@pytest.mark.parametrize(("tries", "found"), [(0, "pod"), (1, "pod"), (3, "pod"), (3, "archive"), (3, "")])
+def test_logs_of_a_run_as_a_server_tells_it(
+    server: Server, capsys: pytest.CaptureFixture[str], tries: int, found: str
+) -> None:
+    """Every node of the graph with the ids of its children, and neither a pod's name nor an error: 2.17 and before
+    (api_converter.go toApiPipelineTaskDetail). ``tries`` 0: a step without retries."""
+    main(["submit", "prepare", *VALUES, "--name", "monday"])
+    base = f"{WORKFLOW}.root.exit-handler-1.posewatch-prepare-stages"
+    executor = f"{base}.mask.executor"
+    last = f"{executor}({tries - 1})" if tries else executor
+
+    def detail(display: str, state: str, *children: str) -> api.V2beta1PipelineTaskDetail:
+        told = [api.PipelineTaskDetailChildTask(pod_name=node(child)) for child in children]
+        return api.V2beta1PipelineTaskDetail(display_name=display, state=state, child_tasks=told, start_time=AT)
+
+    details = [
+        detail(WORKFLOW, "FAILED", f"{WORKFLOW}.root-driver"),
+        detail("root-driver", "SUCCEEDED", f"{WORKFLOW}.root"),
+        detail("root", "FAILED", f"{WORKFLOW}.root.exit-handler-1-driver"),
+        detail("posewatch-prepare-stages", "FAILED", f"{base}.ingest-driver"),
+        detail("mask-driver", "SUCCEEDED", f"{base}.mask"),
+        detail("mask", "FAILED", executor),
+        detail("executor", "FAILED", *[f"{executor}({i})" for i in range(tries)]),
+        *[detail(f"executor({i})", "FAILED") for i in range(tries)],
+        detail("split-driver", "FAILED", f"{base}.split"),
+    ]
+    server.state.states[:] = ["FAILED"]
+    server.state.runs["run-0"].run_details = api.V2beta1RunDetails(task_details=details)
+    number = node(last).rpartition("-")[2]
+    pod = f"{WORKFLOW}-{'retry-' if tries else ''}system-container-impl-{number}"
+    server.state.logs.update({"pod": {pod: "bad video\n"}, "archive": {node(last): "bad video\n"}, "": {}}[found])
+    capsys.readouterr()
+    assert main(["logs", "run-0"]) == 0
+    text = "bad video" if found else "its log is deleted: archive logs (docs/pipelines.md)"
+    assert capsys.readouterr().out == (
+        f"monday: FAILED\n  FAILED     mask\n  FAILED     split-driver\n\n== mask ({pod})\n{text}\n"
+    )
+
+
 def test_versions_are_uploaded_once(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["upload-version", "prepare", "refresh"]) == 0
     assert '"version": "abc123"' in capsys.readouterr().out
