@@ -363,6 +363,10 @@ def test_the_notes_say_what_is_next() -> None:
     assert "Credentials were made once and are kept" in text
     assert "https://labels.example.org/" in text
     assert "hall start to raise alarms" in text
+    assert "without a key" not in text
+    # what SeaweedFS opens beside S3 asks for no key
+    text = notes("--values", str(CHART / "examples" / "laptop.yaml"), "--set", "networkPolicy.enabled=false")
+    assert "every pod of the cluster can read and delete what posewatch-store holds" in text
 
 
 BROKEN: list[tuple[str, str]] = [
