@@ -128,11 +128,16 @@ def submit(
     argument: Arguments = None,
     wait: Annotated[bool, Option("--wait", help="Wait until it has ended; exit status 1 when it failed.")] = False,
     service_account: Annotated[str, Option(help="The steps' service account (default: the server's).")] = "",
+    no_cache: Annotated[
+        bool, Option("--no-cache", help="Run every step: after results were deleted, or the store moved.")
+    ] = False,
 ) -> None:
     """Start a run on a Kubeflow Pipelines server."""
     given = _arguments(pipeline, argument, values)
     with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
         package = resources.package([pipeline], temp)[pipeline]
+        if no_cache:
+            _uncache(package)
         remote = server.open()
         started = remote.submit(package, given, about.experiment, about.name or pipeline, service_account)
     print(started, flush=True)
@@ -220,6 +225,17 @@ def upload(
             row = {"pipeline": title, "id": pipeline_id, "version": version, "version_id": version_id}
             lines.append(json.dumps(row))
     return "\n".join(lines)
+
+
+def _uncache(package: Path) -> None:
+    """Let no step of a compiled pipeline use the cache; kfp's own ``enable_caching`` reaches the outermost only."""
+    import yaml
+
+    spec, platform = yaml.safe_load_all(package.read_text(encoding="utf-8"))
+    for component in (spec["root"], *spec["components"].values()):
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task["cachingOptions"] = {}
+    package.write_text(yaml.safe_dump_all([spec, platform], allow_unicode=True), encoding="utf-8")
 
 
 def _arguments(name: str, items: list[str] | None, values: Experiment) -> dict[str, Any]:

@@ -50,6 +50,22 @@ def test_submit_starts_a_run_of_the_compiled_pipeline(server: Server, capsys: py
     assert len(server.state.experiments) == 1, "the experiment is made once"
 
 
+@pytest.mark.parametrize("pipeline", ["prepare", "train"])
+def test_no_step_of_a_run_takes_results_from_the_cache(server: Server, pipeline: str) -> None:
+    given = VALUES if pipeline == "prepare" else ["clips=c", "skeletons=s", "store=s3://posewatch"]
+
+    def cached() -> set[str]:
+        spec = server.state.runs[f"run-{len(server.state.runs) - 1}"].pipeline_spec["pipeline_spec"]
+        dags = [spec["root"], *spec["components"].values()]
+        tasks = [t for dag in dags for t in dag.get("dag", {}).get("tasks", {}).items()]
+        return {name for name, task in tasks if task.get("cachingOptions", {}).get("enableCache")}
+
+    assert main(["submit", pipeline, *given]) == 0
+    assert {"mask", "pose"} <= cached() or {"dataset", "evaluate"} <= cached()
+    assert main(["submit", pipeline, *given, "--no-cache"]) == 0
+    assert cached() == set()
+
+
 def test_submit_waits_through_answers_that_fail(
     server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
