@@ -138,7 +138,7 @@ def submit(
         package = resources.package([pipeline], temp)[pipeline]
         if no_cache:
             _uncache(package)
-        remote = server.open()
+        remote = server.open().fits()
         started = remote.submit(package, given, about.experiment, about.name or pipeline, service_account)
     print(started, flush=True)
     say(f"follow it: posewatch pipeline logs {started}  ({remote.host}/#/runs/details/{started})")
@@ -164,7 +164,7 @@ def schedule(
     given = _arguments(pipeline, argument, values)
     with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
         package = resources.package([pipeline], temp)[pipeline]
-        return server.open().schedule(package, given, about.experiment, about.name or pipeline, cron)
+        return server.open().fits().schedule(package, given, about.experiment, about.name or pipeline, cron)
 
 
 @verb(app, "runs", stack=False)
@@ -218,7 +218,7 @@ def upload(
     lines = []
     with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
         packages = resources.package(pipelines or NAMES, temp)
-        remote = server.open()
+        remote = server.open().fits()
         for name, package in packages.items():
             title = f"posewatch-{name.replace('_', '-')}"
             pipeline_id, version_id = remote.upload(package, title, f"{title}-{version}")

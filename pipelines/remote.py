@@ -25,6 +25,8 @@ TOKEN = "POSEWATCH_KFP_TOKEN"
 IN_CLUSTER = "http://ml-pipeline.{namespace}.svc.cluster.local:8888"
 MOUNTED = Path("/var/run/secrets/kubeflow/pipelines/token")
 FORWARD = "kubectl -n kubeflow port-forward svc/ml-pipeline 8888:8888, then --host http://127.0.0.1:8888"
+NEEDED = (2, 15)
+"""The first release whose drivers know a Secret's key that may be missing: older ones refuse the whole step."""
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
@@ -68,13 +70,27 @@ class Remote:
         token = _token(token_file, inside)
         self._token = token
         self._ca = ca or None
-        self.read("/apis/v2beta1/healthz")
+        self._told = self.read("/apis/v2beta1/healthz")
         import kfp
 
         with _quiet(), self.errors():
             self.client = kfp.Client(
                 host=self.host, existing_token=token or None, namespace=namespace or "kubeflow", ssl_ca_cert=self._ca
             )
+
+    def fits(self) -> Remote:
+        """This server. Raises PosewatchError for a release that cannot run what our kfp compiles."""
+        try:
+            told = str(json.loads(self._told).get("tag_name") or "")
+        except (ValueError, AttributeError):
+            told = ""
+        release = re.match(r"v?(\d+)\.(\d+)\.\d", told)
+        if release and tuple(map(int, release.groups())) < NEEDED:
+            raise PosewatchError(
+                f"{self.host} is Kubeflow Pipelines {told}, and would fail each step: 2.15 or newer is needed"
+                " (docs/pipelines.md)"
+            )
+        return self
 
     def read(self, path: str) -> bytes:
         """GET a path of the server, with the token."""

@@ -26,6 +26,7 @@ class State:
     """What the server holds; ``states`` are what a run answers in turn, the last one for ever."""
 
     token: str = ""
+    release: str = "2.17.0"
     broken: int = 0
     states: list[str] = field(default_factory=lambda: ["SUCCEEDED"])
     experiments: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +108,8 @@ def reply(state: State, verb: str, path: str, body: bytes, kind: str) -> Any:
         return state.logs.get(found[2], missing)
     match verb, where.removeprefix("/apis/v2beta1/"):
         case "GET", "healthz":
-            return shaped(api.V2beta1GetHealthzResponse(multi_user=False))
+            # the image's release beside what the API's model has (apiserver/main.go)
+            return {**shaped(api.V2beta1GetHealthzResponse(multi_user=False)), "tag_name": state.release}
         case "GET", "experiments":
             name = _wanted(query)
             return shaped(api.V2beta1ListExperimentsResponse([e for n, e in state.experiments.items() if n == name]))

@@ -50,6 +50,23 @@ def test_submit_starts_a_run_of_the_compiled_pipeline(server: Server, capsys: py
     assert len(server.state.experiments) == 1, "the experiment is made once"
 
 
+@pytest.mark.parametrize("release", ["2.5.0", "v2.14.4"])
+def test_a_server_that_cannot_run_our_pipelines_is_told_before_a_run(
+    server: Server, capsys: pytest.CaptureFixture[str], release: str
+) -> None:
+    """Drivers before 2.15: 'unknown field "optional" in kfp_kubernetes.SecretAsEnv' (kubeflow/pipelines#12495)."""
+    server.state.release = release
+    values = ["clips=c", "skeletons=s", "store=s3://b", "endpoint=grpc://h:1/m"]
+    for words in (["submit", "prepare", *VALUES], ["upload-version", "prepare"],
+                  ["schedule", "refresh", *values, "--cron", "0 0 3 * * *"]):  # fmt: skip
+        assert f"is Kubeflow Pipelines {release}, and would fail each step: 2.15 or newer" in refused(capsys, *words)
+    assert [server.state.runs, server.state.pipelines, server.state.schedules] == [{}, {}, []]
+    assert main(["runs"]) == 0
+    for release in ("2.15.0", "unknown", "3.0.0-rc.1", ""):
+        server.state.release = release
+        assert main(["submit", "prepare", *VALUES]) == 0
+
+
 @pytest.mark.parametrize("pipeline", ["prepare", "train"])
 def test_no_step_of_a_run_takes_results_from_the_cache(server: Server, pipeline: str) -> None:
     given = VALUES if pipeline == "prepare" else ["clips=c", "skeletons=s", "store=s3://posewatch"]
