@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from support import stop_and_wait
 from tiny_models import tiny_model
 
 from posewatch.bench.fixed_cost import write_fixed_cost
+from posewatch.config import ServingConfig
+from posewatch.deploy.runtime import serving_runtime
 from posewatch.errors import ServingError
 from posewatch.inference import triton_admin, triton_grpc
 from posewatch.inference import triton_admin as control
@@ -29,7 +32,7 @@ from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.benchmark import soak
 from posewatch.serving.repository import write_repository
-from posewatch.stack import TritonServer
+from posewatch.stack import TritonServer, triton
 from posewatch.stack.process import wait_until
 
 PROTOCOLS = ("grpc", "http")
@@ -143,11 +146,14 @@ def test_a_server_that_hangs_costs_a_deadline_and_no_more(private: TritonServer,
 
 
 class Way:
-    """A way to a port of this machine; on connections from before ``lose`` nothing comes through any more, and nothing
-    says so, as when a node loses its power."""
+    """A way to ports of this machine, of which each connection gets the next one and stays there, as with a Service.
 
-    def __init__(self, port: int) -> None:
-        self._port, self._age, self._ends = port, 0, list[socket.socket]()
+    On connections from before ``lose`` nothing comes through any more, and nothing says so, as when a node loses its
+    power.
+    """
+
+    def __init__(self, *ports: int) -> None:
+        self._ports, self._age, self._ends = itertools.cycle(ports), 0, list[socket.socket]()
         self._entry = socket.create_server(("127.0.0.1", 0))
         self.url = f"127.0.0.1:{self._entry.getsockname()[1]}"
         threading.Thread(target=self._run, daemon=True).start()
@@ -158,7 +164,7 @@ class Way:
     def _run(self) -> None:
         with suppress(OSError):
             while True:
-                ends = self._entry.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+                ends = self._entry.accept()[0], socket.create_connection(("127.0.0.1", next(self._ports)))
                 self._ends += ends
                 for here, there in (ends, ends[::-1]):
                     threading.Thread(target=self._carry, args=(here, there, self._age), daemon=True).start()
@@ -168,6 +174,7 @@ class Way:
             while data := here.recv(1 << 16):
                 if age == self._age:
                     there.sendall(data)
+            there.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         for end in (self._entry, *self._ends):
@@ -190,6 +197,31 @@ def test_a_connection_that_is_lost_without_a_word_costs_a_deadline(
         with pytest.raises(ServingError, match="did not answer within 2 s"):
             predictor.predict(clips[:2])
         assert (predictor.predict(clips[:2], timeout_s=30).probabilities == known).all()
+
+
+def test_clients_come_to_a_replica_that_started_after_them(
+    clips, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option = "--grpc-max-connection-age="
+    (container,) = serving_runtime(ServingConfig())["spec"]["containers"]
+    assert sum(given.startswith(option) for given in container["args"]) == 1
+    spawn = triton.spawn
+    monkeypatch.setattr(triton, "spawn", lambda command, *rest, **how: spawn([*command, option + "500"], *rest, **how))
+    with ExitStack() as stack:
+        servers = []
+        for name in ("old", "new"):
+            write_repository(tiny, tmp_path / name, name="tiny", model_warmup="none")
+            log = tmp_path / f"{name}.log"
+            servers.append(stack.enter_context(TritonServer.start(tmp_path / name, log=log)))
+            triton_admin.load_model(servers[-1].grpc, "tiny")
+        way = stack.enter_context(closing(Way(*(server.ports[1] for server in servers))))
+        predictor = stack.enter_context(TritonPredictor(way.url, "tiny", "grpc", retries=0))
+
+        def both_answered() -> bool:
+            predictor.predict(clips[:1])
+            return all(triton_admin.statistics(server.grpc, "tiny")["requests"] > 0 for server in servers)
+
+        assert wait_until(both_answered, 30)
 
 
 def test_a_client_that_is_killed_leaves_the_server_to_the_others(private: TritonServer, clips) -> None:

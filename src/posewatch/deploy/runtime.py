@@ -116,6 +116,9 @@ def serving_runtime(config: ServingConfig, *, image: str = TRITON_IMAGE) -> dict
                         # posewatch writes config.pbtxt out in full; a guess of Triton must not hide a mistake.
                         "--disable-auto-complete-config",
                         "--exit-timeout-secs=25",
+                        # A Service gives a connection to a pod and leaves it there: without an end, clients never ask
+                        # a replica that started after them. gRPC clients connect anew without losing a call.
+                        "--grpc-max-connection-age=60000",
                     ],
                     # KServe routes its Service to the first port; the second is gRPC without TLS.
                     "ports": [
