@@ -145,6 +145,32 @@ def test_a_server_that_hangs_costs_a_deadline_and_no_more(private: TritonServer,
         assert len(predictor.predict(clips[:2]).probabilities) == 2
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_server_that_ends_with_requests_under_way_is_left(
+    private: TritonServer, clips, tiny: Path, tmp_path: Path, protocol: str
+) -> None:
+    """While it computes them it refuses all others, on the connections that clients hold to it."""
+    write_fixed_cost(private.repository, "slow", cost_s=3.0, batching=True, max_batch=8)
+    triton_admin.load_model(private.grpc, "slow")
+    write_repository(tiny, tmp_path / "other", name="tiny")
+    with ExitStack() as stack:
+        other = stack.enter_context(TritonServer.start(tmp_path / "other", log=tmp_path / "other.log"))
+        triton_admin.load_model(other.grpc, "tiny")
+        ports = [server.ports[protocol == "grpc"] for server in (private, other)]
+        way = stack.enter_context(closing(Way(*ports)))
+        predictor = stack.enter_context(TritonPredictor(way.url, "tiny", protocol))
+        slow = stack.enter_context(TritonPredictor(_url(private, protocol), "slow", protocol, retries=0))
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        known = predictor.predict(clips[:2]).probabilities
+        asked = pool.submit(slow.predict, np.zeros((1, 1, 1, 1, 3), np.float32))
+        time.sleep(0.5)  # it is with the server, which needs 3 s
+        os.kill(private.process.pid, signal.SIGTERM)
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            assert (predictor.predict(clips[:2]).probabilities == known).all()
+        assert len(asked.result(30).probabilities) == 1
+
+
 class Way:
     """A way to ports of this machine, of which each connection gets the next one and stays there, as with a Service.
 

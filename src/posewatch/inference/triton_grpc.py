@@ -60,6 +60,7 @@ class GrpcConnection:
 
         def once(left_s: float) -> T:
             nonlocal connected_again
+            client = self._client
             try:
                 answer = send(left_s)
                 self._heard = time.monotonic()
@@ -67,12 +68,12 @@ class GrpcConnection:
             except InferenceServerException as error:
                 status = str(error.status() or "")
                 if "DEADLINE_EXCEEDED" in status:
-                    self._leave_if_silent()
+                    self._leave_if_silent(client)
                     raise wire.too_late(self.url, what, until) from None
                 text = str(error.message()) + (wire.NO_TOKEN if "UNAUTHENTICATED" in status else "")
-                if wire.ENDING in text and not connected_again:
-                    connected_again, old, self._client = True, self._client, self._connect()
-                    old.close()
+                if wire.STOPPING in text or (wire.ENDING in text and not connected_again):
+                    connected_again = connected_again or wire.ENDING in text
+                    self._leave(client)
                     raise wire.unavailable(text) from None
                 # Nobody here cancels: CANCELLED is a server that ends with the request in flight.
                 retryable = "UNAVAILABLE" in status or "CANCELLED" in status
@@ -80,7 +81,7 @@ class GrpcConnection:
 
         return wire.call(once, self.url, what, self._retries, until)
 
-    def _leave_if_silent(self) -> None:
+    def _leave_if_silent(self, client: Any) -> None:
         """Connect anew if nothing was heard for ``SILENT_S``.
 
         A node that lost its power, or a firewall that forgot the connection, answers nothing, not even that it is gone:
@@ -88,7 +89,12 @@ class GrpcConnection:
         it, too, but Triton ends connections whose clients ping while it computes.
         """
         if time.monotonic() - self._heard > SILENT_S:
-            # The old one ends with its last call: others may still wait on it.
+            self._leave(client)
+
+    def _leave(self, client: Any) -> None:
+        """Connect anew, unless another call has done so since ``client`` was taken."""
+        if self._client is client:
+            # The old connection ends with its last call: others may still wait for an answer on it.
             self._client, self._heard = self._connect(), time.monotonic()
 
     def version(self) -> str:

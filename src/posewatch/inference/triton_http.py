@@ -53,8 +53,8 @@ class HttpConnection:
             if answer.status in accept:
                 return answer
             text = _message(answer.status, answer.data) + (wire.NO_TOKEN if answer.status == 401 else "")
-            if wire.ENDING in text and not connected_again:
-                connected_again = True
+            if wire.STOPPING in text or (wire.ENDING in text and not connected_again):
+                connected_again = connected_again or wire.ENDING in text
                 self._pool.clear()
                 raise wire.unavailable(text)
             raise wire.refusal(self.url, what, text, until, retryable=answer.status in RETRYABLE)

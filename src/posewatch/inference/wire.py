@@ -25,9 +25,12 @@ FIRST_S, MAX_S = 0.1, 2.0
 _NO_ID = "[request id: <id_unknown>] "
 _FINAL = ("not ready", "unknown model", "no available versions", "protocol is restricted")
 """What Triton writes in an UNAVAILABLE answer that no repetition changes."""
+STOPPING = "has stopped accepting new inference requests"
+"""What a Triton that ends answers on a connection that is held while it computes the requests that it has, for a second
+at least. A new connection leads elsewhere, when another pod has taken over."""
 ENDING = "no available versions"
-"""What a Triton that ends answers on a connection that is held: it unloads its models first. A new connection leads
-elsewhere, when another pod has taken over; if the model was unloaded for good, the second answer says so."""
+"""What it answers then, when it has unloaded its models. If the model was unloaded for good, the second answer says
+so."""
 
 
 TLS = {
