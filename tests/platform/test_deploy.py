@@ -69,6 +69,15 @@ def test_the_dicts_fit_the_crd(body: dict[str, Any], crd_errors: Callable[[dict[
     assert any("nonsense" in said for said in crd_errors(wrong)), "the schema would not notice a typo"
 
 
+def test_a_pod_that_ends_serves_until_the_nodes_know_and_then_has_time_for_its_answers() -> None:
+    container = runtime.serving_runtime(CONFIG)["spec"]["containers"][0]
+    (timeout,) = (given for given in container["args"] if given.startswith("--exit-timeout-secs="))
+    wait = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert 2 < wait < wait + int(timeout.partition("=")[2]) < 30, (
+        "what Kubernetes gives a pod, and KServe does not change"
+    )
+
+
 def test_keda_is_told_how_many_may_wait_at_each_replica() -> None:
     """KServe 0.20 reads ``value`` alone, its pull request 6185 the type and the number of that type."""
     body = service(max_replicas=3, autoscaler="keda", prometheus="http://prometheus:9090", pending_requests=5)

@@ -125,6 +125,9 @@ def serving_runtime(config: ServingConfig, *, image: str = TRITON_IMAGE) -> dict
                         {"containerPort": HTTP, "name": "http1", "protocol": "TCP"},
                         {"containerPort": GRPC, "name": "h2c", "protocol": "TCP"},
                     ],
+                    # The nodes learn within seconds that a pod ends; until then they send it new connections, which a
+                    # Triton that ends refuses. With the 25 s above it is below the 30 s that a pod is given.
+                    "lifecycle": {"preStop": {"sleep": {"seconds": 4}}},
                     "startupProbe": _probe("ready", period=5, failures=120),
                     "readinessProbe": _probe("ready", period=5, failures=3),
                     "livenessProbe": _probe("live", period=10, failures=6),
