@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from posewatch.cores import limit_threads
 from posewatch.faults import explained
 from posewatch.redact import redact, redact_logs, remember, trace
 
@@ -26,6 +27,7 @@ ERROR_FILE = "POSEWATCH_ERROR_FILE"
 
 def begin(*arguments: str) -> None:
     """Call this first, with the command line's arguments: the secrets in them are shown from now on by nobody."""
+    limit_threads()
     remember(*arguments)
     redact_logs()
     for stream in (sys.stdout, sys.stderr):

@@ -34,7 +34,8 @@ FLOORS = (
     "records",
     "config fingerprints",
     "sections",
-    "rules text units files names outputs digests retry progress errors quiet addresses posts redact faults boundary",
+    "rules text units files names outputs digests retry progress errors quiet addresses posts redact faults boundary "
+    "cores",
 )
 """From top to bottom; rooms that share a floor may import each other."""
 LARGEST = 0.155

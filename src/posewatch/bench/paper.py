@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from posewatch.config import Experiment, TrainConfig
+from posewatch.cores import usable
 from posewatch.datasets import layouts
 from posewatch.datasets.annotations import count, some
 from posewatch.datasets.clipset import ClipSet
@@ -156,7 +157,6 @@ def leak(recognition: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 def _serving(out: Path, seconds: float) -> list[dict[str, Any]]:
     """Table 3: the same model in PyTorch, ONNX Runtime and Triton, without and with dynamic batching."""
-    import os
 
     from posewatch.bench.serving import bench_serving
     from posewatch.export.onnx import export
@@ -164,7 +164,7 @@ def _serving(out: Path, seconds: float) -> list[dict[str, Any]]:
     checkpoint, model = out / VIDEO / "seed0" / "checkpoint.pt", out / "serving" / "model.onnx"
     model.parent.mkdir(parents=True, exist_ok=True)
     export(checkpoint, model)
-    cores = len(os.sched_getaffinity(0))
+    cores = usable()
     bench_serving(
         out / "serving", concurrency=(1, 8), open_loop=(), instances=cores, model=model, checkpoint=checkpoint,
         seconds=seconds, mechanism=False,

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from posewatch.cli.bench_perception import OUT
 from posewatch.cli.bench_perception import app as of_perception
 from posewatch.cli.context import Context, Writes, topic, verb
+from posewatch.cores import usable
 from posewatch.errors import InputError, did_you_mean
 from posewatch.rules import Range
 
@@ -106,7 +107,7 @@ def serving(
         **vars(files),
         "concurrency": _numbers("--concurrency", files.concurrency, int, Range(1, 10_000)),
         "open_loop": _numbers("--open-loop", files.open_loop, float, Range(0, 100, above=True)),
-        "instances": files.instances or len(os.sched_getaffinity(0)),
+        "instances": files.instances or usable(),
     }
     page = bench_serving(mechanism=not given.pop("no_mechanism"), **given)
     return page.read_text(encoding="utf-8") + f"\n{files.out / 'bench.json'}"

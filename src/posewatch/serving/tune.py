@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posewatch.cores import usable
 from posewatch.digests import canonical, digest
 from posewatch.errors import InputError, PosewatchError, ServingError
 from posewatch.export.precision import Judge
@@ -114,7 +114,7 @@ def tune(
     unknown = [name for name in runtimes if name not in RUNTIMES]
     if unknown or not runtimes or not inputs.files:
         raise InputError(f"runtimes are some of {', '.join(RUNTIMES)}, not {unknown or 'none'}")
-    cores = cores or len(os.sched_getaffinity(0))
+    cores = cores or usable()
     exact = OnnxPredictor(next(iter(inputs.files.values()))).predict(inputs.judge.keypoints).probabilities
     journal = _Journal(out / "tune.jsonl", inputs)
     done: dict[Trial, dict[str, Any]] = {}

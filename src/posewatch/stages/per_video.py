@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from posewatch.artifact import Artifact, Job, collect, find, get, produce
+from posewatch.cores import usable
 from posewatch.errors import InputError, PosewatchError
 from posewatch.progress import Progress
 from posewatch.stages.contents import VideoArtifact
@@ -20,10 +21,10 @@ from posewatch.store import ObjectStore
 
 
 def workers() -> int:
-    """Worker processes: POSEWATCH_WORKERS, else one per core that this process may use."""
+    """Worker processes: POSEWATCH_WORKERS, else one per core that this process may use, within a container's limit."""
     given = os.environ.get("POSEWATCH_WORKERS", "")
     if not given:
-        return len(os.sched_getaffinity(0))
+        return usable()
     if not given.isdigit() or int(given) < 1:
         raise InputError(f"POSEWATCH_WORKERS must be a number from 1, not {given!r}")
     return int(given)

@@ -5,7 +5,6 @@ Triton without and with dynamic batching, and others on request. ``load`` has th
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posewatch.cores import usable
 from posewatch.errors import InputError, ServingError
 from posewatch.files import write_atomically
 from posewatch.inference.onnx_runtime import OnnxPredictor
@@ -197,7 +197,7 @@ def torch_threads(predictor: Predictor, clips: NDArray[np.float32]) -> int:
     import torch
 
     speeds = {}
-    for threads in {1, len(os.sched_getaffinity(0))}:
+    for threads in {1, usable()}:
         torch.set_num_threads(threads)
         speeds[threads] = load.closed(predictor.predict, clips, 1, 1.0).answers
     best = max(speeds, key=lambda n: speeds[n])

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from posewatch.cores import usable
 from posewatch.files import write_atomically
 from posewatch.recognition.evaluation.plots import styled, write_figure
 
@@ -27,7 +28,7 @@ def environment(triton: str, torch_threads: int = 0) -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = ""
-    machine = {"versions": versions, "cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "gpu": _gpu()}
+    machine = {"versions": versions, "cpu": _cpu(), "cores": usable(), "gpu": _gpu()}
     return {**machine, "memory_gb": _memory(), "system": platform.system(), "torch_threads": torch_threads}
 
 
