@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,6 +208,41 @@ def test_mmpose_runs_its_own_rtmo_at_random_weights(ultralytics: Path) -> None:
     assert weights_of(config) == {}
     with pytest.raises(WeightsError, match="no such MMPose configuration"):
         build_estimator(PoseConfig(estimator="mmpose", weights=f"{folder}/nothing.py"))
+
+
+class Trap:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.file),)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("zipped", [True, False], ids=["trained here", "published"])
+def test_mmpose_reads_checkpoints_as_mmpose_writes_them(zipped: bool, ultralytics: Path, tmp_path: Path) -> None:
+    mmpose = pytest.importorskip("mmpose", reason="needs MMPose, see docs/perception.md")
+    import torch
+    from mmengine.logging import HistoryBuffer
+
+    folder = Path(mmpose.__file__).parent / ".mim/configs/body_2d_keypoint/rtmo/body7"
+    config, file = folder / "rtmo-t_8xb32-600e_body7-416x416.py", tmp_path / "rtmo.pth"
+    net: Any = build_estimator(PoseConfig(estimator="mmpose", weights=str(config)))._net  # type: ignore[attr-defined]
+    held = {"meta": {"dataset_meta": net.dataset_meta, "seed": np.int64(3)}, "state_dict": net.state_dict()}
+    held["message_hub"] = {"log_scalars": {"loss": HistoryBuffer([1.5, 0.5], [1, 1])}, "more": Trap(tmp_path / "ran")}
+    torch.save(held, file, _use_new_zipfile_serialization=zipped)  # MMPose publishes the older format
+    estimator: Any = build_estimator(PoseConfig(estimator="mmpose", weights=f"{config}::{file}"))
+    read = estimator._net.state_dict()
+    assert all(torch.equal(value, read[name]) for name, value in net.state_dict().items())
+    assert not (tmp_path / "ran").exists()
+    torch.save({"state_dict": {"other": torch.zeros(1)}}, file)
+    with pytest.raises(WeightsError, match="holds no weights of the network"):
+        build_estimator(PoseConfig(estimator="mmpose", weights=f"{config}::{file}"))
+    file.write_bytes(b"no checkpoint")
+    with pytest.raises(WeightsError, match="is not a checkpoint of MMPose"):
+        build_estimator(PoseConfig(estimator="mmpose", weights=f"{config}::{file}"))
 
 
 def test_sam2_prompts_when_somebody_appears_and_gives_frames_back(sam2: str) -> None:

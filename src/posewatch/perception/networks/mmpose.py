@@ -8,6 +8,7 @@ and the kind pose-mmpose of our images holds it.
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import sys
 import types
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from posewatch import weights
-from posewatch.errors import ConfigError, PosewatchError, WeightsError
+from posewatch.errors import ConfigError, PosewatchError, WeightsError, first_line
 from posewatch.perception.networks.pytorch import device_of, need_torchvision
 from posewatch.perception.ports import Image
 from posewatch.records import Detections
@@ -65,6 +66,67 @@ def need_xtcocotools() -> None:
         sys.modules[f"xtcocotools{name}"] = importlib.import_module(f"pycocotools{name}")
 
 
+_TENSORS = (
+    ("torch._utils", "_rebuild_tensor"), ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_parameter"), ("collections", "OrderedDict"),
+)  # fmt: skip
+"""What makes tensors of a checkpoint, and a dictionary of them."""
+
+
+class _Nothing(dict[Any, Any]):
+    """Takes the place of whatever else a checkpoint holds, and does nothing."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__()
+
+    def __call__(self, *arguments: Any, **more: Any) -> _Nothing:
+        return _Nothing()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        pass
+
+    def extend(self, items: Any) -> None:
+        pass
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes tensors only, and runs nothing else of what a checkpoint names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        tensor = (module, name) in _TENSORS
+        numbers = module == "torch" and name.isidentifier() and name.endswith("Storage")
+        if tensor or numbers:
+            return super().find_class(module, name)
+        return _Nothing
+
+
+def weights_in(path: str) -> dict[str, Any]:
+    """The tensors of a checkpoint by name. Raises WeightsError.
+
+    Beside them there are arrays, classes and functions of numpy and MMEngine (colours of joints, curves of the
+    training): what ``torch.load`` refuses since version 2.6, and MMEngine does not ask for otherwise.
+    """
+    import torch
+
+    reader = types.ModuleType("reader")
+    reader.Unpickler = _Unpickler  # type: ignore[attr-defined]
+    reader.load = lambda file, **more: _Unpickler(file, **more).load()  # type: ignore[attr-defined]
+    try:
+        data = torch.load(weights.path(path), map_location="cpu", weights_only=False, pickle_module=reader)
+        state = data.get("state_dict", data)
+        found = {name.removeprefix("module."): value for name, value in state.items() if torch.is_tensor(value)}
+    except WeightsError:
+        raise
+    except Exception as error:
+        raise WeightsError(f"{path} is not a checkpoint of MMPose ({first_line(error)}; fetch it again)") from None
+    return found
+
+
 class MMPoseEstimator:
     """COCO-17 skeletons by MMPose's inference interface, best first. ``floor`` is the lowest score reported."""
 
@@ -84,7 +146,12 @@ class MMPoseEstimator:
         if not Path(config).is_file():
             raise WeightsError(f"no such MMPose configuration: {config} (give the path of one)")
         self._infer: Any = inference_bottomup
-        self._net = init_model(config, checkpoint or None, device=device_of(device))
+        self._net = init_model(config, None, device=device_of(device))
+        if checkpoint:
+            state = weights_in(checkpoint)
+            if not state.keys() & self._net.state_dict().keys():
+                raise WeightsError(f"{checkpoint} holds no weights of the network in {config}")
+            self._net.load_state_dict(state, strict=False)
         self._floor = floor
 
     def estimate(self, images: Sequence[Image]) -> list[Detections]:
