@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -127,6 +129,89 @@ def listener(broker: Broker) -> Iterator[Listener]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "FIRST_S", 0.05)
     monkeypatch.setattr(delivery, "MAX_S", 0.2)
+
+
+class Tap(threading.Thread):
+    """Stands between a client and a broker, and counts the messages under way: sent with QoS 1, not confirmed yet.
+
+    The ``cut``-th confirmation ends the connection instead of arriving.
+    """
+
+    def __init__(self, port: int, cut: int) -> None:
+        super().__init__(daemon=True)
+        self.broker, self.left, self.limit, self.most = port, cut, 0, 0
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                return
+            self.under_way = 0
+            with client, socket.create_connection(("127.0.0.1", self.broker)) as broker:
+                back = threading.Thread(target=self._back, args=(broker, client), daemon=True)
+                back.start()
+                with contextlib.suppress(OSError):
+                    for packet in self._packets(client):
+                        if packet[0] >> 4 == 3:
+                            self.under_way += 1
+                            self.most = max(self.most, self.under_way)
+                        broker.sendall(packet)
+                with contextlib.suppress(OSError):
+                    broker.shutdown(socket.SHUT_RDWR)
+                back.join(20)
+
+    def _back(self, broker: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self._answers(broker, client)
+
+    def _answers(self, broker: socket.socket, client: socket.socket) -> None:
+        for packet in self._packets(broker):
+            if packet[0] >> 4 == 2:  # the CONNACK, with a Receive Maximum (property 0x21)
+                self.limit = int.from_bytes(packet[packet.rindex(b"\x21") + 1 :][:2], "big")
+            if packet[0] >> 4 == 4:
+                time.sleep(0.01)  # a broker on the other side of a network
+                self.left -= 1
+                if self.left == 0:
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
+                self.under_way -= 1
+            client.sendall(packet)
+
+    @staticmethod
+    def _packets(source: socket.socket) -> Iterator[bytes]:
+        read = source.makefile("rb").read
+        while start := read(2):
+            size, shift = start[1] & 127, 7
+            while start[-1] & 128:
+                start += read(1)
+                size, shift = size | (start[-1] & 127) << shift, shift + 7
+            yield start + read(size)
+
+
+def test_no_more_messages_are_under_way_than_the_broker_allows(tmp_path: Path) -> None:
+    """mosquitto only says what it allows; others close the connection, each time anew."""
+    if MOSQUITTO is None:
+        pytest.skip("no mosquitto here (apt-get install mosquitto)")
+    broker = Broker(tmp_path, "allow_anonymous true", "max_inflight_messages 10")
+    broker.start()
+    tap = Tap(broker.port, cut=25)
+    listener = Listener(broker.port)
+    cameras = [f"camera{number}" for number in range(20)]
+    with open_delivery(tmp_path / "outbox", f"mqtt://127.0.0.1:{tap.port}", cameras=cameras) as box:
+        box.put("a1-alarm", message(1, camera="camera7"))
+        until(lambda: listener.last("posewatch/camera0/availability") == "online" or None)
+        assert box.drain(20) == 0
+        until(lambda: listener.last("posewatch/camera7/state") == "ON" or None)
+    assert [listener.last(f"posewatch/{camera}/state") for camera in cameras].count("OFF") == 19
+    listener.close()
+    tap.server.close()
+    broker.stop()
+    assert tap.left <= 0, "the connection was not cut: the test shows less than it says"
+    assert 0 < tap.most <= tap.limit == 10
 
 
 def test_an_alarm_is_an_entity_with_a_state(broker: Broker, listener: Listener, tmp_path: Path) -> None:

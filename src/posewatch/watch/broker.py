@@ -65,6 +65,7 @@ class Broker:
         if context is not None:
             client.tls_set_context(context)
         client.reconnect_delay_set(1, 60)
+        client.max_inflight_messages_set(1)  # paho does not read the broker's own limit, its Receive Maximum
         return cls(host, port, prefix, options, address.place, client)
 
     def start(self) -> None:

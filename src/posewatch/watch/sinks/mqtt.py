@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +33,7 @@ except ImportError:  # Broker says so
 
 PREFIX, DISCOVERY = "posewatch", "homeassistant"
 ON, OFF, ONLINE, OFFLINE = "ON", "OFF", "online", "offline"
+_NOTHING = -1  # no message's number
 
 
 def level(camera: str) -> str:
@@ -87,6 +88,8 @@ class Mqtt(Transport):
         self._active: dict[str, set[str]] = {}
         self._pending: dict[str, Any] = {}
         self._refused: dict[int, str] = {}
+        self._to_tell: Iterator[str | None] = iter(())
+        self._telling = _NOTHING
         self._since, self._lock = datetime.now(UTC), threading.Lock()
 
     def about(self, cameras: Sequence[str]) -> None:
@@ -139,10 +142,10 @@ class Mqtt(Transport):
         self._client.publish(f"{self._prefix}/{level(camera)}/attributes", _json(message), 1, retain=True)
         self._publish_state(camera)
 
-    def _publish_state(self, camera: str) -> None:
+    def _publish_state(self, camera: str) -> int:
         with self._lock:
             state = ON if self._active.get(camera) else OFF
-        self._client.publish(f"{self._prefix}/{level(camera)}/state", state, 1, retain=True)
+        return self._client.publish(f"{self._prefix}/{level(camera)}/state", state, 1, retain=True).mid
 
     def close(self) -> None:
         """Say that the cameras are not watched any more, and disconnect."""
@@ -161,13 +164,24 @@ class Mqtt(Transport):
         if reason.is_failure:
             self._why = f"the broker refuses the connection: {reason}"
             return
-        for camera in self._cameras:
+        self._to_tell = iter([*self._cameras, None] if self._cameras else [])
+        if self._telling == _NOTHING:  # else that message is sent again, and its confirmation goes on with the others
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell of the next camera, and at the end that they are watched: each when the one before is confirmed.
+
+        A broker closes the connection of a client that has more messages under way than it allows (its Receive Maximum:
+        HiveMQ 10). paho does not know that limit, and on a new connection sends all at once that was under way.
+        """
+        camera = next(self._to_tell, "")
+        if camera is None:
+            self._telling = self._client.publish(self._availability, ONLINE, 1, retain=True).mid
+        elif camera:
             if self._discovery:
                 place = f"{self._discovery}/binary_sensor/posewatch_{level(camera)}/alarm/config"
-                client.publish(place, _json(discovery(camera, self._prefix, self._availability)), 1, retain=True)
-            self._publish_state(camera)
-        if self._cameras:
-            client.publish(self._availability, ONLINE, 1, retain=True)
+                self._client.publish(place, _json(discovery(camera, self._prefix, self._availability)), 1, retain=True)
+            self._telling = self._publish_state(camera)
 
     def _on_connect_fail(self, client: Any, data: Any) -> None:
         self._why = "no connection to the broker"
@@ -179,6 +193,9 @@ class Mqtt(Transport):
     def _on_publish(self, client: Any, data: Any, mid: int, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._refused[mid] = str(reason)
+        if mid == self._telling:
+            self._telling = _NOTHING
+            self._tell()
 
 
 def _json(message: Mapping[str, Any]) -> bytes:
