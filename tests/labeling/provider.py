@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+import uuid
 from urllib.parse import urlencode
 
 import uvicorn
@@ -65,7 +66,7 @@ class Provider:
         form = await request.form()
         parameters = self.codes.pop(str(form["code"]))
         now = int(time.time())
-        claims = {
+        claims: dict[str, object] = {
             "iss": self.url,
             "sub": parameters["email"],
             "aud": parameters["client_id"],
@@ -74,6 +75,8 @@ class Provider:
             "email": parameters["email"],
             "email_verified": not parameters["email"].startswith("unverified"),
         }
+        if parameters["email"].startswith("member"):  # as many groups as Entra names
+            claims["groups"] = [str(uuid.UUID(bytes=secrets.token_bytes(16))) for _ in range(200)]
         if "nonce" in parameters:
             claims["nonce"] = parameters["nonce"]
         signed = jwt.encode({"alg": "RS256", "kid": "one"}, claims, self.key)

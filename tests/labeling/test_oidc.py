@@ -44,7 +44,8 @@ def test_who_signs_in_labels_under_their_address(provider: Provider, browse: Any
     url = f"sqlite:///{tmp_path / 'labels.db'}"
     store = LabelStore(url)
     store.register(make_clips(tmp_path / "objects", {"yard.mp4": 2}))
-    roles.set_role(store, "ann@x.org", "labeler", "operator")
+    for who in ("ann@x.org", "member@x.org"):
+        roles.set_role(store, who, "labeler", "operator")
     env = {"POSEWATCH_LABELS_URL": url, "POSEWATCH_AUTH": "oidc", "HOME": str(tmp_path)}
     address, process = serve(env, tmp_path / "log", port=port, cwd=tmp_path)
 
@@ -68,6 +69,10 @@ def test_who_signs_in_labels_under_their_address(provider: Provider, browse: Any
         assert "posewatch-first" not in stranger.request.get(address, **html).text()
         ann.get_by_role("button", name="Sign out").click()
         ann.get_by_text("Sign in to see clips").wait_for()
+        member = sign_in("member@x.org")
+        member.get_by_text("member@x.org (labeler)").wait_for()  # Streamlit says so, over its websocket
+        cookies = sum(len(cookie["value"]) for cookie in member.context.cookies())
+        assert cookies > 8192, "more than websockets takes by itself"
         sign_in("eve@x.org").get_by_text("has no role here").wait_for()
         sign_in("unverified@x.org").get_by_text("is not verified").wait_for()
     finally:
