@@ -217,6 +217,14 @@ def test_probes_answer_without_identity_and_nothing_else_does(start, monkeypatch
     assert get(f"{server.url}/clips/x.mp4", **known)[0] == 403, "a clip needs a signed address besides"
 
 
+def test_a_name_from_a_proxy_that_is_not_ascii(start):
+    server = start({"yard.mp4": 2}, {"김철수": "labeler"}, POSEWATCH_AUTH="proxy", POSEWATCH_PROXY_SECRET="s3cret")
+    sent = "김철수".encode().decode("latin-1")  # the bytes that proxies write, as http.client takes them
+    known = {SECRET_HEADER.replace("-", "_"): "s3cret", "kubeflow_userid": sent, "accept": "text/html"}
+    status, text = get(f"{server.url}/", **known)
+    assert (status, '"who": "김철수"' in text) == (200, True)
+
+
 def test_a_server_without_its_database_is_not_ready(start, tmp_path):
     from labeling.conftest import serve
 

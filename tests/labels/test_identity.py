@@ -60,11 +60,19 @@ def test_a_prefix_of_the_proxy_is_taken_off():
     assert proxy_user(config, {"kubeflow-userid": "accounts.google.com:ann@x", **SECRET}, None) == "ann@x"
 
 
+@pytest.mark.parametrize(("sent", "who"), [("김철수".encode(), "김철수"), ("Jürgen".encode("latin-1"), "Jürgen")])
+def test_a_name_that_is_not_ascii(sent, who):
+    config = IdentityConfig("proxy", secret="s")
+    assert proxy_user(config, {"kubeflow-userid": sent.decode("latin-1"), **SECRET}, None) == who
+    assert proxy_user(config, {"kubeflow-userid": who, **SECRET}, None) == who
+
+
 def test_an_oidc_account_needs_a_verified_address_or_a_name():
     assert oidc_user({"email": "ann@x", "email_verified": True, "sub": "1"}) == "ann@x"
     assert oidc_user({"sub": "1"}) == "1"
-    with pytest.raises(NotAllowed, match="ann@x is not verified"):
-        oidc_user({"email": "ann@x", "email_verified": False})
+    for unverified in (False, "false"):
+        with pytest.raises(NotAllowed, match="ann@x is not verified"):
+            oidc_user({"email": "ann@x", "email_verified": unverified})
     with pytest.raises(NotAllowed, match="neither an address nor an account name"):
         oidc_user({})
 

@@ -93,7 +93,7 @@ def proxy_user(config: IdentityConfig, headers: Mapping[str, str], peer: str | N
     # with both configured both must hold: a leaked secret is useless from another network
     if not ((authentic or not config.secret) and (listed or not config.trusted)):
         raise NotAllowed("this page accepts requests through its identity proxy only, not directly")
-    who = headers.get(config.header, "").strip().removeprefix(config.prefix).strip()
+    who = _utf8(headers.get(config.header, "")).strip().removeprefix(config.prefix).strip()
     if not who:
         raise NotAllowed(f"the proxy sent no user name (header {config.header}): sign in there first")
     return who
@@ -101,7 +101,7 @@ def proxy_user(config: IdentityConfig, headers: Mapping[str, str], peer: str | N
 
 def oidc_user(user: Mapping[str, Any]) -> str:
     """The user name of an OIDC account. Raises NotAllowed for one without a verified address."""
-    if user.get("email_verified") is False:
+    if str(user.get("email_verified")).lower() == "false":  # some providers send booleans as text
         raise NotAllowed(f"the address {user.get('email')} is not verified: verify it with your identity provider")
     who = str(user.get("email") or user.get("preferred_username") or user.get("sub") or "").strip()
     if not who:
@@ -115,6 +115,14 @@ def grant_first_roles(store: LabelStore, config: IdentityConfig, who: str) -> No
     admin = who.casefold() in {name.casefold() for name in config.admins}
     if who and (admin or first) and roles.role_of(store, who) == "none":
         roles.set_role(store, who, "admin", "configuration" if admin else "laptop")
+
+
+def _utf8(header: str) -> str:
+    """A header's text: HTTP servers read headers as Latin-1, and proxies write names in UTF-8."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:  # it is Latin-1, or was decoded already
+        return header
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
