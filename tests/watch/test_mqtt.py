@@ -22,6 +22,7 @@ from support import ROOT
 from watch.home_assistant_card import card
 
 from posewatch.errors import InputError
+from posewatch.watch import broker as watch_broker
 from posewatch.watch.sinks import delivery
 from posewatch.watch.sinks.mqtt import discovery, level
 from posewatch.watch.sinks.table import open_delivery
@@ -212,6 +213,35 @@ def test_no_more_messages_are_under_way_than_the_broker_allows(tmp_path: Path) -
     broker.stop()
     assert tap.left <= 0, "the connection was not cut: the test shows less than it says"
     assert 0 < tap.most <= tap.limit == 10
+
+
+def test_the_last_will_of_a_connection_that_is_gone(
+    broker: Broker, listener: Listener, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A network that forgets a connection tells only the watcher: the broker waits for the next sign of life."""
+    monkeypatch.setattr(watch_broker, "KEEPALIVE_S", 2)
+    topic = "posewatch/hall/availability"
+    with socket.create_server(("127.0.0.1", 0)) as network:
+        with open_delivery(tmp_path / "outbox", f"mqtt://127.0.0.1:{network.getsockname()[1]}", cameras=["hall"]):
+            ends = []
+            for _ in range(2):
+                client, there = network.accept()[0], socket.create_connection(("127.0.0.1", broker.port))
+                ends += [client, there]
+                for one, other in ((client, there), (there, client)):
+                    threading.Thread(target=_carry, args=(one, other), daemon=True).start()
+                until(lambda: listener.last(topic) == "online" or None)
+                if len(ends) == 2:
+                    client.shutdown(socket.SHUT_RDWR)
+            until(lambda: (topic, "offline", False) in listener.got or None)
+            until(lambda: listener.last(topic) == "online" or None)
+        for end in ends:
+            end.close()
+
+
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
 
 
 def test_an_alarm_is_an_entity_with_a_state(broker: Broker, listener: Listener, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,7 +59,9 @@ class Broker:
         assert match is not None
         host, port = match[1].strip("[]"), int(match[2] or PORTS[address.scheme.lower()])
         context = _tls(options) if address.scheme.lower() == "mqtts" else None
-        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        # the same name at each connection: it ends the one before, whose last will would otherwise come later
+        name = f"posewatch{secrets.token_hex(7)}"  # 23 letters and digits: any broker takes it
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
         user, _, password = address.user.partition(":")
         if user:
             client.username_pw_set(unquote(user), unquote(password) or secret or None)
