@@ -193,14 +193,23 @@ class Tap(threading.Thread):
             yield start + read(size)
 
 
-def test_no_more_messages_are_under_way_than_the_broker_allows(tmp_path: Path) -> None:
-    """mosquitto only says what it allows; others close the connection, each time anew."""
+@pytest.fixture
+def strict_broker(tmp_path: Path) -> Iterator[Broker]:
+    """One that allows ten messages under way."""
     if MOSQUITTO is None:
         pytest.skip("no mosquitto here (apt-get install mosquitto)")
-    broker = Broker(tmp_path, "allow_anonymous true", "max_inflight_messages 10")
-    broker.start()
-    tap = Tap(broker.port, cut=25)
-    listener = Listener(broker.port)
+    folder = tmp_path / "strict"
+    folder.mkdir()
+    made = Broker(folder, "allow_anonymous true", "max_inflight_messages 10")
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_no_more_messages_are_under_way_than_the_broker_allows(strict_broker: Broker, tmp_path: Path) -> None:
+    """mosquitto only says what it allows; others close the connection, each time anew."""
+    tap = Tap(strict_broker.port, cut=25)
+    listener = Listener(strict_broker.port)
     cameras = [f"camera{number}" for number in range(20)]
     with open_delivery(tmp_path / "outbox", f"mqtt://127.0.0.1:{tap.port}", cameras=cameras) as box:
         box.put("a1-alarm", message(1, camera="camera7"))
@@ -210,7 +219,6 @@ def test_no_more_messages_are_under_way_than_the_broker_allows(tmp_path: Path) -
     assert [listener.last(f"posewatch/{camera}/state") for camera in cameras].count("OFF") == 19
     listener.close()
     tap.server.close()
-    broker.stop()
     assert tap.left <= 0, "the connection was not cut: the test shows less than it says"
     assert 0 < tap.most <= tap.limit == 10
 
