@@ -165,6 +165,18 @@ def test_a_certificate_that_is_not_trusted(address: str, monkeypatch: pytest.Mon
 
 
 @both
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_a_file_without_certificates_is_named(
+    address: str, content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with pytest.raises(InputError, match=r"SSL_CERT_FILE names .*ca\.pem, which holds no certificates"):
+        open_predictor(address)
+
+
+@both
 def test_a_certificate_of_another_host(
     address: str, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from posewatch.inference.predictor import Arrays
 from posewatch.inference.triton_grpc import GrpcConnection
 from posewatch.inference.triton_http import HttpConnection
 from posewatch.inference.triton_shared import SharedConnection
-from posewatch.inference.wire import Deadline
+from posewatch.inference.wire import Deadline, check_authorities
 
 
 class Connection(Protocol):
@@ -46,7 +46,8 @@ def connect(url: str, protocol: str = "grpc", timeout_s: float = 30.0, retries: 
     """A connection to ``host:port`` by a protocol of ``PROTOCOLS``; nothing is sent yet. Over HTTP a path may follow.
 
     With TLS, the authorities are those of ``SSL_CERT_FILE`` or the system, and the token in ``POSEWATCH_TRITON_TOKEN``,
-    if it is set, goes with each request. Raises InputError for a bad address or protocol.
+    if it is set, goes with each request. Raises InputError for a bad address or protocol, and
+    for such a file without certificates.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"unknown protocol {protocol!r}: use {', '.join(PROTOCOLS)}")
@@ -54,4 +55,6 @@ def connect(url: str, protocol: str = "grpc", timeout_s: float = 30.0, retries: 
     host, _, port = place.rpartition(":")
     if not host or not port.isdigit() or (slash and "http" not in protocol):
         raise InputError(f"bad server address {url!r}: write host:port")
+    if protocol in ("grpcs", "https"):
+        check_authorities()
     return PROTOCOLS[protocol](url, timeout_s, retries)

@@ -7,6 +7,7 @@ broken connection), a few times with growing random backoff, and never beyond th
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -106,6 +107,16 @@ def authorization() -> dict[str, str]:
     """The header with the token of ``POSEWATCH_TRITON_TOKEN``; empty without one. For connections with TLS only."""
     token = os.environ.get("POSEWATCH_TRITON_TOKEN", "").strip()
     return {"authorization": f"Bearer {token}"} if token else {}
+
+
+def check_authorities() -> None:
+    """Raises InputError if ``SSL_CERT_FILE`` names a file without certificates: neither OpenSSL nor gRPC says so."""
+    path = os.environ.get("SSL_CERT_FILE")
+    try:
+        if path:
+            ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError):
+        raise InputError(f"SSL_CERT_FILE names {path}, which holds no certificates (PEM): name one that does") from None
 
 
 def unavailable(text: str) -> Unavailable:
