@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
 from typer.core import TyperGroup
 
@@ -72,3 +74,26 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
         context = command.make_context(command.name, args, parent=context)
         name, command, args = command.resolve_command(context, [*context._protected_args, *context.args])
     return dict(command.make_context(name, args, parent=context).params)
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """(key, certificate) of a server at 127.0.0.1, which nobody trusts. Skips the test where there is no openssl."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl here (apt-get install openssl)")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=test"]
+    made = [
+        openssl,
+        "req",
+        "-x509",
+        *kind,
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    ]
+    subprocess.run(made, check=True, capture_output=True)
+    return key, certificate

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ import grpc
 import numpy as np
 import pytest
 import urllib3
+from support import self_signed
 from tiny_models import tiny_model
 
 from posewatch.errors import InputError, ServingError
@@ -46,27 +45,7 @@ def triton(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tri
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(key, certificate) for 127.0.0.1."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl here")
-    folder = tmp_path_factory.mktemp("tls")
-    key, path = folder / "key.pem", folder / "certificate.pem"
-    made = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    made += ["-subj", "/CN=ingress", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(path)]
-    subprocess.run(made, check=True, capture_output=True)
-    return key, path
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

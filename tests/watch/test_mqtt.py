@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT
+from support import ROOT, self_signed
 from watch.home_assistant_card import card
 
 from posewatch.errors import InputError
@@ -399,24 +399,9 @@ def test_addresses_that_are_wrong(url: str, message: str, tmp_path: Path) -> Non
 # paho leaves the sockets of failed handshakes open
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tls_is_verified(tmp_path: Path) -> None:
-    openssl = shutil.which("openssl")
-    if MOSQUITTO is None or openssl is None:
-        pytest.skip("no mosquitto or no openssl here (apt-get install mosquitto openssl)")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    made += ["-keyout", key, "-out", certificate, "-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(made, check=True, capture_output=True)
+    if MOSQUITTO is None:
+        pytest.skip("no mosquitto here (apt-get install mosquitto)")
+    key, certificate = self_signed(tmp_path)
     broker = Broker(tmp_path, "allow_anonymous true", f"certfile {certificate}", f"keyfile {key}")
     broker.start()
     try:

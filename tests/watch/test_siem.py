@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import self_signed
 from watch.test_outbox import Receiver, receiver  # noqa: F401
 
 from posewatch.errors import InputError
@@ -140,37 +141,25 @@ class Collector(threading.Thread):
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl here")
     path = tmp_path / "both.pem"
-    made = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    made += ["-keyout", path, "-out", tmp_path / "certificate.pem", "-subj", "/CN=siem", "-addext"]
-    subprocess.run([*made, "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
+    path.write_bytes(b"".join(part.read_bytes() for part in self_signed(tmp_path)))
     return path
 
 
-def test_lines_over_tcp_arrive_though_the_receiver_drops_connections(tmp_path: Path) -> None:
-    collector = Collector(drop=2)
-    with open_delivery(tmp_path / "outbox", f"syslog+tcp://127.0.0.1:{collector.port}") as box:
+def three_arrive(tmp_path: Path, collector: Collector, url: str) -> None:
+    """Three alarms, each once and in order, though the first two tries fail."""
+    with open_delivery(tmp_path / "outbox", url) as box:
         for number in range(3):
             box.put(f"a{number}", {**MESSAGE, "id": f"a{number}"})
         assert box.drain(20) == 0
         assert box.failures == 2
     collector.server.close()
     assert [re.search(rb"externalId=(\w+)", one)[1] for one in collector.got] == [b"a0", b"a1", b"a2"]  # type: ignore[index]
+
+
+def test_lines_over_tcp_arrive_though_the_receiver_drops_connections(tmp_path: Path) -> None:
+    collector = Collector(drop=2)
+    three_arrive(tmp_path, collector, f"syslog+tcp://127.0.0.1:{collector.port}")
 
 
 def test_lines_over_tls(tmp_path: Path, certificate: Path) -> None:
@@ -196,13 +185,7 @@ def test_a_receiver_that_only_hangs_up(tls: bool, tmp_path: Path, certificate: P
         context.load_cert_chain(certificate)
     collector = Collector(context=context, leave=2)
     scheme, query = ("syslog+tls", f"?ca={tmp_path / 'certificate.pem'}") if tls else ("syslog+tcp", "")
-    with open_delivery(tmp_path / "outbox", f"{scheme}://127.0.0.1:{collector.port}{query}") as box:
-        for number in range(3):
-            box.put(f"a{number}", {**MESSAGE, "id": f"a{number}"})
-        assert box.drain(20) == 0
-        assert box.failures == 2
-    collector.server.close()
-    assert [re.search(rb"externalId=(\w+)", one)[1] for one in collector.got] == [b"a0", b"a1", b"a2"]  # type: ignore[index]
+    three_arrive(tmp_path, collector, f"{scheme}://127.0.0.1:{collector.port}{query}")
 
 
 RSYSLOG = shutil.which("rsyslogd") or shutil.which("/usr/sbin/rsyslogd")
