@@ -78,6 +78,13 @@ def test_a_pod_that_ends_serves_until_the_nodes_know_and_then_has_time_for_its_a
     )
 
 
+def test_grpc_clients_come_to_replicas_that_start_after_them() -> None:
+    """A Service leaves a connection with its pod: Triton ends it within the time that an autoscaler waits anyway."""
+    container = runtime.serving_runtime(CONFIG)["spec"]["containers"][0]
+    (age,) = (given for given in container["args"] if given.startswith("--grpc-max-connection-age="))
+    assert 10_000 <= int(age.partition("=")[2]) <= 300_000, "milliseconds"
+
+
 def test_keda_is_told_how_many_may_wait_at_each_replica() -> None:
     """KServe 0.20 reads ``value`` alone, its pull request 6185 the type and the number of that type."""
     body = service(max_replicas=3, autoscaler="keda", prometheus="http://prometheus:9090", pending_requests=5)
