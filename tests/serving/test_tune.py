@@ -38,20 +38,24 @@ def test_the_fastest_that_is_right(tmp_path: Path, tiny: Path, clips, monkeypatc
     rows = tune(asked, tmp_path / "out", cores=1, baseline=lambda: 7, progress=said.append)
     # two files; two numbers of instances; no batch, and three sizes with and without a delay; two of these twice
     assert len(rows) == 2 + 2 + 7 - 2
-    assert len(said) == len(rows) + 3 * 2  # the three best again, twice
     fit = [row for row in rows if not row["refused"]]
-    assert all(len(row["repeats"]) in (2, 3) for row in fit[:3])  # a busy machine may answer nothing in one of them
-    assert not any("repeats" in row for row in fit[3:])
-    middle = [sorted(row["repeats"])[(len(row["repeats"]) - 1) // 2] for row in fit[:3]]
-    assert [row["throughput_ips"] for row in fit[:3]] == middle
-    assert all(row["baseline_ips"] == 7 for row in fit[:3])
+    finals = [row for row in fit if "repeats" in row]
+    lost = [row for row in rows if row["refused"] and row["file"] == "right.onnx"]  # by a machine that stood still
+    # the three best are measured again, twice, and the best without batches where it is near
+    assert len(said) - len(rows) in (2 * 3, 2 * 4)
+    assert len(said) - len(rows) == 2 * len(finals) or lost
+    assert fit[: len(finals)] == finals
+    assert all(len(row["repeats"]) in (2, 3) for row in finals)  # a busy machine may answer nothing in one of them
+    assert [row["throughput_ips"] for row in finals] == [
+        sorted(row["repeats"])[(len(row["repeats"]) - 1) // 2] for row in finals
+    ]
+    assert all(row["baseline_ips"] == 7 for row in finals)
     assert rows[: len(fit)] == fit
-    speeds = [row["throughput_ips"] for row in fit[3:]]
+    speeds = [row["throughput_ips"] for row in fit[len(finals) :]]
     assert speeds == sorted(speeds, reverse=True)
-    assert fit[0]["throughput_ips"] >= 0.95 * max(row["throughput_ips"] for row in fit[:3])
+    assert fit[0]["throughput_ips"] >= 0.95 * max(row["throughput_ips"] for row in finals)
     assert {row["file"] for row in fit} == {"right.onnx"}
     assert all(row["points_lost"] == 0 and row["agreement"] == 1 for row in fit)
-    lost = [row for row in rows if row["refused"] and row["file"] == "right.onnx"]  # by a machine that stood still
     (refused,) = [row for row in rows[len(fit) :] if row not in lost]
     assert refused["file"] == "wrong.onnx"
     assert "points of accuracy" in refused["refused"]
@@ -69,7 +73,7 @@ def test_the_fastest_that_is_right(tmp_path: Path, tiny: Path, clips, monkeypatc
     journal.write_text(journal.read_text() + '{"key": "cut o')  # as a run that was killed leaves it
     again = tune(asked, tmp_path / "out", cores=1)
     # what went wrong may go well the next time; all else was measured
-    assert (not measured and again == rows) or lost or any(len(row["repeats"]) < 3 for row in fit[:3])
+    assert (not measured and again == rows) or lost or any(len(row["repeats"]) < 3 for row in finals)
 
 
 def test_of_the_fastest_the_one_that_waits_least_wins() -> None:
