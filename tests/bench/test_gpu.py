@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from posewatch.bench.gpu import server, serving  # noqa: E402
 from posewatch.bench.gpu.acts import made_up  # noqa: E402
 from posewatch.bench.gpu.card import Card, _covered  # noqa: E402
 from posewatch.bench.gpu.forms import arranged, eager, recogniser  # noqa: E402
 from posewatch.bench.gpu.report import redraw  # noqa: E402
 from posewatch.bench.gpu.run import bench_gpu  # noqa: E402
+from posewatch.bench.gpu.scale import DRY  # noqa: E402
 from posewatch.bench.gpu.server import Batcher  # noqa: E402
 from posewatch.config import TrainConfig  # noqa: E402
-from posewatch.errors import InputError  # noqa: E402
+from posewatch.errors import InputError, ServingError  # noqa: E402
 from posewatch.export.onnx import synthetic_clips  # noqa: E402
 from posewatch.recognition.training.batches import DeviceBatches, HostBatches  # noqa: E402
 
@@ -96,6 +102,52 @@ def test_a_request_that_cannot_be_answered_gets_the_error_and_the_next_one_its_a
         batcher.submit(np.zeros((1, 1, 2, 1, 3), np.float32)).result(5)
     assert batcher.submit(np.ones((1, 1, 3, 1, 3), np.float32)).result(5).shape == (1, 3)
     batcher.close()
+
+
+def test_batches_that_do_not_fit_are_answered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+
+    def small(size: int) -> Any:
+        if size > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        built.append(size)
+        return size
+
+    card, scale = Card("cpu"), replace(DRY, max_batch=8)
+    assert list(server.prepared([1, 4, 16], small, card)) == built == [4, 1]
+    with pytest.raises(ServingError, match="not even one clip can be answered: CUDA out of memory"):
+        server.prepared([16, 8], small, card)
+
+    clips = synthetic_clips(11, (2, 16, 17, 3))
+    whole = server.runner(card, scale, "coco17", 2, "fp32")(clips)
+    every = server.prepared
+    monkeypatch.setattr(server, "prepared", lambda sizes, build, card: every([s for s in sizes if s < 5], build, card))
+    parts = server.runner(card, scale, "coco17", 2, "fp32")(clips)
+    assert parts.shape == (11, 2)
+    assert np.allclose(parts, whole, atol=1e-6)
+
+
+def test_what_one_batch_or_one_form_cannot_do_leaves_the_other_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hungry(example: torch.Tensor) -> Any:
+        if len(example) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return lambda x: x
+
+    def some(*_: Any) -> Iterator[tuple[str, str, Any]]:
+        yield "hungry", "fp32", hungry
+        # ONNX Runtime computes on the CPU where it cannot load a provider, and only logs it
+        yield "elsewhere", "fp32", serving._onnx(recogniser("coco17", 1, 16, 0.085), "CUDAExecutionProvider", {})
+        yield "content", "fp32", lambda _: lambda x: x
+
+    monkeypatch.setattr(serving, "forms", some)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ONNX Runtime's, where it knows no such provider
+        found = serving.measure(Card("cpu", 32), replace(DRY, people=(1,)), lambda: 1.0)
+    assert [(row["form"], row["batch"]) for row in found["rows"]] == [("hungry", 1), ("content", 1), ("content", 4)]
+    assert found["left_out"] == [
+        "coco17, 1 persons, hungry, fp32, from batch 4 on: CUDA out of memory",
+        "coco17, 1 persons, elsewhere, fp32, from batch 1 on: ONNX Runtime could not load its CUDAExecutionProvider",
+    ]
 
 
 @pytest.mark.parametrize("features", ["body", "raw"])

@@ -7,6 +7,8 @@ pose estimator was instead of what people do, and fails when joints are missing.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -107,6 +109,9 @@ class Features(nn.Module):
         self.register_buffer("nearby", (1 + distance) ** -6, persistent=False)
         self.register_buffer("parents", torch.tensor(layout.parents), persistent=False)
         self.register_buffer("grandparents", torch.tensor(layout.grandparents), persistent=False)
+        # As buffers: a list of numbers would be copied to a GPU in each call, which a CUDA graph cannot record.
+        for i, group in enumerate(layout.virtual):
+            self.register_buffer(f"group{i}", torch.tensor(group), persistent=False)
 
     def channels(self, stream: str) -> int:
         """C of ``stack(…, stream)``: x and y of each stream; those of published recipes have their scores, too."""
@@ -176,8 +181,9 @@ class Features(nn.Module):
         return torch.cat([relative, score], -1)
 
     def _with_virtual(self, x: Tensor) -> Tensor:
-        for group in self.virtual:
-            x = torch.cat([x, x[..., list(group), :].mean(-2, keepdim=True)], -2)
+        for i in range(len(self.virtual)):
+            joints = x.index_select(-2, cast(Tensor, getattr(self, f"group{i}")))
+            x = torch.cat([x, joints.mean(-2, keepdim=True)], -2)
         return x
 
     def _fill(self, xy: Tensor, seen: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -98,6 +99,12 @@ class Card:
             if str(event.device_type).endswith("CUDA")
         )
         return min(1.0, _covered(spans) / 1e6 / wall)
+
+    def release(self) -> None:
+        """Give memory back that nothing holds any more, after something did not fit."""
+        if self.cuda:
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def peak_memory(self) -> float | None:
         """GiB of the most that was allocated since the last call; None without a GPU."""

@@ -58,9 +58,13 @@ def _to(dtype: torch.dtype) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[T
 
 
 class Graph:
-    """One batch size of a module as a CUDA graph: all its kernels start with one call."""
+    """One batch size of a module as a CUDA graph: all its kernels start with one call.
 
-    def __init__(self, module: nn.Module, example: Tensor) -> None:
+    Graphs with one ``pool`` (``torch.cuda.graph_pool_handle``) share their memory: read an answer before the next call
+    of any of them.
+    """
+
+    def __init__(self, module: nn.Module, example: Tensor, pool: Any = None) -> None:
         self._input = example.clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -69,7 +73,7 @@ class Graph:
                 module(self._input)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.no_grad(), torch.cuda.graph(self._graph):
+        with torch.no_grad(), torch.cuda.graph(self._graph, pool=pool):
             self._output = module(self._input)
 
     def __call__(self, keypoints: Tensor) -> Any:

@@ -67,7 +67,6 @@ def bench_gpu(
             result[part]["seconds"] = round(time.monotonic() - started, 1)
         except (Exception, PosewatchError) as error:
             result["failed"].append(f"{part}: {first_line(error)[:300]}")
-        if card.cuda:
-            torch.cuda.empty_cache()
+        card.release()
         write_atomically(out / "gpu.json", json.dumps(result, indent=1) + "\n")
     return write(result, out)

@@ -12,7 +12,7 @@ import multiprocessing
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -23,9 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from posewatch.bench.gpu.card import Card, arithmetic
-from posewatch.bench.gpu.forms import Graph, arranged, eager, recogniser
+from posewatch.bench.gpu.forms import Answer, Graph, arranged, eager, recogniser
 from posewatch.bench.gpu.scale import Scale
-from posewatch.errors import ServingError
+from posewatch.errors import ServingError, first_line
+from posewatch.progress import say
 
 Clips = NDArray[np.float32]
 MODEL = "protogcn"
@@ -95,21 +96,44 @@ def runner(card: Card, scale: Scale, layout: str, people: int, precision: str) -
     source = recogniser(layout, people, scale.frames, scale.width)
     module = arranged(source, card.device, precision)
     shape = (people, scale.frames, source.layout.observed, 3)
+    pool = torch.cuda.graph_pool_handle() if card.cuda else None
     most = 2 * scale.max_batch  # a batch may end with a request of several clips
     sizes = [size for size in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if size < most] + [most]
-    buffers = {size: torch.zeros(size, *shape, pin_memory=card.cuda) for size in sizes}
-    graphs: dict[int, Callable[[Any], Any]] = {}
-    for size in sizes:
-        example = torch.zeros(size, *shape, device=card.device)
-        graphs[size] = Graph(module, example) if card.cuda else eager(module)
 
-    def run(clips: Clips) -> Clips:
-        size = next(size for size in sizes if size >= len(clips))
+    def build(size: int) -> Answer:
+        return Graph(module, torch.zeros(size, *shape, device=card.device), pool) if card.cuda else eager(module)
+
+    graphs = prepared(sizes, build, card)
+    buffers = {size: torch.zeros(size, *shape, pin_memory=card.cuda) for size in graphs}
+
+    def one(clips: Clips) -> Clips:
+        size = min(size for size in graphs if size >= len(clips))
         buffers[size][: len(clips)] = torch.from_numpy(clips)
         given = buffers[size].to(card.device, non_blocking=True)
         return np.asarray(graphs[size](given)[0][: len(clips)].float().cpu().numpy())
 
+    def run(clips: Clips) -> Clips:
+        step = max(graphs)
+        return np.concatenate([one(clips[first : first + step]) for first in range(0, len(clips), step)])
+
     return run
+
+
+def prepared(sizes: Sequence[int], build: Callable[[int], Answer], card: Card) -> dict[int, Answer]:
+    """What answers each size of a batch: those of ``sizes`` that fit into the card's memory. Raises ServingError if
+    none can be built."""
+    made: dict[int, Answer] = {}
+    why = ""
+    for size in sorted(sizes, reverse=True):  # the largest first: the others fit into its memory
+        try:
+            made[size] = build(size)
+        except RuntimeError as error:  # also what the end of a capture makes of too little memory
+            why = first_line(error)[:160]
+            say(f"served: no batches of {size}: {why}")
+        card.release()
+    if not made:
+        raise ServingError(f"not even one clip can be answered: {why}")
+    return made
 
 
 def _serve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import tempfile
 import time
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from posewatch.bench.gpu.card import Card, arithmetic
 from posewatch.bench.gpu.forms import Graph, arranged, as_published, eager, recogniser
 from posewatch.bench.gpu.scale import Scale
-from posewatch.errors import first_line
+from posewatch.errors import ServingError, first_line
 from posewatch.export.onnx import export, synthetic_clips
 from posewatch.progress import say
 from posewatch.recognition.recogniser import Recogniser, save
@@ -45,11 +46,15 @@ def measure(card: Card, scale: Scale, left: Callable[[], float]) -> dict[str, An
                 if left() < 0:
                     left_out.append(f"{label}: no time left")
                     continue
+                found: list[dict[str, Any]] = []
                 try:
                     with arithmetic(precision):
-                        found = _batches(card, scale, source, form, build)
-                except Exception as error:  # one form that a card or version cannot run must not end the others
-                    left_out.append(f"{label}: {first_line(error)[:160]}")
+                        found.extend(_batches(card, scale, source, form, build))
+                except Exception as error:  # what a card or version cannot run must not end the rest
+                    batch = _sizes(scale, form)[len(found)]
+                    left_out.append(f"{label}, from batch {batch} on: {first_line(error)[:160]}")
+                card.release()
+                if not found:
                     continue
                 for row in found:
                     share = row["clips_per_s"] * flops / peaks[precision] if precision in peaks else None
@@ -75,7 +80,8 @@ def forms(source: Recogniser, card: Card, scale: Scale, main: bool) -> Iterator[
         if scale.compiled and main and precision in ("tf32", "fp16"):
             yield "ours, torch.compile", precision, _compiled(module)
     if main and importlib.util.find_spec("onnxruntime"):
-        yield from _onnx(source, card)
+        for name, (form, precision, options) in _providers(card).items():
+            yield form, precision, _onnx(source, name, options)
 
 
 def _always(answer: Callable[[Tensor], Any]) -> Build:
@@ -90,26 +96,36 @@ def _compiled(module: nn.Module) -> Build:
     return lambda _: eager(torch.compile(module, dynamic=False))  # type: ignore[arg-type]
 
 
-def _onnx(source: Recogniser, card: Card) -> Iterator[tuple[str, str, Build]]:
-    """ONNX Runtime with each provider of its build that fits the device."""
+def _providers(card: Card) -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """Providers of the installed ONNX Runtime that fit the device → form, precision, options."""
     import onnxruntime
 
-    wanted: dict[str, tuple[str, dict[str, Any]]] = {"CPUExecutionProvider": ("ONNX Runtime, CPU", {})}
+    wanted: dict[str, tuple[str, str, dict[str, Any]]] = {"CPUExecutionProvider": ("ONNX Runtime, CPU", "fp32", {})}
     if card.cuda:
         wanted = {
-            "CUDAExecutionProvider": ("ONNX Runtime, CUDA", {"cudnn_conv_algo_search": "HEURISTIC"}),
-            "TensorrtExecutionProvider": ("ONNX Runtime, TensorRT", {"trt_fp16_enable": True}),
+            "CUDAExecutionProvider": ("ONNX Runtime, CUDA", "fp32", {"cudnn_conv_algo_search": "HEURISTIC"}),
+            "TensorrtExecutionProvider": ("ONNX Runtime, TensorRT", "fp16", {"trt_fp16_enable": True}),
         }
-    offered = [name for name in wanted if name in onnxruntime.get_available_providers()]
-    if not offered:
-        return
-    with tempfile.TemporaryDirectory(prefix="posewatch-gpu-") as temp:
-        save(Path(temp) / "model.pt", source, source.state_dict())
-        export(Path(temp) / "model.pt", Path(temp) / "model.onnx")
-        for name in offered:
-            form, options = wanted[name]
-            session = onnxruntime.InferenceSession(str(Path(temp) / "model.onnx"), providers=[(name, options)])
-            yield form, "fp16" if "trt" in str(options) else "fp32", _always(_session(session))
+    return {name: about for name, about in wanted.items() if name in onnxruntime.get_available_providers()}
+
+
+def _onnx(source: Recogniser, provider: str, options: dict[str, Any]) -> Build:
+    """The exported file in ONNX Runtime, loaded once. Raises ServingError where the provider does not load: then
+    ONNX Runtime would compute on the CPU, without a word."""
+
+    @functools.cache
+    def answer() -> Callable[[Tensor], Any]:
+        import onnxruntime
+
+        with tempfile.TemporaryDirectory(prefix="posewatch-gpu-") as temp:
+            save(Path(temp) / "model.pt", source, source.state_dict())
+            export(Path(temp) / "model.pt", Path(temp) / "model.onnx")
+            session = onnxruntime.InferenceSession(str(Path(temp) / "model.onnx"), providers=[(provider, options)])
+        if provider not in session.get_providers():
+            raise ServingError(f"ONNX Runtime could not load its {provider}")
+        return _session(session)
+
+    return lambda _: answer()
 
 
 def _session(session: Any) -> Callable[[Tensor], Any]:
@@ -117,25 +133,25 @@ def _session(session: Any) -> Callable[[Tensor], Any]:
     return lambda x: session.run(None, {"keypoints": x.cpu().numpy()})
 
 
-def _batches(card: Card, scale: Scale, source: Recogniser, form: str, build: Build) -> list[dict[str, Any]]:
+def _sizes(scale: Scale, form: str) -> tuple[int, ...]:
+    """The batches at which a form is measured."""
+    return (1,) if form == PUBLISHED else scale.compiled if form.endswith("compile") else scale.batches
+
+
+def _batches(card: Card, scale: Scale, source: Recogniser, form: str, build: Build) -> Iterator[dict[str, Any]]:
     shape = (source.people, source.frames, source.layout.observed, 3)
-    rows = []
-    sizes = (1,) if form == PUBLISHED else scale.compiled if form.endswith("compile") else scale.batches
-    for batch in sizes:
+    for batch in _sizes(scale, form):
         x = torch.from_numpy(synthetic_clips(max(2, batch), shape)[:batch]).to(card.device)
         begin = time.perf_counter()
         answer = build(x)
         timing = card.timed(lambda: answer(x), scale.seconds)  # noqa: B023 - called at once
-        rows.append(
-            {
-                "batch": batch,
-                "clips_per_s": round(timing.rate(batch), 2),
-                "p50_ms": round(timing.ms(50), 3),
-                "p95_ms": round(timing.ms(95), 3),
-                "prepared_s": round(time.perf_counter() - begin - sum(timing.seconds), 2),
-            }
-        )
-    return rows
+        yield {
+            "batch": batch,
+            "clips_per_s": round(timing.rate(batch), 2),
+            "p50_ms": round(timing.ms(50), 3),
+            "p95_ms": round(timing.ms(95), 3),
+            "prepared_s": round(time.perf_counter() - begin - sum(timing.seconds), 2),
+        }
 
 
 def count_flops(module: nn.Module, source: Recogniser) -> float:

@@ -53,10 +53,13 @@ def measure(
             if left() < 0:
                 left_out.append(f"{label}: no time left")
                 continue
+            row = None
             try:
                 row = _steps(card, scale, train_set, name, precision, batch, compiled)
             except Exception as error:  # too little memory for one form must not end the others
                 left_out.append(f"{label}: {first_line(error)[:160]}")
+            card.release()
+            if row is None:
                 continue
             steps.append({"form": name, "precision": precision, "batch": batch, **row})
             say(f"{label}: {row['clips_per_s']:,.0f} clips/s")
