@@ -374,6 +374,17 @@ def test_torch_predictor(clips) -> None:
     with pytest.raises(InputError, match=r"\(N, 2, 6, 17, 3\)"):
         predictor.predict(clips[0])
 
+    class Scaled(Mean):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, keypoints):
+            return super().forward(keypoints * self.scale)
+
+    with pytest.raises(NotImplementedError, match="no data"):  # it computed there, on tensors without values
+        TorchPredictor(Scaled(), LABELS, SHAPE).to("meta").predict(clips)
+
 
 def test_constant_predictor(clips) -> None:
     got = ConstantPredictor(LABELS, [0.2, 0.8], SHAPE).predict(clips)

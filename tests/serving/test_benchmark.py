@@ -285,7 +285,40 @@ def test_a_given_endpoint(tmp_path: Path, server: TritonServer, tiny: Path, clip
     result = benchmark(tiny, clips, tmp_path, concurrency=(2,), seconds=0.3, endpoint=f"grpc://{server.grpc}/given")
     assert [r["system"] for r in result["rows"]] == ["onnxruntime", "onnxruntime", "triton+batching"]
     assert result["rows"][-1]["cpu_ms_per_inference"] is None  # the server may be anywhere
+    assert "its ratio to them compares devices" in (tmp_path / "bench.md").read_text()
     triton_admin.unload_model(server.grpc, "given")
+
+
+def test_pytorch_is_measured_on_a_gpu_beside_a_server_that_may_have_one(
+    tmp_path: Path, server: TritonServer, tiny: Path, clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    from posewatch.inference.pytorch import TorchPredictor
+
+    class Mean(torch.nn.Module):
+        def forward(self, keypoints):
+            seen = keypoints.mean((1, 2, 3, 4))[:, None]
+            return torch.cat([seen, 1 - seen], 1), seen
+
+    moves: list[str] = []
+
+    def to(self: TorchPredictor, device: str) -> TorchPredictor:
+        moves.append(device)  # as if it had moved: there is no GPU here
+        return self
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(TorchPredictor, "to", to)
+    write_repository(tiny, server.repository, name="beside")
+    triton_admin.load_model(server.grpc, "beside")
+    predictor = TorchPredictor(Mean(), LABELS, SHAPE, trained=False)
+    told: dict[str, Any] = {"torch_predictor": predictor, "others": [("pytorch-published", predictor, 1)]}
+    told |= {"concurrency": (1,), "seconds": 0.2}
+    found = benchmark(tiny, clips, tmp_path / "gpu", endpoint=f"grpc://{server.grpc}/beside", **told)
+    assert (moves, found["environment"]["torch_device"]) == (["cuda", "cuda"], "cuda")
+    assert "on this machine's GPU; onnxruntime on its CPU" in (tmp_path / "gpu/bench.md").read_text()
+    found = benchmark(tiny, clips, tmp_path / "cpu", **told)  # the private Triton computes on the CPU
+    assert (moves[2:], found["environment"]["torch_device"]) == (["cpu", "cpu"], "cpu")
+    triton_admin.unload_model(server.grpc, "beside")
 
 
 def test_systems_that_disagree(tmp_path: Path, tiny: Path, clips) -> None:

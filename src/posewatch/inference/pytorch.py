@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class TorchPredictor(Predictor):
     """A torch ``module`` that maps keypoints (N, M, T, V, 3) to (probabilities (N, K), embedding (N, D))
-    and perhaps novelty (N,), run eagerly.
+    and perhaps novelty (N,), run eagerly, on the CPU unless ``to`` moves it.
 
     ``trained`` is False for random weights, which are of use for measuring speed only.
     """
@@ -34,7 +34,12 @@ class TorchPredictor(Predictor):
         trained: bool = True,
     ) -> None:
         self.labels, self.shape, self.metadata, self.trained = tuple(labels), shape, metadata or {}, trained
-        self.module = module.eval()
+        self.module, self.device = module.eval(), "cpu"
+
+    def to(self, device: str) -> TorchPredictor:
+        """This predictor, on another device of torch ("cuda"): its module moves."""
+        self.module, self.device = self.module.to(device), device
+        return self
 
     @classmethod
     def from_recogniser(cls, recogniser: Recogniser, *, trained: bool = True) -> TorchPredictor:
@@ -66,5 +71,5 @@ class TorchPredictor(Predictor):
         import torch
 
         with torch.inference_mode():
-            outputs = self.module(torch.from_numpy(np.ascontiguousarray(batch)))
-        return {name: output.numpy() for name, output in zip(OUTPUTS, outputs, strict=False)}
+            outputs = self.module(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
+        return {name: output.cpu().numpy() for name, output in zip(OUTPUTS, outputs, strict=False)}

@@ -82,12 +82,16 @@ def benchmark(
     precisions = {(tuned or {}).get("precision", "fp32"), OnnxPredictor(tuned_path).metadata.get("precision", "fp32")}
     rounded = precisions != {"fp32"}
     threads = 0
+    device = torch_device(endpoint)
+    for predictor in (torch_predictor, *(predictor for _, predictor, _ in others)):
+        if isinstance(predictor, TorchPredictor):
+            predictor.to(device)
     if torch_predictor is not None:
-        run.check("pytorch", torch_predictor)
-        threads = torch_threads(torch_predictor, clips)
+        run.check("pytorch", torch_predictor, exact=device == "cpu")  # a GPU may multiply with fewer digits
+        threads = torch_threads(torch_predictor, clips) if device == "cpu" else 0
         run.in_process("pytorch", torch_predictor, [1], open_loop)
     for system, predictor, workers in others:
-        run.check(system, predictor, exact=not rounded)
+        run.check(system, predictor, exact=not rounded and getattr(predictor, "device", "cpu") == "cpu")
         run.in_process(system, predictor, [workers], open_loop)
     run.in_process("onnxruntime", onnx, sorted({1, instances}), open_loop)
     settings: dict[str, Any] = {"max_batch": max_batch, "queue_delay_us": queue_delay_us, "instances": instances}
@@ -119,7 +123,7 @@ def benchmark(
         },
         "max_abs_difference": run.max_difference,
         "precision": onnx.metadata.get("precision", "fp32"),
-        "environment": environment(server, threads),
+        "environment": environment(server, threads, device),
         **extra,
     }
     result["caveats"] = caveats(result)
@@ -188,6 +192,18 @@ class _Run:
             self.rows.append(row)
         if self.progress:
             self.progress(1, f"{note}: {row.throughput_ips:.0f} clips/s" if row else f"{note}: no answer")
+
+
+def torch_device(endpoint: str | None) -> str:
+    """Where PyTorch is measured: on this machine's GPU beside a server that is given, since that may have one; on the
+    CPU beside the private Triton, which computes there."""
+    if not endpoint:
+        return "cpu"
+    try:
+        import torch
+    except ImportError:
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def torch_threads(predictor: Predictor, clips: NDArray[np.float32]) -> int:

@@ -20,7 +20,7 @@ MARKS = {"pytorch": "D", "onnxruntime": "s", "triton": "o", "triton+batching": "
 MARKS |= {"pytorch-published": "d", "openvino": "P", "onnxruntime+tuned": "P", "triton+tuned": "v"}
 
 
-def environment(triton: str, torch_threads: int = 0) -> dict[str, Any]:
+def environment(triton: str, torch_threads: int = 0, torch_device: str = "cpu") -> dict[str, Any]:
     """Versions and hardware; ``triton`` is the server's own version."""
     versions = {"python": platform.python_version(), "triton": triton}
     for name in ("numpy", "torch", "onnxruntime", "tritonclient"):
@@ -29,7 +29,8 @@ def environment(triton: str, torch_threads: int = 0) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[name] = ""
     machine = {"versions": versions, "cpu": _cpu(), "cores": usable(), "gpu": _gpu()}
-    return {**machine, "memory_gb": _memory(), "system": platform.system(), "torch_threads": torch_threads}
+    torch = {"torch_threads": torch_threads, "torch_device": torch_device}
+    return {**machine, "memory_gb": _memory(), "system": platform.system(), **torch}
 
 
 def _cpu() -> str:
@@ -93,8 +94,16 @@ def caveats(result: dict[str, Any]) -> list[str]:
     tuned = result["settings"].get("tuned")
     if tuned:
         notes.append(f"triton+tuned: {', '.join(f'{key} {value}' for key, value in tuned.items() if value != '')}.")
-    if result["environment"]["torch_threads"]:
-        notes.append(f"pytorch: eager, batch 1, {result['environment']['torch_threads']} threads (the faster choice).")
+    machine = result["environment"]
+    if machine["torch_threads"]:
+        notes.append(f"pytorch: eager, batch 1, {machine['torch_threads']} threads (the faster choice).")
+    if machine["torch_device"] != "cpu":
+        notes.append("pytorch: eager, batch 1, on this machine's GPU; onnxruntime on its CPU.")
+    elif any(row["cpu_ms_per_inference"] is None for row in rows):
+        notes.append(
+            "Systems other than Triton ran on this machine's CPU: if the server has a GPU, its ratio to them compares"
+            " devices, not ways to serve. Run the benchmark on a machine with a GPU like the server's."
+        )
     return notes
 
 
