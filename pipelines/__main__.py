@@ -40,6 +40,10 @@ class Resources:
     resources: Annotated[
         str | None, Option(metavar="FILE", help="Resources of the steps: a YAML file, gpu or cpu (default: gpu).")
     ] = None
+    secret_key: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="For a server before 2.15: an optional key that the secret posewatch has."),
+    ] = None
 
     def package(self, names: list[str] | tuple[str, ...], folder: str) -> dict[str, Path]:
         """Each pipeline compiled to ``<name>.yaml``."""
@@ -53,6 +57,30 @@ class Resources:
         for name, path in packages.items():
             compiler.Compiler().compile(pipeline(name), str(path))
         return packages
+
+    def fit(self, packages: dict[str, Path], release: tuple[int, int] | None, *, some: bool = False) -> dict[str, Path]:
+        """The packages that a server of ``release`` can run, changed for it; what it goes without is said.
+
+        Raises PosewatchError for one that it cannot run; with ``some``, only where it can run none.
+        """
+        from pipelines.servers import adapt
+
+        fitting, without, refused = {}, {}, []
+        for name, path in packages.items():
+            try:
+                without |= dict.fromkeys(adapt(path, release, self.secret_key or ()))
+                fitting[name] = path
+            except PosewatchError as error:
+                if not some or isinstance(error, InputError):
+                    raise
+                refused.append(error)
+        if refused and not fitting:
+            raise refused[0]
+        for line in map(str, refused):
+            say(line)
+        if without and release:
+            say(f"a server of {release[0]}.{release[1]} goes without: {'; '.join(without)} (docs/pipelines.md)")
+        return fitting
 
 
 @dataclass(frozen=True)
@@ -99,11 +127,20 @@ def compile_(
     out: Annotated[
         Path, Option(metavar="DIR", help="Folder to write to."), Writes(*(f"{name}.yaml" for name in NAMES))
     ] = Path("build/pipelines"),
+    server: Annotated[
+        str, Option(metavar="RELEASE", help="For a server older than 2.17: its release, such as 2.5.")
+    ] = "",
 ) -> str:
     """Write the YAML that a Kubeflow Pipelines server takes: of all pipelines, or none where one cannot be compiled."""
+    from pipelines.servers import release_of
+
+    release = release_of(server)
+    if server and not release:
+        raise InputError(f"--server {server!r} is no release, such as 2.5")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".compile-", dir=out) as temp:
-        written = [path.replace(out / path.name) for path in resources.package(NAMES, temp).values()]
+        packages = resources.fit(resources.package(NAMES, temp), release, some=True)
+        written = [path.replace(out / path.name) for path in packages.values()]
     for path in written:
         outputs.mark(path)
     return "\n".join(map(str, written))
@@ -138,7 +175,8 @@ def submit(
         package = resources.package([pipeline], temp)[pipeline]
         if no_cache:
             _uncache(package)
-        remote = server.open().fits()
+        remote = server.open()
+        resources.fit({pipeline: package}, remote.release)
         started = remote.submit(package, given, about.experiment, about.name or pipeline, service_account)
     print(started, flush=True)
     say(f"follow it: posewatch pipeline logs {started}  ({remote.host}/#/runs/details/{started})")
@@ -164,7 +202,9 @@ def schedule(
     given = _arguments(pipeline, argument, values)
     with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
         package = resources.package([pipeline], temp)[pipeline]
-        return server.open().fits().schedule(package, given, about.experiment, about.name or pipeline, cron)
+        remote = server.open()
+        resources.fit({pipeline: package}, remote.release)
+        return remote.schedule(package, given, about.experiment, about.name or pipeline, cron)
 
 
 @verb(app, "runs", stack=False)
@@ -218,8 +258,8 @@ def upload(
     lines = []
     with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
         packages = resources.package(pipelines or NAMES, temp)
-        remote = server.open().fits()
-        for name, package in packages.items():
+        remote = server.open()
+        for name, package in resources.fit(packages, remote.release, some=not pipelines).items():
             title = f"posewatch-{name.replace('_', '-')}"
             pipeline_id, version_id = remote.upload(package, title, f"{title}-{version}")
             row = {"pipeline": title, "id": pipeline_id, "version": version, "version_id": version_id}

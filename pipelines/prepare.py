@@ -1,6 +1,6 @@
 """prepare: raw videos → masked → clips → skeletons → the labelers' queue. Holds no pod while people label."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -21,6 +21,13 @@ class Prepared(NamedTuple):
     queued: int
 
 
+def _cut_and_posed(store: Any, raw: Any, config: Any) -> tuple[dsl.PipelineTask, dsl.PipelineTask]:
+    """The steps that make clips of raw videos, and their skeletons."""
+    masked = task(mask(store=store, raw=raw, config=config))
+    cut = task(split(store=store, masked=masked.outputs["Output"], config=config))
+    return cut, task(pose(store=store, clips=cut.outputs["Output"], config=config))
+
+
 @dsl.pipeline(name="posewatch-prepare-stages", description="Raw video to masked clips, skeletons and a labelling queue")
 def prepare_stages(source: str, store: str, config: str, shard_size: int = 50, source_seconds: float = 0.0) -> Prepared:
     """Everything that needs no person; masking, clips and skeletons shard by shard.
@@ -33,13 +40,14 @@ def prepare_stages(source: str, store: str, config: str, shard_size: int = 50, s
         source_seconds: how long a camera is recorded.
     """
     raw = camera_task(ingest(store=store, source=source, seconds=source_seconds))
-    parts = task(shards(store=store, raw=raw.outputs["Output"], size=shard_size))
-    with dsl.ParallelFor(parts.output, parallelism=resources().parallelism) as part:
-        masked = task(mask(store=store, raw=part, config=config))
-        cut = task(split(store=store, masked=masked.outputs["Output"], config=config))
-        posed = task(pose(store=store, clips=cut.outputs["Output"], config=config))
-    clips = task(gather(store=store, parts=dsl.Collected(cut.outputs["Output"])))
-    skeletons = task(gather(store=store, parts=dsl.Collected(posed.outputs["Output"])))
+    if resources().shards:
+        parts = task(shards(store=store, raw=raw.outputs["Output"], size=shard_size))
+        with dsl.ParallelFor(parts.output, parallelism=resources().parallelism) as part:
+            cut, posed = _cut_and_posed(store, part, config)
+        clips = task(gather(store=store, parts=dsl.Collected(cut.outputs["Output"])))
+        skeletons = task(gather(store=store, parts=dsl.Collected(posed.outputs["Output"])))
+    else:
+        clips, skeletons = _cut_and_posed(store, raw.outputs["Output"], config)
     queued = task(
         queue_clips(store=store, clips=clips.outputs["Output"], skeletons=skeletons.outputs["Output"]), cache=False
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.resources import STEPS
+from pipelines.servers import release_of
 from posewatch.errors import InputError, NotAllowed, NotFound, PosewatchError
 
 HOST = "KF_PIPELINES_ENDPOINT"
@@ -25,8 +26,6 @@ TOKEN = "POSEWATCH_KFP_TOKEN"
 IN_CLUSTER = "http://ml-pipeline.{namespace}.svc.cluster.local:8888"
 MOUNTED = Path("/var/run/secrets/kubeflow/pipelines/token")
 FORWARD = "kubectl -n kubeflow port-forward svc/ml-pipeline 8888:8888, then --host http://127.0.0.1:8888"
-NEEDED = (2, 15)
-"""The first release whose drivers know a Secret's key that may be missing: older ones refuse the whole step."""
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
@@ -78,19 +77,13 @@ class Remote:
                 host=self.host, existing_token=token or None, namespace=namespace or "kubeflow", ssl_ca_cert=self._ca
             )
 
-    def fits(self) -> Remote:
-        """This server. Raises PosewatchError for a release that cannot run what our kfp compiles."""
+    @property
+    def release(self) -> tuple[int, int] | None:
+        """The server's release; None where it does not say one."""
         try:
-            told = str(json.loads(self._told).get("tag_name") or "")
+            return release_of(str(json.loads(self._told).get("tag_name") or ""))
         except (ValueError, AttributeError):
-            told = ""
-        release = re.match(r"v?(\d+)\.(\d+)\.\d", told)
-        if release and tuple(map(int, release.groups())) < NEEDED:
-            raise PosewatchError(
-                f"{self.host} is Kubeflow Pipelines {told}, and would fail each step: 2.15 or newer is needed"
-                " (docs/pipelines.md)"
-            )
-        return self
+            return None
 
     def read(self, path: str) -> bytes:
         """GET a path of the server, with the token."""

@@ -65,13 +65,17 @@ class GpuNode:
 
 @dataclass(frozen=True)
 class Resources(Section):
-    """Resources by step, those of all other steps, GPU nodes, shards at a time, and how long a run's record stays."""
+    """Resources by step, those of all other steps, GPU nodes, shards at a time, and how long a run's record stays.
+
+    ``shards`` false: no shards, one pod of each step takes all videos.
+    """
 
     steps: dict[str, Step]
     defaults: Step
     gpu_node: GpuNode
     parallelism: Annotated[int, Range(1, 1_000_000)]
     ttl_s: Annotated[int, Range(0, 2**31 - 1)]
+    shards: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

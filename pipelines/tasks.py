@@ -23,6 +23,8 @@ REGION = "POSEWATCH_S3_REGION"
 WEBHOOK = "POSEWATCH_WEBHOOK"
 CAMERA = ("POSEWATCH_CAMERA_USER", "POSEWATCH_CAMERA_PASSWORD")
 """What may stand as ``${NAME}`` in a camera's address, which is a parameter and so is shown to everybody."""
+OPTIONAL = (REGION, WEBHOOK, *CAMERA)
+"""Keys that the secret need not have."""
 
 
 def task(step: dsl.PipelineTask, *, cache: bool = True) -> dsl.PipelineTask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import kfp_server_api as api
 import pytest
@@ -50,21 +51,40 @@ def test_submit_starts_a_run_of_the_compiled_pipeline(server: Server, capsys: py
     assert len(server.state.experiments) == 1, "the experiment is made once"
 
 
-@pytest.mark.parametrize("release", ["2.5.0", "v2.14.4"])
-def test_a_server_that_cannot_run_our_pipelines_is_told_before_a_run(
-    server: Server, capsys: pytest.CaptureFixture[str], release: str
+def test_an_older_server_is_sent_what_it_knows_and_told_what_it_cannot_run(
+    server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Drivers before 2.15: 'unknown field "optional" in kfp_kubernetes.SecretAsEnv' (kubeflow/pipelines#12495)."""
-    server.state.release = release
-    values = ["clips=c", "skeletons=s", "store=s3://b", "endpoint=grpc://h:1/m"]
-    for words in (["submit", "prepare", *VALUES], ["upload-version", "prepare"],
-                  ["schedule", "refresh", *values, "--cron", "0 0 3 * * *"]):  # fmt: skip
-        assert f"is Kubeflow Pipelines {release}, and would fail each step: 2.15 or newer" in refused(capsys, *words)
-    assert [server.state.runs, server.state.pipelines, server.state.schedules] == [{}, {}, []]
-    assert main(["runs"]) == 0
-    for release in ("2.15.0", "unknown", "3.0.0-rc.1", ""):
+    """2.16 and older leave all of the Kubernetes part out for one field that they do not know, credentials and all."""
+    refresh = ["refresh", "clips=c", "skeletons=s", "store=s3://b", "endpoint=grpc://h:1/m"]
+
+    def told() -> dict[str, Any]:
+        return dict(server.state.runs[f"run-{len(server.state.runs) - 1}"].pipeline_spec["platform_spec"])
+
+    server.state.release = "2.16.1"
+    assert main(["submit", "prepare", *VALUES]) == 0
+    assert "pipelineConfig" not in told()["platforms"]["kubernetes"]
+    assert "a server of 2.16 goes without: finished workflows are not deleted (ttl_s)" in capsys.readouterr().err
+    server.state.release = "v2.14.4"
+    assert main(["submit", "prepare", *VALUES, "--secret-key", "POSEWATCH_S3_REGION"]) == 0
+    assert "POSEWATCH_S3_REGION" in str(told())
+    assert "'optional': True" not in str(told())
+    assert "POSEWATCH_WEBHOOK" not in str(told())
+    assert main(["schedule", *refresh, "--cron", "0 0 3 * * *"]) == 0
+    server.state.release = "2.5.0"
+    capsys.readouterr()
+    assert "server of 2.5 cannot run prepare in shards: 2.14" in refused(capsys, "submit", "prepare", *VALUES)
+    assert "cannot run prepare in shards" in refused(capsys, "upload-version", "prepare")
+    assert main(["upload-version"]) == 0
+    shown = capsys.readouterr()
+    assert [line.split('"')[3] for line in shown.out.splitlines()] == ["posewatch-train", "posewatch-refresh"]
+    assert "cannot run end_to_end in shards" in shown.err
+    server.state.release = "2.2.0"
+    assert "2.3 or newer is needed" in refused(capsys, "schedule", *refresh, "--cron", "0 0 3 * * *")
+    assert len(server.state.schedules) == 1
+    for release in ("2.17.0", "unknown", "3.0.0-rc.1", ""):
         server.state.release = release
         assert main(["submit", "prepare", *VALUES]) == 0
+        assert told()["platforms"]["kubernetes"]["pipelineConfig"]["resourceTtlOnCompletion"] == 604800
 
 
 @pytest.mark.parametrize("pipeline", ["prepare", "train"])
