@@ -27,6 +27,10 @@ OPTIONAL = (REGION, WEBHOOK, *CAMERA)
 """Keys that the secret need not have."""
 
 
+RUN = ("POSEWATCH_RUN", "metadata.labels['pipeline/runid']")
+"""The run's id, as the server and ``posewatch pipeline`` know it: a label of each pod."""
+
+
 def task(step: dsl.PipelineTask, *, cache: bool = True) -> dsl.PipelineTask:
     """Give a task the store's and the label store's credentials, and its resources from `resources.yaml`.
 
@@ -41,7 +45,7 @@ def task(step: dsl.PipelineTask, *, cache: bool = True) -> dsl.PipelineTask:
 def camera_task(step: dsl.PipelineTask) -> dsl.PipelineTask:
     """A task that may record a camera: it also gets the run's id, and the camera's user and password where the secret
     has them."""
-    kubernetes.use_field_path_as_env(step, "POSEWATCH_RUN", "metadata.labels['pipeline/runid']")
+    kubernetes.use_field_path_as_env(step, *RUN)
     kubernetes.use_secret_as_env(
         step, secret_name=SECRET, secret_key_to_env={name: name for name in CAMERA}, optional=True
     )
@@ -59,6 +63,7 @@ def announced(name: str, stages: Any) -> Any:
     def whole(*values: Any) -> None:
         *given, webhook = values
         message = notify(pipeline=name, webhook=webhook)
+        kubernetes.use_field_path_as_env(message, *RUN)
         kubernetes.use_secret_as_env(message, secret_name=SECRET, secret_key_to_env={WEBHOOK: WEBHOOK}, optional=True)
         with dsl.ExitHandler(_place(message).set_caching_options(False)):
             stages(**dict(zip(takes, given, strict=True)))

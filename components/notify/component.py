@@ -12,9 +12,13 @@ def notify(pipeline: str, webhook: str, status: dsl.PipelineTaskFinalStatus) -> 
         webhook: an http(s) URL; empty takes POSEWATCH_WEBHOOK, where the cluster's secret has one.
         status: the run's final state, filled in by the engine.
     """
+    import os
+
     from posewatch.boundary import errors_in_one_line
 
     errors_in_one_line()
     from posewatch.stages.notify import notify as stage
 
-    stage(webhook, pipeline, status.state, status.pipeline_job_resource_name, status.error_message or "")
+    run = os.environ.get("POSEWATCH_RUN", "")
+    workflow = status.pipeline_job_resource_name or ""
+    stage(webhook, pipeline, status.state, workflow, status.error_message or "", run=run)

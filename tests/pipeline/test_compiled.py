@@ -125,7 +125,9 @@ def test_shards_run_side_by_side_up_to_a_limit_and_the_end_is_told(made: Path) -
     assert loop["iteratorPolicy"]["parallelismLimit"] == 8
     notice = spec["root"]["dag"]["tasks"]["notify"]
     assert notice["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
-    secrets = kubernetes["deploymentSpec"]["executors"]["exec-notify"]["secretAsEnv"]
+    about = kubernetes["deploymentSpec"]["executors"]["exec-notify"]
+    assert about["fieldPathAsEnv"] == [{"name": "POSEWATCH_RUN", "fieldPath": "metadata.labels['pipeline/runid']"}]
+    secrets = about["secretAsEnv"]
     assert [k["envVar"] for s in secrets for k in s["keyToEnv"]] == ["POSEWATCH_WEBHOOK"]
     assert "POSEWATCH_S3_SECRET_KEY" not in json.dumps(spec), "credentials come from a secret, not a parameter"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from kfp.dsl import PipelineTaskFinalStatus
 
 from posewatch.artifact import Job, collect, members, produce
 from posewatch.errors import InputError
@@ -87,8 +88,22 @@ def test_a_webhook_hears_how_a_run_ended(webhook) -> None:
     assert len(told) == 3
     assert told[-1] == {
         "text": "posewatch train: failed - out of memory (run run-1)",
-        "pipeline": "train", "state": "FAILED", "run": "run-1", "error": "out of memory",
+        "pipeline": "train", "state": "FAILED", "run": "run-1", "workflow": "run-1", "error": "out of memory",
     }  # fmt: skip
+
+
+def test_a_webhook_hears_what_to_type_to_see_the_run(webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    from components.notify.component import notify as step
+
+    url, told, _ = webhook
+    monkeypatch.setenv("POSEWATCH_RUN", "0a1b2c3d-0000")
+    status = PipelineTaskFinalStatus("FAILED", "posewatch-train-x7k2p", "exit-handler-1", None, None)
+    step.python_func(pipeline="train", webhook=url, status=status)
+    unknown = PipelineTaskFinalStatus("UNKNOWN", None, None, None, None)  # what servers before 2.14 are given
+    step.python_func(pipeline="train", webhook=url, status=unknown)
+    assert told[0]["text"] == "posewatch train: failed (posewatch pipeline logs 0a1b2c3d-0000)"
+    assert (told[0]["run"], told[0]["workflow"]) == ("0a1b2c3d-0000", "posewatch-train-x7k2p")
+    assert (told[1]["run"], told[1]["workflow"], told[1]["state"]) == ("0a1b2c3d-0000", "", "UNKNOWN")
 
 
 @pytest.mark.parametrize(

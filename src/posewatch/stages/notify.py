@@ -32,8 +32,12 @@ UNKNOWN = "UNKNOWN"
 _LOG = logging.getLogger(__name__)
 
 
-def notify(url: str, pipeline: str, state: str, run: str, error: str = "", *, wait_s: float = 2.0) -> bool:
+def notify(
+    url: str, pipeline: str, state: str, workflow: str, error: str = "", *, run: str = "", wait_s: float = 2.0
+) -> bool:
     """POST the message to ``url`` (empty: POSEWATCH_WEBHOOK); True when it was accepted, False without a webhook.
+
+    ``workflow`` is the engine's name of the run, which only its own tools know; ``run`` its id, "" without a server.
 
     When the webhook refuses, or does not answer in three attempts, this is logged and the result is False: a run must
     not fail because of its notification. The URL is not logged: with many services it is the secret. Raises InputError
@@ -46,7 +50,7 @@ def notify(url: str, pipeline: str, state: str, run: str, error: str = "", *, wa
     if address.scheme not in ("http", "https") or address.doubtful or address.user or not url.isascii() or " " in url:
         raise InputError(f"the webhook must be an http:// or https:// URL (parameter webhook, or {VARIABLE})")
     remember_webhook(url)
-    body = json.dumps(payload(pipeline, state, run, error)).encode()
+    body = json.dumps(payload(pipeline, state, workflow, error, run)).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
 
     def post() -> None:
@@ -66,12 +70,14 @@ def notify(url: str, pipeline: str, state: str, run: str, error: str = "", *, wa
     return True
 
 
-def payload(pipeline: str, state: str, run: str, error: str = "") -> dict[str, str]:
-    """The message: ``text`` for people, and pipeline, state, run and error for programs."""
+def payload(pipeline: str, state: str, workflow: str, error: str = "", run: str = "") -> dict[str, str]:
+    """The message: ``text`` for people, and pipeline, state, run, workflow and error for programs."""
     error, state = " ".join(redact(error).split())[:MAX_ERROR], ENDS.get(state, UNKNOWN)
     how = "has ended, and Kubeflow does not say how: see the run" if state == UNKNOWN else state.lower()
-    text = f"posewatch {pipeline}: {how}" + (f" - {error}" if error else "") + f" (run {run})"
-    return {"text": text, "pipeline": pipeline, "state": state, "run": run, "error": error}
+    more = f"posewatch pipeline logs {run}" if run else f"run {workflow}"
+    text = f"posewatch {pipeline}: {how}" + (f" - {error}" if error else "") + f" ({more})"
+    about = {"run": run or workflow, "workflow": workflow, "error": error}
+    return {"text": text, "pipeline": pipeline, "state": state, **about}
 
 
 def _passes(error: BaseException) -> bool:
