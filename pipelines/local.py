@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from pipelines import stages
@@ -44,12 +49,45 @@ def run_local(name: str, items: list[str], config: str, home: Path | None = None
     with tempfile.TemporaryDirectory(prefix="posewatch-run-") as temp:
         told = os.environ[boundary.ERROR_FILE] = str(Path(temp) / "error.json")
         try:
-            task = without_retries(pipeline)(**arguments)
+            with _steps_end_with_us():
+                task = without_retries(pipeline)(**arguments)
         except RuntimeError as error:
             raise _error_of_step(name, Path(told), error) from None
         finally:
             del os.environ[boundary.ERROR_FILE]
         return dict(task.outputs)
+
+
+@contextlib.contextmanager
+def _steps_end_with_us() -> Iterator[None]:
+    """Inside, SIGTERM also goes to the processes that were started here: the engine would wait for its step's end."""
+    before, handler = set(_processes()), signal.getsignal(signal.SIGTERM)
+    heeds = callable(handler) and threading.current_thread() is threading.main_thread()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for process in set(_processes()) - before:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
+        if callable(handler):
+            handler(number, frame)
+
+    if heeds:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if heeds:
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _processes(of: int | None = None) -> list[int]:
+    """The children of a process, or of this one, and theirs."""
+    found = []
+    for tasks in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, tasks.read_text().split()):
+                found += [child, *_processes(child)]
+    return found
 
 
 def _error_of_step(pipeline: str, told: Path, error: RuntimeError) -> PosewatchError:

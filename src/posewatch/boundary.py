@@ -10,9 +10,11 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from posewatch.cores import limit_threads
@@ -21,8 +23,41 @@ from posewatch.redact import redact, redact_logs, remember, trace
 
 INTERRUPTED, READER_GONE = 130, 141
 """Exit codes after Ctrl-C, and when the reader of stdout closed it; both are the shell's own."""
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a program after it has tidied up: a deleted pod, an aborted run, a closed terminal."""
 ERROR_FILE = "POSEWATCH_ERROR_FILE"
 """Names a file that a step of a pipeline writes its error to, for the program that started the step."""
+
+
+class Terminated(SystemExit):
+    """A signal of ``ENDING`` has come; the code is the shell's own, 128 and the signal's number."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Inside, the signals of ``ENDING`` raise Terminated, so that ``finally`` blocks run (main thread only)."""
+    heeded = _heed()
+    try:
+        yield
+    finally:
+        for number in heeded:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _heed() -> list[signal.Signals]:
+    """Raise Terminated at a signal; returns those that did not before. One that is ignored (nohup) stays so."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the program at once
+        raise Terminated(128 + number)
+
+    heeded = []
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
+        for number in ENDING:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, leave)
+                heeded.append(number)
+    return heeded
 
 
 def begin(*arguments: str) -> None:
@@ -38,8 +73,8 @@ def begin(*arguments: str) -> None:
 
 def failed(error: BaseException, program: str, *, verbose: bool = False) -> int:
     """Say on stderr why a program ends, in one line, or with the whole trace; returns its exit code."""
-    if isinstance(error, KeyboardInterrupt) or _interrupted(error):
-        code, line = INTERRUPTED, "stopped; finished work is saved"
+    if stopped := _stopped(error):
+        code, line = stopped, "stopped; finished work is saved"
     elif isinstance(error, BrokenPipeError) and error.filename is None:
         _drop_stdout()
         return READER_GONE
@@ -49,10 +84,14 @@ def failed(error: BaseException, program: str, *, verbose: bool = False) -> int:
     return code
 
 
-def _interrupted(error: BaseException) -> bool:
-    """Whether an error came of Ctrl-C: in the middle of an import it leaves half a module, for the next ``except``."""
-    before = error.__context__
-    return isinstance(before, KeyboardInterrupt) or (before is not None and _interrupted(before))
+def _stopped(error: BaseException) -> int:
+    """The exit code where an error came of Ctrl-C or of a signal, else 0: in the middle of an import these leave half a
+    module, for the next ``except``."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, Terminated):
+        return int(error.code or 1)
+    return _stopped(error.__context__) if error.__context__ is not None else 0
 
 
 def line_of(error: BaseException) -> str:
@@ -88,17 +127,19 @@ def guarded(program: str, main: Callable[[], int | None], *arguments: str) -> in
     """The exit code of ``main()``; whatever it raises becomes one line on stderr."""
     begin(*arguments)
     try:
-        code = main() or 0
-        written()
-    except (Exception, KeyboardInterrupt) as error:
+        with terminable():
+            code = main() or 0
+            written()
+    except (Exception, KeyboardInterrupt, Terminated) as error:
         code = failed(error, program)
     return code
 
 
 def errors_in_one_line(program: str = "posewatch") -> None:
     """From now on an error that nobody catches ends this process with one line and its exit code: for a step of a
-    pipeline, whose main program is the engine's."""
+    pipeline, whose main program is the engine's. SIGTERM ends it, too, after ``finally`` blocks have run."""
     begin(*sys.argv)
+    _heed()
 
     def hook(kind: type[BaseException], error: BaseException, tb: Any) -> None:
         code = failed(error, program)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -145,3 +146,14 @@ def test_only_the_command_line_parses_arguments() -> None:
         if name.split(".")[0] in ("argparse", "typer", "click", "print")
     ]
     assert found == []
+
+
+def test_temporary_folders_say_whose_they_are() -> None:
+    nameless = re.compile(r"(TemporaryDirectory|mkdtemp|mkstemp|NamedTemporaryFile|TemporaryFile)\((?!.*prefix=)")
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in (ROOT / "src").rglob("*.py")
+        for line in path.read_text().splitlines()
+        if nameless.search(line) and "TemporaryFile()" not in line
+    ]
+    assert found == [], "give them prefix='posewatch-...': what a killed program leaves is then known as ours"

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from posewatch.boundary import Terminated
 from posewatch.cli.context import INTERRUPTED, say, topic, verb
 from posewatch.errors import InputError
 from posewatch.rules import Range
@@ -41,7 +42,7 @@ def label(
         os.environ["POSEWATCH_CONFIG"] = config
     say(f"labeling page: http://{address}:{port} (Ctrl-C ends it)")
     try:
-        return subprocess.run(command, check=False).returncode
+        return _foreground(command)
     except KeyboardInterrupt:
         return 0
 
@@ -60,6 +61,20 @@ def pipeline(
     if not Path("pipelines/__main__.py").is_file():
         raise InputError("no pipelines here: run this at the root of a checkout")
     try:
-        return subprocess.run([sys.executable, "-m", "pipelines", *(words or ())], check=False).returncode
+        return _foreground([sys.executable, "-m", "pipelines", *(words or ())])
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _foreground(command: list[str]) -> int:
+    """The exit code of a program that runs in our place. It gets SIGTERM, too, and is waited for: in a pod we are the
+    process that is told to end, and nobody else is."""
+    with subprocess.Popen(command) as program:
+        try:
+            return program.wait()
+        except KeyboardInterrupt:  # the terminal has told it as well
+            program.wait()
+            raise
+        except Terminated:
+            program.terminate()
+            raise

@@ -16,12 +16,13 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from posewatch.boundary import terminable
 from posewatch.errors import StackError
 from posewatch.files import home as _home
 from posewatch.retry import retry
 from posewatch.stack import seaweed
 from posewatch.stack import triton as _triton
-from posewatch.stack.process import PortInUse, Process, is_free, pick_ports, port_seed, terminable, wait_until
+from posewatch.stack.process import PortInUse, Process, is_free, pick_ports, port_seed, wait_until
 from posewatch.stack.state import ServerStatus, StackInfo, StackStatus, State, locked, log_file
 from posewatch.stack.triton import Ports, TritonServer
 

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from posewatch.boundary import terminable
 from posewatch.errors import StackError
 from posewatch.files import cache
 from posewatch.progress import say
-from posewatch.stack.process import exclusive, terminable
+from posewatch.stack.process import exclusive
 
 TRITON_VERSION = "2.51.0"
 PYTRITON = "nvidia-pytriton==0.7.0"

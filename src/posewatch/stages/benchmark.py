@@ -30,7 +30,10 @@ def benchmark(
         recogniser = recogniser_of(checkpoint)
         clips = fitting(dataset_part(dataset, "test").keypoints, recogniser)
         steps = serving.steps(config.concurrency, (), others=1)
-        with tempfile.TemporaryDirectory() as temp, Progress("benchmark", steps, "load") as progress:
+        with (
+            tempfile.TemporaryDirectory(prefix="posewatch-bench-") as temp,
+            Progress("benchmark", steps, "load") as progress,
+        ):
             serving.benchmark(
                 onnx.fetch(MODEL, Path(temp)),
                 clips,

@@ -71,7 +71,10 @@ def capture(
     journal = f"captures/{name}"
     rows = [json.loads(store.get(o.key)) for o in store.list(f"{journal}/")]
     recorded_s = sum(row["seconds"] for row in rows)
-    with Progress("capture", round(duration_s), "s") as progress, tempfile.TemporaryDirectory() as temp:
+    with (
+        Progress("capture", round(duration_s), "s") as progress,
+        tempfile.TemporaryDirectory(prefix="posewatch-") as temp,
+    ):
         progress.advance(round(min(recorded_s, duration_s)), "recorded before" if rows else "", before=True)
         remaining_s = duration_s - recorded_s
         try:

@@ -71,7 +71,7 @@ def compare(store: ObjectStore, model: Artifact, served: Artifact, data: Artifac
     job = Job("comparisons", "", {"least_recall": LEAST_RECALL, "recalls": RECALLS}, (model, served, data))
 
     def write(folder: Path) -> None:
-        with Progress("compare", 2, "version") as progress, tempfile.TemporaryDirectory() as temp:
+        with Progress("compare", 2, "version") as progress, tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
             new, old = (_predictor(one, Path(temp) / name) for name, one in (("new", model), ("served", served)))
             require_unit(new.unit, old.unit, model.uri, served.uri)
             told: dict[str, Any] = {"model": model.uri, "served": served.uri}

@@ -22,7 +22,7 @@ def export(store: ObjectStore, checkpoint: Artifact, config: ServingConfig) -> A
     def write(folder: Path) -> None:
         from posewatch.export import onnx
 
-        with Progress("export", 1, "model") as progress, tempfile.TemporaryDirectory() as temp:
+        with Progress("export", 1, "model") as progress, tempfile.TemporaryDirectory(prefix="posewatch-") as temp:
             path = checkpoint.fetch(CHECKPOINT, Path(temp))
             report = onnx.export(path, folder / MODEL, lineage=checkpoint.digest, **options)
             (folder / EXPORT).write_text(canonical(report) + "\n", encoding="utf-8")

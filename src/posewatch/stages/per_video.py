@@ -7,6 +7,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -69,7 +70,11 @@ def run(
                 progress.advance()
         else:
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker) as pool:
+            with (
+                # the workers' own, which they cannot remove where they are killed
+                tempfile.TemporaryDirectory(prefix="posewatch-work-", ignore_cleanup_errors=True) as temp,
+                ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker, initargs=(temp,)) as pool,
+            ):
                 running: dict[Future[str], int] = {
                     pool.submit(_produce, store, jobs[i], config, write): i for i in todo
                 }
@@ -83,8 +88,11 @@ def run(
                                 failures.append((i, error))
                             progress.advance()
                 except BaseException:
-                    for process in list(pool._processes.values()):
+                    workers_left = list(pool._processes.values())
+                    for process in workers_left:
                         process.kill()
+                    for process in workers_left:
+                        process.join()
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
     if failures:
@@ -97,7 +105,8 @@ def run(
     return collect(store, stage, [video.row for video in videos], [done[i] for i in range(len(jobs))])
 
 
-def _start_worker() -> None:
+def _start_worker(temp: str) -> None:
+    tempfile.tempdir = temp
     # a worker must not outlive a parent that was killed: it would wait for work for ever
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

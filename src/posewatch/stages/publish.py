@@ -39,7 +39,7 @@ def publish(store: ObjectStore, onnx: Artifact, config: ServingConfig, unit: str
         from posewatch.serving.paper_contract import wrap
         from posewatch.serving.repository import write_repository
 
-        with tempfile.TemporaryDirectory() as temp:
+        with tempfile.TemporaryDirectory(prefix="posewatch-publish-") as temp:
             release = job.prefix.rsplit("/", 1)[1]
             file = onnx.fetch(MODEL, Path(temp))
             if unit:

@@ -46,7 +46,7 @@ def compare(endpoint: str, dataset: Artifact, onnx: Artifact, limit: int = 0) ->
     Returns {"endpoint", "clips", "max_abs_difference"}; raises ServingError when any probability differs by more than
     `TOLERANCE`, or when the endpoint has other classes.
     """
-    with tempfile.TemporaryDirectory() as temp:
+    with tempfile.TemporaryDirectory(prefix="posewatch-smoke-") as temp:
         exported = OnnxPredictor(onnx.fetch(MODEL, Path(temp)))
         held_out = dataset_part(dataset, "test")
         if 0 < limit < len(held_out):

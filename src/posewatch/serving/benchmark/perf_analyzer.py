@@ -25,7 +25,7 @@ def run(binary: Path, url: str, model: str, concurrency: int, seconds: float) ->
 
     Raises ServingError with the last line of the tool's output if it fails.
     """
-    with tempfile.TemporaryDirectory() as temp:
+    with tempfile.TemporaryDirectory(prefix="posewatch-bench-") as temp:
         table = Path(temp) / "table.csv"
         window = str(max(500, int(seconds * 1000)))
         command = [str(binary), "-m", model, "-i", "grpc", "-u", url, "-b", "1", "-f", str(table), "--async"]
