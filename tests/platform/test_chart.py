@@ -266,6 +266,25 @@ def test_a_bucket_in_another_region_is_found_by_every_pod_that_has_its_keys() ->
     assert found == 3, "page, watcher and test"
 
 
+def test_an_authority_of_ones_own_is_trusted_by_every_pod_that_asks_other_servers() -> None:
+    example = CHART / "examples" / "one-gpu-box.yaml"
+    found = set()
+    for name, _, spec in pods(render(example, sets=("caBundle.configMap=internal-ca", "caBundle.key=bundle.pem"))):
+        (container,) = spec["containers"]
+        env = {e["name"]: e.get("value") for e in container.get("env", ())}
+        if "SSL_CERT_FILE" not in env:
+            assert "POSEWATCH_S3_ENDPOINT" not in env, name
+            continue
+        (mount,) = [m for m in container["volumeMounts"] if m["name"] == "ca"]
+        (volume,) = [v for v in spec["volumes"] if v["name"] == "ca"]
+        assert volume["configMap"] == {"name": "internal-ca", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
+        assert env["SSL_CERT_FILE"] == f"{mount['mountPath']}/ca.crt"
+        found.add(name)
+    assert found == {"Deployment/posewatch-labeling", "StatefulSet/posewatch-watcher-hall", "Pod/posewatch-test"}
+    for name, _, spec in pods(render(example)):
+        assert "SSL_CERT_FILE" not in str(spec), name
+
+
 def test_the_runtime_is_the_one_that_deploy_makes_without_it() -> None:
     assert named(render(), "ServingRuntime", RUNTIME) == serving_runtime(ServingConfig())
     account = named(render(), "ServiceAccount", deploy.SERVICE_ACCOUNT)
@@ -379,6 +398,7 @@ BROKEN: list[tuple[str, str]] = [
     ("labeling.ingress.enabled=true", "/labeling/ingress/host"),
     ("labeling.httpRoute.enabled=true", "/labeling/httpRoute/parentRefs"),
     ("images.tag=latest", 'not by "latest"'),
+    ("caBundle.configMap=My CA", "/caBundle/configMap"),
     ("postgresql.image=postgres:latest", 'not by "postgres:latest"'),
     ("postgresql.storage.size=20GB", "/postgresql/storage/size"),
     ("postgresql.backup.schedule=daily", "/postgresql/backup/schedule"),

@@ -69,6 +69,28 @@ tolerations: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{/* Authorities of caBundle: the variable, the mount and the volume. */}}
+{{- define "posewatch.caEnv" -}}
+{{- if .Values.caBundle.configMap }}
+- {name: SSL_CERT_FILE, value: /etc/posewatch-ca/ca.crt}
+{{- end }}
+{{- end -}}
+
+{{- define "posewatch.caMount" -}}
+{{- if .Values.caBundle.configMap }}
+- {name: ca, mountPath: /etc/posewatch-ca, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "posewatch.caVolume" -}}
+{{- with .Values.caBundle }}
+{{- if .configMap }}
+- name: ca
+  configMap: {name: {{ .configMap | quote }}, items: [{key: {{ .key | quote }}, path: ca.crt}]}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* Where watchers store the records of alarms; empty where there are none. */}}
 {{- define "posewatch.records" -}}
 {{- with .Values.watcher.records }}
