@@ -52,7 +52,7 @@ def adapt(package: Path, release: Release | None, keys: Sequence[str] = ()) -> l
     kubernetes = platform["platforms"]["kubernetes"]
     without = []
     if kubernetes.pop("pipelineConfig", None):
-        without.append("finished workflows are not deleted (ttl_s)")
+        without.append("ttl_s (Kubeflow deletes finished workflows after its own time)")
     executors = list(kubernetes["deploymentSpec"]["executors"].values())
     if release < OPTIONAL_KEYS:
         lacking = [_require(about, keys) for about in executors]

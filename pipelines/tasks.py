@@ -70,8 +70,11 @@ def announced(name: str, stages: Any) -> Any:
 
     webhook = inspect.Parameter("webhook", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="", annotation=str)
     whole.__signature__ = inspect.Signature([*takes.values(), webhook])  # type: ignore[attr-defined]
-    # how long a finished run's record stays in the cluster
-    kept = dsl.PipelineConfig(ttl_seconds_after_finished=resources().ttl_s)
+    # how long a finished run's record stays in the cluster; 2.17's manifests give the other two an hour, which wins
+    ttl_s = resources().ttl_s
+    kept = dsl.PipelineConfig(
+        ttl_seconds_after_finished=ttl_s, ttl_seconds_after_success=ttl_s, ttl_seconds_after_failure=ttl_s
+    )
     title = f"posewatch-{name.replace('_', '-')}"
     return dsl.pipeline(name=title, description=stages.description, pipeline_config=kept)(whole)
 

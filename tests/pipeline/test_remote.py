@@ -63,7 +63,7 @@ def test_an_older_server_is_sent_what_it_knows_and_told_what_it_cannot_run(
     server.state.release = "2.16.1"
     assert main(["submit", "prepare", *VALUES]) == 0
     assert "pipelineConfig" not in told()["platforms"]["kubernetes"]
-    assert "a server of 2.16 goes without: finished workflows are not deleted (ttl_s)" in capsys.readouterr().err
+    assert "a server of 2.16 goes without: ttl_s (Kubeflow deletes finished" in capsys.readouterr().err
     server.state.release = "v2.14.4"
     assert main(["submit", "prepare", *VALUES, "--secret-key", "POSEWATCH_S3_REGION"]) == 0
     assert "POSEWATCH_S3_REGION" in str(told())
