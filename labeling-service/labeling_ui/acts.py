@@ -18,6 +18,7 @@ from posewatch.labels.session import LabelingSession
 from posewatch.labels.tickets import Tickets
 from posewatch.labels.verdicts import Verdict
 from posewatch.records import LabelEvent
+from posewatch.text import storable
 
 MAX_CLIPS = 500
 """Clips that one act may name."""
@@ -77,9 +78,10 @@ def handle(
     translates refusals. ``judge`` does the acts of the page Alarms, which a tab may still have on any page.
     """
     answered, answers.kept = answers.ids(), ""
-    for act in acts:
-        if act["id"] in answered:
+    for sent in acts:
+        if sent["id"] in answered:
             continue
+        act = _storable(sent)
         with metrics.timed("act"):
             outcome = "saved"
             try:
@@ -112,6 +114,15 @@ def handle(
         kind = act.get("kind")
         metrics.ACTS.labels(kind if kind in KINDS else "other", outcome).inc()
     answers.retain({act["id"] for act in acts})
+
+
+def _storable(value: Any) -> Any:
+    """What a browser sent, with each text in it as the label store takes it: what fails there is sent for ever."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(name): _storable(one) for name, one in value.items()}
+    return [_storable(one) for one in value] if isinstance(value, list) else value
 
 
 def _later(act: Mapping[str, Any]) -> Verdict:

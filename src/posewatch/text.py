@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _REMEDY = "save it as UTF-8 (Excel: 'CSV UTF-8')"
+_NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
 def read_text(path: Path | str, *, error: type[InputError] = InputError) -> str:
@@ -66,6 +68,12 @@ def _is_korean(text: str) -> bool:
     everyday = {c for c in syllables if all(byte >= 0xA1 for byte in c.encode("cp949"))}
     letters = {c for c in foreign - syllables if not "ㄱ" <= c <= "ㆎ" and not "！" <= c <= "～"}
     return bool(everyday) and not letters and 5 * len(everyday) >= 4 * len(syllables)
+
+
+def storable(text: str) -> str:
+    """Text as databases and files take it: U+FFFD instead of NUL, which PostgreSQL refuses, and of half of a character
+    (a lone surrogate: an emoji that was cut), which is no UTF-8."""
+    return _NO_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def read_json(path: Path | str, *, error: type[InputError] = InputError) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import urllib.request
 from pathlib import Path
@@ -145,6 +146,26 @@ def test_acts_are_done_once_and_refusals_say_why(store):
     handle(sent[:1])  # the page was reloaded, and sends its outbox again: the store knows the act
     assert answers.saved == ["a"]
     assert len(store.history(clips[0])) == 1
+
+
+def test_text_that_no_database_takes_is_put_right(store):
+    """Half of an emoji, or NUL: refused by the database, it would stay in the browser's outbox for ever."""
+    from labeling_ui import acts
+    from posewatch.labels.notes import comments
+
+    roles.set_role(store, "ann", "labeler", "operator")
+    clip = store.clips()[0].clip.id
+    sent = [
+        {"id": "a", "kind": "comment", "clip": clip, "text": "falls \ud83d\ude31, half of it \ud83d and \0"},
+        {"id": "b", "kind": "label", "clip": clip, "label": "\udc00", "how": "key", "x": [{"\udc00": 1}]},
+        {"id": "c", "kind": "label", "clip": clip, "label": "normal", "how": "key"},
+    ]
+    sent[0]["text"] = json.loads(json.dumps(sent[0]["text"]))  # as a browser sends it
+    answers = acts.Answers()
+    acts.handle(lambda: LabelingSession(store, "ann", LabelConfig()), sent, answers, lambda act: None, False)
+    assert (answers.saved, [row["id"] for row in answers.refused]) == (["a", "c"], ["b"])
+    (said,) = comments(store)[clip]
+    assert said.text == "falls \N{FACE SCREAMING IN FEAR}, half of it \ufffd and \ufffd"
 
 
 def test_a_card_holds_no_key_and_no_credential(store):

@@ -53,6 +53,15 @@ def test_clips_of_persons_stand_beside_each_other(store, make_clips):
     assert store.database.rows(nobody)[0][0] == 2
 
 
+def test_half_of_a_character_is_refused_in_one_line(store, make_clips):
+    """From a shell's argument that is not UTF-8, say."""
+    (entry,) = make_clips(count=1)
+    store.register([entry])
+    with pytest.raises(LabelError, match=r"no database takes half of a character \('ann\\udc80'\)"):
+        store.set_label(entry.clip.id, "normal", "ann\udc80", "human")
+    assert not store.current()
+
+
 def test_registering_again_takes_the_new_place_and_names(store, make_clips):
     store.register(make_clips("a.mp4", 1))
     moved = make_clips("a.mp4", 1, names=("a.mp4", "copies/a.mp4"))

@@ -264,7 +264,7 @@ class AlarmDesk {
     if (state === "away" || (state === "missing" && verdict !== "unsure")) { this.notices.show(words[state === "away" ? "store_away" : "cannot_see"], { kind: "bad" }); return false; }
     this.breaks.act();
     const before = this.verdictOf(row);
-    const text = (note ?? this.notes.get(row.id) ?? "").trim();
+    const text = storable((note ?? this.notes.get(row.id) ?? "").trim());
     this.notes.delete(row.id);
     if (before?.verdict !== verdict || !before.mine || text) {
       const act = { kind: "judge", alarm: row.id, record: row.row.record, verdict, note: text, seen: row.row.said?.id ?? 0, about: `${row.title} ${row.when}`, label: words[`verdict_${verdict}`], effects: { [row.id]: verdict } };

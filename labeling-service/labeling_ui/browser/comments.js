@@ -38,7 +38,7 @@ class Comments {
     const save = create("button", "main", words.comment_save);
     save.type = "button";
     const send = () => {
-      const said = text.value.trim();
+      const said = storable(text.value.trim());
       if (!said) { text.focus(); return; }
       this.grid.act({ kind: "comment", clip: view.id, ticket: view.card.ticket, text: said, about: this.grid.title(view.card) });
       this.drafts.delete(view.id);

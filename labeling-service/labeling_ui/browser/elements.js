@@ -11,6 +11,9 @@ const interval = (card) => `${card.start.toFixed(1)}–${card.end.toFixed(1)} s`
 
 const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 
+// Text as the server stores it: half of an emoji (pasted, or cut by a limit) and NUL are no characters.
+const storable = (text) => text.replace(/[\0\p{Surrogate}]/gu, "\ufffd");
+
 // A speech bubble, as large as the text.
 const bubble = () => {
   const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");

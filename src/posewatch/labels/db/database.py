@@ -90,6 +90,8 @@ class Database:
             down = error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
             kind = LabelStoreDown if down else LabelError
             raise kind(f"the label store at {name} failed: {schema.reason(error)}") from error
+        except UnicodeEncodeError as error:
+            raise LabelError(f"no database takes half of a character ({error.object[:40]!r}): write it again") from None
         except sa.exc.TimeoutError:
             name = redact(self.engine.url.render_as_string(hide_password=True))
             raise LabelStoreDown(f"the label store at {name} failed: all connections wait for an answer") from None
