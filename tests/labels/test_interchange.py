@@ -19,7 +19,9 @@ from posewatch.labels.formats.clip_labels import has_clip_ids
 from posewatch.labels.formats.clip_labels import read_clip_labels as read_clips
 from posewatch.labels.formats.exporters import export
 from posewatch.labels.formats.importers import import_clip_labels
+from posewatch.labels.formats.rows import csv_text, unquoted
 from posewatch.labels.formats.snapshot import snapshot
+from posewatch.labels.notes import add_comment
 from posewatch.labels.session import LabelingSession
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team import audit, roles
@@ -140,11 +142,47 @@ def test_label_studio_gets_every_clip_and_no_account(labelled, sqlite_store, tmp
 
 def test_the_csv_holds_who_and_how(labelled, sqlite_store, tmp_path):
     export(sqlite_store, snapshot(sqlite_store), "csv", tmp_path / "a.csv", CONFIG)
-    with (tmp_path / "a.csv").open(newline="") as file:
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = {row["clip_id"]: row for row in csv.DictReader(file)}
     row = rows[labelled[4]]
     assert (row["source"], row["who"], row["model_version"]) == ("bulk", "rev", "m/1")
     assert (row["video"], row["start_s"]) == ('b, "quoted".mp4', "3")
+
+
+def test_a_spreadsheet_reads_the_csv_and_runs_nothing_of_it(sqlite_store, make_clips, tmp_path):
+    """Excel takes a file without a byte order mark for CP949 (in Korea), and text that begins with = for a formula."""
+    clips = make_clips("=HYPERLINK(1).mp4", 3)
+    sqlite_store.register(clips)
+    ids = [entry.clip.id for entry in clips]
+    config = LabelConfig(("normal", "@fight"), "normal")
+    for clip, who in zip(ids, ("김철수", "=cmd|' /C calc'!A0", "'=x"), strict=True):
+        sqlite_store.set_label(clip, "@fight", who, "human", classes=config.classes)
+        add_comment(sqlite_store, clip, "-ann", "+82 10", clip)
+    export(sqlite_store, snapshot(sqlite_store), "csv", tmp_path / "a.csv", config)
+    text = (tmp_path / "a.csv").read_bytes()
+    assert text.startswith(b"\xef\xbb\xbfclip_id,")
+    rows = [*csv.DictReader(text.decode("utf-8-sig").splitlines())]
+    cells = [cell for row in rows for cell in row.values()]
+    assert not [cell for cell in cells if cell[:1] in "=+-@\uff1d\t\r" and cell], cells
+    assert {row["start_s"] for row in rows} == {"0", "3", "6"}
+    read = read_clips(tmp_path / "a.csv", config)
+    assert [(read[clip].label, read[clip].who) for clip in ids] == [
+        ("@fight", "김철수"), ("@fight", "=cmd|' /C calc'!A0"), ("@fight", "'=x"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("plain", "plain"), ("", ""), (None, ""), (-5, "-5"), ("-5.5", "-5.5"), ("+3", "+3"), ("-2+3", "'-2+3"),
+        ("a=b", "a=b"), (" =1", "' =1"), ("\t=1", "'\t=1"), ("＝1", "'＝1"), ("'=1", "''=1"), ("'it", "'it"),
+        ("-", "'-"),
+    ],
+)  # fmt: skip
+def test_formulas_are_quoted_and_come_back(text, cell):
+    ((found,),) = list(csv.reader(csv_text(("a",), [{"a": text}]).splitlines()))[1:] or [("",)]
+    assert found == cell
+    assert unquoted(found) == str("" if text is None else text)
 
 
 def test_class_folders_follow_a_label_that_changed(labelled, sqlite_store, tmp_path):

@@ -55,7 +55,7 @@ def test_a_comment_is_kept_once_with_its_author_and_exported(store, team, tmp_pa
 
     ann.label(one.clip.id, "normal")
     export(store, snapshot(store), "csv", tmp_path / "labels.csv", LabelConfig())
-    with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
+    with (tmp_path / "labels.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = {row["clip_id"]: row["comments"] for row in csv.DictReader(file)}
     assert rows == {one.clip.id: "ann: she is only tired\nrev: agreed", two.clip.id: ""}
     trail = [(row["act"], row["who"], row["new"]) for row in audit.trail(store) if row["act"] in ("comment", "example")]

@@ -12,6 +12,7 @@ from posewatch.config import LabelConfig
 from posewatch.datasets import tables
 from posewatch.errors import LabelError
 from posewatch.labels.formats import cvat, fiftyone, labelstudio, stretches
+from posewatch.labels.formats.rows import unquoted
 from posewatch.labels.formats.stretches import Stretch
 from posewatch.names import folded
 
@@ -107,7 +108,7 @@ def _csv(path: Path) -> Rows:
         for name in ("clip_id", "label"):
             if not row[name].strip():
                 raise LabelError(f"{where}{name} is empty")
-        yield where, row["clip_id"].strip(), row["label"].strip(), row.get("who", "").strip()
+        yield where, row["clip_id"].strip(), unquoted(row["label"].strip()), unquoted(row.get("who", "").strip())
 
 
 def _parquet(path: Path) -> Rows:

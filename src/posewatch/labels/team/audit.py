@@ -45,14 +45,10 @@ def trail(store: LabelStore) -> list[dict[str, Any]]:
 
 
 def as_bytes(rows: list[dict[str, Any]], suffix: str) -> bytes:
-    """The content of a .csv or .jsonl file. In a csv, text that a spreadsheet would execute gets a leading quote."""
+    """The content of a .csv or .jsonl file."""
     if suffix == ".jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    return csv_text(COLUMNS, [{name: _escape(value) for name, value in row.items()} for row in rows]).encode()
-
-
-def _escape(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
+    return csv_text(COLUMNS, rows).encode()
 
 
 def export(store: LabelStore, path: str | Path) -> int:
