@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, self_signed
+from support import ROOT, self_signed, stop_and_wait
 from watch.home_assistant_card import card
 
 from posewatch.errors import InputError
@@ -244,6 +244,37 @@ def test_the_last_will_of_a_connection_that_is_gone(
             until(lambda: listener.last(topic) == "online" or None)
         for end in ends:
             end.close()
+
+
+_OLD = """
+import sys, time
+from pathlib import Path
+from posewatch.watch import broker
+from posewatch.watch.sinks.table import open_delivery
+broker.KEEPALIVE_S = 5
+with open_delivery(Path(sys.argv[1]), sys.argv[2], cameras=["hall"]):
+    time.sleep(60)
+"""
+
+
+def test_the_last_will_of_a_machine_that_lost_its_power(broker: Broker, listener: Listener, tmp_path: Path) -> None:
+    """It is back before the broker has missed it: the will of the watcher before comes while the new one watches."""
+    topic = "posewatch/hall/availability"
+    command = [sys.executable, "-c", _OLD, str(tmp_path / "old"), broker.url]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as old:
+        try:
+            until(lambda: listener.last(topic) == "online" or None, 60)
+            stop_and_wait(old.pid)  # nobody closes its connection
+            with open_delivery(tmp_path / "outbox", broker.url, cameras=["hall"]):
+                until(lambda: listener.got.count((topic, "online", False)) >= 2 or None)
+                assert (topic, "offline", False) not in listener.got, "it came too early for this test"
+                until(lambda: (topic, "offline", False) in listener.got or None)
+                until(lambda: listener.last(topic) == "online" or None)
+            until(lambda: listener.last(topic) == "offline" or None)
+        finally:
+            old.kill()
+    time.sleep(0.3)
+    assert listener.last(topic) == "offline", "its own end is no will of another"
 
 
 def _carry(source: socket.socket, target: socket.socket) -> None:

@@ -28,6 +28,7 @@ from posewatch.watch.sinks.delivery import Transport, Unavailable
 try:
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
+    from paho.mqtt.subscribeoptions import SubscribeOptions
 except ImportError:  # Broker says so
     pass
 
@@ -83,7 +84,8 @@ class Mqtt(Transport):
         self._client = client = broker.client
         client.on_connect, client.on_connect_fail = self._on_connect, self._on_connect_fail
         client.on_disconnect, client.on_publish = self._on_disconnect, self._on_publish
-        self._why, self._started = "no connection yet", False
+        client.on_message = self._on_message
+        self._why, self._started, self._closing = "no connection yet", False, False
         self._cameras: tuple[str, ...] = ()
         self._active: dict[str, set[str]] = {}
         self._pending: dict[str, Any] = {}
@@ -149,6 +151,7 @@ class Mqtt(Transport):
 
     def close(self) -> None:
         """Say that the cameras are not watched any more, and disconnect."""
+        self._closing = True
         if self._started:
             if self._client.is_connected() and self._cameras:
                 self._client.publish(self._availability, OFFLINE, 1, retain=True).wait_for_publish(2.0)
@@ -156,7 +159,7 @@ class Mqtt(Transport):
             self._client.loop_stop()
         # its sockets are closed when nothing refers to it any more
         self._client.on_connect = self._client.on_connect_fail = None
-        self._client.on_disconnect = self._client.on_publish = None
+        self._client.on_disconnect = self._client.on_publish = self._client.on_message = None
 
     # called from the client's own thread
 
@@ -165,6 +168,9 @@ class Mqtt(Transport):
             self._why = f"the broker refuses the connection: {reason}"
             return
         self._to_tell = iter([*self._cameras, None] if self._cameras else [])
+        if self._cameras:
+            new_ones = SubscribeOptions(1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            client.subscribe(self._availability, options=new_ones)
         if self._telling == _NOTHING:  # else that message is sent again, and its confirmation goes on with the others
             self._tell()
 
@@ -182,6 +188,12 @@ class Mqtt(Transport):
                 place = f"{self._discovery}/binary_sensor/posewatch_{level(camera)}/alarm/config"
                 self._client.publish(place, _json(discovery(camera, self._prefix, self._availability)), 1, retain=True)
             self._telling = self._publish_state(camera)
+
+    def _on_message(self, client: Any, data: Any, message: Any) -> None:
+        """The last will of a watcher before this one, of a machine that lost its power, say: the broker publishes it
+        only when it has missed that one for 45 s, after this one may have said that it is there."""
+        if message.payload == OFFLINE.encode() and not self._closing:
+            client.publish(self._availability, ONLINE, 1, retain=True)
 
     def _on_connect_fail(self, client: Any, data: Any) -> None:
         self._why = "no connection to the broker"
