@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 import urllib3
 from support import self_signed
-from tiny_models import tiny_model
+from tiny_models import SHAPE, tiny_model
 
 from posewatch.errors import InputError, ServingError
 from posewatch.inference import triton_admin
@@ -49,8 +51,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def http(triton: TritonServer, certificate: tuple[Path, Path]) -> Iterator[str]:
-    """An HTTPS ingress that wants the token and serves Triton below a path."""
+def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(key, certificate) of a client."""
+    return self_signed(tmp_path_factory.mktemp("own"))
+
+
+@contextmanager
+def https_ingress(triton: TritonServer, certificate: tuple[Path, Path], clients: Path | None = None) -> Iterator[str]:
+    """It wants the token and, with ``clients``, such a certificate, and serves Triton below a path."""
     pool = urllib3.PoolManager()
 
     class Ingress(BaseHTTPRequestHandler):
@@ -78,16 +86,21 @@ def http(triton: TritonServer, certificate: tuple[Path, Path]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Ingress)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate[1], certificate[0])
+    if clients:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(clients)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}{PREFIX}"
-    server.shutdown()
-    server.server_close()
+    try:
+        yield f"127.0.0.1:{server.server_port}{PREFIX}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
-@pytest.fixture(scope="module")
-def grpcs(triton: TritonServer, certificate: tuple[Path, Path]) -> Iterator[str]:
-    """A gRPC ingress that wants the token and passes every call on as it is."""
+@contextmanager
+def grpc_ingress(triton: TritonServer, certificate: tuple[Path, Path], clients: Path | None = None) -> Iterator[str]:
+    """It wants the token and, with ``clients``, such a certificate, and passes every call on as it is."""
     channel = grpc.insecure_channel(triton.grpc)
 
     class Ingress(grpc.GenericRpcHandler):
@@ -108,11 +121,27 @@ def grpcs(triton: TritonServer, certificate: tuple[Path, Path]) -> Iterator[str]
     server = grpc.server(ThreadPoolExecutor(4))
     server.add_generic_rpc_handlers((Ingress(),))
     pair = (certificate[0].read_bytes(), certificate[1].read_bytes())
-    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    known = clients.read_bytes() if clients else None
+    credentials = grpc.ssl_server_credentials([pair], known, require_client_auth=known is not None)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
     server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(0)
-    channel.close()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0)
+        channel.close()
+
+
+@pytest.fixture(scope="module")
+def http(triton: TritonServer, certificate: tuple[Path, Path]) -> Iterator[str]:
+    with https_ingress(triton, certificate) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def grpcs(triton: TritonServer, certificate: tuple[Path, Path]) -> Iterator[str]:
+    with grpc_ingress(triton, certificate) as address:
+        yield address
 
 
 @pytest.fixture
@@ -179,6 +208,75 @@ def test_a_token_that_is_missing(address: str, certificate: tuple[Path, Path], m
     monkeypatch.delenv("POSEWATCH_TRITON_TOKEN", raising=False)
     with pytest.raises(ServingError, match=r"no token.*POSEWATCH_TRITON_TOKEN"):
         open_predictor(address)
+
+
+@pytest.mark.parametrize("protocol", ["https", "grpcs"])
+def test_a_server_that_wants_a_certificate_of_its_client(
+    protocol: str, triton: TritonServer, certificate: tuple[Path, Path], own: tuple[Path, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
+    monkeypatch.setenv("POSEWATCH_TRITON_TOKEN", TOKEN)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    clips = np.zeros((2, *SHAPE), np.float32)
+    with (https_ingress if protocol == "https" else grpc_ingress)(triton, certificate, own[1]) as place:
+        with pytest.raises(ServingError, match=r"does it want a certificate of its client, POSEWATCH_TRITON_CERT\?"):
+            open_predictor(f"{protocol}://{place}/tiny", retries=0)
+        both_in_one = tmp_path / "own.pem"
+        both_in_one.write_bytes(certificate[1].read_bytes() + certificate[0].read_bytes())  # of somebody else
+        monkeypatch.setenv("POSEWATCH_TRITON_CERT", str(both_in_one))
+        with pytest.raises(ServingError, match=r"another certificate of its client than POSEWATCH_TRITON_CERT\?"):
+            open_predictor(f"{protocol}://{place}/tiny", retries=0)
+        monkeypatch.setenv("POSEWATCH_TRITON_CERT", str(own[1]))
+        monkeypatch.setenv("POSEWATCH_TRITON_KEY", str(own[0]))
+        with open_predictor(f"{protocol}://{place}/tiny") as predictor:
+            assert len(predictor.predict(clips).probabilities) == 2
+
+
+@both
+@pytest.mark.parametrize(
+    ("cert", "key", "message"),
+    [
+        ("own", "", r"POSEWATCH_TRITON_CERT \(.*\) and POSEWATCH_TRITON_KEY \(.*\) are no certificate and its key"),
+        ("own", "another", "are no certificate and its key"),
+        ("own", "locked", "are no certificate and its key"),
+        ("none", "", "are no certificate and its key"),
+        ("", "own", "POSEWATCH_TRITON_KEY names a key without its certificate"),
+    ],
+)
+def test_an_own_certificate_that_does_not_fit(
+    address: str, cert: str, key: str, message: str, own: tuple[Path, Path], certificate: tuple[Path, Path],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    locked = tmp_path / "locked.pem"
+    command = ["openssl", "pkey", "-in", own[0], "-aes256", "-passout", "pass:x", "-out", locked]
+    subprocess.run(command, check=True, capture_output=True)
+    files = {"own": own[1], "none": tmp_path / "none.pem"}
+    keys = {"own": own[0], "another": certificate[0], "locked": locked}
+    monkeypatch.setenv("POSEWATCH_TRITON_CERT", str(files.get(cert, "")))
+    monkeypatch.setenv("POSEWATCH_TRITON_KEY", str(keys.get(key, "")))
+    with pytest.raises(InputError, match=message):
+        open_predictor(address)
+
+
+def test_a_certificate_that_was_renewed(
+    triton: TritonServer, certificate: tuple[Path, Path], own: tuple[Path, Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The one that the process began with runs out; gRPC would go on with it for ever."""
+    file = tmp_path / "own.pem"
+    file.write_bytes(certificate[1].read_bytes() + certificate[0].read_bytes())
+    for name, value in (("SSL_CERT_FILE", certificate[1]), ("POSEWATCH_TRITON_CERT", file)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("POSEWATCH_TRITON_TOKEN", TOKEN)
+    monkeypatch.delenv("POSEWATCH_TRITON_KEY", raising=False)
+    with grpc_ingress(triton, certificate, own[1]) as place:
+        connection = connect(place, "grpcs", retries=3)
+        with pytest.raises(ServingError, match="POSEWATCH_TRITON_CERT"):
+            connection.version()
+        file.write_bytes(own[1].read_bytes() + own[0].read_bytes())
+        assert connection.version()
+        connection.close()
 
 
 def test_a_token_does_not_go_out_in_the_clear(triton: TritonServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ def test_names_that_yaml_takes_for_something_else_stay_names(
         "secrets": {name: f"{i}e3" for i, name in enumerate(("main", "labeling", "kserve", "postgresql"), 1)},
         "watcher": {
             "webhookSecret": "12",
+            "tlsSecret": "14",
             "groups": {
                 name: {"cameras": [{"name": f"c-{name}", "url": "rtsp://h/1"}], "envSecret": "13"}
                 for name in ("1", "on", "null", "1e3")

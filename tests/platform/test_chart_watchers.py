@@ -131,6 +131,24 @@ def test_watchers_follow_frigate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert read_config(path).cameras[0].frigate == "front_door"
 
 
+@pytest.mark.parametrize(
+    ("sets", "secret"),
+    [((), ""), (("watcher.tlsSecret=both",), "both"), (("watcher.tlsSecret=a", "watcher.groups.one.tlsSecret="), "")],
+)
+def test_a_certificate_of_the_watchers(sets: tuple[str, ...], secret: str) -> None:
+    """For receivers, and models, that ask their clients for one."""
+    _, body, _ = watcher_group(*sets)
+    pod = body["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    given = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    assert given == ({"tls": secret} if secret else {})
+    mounted = {volume["name"]: volume["mountPath"] for volume in container["volumeMounts"]}
+    assert mounted.get("tls") == ("/etc/posewatch/tls" if secret else None)
+    env = {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("POSEWATCH_TRITON")}
+    files = {"POSEWATCH_TRITON_CERT": "tls.crt", "POSEWATCH_TRITON_KEY": "tls.key"}
+    assert env == ({name: f"/etc/posewatch/tls/{file}" for name, file in files.items()} if secret else {})
+
+
 def test_a_change_of_cameras_starts_that_group_again_and_no_other() -> None:
     box = CHART / "examples" / "kubeflow-multi-tenant.yaml"
 

@@ -419,6 +419,8 @@ def test_a_broker_that_refuses_keeps_the_alarms_here(tmp_path: Path, caplog: pyt
         ("mqtt://host/a?retain=1", "has no option 'retain'"),
         ("mqtt://host/a%2B", r"no \+ and no #"),
         ("mqtts://host/?ca=/no/such/file", "cannot be read"),
+        ("mqtts://host/?cert=/no/such/file", r"certificate of the mqtt address \(cert, key\) cannot be read"),
+        ("mqtts://host/?key=/etc/hostname", "a key without its certificate"),
         ("mqtt://", "a webhook is an address"),
     ],
 )
@@ -428,6 +430,27 @@ def test_addresses_that_are_wrong(url: str, message: str, tmp_path: Path) -> Non
 
 
 # paho leaves the sockets of failed handshakes open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_broker_that_wants_a_certificate_of_the_watcher(tmp_path: Path) -> None:
+    if MOSQUITTO is None:
+        pytest.skip("no mosquitto here (apt-get install mosquitto)")
+    key, certificate = self_signed(tmp_path)
+    files = [f"certfile {certificate}", f"keyfile {key}", f"cafile {certificate}"]
+    broker = Broker(tmp_path, *files, "require_certificate true", "use_identity_as_username true")
+    broker.start()
+    try:
+        place = f"mqtts://127.0.0.1:{broker.port}/?ca={certificate}"
+        with open_delivery(tmp_path / "outbox", place) as box:
+            box.put("a0-alarm", message(0))
+            until(lambda: box.failures > 1 or None)
+            assert box.drain(0.3) == 1
+        with open_delivery(tmp_path / "outbox", f"{place}&cert={certificate}&key={key}") as box:
+            assert box.drain(30) == 0
+        gc.collect()
+    finally:
+        broker.stop()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tls_is_verified(tmp_path: Path) -> None:
     if MOSQUITTO is None:

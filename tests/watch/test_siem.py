@@ -177,6 +177,27 @@ def test_lines_over_tls(tmp_path: Path, certificate: Path) -> None:
     assert len(collector.got) == 1
 
 
+def test_the_certificate_is_read_again_for_each_connection(tmp_path: Path, certificate: Path) -> None:
+    """It is renewed while the watcher runs."""
+    (tmp_path / "other").mkdir()
+    stranger, own = self_signed(tmp_path / "other"), tmp_path / "own.pem"
+    own.write_bytes(b"".join(part.read_bytes() for part in stranger))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.load_verify_locations(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    collector = Collector(context=context)
+    url = f"syslog+tls://127.0.0.1:{collector.port}?ca={tmp_path / 'certificate.pem'}&cert={own}"
+    with open_delivery(tmp_path / "outbox", url) as box:
+        box.put("a", MESSAGE)
+        while not box.failures:
+            assert box.drain(0.05) == 1, "it wants another"
+        own.write_bytes(certificate.read_bytes())
+        assert box.drain(20) == 0
+    collector.server.close()
+    assert len(collector.got) == 1
+
+
 @pytest.mark.parametrize("tls", [True, False])
 def test_a_receiver_that_only_hangs_up(tls: bool, tmp_path: Path, certificate: Path) -> None:
     """As rsyslog does with GnuTLS, also on a sender that it refuses; as a proxy without a receiver behind it does."""
@@ -192,8 +213,8 @@ RSYSLOG = shutil.which("rsyslogd") or shutil.which("/usr/sbin/rsyslogd")
 GNUTLS = next(Path("/usr/lib").glob("*/rsyslog/lmnsd_gtls.so"), None)
 
 
-@pytest.mark.parametrize("mode", ["anon", "x509/certvalid"])
-def test_rsyslog_with_gnutls(mode: str, tmp_path: Path, certificate: Path) -> None:
+@pytest.mark.parametrize(("mode", "own"), [("anon", False), ("x509/certvalid", False), ("x509/certvalid", True)])
+def test_rsyslog_with_gnutls(mode: str, own: bool, tmp_path: Path, certificate: Path) -> None:
     if RSYSLOG is None or GNUTLS is None:
         pytest.skip("no rsyslog with GnuTLS here (apt-get install rsyslog rsyslog-gnutls)")
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -210,10 +231,12 @@ def test_rsyslog_with_gnutls(mode: str, tmp_path: Path, certificate: Path) -> No
     )
     try:
         url = f"syslog+tls://127.0.0.1:{port}?ca={tmp_path / 'certificate.pem'}"
+        url += f"&cert={tmp_path / 'certificate.pem'}&key={certificate}" if own else ""
+        taken = own or mode == "anon"
         with open_delivery(tmp_path / "outbox", url) as box:
             for number in range(3):
                 box.put(f"a{number}", {**MESSAGE, "id": f"a{number}"})
-            if mode == "anon":
+            if taken:
                 assert box.drain(20) == 0
             else:  # it wants a certificate of ours, and says so nowhere
                 assert box.drain(2) == 3
@@ -222,7 +245,7 @@ def test_rsyslog_with_gnutls(mode: str, tmp_path: Path, certificate: Path) -> No
         process.wait(30)
     lines = got.read_text().splitlines() if got.exists() else []
     assert [re.search(r"externalId=(\w+)", one)[1] for one in lines] == (  # type: ignore[index]
-        ["a0", "a1", "a2"] if mode == "anon" else []
+        ["a0", "a1", "a2"] if taken else []
     )
 
 
@@ -236,7 +259,13 @@ def test_lines_over_udp(tmp_path: Path) -> None:
         assert RFC5424.fullmatch(collector.recv(65_536))
 
 
-@pytest.mark.parametrize("url", ["syslog://user@host", "syslog+tls://host?ca=/no/such/file", "syslog://host/path"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "syslog://user@host", "syslog+tls://host?ca=/no/such/file", "syslog://host/path", "syslog+tls://host?retain=1",
+        "syslog+tls://host?cert=/no/such/file", "syslog+tls://host?key=/etc/hostname",
+    ],
+)  # fmt: skip
 def test_addresses_that_are_wrong(url: str, tmp_path: Path) -> None:
     with pytest.raises(InputError), open_delivery(tmp_path, url):
         pass

@@ -11,7 +11,7 @@ from posewatch.inference.predictor import Arrays
 from posewatch.inference.triton_grpc import GrpcConnection
 from posewatch.inference.triton_http import HttpConnection
 from posewatch.inference.triton_shared import SharedConnection
-from posewatch.inference.wire import Deadline, check_authorities
+from posewatch.inference.wire import Deadline, check_files
 
 
 class Connection(Protocol):
@@ -46,8 +46,8 @@ def connect(url: str, protocol: str = "grpc", timeout_s: float = 30.0, retries: 
     """A connection to ``host:port`` by a protocol of ``PROTOCOLS``; nothing is sent yet. Over HTTP a path may follow.
 
     With TLS, the authorities are those of ``SSL_CERT_FILE`` or the system, and the token in ``POSEWATCH_TRITON_TOKEN``,
-    if it is set, goes with each request. Raises InputError for a bad address or protocol, and
-    for such a file without certificates.
+    if it is set, goes with each request; ``wire.own_certificate`` is shown to servers that ask for one. Raises
+    InputError for a bad address or protocol, and for such files that hold no certificates.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"unknown protocol {protocol!r}: use {', '.join(PROTOCOLS)}")
@@ -56,5 +56,5 @@ def connect(url: str, protocol: str = "grpc", timeout_s: float = 30.0, retries: 
     if not host or not port.isdigit() or (slash and "http" not in protocol):
         raise InputError(f"bad server address {url!r}: write host:port")
     if protocol in ("grpcs", "https"):
-        check_authorities()
+        check_files()
     return PROTOCOLS[protocol](url, timeout_s, retries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -46,8 +47,15 @@ class GrpcConnection:
         here = [("grpc.enable_http_proxy", 0)] if host == "localhost" or host.startswith(("127.", "::1")) else []
         # gRPC has authorities of its own, and does not know SSL_CERT_FILE
         roots = ssl.get_default_verify_paths().cafile if self._tls else None
+        own, key = wire.own_certificate() if self._tls else (None, None)
+        self._certificate = _changed(own)
         client = grpc.InferenceServerClient(
-            self.url, ssl=self._tls, root_certificates=roots, channel_args=[*CHANNEL, *here]
+            self.url,
+            ssl=self._tls,
+            root_certificates=roots,
+            private_key=key,
+            certificate_chain=own,
+            channel_args=[*CHANNEL, *here],
         )
         if self._tls and (headers := wire.authorization()):
             client.register_plugin(_Headers(headers))
@@ -75,9 +83,11 @@ class GrpcConnection:
                     connected_again = connected_again or wire.ENDING in text
                     self._leave(client)
                     raise wire.unavailable(text) from None
+                if self._tls and _changed(wire.own_certificate()[0]) != self._certificate:
+                    self._leave(client)  # it was renewed, and the one of before may have run out
                 # Nobody here cancels: CANCELLED is a server that ends with the request in flight.
                 retryable = "UNAVAILABLE" in status or "CANCELLED" in status
-                raise wire.refusal(self.url, what, text, until, retryable=retryable) from None
+                raise wire.refusal(self.url, what, text, until, retryable=retryable, tls=self._tls) from None
 
         return wire.call(once, self.url, what, self._retries, until)
 
@@ -147,6 +157,14 @@ class GrpcConnection:
 
     def close(self) -> None:
         self._client.close()
+
+
+def _changed(file: str | None) -> int:
+    """When a file was changed last; 0 for none."""
+    try:
+        return os.stat(file).st_mtime_ns if file else 0
+    except OSError:
+        return 0
 
 
 class _Headers:

@@ -23,7 +23,10 @@ class HttpConnection:
 
         self.url, self._timeout_s, self._retries = url, timeout_s, retries
         self._base = f"{'https' if tls else 'http'}://{url}"
-        self._pool = urllib3.PoolManager(retries=False, maxsize=64, headers=wire.authorization() if tls else None)
+        headers = wire.authorization() if tls else None
+        own, key = wire.own_certificate() if tls else (None, None)
+        # urllib3 reads the files again for each connection
+        self._pool = urllib3.PoolManager(retries=False, maxsize=64, headers=headers, cert_file=own, key_file=key)
 
     def _call(
         self,
@@ -49,7 +52,7 @@ class HttpConnection:
             except urllib3.exceptions.ReadTimeoutError:
                 raise wire.too_late(self.url, what, until) from None
             except urllib3.exceptions.HTTPError as error:
-                raise wire.unavailable(str(error)) from None
+                raise wire.unavailable(str(error), tls=self._base.startswith("https:")) from None
             if answer.status in accept:
                 return answer
             text = _message(answer.status, answer.data) + (wire.NO_TOKEN if answer.status == 401 else "")

@@ -43,6 +43,9 @@ TLS = {
     "WRONG_VERSION_NUMBER": "it speaks without TLS (write grpc:// or http://)",
 }
 """What OpenSSL and gRPC say of a connection with TLS, and what that means."""
+HANGS_UP = ("_ALERT_", "EOF occurred", "Socket closed", "onnection reset")
+"""What they say of a server that takes no client without a certificate of its own, or not with this one: a TLS alert
+or, with TLS 1.3, only the end of the connection."""
 NO_TOKEN = " (POSEWATCH_TRITON_TOKEN holds a token, which is sent over grpcs:// and https:// only)"
 
 
@@ -109,23 +112,48 @@ def authorization() -> dict[str, str]:
     return {"authorization": f"Bearer {token}"} if token else {}
 
 
-def check_authorities() -> None:
-    """Raises InputError if ``SSL_CERT_FILE`` names a file without certificates: neither OpenSSL nor gRPC says so."""
+def own_certificate() -> tuple[str | None, str | None]:
+    """The files of the client's own certificate and of its key (PEM), for servers that ask for one: what
+    ``POSEWATCH_TRITON_CERT`` and ``POSEWATCH_TRITON_KEY`` name. Without the second the first holds both."""
+    certificate = os.environ.get("POSEWATCH_TRITON_CERT") or None
+    return certificate, (os.environ.get("POSEWATCH_TRITON_KEY") or certificate)
+
+
+def check_files() -> None:
+    """Raises InputError if ``SSL_CERT_FILE`` names a file without certificates, which neither OpenSSL nor gRPC says, or
+    for an own certificate and key that do not fit."""
     path = os.environ.get("SSL_CERT_FILE")
     try:
         if path:
             ssl.create_default_context(cafile=path)
     except (OSError, ssl.SSLError):
         raise InputError(f"SSL_CERT_FILE names {path}, which holds no certificates (PEM): name one that does") from None
+    certificate, key = own_certificate()
+    if key and not certificate:
+        raise InputError("POSEWATCH_TRITON_KEY names a key without its certificate: set POSEWATCH_TRITON_CERT, too")
+    try:
+        if certificate:
+            # without a password OpenSSL would ask for one at the terminal, and wait
+            ssl.create_default_context().load_cert_chain(certificate, key, password=lambda: b"")
+    except (OSError, ssl.SSLError) as error:
+        names = f"POSEWATCH_TRITON_CERT ({certificate}) and POSEWATCH_TRITON_KEY ({key})"
+        raise InputError(f"{names} are no certificate and its key (PEM, without a passphrase): {error}") from None
 
 
-def unavailable(text: str) -> Unavailable:
-    """Why a server is unavailable, from its own or the client library's ``text``."""
+def unavailable(text: str, *, tls: bool = False) -> Unavailable:
+    """Why a server is unavailable, from its own or the client library's ``text``; ``tls``: asked with TLS."""
     if "maximum queue size" in text:
         return Unavailable("its queue is full (send less at a time, or add instances)")
     for part, reason in TLS.items():
         if part in text:
             return Unavailable(reason, final=True)
+    if tls and any(part in text for part in HANGS_UP):
+        what = (
+            "another certificate of its client than POSEWATCH_TRITON_CERT"
+            if own_certificate()[0]
+            else ("a certificate of its client, POSEWATCH_TRITON_CERT")
+        )
+        return Unavailable(f"no answer (is the server up, and does it speak TLS? does it want {what}?)")
     if "[SSL:" in text:
         return Unavailable("no answer (is the server up, and does it speak TLS?)")
     by = next((name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)), "")
@@ -134,13 +162,13 @@ def unavailable(text: str) -> Unavailable:
     return Unavailable("no answer (is the server up? `posewatch status`)")
 
 
-def refusal(url: str, what: str, text: str, deadline: Deadline, *, retryable: bool) -> Exception:
-    """The error for a refusal with the message ``text``; ``retryable``: by its status code."""
+def refusal(url: str, what: str, text: str, deadline: Deadline, *, retryable: bool, tls: bool = False) -> Exception:
+    """The error for a refusal with the message ``text``; ``retryable``: by its status code; ``tls`` as above."""
     text = " ".join(text.replace(_NO_ID, "").split())
     if "timeout expired" in text.lower():
         return too_late(url, what, deadline)
     if retryable and not any(part in text for part in _FINAL):
-        return unavailable(text)
+        return unavailable(text, tls=tls)
     return ServingError(f"Triton at {url}, {what}: {text}")
 
 

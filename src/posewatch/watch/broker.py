@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import parse_qs, unquote
 
 from posewatch.addresses import Address
 from posewatch.errors import InputError
+from posewatch.watch import tls
 
 try:
     from paho.mqtt import client as paho
@@ -21,7 +21,6 @@ except ImportError:
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 KEEPALIVE_S = 30
-_TLS = ("ca", "cert", "key")
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,16 @@ class Broker:
         if address.scheme.lower() not in PORTS or address.doubtful:
             raise InputError("a broker is an address such as mqtt://host/prefix or mqtts://user@host")
         options = {name: values[-1] for name, values in parse_qs(address.query[1:], keep_blank_values=True).items()}
-        if unknown := [name for name in options if name not in (*_TLS, *known)]:
-            raise InputError(f"an mqtt address has no option {unknown[0]!r} (known: {', '.join((*_TLS, *known))})")
+        known = (*tls.OPTIONS, *known)
+        if unknown := [name for name in options if name not in known]:
+            raise InputError(f"an mqtt address has no option {unknown[0]!r} (known: {', '.join(known)})")
         prefix = unquote(address.path).strip("/")
         if re.search(r"[+#\0]", prefix):
             raise InputError("the topic of an mqtt address has no + and no #: mqtt://host/posewatch")
         match = re.fullmatch(r"(.*?)(?::(\d+))?", address.place)
         assert match is not None
         host, port = match[1].strip("[]"), int(match[2] or PORTS[address.scheme.lower()])
-        context = _tls(options) if address.scheme.lower() == "mqtts" else None
+        context = tls.context_of(options, "mqtt") if address.scheme.lower() == "mqtts" else None
         # the same name at each connection: it ends the one before, whose last will would otherwise come later
         name = f"posewatch{secrets.token_hex(7)}"  # 23 letters and digits: any broker takes it
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
@@ -75,13 +75,3 @@ class Broker:
         """Connect in the background, and again whenever the connection is lost."""
         self.client.connect_async(self.host, self.port, KEEPALIVE_S)
         self.client.loop_start()
-
-
-def _tls(options: Mapping[str, str]) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.get("ca"))
-        if "cert" in options:
-            context.load_cert_chain(options["cert"], options.get("key"))
-    except (OSError, ssl.SSLError) as error:
-        raise InputError(f"the certificates of the mqtt address (ca, cert, key) cannot be read: {error}") from None
-    return context

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from posewatch import __version__
 from posewatch.addresses import Address
 from posewatch.errors import InputError
+from posewatch.watch import tls
 from posewatch.watch.payload import RAISED
 from posewatch.watch.sinks.delivery import Transport, Unavailable
 
@@ -62,7 +63,8 @@ def line(message: Mapping[str, Any], key: str, host: str) -> bytes:
 
 
 class Syslog(Transport):
-    """Sends to ``syslog://host[:514]`` (UDP), ``syslog+tcp://host[:601]`` or ``syslog+tls://host[:6514][?ca=FILE]``.
+    """Sends to ``syslog://host[:514]`` (UDP), ``syslog+tcp://host[:601]`` or ``syslog+tls://host[:6514]``,
+    to which ``?ca=FILE&cert=FILE&key=FILE`` may be added (`tls.OPTIONS`).
 
     Syslog has no answers. Over TCP and TLS each message has a connection of its own, and counts as taken when the
     receiver has closed it without an error, so that one of a receiver that dies is sent again; UDP promises nothing.
@@ -74,17 +76,14 @@ class Syslog(Transport):
         address = Address.parse(url)
         scheme = address.scheme.lower()
         options = {name: values[-1] for name, values in parse_qs(address.query[1:]).items()}
-        if address.user or address.path.strip("/") or set(options) - {"ca"}:
-            raise InputError("a syslog receiver is an address such as syslog+tls://host:6514 (with ?ca=FILE)")
+        if address.user or address.path.strip("/") or set(options) - {*tls.OPTIONS}:
+            raise InputError(
+                "a syslog receiver is an address such as syslog+tls://host:6514 (with ?ca=FILE&cert=FILE&key=FILE)"
+            )
         match = re.fullmatch(r"(.*?)(?::(\d+))?", address.place)
         assert match is not None
         self._host, self._port, self._scheme = match[1].strip("[]"), int(match[2] or PORTS[scheme]), scheme
-        self._context: ssl.SSLContext | None = None
-        if scheme == "syslog+tls":
-            try:
-                self._context = ssl.create_default_context(cafile=options.get("ca"))
-            except (OSError, ssl.SSLError) as error:
-                raise InputError(f"the authority of the syslog receiver (ca) cannot be read: {error}") from None
+        self._context = tls.context_of(options, "syslog") if scheme == "syslog+tls" else None
         self.name = f"syslog {address.place}"
 
     def send(self, key: str, message: Mapping[str, Any]) -> None:
