@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from posewatch.config import LabelConfig
 from posewatch.errors import LabelError
@@ -11,6 +14,7 @@ from posewatch.labels.active import refresh, together
 from posewatch.labels.entries import timestamp
 from posewatch.labels.find import Filter
 from posewatch.labels.session import LabelingSession
+from posewatch.labels.slow_counts import SlowCounts
 from posewatch.labels.team import roles
 from posewatch.labels.team.agreement import opinions
 from posewatch.labels.team.statistics import per_class
@@ -117,6 +121,29 @@ def test_in_a_store_of_both_only_the_unit_of_the_experiment_is_offered_and_label
     roles.set_role(store, "ann", "reviewer", "operator")
     assert [card.entry.clip.id for card in person.disagreements()] == [yard[1, 0].clip.id]
     assert [card.entry.clip.id for card in scene.disagreements()] == [scenes[0].clip.id]
+
+
+def test_a_large_store_that_has_just_become_mixed_is_known_for_one(store, yard, make_clips):
+    """Counts that take long are up to twenty times as old: this one takes two looks into an index, and is never old."""
+    assert LabelingSession(store, "ann", unit="person").unit == ""
+    times = itertools.count()
+    store.slow_counts = SlowCounts(lambda: float(next(times)))  # each count takes a second
+    assert LabelingSession(store, "ann", unit="person").unit == ""
+    store.register(make_clips(count=1))
+    assert LabelingSession(store, "ann", unit="person").unit == "person"
+    asked = []
+    sa.event.listen(
+        store.engine, "before_cursor_execute", lambda c, cursor, text, values, *_: asked.append((text, values))
+    )
+    assert store.units() == {"scene", "person"}
+    looks = [one for one in asked if one[0].startswith("SELECT")]
+    explain = "EXPLAIN QUERY PLAN " if store.engine.dialect.name == "sqlite" else "EXPLAIN "
+    with store.engine.connect() as connection:
+        if explain == "EXPLAIN ":
+            connection.exec_driver_sql("SET enable_seqscan = off")  # these tables have one page
+        plans = [str(connection.exec_driver_sql(explain + text, values).all()) for text, values in looks]
+    assert len(plans) == 2
+    assert all("ix_clips_person" in plan and "Sort" not in plan and "TEMP B-TREE" not in plan for plan in plans), plans
 
 
 def test_find_and_bulk_acceptance_keep_to_the_unit(store, yard, make_clips):

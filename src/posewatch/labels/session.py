@@ -83,7 +83,7 @@ class LabelingSession:
         self.store, self.who, self.config = store, roles.known_as(store, who.strip()), config or LabelConfig()
         self.page_size = page_size or self.config.page_size
         self.classes = self.config.classes
-        mixed = bool(unit) and len(store.slow_counts.get("units", store.units)) > 1
+        mixed = bool(unit) and len(store.units()) > 1
         self.unit = unit if mixed else ""
         self.queue = WorkQueue(store, self.config, unit=self.unit)
         roles.require(self.role, self.who, "label")

@@ -152,8 +152,10 @@ class LabelStore:
 
     def units(self) -> set[str]:
         """What the clips show: "scene", "person", or both."""
-        kinds = [self.database.rows(tables.of_unit(unit).limit(1)) for unit in (SCENE, PERSON)]
-        return {unit for unit, found in zip((SCENE, PERSON), kinds, strict=True) if found}
+        # both ends of the index, at one of which is NULL where there is any: two rows, however many clips there are
+        person = tables.clips.c.person
+        ends = (sa.select(person).order_by(order).limit(1) for order in (person.asc(), person.desc()))
+        return {SCENE if one is None else PERSON for (one,) in self.database.rows(*ends)}
 
     def videos(self, unit: str = "") -> list[VideoProgress]:
         """The videos that have clips (of this unit), by name, with the number of labelled clips (model pre-labels not
