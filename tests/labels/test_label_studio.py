@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +157,77 @@ STRETCH = {"ranges": [{"start": 11, "end": 30}], "timelinelabels": ["abnormal"]}
 """A region of <TimelineLabels>, as Label Studio's documents have it (tags/timelinelabels)."""
 
 
-def test_times_marked_on_a_timeline_and_videos_without_an_answer_are_told(tmp_path: Path) -> None:
-    region = {"from_name": "videoLabels", "to_name": "video", "type": "timelinelabels", "value": STRETCH}
-    video = "/data/upload/1/3f2a1b9c-CAM01.mp4"
-    row = {"id": 1, "video": video, "annotator": 1, "annotation_id": 1, "videoLabels": [STRETCH]}
-    for name, data in (("raw.json", task(video, region)), ("min.json", row)):
-        with pytest.raises(LabelError, match=rf"^{name} has no choices, only timelinelabels: give times as a table"):
-            find_labels(write(tmp_path / name, [data]), CONFIG)
+REGION = {"from_name": "videoLabels", "to_name": "video", "type": "timelinelabels", "value": STRETCH}
+SOUND = {"channel": 0, "start": 0.5, "end": 2.75, "labels": ["Abnormal", "normal"]}
+"""A region of <Labels> on a video's sound, as the template "Video Timeline Segmentation" makes them."""
+ABOUT = {"annotator": 1, "annotation_id": 1, "created_at": "2026-01-01", "lead_time": 2.5}
+CAM01 = "/data/upload/1/3f2a1b9c-CAM01.mp4"
+
+
+def as_csv(path: Path, row: dict[str, Any]) -> Path:
+    """As ``label_studio_sdk.converter.exports.csv2`` writes it."""
+    cells = {name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, sorted(cells), quoting=csv.QUOTE_NONNUMERIC)
+        table.writeheader()
+        table.writerow(cells)
+    return path
+
+
+def test_times_marked_on_a_timeline(tmp_path: Path) -> None:
+    """Frames of TimelineLabels count from 1, and the last one belongs to the stretch; an open one ends as the video."""
+    row = {"id": 1, "video": CAM01, **ABOUT, "videoLabels": [STRETCH]}
+    files = [write(tmp_path / "raw.json", [task(CAM01, REGION)]), write(tmp_path / "min.json", [row])]
+    for path in (*files, as_csv(tmp_path / "a.csv", row)):
+        told: list[str] = []
+        assert not has_clip_ids(path)
+        (found,) = find_labels(path, CONFIG, told.append, 10.0)
+        assert (found.file, found.start_s, found.end_s, found.label) == ("CAM01.mp4", 1.0, 3.0, "abnormal")
+        assert told == [f"{path.name}: frames of the timelines count 10 a second (<Video frameRate> there, --fps here)"]
+    several = {"ranges": [{"start": 1, "end": 1}, {"start": 21, "end": None}], "timelinelabels": ["normal", "dance"]}
+    path = write(tmp_path / "b.json", [task(CAM01, REGION, {**REGION, "value": several})])
+    told = []
+    found = sorted((one.start_s, one.end_s, one.label) for one in find_labels(path, CONFIG, told.append, 10.0))
+    assert found == [(0, 0.1, "normal"), (1, 3, "abnormal"), (2, math.inf, "normal")]
+    assert told[-1] == "b.json: left out what is labelled dance, which is no class"
+    cancelled = task(CAM01, REGION)
+    cancelled["annotations"][0]["was_cancelled"] = True
+    with pytest.raises(LabelError, match=r"a\.json has no labels: nothing is labelled there yet"):
+        find_labels(write(tmp_path / "a.json", [cancelled]), CONFIG)
+    path = write(tmp_path / "a.json", [task(CAM01, {**REGION, "value": {**several, "timelinelabels": ["dance"]}})])
+    with pytest.raises(LabelError, match=r"none of its labels \(dance\) is one of normal, abnormal"):
+        find_labels(path, CONFIG)
+    path = write(tmp_path / "a.json", [task(CAM01, {**REGION, "value": {**STRETCH, "ranges": [{"start": "x"}]}})])
+    with pytest.raises(LabelError, match=r"a\.json task 1: not a task"):
+        find_labels(path, CONFIG)
+
+
+def test_times_marked_on_the_sound_of_a_video(tmp_path: Path) -> None:
+    region = {"from_name": "tricks", "to_name": "audio", "type": "labels", "original_length": 9.0, "value": SOUND}
+    row = {"id": 1, "video": CAM01, **ABOUT, "tricks": [SOUND]}
+    for path in (
+        write(tmp_path / "raw.json", [task(CAM01, region)]),
+        write(tmp_path / "min.json", [row]),
+        as_csv(tmp_path / "a.csv", row),
+    ):
+        told: list[str] = []
+        found = [(one.start_s, one.end_s, one.label) for one in find_labels(path, CONFIG, told.append, 10.0)]
+        assert found == [(0.5, 2.75, "Abnormal"), (0.5, 2.75, "normal")]
+        assert told == []
+
+
+def test_times_marked_in_a_clip_label_the_clip(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", [task(f"/data/upload/1/3f2a1b9c-{A}.mp4", REGION)])
+    assert has_clip_ids(path)
+    found = read_clips(path, CONFIG)[A]
+    assert (found.label, found.who) == ("abnormal", "label-studio 1")
+
+
+def test_answers_count_before_times_and_boxes_and_nothing_are_told(tmp_path: Path) -> None:
+    video, region = CAM01, REGION
+    box = {"from_name": "box", "to_name": "video", "type": "videorectangle", "value": {"sequence": [], "labels": ["x"]}}
+    with pytest.raises(LabelError, match=r"^a\.json has no choices, only videorectangle: give times as a table"):
+        find_labels(write(tmp_path / "a.json", [task(video, box)]), CONFIG)
     told: list[str] = []
     assert len(find_labels(write(tmp_path / "a.json", [task(video, region, answer("normal"))]), CONFIG, told.append))
     assert told == ["a.json: what is no choice (timelinelabels) is left out"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from posewatch.labels.formats.snapshot import read_parquet
 from posewatch.stages import queue_clips as stage
 from posewatch.stages.contents import SNAPSHOT, clip_entries
 from posewatch.stages.label_gate import label_gate
+from posewatch.stages.label_import import label_import
 from posewatch.stages.queue_clips import queue_clips
 from posewatch.stages.snapshot import snapshot
 from posewatch.store import open_store
@@ -64,6 +66,17 @@ def test_clips_are_queued_in_parts_with_their_previews(sets, store, monkeypatch)
     assert sum(e.skeleton is not None for e in known.values()) == 4
     assert queue_clips(clips, store) == 20
     assert sum(e.preview is not None for e in store.clips()) == 12, "a stage that makes none takes none away"
+
+
+@pytest.mark.parametrize(("fps", "labelled"), [(None, 1), (12.0, 2)])
+def test_label_studio_counts_24_frames_a_second_unless_somebody_says_otherwise(sets, store, tmp_path, fps, labelled):
+    """Whatever the video's own are (10 here): its player knows none."""
+    _, clips, _ = sets
+    queue_clips(clips, store)
+    region = {"type": "timelinelabels", "value": {"ranges": [{"start": 1, "end": 72}], "timelinelabels": ["abnormal"]}}
+    task = {"data": {"video": "/data/upload/1/3f2a1b9c-a.mp4"}, "annotations": [{"result": [region]}]}
+    (tmp_path / "export.json").write_text(json.dumps([task]))
+    assert label_import(clips, str(tmp_path / "export.json"), store, LabelConfig(), fps)["set"] == labelled
 
 
 def test_the_gate_and_the_snapshot_know_the_clips_of_their_set_only(sets, store, tmp_path, make_clips):

@@ -49,7 +49,10 @@ def import_(
     context: LabelContext,
     fps: Annotated[
         float | None,
-        Option(metavar="RATE", help="Frames per second of videos labelled in CVAT (default: of the masked ones)."),
+        Option(
+            metavar="RATE",
+            help="Frames per second of videos labelled in CVAT (default: of the masked ones) or Label Studio (24).",
+        ),
         Range(1, 240),
     ] = None,
     zeros: Annotated[

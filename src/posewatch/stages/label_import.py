@@ -21,6 +21,7 @@ from posewatch.labels.formats.importers import (
     import_labels,
     import_named,
 )
+from posewatch.labels.formats.labelstudio import FRAME_RATE, is_export
 from posewatch.labels.store import LabelStore
 from posewatch.progress import Progress
 from posewatch.stages.contents import clip_entries, videos_of
@@ -41,7 +42,7 @@ def label_import(
     ``source`` is a folder, a labels.csv or an s3:// URI of timed labels; or a file or folder that names clips by their
     ids, as ``posewatch labels export`` writes them; or a label file of the paper's tools, in which ``zeros`` says what
     class 0 means (``formats/paper.py``). ``fps`` is the frame rate of whole videos that were labelled in
-    CVAT or FiftyOne; None: that of the masked videos.
+    CVAT, FiftyOne or Label Studio; None: that of the masked videos, or Label Studio's own.
     """
     names = [name for item in videos_of(clips) for name in item.names]
     with local_copy(source) as path, Progress("labels", 1, "import") as progress:
@@ -51,7 +52,8 @@ def label_import(
             report = import_clip_labels(labels, path, config, warn=progress.say)
         else:
             entries = list(clip_entries(clips))
-            rate = fps or next((entry.clip.fps for entry in entries), 1.0)
+            studio = path.is_file() and is_export(path)
+            rate = fps or (FRAME_RATE if studio else next((entry.clip.fps for entry in entries), 1.0))
             intervals = find_labels(path, config, progress.say, rate)
             report = import_labels(labels, entries, intervals, config, videos=names, warn=progress.say)
         progress.advance()

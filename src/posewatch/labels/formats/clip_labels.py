@@ -132,7 +132,11 @@ def _folders(path: Path) -> Rows:
 
 
 def _studio(path: Path, config: LabelConfig, warn: Callable[[str], None]) -> Rows:
-    for task, label in labelstudio.choices(labelstudio.tasks(path), config, path.name, warn):
+    tasks = labelstudio.tasks(path)
+    if marked := labelstudio.marked(tasks, config):
+        yield from stretches.rows(stretches.of_classes(marked, config, path.name, warn))
+        return
+    for task, label in labelstudio.choices(tasks, config, path.name, warn):
         if task.clip is None:
             raise LabelError(f"{task.where}{task.video!r} is no clip, but other tasks show clips (export one kind)")
         yield task.where, task.clip, label, task.who.get(label, "")

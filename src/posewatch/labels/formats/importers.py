@@ -59,17 +59,23 @@ def find_labels(
     """Read the labels in ``folder``: labels.csv, else GMDCSA-24, else class folders; or a csv file, or an export of
     Label Studio, CVAT or FiftyOne that labels whole videos.
 
-    ``fps`` is the frame rate of videos in which CVAT and FiftyOne count frames. ``warn`` gets one line for each entry
+    ``fps`` is the frame rate of videos in which these tools count frames. ``warn`` gets one line for each entry
     that was left out. Raises LabelError when there are no labels.
     """
     folder = Path(folder)
-    if (found := stretches_of(folder)) is not None:
+    found, studio = stretches_of(folder), None
+    if found is None and folder.is_file() and labelstudio.is_export(folder):
+        studio = labelstudio.tasks(folder)
+        found = labelstudio.marked(studio, config or LabelConfig()) or None
+        if found and not all(one.seconds for one in found):
+            warn(f"{folder.name}: frames of the timelines count {fps:g} a second (<Video frameRate> there, --fps here)")
+    if found is not None:
         kept = of_classes(found, config or LabelConfig(), folder.name, warn)
         if not kept:
             raise LabelError(f"{folder.name} has no labels: nothing is labelled there yet")
         return [Interval(s.file, *s.times(fps), s.label, s.where.rstrip(": "), s.person) for s in kept]
-    if folder.is_file() and labelstudio.is_export(folder):
-        shown = labelstudio.choices(labelstudio.tasks(folder), config or LabelConfig(), folder.name, warn)
+    if studio is not None:
+        shown = labelstudio.choices(studio, config or LabelConfig(), folder.name, warn)
         return [Interval(task.video, 0.0, math.inf, label, task.where.rstrip(": ")) for task, label in shown]
     if folder.is_file() and folder.suffix.lower() in tables.SUFFIXES:
         return read_labels_csv(folder)

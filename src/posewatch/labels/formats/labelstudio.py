@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from posewatch.config import LabelConfig
 from posewatch.datasets import tables
 from posewatch.errors import LabelError
+from posewatch.labels.formats.stretches import Stretch
 from posewatch.names import folded
 from posewatch.rules import MARKS
 from posewatch.text import read_json
@@ -31,6 +33,8 @@ ABOUT = (
 _CLIP = re.compile(r"(?:[0-9a-f]{8}-)?(c-[0-9a-f]{16})")
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")
 """Label Studio puts eight digits before the name of every uploaded file."""
+FRAME_RATE = 24.0
+"""Frames per second that Label Studio counts in any video, unless ``<Video frameRate=...>`` says another number."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Task:
     """One task: where it stands, the clip or else the video that it shows, and the answers to each question.
 
     ``who`` names the author of each label. ``sure``: the questions are known to be such; in MIN and CSV they look like
-    the task's data. ``kinds`` are those of its annotations that are no choices.
+    the task's data. ``kinds`` are those of its annotations that are no choices; ``marks`` the times among them.
     """
 
     where: str
@@ -48,6 +52,7 @@ class Task:
     who: Mapping[str, str] = field(default_factory=dict)
     sure: bool = True
     kinds: frozenset[str] = frozenset()
+    marks: tuple[Stretch, ...] = ()
 
 
 def is_export(path: Path) -> bool:
@@ -72,7 +77,7 @@ def tasks(path: Path) -> list[Task]:
         where = f"{path.name} task {number}: "
         try:
             found.append(_row(where, task) if "annotation_id" in task else _task(where, task, people))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise LabelError(f"{where}not a task with a choice of classes ({error})") from None
     return found
 
@@ -82,6 +87,8 @@ def _task(where: str, task: Mapping[str, Any], people: Mapping[Any, str]) -> Tas
     answers: dict[str, list[str]] = {}
     who: dict[str, str] = {}
     kinds: set[str] = set()
+    marks: list[Stretch] = []
+    clip, video = _shown(task["data"], task.get("file_upload"))
     given = task.get("annotations", task.get("completions")) or ()
     given = [one for one in given if not one.get("was_cancelled") and not one.get("skipped")]
     for annotation in [one for one in given if one.get("ground_truth")] or given:
@@ -92,7 +99,24 @@ def _task(where: str, task: Mapping[str, Any], people: Mapping[Any, str]) -> Tas
                 answers.setdefault(str(result.get("from_name", "")), []).extend(labels)
                 for label in labels:
                     who.setdefault(label, _author(annotation, result, label, people))
-    return Task(where, *_shown(task["data"], task.get("file_upload")), answers, who, kinds=frozenset(kinds))
+                continue
+            marks += [
+                replace(mark, who=_author(annotation, result, mark.label, people))
+                for mark in _marks(where, clip or video, result.get("value") or {})
+            ]
+    return Task(where, clip, video, answers, who, kinds=frozenset(kinds), marks=tuple(marks))
+
+
+def _marks(where: str, file: str, value: Mapping[str, Any]) -> Iterator[Stretch]:
+    """The times of a region: frames of <TimelineLabels>, which count from 1 and include the last one; seconds of
+    <Labels> on a video's sound, the way before that tag."""
+    for span in value.get("ranges") or () if "timelinelabels" in value else ():
+        first, last = span.get("start"), span.get("end")
+        for label in value["timelinelabels"]:
+            yield Stretch(where, file, str(label), float(first or 1) - 1, math.inf if last is None else float(last))
+    if "channel" in value and "start" in value:
+        for label in value.get("labels") or ():
+            yield Stretch(where, file, str(label), float(value["start"]), float(value["end"]), True)
 
 
 def _people(tasks: Iterable[Any]) -> dict[Any, str]:
@@ -127,7 +151,10 @@ def _row(where: str, row: Mapping[str, Any]) -> Task:
     who = {label: _person(row.get("annotator")) for labels in answers.values() for label in labels}
     regions = [one for value in row.values() if isinstance(value, list) for one in value if isinstance(one, Mapping)]
     kinds = frozenset(str(key) for one in regions for key in one if str(key).endswith("labels"))
-    return Task(where, *_shown(row), answers, who, sure=False, kinds=kinds)
+    clip, video = _shown(row)
+    by = _person(row.get("annotator"))
+    marks = tuple(replace(mark, who=by) for one in regions for mark in _marks(where, clip or video, one))
+    return Task(where, clip, video, answers, who, sure=False, kinds=kinds, marks=marks)
 
 
 def _labels(value: Any) -> list[str]:
@@ -183,6 +210,15 @@ def _file(address: str) -> str:
     if "/upload/" in path and (uploaded := _UPLOAD.fullmatch(PurePosixPath(path).name)):
         return uploaded[1]
     return path.lstrip("/")
+
+
+def marked(found: Iterable[Task], config: LabelConfig) -> list[Stretch]:
+    """The times that people marked, where no question with choices asks for the classes."""
+    found = list(found)
+    known = {folded(label) for label in config.classes}
+    if any(folded(label) in known for task in found for labels in task.answers.values() for label in labels):
+        return []
+    return [mark for task in found for mark in task.marks]
 
 
 def choices(
