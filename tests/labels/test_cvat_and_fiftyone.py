@@ -53,6 +53,14 @@ def box(frame: int, outside: int = 0, keyframe: int = 0) -> str:
     )
 
 
+def skeleton(frame: int, *outside: bool) -> str:
+    points = "".join(
+        f'<points label="{i}" keyframe="0" outside="{int(out)}" occluded="0" points="1.00,2.00"></points>'
+        for i, out in enumerate(outside)
+    )
+    return f'<skeleton frame="{frame}" keyframe="0" z_order="0">{points}</skeleton>'
+
+
 def track(label: str, *boxes: str, number: int = 0) -> str:
     return f'<track id="{number}" label="{label}" source="manual">{"".join(boxes)}</track>'
 
@@ -80,6 +88,8 @@ def times(path: Path, fps: float = 10.0) -> list[tuple[str, float, float]]:
             image(3, "abnormal") + image(4, "abnormal", "normal") + image(9, "normal"),
             [("abnormal", 0.3, 0.5), ("normal", 0.4, 0.5), ("normal", 0.9, 1)],
         ),
+        # a skeleton is away when all its points are
+        (track("abnormal", *[skeleton(f, f >= 20, f >= 30) for f in range(10, 40)]), [("abnormal", 1, 3)]),
         (track("person", box(0), box(99)) + track("abnormal", box(10), box(20, 1), number=1), [("abnormal", 1, 2)]),
     ],
 )
@@ -116,7 +126,12 @@ def test_a_task_that_is_a_clip_labels_the_clip(tmp_path: Path) -> None:
         (xml("", kind="project"), "export its tasks one by one"),
         (xml("").replace("<source>a.mp4</source>", "").replace("<name>my task</name>", ""), "does not tell the name"),
         (xml(track("dance", box(1))), "none of its labels (dance) is one of normal, abnormal"),
-        (xml(""), "nothing is labelled there yet"),
+        (xml(""), "nothing is labelled there yet, or by tags alone"),
+        (xml(image(3)), "nothing is labelled there yet"),
+        (
+            xml("", kind="job").replace("<source>a.mp4</source>", "").replace("<name>my task</name>", ""),
+            "export the task",
+        ),
         (xml('<track id="0"><box frame="1"/></track>'), "is not CVAT's XML 1.1: 'label'"),
         (xml(track("abnormal", '<box frame="x"/>')), "is not CVAT's XML 1.1"),
         ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotations>&x;</annotations>', "is not CVAT's XML"),

@@ -62,17 +62,22 @@ def _read(file: IO[bytes], name: str) -> list[Stretch]:
     source = root.findtext("meta/source") or (about.findtext("source") if about is not None else None)
     source = source or (about.findtext("name") if about is not None else None)
     if not source:
-        raise LabelError(f"{name} does not tell the name of its video (<source>): export the task again")
+        raise LabelError(f"{name} does not tell the name of its video (<source>): export the task instead of a job")
     who = ""
     if about is not None:
         who = about.findtext("assignee/email") or about.findtext("assignee/username") or ""
     step = _step(about.findtext("frame_filter") if about is not None else None)
+    if root.find("track") is None and root.find("image") is None:
+        raise LabelError(
+            f"{name} has no labels: nothing is labelled there yet, or by tags alone, which CVAT leaves out of its XML"
+            " for video (export for images)"
+        )
     # frames by label and person, of tags and of shapes of single frames
     found: dict[tuple[str, int | None], set[int]] = defaultdict(set)
     stretches = []
     for track in root.iterfind("track"):
         label = track.attrib["label"]
-        shapes = sorted((int(one.attrib["frame"]), one.get("outside") == "1") for one in track if one.tag in _SHAPES)
+        shapes = sorted((int(one.attrib["frame"]), _outside(one)) for one in track if one.tag in _SHAPES)
         stretches += [(label, _person(track), *ends) for ends in _visible(shapes, step)]
     for image in root.iterfind("image"):
         for one in image:
@@ -90,6 +95,12 @@ def _person(element: ElementTree.Element) -> int | None:
     return next(
         (one for a in element.iter("attribute") if a.get("name") == PERSON and (one := person_of(a.text))), None
     )
+
+
+def _outside(shape: ElementTree.Element) -> bool:
+    """Whether a track is away in a frame. A skeleton does not say so itself: then all its points do."""
+    points = [one.get("outside") for one in shape if one.tag in _SHAPES] if shape.tag == "skeleton" else []
+    return shape.get("outside") == "1" or (bool(points) and set(points) == {"1"})
 
 
 def _step(text: str | None) -> int:
