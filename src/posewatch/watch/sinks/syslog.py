@@ -37,7 +37,7 @@ def cef(message: Mapping[str, Any], key: str) -> str:
     fields = {
         "externalId": key,
         "dvchost": message.get("source"),
-        "rt": message.get("time"),
+        "rt": _milliseconds(message.get("time")),
         "cat": message.get("rule"),
         "cs1Label": "alarm",
         "cs1": message.get("id"),
@@ -142,8 +142,19 @@ def _escaped(value: object, sign: str) -> str:
 
 def _time(text: object) -> str:
     """RFC 5424 has at most six digits of a second, and "-" for no time."""
+    at = _moment(text)
+    return "-" if at is None else at.isoformat(timespec="milliseconds")
+
+
+def _milliseconds(text: object) -> int | None:
+    """CEF has no other time with a year and a zone that all parsers take: milliseconds since 1970."""
+    at = _moment(text)
+    return None if at is None else round(at.timestamp() * 1000)
+
+
+def _moment(text: object) -> datetime | None:
     try:
         at = datetime.fromisoformat(str(text))
     except ValueError:
-        return "-"
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat(timespec="milliseconds")
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
