@@ -17,8 +17,10 @@ from support import self_signed
 from watch.test_outbox import Receiver, receiver  # noqa: F401
 
 from posewatch.errors import InputError
+from posewatch.stack.process import wait_until
 from posewatch.watch.sinks import delivery
-from posewatch.watch.sinks.syslog import cef, line
+from posewatch.watch.sinks.delivery import Unavailable
+from posewatch.watch.sinks.syslog import Syslog, cef, line
 from posewatch.watch.sinks.table import open_delivery
 
 MESSAGE = {
@@ -198,6 +200,27 @@ def test_the_certificate_is_read_again_for_each_connection(tmp_path: Path, certi
         assert box.drain(20) == 0
     collector.server.close()
     assert len(collector.got) == 1
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_receiver_that_refuses_the_certificate_has_not_taken_the_message(
+    version: ssl.TLSVersion, tmp_path: Path, certificate: Path
+) -> None:
+    """With TLS 1.3 it does so after the handshake, by an alert that OpenSSL takes for a goodbye: one try in fifteen."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = version
+    context.load_cert_chain(certificate)
+    context.load_verify_locations(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    collector = Collector(context=context)
+    url = f"syslog+tls://127.0.0.1:{collector.port}?ca={tmp_path / 'certificate.pem'}"
+    stranger, own = Syslog(url), Syslog(f"{url}&cert={certificate}")
+    for _ in range(100):
+        with pytest.raises(Unavailable):
+            stranger.send("a", MESSAGE)
+    own.send("a", MESSAGE)
+    assert wait_until(lambda: len(collector.got) == 1, 20)
+    collector.server.close()
 
 
 @pytest.mark.parametrize("tls", [True, False])

@@ -53,6 +53,13 @@ class _Context(ssl.SSLContext):
             self.load_cert_chain(self._cert, self._key, password=lambda: b"")
 
     def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        self._load_again()
+        return super().wrap_socket(*args, **options)
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        self._load_again()
+        return super().wrap_bio(*args, **options)
+
+    def _load_again(self) -> None:
         with contextlib.suppress(OSError, ssl.SSLError):  # half written just now: the one before may still do
             self.load()
-        return super().wrap_socket(*args, **options)

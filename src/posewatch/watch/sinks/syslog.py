@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -104,18 +104,46 @@ class Syslog(Transport):
     def _stream(self, data: bytes) -> None:
         with socket.create_connection((self._host, self._port), self.timeout_s) as plain:
             if self._context is not None:
-                with self._context.wrap_socket(plain, server_hostname=self._host) as sender:
-                    sender.sendall(data)
-                    try:
-                        sender.unwrap()  # the receiver has read everything when it says goodbye, too
-                    except ssl.SSLEOFError:  # rsyslog with GnuTLS only hangs up, also on a sender that it refuses
-                        self._read(sender)
+                try:
+                    self._secured(plain, data, self._context)
+                except ssl.SSLZeroReturnError:  # the receiver has read everything when it says goodbye, too
+                    return
+                except ssl.SSLEOFError:  # rsyslog with GnuTLS only hangs up, also on a sender that it refuses
+                    self._read(plain)
                 return
             plain.sendall(data)
             plain.shutdown(socket.SHUT_WR)
             while plain.recv(4096):
                 pass
             self._read(plain)
+
+    def _secured(self, plain: socket.socket, data: bytes, context: ssl.SSLContext) -> None:
+        """Send by TLS, say goodbye and wait for the receiver's (SSLZeroReturnError).
+
+        ``SSLSocket.unwrap`` takes an alert for a goodbye, and an alert is all that a receiver says which refuses the
+        certificate of this sender, with TLS 1.3 after the handshake.
+        """
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        secure = context.wrap_bio(incoming, outgoing, server_hostname=self._host)
+
+        def exchange(step: Callable[[], object]) -> object:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    plain.sendall(outgoing.read())
+                    if part := plain.recv(65_536):
+                        incoming.write(part)
+                    else:
+                        incoming.write_eof()
+
+        exchange(secure.do_handshake)
+        secure.write(data)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            secure.unwrap()
+        plain.sendall(outgoing.read())
+        while exchange(secure.read):
+            pass
 
     def _read(self, connection: socket.socket) -> None:
         """Returns when a receiver that has hung up has read everything. Raises OSError when it had not: its system then
