@@ -123,6 +123,22 @@ def test_a_thousand_or_a_thousandth_is_asked_back(tmp_path: Path) -> None:
         read_labels_csv(tmp_path / "labels.csv")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Observation id\tMedia file\tFPS\tSubject\tBehavior\tBehavioral category\tBehavior type\tStart (s)\tStop (s)\n"
+        "one\t/videos/a.mp4\t25.0\tNo focal subject\tabnormal\t\tSTATE\t1.800\t8.125\n",
+        "Observation id,Subject,Behavior,Behavioral category,Modifier #1,Behavior type,Start (s),Stop (s),Duration (s),"
+        "Media file name,Comment start\none,,abnormal,,,STATE,1.800,8.125,6.325,/videos/a.mp4,\n",
+    ],
+)
+def test_aggregated_events_of_boris(text: str, tmp_path: Path) -> None:
+    """With the header of version 7 (its tests/files) and of version 9 (export_events.py)."""
+    path = tmp_path / "events.tsv"
+    path.write_text(text)
+    assert read_labels_csv(path) == [Interval("/videos/a.mp4", 1.8, 8.125, "abnormal")]
+
+
 def test_rows_are_numbered_as_a_spreadsheet_does(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("sep=;\nfile;label\n\na;b\n")
     rows = list(table(tmp_path / "a.csv", ("file", "label")))

@@ -18,12 +18,17 @@ from posewatch.text import read_text
 SUFFIXES = (".csv", ".tsv", ".txt")
 SEPARATORS = (",", ";", "\t", "|")
 ALIASES = {
-    "file": ("file", "video", "filename", "file_name", "video_id", "path", "name", "파일", "파일명", "영상", "동영상"),
+    "file": (
+        *("file", "video", "filename", "file_name", "video_id", "path", "name", "media_file_name", "media_file"),
+        *("파일", "파일명", "영상", "동영상"),
+    ),
     "start_s": ("start_s", "start", "begin", "from", "start_time", "start_sec", "시작", "시작시간", "시작초"),
-    "end_s": ("end_s", "end", "stop", "to", "end_time", "end_sec", "끝", "종료", "종료시간", "끝초"),
+    "end_s": ("end_s", "end", "stop", "to", "end_time", "end_sec", "stop_s", "끝", "종료", "종료시간", "끝초"),
     "act": ("act", "sub_label", "행위"),
     "person": ("person", "person_id", "track", "track_id", "사람", "인물", "사람번호"),
-    "label": ("label", "class", "event", "category", "action", "라벨", "레이블", "클래스", "분류"),
+    "label": (
+        *("label", "class", "event", "category", "action", "behavior", "behaviour", "라벨", "레이블", "클래스", "분류"),
+    ),
 }
 """Column → the headers that mean it; of several in one file the first counts."""
 _CLOCK = re.compile(r"(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d{1,2}(?:[.,]\d+)?)")
