@@ -1,5 +1,5 @@
 """Readers of labels by clip id, from this store and other tools: CSV, Parquet, pyskl, class folders, Label
-Studio, CVAT, FiftyOne."""
+Studio, CVAT, FiftyOne, VIA."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from posewatch.config import LabelConfig
 from posewatch.datasets import tables
 from posewatch.errors import LabelError
-from posewatch.labels.formats import cvat, fiftyone, labelstudio, stretches
+from posewatch.labels.formats import cvat, fiftyone, labelstudio, stretches, via
 from posewatch.labels.formats.rows import unquoted
 from posewatch.labels.formats.stretches import Stretch
 from posewatch.names import folded
@@ -28,9 +28,11 @@ def class_of(name: str, config: LabelConfig, where: str) -> str:
 
 
 def stretches_of(path: Path) -> list[Stretch] | None:
-    """What CVAT or FiftyOne has labelled; None for a file or folder of neither."""
+    """What CVAT, FiftyOne or VIA has labelled; None for a file or folder of none of them."""
     if path.is_file() and cvat.is_export(path):
         return cvat.read(path)
+    if via.is_project(path):
+        return via.read(path)
     dataset = fiftyone.export_of(path)
     return None if dataset is None else fiftyone.read(dataset)
 

@@ -57,7 +57,7 @@ def find_labels(
     fps: float = 1.0,
 ) -> list[Interval]:
     """Read the labels in ``folder``: labels.csv, else GMDCSA-24, else class folders; or a csv file, or an export of
-    Label Studio, CVAT or FiftyOne that labels whole videos.
+    Label Studio, CVAT, FiftyOne or VIA that labels whole videos.
 
     ``fps`` is the frame rate of videos in which these tools count frames. ``warn`` gets one line for each entry
     that was left out. Raises LabelError when there are no labels.
