@@ -258,16 +258,20 @@ def _pods(task: Any, nodes: set[str]) -> tuple[str, ...]:
 
     The server names no pod (kubeflow/pipelines#14007); what it calls the pods of a task's children are ids of nodes,
     ``workflow-HASH``. That of a step's container is its only child, or where it is retried the parent of its tries,
-    whose names end in ``(0)``, ``(1)`` and so on. A driver's children are what runs after it.
+    whose names end in ``(0)``, ``(1)`` and so on. A driver's children are what runs after it. The manifests of 2.17 let
+    Argo retry every template, also the graph around a container: then a step's children are the tries of that.
     """
     if task.pod_name:
         return (task.pod_name,)
-    child = next((c.pod_name for c in task.child_tasks or [] if c.pod_name), "")
+    child = next((c.pod_name for c in reversed(task.child_tasks or []) if c.pod_name), "")
     workflow, _, number = child.rpartition("-")
     if not child or _DRIVER.fullmatch(task.display_name or ""):
         return ()
     if not workflow or not number.isdecimal():
         return (child,)
+    inner = str(_hash(int(number), ".executor"))
+    if f"{workflow}-{inner}" in nodes:
+        number = inner
     template, tries = "system-container-impl", 0
     while f"{workflow}-{_hash(int(number), f'({tries})')}" in nodes:
         tries += 1

@@ -174,15 +174,21 @@ def node(name: str) -> str:
     return f"{WORKFLOW}-{number}"
 
 
-@pytest.mark.parametrize(("tries", "found"), [(0, "pod"), (1, "pod"), (3, "pod"), (3, "archive"), (3, "")])
+@pytest.mark.parametrize(
+    ("tries", "found", "graphs"),
+    [(0, "pod", 0), (1, "pod", 0), (3, "pod", 0), (3, "archive", 0), (3, "", 0), (1, "pod", 1), (3, "pod", 2)],
+)
 def test_logs_of_a_run_as_a_server_tells_it(
-    server: Server, capsys: pytest.CaptureFixture[str], tries: int, found: str
+    server: Server, capsys: pytest.CaptureFixture[str], tries: int, found: str, graphs: int
 ) -> None:
     """Every node of the graph with the ids of its children, and neither a pod's name nor an error: 2.17 and before
-    (api_converter.go toApiPipelineTaskDetail). ``tries`` 0: a step without retries."""
+    (api_converter.go toApiPipelineTaskDetail). ``tries`` 0: a step without retries. ``graphs``: tries of the graph
+    around the container, where templateDefaults of Argo's ConfigMap has a retryStrategy, as in the manifests of 2.17
+    (operator.go executeTemplate: any template with one becomes a node of tries)."""
     main(["submit", "prepare", *VALUES, "--name", "monday"])
     base = f"{WORKFLOW}.root.exit-handler-1.posewatch-prepare-stages"
-    executor = f"{base}.mask.executor"
+    mask = [f"{base}.mask({i})" for i in range(graphs)]
+    executor = f"{mask[-1] if mask else f'{base}.mask'}.executor"
     last = f"{executor}({tries - 1})" if tries else executor
 
     def detail(display: str, state: str, *children: str) -> api.V2beta1PipelineTaskDetail:
@@ -195,7 +201,8 @@ def test_logs_of_a_run_as_a_server_tells_it(
         detail("root", "FAILED", f"{WORKFLOW}.root.exit-handler-1-driver"),
         detail("posewatch-prepare-stages", "FAILED", f"{base}.ingest-driver"),
         detail("mask-driver", "SUCCEEDED", f"{base}.mask"),
-        detail("mask", "FAILED", executor),
+        detail("mask", "FAILED", *(mask or [executor])),
+        *[detail(f"mask({i})", "FAILED", f"{name}.executor") for i, name in enumerate(mask)],
         detail("executor", "FAILED", *[f"{executor}({i})" for i in range(tries)]),
         *[detail(f"executor({i})", "FAILED") for i in range(tries)],
         detail("split-driver", "FAILED", f"{base}.split"),
