@@ -10,8 +10,8 @@ from posewatch.errors import InputError
 from posewatch.stages.contents import stage_of
 from posewatch.store import ObjectStore
 
-MAX_SHARDS = 80
-"""Of one run: every shard costs seven pods, each of which the workflow's record holds with all it was given (8 kB a
+MAX_SHARDS = 50
+"""Of one run: every shard costs seven pods, each of which the workflow's record holds with all it was given (12 kB a
 shard when packed), and the record must fit in 1 MiB, also of ``end_to_end`` when every step was tried twice."""
 
 

@@ -2,8 +2,9 @@
 
 No Kubeflow server is needed: the pipeline is compiled, and the nodes of a run are built from it as Kubeflow Pipelines
 2.17 (backend/src/v2/compiler/argocompiler, backend/src/v2/driver) and Argo Workflows (workflow/controller/operator.go)
-write them. Argo packs the nodes (gzip, base64) when a workflow exceeds 1 MiB, and fails the run when that does not fit
-either (workflow/packer); what it runs stands beside them, unpacked. etcd's own limit on a request is 1.5 MiB.
+write them, with the tries of every template that 2.17's manifests ask for (workflow-controller-configmap). Argo packs
+the nodes (gzip, base64) when a workflow exceeds 1 MiB, and fails the run when that does not fit either
+(workflow/packer); what it runs stands beside them, unpacked. etcd's own limit on a request is 1.5 MiB.
 """
 
 from __future__ import annotations
@@ -112,20 +113,20 @@ class _Run:
                 self._driver(f"{base}.{name}", "iteration", task, inner, -1)
                 for index in range(len(self.parts)):
                     item = f"{base}.{name}.iteration-iterations({index}:{index})"
-                    self._add(item, "DAG", "comp-for-loop-1-for-loop-1", {"iteration-index": str(index)})
+                    self._tried(item, "DAG", "comp-for-loop-1-for-loop-1", {"iteration-index": str(index)})
                     self._group(item, "iteration-item", task, inner, index)
             else:
                 self._group(base, name, task, inner, -1)
 
     def _group(self, base: str, name: str, task: dict[str, Any], component: dict[str, Any], index: int) -> None:
         self._driver(base, name, task, component, index)
-        self._add(f"{base}.{name}", "DAG", task["componentRef"]["name"], {"parent-dag-id": str(self.executions)})
+        self._tried(f"{base}.{name}", "DAG", task["componentRef"]["name"], {"parent-dag-id": str(self.executions)})
         self._dag(f"{base}.{name}", component)
 
     def _driver(self, base: str, name: str, task: dict[str, Any], component: dict[str, Any], index: int) -> None:
         given = {"component": _text(component), "task": _text(task), "task-name": name, "iteration-index": str(index)}
         made = {"execution-id": str(self.executions), "iteration-count": "0", "condition": "true"}
-        self._add(f"{base}.{name}-driver", "Pod", "system-dag-driver", given, made)
+        self._tried(f"{base}.{name}-driver", "Pod", "system-dag-driver", given, made)
 
     def _step(self, base: str, name: str, task: dict[str, Any], component: dict[str, Any]) -> None:
         """A driver's pod, whose output is the whole pod of the step; a group, its retries, and a pod for each try."""
@@ -136,15 +137,14 @@ class _Run:
             "component": _text(component), "task": _text(task), "container": _text(self.executors[label]),
             "task-name": name, "parent-dag-id": str(self.executions), "kubernetes-config": _text(told),
         }  # fmt: skip
-        self._add(f"{base}.{name}-driver", "Pod", "system-container-driver", given, {"pod-spec-patch": pod})
+        self._tried(f"{base}.{name}-driver", "Pod", "system-container-driver", given, {"pod-spec-patch": pod})
         given = {
             "pod-spec-patch": pod, "retry-max-count": "3", "retry-backoff-duration": "30", "retry-backoff-factor": "2",
             "retry-backoff-max-duration": "520000",
         }  # fmt: skip
-        self._add(f"{base}.{name}", "DAG", "retry-system-container-executor", {**given, "cached-decision": "false"})
-        self._add(f"{base}.{name}.executor", "Retry", "retry-system-container-impl", given)
-        for i in range(self.tries):
-            self._add(f"{base}.{name}.executor({i})", "Pod", "retry-system-container-impl", given)
+        around = {**given, "cached-decision": "false"}
+        self._tried(f"{base}.{name}", "DAG", "retry-system-container-executor", around)
+        self._tried(f"{base}.{name}.executor", "Pod", "retry-system-container-impl", given, {}, self.tries)
 
     def _pod(self, name: str, component: dict[str, Any], container: dict[str, Any], told: dict[str, Any]) -> str:
         outputs = component.get("outputDefinitions", {})
@@ -176,6 +176,20 @@ class _Run:
                 "args": container["command"] + container["args"], "resources": container["resources"]}  # fmt: skip
         return _text({"containers": [main], "nodeSelector": told.get("nodeSelector"), "tolerations": []})
 
+    def _tried(
+        self,
+        name: str,
+        kind: str,
+        template: str,
+        given: dict[str, str],
+        made: dict[str, str] | None = None,
+        tries: int = 1,
+    ) -> None:
+        """A node of tries, with what the last one made, and a node for each."""
+        self._add(name, "Retry", template, given, made)
+        for i in range(tries):
+            self._add(f"{name}({i})", kind, template, given, made)
+
     def _add(
         self, name: str, kind: str, template: str, given: dict[str, str], made: dict[str, str] | None = None
     ) -> None:
@@ -192,13 +206,14 @@ class _Run:
             "children": [f"{self.WORKFLOW}-{zlib.crc32(name[::-1].encode())}"],
         }  # fmt: skip
         if kind == "Pod":
+            node["hostNodeName"] = "gpu-node-1"
+        if made is not None:
             log = (
                 f"private-artifacts/kubeflow/{self.WORKFLOW}/2026/01/01/{self.WORKFLOW}-{template}-{key[24:]}/main.log"
             )
-            node["hostNodeName"] = "gpu-node-1"
             node["outputs"] = {
                 "exitCode": "0", "artifacts": [{"name": "main-logs", "s3": {"key": log}}],
-                "parameters": [{"name": k, "value": v} for k, v in (made or {}).items()],
+                "parameters": [{"name": k, "value": v} for k, v in made.items()],
             }  # fmt: skip
         self.nodes[key] = node
 
