@@ -111,7 +111,10 @@ SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam", "sam2-package"
 ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "rtmpose", "mmpose")
 UNITS = ("scene", "person")
 MODELS = ("protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "hypergcn", "statistics", "pooled-statistics", "2s-agcn")
-LAYOUTS = ("coco17", "coco20", "openpose18", "kinect15", "kinect20", "ntu25")
+LAYOUTS = (
+    "coco17", "coco20", "openpose18", "kinect15", "kinect20", "ntu25", "body25", "mpi15", "halpe26", "h36m17", "mpii16",
+    "crowdpose14", "aic14", "jhmdb15", "posetrack17", "blazepose33", "smpl24", "wholebody133",
+)  # fmt: skip
 """The names that the rooms above know, so that a wrong one is found before they are loaded (a test compares them)."""
 STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm")
 """joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact

@@ -251,7 +251,7 @@ SOME = [row(f"c{i}", i % 2) for i in range(3)]
         ([*SOME, row("d", total_frames=9)], {}, InputError, "clip d: total_frames is 9, but its keypoints have 8"),
         ([*SOME, row("d", shape=(1, 8, 18))], {}, InputError, r"1 clip with another number of joints .*: d \(18\)"),
         ([row("d", shape=(1, 8, 12)), row("e", 1, (1, 8, 12))], {}, InputError, "12 joints, .* --layout FILE.yaml"),
-        (SOME, {"layout": "mine"}, InputError, "joint layout 'mine' is none of coco17.*--layout FILE.yaml"),
+        (SOME, {"layout": "mine"}, InputError, "joint layout 'mine' is unknown: known: coco17.*--layout FILE.yaml"),
         (SOME, {"layout": "ntu25"}, InputError, "have 17 joints, layout 'ntu25' wants 25"),
         (SOME, {"fps": "fast"}, InputError, "fps is 'fast'"),
         ([*SOME, holed(np.nan)], {}, InputError, r"clip a1: 1 keypoint NaN .*, the first in frame 3 \(.*0"),

@@ -6,13 +6,16 @@ import yaml
 from posewatch.datasets import layouts
 from posewatch.datasets.layouts import Layout
 from posewatch.errors import ConfigError, InputError
+from posewatch.recognition.evaluation.corruptions import body_parts
 
 
 @pytest.mark.parametrize(
     ("name", "joints", "observed"),
     [
         *(("coco17", 17, 17), ("coco20", 20, 17), ("openpose18", 18, 18), ("kinect15", 15, 15)),
-        *(("kinect20", 20, 20), ("ntu25", 25, 25)),
+        *(("kinect20", 20, 20), ("ntu25", 25, 25), ("body25", 25, 25), ("mpi15", 15, 15), ("halpe26", 26, 26)),
+        *(("h36m17", 17, 17), ("mpii16", 16, 16), ("crowdpose14", 14, 14), ("aic14", 14, 14), ("jhmdb15", 15, 15)),
+        *(("posetrack17", 17, 17), ("blazepose33", 33, 33), ("smpl24", 24, 24), ("wholebody133", 133, 133)),
     ],
 )
 def test_builtin(name, joints, observed):
@@ -23,6 +26,16 @@ def test_builtin(name, joints, observed):
     for left, right in layout.pairs:
         assert layout.joints[left].replace("left", "right") == layout.joints[right]
     assert layout.parents[layout.centre] == layout.centre
+    up = list(range(joints))
+    for _ in range(joints):
+        up = [layout.parents[j] for j in up]
+    assert set(up) == {layout.centre}, "every joint hangs on the centre"
+    bones = {frozenset(edge) for edge in layout.edges}
+    assert {frozenset((layout.mirror[a], layout.mirror[b])) for a, b in layout.edges} == bones, "a mirror image"
+    assert {j for j, name in enumerate(layout.joints) if name.startswith(("left", "right"))} == {
+        j for pair in layout.pairs for j in pair
+    }
+    assert len(body_parts(layout)) >= (5 if joints == 15 or "kinect" in name else 6)
     assert Layout.from_dict(layout.to_dict()) == layout
 
 

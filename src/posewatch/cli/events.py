@@ -44,6 +44,7 @@ class Predictions:
 
     def read(self) -> tuple[str, list[Window]]:
         """The class that raises alarms, and the scored windows. Raises InputError or LabelError."""
+        from posewatch.datasets.layouts import require_alike
         from posewatch.datasets.pyskl import read_pyskl
         from posewatch.events.files import read_windows
         from posewatch.events.timeline import sliding
@@ -60,6 +61,7 @@ class Predictions:
         label = self.label or recogniser.positive
         clips, _ = read_pyskl(self.skeletons, for_model=True)
         clips.require_pixels(recogniser.config.features)
+        require_alike(clips.layout, recogniser.layout, "the model's")
         notes(clips.notes)
         windows: list[Window] = []
         with Progress("score", len(clips)) as progress:

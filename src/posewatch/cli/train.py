@@ -84,7 +84,7 @@ class Skeletons:
         from posewatch.datasets.pyskl import read_pyskl
 
         assert self.annotations is not None
-        chosen: str | Layout | None = self.layout or layout
+        chosen: str | Layout | None = self.layout
         if isinstance(chosen, str) and chosen.endswith((".yaml", ".yml")):
             chosen = layouts.from_yaml(chosen)
         names = class_names(self.classes) or list(classes)
@@ -98,11 +98,13 @@ class Skeletons:
             labels=self.labels,
             resplit=_share(self.resplit),
             acts=self.acts,
+            model_layout=layout,
         )
         notes(clips.notes)
         if unit == PERSON and max(map(len, clips.keypoints)) == 1:
             clips = dataclasses.replace(clips, unit=PERSON)
-        return clips, splits, chosen if isinstance(chosen, layouts.Layout) else layouts.get(clips.layout)
+        own = chosen or layout
+        return clips, splits, own if isinstance(own, layouts.Layout) else layouts.get(clips.layout)
 
 
 def _share(text: str | None) -> float:

@@ -16,11 +16,16 @@ from numpy.typing import NDArray
 
 from posewatch.datasets import layouts
 from posewatch.datasets.layouts import Layout
-from posewatch.errors import InputError, LabelError
+from posewatch.errors import InputError, LabelError, did_you_mean
 from posewatch.names import folded
 
-BY_JOINTS = {17: "coco17", 18: "openpose18", 15: "kinect15", 20: "kinect20", 25: "ntu25"}
-"""The layout of a file that names none, by its number of joints."""
+BY_JOINTS = {
+    17: "coco17", 18: "openpose18", 15: "kinect15", 20: "kinect20", 25: "ntu25", 16: "mpii16", 24: "smpl24",
+    26: "halpe26", 33: "blazepose33", 133: "wholebody133",
+}  # fmt: skip
+"""The layout of a file that names none, by its number of joints; not of a number that says nothing (14)."""
+_SHORTER = 0.7
+"""Share of the bones' length in one layout that they have in another where the skeletons are of the other one."""
 MAX_CLASSES = 10_000
 FAR = 100_000
 """Pixels from the corner of a picture within which all joints are, also those outside of the picture."""
@@ -237,14 +242,46 @@ def layout_of(found: Annotations, joints: Mapping[str, int], layout: str | Layou
     remedy = "describe your own in YAML and give it with --layout FILE.yaml, see docs/data.md"
     if layout is None and own is not None and str(own) not in layouts.names():
         raise InputError(
-            f"the file's joint layout {str(own)[:40]!r} is none of {', '.join(layouts.names())} ({remedy})"
+            f"the file's joint layout {str(own)[:40]!r} is unknown: {did_you_mean(str(own)[:40], layouts.names())} "
+            f"({remedy})"
         )
     if layout is None and own is None and joint_count not in BY_JOINTS:
+        if as_many := layouts.of_size(joint_count):
+            raise InputError(f"the clips have {joint_count} joints, which may be {' or '.join(as_many)}: say --layout")
         raise InputError(f"the clips have {joint_count} joints, and no built-in layout has as many ({remedy})")
     wanted = layout if layout is not None else str(own) if own is not None else BY_JOINTS[joint_count]
     known = wanted if isinstance(wanted, Layout) else layouts.get(wanted)
     if known.observed != joint_count:
+        fitting = ", ".join(layouts.of_size(joint_count)) or "none that is built in"
         raise InputError(
-            f"the clips have {joint_count} joints, layout {known.name!r} wants {known.observed} (see --layout)"
+            f"the clips have {joint_count} joints, layout {known.name!r} wants {known.observed} (--layout: {fitting})"
         )
     return known
+
+
+def doubt(clips: Sequence[NDArray[np.float32]], name: str) -> str:
+    """A note where ``clips`` (N arrays (M, T, V, 3)), taken for layout ``name`` by their number of joints, are rather
+    of another one with as many: joints that a bone connects are near each other. Else ""."""
+    others = [other for other in layouts.of_size(clips[0].shape[2]) if other != name] if clips else []
+    if not others:
+        return ""
+    some_clips = clips[:: max(1, len(clips) // 50)]
+    length = {one: _bone_length(some_clips, layouts.get(one)) for one in (name, *others)}
+    best = min(length, key=lambda one: length[one])
+    if not length[best] < _SHORTER * length[name]:
+        return ""
+    return (
+        f"The {clips[0].shape[2]} joints are taken for {name}, but fit {best} better (shorter bones): say "
+        f"--layout {best} if that is what they are."
+    )
+
+
+def _bone_length(clips: Sequence[NDArray[np.float32]], layout: Layout) -> float:
+    """The mean distance, in the clips' units, of joints that a bone connects where both are seen; infinite without."""
+    edges = np.array([edge for edge in layout.edges if max(edge) < layout.observed])
+    total, seen = 0.0, 0
+    for clip in clips:
+        both = (clip[..., edges, 2] > 0).all(-1)
+        apart = np.linalg.norm(clip[..., edges[:, 0], :2] - clip[..., edges[:, 1], :2], axis=-1)
+        total, seen = total + float(apart[both].sum()), seen + int(both.sum())
+    return total / seen if seen else float("inf")

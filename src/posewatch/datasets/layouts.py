@@ -159,6 +159,22 @@ def names() -> list[str]:
     return list(_builtin())
 
 
+def of_size(joints: int) -> list[str]:
+    """The names of the built-in layouts with as many joints that an estimator gives."""
+    return [name for name, layout in _builtin().items() if layout.observed == joints and not layout.virtual]
+
+
+def require_alike(given: str, wanted: Layout | str, whose: str) -> None:
+    """Raises InputError where clips of the built-in layout ``given`` do not have the joints of ``wanted``: as many may
+    be others. Nothing is known of another name; ``whose`` layout is ``wanted``, in the message."""
+    known = _builtin()
+    other = wanted if isinstance(wanted, Layout) else known.get(wanted)
+    if given in known and other is not None:
+        mine, theirs = (one.joints[: one.observed] for one in (known[given], other))
+        if mine != theirs:
+            raise InputError(f"the clips' joints are those of {given}, {whose} those of {other.name}")
+
+
 def get(name: str) -> Layout:
     """A built-in layout. Raises ConfigError naming the nearest one."""
     if name not in _builtin():

@@ -10,9 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from posewatch.datasets.annotations import annotations_of, keypoints_of, labels_of, layout_of, some, without_sentinels
+from posewatch.datasets.annotations import (
+    annotations_of,
+    doubt,
+    keypoints_of,
+    labels_of,
+    layout_of,
+    some,
+    without_sentinels,
+)
 from posewatch.datasets.clipset import ClipSet
-from posewatch.datasets.layouts import Layout
+from posewatch.datasets.layouts import Layout, require_alike
 from posewatch.datasets.paper import righted
 from posewatch.datasets.pickles import read_pickle
 from posewatch.datasets.split import split_by_group
@@ -37,6 +45,7 @@ def read_pyskl(
     labelled: bool = True,
     acts: Path | str | None = None,
     for_model: bool = False,
+    model_layout: Layout | None = None,
 ) -> tuple[ClipSet, dict[str, list[int]]]:
     """An annotation file → all its clips, and its splits as indices into them ({} for a bare list of annotations).
 
@@ -52,6 +61,7 @@ def read_pyskl(
     acts             a csv with the columns clip and act: what is done in each; default: the rows' own ``act``
     for_model        the clips are for a trained model: without labels, of any joints (the model knows its own layout)
                      and with those in which nobody is seen (it has an answer to them)
+    model_layout     that of the trained model which the clips are for: the file's own must have the same joints
 
     docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
     """
@@ -68,11 +78,16 @@ def read_pyskl(
     rows = list(zip(file.rows, file.names, strict=True))
     keypoints = [keypoints_of(row, name) for row, name in rows]
     joints = {name: k.shape[2] for name, k in zip(file.names, keypoints, strict=True)}
-    named = "" if for_model else layout_of(file, joints, layout).name
+    told = str(file.about.get("layout") or "")
+    named = told if for_model else layout_of(file, joints, layout or model_layout).name
+    if model_layout is not None and layout is None:
+        require_alike(told, model_layout, "the model's")
     missing = without_sentinels(keypoints, file.names)
+    by_number = not (for_model or layout or model_layout or told)
+    doubted = doubt(keypoints, named) if by_number else ""
     shown = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
     used = list(range(len(keypoints))) if for_model or (keep_empty and shown) else shown
-    notes = [*(theirs.notes if theirs else ()), *([missing] if missing else [])]
+    notes = [*(theirs.notes if theirs else ()), *filter(None, (missing, doubted))]
     if len(shown) < len(keypoints) and not for_model:
         empty = [file.names[i] for i in sorted(set(range(len(keypoints))) - set(shown))]
         message = f"{len(empty)} of {len(keypoints)} clips show nobody or have fewer than 2 frames: {some(empty)}"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posewatch.datasets.layouts import require_alike
 from posewatch.errors import InputError, first_line
 from posewatch.names import readable
 from posewatch.progress import say
@@ -46,6 +47,8 @@ class Item:
     end_s: float | None = None
     relative: bool = False
     person: int | None = None
+    layout: str = ""
+    """The joint layout that the file names, if it does."""
 
 
 def predict_files(
@@ -100,7 +103,7 @@ def read(path: Path, experiment: Experiment, window_s: float, stride_s: float) -
         for note in clips.notes:
             say(f"posewatch: note: {path.name}: {note}")
         for name, keypoints in zip(clips.ids, clips.keypoints, strict=True):
-            yield Item(readable(str(path)), name, keypoints, relative=clips.relative)
+            yield Item(readable(str(path)), name, keypoints, relative=clips.relative, layout=clips.layout)
     else:
         for name, array in _arrays(path).items():
             if array.ndim not in (4, 5) or array.shape[-1] != 3 or not all(array.shape[1:]):
@@ -189,6 +192,7 @@ def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any
                 f"{item.file}: {item.clip} has {item.keypoints.shape[2]} joints, the model takes {predictor.joints} "
                 f"({predictor.layout or 'its own layout'})"
             )
+        require_alike(item.layout, predictor.layout, "the model's")
         if item.relative and predictor.metadata.get("features") != "hips":
             raise InputError(
                 f"{item.file}: its coordinates are relative to the hips, the model takes pixels: train one with "

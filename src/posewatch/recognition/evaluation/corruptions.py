@@ -17,7 +17,7 @@ Clip = NDArray[np.float32]
 _WORDS = {
     "head": "head nose eye ear face mouth jaw chin forehead",
     "torso": "shoulder hip spine neck torso pelvis chest thorax root collar clavicle belly abdomen waist",
-    "arm": "arm elbow wrist hand thumb finger tip palm forearm",
+    "arm": "arm elbow wrist hand thumb finger forefinger index pinky tip palm forearm",
     "leg": "leg knee ankle foot toe heel thigh shin",
 }
 _PART_OF = {word: part for part, words in _WORDS.items() for word in words.split()}

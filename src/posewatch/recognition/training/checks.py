@@ -7,7 +7,7 @@ import torch
 
 from posewatch.config import TrainConfig
 from posewatch.datasets.clipset import ClipSet
-from posewatch.datasets.layouts import Layout
+from posewatch.datasets.layouts import Layout, require_alike
 from posewatch.errors import ConfigError, InputError, LabelError
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.recogniser import Recogniser
@@ -38,6 +38,8 @@ def check(
     joints = train_set.keypoints[0].shape[2]
     if joints != layout.observed:
         raise InputError(f"the clips have {joints} joints, layout {layout.name!r} wants {layout.observed}")
+    if config.layout:
+        require_alike(train_set.layout, layout, "train.layout's")
     with torch.device("meta"):
         Recogniser(config, layout, train_set.classes, positive, train_set.fps)
     if config.batch % parallel.world():

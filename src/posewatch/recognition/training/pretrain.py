@@ -77,7 +77,7 @@ def source_of(clips: ClipSet | None, config: TrainConfig, how: PretrainConfig, l
         return Source(clips, layout)
     if clips is None:
         return Source(rendered_clips(how.rendered), layout)
-    if layout.observed != layouts.get(LAYOUT).observed:
+    if layout.joints[: layout.observed] != layouts.get(LAYOUT).joints:
         raise InputError(f"rendered people have the joints of {LAYOUT}, the clips are {layout.name}: leave one out")
     if clips.unit == PERSON or clips.relative:
         raise InputError("rendered clips show scenes in pixels, the clips single persons: set pretrain.rendered=0")
@@ -128,6 +128,8 @@ def _check(source: Source, config: TrainConfig) -> None:
     layout = layout_for(source, config)
     if joints != layout.observed:
         raise InputError(f"the clips have {joints} joints, layout {layout.name!r} wants {layout.observed}")
+    if config.layout:
+        layouts.require_alike(source.layout.name, layout, "train.layout's")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("train.device is cuda, but torch finds no GPU here (use auto or cpu)")
     with torch.device("meta"):

@@ -24,7 +24,7 @@ from posewatch.recognition.imported import any_checkpoint
 from posewatch.recognition.models import build
 from posewatch.recognition.recogniser import Branch, Recogniser
 
-PROBES = (30, 31)
+PROBES = (140, 141)
 """Numbers of joints, larger than those of any layout, whose networks show which axes grow with the joints."""
 LEAST = 0.5
 """Share of the weights below which nothing useful was taken."""
