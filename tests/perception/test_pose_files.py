@@ -11,35 +11,53 @@ from skeletons import walk
 
 from posewatch.cli.main import main
 from posewatch.config import PoseConfig
+from posewatch.datasets import layouts
 from posewatch.datasets.pyskl import read_pyskl
 from posewatch.errors import InputError
-from posewatch.perception.pose_files import read_folder, read_mmpose
+from posewatch.perception.pose_files import read_poses
+from posewatch.perception.poses.mmpose import read_mmpose
 
 
 def test_frames_of_the_inferencer_and_of_the_demos(tmp_path):
     people = [walk(1, True, frames=5)[0], walk(2, False, frames=5)[0]]
     pose_json(tmp_path / "a.json", people, gaps=(2,))
     frames = read_mmpose(tmp_path / "a.json")
-    assert [len(frame) for frame in frames] == [2, 2, 0, 2, 2]
+    assert [len(frame or ()) for frame in frames] == [2, 2, 0, 2, 2]
     np.testing.assert_allclose(frames[4].keypoints, np.stack(people)[:, 4], rtol=1e-5)
     data = json.loads((tmp_path / "a.json").read_text())
     demo = [{**frame, "frame_id": frame["frame_id"] + 1} for frame in data]  # the demos count from 1
     (tmp_path / "demo.json").write_text(json.dumps({"meta_info": {"num_keypoints": 17}, "instance_info": demo}))
     again = read_mmpose(tmp_path / "demo.json")
-    assert [len(frame) for frame in again] == [2, 2, 0, 2, 2]
+    assert [len(frame or ()) for frame in again] == [2, 2, 0, 2, 2]
     np.testing.assert_array_equal(again[1].keypoints, frames[1].keypoints)
     del demo[1]
     (tmp_path / "demo.json").write_text(json.dumps({"instance_info": demo}))
-    assert [len(frame) for frame in read_mmpose(tmp_path / "demo.json")] == [2, 0, 0, 2, 2], "a frame left out is empty"
+    assert [len(frame or ()) for frame in read_mmpose(tmp_path / "demo.json")] == [2, 0, 0, 2, 2], (
+        "a frame left out is empty"
+    )
     (tmp_path / "picture.json").write_text(json.dumps({"meta_info": {}, "instance_info": data[0]["instances"]}))
     assert [len(frame) for frame in read_mmpose(tmp_path / "picture.json")] == [2]
 
 
-def test_whole_bodies_begin_with_coco(tmp_path):
-    one = {"keypoints": [[float(i), 1.0] for i in range(133)], "keypoint_scores": [0.5] * 133}
-    (tmp_path / "a.json").write_text(json.dumps([{"instances": [one]}]))
-    (frame,) = read_mmpose(tmp_path / "a.json")
-    assert frame.keypoints.shape == (1, 17, 3)
+@pytest.mark.parametrize(("layout", "taken", "joints"), [(None, "coco17", 17), ("wholebody133", "wholebody133", 133)])
+def test_whole_bodies_begin_with_coco(tmp_path, layout, taken, joints):
+    one = {"keypoints": [[float(i), 100.0] for i in range(133)], "keypoint_scores": [0.5] * 133}
+    (tmp_path / "a.json").write_text(json.dumps([{"frame_id": t, "instances": [one]} for t in range(5)]))
+    found = read_poses(tmp_path, PoseConfig(), 1, 30.0, layouts.get(layout) if layout else None)
+    assert (found.clips.layout, found.clips.keypoints[0].shape) == (taken, (1, 5, joints, 3))
+    assert [note for note in found.notes if note.startswith("Of 133 joints the first 17")] == (
+        [] if layout else ["Of 133 joints the first 17 are taken (all of them: --layout)."]
+    )
+
+
+@pytest.mark.parametrize("name", ["h36m17", "posetrack17", "coco17"])
+def test_joints_that_the_file_names(tmp_path, name):
+    """Human3.6M has as many joints as COCO: before, they were taken for COCO's."""
+    one = {"keypoints": [[float(i + 5), 100.0] for i in range(17)], "keypoint_scores": [0.5] * 17}
+    frames = [{"frame_id": t + 1, "instances": [one]} for t in range(5)]
+    about = {"dataset_name": name, "keypoint_id2name": dict(enumerate(layouts.get(name).joints))}
+    (tmp_path / "a.json").write_text(json.dumps({"meta_info": about, "instance_info": frames}))
+    assert read_poses(tmp_path, PoseConfig(), 1, 30.0).clips.layout == name
 
 
 @pytest.mark.parametrize(
@@ -49,10 +67,6 @@ def test_whole_bodies_begin_with_coco(tmp_path):
         ('{"annotations": []}', "not what MMPose writes"),
         ('[{"frame_id": 0}]', "frame 0 has no list of instances"),
         ('[{"instances": [{"keypoints": [[1, 2]]}]}]', "frame 0: an instance needs keypoints and keypoint_scores"),
-        (
-            '[{"instances": [{"keypoints": [[1, 2]], "keypoint_scores": [1]}]}]',
-            "has 1 joints: posewatch takes COCO's 17",
-        ),
         ('[{"frame_id": 3, "instances": []}, {"frame_id": 3, "instances": []}]', "which is out of order"),
         ("{", "not readable JSON"),
     ],
@@ -88,8 +102,9 @@ def test_people_are_followed_though_the_file_swaps_them(tmp_path):
     for frame in frames[6:]:
         frame["instances"].reverse()
     (tmp_path / "a_0.json").write_text(json.dumps(frames))
-    empty, clips = read_folder(tmp_path, PoseConfig(), 2, 30.0)
-    assert not empty
+    found = read_poses(tmp_path, PoseConfig(), 2, 30.0)
+    assert not found.empty
+    clips = found.clips
     where = clips.keypoints[0][:, :, 5, 0].mean(1)
     assert abs(where[0] - where[1]) > 300
     for person in clips.keypoints[0]:
@@ -103,9 +118,9 @@ def test_files_of_single_pictures_are_told(tmp_path):
         instance = {"keypoints": person[:, :2].tolist(), "keypoint_scores": person[:, 2].tolist(), "bbox_score": 0.9}
         (tmp_path / f"{t:06d}.json").write_text(json.dumps([instance]))
     with pytest.raises(InputError, match=r"each of the 6 files of .* is of one picture"):
-        read_folder(tmp_path, PoseConfig(), 1, 30.0)
+        read_poses(tmp_path, PoseConfig(), 1, 30.0)
 
 
 def test_an_empty_folder_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"no \.json files in"):
-        read_folder(tmp_path, PoseConfig(), 1, 30.0)
+    with pytest.raises(InputError, match=r"no .*\.json.* files in"):
+        read_poses(tmp_path, PoseConfig(), 1, 30.0)

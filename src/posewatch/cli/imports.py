@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from posewatch.cli.context import Context, LabelContext, Writes, notes, topic, verb
+from posewatch.errors import InputError
 from posewatch.rules import Range
 
 app = topic()
@@ -87,7 +89,10 @@ def import_checkpoint(
 
 @verb(app, "import-poses", stack=False)
 def import_poses(
-    folder: Annotated[Path, Argument(help="Folder of MMPose's predictions, one <clip>.json each (output/pose).")],
+    source: Annotated[
+        Path,
+        Argument(help="Poses of MMPose, OpenPose, AlphaPose, Ultralytics, COCO, NTU RGB+D, ...: a file or a folder."),
+    ],
     out: Annotated[Path, Option(metavar="FILE", help="Skeletons to write, .pkl, in pyskl's format."), Writes()],
     context: Context,
     labels: Annotated[
@@ -95,28 +100,50 @@ def import_poses(
     ] = None,
     people: Annotated[int, Option(help="M: people of a clip who are followed."), Range(1, 100)] = 1,
     fps: Annotated[float, Option(help="Frame rate of the clips."), Range(0, 240, above=True)] = 30.0,
+    layout: Annotated[
+        str | None, Option(help="Joint layout: a built-in name or a YAML file (default: what the format says).")
+    ] = None,
+    size: Annotated[
+        str | None, Option(metavar="WxH", help="Size of the pictures, for coordinates from 0 to 1: 1920x1080.")
+    ] = None,
 ) -> str:
-    """Make a file of skeletons of MMPose's poses."""
+    """Make a file of skeletons of other tools' poses."""
     from dataclasses import replace
 
     import numpy as np
 
+    from posewatch.datasets import layouts
     from posewatch.datasets.annotations import count, some
     from posewatch.datasets.paper import labels_by_name
     from posewatch.datasets.pyskl import write_pyskl
-    from posewatch.perception.pose_files import read_folder
+    from posewatch.perception.pose_files import read_poses
 
-    empty, clips = read_folder(folder, context.experiment.pose, people, fps)
-    told = [f"{count(len(empty), 'clip')} in which nobody is seen: {some(empty, 3)}"] if empty else []
+    chosen = (layouts.from_yaml if layout.endswith((".yaml", ".yml")) else layouts.get)(layout) if layout else None
+    found = read_poses(source, context.experiment.pose, people, fps, chosen, _size(size))
+    told = list(found.notes)
+    if found.empty:
+        told.append(f"{count(len(found.empty), 'clip')} in which nobody is seen: {some(found.empty, 3)}")
     if labels is not None:
-        given = labels_by_name(clips.ids, labels)
+        given = labels_by_name(found.clips.ids, labels)
         told += given.notes
-        clips = clips.subset([i for i, name in enumerate(clips.ids) if name in given.numbers])
-        numbers = np.array([given.numbers[name] for name in clips.ids], np.int64)
-        clips = replace(clips, labels=numbers, classes=tuple(given.classes))
-    write_pyskl(out, clips, {"all": range(len(clips))})
+        found = found.subset([i for i, name in enumerate(found.clips.ids) if name in given.numbers])
+        numbers = np.array([given.numbers[name] for name in found.clips.ids], np.int64)
+        found = replace(found, clips=replace(found.clips, labels=numbers, classes=tuple(given.classes)))
+    elif not found.labelled:
+        told.append("No clip has a class: give the label.csv with --labels, to train on them.")
+    write_pyskl(out, found.clips, found.splits, list(found.sizes))
     notes(told)
-    return f"{len(clips)} clips of {len(set(clips.groups))} videos: {out}"
+    return f"{len(found.clips)} clips of {len(set(found.clips.groups))} videos: {out}"
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """(height, width) of ``--size WxH``."""
+    if text is None:
+        return None
+    sides = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if sides is None:
+        raise InputError(f"--size must be width x height in pixels, e.g. 1920x1080, not {text!r}")
+    return int(sides[2]), int(sides[1])
 
 
 @verb(app, "import-clips")

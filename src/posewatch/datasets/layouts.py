@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -162,6 +163,11 @@ def names() -> list[str]:
 def of_size(joints: int) -> list[str]:
     """The names of the built-in layouts with as many joints that an estimator gives."""
     return [name for name, layout in _builtin().items() if layout.observed == joints and not layout.virtual]
+
+
+def named(joints: Sequence[Any]) -> str:
+    """The built-in layout whose joints have these names, in this order; "" for none."""
+    return next((name for name, layout in _builtin().items() if layout.joints == tuple(map(str, joints))), "")
 
 
 def require_alike(given: str, wanted: Layout | str, whose: str) -> None:

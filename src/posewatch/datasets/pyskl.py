@@ -30,6 +30,9 @@ from posewatch.errors import InputError, LabelError
 from posewatch.files import write_atomically
 from posewatch.units import unit_entry, unit_of
 
+_POSES = (".json", ".npz", ".npy", ".skeleton", ".txt", ".csv")
+"""Endings of what other tools write."""
+
 
 def read_pyskl(
     path: Path | str,
@@ -65,6 +68,10 @@ def read_pyskl(
 
     docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
     """
+    if Path(path).is_dir() or Path(path).suffix.lower() in _POSES:
+        raise InputError(
+            f"{path} is no pickle in pyskl's format: `posewatch import-poses` makes one of poses of other tools"
+        )
     data = read_pickle(path)
     labelled = labelled and not for_model
     theirs = righted(data, path, labels, classes=classes, labelled=labelled)
@@ -159,25 +166,29 @@ def _fps(value: Any) -> float:
 
 
 def write_pyskl(
-    path: Path | str, clips: ClipSet, splits: Mapping[str, Sequence[int]], size: tuple[int, int] = (480, 640)
+    path: Path | str,
+    clips: ClipSet,
+    splits: Mapping[str, Sequence[int]],
+    size: tuple[int, int] | list[tuple[int, int] | None] = (480, 640),
 ) -> None:
-    """Write clips and splits (indices) in pyskl's annotation format; ``size`` is the frames' (height, width).
+    """Write clips and splits (indices) in pyskl's annotation format; ``size`` is the frames' (height, width), for each
+    clip or of all; None where nobody knows it.
 
     Groups are written unless ``name_subjects`` guesses the same ones from the clips' names.
     """
     guessed = name_subjects([{"frame_dir": name} for name in clips.ids], clips.ids)
     with_groups = clips.certain or clips.groups != guessed.groups
+    sizes = size if isinstance(size, list) else [size] * len(clips)
     rows: list[dict[str, Any]] = [
         {
             "frame_dir": name,
             "label": int(label),
-            "img_shape": size,
-            "original_shape": size,
+            **({} if shape is None else {"img_shape": shape, "original_shape": shape}),
             "total_frames": k.shape[1],
             "keypoint": k[..., :2],
             "keypoint_score": k[..., 2],
         }
-        for name, label, k in zip(clips.ids, clips.labels, clips.keypoints, strict=True)
+        for name, label, k, shape in zip(clips.ids, clips.labels, clips.keypoints, sizes, strict=True)
     ]
     for row, group in zip(rows, clips.groups, strict=True):
         row |= {"group": group} if with_groups else {}
