@@ -27,18 +27,25 @@ BY_JOINTS = {
 _SHORTER = 0.7
 """Share of the bones' length in one layout that they have in another where the skeletons are of the other one."""
 MAX_CLASSES = 10_000
+SPARSE = 100
+"""A file in pyskl's compressed form becomes at most so many times as large."""
 FAR = 100_000
 """Pixels from the corner of a picture within which all joints are, also those outside of the picture."""
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """The N rows of a file, their ``names``, the names in each split, and the file's other keys in ``about``."""
+    """The N rows of a file, their ``names``, the names in each split, and the file's other keys in ``about``.
+
+    ``nobody`` counts the rows that are None, as pyskl's ``ntu_preproc.py`` writes them for clips without a body; they
+    are left out, in the splits, too.
+    """
 
     rows: tuple[Mapping[str, Any], ...]
     names: tuple[str, ...]
     splits: dict[str, tuple[str, ...]]
     about: Mapping[str, Any]
+    nobody: int = 0
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
@@ -61,6 +68,10 @@ def annotations_of(data: Any, path: Path | str) -> Annotations:
     bare = isinstance(data, list | tuple)
     about: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
     rows = data if bare else about.get("annotations")
+    whole = len(rows) if isinstance(rows, list | tuple) else 0
+    if isinstance(rows, list | tuple):
+        rows = [row for row in rows if row is not None]
+    nobody = whole - len(rows or ())
     if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
         raise InputError(f"{path} is not in pyskl's annotation format: no list of annotations in it (see docs/data.md)")
     if not rows:
@@ -74,8 +85,11 @@ def annotations_of(data: Any, path: Path | str) -> Annotations:
     splits = about.get("split") or {}
     if not isinstance(splits, Mapping) or not all(_is_list(members) for members in splits.values()):
         raise InputError(f"{path} is not in pyskl's annotation format: split must map names to lists of frame_dir")
-    found = {str(part): tuple(str(member) for member in members) for part, members in splits.items()}
+    found = {str(part): tuple(map(str, _ordered(members))) for part, members in splits.items()}
     known = set(names)
+    lacking = {member for members in found.values() for member in members if member not in known}
+    if len(lacking) <= nobody:
+        found = {part: tuple(member for member in members if member in known) for part, members in found.items()}
     for part, members in found.items():
         unknown = [member for member in members if member not in known]
         if unknown:
@@ -88,11 +102,15 @@ def annotations_of(data: Any, path: Path | str) -> Annotations:
             raise InputError(
                 f"{path}: split {part!r} names {count(len(twice), 'clip')} twice: {some(twice)} (once is enough)"
             )
-    return Annotations(tuple(rows), names, found, about)
+    return Annotations(tuple(rows), names, found, about, nobody)
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
+    return isinstance(value, list | tuple | set | frozenset) or (isinstance(value, np.ndarray) and value.ndim == 1)
+
+
+def _ordered(members: Any) -> Any:
+    return sorted(members, key=str) if isinstance(members, set | frozenset) else members
 
 
 def _name(row: Mapping[str, Any], i: int, path: Path | str) -> str:
@@ -106,10 +124,19 @@ def _name(row: Mapping[str, Any], i: int, path: Path | str) -> str:
 def keypoints_of(row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
     """One clip's x, y and score, float32 (M, T, V, 3); M or T may be 0, a missing joint has score 0.
 
-    A third coordinate is left out. Without ``keypoint_score``, joints at exactly zero are missing, all others have
-    score 1. Raises InputError naming the clip when shapes do not fit, or a joint with a score is NaN or infinite.
+    A third coordinate is left out. The keypoints (N, V, 3) of pyskl's compressed form, with the frame of each person in
+    ``frame_inds``, become those of persons in the order in which a frame has them. Without ``keypoint_score``, joints
+    at exactly zero are missing, all others have score 1. Raises InputError naming the clip when shapes do not fit, or a
+    joint with a score is NaN or infinite.
     """
+    if "keypoint" not in row and "raw_file" in row:
+        raise InputError(
+            f"clip {name}: its keypoints are in another file ({str(row['raw_file'])[:60]}), as those of pyskl's "
+            "k400_hrnet.pkl, which is a table of contents only"
+        )
     try:
+        if "frame_inds" in row:
+            row = _decompressed(row)
         xy = np.asarray(row["keypoint"], np.float32)
         given = row.get("keypoint_score")
         score: NDArray[Any] = np.asarray(xy.any(-1) if given is None else given, np.float32)
@@ -117,7 +144,8 @@ def keypoints_of(row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
     except KeyError as error:
         raise InputError(f"clip {name} has no {error.args[0]}") from None
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"clip {name}: keypoint, keypoint_score or total_frames are not numbers") from None
+        keys = "keypoint, keypoint_score, frame_inds" if "frame_inds" in row else "keypoint, keypoint_score"
+        raise InputError(f"clip {name}: {keys} or total_frames are not numbers, or do not fit each other") from None
     if xy.ndim != 4 or xy.shape[3] not in (2, 3) or not xy.shape[2]:
         raise InputError(f"clip {name}: keypoint must be (persons, frames, joints, 2 or 3 coordinates), not {xy.shape}")
     if score.shape != xy.shape[:3]:
@@ -135,6 +163,23 @@ def keypoints_of(row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
         )
     np.minimum(out[..., 2], 1, out=out[..., 2])
     return out
+
+
+def _decompressed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row in pyskl's compressed form as others are. Raises ValueError where its arrays do not fit each other."""
+    flat, places = np.asarray(row["keypoint"], np.float32), np.asarray(row["frame_inds"], np.int64)
+    length = int(row.get("total_frames", places.max(initial=-1) + 1))
+    if flat.ndim != 3 or flat.shape[2] != 3 or places.shape != flat.shape[:1] or (places < 0).any():
+        raise ValueError
+    order = np.argsort(places, kind="stable")
+    begin = np.searchsorted(places[order], places[order])
+    person = np.arange(len(order)) - begin
+    people = int(person.max(initial=-1)) + 1
+    if (places >= length).any() or people * length > SPARSE * (len(flat) + SPARSE):
+        raise ValueError
+    out = np.zeros((people, length, *flat.shape[1:]), np.float32)
+    out[person, places[order]] = flat[order]
+    return {**row, "keypoint": out[..., :2], "keypoint_score": out[..., 2], "total_frames": length}
 
 
 def without_sentinels(clips: Sequence[NDArray[np.float32]], names: Sequence[str]) -> str:
@@ -183,8 +228,14 @@ def labels_of(found: Annotations, classes: Sequence[str] | None) -> tuple[NDArra
     labels = []
     for name, row in zip(found.names, found.rows, strict=True):
         label = row.get("label")
-        if isinstance(label, np.ndarray) and label.ndim == 0:
-            label = label[()]
+        if isinstance(label, np.ndarray):
+            label = label.tolist()
+        if isinstance(label, list | tuple) and len(label) == 1:
+            label = label[0]
+        if label is None:
+            raise LabelError(f"clip {name} has no label (to learn without: posewatch pretrain)")
+        if isinstance(label, list | tuple):
+            raise LabelError(f"clip {name} has the labels {str(label)[:40]}: give each clip one class")
         whole = isinstance(label, int | np.integer) or (isinstance(label, float | np.floating) and label % 1 == 0)
         if not whole or isinstance(label, bool):
             raise LabelError(f"clip {name}: label {str(label)[:40]!r} is not a class index (0, 1, ...)")

@@ -113,11 +113,26 @@ def _ndarray(*_: Any) -> Any:
     raise _Forbidden("numpy.ndarray")
 
 
+def _list(*_: Any) -> Any:
+    """``list`` as the argument of ``defaultdict``; nothing calls it."""
+    raise _Forbidden("list")
+
+
+def _mapping(*_: Any) -> dict[Any, Any]:
+    """``OrderedDict()`` and ``defaultdict(list)``, whose items follow; older ones come as a list of pairs."""
+    pairs = _[0] if _ and isinstance(_[0], list) else []
+    return {key: value for key, value in pairs}
+
+
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _ndarray,
     ("numpy", "dtype"): _dtype,
     ("_codecs", "encode"): _encode,
     ("__builtin__", "bytes"): _no_bytes,
+    ("collections", "OrderedDict"): _mapping,
+    ("collections", "defaultdict"): _mapping,
+    **{(builtins, "list"): _list for builtins in ("builtins", "__builtin__")},
+    **{(builtins, "set"): set for builtins in ("builtins", "__builtin__")},
     **{
         (f"numpy.{core}.{module}", name): function
         for core in ("core", "_core")  # numpy 1 and 2

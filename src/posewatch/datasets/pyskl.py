@@ -12,6 +12,7 @@ import numpy as np
 
 from posewatch.datasets.annotations import (
     annotations_of,
+    count,
     doubt,
     keypoints_of,
     labels_of,
@@ -94,7 +95,8 @@ def read_pyskl(
     doubted = doubt(keypoints, named) if by_number else ""
     shown = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
     used = list(range(len(keypoints))) if for_model or (keep_empty and shown) else shown
-    notes = [*(theirs.notes if theirs else ()), *filter(None, (missing, doubted))]
+    nobody = f"{count(file.nobody, 'annotation')} without a body (None) left out, in the splits, too."
+    notes = [*(theirs.notes if theirs else ()), *filter(None, (nobody if file.nobody else "", missing, doubted))]
     if len(shown) < len(keypoints) and not for_model:
         empty = [file.names[i] for i in sorted(set(range(len(keypoints))) - set(shown))]
         message = f"{len(empty)} of {len(keypoints)} clips show nobody or have fewer than 2 frames: {some(empty)}"
