@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from posewatch.perception.poses import contents, recognised, ultralytics
 from posewatch.perception.poses.clip import PoseClip
 from posewatch.perception.skeletons import follow
 from posewatch.perception.tracking.identities import follow_one, track
+from posewatch.progress import Progress
 from posewatch.records import Detections
 
 Floats = NDArray[np.float32]
@@ -86,32 +88,39 @@ def read_poses(
     taken: Layout | None = None
     first: PoseClip | None = None
     longest = cut = 0
-    for clip in read(contents(format, files)):
-        longest = max(longest, len(clip.frames) if isinstance(clip.frames, Sequence) else clip.frames.shape[1])
-        if not clip.joints:
-            empty.append(clip.name)
-            continue
-        clip = _settled(clip)
-        if taken is None or first is None or clip.joints != first.joints or clip.layout != first.layout:
-            own = _layout(clip, layout)
-            if taken is not None and first is not None and own != taken:
-                raise InputError(
-                    f"{clip.where} has {clip.joints} joints ({own.name}), {first.where} {first.joints} "
-                    f"({taken.name}): one folder for each"
-                )
-            taken, first = own, clip
-        cut = max(cut, clip.joints if clip.joints > taken.observed else 0)
-        keypoints = _in_pixels(_tracks(_cut(clip, taken.observed), config, people), clip, size)
-        if keypoints.shape[1] > 1 and keypoints[..., 2].any():
-            kept.append((replace(clip, frames=(), size=clip.size or size), keypoints))
-        else:
-            empty.append(clip.name)
+    with Progress("read", len(files), "file") as progress:
+        for clip in read(_counted(contents(format, files), progress)):
+            longest = max(longest, len(clip.frames) if isinstance(clip.frames, Sequence) else clip.frames.shape[1])
+            if not clip.joints:
+                empty.append(clip.name)
+                continue
+            clip = _settled(clip)
+            if taken is None or first is None or clip.joints != first.joints or clip.layout != first.layout:
+                own = _layout(clip, layout)
+                if taken is not None and first is not None and own != taken:
+                    raise InputError(
+                        f"{clip.where} has {clip.joints} joints ({own.name}), {first.where} {first.joints} "
+                        f"({taken.name}): one folder for each"
+                    )
+                taken, first = own, clip
+            cut = max(cut, clip.joints if clip.joints > taken.observed else 0)
+            keypoints = _in_pixels(_tracks(_cut(clip, taken.observed), config, people), clip, size)
+            if keypoints.shape[1] > 1 and keypoints[..., 2].any():
+                kept.append((replace(clip, frames=(), size=clip.size or size), keypoints))
+            else:
+                empty.append(clip.name)
     if not kept or taken is None:
         raise InputError(_nobody(source, len(files), longest))
     notes = [f"{format.name}: joints are {taken.name}, {taken.observed} of them."]
     if cut:
         notes.append(f"Of {cut} joints the first {taken.observed} are taken (all of them: --layout).")
     return _imported(kept, taken, people, fps, empty, notes)
+
+
+def _counted(found: Iterable[tuple[Path, Any]], progress: Progress) -> Iterator[tuple[Path, Any]]:
+    for one in found:
+        yield one
+        progress.advance()
 
 
 def _imported(

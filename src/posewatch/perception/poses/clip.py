@@ -18,6 +18,8 @@ from posewatch.records import Detections
 Floats = NDArray[np.float32]
 LONGEST = 1_000_000
 """Frames of a clip; a larger frame number is none."""
+_SPARSE = 100
+"""Frames of a video for each one in which somebody is seen."""
 _SAMPLED = 8
 """Frames that do not lie on a common step by chance."""
 _NUMBERED = re.compile(r"(.*?)[_.-]?(\d+)")
@@ -119,8 +121,8 @@ def in_order(found: Mapping[int, Detections | None], where: str) -> list[Detecti
     first = min(found)
     step = math.gcd(*(number - first for number in found)) if len(found) >= _SAMPLED else 1
     length = (max(found) - first) // step + 1
-    if length > LONGEST:
-        raise InputError(f"{where}: frames {first} to {max(found)} are more than {LONGEST:,}")
+    if length > min(LONGEST, 1000 + _SPARSE * len(found)):
+        raise InputError(f"{where}: {len(found)} frames numbered {first} to {max(found)} are no video's")
     out: list[Detections | None] = [None] * length
     for number, persons_there in found.items():
         out[(number - first) // step] = persons_there

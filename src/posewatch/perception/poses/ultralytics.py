@@ -89,7 +89,8 @@ def read_text(files: Iterable[tuple[Path, Any]], joints: int = 0) -> Iterator[Po
         where = f"{folder.name}/{before}*.txt"
         form = _form({len(row) for rows in frames.values() for row in rows}, joints or _JOINTS, where)
         found = {number: _of_lines(rows, form, where, frames) for number, rows in frames.items()}
-        yield PoseClip(before or folder.name, in_order(found, where), where, scaled=True)
+        name = before or (folder.parent if folder.name == "labels" else folder).name
+        yield PoseClip(name, in_order(found, where), where, scaled=True)
 
 
 def _form(lengths: set[int], joints: int, where: str) -> tuple[int, int, int]:
