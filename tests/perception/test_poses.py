@@ -79,6 +79,30 @@ def test_alphapose(tmp_path: Path, ids: bool) -> None:
     assert read(tmp_path, layout="halpe26").clips.keypoints[0].shape == (2, 12, 26, 3)
 
 
+def test_pictures_that_are_named_by_their_time(tmp_path: Path) -> None:
+    """As those of UP-Fall: their last number is the millionth of a second."""
+    tracks = people()
+    times = [f"2018-07-04T12_04_{17 + t // 9}.{(t * 48123 + 738369) % 10**6:06d}" for t in range(12)]
+    other_poses.alphapose(tmp_path / "fall/alphapose-results.json", tracks)
+    rows = json.loads((tmp_path / "fall/alphapose-results.json").read_text())
+    for row in rows:
+        row["image_id"] = sorted(times)[int(row["image_id"][:-4])] + ".png"
+    (tmp_path / "fall/alphapose-results.json").write_text(json.dumps(rows))
+    other_poses.openpose(tmp_path / "open", "x", tracks[:, :, np.arange(25) % 17])
+    for file, time in zip(sorted((tmp_path / "open").iterdir()), sorted(times), strict=True):
+        file.rename(file.with_name(f"{time}_keypoints.json"))
+    for name in ("fall", "open"):
+        found = read(tmp_path / name)
+        assert found.clips.ids == (name,)
+        assert found.clips.keypoints[0].shape[:2] == (2, 12)
+
+
+def test_videos_that_are_named_by_their_time(tmp_path: Path) -> None:
+    for video in ("yard_20240101_120000", "yard_20240101_130000"):
+        other_poses.openpose(tmp_path, video, people(joints=25))
+    assert read(tmp_path).clips.ids == ("yard_20240101_120000", "yard_20240101_130000")
+
+
 @pytest.mark.parametrize("form", ["open", "cmu"])
 def test_alphapose_in_the_forms_of_others(tmp_path: Path, form: str) -> None:
     other_poses.alphapose(tmp_path / "yard.json", people(joints=18), form=form)

@@ -11,7 +11,7 @@ from typing import Any
 from posewatch.datasets.paper import stem
 from posewatch.errors import InputError
 from posewatch.perception.poses import openpose
-from posewatch.perception.poses.clip import PoseClip, in_order, numbered, persons, shown, triples, unique
+from posewatch.perception.poses.clip import PoseClip, in_order, persons, places, shown, triples, unique
 from posewatch.records import Detections
 
 RESULTS = "alphapose-results"
@@ -39,8 +39,9 @@ def read(files: Iterable[tuple[Path, Any]]) -> Iterator[PoseClip]:
                     raise InputError(f"{shown(path)}: a person without the name of a picture (image_id)")
                 rows[one["image_id"]].append(one)
         tracked = not isinstance(data, Mapping) and _tracked(rows)
+        named = places(map(stem, rows))
         for picture, people in rows.items():
-            before, number = numbered(stem(picture))
+            before, number = named[stem(picture)]
             where = f"{shown(path)}: {picture}"
             if number is None:
                 raise InputError(f"{where} has no number of a frame in its name")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,15 @@ from posewatch.errors import InputError
 from posewatch.records import Detections
 
 Floats = NDArray[np.float32]
+T = TypeVar("T")
 LONGEST = 1_000_000
 """Frames of a clip; a larger frame number is none."""
 _SPARSE = 100
 """Frames of a video for each one in which somebody is seen."""
 _SAMPLED = 8
 """Frames that do not lie on a common step by chance."""
+_TIME = re.compile(r".*\d{4}-?\d\d-?\d\d[T_ -]?\d\d[_:.-]?\d\d[_:.-]?\d\d.*")
+"""A name with a date and a time."""
 _NUMBERED = re.compile(r"(.*?)[_.-]?(\d+)")
 
 
@@ -111,6 +115,48 @@ def numbered(stem: str) -> tuple[str, int | None]:
     """A file's name without ending → what stands before its last number, and that number; None without one."""
     found = _NUMBERED.fullmatch(stem)
     return (found[1], int(found[2])) if found else (stem, None)
+
+
+def places(stems: Iterable[str]) -> dict[str, tuple[str, int | None]]:
+    """Names of the frames of one or more videos, without ending → what stands before the last number, and that number.
+
+    Where all names hold a date and a time, and the last numbers are too far apart to count frames, they are the frames
+    of one video, "", in the order of their times.
+    """
+    known = {stem: numbered(stem) for stem in stems}
+    ends: dict[str, tuple[int, int]] = {}
+    for before, number in known.values():
+        low, high = ends.get(before, (number or 0, number or 0))
+        ends[before] = min(low, number or 0), max(high, number or 0)
+    apart = sum(high - low + 1 for low, high in ends.values()) > _SPARSE * len(known)
+    if apart and all(_TIME.fullmatch(stem) for stem in known):
+        return {stem: ("", i) for i, stem in enumerate(sorted(known))}
+    return known
+
+
+def by_clip(found: Mapping[Path, T], ending: str = "") -> dict[tuple[str, str], dict[int, T]]:
+    """What was found in files of one frame each, by (where it is, name of the clip) and by frame number.
+
+    ``ending`` of the files' names without suffix does not count. A clip without a name has that of its folder. Raises
+    InputError for a name without a number, and a frame that is there twice.
+    """
+    folders: dict[Path, dict[str, Path]] = defaultdict(dict)
+    for path in found:
+        folders[path.parent][path.stem.removesuffix(ending)] = path
+    out: dict[tuple[str, str], dict[int, T]] = defaultdict(dict)
+    for folder, files in folders.items():
+        own = (folder.parent if folder.name == "labels" else folder).name  # Ultralytics' labels/ is that of a run
+        for stem, (before, number) in places(files).items():
+            path = files[stem]
+            if number is None:
+                raise InputError(
+                    f"{shown(path)}: its name has no number of a frame (video_000012{ending}{path.suffix})"
+                )
+            frames = out[f"{folder.name}/{before}*", before or own]
+            if number in frames:
+                raise InputError(f"{shown(path)}: frame {number} of {before or own} is there twice")
+            frames[number] = found[path]
+    return out
 
 
 def in_order(found: Mapping[int, Detections | None], where: str) -> list[Detections | None]:

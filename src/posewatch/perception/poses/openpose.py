@@ -3,14 +3,13 @@ open`` and ``cmu`` are nearly the same."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from posewatch.errors import InputError
-from posewatch.perception.poses.clip import PoseClip, in_order, numbered, persons, shown, triples, unique
+from posewatch.perception.poses.clip import PoseClip, by_clip, in_order, persons, shown, triples, unique
 from posewatch.records import Detections
 
 LAYOUTS = {25: "body25", 18: "openpose18", 15: "mpi15"}
@@ -26,21 +25,9 @@ def claims(data: Any) -> bool:
 
 def read(files: Iterable[tuple[Path, Any]]) -> Iterator[PoseClip]:
     """A clip of the files of each folder whose names differ in their last number only."""
-    frames: dict[tuple[Path, str], dict[int, Detections | None]] = defaultdict(dict)
-    for path, data in files:
-        before, number = numbered(path.stem.removesuffix("_keypoints"))
-        if number is None:
-            raise InputError(
-                f"{shown(path)}: its name has no number of a frame, as OpenPose's have "
-                "(video_000000000012_keypoints.json)"
-            )
-        clip = frames[path.parent, before]
-        if number in clip:
-            raise InputError(f"{shown(path)}: frame {number} of {before or path.parent.name} is there twice")
-        clip[number] = frame_of(data, shown(path)) if data else None
-    for (folder, before), found in frames.items():
-        name = before or folder.name
-        made = PoseClip(name, in_order(found, name), f"{folder.name}/{before}*")
+    found = {path: frame_of(data, shown(path)) if data else None for path, data in files}
+    for (where, name), frames in by_clip(found, "_keypoints").items():
+        made = PoseClip(name, in_order(frames, where), where)
         yield replace(made, layout=LAYOUTS.get(made.joints, ""))
 
 

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from posewatch.datasets.paper import stem
 from posewatch.errors import InputError
-from posewatch.perception.poses.clip import PoseClip, in_order, numbered, persons, shown, unique
+from posewatch.perception.poses.clip import PoseClip, by_clip, in_order, persons, shown, unique
 from posewatch.records import Detections
 
 _BOX = 5
@@ -37,23 +36,15 @@ def claims_text(lines: Sequence[Sequence[str]]) -> bool:
 
 def read(files: Iterable[tuple[Path, Any]]) -> Iterator[PoseClip]:
     """A clip of each file that is a list of frames, and of those that differ in their last number only."""
-    single: dict[tuple[Path, str], dict[int, Detections | None]] = defaultdict(dict)
+    single: dict[Path, Detections | None] = {}
     for path, data in files:
         if any(isinstance(frame, list) for frame in data):
             frames = [_frame(frame, f"{shown(path)}: frame {t}") for t, frame in enumerate(data)]
             yield PoseClip(stem(path.name), frames, shown(path))
         else:
-            _put(single, path, _frame(data, shown(path)))
-    for (folder, before), found in single.items():
-        ordered = in_order(found, before)
-        yield PoseClip(before or folder.name, ordered, f"{folder.name}/{before}*")
-
-
-def _put(single: dict[tuple[Path, str], dict[int, Detections | None]], path: Path, found: Detections | None) -> None:
-    before, number = numbered(path.stem)
-    if number is None:
-        raise InputError(f"{shown(path)}: its name ends with no number of a frame (video_12{path.suffix})")
-    single[path.parent, before][number] = found
+            single[path] = _frame(data, shown(path))
+    for (where, name), found in by_clip(single).items():
+        yield PoseClip(name, in_order(found, where), where)
 
 
 def _frame(people: Any, where: str) -> Detections | None:
@@ -79,17 +70,10 @@ def read_text(files: Iterable[tuple[Path, Any]], joints: int = 0) -> Iterator[Po
 
     Nobody is seen in a frame without a file.
     """
-    lines: dict[tuple[Path, str], dict[int, list[list[float]]]] = defaultdict(dict)
-    for path, rows in files:
-        before, number = numbered(path.stem)
-        if number is None:
-            raise InputError(f"{shown(path)}: its name ends with no number of a frame (video_12.txt)")
-        lines[path.parent, before][number] = [[float(value) for value in row] for row in rows]
-    for (folder, before), frames in lines.items():
-        where = f"{folder.name}/{before}*.txt"
+    lines = {path: [[float(value) for value in row] for row in rows] for path, rows in files}
+    for (where, name), frames in by_clip(lines).items():
         form = _form({len(row) for rows in frames.values() for row in rows}, joints or _JOINTS, where)
         found = {number: _of_lines(rows, form, where, frames) for number, rows in frames.items()}
-        name = before or (folder.parent if folder.name == "labels" else folder).name
         yield PoseClip(name, in_order(found, where), where, scaled=True)
 
 
