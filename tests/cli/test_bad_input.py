@@ -70,7 +70,7 @@ ROWS: dict[str, list[str]] = {
     "experiment": ["GRID --out OUTDIR"],
     "import-clips": ["VIDEO --store STORE --labels-url DB"],
     "import-checkpoint": ["PT --out OUTFILE.pt", "=PT --store STORE"],
-    "import-poses": ["FOLDER --out OUTFILE.pkl"],
+    "import-poses": ["FOLDER --out OUTFILE.pkl", "=FOLDER --out =OUTFILE.pkl --layout LAYOUT"],
     "export": ["PT --out OUTFILE.onnx", "URI --store STORE"],
     "onnx inspect": ["ONNX"],
     "publish": ["URI --store STORE"],

@@ -310,6 +310,18 @@ def test_what_is_told_of_other_files(tmp_path: Path, files: dict[str, str], mess
     assert "\n" not in str(caught.value)
 
 
+def test_two_formats_in_a_folder(tmp_path: Path) -> None:
+    other_poses.openpose(tmp_path / "open", "a", people(joints=25))
+    other_poses.yolo(tmp_path / "yolo", "a", people(), HD, True, True)
+    (tmp_path / "readme.txt").write_text("Poses.")
+    message = (
+        r"holds OpenPose's --write_json \(open/.*json\) and Ultralytics' save_txt \(yolo/a_1\.txt\): give the folder"
+    )
+    with pytest.raises(InputError, match=message):
+        read(tmp_path)
+    assert read(tmp_path / "open").clips.layout == "body25"
+
+
 def test_joints_of_several_numbers_in_a_folder(tmp_path: Path) -> None:
     other_poses.openpose(tmp_path, "a", people(joints=25))
     other_poses.openpose(tmp_path, "b", people(joints=18))
