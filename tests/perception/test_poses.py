@@ -365,3 +365,35 @@ def test_training_on_poses_says_the_way(tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(InputError, match="is no pickle in pyskl's format: `posewatch import-poses` makes one"):
         read_pyskl(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"a_1_keypoints.json": '{"people": [{"person_id": [NaN], "pose_keypoints_2d": [1, 2, 3]}]}'}, "has 1 joints"),
+        ({"a.json": '[{"frame_id": null, "instances": []}]'}, "a frame_id is no whole number"),
+        ({"a.json": '{"images": [{"id": [], "file_name": "1.png", "height": "x", "width": 1}], '
+                    '"annotations": [{"image_id": 1, "keypoints": [1, 2, 2], "attributes": 7}]}'}, "are not among its"),
+        ({"a.json": '[{"image_id": 1, "keypoints": [9, 9, 1]}, {"image_id": "x", "keypoints": [9, 9, 1]}]'}, "no int"),
+        ({"a.json": '[[{"box": {}, "keypoints": {"x": [9], "y": [9]}, "confidence": "x", "track_id": 1e999}]]'}, "1 j"),
+        ({"a_1.txt": "nan 0 0 0 0 1 2 3 4"}, "holds .*: not Ultralytics"),
+    ],
+)  # fmt: skip
+def test_values_of_other_kinds(tmp_path: Path, files: dict[str, str], told: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=told):
+        read(tmp_path)
+
+
+def test_damaged_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x_train=np.ones((2, 9, 150), np.float32), y_train=np.eye(3)[:2])
+    whole = path.read_bytes()
+    header = whole.index(b"'descr'")
+    path.write_bytes(whole[:header] + b"(((((((" + whole[header + 7 :])
+    with pytest.raises(InputError, match=r"a\.npz: x_train is damaged"):
+        read(tmp_path)
+    path.write_bytes(whole[:500])
+    with pytest.raises(InputError, match=r"a\.npz is not a file of arrays"):
+        read(tmp_path)

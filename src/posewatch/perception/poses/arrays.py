@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posewatch.datasets.paper import stem
 from posewatch.datasets.pickles import read_pickle
@@ -48,8 +49,7 @@ def read_archive(files: Iterable[tuple[Path, Any]]) -> Iterator[PoseClip]:
         for part in PARTS:
             if f"x_{part}" not in keys or f"y_{part}" not in keys:
                 continue
-            labels = np.load(path, allow_pickle=False)[f"y_{part}"]
-            labels = labels.argmax(1) if labels.ndim == 2 else labels
+            labels = _classes(path, f"y_{part}")
             for i, row in enumerate(_rows(path, f"x_{part}")):
                 if row.ndim != 2 or row.shape[1] != _PEOPLE * _JOINTS * 3 or i >= len(labels):
                     raise InputError(
@@ -58,6 +58,15 @@ def read_archive(files: Iterable[tuple[Path, Any]]) -> Iterator[PoseClip]:
                     )
                 tracks = row.reshape(len(row), _PEOPLE, _JOINTS, 3).transpose(1, 0, 2, 3)
                 yield _in_space(f"{part}_{i}", tracks, shown(path), int(labels[i]), part)
+
+
+def _classes(path: Path, key: str) -> NDArray[np.int64]:
+    """(N,) class indices from numbers, or from rows in which one of the classes is 1."""
+    try:
+        labels = np.load(path, allow_pickle=False)[key]
+        return np.asarray(labels.argmax(1) if labels.ndim == 2 else labels).astype(np.int64).reshape(-1)
+    except Exception as error:  # a damaged archive or header can raise nearly anything
+        raise InputError(f"{shown(path)}: {key} is damaged: {first_line(error)}") from None
 
 
 def _rows(path: Path, key: str) -> Iterator[Floats]:
@@ -74,7 +83,9 @@ def _rows(path: Path, key: str) -> Iterator[Floats]:
             for _ in range(shape[0]):
                 row = file.read(math.prod(shape[1:]) * dtype.itemsize)
                 yield np.frombuffer(row, dtype).reshape(shape[1:]).astype(np.float32)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except InputError:
+        raise
+    except Exception as error:  # likewise
         raise InputError(f"{shown(path)}: {key} is damaged: {first_line(error)}") from None
 
 
@@ -89,7 +100,13 @@ def read_array(files: Iterable[tuple[Path, Any]]) -> Iterator[PoseClip]:
             )
         told = read_pickle(beside)
         clips = np.load(path, mmap_mode="r", allow_pickle=False)
-        fits = isinstance(told, list | tuple) and len(told) == 2 and len(told[0]) == len(told[1]) == len(clips)
+        fits = (
+            isinstance(told, list | tuple)
+            and len(told) == 2
+            and all(isinstance(one, list | tuple | np.ndarray) for one in told)
+        )
+        fits = fits and len(told[0]) == len(told[1]) == len(clips)
+        fits = fits and all(isinstance(k, int | np.integer) and k >= 0 for k in told[1])
         if not fits or clips.shape[1] != 3:
             raise InputError(
                 f"{shown(beside)} must hold {len(clips)} names and as many classes, {path.name} an array "

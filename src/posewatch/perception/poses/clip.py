@@ -18,6 +18,7 @@ from posewatch.records import Detections
 
 Floats = NDArray[np.float32]
 T = TypeVar("T")
+MOST_IDS = 2**62
 LONGEST = 1_000_000
 """Frames of a clip; a larger frame number is none."""
 _SPARSE = 100
@@ -94,10 +95,10 @@ def persons(
     low, high = (np.where(seen[..., None], k[..., :2], fill) for fill in (np.inf, -np.inf))
     own = [*scores, *[None] * len(k)]
     mean = k[..., 2].sum(1) / np.maximum(seen.sum(1), 1)
-    sure = np.array([m if s is None else s for s, m in zip(own, mean, strict=False)], np.float32)
+    sure = np.array([s if _is_number(s) else m for s, m in zip(own, mean, strict=False)], np.float64)
     found = Detections(
         np.concatenate([low.min(1), high.max(1)], 1)[there],
-        np.clip(np.nan_to_num(sure), 0, 1)[there],
+        np.clip(np.nan_to_num(sure), 0, 1).astype(np.float32)[there],
         k[there],
         None if ids is None else np.array(ids, np.int64)[there],
     )
@@ -186,9 +187,11 @@ def track_id(value: Any) -> int | None:
     """A track id: a number, or the first number of a (nested) list; None for anything else."""
     while isinstance(value, list) and value:
         value = value[0]
-    return (
-        int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) else None
-    )
+    return int(value) if _is_number(value) and abs(value) < MOST_IDS and value == int(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def shown(path: Path) -> str:

@@ -40,10 +40,13 @@ def read(files: Iterable[tuple[Path, Any]]) -> Iterator[PoseClip]:
 
 
 def _by_image(rows: Any, path: Path) -> dict[Any, list[Mapping[str, Any]]]:
+    """The rows with keypoints by ``image_id``, all numbers or all text."""
+    first = rows[0].get("image_id") if rows and isinstance(rows[0], Mapping) else 0
+    kind = str if isinstance(first, str) else int
     people: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for one in rows:
-        if not isinstance(one, Mapping) or not isinstance(one.get("image_id"), int | str):
-            raise InputError(f"{shown(path)}: a row without image_id")
+        if not isinstance(one, Mapping) or not isinstance(one.get("image_id"), kind):
+            raise InputError(f"{shown(path)}: a row without image_id, or with one that is no {kind.__name__}")
         if one.get("keypoints"):  # boxes, crowds and tracks between two keyframes have none
             people[one["image_id"]].append(one)
     return people
@@ -63,9 +66,11 @@ def _annotations(data: Mapping[str, Any], path: Path) -> Iterator[PoseClip]:
             raise InputError(f"{where} has no frame_id, and its name no number of a frame")
         if number in clips[video]:
             raise InputError(f"{where} is the second of frame {number} of {video}")
-        clips[video][number] = _frame(people.pop(image.get("id"), []), where, flags=True)
-        sides = image.get("height"), image.get("width")
-        sizes.setdefault(video, (int(sides[0]), int(sides[1])) if all(sides) else None)  # type: ignore[arg-type]
+        own = image.get("id")
+        clips[video][number] = _frame(people.pop(own, []) if isinstance(own, int | str) else [], where, flags=True)
+        height, width = image.get("height"), image.get("width")
+        known = isinstance(height, int) and isinstance(width, int) and min(height, width) > 0
+        sizes.setdefault(video, (height, width) if known else None)  # type: ignore[arg-type]
     if people:
         raise InputError(f"{shown(path)}: {len(people)} images of annotations are not among its images")
     layout = _layout(data.get("categories"))
@@ -95,7 +100,16 @@ def _layout(categories: Any) -> str:
 def _frame(people: list[Mapping[str, Any]], where: str, flags: bool = False) -> Detections | None:
     """``flags``: the third number of a joint is 0, 1 (covered) or 2 (visible), no score."""
     tables = [triples(one["keypoints"], where) for one in people]
-    ids = [next((about[key] for about in (one, one.get("attributes") or {}) for key in _TRACKS if key in about), None)
-           for one in people]  # fmt: skip
+    ids = [_track(one) for one in people]
     sure = [1.0 if flags else None for _ in people]
     return persons(tables, where, sure, unique(ids))
+
+
+def _track(one: Mapping[str, Any]) -> Any:
+    """What an annotation, or its ``attributes``, say about who it is."""
+    further = one.get("attributes")
+    for about in (one, further if isinstance(further, Mapping) else {}):
+        for key in _TRACKS:
+            if key in about:
+                return about[key]
+    return None

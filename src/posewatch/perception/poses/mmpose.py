@@ -54,6 +54,8 @@ def frames_of(data: Any, path: Path | str) -> list[Detections | None]:
         raise InputError(f"{path} is not what MMPose writes: a list of frames, or meta_info and instance_info")
     if frames and "instances" not in frames[0] and "keypoints" in frames[0]:
         frames = [{"instances": frames}]  # the demos' form of a single picture
+    if not all(isinstance(frame.get("frame_id", 0), int) for frame in frames):
+        raise InputError(f"{path}: a frame_id is no whole number")
     out: list[Detections | None] = []
     first = min((int(frame.get("frame_id", 0)) for frame in frames), default=0)
     for number, frame in enumerate(frames):

@@ -31,7 +31,7 @@ def claims_text(lines: Sequence[Sequence[str]]) -> bool:
         rows = [[float(value) for value in line] for line in lines]
     except ValueError:
         return False
-    return bool(rows) and all(len(r) > _BOX + 3 and r[0] == int(r[0]) and max(r[1:5]) <= 1 for r in rows)
+    return bool(rows) and all(len(r) > _BOX + 3 and r[0].is_integer() and max(r[1:5]) <= 1 for r in rows)
 
 
 def read(files: Iterable[tuple[Path, Any]]) -> Iterator[PoseClip]:
@@ -99,10 +99,10 @@ def _of_lines(
     tables, scores, ids = [], [], []
     # One number more may be either: ids are whole, from 1 on, and different in each frame.
     last = [[row[-1] for row in one] for one in frames.values()]
-    tracked = more == 2 or (more == 1 and all(v >= 1 and v == int(v) for one in last for v in one))
+    tracked = more == 2 or (more == 1 and all(v >= 1 and v.is_integer() for one in last for v in one))
     for row in rows:
         body = row[_BOX : _BOX + per * joints]
         tables.append([[*body[i : i + per], 1.0][:3] for i in range(0, len(body), per)])
         scores.append(row[_BOX + per * joints] if more == 2 or (more == 1 and not tracked) else None)
-        ids.append(int(row[-1]) if tracked else None)
+        ids.append(row[-1] if tracked else None)
     return persons(tables, where, scores, unique(ids))
