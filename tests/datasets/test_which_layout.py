@@ -91,6 +91,8 @@ def test_a_model_of_other_joints_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         read_pyskl(path, model_layout=layouts.get("coco17"))
     assert read_pyskl(path, layout="coco17", model_layout=layouts.get("coco17"))[0].layout == "coco17", "asked for"
+    own = Layout("mine", tuple(f"joint{i}" for i in range(17)), ((1, 0),), 0, ())
+    assert read_pyskl(path, model_layout=own)[0].layout == "mine", "trained on the file by --layout mine.yaml"
     clips, _ = read_pyskl(path, for_model=True)
 
     class Model:

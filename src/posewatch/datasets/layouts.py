@@ -171,14 +171,17 @@ def named(joints: Sequence[Any]) -> str:
 
 
 def require_alike(given: str, wanted: Layout | str, whose: str) -> None:
-    """Raises InputError where clips of the built-in layout ``given`` do not have the joints of ``wanted``: as many may
-    be others. Nothing is known of another name; ``whose`` layout is ``wanted``, in the message."""
+    """Raises InputError where clips of the built-in layout ``given`` do not have the joints of the built-in ``wanted``:
+    as many may be others. Who gave a layout of their own for a file knows better; ``whose`` layout is ``wanted``, in
+    the message."""
     known = _builtin()
-    other = wanted if isinstance(wanted, Layout) else known.get(wanted)
-    if given in known and other is not None:
+    other = known.get(wanted.name if isinstance(wanted, Layout) else wanted)
+    if given in known and other is not None and (isinstance(wanted, str) or wanted.joints == other.joints):
         mine, theirs = (one.joints[: one.observed] for one in (known[given], other))
         if mine != theirs:
-            raise InputError(f"the clips' joints are those of {given}, {whose} those of {other.name}")
+            raise InputError(
+                f"the clips' joints are those of {given}, {whose} those of {other.name} (correct the one that is wrong)"
+            )
 
 
 def get(name: str) -> Layout:
