@@ -58,20 +58,24 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 def picture_stream(container: InputContainer) -> VideoStream | None:
     """The video stream that FFmpeg's tools and players take: the default one, the largest of several, else the first.
 
-    Cover art and thumbnails are streams of still images, which are no candidates. A disabled track of an mp4 is not
-    marked as default. None: there is none.
+    A disabled track of an mp4 is not marked as default. None: there is none.
     """
     from av.stream import Disposition
-
-    still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
     def rank(stream: VideoStream) -> tuple[bool, bool, int]:
         context = stream.codec_context
         size = context.width * context.height if context is not None else 0
         return context is not None, bool(stream.disposition & Disposition.default), size
 
-    streams = [s for s in container.streams.video if not s.disposition & still]
-    return max(streams, key=rank, default=None)
+    return max(video_streams(container), key=rank, default=None)
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The video streams but for cover art and thumbnails, which are still images."""
+    from av.stream import Disposition
+
+    still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    return [s for s in container.streams.video if not s.disposition & still]
 
 
 def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
@@ -80,7 +84,7 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
     while True:
         try:
             yield next(packets)
-        except (StopIteration, IndexError, vendor().error.FFmpegError):  # IndexError: of an unknown stream
+        except (StopIteration, IndexError, vendor().error.FFmpegError):  # IndexError: the end, see scan.py
             return
 
 
@@ -122,6 +126,13 @@ def recordings(path: Path) -> int:
             count += box[4:8] == b"moov"
             at += length
     return max(1, count)
+
+
+def ends_early(path: Path) -> bool:
+    """Whether an AVI says in its header that it is longer, in bytes."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[:4] == b"RIFF" and head[8:] == b"AVI " and int.from_bytes(head[4:8], "little") + 8 > path.stat().st_size
 
 
 def _flv_headers(path: Path) -> int:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posewatch.video.clock import Stamp, Timeline, timeline
-from posewatch.video.opening import counts_only, opened, packets, picture_s, recordings, vendor, without_clock
+from posewatch.video.opening import (
+    counts_only,
+    ends_early,
+    opened,
+    packets,
+    picture_s,
+    recordings,
+    vendor,
+    video_streams,
+    without_clock,
+)
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.stream import VideoStream
 
 _LEAD_S = 0.5
@@ -87,18 +101,18 @@ def _scanned(path: Path, size: int, changed: int) -> Scan:
     """``size`` and ``changed`` tell a file from an earlier one of the same name."""
     av = vendor()
     stamps: list[Stamp] = []
-    count = unstamped = damaged = other = 0
-    broken = last_damaged = False
+    count = unstamped = damaged = 0
+    broken = last_damaged = grown = False
     with opened(path) as (container, stream):
         tick, step = float(stream.time_base or 0), picture_s(container, stream)
-        known = len(container.streams)
+        beside = _Beside({s.index for s in video_streams(container)})
         clockless = without_clock(container)
         try:
             for packet in container.demux():
-                if packet.stream_index != stream.index:  # a stream that begins under way: the codec was changed
-                    other += packet.stream_index >= known and packet.stream.type == "video"
-                    continue
                 if packet.size == 0:
+                    continue
+                if packet.stream_index != stream.index:
+                    beside.take(packet, count)
                     continue
                 count += 1
                 if packet.is_discard:  # hidden by an edit list
@@ -108,18 +122,22 @@ def _scanned(path: Path, size: int, changed: int) -> Scan:
                 pts, dts = (None if v is None or clockless else v * tick for v in (packet.pts, packet.dts))
                 unstamped += pts is None and dts is None
                 stamps.append(Stamp(pts, dts, packet.duration * tick if packet.duration else 0.0))
-        except (av.error.FFmpegError, IndexError):  # PyAV's for a packet of a stream that it does not know
+        except av.error.FFmpegError:
             broken = True
+        except IndexError:  # PyAV's, at the end of a file in which streams begin that it does not know
+            grown = True
         if last_damaged and len(stamps) > 1:
             stamps.pop()  # the file was cut within it
         times = _timeline(container, stream, stamps, step)
         missing = max(0, stream.frames - count)
-        declared = _declared_s(container, stream)
-        lacks_s = declared - times.duration_s
-        short = not declared or lacks_s > max(1.5 * step, 0.02 * declared)
+        declared, of_picture = _declared_s(container, stream)
+        lacks_s = declared - max(times.duration_s, 0.0 if of_picture else beside.span_s(stamps))
+        # FFmpeg shortens what an AVI declares to the share of it that is there
+        short = not declared or lacks_s > max(1.5 * step, 0.02 * declared) or ends_early(path)
         broken = broken or last_damaged or (short and missing > max(1, 0.02 * stream.frames))
         broken = broken or lacks_s > max(1.0, 0.05 * declared)
-        ends_s = times.duration_s if other > 1 else None
+        follows = beside.follows(count) or (grown and _count_video_streams(path) > len(video_streams(container)))
+        ends_s = times.duration_s if follows else None
         if ends_s is None and times.jumps and (usable := _usable(path, times)) < len(stamps):
             times = replace(_timeline(container, stream, stamps[:usable], step), regular=False)  # seeking finds both
             ends_s = times.duration_s
@@ -168,14 +186,53 @@ def _usable(path: Path, times: Timeline) -> int:
     return len(times.times)
 
 
-def _declared_s(container: InputContainer, stream: VideoStream) -> float:
-    """Seconds of video by the file's header; 0 when it has no duration of the video stream."""
+def _declared_s(container: InputContainer, stream: VideoStream) -> tuple[float, bool]:
+    """Seconds by the file's header (0: it says nothing), and whether they are the picture's or the longest stream's."""
     if counts_only(container) or without_clock(container):
-        return 0.0  # there is none: FFmpeg's comes from the last picture's time, or from the file's size
+        return 0.0, False  # there is none: FFmpeg's comes from the last picture's time, or from the file's size
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    if container.duration and not container.streams.audio:  # else it may be the duration of the sound
-        # FFmpeg's Matroska says when the video ends; a recorder's segment need not begin at 0
+        return float(stream.duration * stream.time_base), container.format.name != "asf"  # there it is the file's
+    if container.duration:
+        # FFmpeg's Matroska says when the file ends; a recorder's segment need not begin at 0
         begins = container.start_time or 0 if "matroska" in container.format.name else 0
-        return max(0.0, (container.duration - max(0, begins)) / 1e6)
-    return 0.0
+        return max(0.0, (container.duration - max(0, begins)) / 1e6), False
+    return 0.0, False
+
+
+class _Beside:
+    """The streams beside the picture: from when to when they last, and whether another one of ``videos``, by their
+    indices, follows where the picture ends."""
+
+    def __init__(self, videos: Collection[int]) -> None:
+        self._videos, self._first, self._counts = videos, dict[int, int](), Counter[int]()
+        self._first_s, self._end_s = math.inf, -math.inf
+
+    def take(self, packet: Packet, pictures: int) -> None:
+        """Note a packet of another stream, which comes after so many of the picture's."""
+        if packet.stream_index in self._videos:
+            self._first.setdefault(packet.stream_index, pictures)
+            self._counts[packet.stream_index] += 1
+        if packet.pts is not None and packet.time_base:
+            at, unit = float(packet.pts * packet.time_base), float(packet.time_base)
+            self._first_s, self._end_s = min(self._first_s, at), max(self._end_s, at + (packet.duration or 0) * unit)
+
+    def follows(self, pictures: int) -> bool:
+        """Whether another one begins with the last ``pictures``, of which FFmpeg may hold two back to the file's end. A
+        stream of one picture is a thumbnail."""
+        return any(pictures - 2 <= at and self._counts[index] > 1 for index, at in self._first.items() if at > 0)
+
+    def span_s(self, stamps: Sequence[Stamp]) -> float:
+        """Seconds from the first to the last of all streams; ``stamps`` are those of the picture."""
+        own = [(s.pts, s.pts + s.lasts) for s in stamps if s.pts is not None]
+        first_s = min((a for a, _ in own), default=math.inf)
+        return max(self._end_s, *(b for _, b in own), -math.inf) - min(self._first_s, first_s)
+
+
+def _count_video_streams(path: Path) -> int:
+    """Also those that begin too late to be known when a file is opened: the whole file is read, and nothing kept."""
+    options = {"fflags": "nobuffer", "probesize": str(1 << 50), "analyzeduration": str(1 << 50)}
+    try:
+        with vendor().open(str(path), options=options, metadata_errors="ignore") as container:
+            return len(video_streams(container))
+    except vendor().error.FFmpegError:
+        return 0
