@@ -90,3 +90,25 @@ def sound_only_after(folder: Path, seconds: float, pause_s: float = 0.05) -> Htt
     data = path.read_bytes()
     size = 188 * max(1, len(data) // 188 // 100)
     return HttpCamera("video/mp2t", [data[i : i + size] for i in range(0, len(data), size)], pause_s)
+
+
+def without_keyframe(folder: Path, pause_s: float = 0.01, *, headers: bool = True) -> HttpCamera:
+    """A camera that one joins after its only keyframe; with ``headers`` it says its size once more."""
+    path = folder / "predicted.ts"
+    with (
+        av.open(str(encode(folder / "all.ts", range(250), form="mpegts", gop=9999))) as given,
+        av.open(str(path), "w", format="mpegts") as out,
+    ):
+        copied = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(given.streams.video[0]):
+            if packet.is_keyframe and packet.size:
+                first, packet = packet, av.Packet(bytes(packet)[: bytes(packet).index(b"\0\0\1\x65")])
+                packet.pts, packet.dts, packet.time_base = first.pts, first.dts, first.time_base
+                if not headers:
+                    continue
+            if packet.size:
+                packet.stream = copied
+                out.mux(packet)
+    data = path.read_bytes()
+    size = 188 * max(1, len(data) // 188 // 250)
+    return HttpCamera("video/mp2t", [data[i : i + size] for i in range(0, len(data), size)], pause_s)

@@ -10,11 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from http_camera import HttpCamera, jpegs, sound_only_after, transport
+from http_camera import HttpCamera, jpegs, sound_only_after, transport, without_keyframe
 from numbered import number_of, shown
 
 from posewatch import video
 from posewatch.errors import VideoError
+from posewatch.video import capture as recording
 from posewatch.video.capture import capture
 from posewatch.video.clock import GAP_S, Clock, Stamp
 from posewatch.watch import sources
@@ -107,6 +108,29 @@ def test_a_camera_whose_pictures_end_is_connected_again(tmp_path: Path, monkeypa
                 break
         stop.set()
     assert "connected, and no picture for 0.5 s; connecting again" in caplog.text
+
+
+@pytest.mark.parametrize("headers", [True, False])
+def test_a_camera_without_a_keyframe_is_told(tmp_path: Path, monkeypatch, headers: bool) -> None:
+    """It is connected again, as many send one then; a recording cannot begin without."""
+    monkeypatch.setattr(recording, "KEYFRAME_S", 0.5)
+    monkeypatch.setattr(recording, "_FIRST_BACKOFF_S", 0.01)
+    (tmp_path / "out").mkdir()
+    with (
+        without_keyframe(tmp_path, headers=headers) as camera,
+        pytest.raises(VideoError, match=r"no keyframe for [0-9.]+ s \(set a shorter interval between keyframes"),
+    ):
+        list(capture(camera.url, tmp_path / "out", segment_s=2, duration_s=2, timeout_s=1.5))
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_watched_camera_without_a_keyframe_is_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sources, "BACKOFF_S", (0.05,))
+    with (
+        without_keyframe(tmp_path) as camera,
+        pytest.raises(VideoError, match=r"no keyframe for 0.3 s \(set a shorter interval between keyframes"),
+    ):
+        list(CameraSource(camera.url, 10, 96, timeout_s=0.3).frames(threading.Event()))
 
 
 def arrivals(seed: int) -> tuple[list[tuple[float | None, float]], float]:

@@ -20,7 +20,7 @@ from posewatch.addresses import without_secrets
 from posewatch.errors import ConfigError, VideoError
 from posewatch.files import atomic
 from posewatch.retry import retry
-from posewatch.video.live import LiveClock, Silent, arriving, connect, picture_of, remedy
+from posewatch.video.live import KEYFRAME_S, LiveClock, NoKeyframe, Silent, arriving, connect, picture_of, remedy
 from posewatch.video.opening import vendor
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "http", "https")
@@ -29,7 +29,11 @@ _FIRST_BACKOFF_S, _MAX_BACKOFF_S = 1.0, 30.0
 
 
 class _Disconnected(Exception):
-    """The camera refused the connection, or closed it before a segment began."""
+    """The camera refused the connection, or closed it before a segment began; ``what_to_do`` about it."""
+
+    def __init__(self, reason: str, what_to_do: str = "is the camera on?") -> None:
+        super().__init__(reason)
+        self.what_to_do = what_to_do
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def capture(
             if isinstance(error, vendor().error.HTTPUnauthorizedError):  # many cameras lock out who tries it again
                 why = f"{error.strerror} ({remedy(error, '')})"
                 raise VideoError(f"nothing from {without_secrets(url)}: {why}") from None
-            raise _Disconnected(str(getattr(error, "strerror", None) or error)) from None
+            reason = str(getattr(error, "strerror", None) or error)
+            raise _Disconnected(reason, remedy(error, "is the camera on?")) from None
         if segment is None:
             raise _Disconnected("the stream ended")
         return segment
@@ -98,7 +103,7 @@ def capture(
             except _Disconnected as error:
                 waited_s = time.monotonic() - start
                 raise VideoError(
-                    f"nothing from {without_secrets(url)} for {waited_s:.0f} s: {error} (is the camera on?)"
+                    f"nothing from {without_secrets(url)} for {waited_s:.0f} s: {error} ({error.what_to_do})"
                 ) from None
             recorded_s += segment.seconds
             yield segment
@@ -113,7 +118,7 @@ def _connection(
     writer: _Writer | None = None
     with connect(url) as container:
         stream = picture_of(container)
-        clock = LiveClock(container, stream, in_order=False)
+        clock, began = LiveClock(container, stream, in_order=False), time.monotonic()
         try:
             for packet in arriving(container, stream):
                 unit = float(packet.time_base)
@@ -121,6 +126,8 @@ def _connection(
                 lasts_s = (packet.duration or 0) * unit
                 at = clock(pts_s, dts_s, lasts_s)
                 if writer is None and (packet.is_corrupt or not packet.is_keyframe):
+                    if (waited_s := time.monotonic() - began) > KEYFRAME_S:
+                        raise NoKeyframe(waited_s)
                     continue
                 if writer is not None and packet.is_keyframe and at - writer.first_s >= segment_s - 1e-6:
                     yield writer.finish(until=at)

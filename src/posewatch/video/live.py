@@ -19,10 +19,20 @@ if TYPE_CHECKING:
 
 SILENT_S = 15.0
 """A connection without data, or without a picture, for so long is closed."""
+KEYFRAME_S = 30.0
+"""A connection that brings pictures, and none from which a recording can begin, for so long is closed. Many cameras
+send one at each connection; others every few seconds."""
 
 
 class Silent(VideoError):
     """The camera is connected and sends no picture."""
+
+
+class NoKeyframe(Silent):
+    """The camera sends pictures that are all predicted from others."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"connected, and no keyframe for {seconds:.3g} s")
 
 
 def connect(url: str) -> InputContainer:
@@ -36,6 +46,8 @@ def connect(url: str) -> InputContainer:
 
 def remedy(error: BaseException, otherwise: str) -> str:
     """What to do about a camera that gives nothing because of ``error``."""
+    if isinstance(error, NoKeyframe):
+        return "set a shorter interval between keyframes (I-frames) in the camera"
     refused = isinstance(error, vendor().error.HTTPUnauthorizedError)
     return "check the user and the password in its address" if refused else otherwise
 

@@ -20,7 +20,7 @@ from posewatch import video
 from posewatch.addresses import connectable, without_secrets
 from posewatch.errors import VideoError
 from posewatch.names import readable
-from posewatch.video.live import SILENT_S, LiveClock, Silent, arriving, connect, picture_of, remedy
+from posewatch.video.live import SILENT_S, LiveClock, NoKeyframe, Silent, arriving, connect, picture_of, remedy
 from posewatch.video.opening import vendor
 from posewatch.video.orientation import Image, Upright, shown_size
 
@@ -143,7 +143,7 @@ class CameraSource:
                 with connect(self.url) as container:
                     self._decode(container, stop, time.monotonic() - start)
             except VideoError as error:
-                reason = str(error)
+                reason, what_to_do = str(error), remedy(error, what_to_do)
             except (vendor().error.FFmpegError, OSError) as error:
                 reason, what_to_do = str(getattr(error, "strerror", None) or error), remedy(error, what_to_do)
             except Exception as error:  # else the thread ends, and the camera seems to be watched
@@ -194,8 +194,9 @@ class CameraSource:
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """The decoded pictures. Raises FFmpegError when the connection breaks, Silent when no picture comes."""
         silent_s = min(SILENT_S, self._timeout_s or SILENT_S)
-        last = time.monotonic()
+        last, keyframes = time.monotonic(), 0
         for packet in arriving(container, stream, silent_s):
+            keyframes += packet.is_keyframe
             try:
                 pictures = packet.decode()
             except vendor().error.InvalidDataError:  # damaged on the way; the next keyframe puts it right
@@ -203,6 +204,8 @@ class CameraSource:
             if pictures:
                 last = time.monotonic()
             elif time.monotonic() - last > silent_s:
+                if not keyframes:
+                    raise NoKeyframe(silent_s)
                 raise Silent(f"connected, and no picture can be decoded for {silent_s:g} s")
             yield from pictures
 
