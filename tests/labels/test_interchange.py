@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -92,6 +93,17 @@ def test_every_format_comes_back_as_the_same_labels(form, labelled, sqlite_store
     assert {clip: event.new for clip, event in other.current().items()} == wanted
     assert {event.source for event in other.current().values()} == {"import"}
     other.close()
+
+
+def test_labels_of_skeletons_of_any_layout_in_which_nobody_is_seen(tmp_path):
+    """Only the labels are wanted of them: a layout of one's own needs no YAML file here."""
+    rows = [
+        {"frame_dir": f"c-{i}", "label": i, "keypoint": np.full((1, 5, 5, 2), 9.0 * i), "keypoint_score": score}
+        for i, score in enumerate((np.zeros((1, 5, 5)), np.ones((1, 5, 5))))
+    ]
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({"annotations": rows, "classes": ["normal", "abnormal"], "layout": "hand"}))
+    assert read_clip_labels(path, CONFIG) == {"c-0": "normal", "c-1": "abnormal"}
 
 
 def test_annotations_say_which_videos_are_one_group(labelled, sqlite_store, tmp_path):
@@ -265,7 +277,6 @@ def test_files_that_are_wrong_are_refused_in_one_line(tmp_path, name, text, mess
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path):
     import os
-    import pickle
 
     class Evil:
         def __reduce__(self):

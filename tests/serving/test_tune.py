@@ -15,10 +15,18 @@ from tiny_models import tiny_model
 from tritonclient.grpc import model_config_pb2
 
 from posewatch.cli import main as cli
+from posewatch.cli.train import Skeletons
+from posewatch.cli.tune import _judge
+from posewatch.config import TrainConfig
 from posewatch.config import load as load_config
+from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.layouts import Layout
+from posewatch.datasets.pyskl import write_pyskl
 from posewatch.errors import InputError, ServingError
+from posewatch.export.onnx import export
 from posewatch.export.precision import Judge
 from posewatch.inference.onnx_runtime import OnnxPredictor
+from posewatch.recognition.recogniser import Recogniser, save
 from posewatch.serving import tune as tuning
 from posewatch.serving.benchmark import load
 from posewatch.serving.tune import Trial, TuneInput, second_round, third_round, tune
@@ -133,6 +141,23 @@ def test_rounds_stay_within_the_machine() -> None:
         assert len(set(trials)) == len(trials)
         assert (cores, 1) in {(t.instances, t.threads) for t in trials}
     assert {(t.max_batch, t.delay_us) for t in third_round(best)} >= {(1, 0), (8, 2000)}
+
+
+def test_clips_are_judged_in_the_joint_layout_of_the_model(tmp_path: Path) -> None:
+    """A layout of one's own is in the file that was exported; the skeletons' file only names it."""
+    hand = Layout("hand", ("wrist", "thumb", "index"), ((1, 0), (2, 0)), 0, ())
+    config = TrainConfig(model="statistics", stream="j", clip_frames=6, people=1)
+    recogniser = Recogniser(config, hand, ("normal", "abnormal"), "abnormal", 10.0)
+    save(tmp_path / "a.pt", recogniser, recogniser.state_dict())
+    export(tmp_path / "a.pt", tmp_path / "a.onnx")
+    rng = np.random.default_rng(0)
+    clips = rng.uniform(1, 90, (2, 1, 8, 3, 3)).astype(np.float32)
+    given = ClipSet(
+        tuple(clips), np.array([0, 1]), ("normal", "abnormal"), ("p1_a", "p2_b"), ("p1", "p2"), 10.0, "hand"
+    )
+    write_pyskl(tmp_path / "a.pkl", given, {"test": [0, 1]})
+    judge = _judge(OnnxPredictor(tmp_path / "a.onnx"), Skeletons(tmp_path / "a.pkl"), "test", 0.5)
+    assert judge.keypoints.shape == (2, 1, 6, 3, 3)
 
 
 def test_the_command(tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from posewatch.errors import InputError
 from posewatch.rules import Range
 
 if TYPE_CHECKING:
+    from posewatch.datasets.layouts import Layout
     from posewatch.export.precision import Judge
     from posewatch.inference.onnx_runtime import OnnxPredictor
     from posewatch.inference.pytorch import TorchPredictor
@@ -110,8 +112,17 @@ def _judge(exact: OnnxPredictor, skeletons: Skeletons, split: str, max_drop: flo
     if skeletons.annotations is None:
         clips = synthetic_clips(64, exact.shape)[1:-1]
         return Judge(clips, exact.predict(clips).probabilities.argmax(1).astype(np.int64), max_drop)
-    read, splits, _ = skeletons.read(tuple(exact.labels))
+    read, splits, _ = skeletons.read(tuple(exact.labels), _layout_of(exact))
     part = read.subset(split_of(splits, split))
     if part.keypoints[0].shape[2] != exact.shape[2]:
         raise InputError(f"the clips have {part.keypoints[0].shape[2]} joints, the model takes {exact.shape[2]}")
     return Judge(fitting(part.keypoints, exact), part.labels, max_drop)
+
+
+def _layout_of(exact: OnnxPredictor) -> Layout | None:
+    """The joint layout that a model was trained on; None where its file does not tell."""
+    from posewatch.datasets import layouts
+
+    if recipe := exact.metadata.get("recipe"):
+        return layouts.Layout.from_dict(json.loads(recipe)["layout"])
+    return layouts.get(exact.layout) if exact.layout in layouts.names() else None

@@ -138,6 +138,16 @@ def read_pyskl(
     return clips, {part: [index[m] for m in members if m in index] for part, members in file.splits.items()}
 
 
+def read_classes(path: Path | str) -> dict[str, str]:
+    """An annotation file → the class of each clip. Its skeletons are not looked at: they may be of any layout, and show
+    nobody. Raises InputError or LabelError."""
+    data = read_pickle(path)
+    theirs = righted(data, path)
+    file = annotations_of(theirs.data if theirs else data, path)
+    numbers, known = labels_of(file, None)
+    return {name: known[int(number)] for name, number in zip(file.names, numbers, strict=True)}
+
+
 def _acts(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Each row's ``act``, "" for one without; () where none has one."""
     told = [str(row.get("act") or "").strip() for row in rows]

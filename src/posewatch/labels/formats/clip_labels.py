@@ -121,11 +121,10 @@ def _parquet(path: Path) -> Rows:
 
 
 def _pyskl(path: Path) -> Rows:
-    from posewatch.datasets.pyskl import read_pyskl
+    from posewatch.datasets.pyskl import read_classes
 
-    clips, _ = read_pyskl(path)
-    for clip, label in zip(clips.ids, clips.labels, strict=True):
-        yield f"{path.name}: ", clip, clips.classes[int(label)], ""
+    for clip, name in read_classes(path).items():
+        yield f"{path.name}: ", clip, name, ""
 
 
 def _folders(path: Path) -> Rows:
