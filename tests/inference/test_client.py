@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.shared_memory import SharedMemory
@@ -117,6 +119,44 @@ def test_clips_go_through_shared_memory_which_is_given_back(
     assert not _regions(served)
     assert not any(_exist([*regions, *again]))
     assert not caplog.records
+
+
+KILLED = """
+import os, signal, sys
+from multiprocessing import resource_tracker
+import numpy as np
+from posewatch.inference.open import open_predictor
+
+predictor = open_predictor(sys.argv[1])
+predictor.predict(np.zeros((1, *predictor.shape), np.float32))
+if sys.argv[2] == "all":  # else Python's own helper removes the memory, and the registration is left
+    os.kill(resource_tracker._resource_tracker._pid, signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("killed", ["all", "client"])
+def test_what_a_killed_client_leaves_is_given_up_by_the_next(
+    served: TritonServer, clips, killed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each would keep its memory until the server ends."""
+    url = f"grpc+shm://{served.grpc}/tiny"
+    with open_predictor(url) as other:
+        other.predict(clips[:1])
+        (busy,) = _regions(served)
+        done = subprocess.run([sys.executable, "-c", KILLED, url, killed], capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        left = set(_regions(served)) - {busy}
+        assert len(left) == 1
+        assert wait_until(lambda: _exist(left) == [killed == "all"], 10)
+        monkeypatch.setattr(triton_shared, "YOUNG_S", 0.0)
+        with open_predictor(url) as predictor:
+            predictor.predict(clips[:1])
+            assert not left & set(_regions(served))
+            assert not any(_exist(left))
+            assert busy in _regions(served)
+            assert _exist([busy]) == [True]
+    assert not _regions(served)
 
 
 def test_a_region_holds_what_is_put_into_it(served: TritonServer, tiny: Path, clips, monkeypatch) -> None:

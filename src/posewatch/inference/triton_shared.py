@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+import secrets
 import threading
+import time
 from contextlib import suppress
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +25,17 @@ LEAST = 1 << 18
 UNKNOWN = "Unable to find shared memory region"
 """What a Triton answers that was started anew, and has lost all registrations."""
 END_S = 2.0
+FOLDER, PREFIX = Path("/dev/shm"), "posewatch-"
+"""Where the memory lies as files, and how the names of ours begin."""
+YOUNG_S = 60.0
+"""A region may be so old, in seconds, before its owner has locked it."""
 _LOG = logging.getLogger(__name__)
 
 
 class SharedConnection(GrpcConnection):
     """See ``Connection``. Each call under way has a region of its own, registered with the server, that later calls use
-    again; a region is gone when this process ends, however it does.
+    again; a region is gone when this process ends. Where it was killed, another client gives up what it left: the
+    memory, and its registration, which would keep it in the server.
 
     A server that cannot read this machine's memory gets the clips by gRPC; one line says so.
     """
@@ -33,7 +43,8 @@ class SharedConnection(GrpcConnection):
     def __init__(self, url: str, timeout_s: float, retries: int) -> None:
         super().__init__(url, timeout_s, retries)
         self._lock, self._free = threading.Lock(), list[SharedMemory]()
-        self._refused = False
+        self._locks: dict[SharedMemory, int] = {}
+        self._refused = self._tidied = False
 
     def infer(self, model: str, inputs: Arrays, deadline: Deadline | None = None) -> Arrays:
         until = deadline or Deadline(self._timeout_s)
@@ -66,10 +77,12 @@ class SharedConnection(GrpcConnection):
             for i, region in enumerate(self._free):
                 if region.size >= size:
                     return self._free.pop(i)
+        name = PREFIX + secrets.token_hex(8)
         try:
-            region = SharedMemory(create=True, size=max(LEAST, 1 << (size - 1).bit_length()))
+            region = SharedMemory(name=name, create=True, size=max(LEAST, 1 << (size - 1).bit_length()))
         except OSError:  # no room, or no such memory here
             return None
+        self._locks[region] = _locked(FOLDER / name)
 
         def register(left_s: float) -> None:
             self._client.register_system_shared_memory(
@@ -79,16 +92,36 @@ class SharedConnection(GrpcConnection):
         try:
             self._call("shared memory", register, until)
         except BaseException as error:
-            _destroy(region)
+            self._destroy(region)
             if isinstance(error, ServingError) and not isinstance(error, NoAnswer):
                 return None
             raise
+        self._tidy()
         return region
+
+    def _tidy(self) -> None:
+        """Give up, once, what clients left that were killed. The server reads our memory, so its files are ours."""
+        if self._tidied:
+            return
+        self._tidied = True
+        with suppress(Exception):  # nothing depends on it, and the next client tries it again
+            for path in FOLDER.glob(f"{PREFIX}*"):
+                if _abandoned(path):
+                    path.unlink(missing_ok=True)
+            told = self._client.get_system_shared_memory_status(as_json=True, client_timeout=END_S)
+            for name in told.get("regions", {}):
+                if name.startswith(PREFIX) and not (FOLDER / name).exists():
+                    self._client.unregister_system_shared_memory(name, client_timeout=END_S)
 
     def _give_up(self, region: SharedMemory) -> None:
         with suppress(Exception):
             self._client.unregister_system_shared_memory(region.name, client_timeout=END_S)
-        _destroy(region)
+        self._destroy(region)
+
+    def _destroy(self, region: SharedMemory) -> None:
+        region.close()
+        region.unlink()
+        os.close(self._locks.pop(region))
 
     def _forget(self) -> None:
         """Give up all regions that no call uses."""
@@ -117,6 +150,25 @@ def _written(region: SharedMemory, inputs: Arrays) -> list[Any]:
     return tensors
 
 
-def _destroy(region: SharedMemory) -> None:
-    region.close()
-    region.unlink()
+def _locked(path: Path) -> int:
+    """A file descriptor that locks a region's file until it is closed, or this process ends, however it does."""
+    lock = os.open(path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def _abandoned(path: Path) -> bool:
+    """Whether the process that made a region's file is gone. Raises nothing: one that cannot be read is somebody's."""
+    try:
+        lock = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        if time.time() - os.fstat(lock).st_mtime < YOUNG_S:
+            return False
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True
