@@ -12,7 +12,7 @@ from posewatch.cli.main import main  # noqa: E402
 from posewatch.config import Experiment, TrainConfig  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
 from posewatch.errors import InputError, ServingError  # noqa: E402
-from posewatch.export.onnx import export, synthetic_clips, verify  # noqa: E402
+from posewatch.export.onnx import TOLERANCE, _difference, export, synthetic_clips, verify  # noqa: E402
 from posewatch.export.protogcn import arrange  # noqa: E402
 from posewatch.inference.files import predict_files  # noqa: E402
 from posewatch.inference.open import open_predictor  # noqa: E402
@@ -204,3 +204,20 @@ def test_what_a_clip_is_made_of_travels_from_the_checkpoint_into_the_file_and_th
     assert 'key: "people_by"' in config_text
     with pytest.raises(InputError, match="recognises single persons"):
         predict_files(str(tmp_path / "model.onnx"), [], Experiment())
+
+
+@pytest.mark.parametrize(
+    ("want", "error", "equal"),
+    [
+        ([45_050.0, 2.0], 0.0004, True),  # an untrained 2s-AGCN: what float32 leaves open of the large one
+        ([45_050.0, 2.0], 0.5, False),
+        ([40.0, 2.0], 0.0004, False),  # a trained network
+        ([0.9, 0.1], 0.00009, True),
+        ([0.9, 0.1], 0.0002, False),
+        ([3.0, float("nan")], 0.0, False),
+    ],
+)
+def test_a_small_number_is_as_exact_as_the_large_ones_beside_it(want: list[float], error: float, equal: bool) -> None:
+    exact = np.array([want, want], np.float32)
+    answer = exact + np.array([[0, 0], [0, error]], np.float32)
+    assert (_difference(answer, exact) <= TOLERANCE) == equal
