@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +49,33 @@ def ultralytics(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def yolo11(ultralytics: Path) -> str:
     return str(networks.yolo(ultralytics / "yolo11n-random.pt"))
+
+
+THREADS = """
+import os, sys, torch
+import numpy as np
+from posewatch.perception.networks.yolo import YoloDetector
+before = torch.get_num_threads()
+YoloDetector(sys.argv[1], "cpu", 64).detect([np.zeros((64, 64, 3), np.uint8)])
+print(before, torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"))
+"""
+
+
+@pytest.mark.parametrize("told", ["2", ""])
+def test_ultralytics_leaves_the_number_of_threads(yolo11: str, told: str) -> None:
+    """It would give PyTorch as many as the machine has processors but one, whatever a container or the user allows."""
+    given = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | (
+        {"OMP_NUM_THREADS": told} if told else {}
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, yolo11], env=given, capture_output=True, text=True, check=False
+    )
+    before, after, environment = done.stdout.split()
+    if told:
+        assert (after, environment) == (before, "2")
+    else:
+        assert int(after) <= int(before)
+        assert environment == "None", "what is loaded later would have one thread"
 
 
 @pytest.fixture(scope="session")

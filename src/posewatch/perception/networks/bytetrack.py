@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.errors import PosewatchError
-from posewatch.perception.networks.pytorch import need_torchvision
+from posewatch.perception.networks.yolo import load_ultralytics
 from posewatch.records import Detections
 
 
@@ -33,7 +33,7 @@ class ByteTrack:
     its id for ``hold`` frames."""
 
     def __init__(self, start: float, hold: int) -> None:
-        need_torchvision()
+        load_ultralytics()
         try:
             from ultralytics.trackers.byte_tracker import BYTETracker
             from ultralytics.utils import IterableSimpleNamespace

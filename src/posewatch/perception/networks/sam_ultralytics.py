@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from posewatch import weights
-from posewatch.errors import PosewatchError, WeightsError, first_line
+from posewatch.errors import WeightsError, first_line
 from posewatch.perception.networks.prompted import trusted
 from posewatch.perception.networks.pytorch import device_of, numpy
-from posewatch.perception.networks.yolo import offline
+from posewatch.perception.networks.yolo import load_ultralytics
 from posewatch.perception.ports import Image, Masks, Segmenter
 from posewatch.records import Detections
 
@@ -24,14 +24,10 @@ class UltralyticsSamSegmenter(Segmenter):
 
     def __init__(self, which: str, device: str = "auto", side: int = 1024) -> None:
         self.weights = weights.records([which])
-        offline()
-        try:
-            from ultralytics import SAM  # type: ignore[attr-defined]
-        except ImportError:
-            raise PosewatchError("this network needs Ultralytics: pip install 'posewatch[yolo]'") from None
+        ultralytics = load_ultralytics()
         path = weights.path(which)
         try:
-            self._net = SAM(str(path))
+            self._net = ultralytics.SAM(str(path))
         except Exception as error:
             raise WeightsError(
                 f"{path} is not a SAM network of Ultralytics ({first_line(error)}; its name must be Ultralytics' own, "

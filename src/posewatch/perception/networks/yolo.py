@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -135,29 +136,41 @@ def from_ultralytics(result: Any) -> Detections:
     return Detections(boxes, scores, np.ascontiguousarray(data, np.float32))
 
 
-def offline() -> None:
-    """Prepare the import of Ultralytics: nothing is fetched or installed, and its files lie in our cache."""
+def load_ultralytics() -> Any:
+    """The package: nothing is fetched or installed, its files lie in our cache, and PyTorch keeps its threads. Raises
+    PosewatchError where it is not installed."""
     need_torchvision()
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
     os.environ.setdefault("YOLO_CONFIG_DIR", str(weights.cache() / "ultralytics"))
     Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+    import torch
+
+    told, threads = os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads()
+    try:
+        import ultralytics
+
+        torch_utils: Any = import_module("ultralytics.utils.torch_utils")
+    except ImportError:
+        raise PosewatchError("this network needs Ultralytics: pip install 'posewatch[yolo]'") from None
+    # it gives PyTorch up to eight threads by the machine's processors, and whatever is loaded after it one
+    torch_utils.NUM_THREADS = threads if told else min(threads, torch_utils.NUM_THREADS)
+    if not told:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    return ultralytics
 
 
 def open_network(name: str, task: str) -> Any:
     """An ``ultralytics.YOLO`` of those weights: a name, or a .pt, .onnx or .yaml file (.yaml has random weights)."""
-    offline()
-    try:
-        from ultralytics import YOLO  # type: ignore[attr-defined]
-        from ultralytics.utils import nms
-    except ImportError:
-        raise PosewatchError("this network needs Ultralytics: pip install 'posewatch[yolo]'") from None
+    ultralytics = load_ultralytics()
+    from ultralytics.utils import nms
+
     # it has two seconds for a batch, by a clock that may be set: the pictures after that would show nobody
     nms.non_max_suppression = partial(nms.non_max_suppression, max_time_img=math.inf)
     path = weights.path(name)
     try:
-        network = YOLO(str(path), task=task, verbose=False)
+        network = ultralytics.YOLO(str(path), task=task, verbose=False)
     except PosewatchError:
         raise
     except Exception as error:
