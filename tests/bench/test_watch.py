@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +11,16 @@ import numpy as np
 import pytest
 from doubles import ConstantPredictor
 from pictures import square
+from tiny_models import tiny_model
 
 from posewatch import video
-from posewatch.bench import watch, watch_ways
+from posewatch.bench import watch, watch_cameras, watch_skipping, watch_ways
 from posewatch.config import load
 from posewatch.datasets.intervals import Interval
 from posewatch.errors import InputError
 from posewatch.records import Detections
 from posewatch.watch.config import WatchConfig
+from posewatch.watch.sources import CameraSource
 
 
 class Looking:
@@ -77,3 +81,50 @@ def test_an_empty_room_is_looked_at_once_a_second(make, tmp_path: Path, monkeypa
     with pytest.raises(InputError, match="moments without people"):
         watch_ways.rooms(make("b.mp4", seconds=4, size=(320, 240)), tmp_path / "full", config, Looking())
     assert not (tmp_path / "full").exists()
+
+
+def test_what_several_cameras_cost(make, tmp_path: Path, real_networks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one process each, forked, and as threads: real processes that watch real streams."""
+    monkeypatch.setattr(watch_cameras, "SETTLE_S", 0.5)
+    path, model = make(seconds=4, size=(320, 240)), tiny_model(tmp_path / "model.onnx")
+    table = watch_cameras.bench_cameras([path], tmp_path / "out", counts=[2], seconds=4, model=str(model))
+    assert len(table.splitlines()) == 2 + 3
+    rows = {row["way"]: row for row in json.loads((tmp_path / "out/cameras.json").read_text())["rows"]}
+    assert set(rows) == {"processes", "share", "threads"}
+    for row in rows.values():
+        assert row["cameras"] == 2
+        assert 50 < row["camera_mib"] <= row["all_mib"]
+        assert row["cores"] > 0 < row["frame_ms"]
+        assert 0 <= row["dropped"] < 1
+    assert rows["share"]["all_mib"] > rows["share"]["camera_rss_mib"] > rows["share"]["camera_mib"]
+    assert rows["threads"]["all_mib"] < rows["processes"]["all_mib"]
+    assert (tmp_path / "out/cameras.md").read_text() == table
+
+
+def test_a_stream_of_the_benchmark_goes_on_where_the_video_ends(make, tmp_path: Path) -> None:
+    path = watch_cameras._shown(make(seconds=1.2, fps=20, size=(320, 240)), tmp_path / "a.mp4", load("default"))
+    with watch_cameras._streams([path]) as address:
+        frames = CameraSource(f"{address}/0", 10, 320).frames(threading.Event())
+        seen = [next(frames) for _ in range(20)]
+    times = [frame.time_s for frame in seen]
+    assert times == sorted(set(times))
+    assert times[-1] - times[0] == pytest.approx(1.9, abs=0.5)
+
+
+def test_what_skipping_brings_to_any_videos(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B-frames that are not decoded, and looks that a still picture saves; alarms only with a model."""
+    monkeypatch.setattr(watch_skipping, "build_estimator", lambda config: Looking())
+    make("b.mp4", seconds=4, fps=30, size=(320, 240), options={"bf": "2"})
+    make("a.mp4", times=[0.0, 3.9], size=(320, 240))
+    files = [(name, tmp_path / name) for name in ("a.mp4", "b.mp4")]
+    page = watch_skipping.bench_skipping(files, tmp_path / "out")
+    a, b = json.loads((tmp_path / "out/skipping.json").read_text())
+    assert a["decoding"]["10"]["decoded"] == a["decoding"]["10"]["pictures"] == 2
+    assert b["decoding"]["10"]["pictures"] == 120
+    assert 40 <= b["decoding"]["10"]["decoded"] < 120
+    assert b["ways"]["every frame"]["looked"] == 1
+    assert b["ways"]["--pose-every 2"]["looked"] == 0.5
+    assert page.count("| all |") == 2
+    assert "alarms" not in page
+    model = tiny_model(tmp_path / "model.onnx")
+    assert "alarms" in watch_skipping.bench_skipping(files[:1], tmp_path / "out", model=str(model))

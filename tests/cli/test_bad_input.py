@@ -106,7 +106,11 @@ ROWS: dict[str, list[str]] = {
     "bench fewshot": ["--annotations PKL --out OUTDIR --labels 0"],
     "bench falls": ["--out OUTDIR --clips 0", "--out OUTDIR --intervals FOLDER"],
     "bench joint-errors": ["FOLDER --out OUTDIR"],
-    "bench watch": ["--videos FOLDER --out OUTDIR"],
+    "bench watch": [
+        "--videos FOLDER --out OUTDIR",
+        "--videos FOLDER --out OUTDIR --cameras 0",
+        "--videos FOLDER --out OUTDIR --skipping",
+    ],
     "bench model-sizes": ["extra"],
     "bench labeling-ui": ["--out OUTDIR --clips x"],
     "tune serving": ["--model ONNX --out OUTDIR --annotations PKL --runtime onnxruntime"],

@@ -40,7 +40,11 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "bench soak": ("", ("soak.json", "soak.png")),
     "bench training": ("", ("bench_train.json", "bench_train.md")),
     "bench wire": ("", ("wire.json", "wire.md")),
-    "bench watch": ("--videos {i}", ("watch.json", "watch.md", "videos/a.mp4", "footage/labels.csv")),
+    "bench watch": (
+        "--videos {i}",
+        ("watch.json", "watch.md", "videos/a.mp4", "footage/labels.csv", "cameras.json", "cameras.md", "skipping.json",
+         "skipping.md"),
+    ),
     "ensemble": ("{i}/a.pt {i}/b.pt", ()),
     "evaluate": (
         "{i}/a.pt --annotations {i}/clips.pkl",

@@ -98,7 +98,8 @@ def write_mean(path: Path) -> None:
     answer = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", len(LABELS)])]
     graph = helper.make_graph(nodes, "mean", given, answer, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    helper.set_model_props(model, {"labels": json.dumps(LABELS), "layout": "coco17"})
+    told = {"labels": json.dumps(LABELS), "layout": "coco17", "positive": LABELS[1]}
+    helper.set_model_props(model, told)
     onnx.save(model, str(path))
 
 

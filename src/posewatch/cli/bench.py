@@ -419,20 +419,60 @@ def loop(
 
 @verb(bench, "watch")
 def watch(
-    videos: Annotated[Path, Option(metavar="DIR", help="GMDCSA-24 videos with their csv files.")],
-    out: Annotated[Path, OUT, Writes("watch.json", "watch.md", "footage/labels.csv", "videos", "windows", "rooms")],
+    videos: Annotated[
+        Path, Option(metavar="DIR", help="GMDCSA-24 videos with their csv files; with --cameras or --skipping any.")
+    ],
+    out: Annotated[
+        Path,
+        OUT,
+        Writes(
+            "watch.json",
+            "watch.md",
+            "footage/labels.csv",
+            "videos",
+            "windows",
+            "rooms",
+            "cameras.json",
+            "cameras.md",
+            "skipping.json",
+            "skipping.md",
+        ),
+    ],
     rendered: Annotated[int, Option(help="Rendered videos of 9 s in the training set."), Range(0, 100_000)] = 40,
     seed: Annotated[int, Option(help="Seed of the rendered scenes."), Range(0, 2**32 - 1)] = 0,
-    model: Annotated[str, Option(help="Trained for each person: statistics (seconds) or protogcn (ten minutes).")] = (
-        "statistics"
-    ),
+    model: Annotated[
+        str,
+        Option(
+            help="Trained for each person: statistics (seconds) or protogcn (ten minutes). With --cameras or "
+            "--skipping: grpc://host:port/model, or a .onnx or .pt file (default: one that does nothing)."
+        ),
+    ] = "",
     room: Annotated[
         Path | None, Option(metavar="VIDEO", help="A still camera's: what its room costs, as it is and empty.")
     ] = None,
+    cameras: Annotated[
+        str, Option(metavar="LIST", help="Instead: memory and cores of so many cameras, such as 1,2,4,8.")
+    ] = "",
+    skipping: Annotated[
+        bool, Option("--skipping", help="Instead: what looking at fewer frames and decoding fewer pictures brings.")
+    ] = False,
+    seconds: Annotated[float, Option(help="How long each number of cameras is measured."), Range(1, 86_400)] = 20.0,
 ) -> str:
-    """Alarms on people who are not in the training set. A run that was ended goes on."""
+    """Alarms on people who are not in the training set (a run that was ended goes on); or what watching costs."""
+    if cameras or skipping:
+        from posewatch.bench.watch_cameras import bench_cameras
+        from posewatch.bench.watch_skipping import bench_skipping
+        from posewatch.video.files import find_videos
+
+        numbers = _numbers("--cameras", cameras, int, Range(1, 1000))
+        files = find_videos(videos, without=[out])
+        pages = [bench_skipping(files, out, model=model)] if skipping else []
+        if numbers:
+            pages.append(bench_cameras([path for _, path in files], out, counts=numbers, seconds=seconds, model=model))
+        return "\n".join(pages).rstrip("\n")
     from posewatch.bench.watch import MODELS, bench_watch
 
+    model = model or "statistics"
     if model not in MODELS:
         raise InputError(f"no model {model!r} ({did_you_mean(model, MODELS)})")
     bench_watch(videos, out, rendered=rendered, seed=seed, model=model, room=room)
