@@ -20,8 +20,25 @@ FORMS = {
 }  # fmt: skip
 
 
+class Pipe:
+    """What cannot be gone back in: its header has no length, as that of a recording that was not finished."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, data: bytes) -> int:
+        with self._path.open("ab") as file:
+            return file.write(data)
+
+
 def both(
-    path: Path, sounds: list[tuple[float, float]], seconds: float = 4, *, big: bool = False, fps: int = 25
+    path: Path,
+    sounds: list[tuple[float, float]],
+    seconds: float = 4,
+    *,
+    big: bool = False,
+    fps: int = 25,
+    piped: bool = False,
 ) -> Path:
     """``seconds`` of numbered pictures, and sound from second to second; ``big``: a megabyte a second."""
     form, codec, sound_codec = FORMS[path.suffix[1:]]
@@ -29,7 +46,7 @@ def both(
     size = (320, 240) if big else (96, 64)
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 255, (size[1], size[0], 3), np.uint8) for _ in range(4)]
-    with av.open(str(path), "w", format=form) as out:
+    with av.open(Pipe(path) if piped else str(path), "w", format=form) as out:
         picture, sound = out.add_stream(codec, rate=fps), out.add_stream(sound_codec, rate=rate)
         picture.width, picture.height, picture.pix_fmt, sound.layout = *size, "yuv420p", "mono"
         if big:
@@ -70,6 +87,13 @@ def test_sound_that_is_not_known_when_the_file_is_opened(tmp_path: Path, suffix:
     info = video.probe(path)
     assert (info.frames, info.truncated) == (200, False)
     assert len(list(video.read(path, 10))) == 80
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "asf", "flv"])
+def test_a_file_whose_header_has_no_length_is_whole(tmp_path: Path, suffix: str) -> None:
+    """FFmpeg then guesses one from the sound's bits a second and the file's size."""
+    info = video.probe(both(tmp_path / f"a.{suffix}", [(0, 4)], piped=True))
+    assert (info.frames, info.truncated) == (100, False)
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "flv", "avi"])

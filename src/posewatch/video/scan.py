@@ -188,13 +188,17 @@ def _usable(path: Path, times: Timeline) -> int:
 
 def _declared_s(container: InputContainer, stream: VideoStream) -> tuple[float, bool]:
     """Seconds by the file's header (0: it says nothing), and whether they are the picture's or the longest stream's."""
-    if counts_only(container) or without_clock(container):
-        return 0.0, False  # there is none: FFmpeg's comes from the last picture's time, or from the file's size
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base), container.format.name != "asf"  # there it is the file's
+    matroska = "matroska" in container.format.name
+    # there is none: FFmpeg's comes from the last picture's time, or from the file's size
+    if counts_only(container) or without_clock(container) or container.format.name == "asf":
+        return 0.0, False
+    if matroska and all(other.duration for other in container.streams):  # in truth it knows one of the file only
+        return 0.0, False
+    if stream.duration and stream.time_base and not matroska:
+        return float(stream.duration * stream.time_base), True
     if container.duration:
         # FFmpeg's Matroska says when the file ends; a recorder's segment need not begin at 0
-        begins = container.start_time or 0 if "matroska" in container.format.name else 0
+        begins = container.start_time or 0 if matroska else 0
         return max(0.0, (container.duration - max(0, begins)) / 1e6), False
     return 0.0, False
 
