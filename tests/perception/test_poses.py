@@ -251,6 +251,7 @@ def test_arrays_of_ctrgcn(tmp_path: Path) -> None:
     found = read(tmp_path / "NTU60_CS.npz")
     assert found.clips.ids == ("train_0", "train_1", "test_0")
     assert found.splits == {"train": [0, 1], "test": [2]}
+    assert found.clips.groups == found.clips.ids
     assert [found.clips.classes[k] for k in found.clips.labels] == ["class_42", "class_0", "class_42"]
     first = found.clips.keypoints[0]
     assert first.shape == (2, 8, 25, 3)
@@ -308,6 +309,14 @@ def test_what_is_told_of_other_files(tmp_path: Path, files: dict[str, str], mess
     with pytest.raises(InputError, match=message) as caught:
         read(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_numbered_videos_are_no_clips_of_one(tmp_path: Path) -> None:
+    """Else a split would have all falls on one side."""
+    for name in ("fall_01", "fall_02", "adl_01", "adl_02"):
+        other_poses.openpose(tmp_path, name, people(joints=25))
+    found = read(tmp_path)
+    assert found.clips.groups == found.clips.ids == ("adl_01", "adl_02", "fall_01", "fall_02")
 
 
 def test_two_formats_in_a_folder(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from posewatch.datasets.annotations import BY_JOINTS, count, some
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
 from posewatch.datasets.paper import sources_of
-from posewatch.datasets.subjects import name_subjects, subjects_of
+from posewatch.datasets.subjects import name_subjects
 from posewatch.errors import InputError
-from posewatch.perception.poses import contents, recognised, ultralytics
+from posewatch.perception.poses import contents, mmpose, recognised, ultralytics
 from posewatch.perception.poses.clip import PoseClip
 from posewatch.perception.skeletons import follow
 from posewatch.perception.tracking.identities import follow_one, track
@@ -114,7 +114,7 @@ def read_poses(
     notes = [f"{format.name}: joints are {taken.name}, {taken.observed} of them."]
     if cut:
         notes.append(f"Of {cut} joints the first {taken.observed} are taken (all of them: --layout).")
-    return _imported(kept, taken, people, fps, empty, notes)
+    return _imported(kept, taken, people, fps, empty, notes, read is mmpose.read)
 
 
 def _counted(found: Iterable[tuple[Path, Any]], progress: Progress) -> Iterator[tuple[Path, Any]]:
@@ -130,12 +130,15 @@ def _imported(
     fps: float,
     empty: Sequence[str],
     notes: Sequence[str],
+    cut_from_videos: bool,
 ) -> Imported:
+    """``cut_from_videos``: clips are named <video>_<person>_<clip>, as the paper's tools have them for MMPose; else a
+    clip is a video of its own, in the groups that `subjects` guesses."""
     clips = [clip for clip, _ in kept]
     names = _names(clips)
     labels, classes = _labels(clips)
-    known = all(subjects_of({"frame_dir": name}) for name in names)
-    groups = name_subjects([{"frame_dir": name} for name in names], names).groups if known else sources_of(names)
+    guessed = name_subjects([{"frame_dir": name} for name in names], names).groups
+    groups = sources_of(names) if cut_from_videos else guessed
     parts = dict.fromkeys(clip.part for clip in clips if clip.part)
     splits = {part: [i for i, clip in enumerate(clips) if clip.part == part] for part in parts}
     made = ClipSet(
@@ -146,7 +149,7 @@ def _imported(
         groups,
         fps,
         taken.name,
-        certain=not known,
+        certain=cut_from_videos,
         unit="person" if people == 1 else "scene",
     )
     if clips[0].measured:
