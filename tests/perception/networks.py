@@ -161,9 +161,9 @@ def sam2_ultralytics(path: Path, patch: Any) -> Path:
     """A checkpoint for Ultralytics' SAM 2 at random weights, whose builder ``patch`` (MonkeyPatch) makes small."""
     import torch
 
-    from posewatch.perception.networks.yolo import offline
+    from posewatch.perception.networks.yolo import load_ultralytics
 
-    offline()
+    load_ultralytics()
     from ultralytics.models.sam import build
 
     def small(checkpoint: str | None = None) -> Any:

@@ -83,15 +83,12 @@ def measure(card: Card, scale: Scale, left: Callable[[], float], rtmo: Path | No
 def _yolo(folder: Path, name: str, card: Card) -> Callable[[list[Image]], Any]:
     import torch
 
-    from posewatch.perception.networks.pytorch import need_torchvision
-    from posewatch.perception.networks.yolo import YoloDetector
+    from posewatch.perception.networks.yolo import YoloDetector, load_ultralytics
 
-    need_torchvision()
-    from ultralytics import YOLO  # type: ignore[attr-defined]
-
+    ultralytics = load_ultralytics()
     torch.manual_seed(0)
     file = folder / f"{name}.pt"
-    YOLO(f"{name}.yaml", verbose=False).save(str(file))
+    ultralytics.YOLO(f"{name}.yaml", verbose=False).save(str(file))
     return YoloDetector(str(file), card.device.type).detect
 
 
