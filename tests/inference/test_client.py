@@ -135,6 +135,14 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+def test_memory_that_its_client_has_not_locked_yet_is_nobodys_to_give_up(tmp_path: Path) -> None:
+    region = tmp_path / "posewatch-0"
+    region.write_bytes(b"0")
+    assert not triton_shared._abandoned(region)
+    os.utime(region, (0, 0))
+    assert triton_shared._abandoned(region)
+
+
 @pytest.mark.parametrize("killed", ["all", "client"])
 def test_what_a_killed_client_leaves_is_given_up_by_the_next(
     served: TritonServer, clips, killed: str, monkeypatch: pytest.MonkeyPatch
