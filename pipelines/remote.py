@@ -8,13 +8,13 @@ import json
 import logging
 import os
 import re
-import time
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from pipelines.resources import STEPS
@@ -194,7 +194,7 @@ class Remote:
                 missed += 1
                 if missed > 5:
                     raise
-            time.sleep(every_s)
+            sleep(every_s)
 
     def log(self, run_id: str, pods: tuple[str, ...]) -> str | None:
         """The log of a step's pod, by the first of its names that leads to one; None where it is deleted."""

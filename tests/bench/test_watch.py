@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from dataclasses import replace
@@ -19,6 +20,7 @@ from posewatch.config import load
 from posewatch.datasets.intervals import Interval
 from posewatch.errors import InputError
 from posewatch.records import Detections
+from posewatch.stack.process import wait_until
 from posewatch.watch.config import WatchConfig
 from posewatch.watch.sources import CameraSource
 
@@ -104,8 +106,11 @@ def test_what_several_cameras_cost(make, tmp_path: Path, real_networks: None, mo
 def test_a_stream_of_the_benchmark_goes_on_where_the_video_ends(make, tmp_path: Path) -> None:
     path = watch_cameras._shown(make(seconds=1.2, fps=20, size=(320, 240)), tmp_path / "a.mp4", load("default"))
     with watch_cameras._streams([path]) as address:
-        frames = CameraSource(f"{address}/0", 10, 320).frames(threading.Event())
-        seen = [next(frames) for _ in range(20)]
+        before, stop = threading.active_count(), threading.Event()
+        with contextlib.closing(CameraSource(f"{address}/0", 10, 320).frames(stop)) as frames:
+            seen = [next(frames) for _ in range(20)]
+        stop.set()
+    assert wait_until(lambda: threading.active_count() < before, 10), "nothing is sent on"
     times = [frame.time_s for frame in seen]
     assert times == sorted(set(times))
     assert times[-1] - times[0] == pytest.approx(1.9, abs=0.5)

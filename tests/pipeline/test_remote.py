@@ -112,7 +112,7 @@ def test_submit_waits_through_answers_that_fail(
         naps.append(seconds)
         server.state.broken = 1 if len(naps) == 1 else 0
 
-    monkeypatch.setattr("pipelines.remote.time.sleep", nap)
+    monkeypatch.setattr("pipelines.remote.sleep", nap)
     server.state.states[:] = ["PENDING", "RUNNING", "SUCCEEDED"]
     assert main(["submit", "prepare", *VALUES, "--wait"]) == 0
     assert len(naps) == 3

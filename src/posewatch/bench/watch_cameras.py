@@ -122,13 +122,15 @@ def _mean(folder: Path) -> Iterator[str]:
 @contextmanager
 def _streams(shown: Sequence[Path]) -> Iterator[str]:
     """The address below which camera N is ``/N``: a video without end, as fast as a camera sends it."""
+    receivers: list[_Receiver] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "video/mp2t")
             self.end_headers()
-            _send(shown[int(self.path[1:]) % len(shown)], _Receiver(self.wfile))
+            receivers.append(_Receiver(self.wfile))
+            _send(shown[int(self.path[1:]) % len(shown)], receivers[-1])
 
         def log_message(self, *_: Any) -> None:
             """Cameras come and go."""
@@ -141,6 +143,8 @@ def _streams(shown: Sequence[Path]) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+        for receiver in receivers:
+            receiver.gone = True
 
 
 class _Receiver:
