@@ -140,6 +140,8 @@ def compile_(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".compile-", dir=out) as temp:
         packages = resources.fit(resources.package(NAMES, temp), release, some=True)
+        for name in set(NAMES) - set(packages):  # of an earlier run: it would be taken for one that the server can run
+            (out / f"{name}.yaml").unlink(missing_ok=True)
         written = [path.replace(out / path.name) for path in packages.values()]
     for path in written:
         outputs.mark(path)

@@ -125,3 +125,23 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
         "sys.exit(guarded('posewatch', lambda: os.kill(os.getpid(), signal.SIGHUP)))"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+def test_a_second_signal_does_not_wait_for_the_first_ones_tidying_up() -> None:
+    code = """
+import time
+from posewatch.boundary import terminable
+with terminable():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("tidying", flush=True)
+        time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        for line in ("ready\n", "tidying\n"):
+            assert program.stdout.readline() == line
+            program.send_signal(signal.SIGTERM)
+        assert program.wait(30) == -signal.SIGTERM

@@ -138,6 +138,8 @@ def test_without_shards_one_pod_of_each_step_takes_all_videos(whole: Path) -> No
 
 
 def test_compile_writes_what_the_server_can_run(tmp_path: Path) -> None:
+    assert run("compile", "--out", str(tmp_path), env=ENV, module="pipelines").returncode == 0
+    assert len(list(tmp_path.iterdir())) == 4
     done = run("compile", "--out", str(tmp_path), "--server", "2.5", env=ENV, module="pipelines")
     assert done.returncode == 0, done.stderr
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["refresh", "train"]
