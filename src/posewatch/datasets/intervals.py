@@ -21,7 +21,7 @@ class Interval:
     """``label`` holds in ``file`` for [start_s, end_s) seconds; ``end_s`` may be infinite; ``where`` is its origin.
 
     ``person`` is the person of the video whom it is about, None for everybody; ``act`` what is done, finer than the
-    label, "" where nobody says.
+    label, "" where nobody says. ``listed``: its file lists a whole data set, of which any part may be here.
     """
 
     file: str
@@ -31,6 +31,7 @@ class Interval:
     where: str = field(default="", compare=False)
     person: int | None = None
     act: str = field(default="", compare=False)
+    listed: bool = field(default=False, compare=False)
 
 
 def read_labels_csv(path: str | Path) -> list[Interval]:

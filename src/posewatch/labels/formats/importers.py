@@ -20,7 +20,7 @@ from posewatch.datasets.gmdcsa24 import PATTERN, read_gmdcsa24
 from posewatch.datasets.intervals import Interval, read_class_folders, read_labels_csv
 from posewatch.errors import LabelError
 from posewatch.labels.entries import ClipEntry
-from posewatch.labels.formats import labelstudio
+from posewatch.labels.formats import labelstudio, public_sets
 from posewatch.labels.formats.clip_labels import class_of, read_clip_labels, stretches_of
 from posewatch.labels.formats.stretches import of_classes
 from posewatch.names import folded, nfc, readable
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMATS = "labels.csv (file, start_s, end_s, label), class folders (<class>/<video>), GMDCSA-24 (Subject_1_Fall.csv)"
+FORMATS = (
+    "labels.csv (file, start_s, end_s, label), class folders (<class>/<video>), GMDCSA-24 (Subject_1_Fall.csv), or what"
+    " UCF-Crime, XD-Violence, Le2i and UBI-Fights publish"
+)
 _EPS = 1e-9
 
 
@@ -57,7 +60,7 @@ def find_labels(
     fps: float = 1.0,
 ) -> list[Interval]:
     """Read the labels in ``folder``: labels.csv, else GMDCSA-24, else class folders; or a csv file, or an export of
-    Label Studio, CVAT, FiftyOne or VIA that labels whole videos.
+    Label Studio, CVAT, FiftyOne or VIA that labels whole videos, or the ground truth of a public data set.
 
     ``fps`` is the frame rate of videos in which these tools count frames. ``warn`` gets one line for each entry
     that was left out. Raises LabelError when there are no labels.
@@ -77,6 +80,8 @@ def find_labels(
     if studio is not None:
         shown = labelstudio.choices(studio, config or LabelConfig(), folder.name, warn)
         return [Interval(task.video, 0.0, math.inf, label, task.where.rstrip(": ")) for task, label in shown]
+    if (public := public_sets.read(folder, config or LabelConfig(), warn)) is not None:
+        return public
     if folder.is_file() and folder.suffix.lower() in tables.SUFFIXES:
         return read_labels_csv(folder)
     if (folder / "labels.csv").is_file():
@@ -126,10 +131,16 @@ def assign(
         ends[entry.clip.video_id] = max(ends.get(entry.clip.video_id, 0.0), entry.clip.end_s)
         lengths[entry.clip.video_id] = max(lengths.get(entry.clip.video_id, 0.0), entry.clip.length_s)
     given: dict[str, list[Interval]] = defaultdict(list)
+    absent: dict[str, str] = {}
     for interval in intervals:
         where = f"{interval.where}: " if interval.where else ""
         label = class_of(interval.label, config, where)
+        if interval.listed and not matcher.knows(interval.file):
+            absent.setdefault(interval.file, f"{interval.file!r} is not here")
+            continue
         video = matcher.video(interval.file, where)
+        if interval.listed and label == config.default and interval.start_s >= ends.get(video, math.inf):
+            continue  # what would come after an event that lasts until the end
         # a last stretch shorter than a clip may have been dropped, but not a longer one
         if video in ends and interval.start_s >= ends[video] + lengths[video]:
             raise LabelError(
@@ -138,6 +149,8 @@ def assign(
         given[video].append(replace(interval, label=label))
         if interval.start_s >= ends.get(video, 0.0) and useless is not None:
             useless.append(f"{where}{interval.file!r} has no clip from {interval.start_s:g} s on")
+    if useless is not None:
+        useless += absent.values()
     for video, those in given.items():
         if video:
             _contradiction(those)
@@ -224,12 +237,18 @@ class _Matcher:
         self._videos = {name: (_parts(name), video) for name, video in sorted(videos.items())}
         self._files: dict[str, tuple[str, ...]] = {}
 
-    def video(self, file: str, where: str) -> str:
+    def knows(self, file: str) -> bool:
+        return bool(self._names(file))
+
+    def _names(self, file: str) -> list[str]:
         parts = _parts(file)
         exact = [name for name in self._videos if name == file]
         alike = [name for name, (other, _) in self._videos.items() if other == parts]
         names = exact or alike or [name for name, (other, _) in self._videos.items() if _ends_alike(parts, other)]
-        names = names or [name for name, (other, _) in self._videos.items() if _ends_alike(parts, _bare(other))]
+        return names or [name for name, (other, _) in self._videos.items() if _ends_alike(parts, _bare(other))]
+
+    def video(self, file: str, where: str) -> str:
+        parts, names = _parts(file), self._names(file)
         if not names:
             raise LabelError(f"{where}no video named {file!r} among the {len(self._videos)} ingested")
         if len({self._videos[name][1] or name for name in names}) > 1:
