@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,8 @@ def test_a_model_of_other_joints_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         read_pyskl(path, model_layout=layouts.get("coco17"))
     assert read_pyskl(path, layout="coco17", model_layout=layouts.get("coco17"))[0].layout == "coco17", "asked for"
+    with pytest.raises(InputError, match=message):
+        read_pyskl(write(tmp_path / "b.pkl", "h36m17"), layout="h36m17", model_layout=layouts.get("coco17"))
     own = Layout("mine", tuple(f"joint{i}" for i in range(17)), ((1, 0),), 0, ())
     assert read_pyskl(path, model_layout=own)[0].layout == "mine", "trained on the file by --layout mine.yaml"
     clips, _ = read_pyskl(path, for_model=True)
@@ -100,6 +103,17 @@ def test_a_model_of_other_joints_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=message):
         predicted(Model(), [Item("a.pkl", "clip0", clips.keypoints[0], layout=clips.layout)])
+
+
+def test_a_layout_that_the_file_contradicts_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.pkl", "h36m17", layout="h36m17")
+    told = "The file says that its joints are those of h36m17; they are read as coco17, as --layout says."
+    assert read_pyskl(path, layout="coco17")[0].notes == (told,)
+    own = Layout("mine", tuple(f"joint{i}" for i in range(17)), ((1, 0),), 0, ())
+    assert read_pyskl(path, layout=own)[0].notes == (told.replace("coco17", "mine"),)
+    alike = write(tmp_path / "b.pkl", "coco17", layout="coco17")
+    for same in ("coco17", "coco20", dataclasses.replace(layouts.get("coco17"), name="ours")):
+        assert read_pyskl(alike, layout=same)[0].notes == ()
 
 
 def test_train_layout_must_be_of_the_clips_joints(tmp_path: Path) -> None:

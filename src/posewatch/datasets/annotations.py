@@ -310,6 +310,16 @@ def layout_of(found: Annotations, joints: Mapping[str, int], layout: str | Layou
     return known
 
 
+def overruled(told: str, layout: str | Layout | None) -> str:
+    """A note where the given ``layout`` has other joints than ``told``, the one that a file names itself; else ""."""
+    if layout is None or told not in layouts.names():
+        return ""
+    given, own = layout if isinstance(layout, Layout) else layouts.get(layout), layouts.get(told)
+    if given.joints[: given.observed] == own.joints[: own.observed]:
+        return ""
+    return f"The file says that its joints are those of {told}; they are read as {given.name}, as --layout says."
+
+
 def doubt(clips: Sequence[NDArray[np.float32]], name: str) -> str:
     """A note where ``clips`` (N arrays (M, T, V, 3)), taken for layout ``name`` by their number of joints, are rather
     of another one with as many: joints that a bone connects are near each other. Else ""."""

@@ -17,6 +17,7 @@ from posewatch.datasets.annotations import (
     keypoints_of,
     labels_of,
     layout_of,
+    overruled,
     some,
     without_sentinels,
 )
@@ -65,7 +66,8 @@ def read_pyskl(
     acts             a csv with the columns clip and act: what is done in each; default: the rows' own ``act``
     for_model        the clips are for a trained model: without labels, of any joints (the model knows its own layout)
                      and with those in which nobody is seen (it has an answer to them)
-    model_layout     that of the trained model which the clips are for: the file's own must have the same joints
+    model_layout     that of the trained model which the clips are for: ``layout``, else the file's own, must have the
+                     same joints
 
     docs/data.md describes the format. Raises InputError, LabelError or ConfigError naming the clips that do not fit.
     """
@@ -88,11 +90,11 @@ def read_pyskl(
     joints = {name: k.shape[2] for name, k in zip(file.names, keypoints, strict=True)}
     told = str(file.about.get("layout") or "")
     named = told if for_model else layout_of(file, joints, layout or model_layout).name
-    if model_layout is not None and layout is None:
-        require_alike(told, model_layout, "the model's")
+    if model_layout is not None:
+        require_alike(told if layout is None else named, model_layout, "the model's")
     missing = without_sentinels(keypoints, file.names)
     by_number = not (for_model or layout or model_layout or told)
-    doubted = doubt(keypoints, named) if by_number else ""
+    doubted = doubt(keypoints, named) if by_number else overruled(told, layout)
     shown = [i for i, k in enumerate(keypoints) if k.shape[1] > 1 and k[..., 2].any()]
     used = list(range(len(keypoints))) if for_model or (keep_empty and shown) else shown
     nobody = f"{count(file.nobody, 'annotation')} without a body (None) left out, in the splits, too."
