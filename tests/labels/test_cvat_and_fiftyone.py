@@ -118,12 +118,63 @@ def test_a_task_that_is_a_clip_labels_the_clip(tmp_path: Path) -> None:
     assert told == ["a.xml: left out what is labelled cat, which is no class"]
 
 
+def project(body: str, *tasks: tuple[int, str, str, int, str, int]) -> str:
+    """Of (id, source, subset, size, frame filter, first frame), as `ProjectData` in CVAT's bindings.py writes them."""
+    told = "".join(
+        f"<task><id>{number}</id><name></name><size>{size}</size><mode>interpolation</mode><overlap>0</overlap>"
+        f"<subset>{subset}</subset><start_frame>{first}</start_frame><stop_frame>0</stop_frame>"
+        f"<frame_filter>{step}</frame_filter><owner></owner><assignee></assignee>"
+        f"<original_size><width>64</width><height>48</height></original_size><source>{source}</source></task>"
+        for number, source, subset, size, step, first in tasks
+    )
+    return f"""<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><project><id>1</id><name>yard</name><bugtracker></bugtracker>
+<tasks>{told}</tasks><subsets>default
+Test</subsets><owner></owner><assignee></assignee><labels></labels></project><dumped>2026-11-20</dumped></meta>
+{body}
+</annotations>
+"""
+
+
+def test_a_project_has_the_stretches_of_all_its_tasks(tmp_path: Path) -> None:
+    """Frames count on from task to task of a subset: start + step x size of those before."""
+    tasks = [
+        *((7, "a.mp4", "Test", 100, "", 0), (2, "b.mp4", "default", 100, "", 0)),
+        *((3, "c.mp4", "default", 20, "step=5", 10), (5, f"clips/{A}.mp4", "default", 20, "", 0)),
+    ]
+    body = "".join(
+        track("abnormal", box(first), box(last, 1)).replace("<track", f'<track task_id="{task}" subset="{subset}"')
+        for task, subset, first, last in (
+            *((7, "Test", 10, 20), (2, "default", 30, 50)),
+            *((3, "default", 100 + 20, 100 + 40), (5, "default", 100 + 110 + 0, 100 + 110 + 20)),
+        )
+    )
+    path = tmp_path / "a.xml"
+    path.write_text(project(body, *tasks))
+    found = [(one.file, one.start_s, one.end_s, one.where) for one in find_labels(path, CONFIG, fps=10)]
+    assert found == [
+        *(("a.mp4", 1, 2, "a.xml task 7"), ("b.mp4", 3, 5, "a.xml task 2")),
+        *(("c.mp4", 2, 4, "a.xml task 3"), (f"clips/{A}.mp4", 0, 2, "a.xml task 5")),
+    ]
+    tags = image(12, "abnormal") + image(112, "abnormal")
+    for frame, task in ((12, 1), (112, 2)):
+        tags = tags.replace(f'<image id="{frame}"', f'<image id="{frame}" subset="default" task_id="{task}"')
+    path.write_text(project(tags, (1, f"{A}.mp4", "default", 100, "", 0), (2, f"{B}.mp4", "default", 100, "", 0)))
+    assert {clip: one.label for clip, one in read_clip_labels(path, CONFIG).items()} == {A: "abnormal", B: "abnormal"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("<annotations>", "is not CVAT's XML 1.1"),
         ("<xmeml/>", "holds <xmeml> instead of <annotations>"),
-        (xml("", kind="project"), "export its tasks one by one"),
+        (project(""), "nothing is labelled there yet"),
+        (project(track("abnormal", box(1))), "is not CVAT's XML 1.1: 'task_id'"),
+        (project(track("abnormal", box(1)).replace("<track", '<track task_id="9"')), "labels of the tasks 9, about"),
+        (
+            project(track("abnormal", box(1)).replace("<track", '<track task_id="3"'), (3, "", "", 10, "", 0)),
+            "the name of the video of task 3",
+        ),
         (xml("").replace("<source>a.mp4</source>", "").replace("<name>my task</name>", ""), "does not tell the name"),
         (xml(track("dance", box(1))), "none of its labels (dance) is one of normal, abnormal"),
         (xml(""), "nothing is labelled there yet, or by tags alone"),

@@ -1,5 +1,5 @@
 """CVAT's XML 1.1, as `cvat/apps/dataset_manager/formats/cvat.py` writes and reads it: tags of frames ("for images"),
-tracks ("for video").
+tracks ("for video"). Those of a project hold all its tasks, as `ProjectData` in `bindings.py` numbers their frames.
 
 A task of a whole video has a track over the full frame for every stretch of a class; a task of a clip is labelled by
 the tags or tracks in it.
@@ -41,7 +41,7 @@ def is_export(path: Path) -> bool:
 
 
 def read(path: Path) -> list[Stretch]:
-    """The labelled stretches of a task's or job's export. Raises LabelError for another file."""
+    """The labelled stretches of the export of a task, job or project. Raises LabelError for another file."""
     try:
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive, archive.open(_XML) as file:
@@ -56,38 +56,74 @@ def _read(file: IO[bytes], name: str) -> list[Stretch]:
     root = ElementTree.parse(file).getroot()
     if root.tag != "annotations":
         raise LabelError(f"{name} is not CVAT's XML: it holds <{root.tag}> instead of <annotations>")
-    if root.find("meta/project") is not None:
-        raise LabelError(f"{name} is the export of a CVAT project: export its tasks one by one")
+    if (project := root.find("meta/project")) is not None:
+        return _of_project(root, project, name)
     about = next((meta for kind in ("task", "job") if (meta := root.find(f"meta/{kind}")) is not None), None)
-    source = root.findtext("meta/source") or (about.findtext("source") if about is not None else None)
-    source = source or (about.findtext("name") if about is not None else None)
+    source = root.findtext("meta/source") or _source(about)
     if not source:
         raise LabelError(f"{name} does not tell the name of its video (<source>): export the task instead of a job")
-    who = ""
-    if about is not None:
-        who = about.findtext("assignee/email") or about.findtext("assignee/username") or ""
-    step = _step(about.findtext("frame_filter") if about is not None else None)
+    _require_labels(root, name)
+    return [*_of_task([*root], about, source, f"{name}: ", 0)]
+
+
+def _require_labels(root: ElementTree.Element, name: str) -> None:
     if root.find("track") is None and root.find("image") is None:
         raise LabelError(
             f"{name} has no labels: nothing is labelled there yet, or by tags alone, which CVAT leaves out of its XML"
             " for video (export for images)"
         )
+
+
+def _source(about: ElementTree.Element | None) -> str:
+    """The video's name in what a file tells about a task, or else the task's; "" without both."""
+    return "" if about is None else about.findtext("source") or about.findtext("name") or ""
+
+
+def _of_project(root: ElementTree.Element, project: ElementTree.Element, name: str) -> list[Stretch]:
+    """The stretches of all tasks of a project, whose frames count on from task to task of one subset."""
+    _require_labels(root, name)
+    parts: dict[str, list[ElementTree.Element]] = defaultdict(list)
+    for element in root:
+        if element.tag in ("track", "image"):
+            parts[element.attrib["task_id"]].append(element)
+    found: list[Stretch] = []
+    offsets: dict[str, int] = defaultdict(int)
+    for task in project.iterfind("tasks/task"):
+        number, subset = task.findtext("id") or "", task.findtext("subset") or ""
+        if elements := parts.pop(number, []):
+            if not (source := _source(task)):
+                raise LabelError(f"{name} does not tell the name of the video of task {number} (<source>)")
+            found += _of_task(elements, task, source, f"{name} task {number}: ", offsets[subset])
+        step = _step(task.findtext("frame_filter"))
+        offsets[subset] += int(task.findtext("start_frame") or 0) + step * int(task.findtext("size") or 0)
+    if parts:
+        raise LabelError(f"{name} has labels of the tasks {', '.join(parts)}, about which it tells nothing")
+    return found
+
+
+def _of_task(
+    elements: Iterable[ElementTree.Element], about: ElementTree.Element | None, source: str, where: str, offset: int
+) -> Iterator[Stretch]:
+    """The stretches of a task's tracks and images, whose frames begin at ``offset``."""
+    who = ""
+    if about is not None:
+        who = about.findtext("assignee/email") or about.findtext("assignee/username") or ""
+    step = _step(about.findtext("frame_filter") if about is not None else None)
     # frames by label and person, of tags and of shapes of single frames
     found: dict[tuple[str, int | None], set[int]] = defaultdict(set)
     stretches = []
-    for track in root.iterfind("track"):
-        label = track.attrib["label"]
-        shapes = sorted((int(one.attrib["frame"]), _outside(one)) for one in track if one.tag in _SHAPES)
-        stretches += [(label, _person(track), *ends) for ends in _visible(shapes, step)]
-    for image in root.iterfind("image"):
-        for one in image:
-            if one.tag == "tag" or one.tag in _SHAPES:
-                found[one.attrib["label"], _person(one)].add(int(image.attrib["id"]))
-    stretches += [(*about, *ends) for about, frames in found.items() for ends in _runs(sorted(frames), step)]
-    return [
-        Stretch(f"{name}: ", source, label, first, last, who=who, person=person)
-        for label, person, first, last in stretches
-    ]
+    for element in elements:
+        if element.tag == "track":
+            label = element.attrib["label"]
+            shapes = sorted((int(one.attrib["frame"]), _outside(one)) for one in element if one.tag in _SHAPES)
+            stretches += [(label, _person(element), *ends) for ends in _visible(shapes, step)]
+        elif element.tag == "image":
+            for one in element:
+                if one.tag == "tag" or one.tag in _SHAPES:
+                    found[one.attrib["label"], _person(one)].add(int(element.attrib["id"]))
+    stretches += [(*key, *ends) for key, frames in found.items() for ends in _runs(sorted(frames), step)]
+    for label, person, first, last in stretches:
+        yield Stretch(where, source, label, first - offset, last - offset, who=who, person=person)
 
 
 def _person(element: ElementTree.Element) -> int | None:
