@@ -1,19 +1,19 @@
 """Readers of labels by clip id, from this store and other tools: CSV, Parquet, pyskl, class folders, Label
-Studio, CVAT, FiftyOne, VIA."""
+Studio, CVAT, FiftyOne, VIA, ELAN."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from posewatch.config import LabelConfig
 from posewatch.datasets import tables
 from posewatch.errors import LabelError
-from posewatch.labels.formats import cvat, fiftyone, labelstudio, stretches, via
+from posewatch.labels.formats import cvat, elan, fiftyone, labelstudio, stretches, via
 from posewatch.labels.formats.rows import unquoted
-from posewatch.labels.formats.stretches import Stretch
+from posewatch.labels.formats.stretches import NoLabels, Stretch
 from posewatch.names import folded
 
 log = logging.getLogger(__name__)
@@ -28,13 +28,39 @@ def class_of(name: str, config: LabelConfig, where: str) -> str:
 
 
 def stretches_of(path: Path) -> list[Stretch] | None:
-    """What CVAT, FiftyOne or VIA has labelled; None for a file or folder of none of them."""
+    """What CVAT, FiftyOne, VIA or ELAN has labelled; None for a file or folder of none of them.
+
+    These tools write a file for each video, but for FiftyOne: a folder of such files is taken whole. Of one with a
+    ``labels.csv`` that one counts.
+    """
+    if path.is_dir() and fiftyone.export_of(path) is None:
+        if (path / "labels.csv").is_file():
+            return None
+        files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+        files = [file for file in files if elan.is_document(file) or cvat.is_certain(file)]
+        return _of_files(files) if files else None
+    if elan.is_document(path):
+        return elan.read(path)
     if path.is_file() and cvat.is_export(path):
         return cvat.read(path)
     if via.is_project(path):
         return via.read(path)
     dataset = fiftyone.export_of(path)
     return None if dataset is None else fiftyone.read(dataset)
+
+
+def _of_files(files: Sequence[Path]) -> list[Stretch]:
+    """The stretches of all ``files``, some of which may have none yet."""
+    found: list[Stretch] = []
+    empty: NoLabels | None = None
+    for file in files:
+        try:
+            found += elan.read(file) if elan.is_document(file) else cvat.read(file)
+        except NoLabels as error:
+            empty = error
+    if empty is not None and not found:
+        raise empty
+    return found
 
 
 def has_clip_ids(path: str | Path) -> bool:
@@ -89,7 +115,7 @@ def read_clip_labels(
         rows = readers[suffix](path)
     else:
         raise LabelError(
-            f"{path.name} is not a label file: give csv, parquet, pkl, json, xml, zip or a folder of classes"
+            f"{path.name} is not a label file: give csv, parquet, pkl, json, xml, zip, eaf or a folder of classes"
         )
     labels: dict[str, Given] = {}
     for where, clip, name, who in rows:

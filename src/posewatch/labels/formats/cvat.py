@@ -21,7 +21,7 @@ from posewatch.errors import LabelError, first_line
 from posewatch.files import write_atomically
 from posewatch.labels.entries import ClipEntry
 from posewatch.labels.formats.snapshot import Snapshot
-from posewatch.labels.formats.stretches import Stretch, person_of
+from posewatch.labels.formats.stretches import NoLabels, Stretch, person_of
 
 LABELS = "labels.json"
 """The project's labels, for CVAT's raw label editor."""
@@ -38,6 +38,19 @@ def is_export(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return _XML in archive.namelist()
     return path.suffix.lower() == ".xml"
+
+
+def is_certain(path: Path) -> bool:
+    """Whether a file is such an export by its content, and no other XML."""
+    if not (path.is_file() and is_export(path)):
+        return False
+    if path.suffix.lower() == ".zip":
+        return True
+    try:
+        with path.open("rb") as file:
+            return next(ElementTree.iterparse(file, ("start",)))[1].tag == "annotations"
+    except (ElementTree.ParseError, StopIteration):
+        return False
 
 
 def read(path: Path) -> list[Stretch]:
@@ -68,7 +81,7 @@ def _read(file: IO[bytes], name: str) -> list[Stretch]:
 
 def _require_labels(root: ElementTree.Element, name: str) -> None:
     if root.find("track") is None and root.find("image") is None:
-        raise LabelError(
+        raise NoLabels(
             f"{name} has no labels: nothing is labelled there yet, or by tags alone, which CVAT leaves out of its XML"
             " for video (export for images)"
         )

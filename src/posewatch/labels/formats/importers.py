@@ -59,8 +59,9 @@ def find_labels(
     warn: Callable[[str], None] = log.warning,
     fps: float = 1.0,
 ) -> list[Interval]:
-    """Read the labels in ``folder``: labels.csv, else GMDCSA-24, else class folders; or a csv file, or an export of
-    Label Studio, CVAT, FiftyOne or VIA that labels whole videos, or the ground truth of a public data set.
+    """Read the labels in ``folder``: labels.csv, else documents of ELAN and exports of CVAT, else a public data set, else
+    GMDCSA-24, else class folders; or a csv file, or an export of Label Studio, CVAT, FiftyOne, VIA or ELAN that labels
+    whole videos.
 
     ``fps`` is the frame rate of videos in which these tools count frames. ``warn`` gets one line for each entry
     that was left out. Raises LabelError when there are no labels.

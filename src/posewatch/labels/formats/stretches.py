@@ -1,4 +1,4 @@
-"""Labelled stretches of clips or videos, as CVAT and FiftyOne keep them, and who marked them."""
+"""Labelled stretches of clips or videos, as other tools keep them, and who marked them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from posewatch.config import LabelConfig
+from posewatch.datasets.annotations import some
 from posewatch.errors import LabelError
 from posewatch.names import folded
 
 CLIP = re.compile(r"(?:.*[^0-9a-f])?(c-[0-9a-f]{16})")
+
+
+class NoLabels(LabelError):
+    """A file of another tool in which nothing is labelled yet."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,10 @@ def of_classes(found: Iterable[Stretch], config: LabelConfig, name: str, warn: C
     others = Counter(one.label for one in found if folded(one.label) not in classes)
     if others and len(others) == len({one.label for one in found}):
         raise LabelError(
-            f"{name}: none of its labels ({', '.join(sorted(others))}) is one of {', '.join(config.classes)}"
+            f"{name}: none of its labels ({some(sorted(others), 20)}) is one of {', '.join(config.classes)}"
         )
     if others:
-        warn(f"{name}: left out what is labelled {', '.join(sorted(others))}, which is no class")
+        warn(f"{name}: left out what is labelled {some(sorted(others), 20)}, which is no class")
     return [one for one in found if one.label not in others]
 
 
