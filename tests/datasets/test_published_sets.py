@@ -119,3 +119,44 @@ def test_labels(tmp_path: Path, label: Any, message: str) -> None:
 def test_a_score_that_is_none(tmp_path: Path) -> None:
     clips, _ = read_pyskl(write(tmp_path / "a.pkl", rows(keypoint_score=None)))
     assert clips.keypoints[0][..., 2].min() == 1
+
+
+def test_one_annotation_by_itself(tmp_path: Path) -> None:
+    """MMAction2's ntu_pose_extraction.py: a file for each video."""
+    (one,) = rows(1, frame_dir="S001C001P001R001A001")
+    clips, splits = read_pyskl(write(tmp_path / "a.pkl", one), for_model=True)
+    assert (clips.ids, splits, clips.keypoints[0].shape[2]) == (("S001C001P001R001A001",), {}, 17)
+
+
+def test_scores_in_the_third_coordinate(tmp_path: Path) -> None:
+    """PreNormalize2D of pyskl and MMAction2 takes them for scores; of 3D joints the third is a place."""
+    rng = np.random.default_rng(0)
+    some = rows(2)
+    for one in some:
+        scores = rng.uniform(0, 1.02, one["keypoint"].shape[:3])
+        scores[:, :, 3] = 0
+        one.pop("keypoint_score")
+        one["keypoint"] = np.concatenate([one["keypoint"], scores[..., None]], -1)
+    clips, _ = read_pyskl(write(tmp_path / "a.pkl", some))
+    assert clips.keypoints[0][..., 2] == pytest.approx(np.minimum(some[0]["keypoint"][..., 2], 1))
+    assert not clips.keypoints[0][:, :, 3].any()
+    for one in some:
+        one["keypoint"] = rng.normal(0, 1, (2, 12, 25, 3))  # metres
+    clips, _ = read_pyskl(write(tmp_path / "a.pkl", some))
+    assert (clips.keypoints[0][..., 2] == 1).all()
+    some[0]["keypoint"] = np.full((1, 12, 25, 3), np.nan)
+    with pytest.raises(InputError, match="NaN"):
+        read_pyskl(write(tmp_path / "a.pkl", some))
+
+
+def test_coordinates_before_persons(tmp_path: Path) -> None:
+    """MMAction2 0.x, gen_ntu_rgbd_raw.py: (3, T, V, 2), which looks like three persons."""
+    places = np.random.default_rng(0).normal(0, 1, (2, 2, 8, 25, 3)).astype(np.float32)
+    some = [
+        {"frame_dir": f"c{i}", "label": i, "total_frames": 6, "img_shape": (1080, 1920),
+         "keypoint": places[i].transpose(3, 1, 2, 0), "keypoint_score": np.ones((3, 8, 25), np.float32)}
+        for i in range(2)
+    ]  # fmt: skip
+    clips, _ = read_pyskl(write(tmp_path / "a.pkl", some))
+    for mine, theirs in zip(clips.keypoints, places, strict=True):
+        assert np.array_equal(mine[..., :2], theirs[:, :6, :, :2])

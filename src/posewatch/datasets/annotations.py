@@ -61,10 +61,13 @@ def count(n: int, noun: str) -> str:
 
 
 def annotations_of(data: Any, path: Path | str) -> Annotations:
-    """Rows, names and splits of unpickled ``data``: pyskl's dict, or a bare list of annotations, which has no splits.
+    """Rows, names and splits of unpickled ``data``: pyskl's dict; or, without splits, a bare list of annotations, or a
+    single one, as MMAction2's ``ntu_pose_extraction.py`` writes it.
 
     Raises InputError when it is neither, when a clip is annotated twice, and when a split names an unknown clip.
     """
+    if isinstance(data, Mapping) and "keypoint" in data and "annotations" not in data:
+        data = [data]
     bare = isinstance(data, list | tuple)
     about: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
     rows = data if bare else about.get("annotations")
@@ -124,10 +127,10 @@ def _name(row: Mapping[str, Any], i: int, path: Path | str) -> str:
 def keypoints_of(row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
     """One clip's x, y and score, float32 (M, T, V, 3); M or T may be 0, a missing joint has score 0.
 
-    A third coordinate is left out. The keypoints (N, V, 3) of pyskl's compressed form, with the frame of each person in
-    ``frame_inds``, become those of persons in the order in which a frame has them. Without ``keypoint_score``, joints
-    at exactly zero are missing, all others have score 1. Raises InputError naming the clip when shapes do not fit, or a
-    joint with a score is NaN or infinite.
+    A third coordinate is left out, but for a score (see `_scored`). The keypoints (N, V, 3) of pyskl's compressed form,
+    with the frame of each person in ``frame_inds``, become those of persons in the order in which a frame has them.
+    Without ``keypoint_score``, joints at exactly zero are missing, all others have score 1. Raises InputError naming
+    the clip when shapes do not fit, or a joint with a score is NaN or infinite.
     """
     if "keypoint" not in row and "raw_file" in row:
         raise InputError(
@@ -137,8 +140,7 @@ def keypoints_of(row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
     try:
         if "frame_inds" in row:
             row = _decompressed(row)
-        xy = np.asarray(row["keypoint"], np.float32)
-        given = row.get("keypoint_score")
+        xy, given = _scored(np.asarray(row["keypoint"], np.float32), row.get("keypoint_score"))
         score: NDArray[Any] = np.asarray(xy.any(-1) if given is None else given, np.float32)
         length = int(row.get("total_frames", xy.shape[1] if xy.ndim > 1 else 0))
     except KeyError as error:
@@ -163,6 +165,25 @@ def keypoints_of(row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
         )
     np.minimum(out[..., 2], 1, out=out[..., 2])
     return out
+
+
+def _scored(xy: NDArray[np.float32], given: Any) -> tuple[NDArray[np.float32], Any]:
+    """Keypoints and scores where other tools have them in another place; else both as they are.
+
+    A third coordinate from 0 to about 1 beside pixels is the score, as pyskl's and MMAction2's ``PreNormalize2D`` take
+    it. MMAction2's ``gen_ntu_rgbd_raw.py`` (0.x) has (3, T, V, 2): three coordinates of two persons, in metres about
+    the first, with a score of 1 everywhere.
+    """
+    if xy.ndim != 4 or not ((xy.shape[3] == 3 and given is None) or xy.shape[::3] == (3, 2)):
+        return xy, given
+    known = xy[np.isfinite(xy).all(-1)]
+    pixels = float(np.abs(known[:, :2]).max(initial=0)) > 10
+    if xy.shape[3] == 3:
+        third = known[:, 2]
+        scored = pixels and third.min(initial=0) >= 0 and 0 < third.max(initial=0) <= 1.5
+        return xy, xy[..., 2] if scored else given
+    whole = given is not None and np.shape(given) == xy.shape[:3] and bool((np.asarray(given) == 1).all())
+    return (xy.transpose(3, 1, 2, 0), None) if whole and not pixels else (xy, given)
 
 
 def _decompressed(row: Mapping[str, Any]) -> dict[str, Any]:
