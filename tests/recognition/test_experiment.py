@@ -272,3 +272,18 @@ def test_a_checkpoint_is_evaluated_in_the_layout_that_it_holds(annotations, tmp_
     assert again["accuracy"] == first["accuracy"]
     judge, _ = _clips(checkpoint, ExportedFile(precision="fp16"), Skeletons(annotations=annotations))
     assert judge.keypoints.shape == (8, 1, 12, 5, 3)
+
+
+def test_a_file_without_splits_is_evaluated_whole(annotations, tmp_path, capsys):
+    """MMAction2's files of 0.x and pyskl's custom_2d_skeleton.py: a list for each of training and test."""
+    assert train(annotations, tmp_path / "run", "--model=statistics", epochs=1) == 0
+    bare = tmp_path / "val.pkl"
+    bare.write_bytes(pickle.dumps(pickle.loads(annotations.read_bytes())["annotations"][-8:]))
+    said = ["evaluate", str(tmp_path / "run/checkpoint.pt"), "--annotations", str(bare)]
+    assert main([*said, "--out", str(tmp_path / "again")]) == 0, capsys.readouterr().err
+    assert "note: The file has no splits: all 8 clips are tested." in capsys.readouterr().err
+    again, first = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("again", "run"))
+    assert again["n"] == 8
+    assert again["accuracy"] == first["accuracy"], "the same clips as the split test"
+    assert main([*said, "--out", str(tmp_path / "other"), "--split", "val"]) == 2
+    assert "the file has none" in capsys.readouterr().err

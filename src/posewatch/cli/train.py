@@ -137,7 +137,7 @@ class Evaluated(Skeletons):
 
     PANEL = "Evaluation on a file"
 
-    split: Annotated[str, Option(help="Split of the file to evaluate on.")] = "test"
+    split: Annotated[str, Option(help="Split of the file to evaluate on (of one without splits: all).")] = "test"
     train_split: Annotated[
         str | None, Option(help="Split that the baselines are fitted on (default: no baselines).")
     ] = None
@@ -155,6 +155,9 @@ class Evaluated(Skeletons):
             raise InputError("give the clips to evaluate on and an output folder: --annotations FILE.pkl --out DIR")
         recogniser = load_checkpoint(checkpoint)
         clips, splits, _ = self.read(tuple(recogniser.labels), recogniser.layout, recogniser.unit)
+        if not splits and not self.train_split and self.split == "test":  # a file of test clips, as a bare list
+            notes([f"The file has no splits: all {len(clips)} clips are tested."])
+            splits = {"test": [*range(len(clips))]}
         test = clips.subset(split_of(splits, self.split))
         train = None
         if self.train_split:
