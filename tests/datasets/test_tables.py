@@ -139,6 +139,48 @@ def test_aggregated_events_of_boris(text: str, tmp_path: Path) -> None:
     assert read_labels_csv(path) == [Interval("/videos/a.mp4", 1.8, 8.125, "abnormal")]
 
 
+BORIS = (
+    "Observation id,Observation date,Description,Observation type,Source,Time offset (s),Coding duration,"
+    "Media duration (s),FPS (frame/s),Subject,Observation duration by subject by observation,Behavior,"
+    "Behavioral category,Behavior type,Start (s),Stop (s),Duration (s),Media file name,Image index start,"
+    "Image index stop,Image file path start,Image file path stop,Comment start,Comment stop\n"
+)
+
+
+def boris(kind: str, start: float, stop: float, file: str = "a.mp4", source: str = "player #1:a.mp4") -> str:
+    lengths = ";".join(["600.000", "300.000"][: source.split("|")[0].count(";") + 1])
+    return (
+        f"one,2026-10-01 10:00:00,,Media file,{source},0.0,600.000,{lengths}|9.000,25.000,No focal subject,,abnormal,"
+        f"Not defined,{kind},{start:.3f},{stop:.3f},NA,{file},,,,,,\n"
+    )
+
+
+def test_point_events_of_boris_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    told: list[str] = []
+    path.write_text(BORIS + boris("STATE", 1, 2) + boris("POINT", 3, 3))
+    assert read_labels_csv(path, told.append) == [Interval("a.mp4", 1, 2, "abnormal")]
+    assert told == ["events.csv: point events have no length and label nothing: row 3 (abnormal)"]
+    path.write_text(BORIS + boris("POINT", 3, 3))
+    with pytest.raises(LabelError, match=r"row 2 \(abnormal\) \(code the classes as state events\)"):
+        read_labels_csv(path)
+
+
+def test_files_of_a_boris_observation_that_follow_each_other(tmp_path: Path) -> None:
+    """Times count from the first file on: at 610 s the second one, which is named, has played for 10."""
+    path = tmp_path / "events.csv"
+    source = "player #1:/v/a.mp4;/v/b.mp4|player #2:/v/side.mp4"
+    rows = [boris("STATE", 5, 9, "/v/a.mp4", source), boris("STATE", 610, 620, "/v/b.mp4", source)]
+    path.write_text(BORIS + "".join(rows) + boris("STATE", 590, 605, "/v/a.mp4", source))
+    assert read_labels_csv(path) == [
+        *(Interval("/v/a.mp4", 5, 9, "abnormal"), Interval("/v/b.mp4", 10, 20, "abnormal")),
+        *(Interval("/v/a.mp4", 590, 600, "abnormal"), Interval("/v/b.mp4", 0, 5, "abnormal")),
+    ]
+    path.write_text(BORIS + rows[1].replace("600.000;300.000|9.000", ""))
+    with pytest.raises(LabelError, match="row 2: the lengths of the 2 files are not told"):
+        read_labels_csv(path)
+
+
 def test_rows_are_numbered_as_a_spreadsheet_does(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("sep=;\nfile;label\n\na;b\n")
     rows = list(table(tmp_path / "a.csv", ("file", "label")))

@@ -84,9 +84,9 @@ def find_labels(
     if (public := public_sets.read(folder, config or LabelConfig(), warn)) is not None:
         return public
     if folder.is_file() and folder.suffix.lower() in tables.SUFFIXES:
-        return read_labels_csv(folder)
+        return read_labels_csv(folder, warn)
     if (folder / "labels.csv").is_file():
-        return read_labels_csv(folder / "labels.csv")
+        return read_labels_csv(folder / "labels.csv", warn)
     if any(PATTERN.match(path.name) for path in folder.glob("*.csv")):
         return read_gmdcsa24(folder, config, warn)
     classes = {folded(name) for name in (config or LabelConfig()).classes}
