@@ -258,7 +258,7 @@ def test_label_studio_exports_with_several_annotators(sqlite_store, make_clips, 
     ("name", "text", "message"),
     [
         ("a.json", "{", "a.json is not readable JSON"),
-        ("a.json", "{}", "is not a Label Studio export"),
+        ("a.json", "{}", "is JSON of none of the tools"),
         ("a.json", '[{"data": {"clip_id": "c-1"}, "annotations": [{"result": [{"type": "choices"}]}]}]', "task 1: not"),
         ("a.json", "[]", "a.json has no labels"),
         ("a.csv", "clip_id,label\nc-1,dance\n", "a.csv row 2: unknown class 'dance'"),

@@ -244,7 +244,7 @@ def labels_of(path: Path) -> dict[str, str]:
 )
 def test_what_is_no_export_is_one_line(data: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", data)
-    with pytest.raises(LabelError, match=r"is not a Label Studio export|not a task with a choice") as raised:
+    with pytest.raises(LabelError, match=r"is JSON of none of the tools|not a task with a choice") as raised:
         labels_of(path)
     assert "\n" not in str(raised.value)
 

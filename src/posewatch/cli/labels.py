@@ -51,7 +51,8 @@ def import_(
         float | None,
         Option(
             metavar="RATE",
-            help="Frames per second of videos labelled in CVAT (default: of the masked ones) or Label Studio (24).",
+            help="Frames per second of videos labelled in CVAT or Supervisely (default: of the masked ones),"
+            " or Label Studio (24).",
         ),
         Range(1, 240),
     ] = None,

@@ -42,7 +42,7 @@ def label_import(
     ``source`` is a folder, a labels.csv or an s3:// URI of timed labels; or a file or folder that names clips by their
     ids, as ``posewatch labels export`` writes them; or a label file of the paper's tools, in which ``zeros`` says what
     class 0 means (``formats/paper.py``). ``fps`` is the frame rate of whole videos that were labelled in
-    CVAT, FiftyOne or Label Studio; None: that of the masked videos, or Label Studio's own.
+    CVAT, FiftyOne, Supervisely or Label Studio; None: that of the masked videos, or Label Studio's own.
     """
     names = [name for item in videos_of(clips) for name in item.names]
     with local_copy(source) as path, Progress("labels", 1, "import") as progress:

@@ -1,5 +1,5 @@
 """Readers of labels by clip id, from this store and other tools: CSV, Parquet, pyskl, class folders, Label
-Studio, CVAT, FiftyOne, VIA, ELAN."""
+Studio, CVAT, FiftyOne, VIA, ELAN, Supervisely, ActivityNet."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 from posewatch.config import LabelConfig
 from posewatch.datasets import tables
 from posewatch.errors import LabelError
-from posewatch.labels.formats import cvat, elan, fiftyone, labelstudio, stretches, via
+from posewatch.labels.formats import activitynet, cvat, elan, fiftyone, labelstudio, stretches, supervisely, via
 from posewatch.labels.formats.rows import unquoted
 from posewatch.labels.formats.stretches import NoLabels, Stretch
 from posewatch.names import folded
+from posewatch.text import read_json
 
 log = logging.getLogger(__name__)
 
@@ -28,25 +29,42 @@ def class_of(name: str, config: LabelConfig, where: str) -> str:
 
 
 def stretches_of(path: Path) -> list[Stretch] | None:
-    """What CVAT, FiftyOne, VIA or ELAN has labelled; None for a file or folder of none of them.
+    """What another tool has labelled (`_read`); None for a file or folder of none of these tools.
 
-    These tools write a file for each video, but for FiftyOne: a folder of such files is taken whole. Of one with a
-    ``labels.csv`` that one counts.
+    Most write a file for each video: a folder of such files is taken whole. Of one with a ``labels.csv`` that one
+    counts.
     """
-    if path.is_dir() and fiftyone.export_of(path) is None:
-        if (path / "labels.csv").is_file():
-            return None
-        files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
-        files = [file for file in files if elan.is_document(file) or cvat.is_certain(file)]
-        return _of_files(files) if files else None
+    if (dataset := fiftyone.export_of(path)) is not None:
+        return fiftyone.read(dataset)
+    if not path.is_dir():
+        return _read(path)
+    if (path / "labels.csv").is_file():
+        return None
+    files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".") and _is_certain(file)]
+    return _of_files(files) if files else None
+
+
+def _is_certain(path: Path) -> bool:
+    """Whether a file of a folder is of one of these tools, and nothing that may lie beside labels as well."""
+    if supervisely.is_named_so(path):
+        return supervisely.is_annotation(read_json(path, error=LabelError))
+    return elan.is_document(path) or cvat.is_certain(path)
+
+
+def _read(path: Path) -> list[Stretch] | None:
+    """What ELAN, CVAT, VIA, Supervisely or a tool that writes ActivityNet's JSON has labelled; None for another."""
     if elan.is_document(path):
         return elan.read(path)
     if path.is_file() and cvat.is_export(path):
         return cvat.read(path)
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return None
     if via.is_project(path):
         return via.read(path)
-    dataset = fiftyone.export_of(path)
-    return None if dataset is None else fiftyone.read(dataset)
+    data = read_json(path, error=LabelError)
+    if supervisely.is_annotation(data):
+        return supervisely.read(path)
+    return activitynet.read(path) if activitynet.is_database(data) else None
 
 
 def _of_files(files: Sequence[Path]) -> list[Stretch]:
@@ -55,7 +73,7 @@ def _of_files(files: Sequence[Path]) -> list[Stretch]:
     empty: NoLabels | None = None
     for file in files:
         try:
-            found += elan.read(file) if elan.is_document(file) else cvat.read(file)
+            found += _read(file) or ()
         except NoLabels as error:
             empty = error
     if empty is not None and not found:

@@ -71,7 +71,10 @@ def tasks(path: Path) -> list[Task]:
     if isinstance(data, Mapping):
         data = data.get("tasks", [data] if "data" in data else data)
     if not isinstance(data, list):
-        raise LabelError(f"{path.name} is not a Label Studio export: it must be a list of tasks")
+        raise LabelError(
+            f"{path.name} is JSON of none of the tools that are read: Label Studio (a list of tasks), FiftyOne, VIA 3, "
+            "Supervisely, ActivityNet"
+        )
     found, people = [], _people(data)
     for number, task in enumerate(data, 1):
         where = f"{path.name} task {number}: "
