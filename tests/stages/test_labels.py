@@ -79,6 +79,22 @@ def test_label_studio_counts_24_frames_a_second_unless_somebody_says_otherwise(s
     assert label_import(clips, str(tmp_path / "export.json"), store, LabelConfig(), fps)["set"] == labelled
 
 
+@pytest.mark.parametrize("form", ["supervisely", "fiftyone"])
+def test_others_count_the_masked_videos_frames(form, sets, store, tmp_path):
+    """10 a second here: 72 frames are 7.2 s, in three clips. As Label Studio's 24 a second, it was one."""
+    _, clips, _ = sets
+    queue_clips(clips, store)
+    files = {
+        "supervisely": {
+            **{key: [] for key in ("objects", "frames")},
+            "framesCount": 80, "tags": [{"name": "abnormal", "frameRange": [0, 71]}],
+        },
+        "fiftyone": {"classes": ["abnormal"], "labels": {"a": [{"label": 0, "support": [1, 72]}]}},
+    }  # fmt: skip
+    (tmp_path / "a.mp4.json").write_text(json.dumps(files[form]))
+    assert label_import(clips, str(tmp_path / "a.mp4.json"), store, LabelConfig())["set"] == 3
+
+
 def test_the_gate_and_the_snapshot_know_the_clips_of_their_set_only(sets, store, tmp_path, make_clips):
     objects, clips, _ = sets
     queue_clips(clips, store)

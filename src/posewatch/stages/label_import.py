@@ -13,7 +13,7 @@ from posewatch.datasets.intervals import Interval
 from posewatch.datasets.paper import stem
 from posewatch.errors import LabelError
 from posewatch.labels.formats import paper
-from posewatch.labels.formats.clip_labels import has_clip_ids
+from posewatch.labels.formats.clip_labels import has_clip_ids, stretches_of
 from posewatch.labels.formats.importers import (
     ImportReport,
     find_labels,
@@ -52,7 +52,7 @@ def label_import(
             report = import_clip_labels(labels, path, config, warn=progress.say)
         else:
             entries = list(clip_entries(clips))
-            studio = path.is_file() and is_export(path)
+            studio = path.is_file() and is_export(path) and stretches_of(path) is None
             rate = fps or (FRAME_RATE if studio else next((entry.clip.fps for entry in entries), 1.0))
             intervals = find_labels(path, config, progress.say, rate)
             report = import_labels(labels, entries, intervals, config, videos=names, warn=progress.say)
