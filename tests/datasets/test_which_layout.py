@@ -111,6 +111,9 @@ def test_a_layout_that_the_file_contradicts_is_told(tmp_path: Path) -> None:
     assert read_pyskl(path, layout="coco17")[0].notes == (told,)
     own = Layout("mine", tuple(f"joint{i}" for i in range(17)), ((1, 0),), 0, ())
     assert read_pyskl(path, layout=own)[0].notes == (told.replace("coco17", "mine"),)
+    theirs = write(tmp_path / "c.pkl", "h36m17", layout="mine")
+    assert read_pyskl(theirs, layout=own)[0].notes == ()
+    assert read_pyskl(theirs, layout="coco17")[0].notes == (told.replace("h36m17", "mine"),)
     alike = write(tmp_path / "b.pkl", "coco17", layout="coco17")
     for same in ("coco17", "coco20", dataclasses.replace(layouts.get("coco17"), name="ours")):
         assert read_pyskl(alike, layout=same)[0].notes == ()

@@ -332,11 +332,13 @@ def layout_of(found: Annotations, joints: Mapping[str, int], layout: str | Layou
 
 
 def overruled(told: str, layout: str | Layout | None) -> str:
-    """A note where the given ``layout`` has other joints than ``told``, the one that a file names itself; else ""."""
-    if layout is None or told not in layouts.names():
+    """A note where the given ``layout`` has other joints than ``told``, the one that a file names itself; else "".
+    Of one that nobody knows but the file only the name counts."""
+    if layout is None or not told:
         return ""
-    given, own = layout if isinstance(layout, Layout) else layouts.get(layout), layouts.get(told)
-    if given.joints[: given.observed] == own.joints[: own.observed]:
+    given = layout if isinstance(layout, Layout) else layouts.get(layout)
+    own = layouts.get(told) if told in layouts.names() else None
+    if given.name == told if own is None else given.joints[: given.observed] == own.joints[: own.observed]:
         return ""
     return f"The file says that its joints are those of {told}; they are read as {given.name}, as --layout says."
 
