@@ -79,6 +79,7 @@ def test_values_of_tiers_are_labels_and_tiers_of_empty_annotations(tmp_path: Pat
         *((name, 1, 2.5, "Abnormal"), (name, 6, 9, "normal")),
         (name, 2.5, 3, "abnormal"),
     ]
+    assert find_labels(path, CONFIG)[0].where == "yard.eaf tier 'event'"
     assert told == ["yard.eaf: left out what is labelled falls over, which is no class"]
 
 

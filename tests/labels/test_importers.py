@@ -155,6 +155,12 @@ def test_a_workbook_is_to_be_saved_as_csv(tmp_path: Path) -> None:
             find_labels(place)
 
 
+def test_a_project_of_boris_is_to_be_exported(tmp_path: Path) -> None:
+    path = write(tmp_path / "yard.boris", '{"time_format": "hh:mm:ss", "observations": {}}')
+    with pytest.raises(LabelError, match=r"yard\.boris is a project of BORIS: export its aggregated events as CSV"):
+        find_labels(path)
+
+
 def test_the_format_is_detected_or_named(tmp_path):
     with pytest.raises(LabelError, match=r"no labels in .*: expected labels\.csv .*class folders .*GMDCSA-24"):
         find_labels(tmp_path)

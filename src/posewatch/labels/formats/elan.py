@@ -51,7 +51,7 @@ def _of(root: ElementTree.Element, name: str) -> Iterator[Stretch]:
             since, until = max(0.0, first + origin), last + origin
             if until > since:
                 file = _file(video)
-                yield Stretch(f"{name}: ", file, value or tier, since / 1000, until / 1000, True, who=who)
+                yield Stretch(f"{name} tier {tier!r}: ", file, value or tier, since / 1000, until / 1000, True, who=who)
 
 
 def _is_video(media: ElementTree.Element) -> bool:

@@ -96,6 +96,8 @@ def find_labels(
         return read_class_folders(folder)
     if sheet := next((f for f in (folder, *folder.glob("labels.*")) if f.suffix.lower() in _SHEETS), None):
         raise LabelError(f"{sheet.name} is a workbook: save the sheet with the labels as CSV and import that")
+    if folder.suffix.lower() == ".boris" and folder.is_file():
+        raise LabelError(f"{folder.name} is a project of BORIS: export its aggregated events as CSV and import that")
     names = ", ".join((config or LabelConfig()).classes)
     raise LabelError(f"no labels in {folder}: expected {FORMATS}; the classes are {names}")
 
