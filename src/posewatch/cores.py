@@ -7,8 +7,13 @@ process or a thread for each of them waits for most of the time, and runs out of
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+_THREADS = "OMP_NUM_THREADS"
+_ours: int | None = None
+"""The number in OMP_NUM_THREADS; None: it is not ours, or there is none."""
 
 
 def usable(root: Path = Path("/")) -> int:
@@ -23,8 +28,29 @@ def usable(root: Path = Path("/")) -> int:
 def limit_threads() -> None:
     """Let the libraries that are loaded from here on (OpenMP, OpenBLAS) start no more threads than there is quota for;
     a number that the user gave is left alone."""
-    if (cores := usable()) < len(os.sched_getaffinity(0)):
-        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    if _THREADS not in os.environ and (cores := usable()) < len(os.sched_getaffinity(0)):
+        take(cores)
+
+
+def part(processes: int) -> int | None:
+    """The threads that each of so many processes side by side may ``take``; None: the user gave a number."""
+    if _ours is None and _THREADS in os.environ:
+        return None
+    return max(1, (_ours or usable()) // processes)
+
+
+def take(threads: int | None) -> None:
+    """Let PyTorch, and what is loaded from here on, start so many threads in this process; None changes nothing.
+
+    By itself PyTorch starts one for every processor, in each of the processes that share them.
+    """
+    global _ours
+    if threads is None:
+        return
+    _ours = threads
+    os.environ[_THREADS] = str(threads)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
 
 
 def _quotas(root: Path) -> Iterator[float]:

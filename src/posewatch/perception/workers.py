@@ -16,6 +16,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
 
+from posewatch.cores import part, take
 from posewatch.errors import PosewatchError
 from posewatch.video import Frame
 
@@ -41,8 +42,9 @@ def shards(frames: Iterable[Frame], size: int = SHARD) -> Iterator[list[Frame]]:
         yield [first, *itertools.islice(source, count - 1)]
 
 
-def _begin(build: Callable[[], Any]) -> None:
+def _begin(build: Callable[[], Any], threads: int | None) -> None:
     global _state
+    take(threads)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # must not outlive a parent that was killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _one_thread()
@@ -83,8 +85,9 @@ class WorkerPool(Generic[S]):
             self._pools = [ThreadPoolExecutor(1)]
         else:
             context = multiprocessing.get_context("spawn")
+            begin = self._build, part(self.workers)
             self._pools = [
-                ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(self._build,))
+                ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=begin)
                 for _ in range(self.workers)
             ]
         return self

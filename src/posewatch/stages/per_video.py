@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from posewatch.artifact import Artifact, Job, collect, find, get, produce
-from posewatch.cores import usable
+from posewatch.cores import part, take, usable
 from posewatch.errors import InputError, PosewatchError
 from posewatch.progress import Progress
 from posewatch.stages.contents import VideoArtifact
@@ -73,7 +73,9 @@ def run(
             with (
                 # the workers' own, which they cannot remove where they are killed
                 tempfile.TemporaryDirectory(prefix="posewatch-work-", ignore_cleanup_errors=True) as temp,
-                ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker, initargs=(temp,)) as pool,
+                ProcessPoolExecutor(
+                    count, mp_context=context, initializer=_start_worker, initargs=(temp, part(count))
+                ) as pool,
             ):
                 running: dict[Future[str], int] = {
                     pool.submit(_produce, store, jobs[i], config, write): i for i in todo
@@ -105,7 +107,8 @@ def run(
     return collect(store, stage, [video.row for video in videos], [done[i] for i in range(len(jobs))])
 
 
-def _start_worker(temp: str) -> None:
+def _start_worker(temp: str, threads: int | None) -> None:
+    take(threads)
     tempfile.tempdir = temp
     # a worker must not outlive a parent that was killed: it would wait for work for ever
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
