@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from pipelines import NAMES
-from posewatch import outputs
 from posewatch.cli.context import Writes, say, topic, verb
 from posewatch.cli.main import run_app
 from posewatch.config import load
 from posewatch.errors import InputError, PosewatchError
+from posewatch.files import write_atomically
 from posewatch.rules import Range
 
 if TYPE_CHECKING:
@@ -137,15 +137,13 @@ def compile_(
     release = release_of(server)
     if server and not release:
         raise InputError(f"--server {server!r} is no release, such as 2.5")
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".compile-", dir=out) as temp:
+    with tempfile.TemporaryDirectory(prefix="posewatch-") as temp:  # nothing is left in ``out`` by what is refused
         packages = resources.fit(resources.package(NAMES, temp), release, some=True)
         for name in set(NAMES) - set(packages):  # of an earlier run: it would be taken for one that the server can run
             (out / f"{name}.yaml").unlink(missing_ok=True)
-        written = [path.replace(out / path.name) for path in packages.values()]
-    for path in written:
-        outputs.mark(path)
-    return "\n".join(map(str, written))
+        for path in packages.values():
+            write_atomically(out / path.name, path.read_bytes())
+    return "\n".join(str(out / path.name) for path in packages.values())
 
 
 @verb(app, "run", stack=False)

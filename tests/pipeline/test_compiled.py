@@ -172,11 +172,11 @@ def test_a_wrong_file_of_resources_is_one_line(tmp_path: Path, text: str, says: 
 
 @pytest.mark.parametrize("moving", [{"POSEWATCH_IMAGE": "posewatch:latest"}, {"POSEWATCH_TAG": "latest"}])
 def test_images_that_move_are_refused_and_leave_no_file(tmp_path: Path, moving: dict[str, str]) -> None:
-    done = run("compile", "--out", str(tmp_path), env={**ENV, **moving}, module="pipelines")
+    done = run("compile", "--out", str(tmp_path / "new" / "out"), env={**ENV, **moving}, module="pipelines")
     assert done.returncode == 2
     assert done.stderr.startswith("posewatch: the image ")
     assert "fixed tag" in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir()), "no empty folder either"
 
 
 def test_every_component_names_its_kind_of_image() -> None:
