@@ -93,6 +93,19 @@ Device = Annotated[str, Like(r"auto|cpu|cuda(:\d+)?", "auto, cpu or cuda")]
 ClassName = Annotated[str, Like(r"(?=.*\S)[^\x00-\x1f\x7f]{1,100}", "a name of 1 to 100 characters")]
 ClipId = Annotated[str, Like(r"c-[0-9a-f]{16}", "the id of a clip (c- and 16 hex digits)")]
 KubeName = Annotated[str, Like(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a Kubernetes name: small letters, digits, -")]
+KubeFile = Annotated[
+    str, Like(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+)?", "a ConfigMap and a key in it as name/key, or empty")
+]
+_LABEL_KEY = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
+NodeLabel = Annotated[str, Like(rf"{_LABEL_KEY}={_LABEL_VALUE}", "a node's label as label=value")]
+Taint = Annotated[
+    str,
+    Like(
+        rf"{_LABEL_KEY}(={_LABEL_VALUE})?(:(NoSchedule|PreferNoSchedule|NoExecute))?",
+        "a taint as key, key:effect, key=value or key=value:effect (NoSchedule, PreferNoSchedule, NoExecute)",
+    ),
+]
 HostName = Annotated[str, Like(r"((\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?", "a host name in small letters, or empty")]
 Quantity = Annotated[str, Like(r"\d+(\.\d+)?(m|[KMGT]i?)?", 'a quantity such as "2", 500m or 4Gi')]
 

@@ -43,11 +43,15 @@ def fields(cls: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 FIELDS = dict(fields(Experiment))
 EMPTY_LISTS = {"labels.sensitive", "train.stream_weights"}
+NAMES = {"trainer.pull_secrets", "trainer.node_selector", "trainer.tolerations"}
 
 
 def legal(key: str, case: str, kind: Any) -> bool:
     """Whether a value of ``WRONG`` may stand for ``key``."""
     bare = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+    if key in NAMES:  # of one name, or of none; a name may look like a number
+        (name, *_), word = typing.get_args(bare), json.dumps(WRONG[case]).strip('"')
+        return case in ("empty", "list", "null") or name.__metadata__[0].holds(word)
     if key in EMPTY_LISTS:
         return case in ("empty", "list", "null")
     if key in ("train.model_options", "labels.guide"):

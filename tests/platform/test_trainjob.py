@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from published import Bucket, dataset
 torch = pytest.importorskip("torch")
 
 from posewatch.artifact import Artifact, Job, find  # noqa: E402
-from posewatch.config import TrainConfig, TrainerConfig  # noqa: E402
+from posewatch.config import TrainConfig, TrainerConfig, load  # noqa: E402
 from posewatch.errors import ConfigError, InputError, JobError  # noqa: E402
 from posewatch.kube import trainjob  # noqa: E402
 from posewatch.stack.process import wait_until  # noqa: E402
@@ -76,6 +77,48 @@ def test_what_the_pods_are_told(store: Bucket) -> None:
     spec = pods["template"]["spec"]["template"]["spec"]
     assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
     assert {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}} in spec["volumes"]
+
+
+PLACED = TrainerConfig(
+    gpus=1, image="a:1", ca_bundle="internal-ca/cabundle.crt", pull_secrets=("registry",),
+    node_selector=("cloud.google.com/gke-accelerator=nvidia-l4", "pool="),
+    tolerations=("pool=training:NoSchedule", "spot", "gpu:NoExecute", "batch="),
+)  # fmt: skip
+
+
+def test_what_a_cluster_of_its_own_ways_wants(store: Bucket, crd_errors: Callable[[dict[str, Any]], list[str]]) -> None:
+    """An authority that nobody else knows, a registry with a password, nodes with labels and taints."""
+    body = made_by(dataset(store), TINY, PLACED)
+    assert crd_errors(body) == []
+    (patch,) = body["spec"]["runtimePatches"]
+    (pods,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    spec = pods["template"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert "env" not in container, "Trainer's webhook refuses it for the container node"
+    assert {"name": "SSL_CERT_FILE", "value": "/etc/posewatch-ca/ca.crt"} in body["spec"]["trainer"]["env"]
+    items = [{"key": "cabundle.crt", "path": "ca.crt"}]
+    assert {"name": "ca", "configMap": {"name": "internal-ca", "items": items}} in spec["volumes"]
+    assert {"name": "ca", "mountPath": "/etc/posewatch-ca", "readOnly": True} in container["volumeMounts"]
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert spec["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-l4", "pool": ""}
+    assert spec["tolerations"] == [
+        {"key": "nvidia.com/gpu", "operator": "Exists"},
+        {"key": "pool", "operator": "Equal", "value": "training", "effect": "NoSchedule"},
+        {"key": "spot", "operator": "Exists"},
+        {"key": "gpu", "operator": "Exists", "effect": "NoExecute"},
+        {"key": "batch", "operator": "Equal", "value": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("ca_bundle", "internal-ca"), ("ca_bundle", "a/b/c"), ("pull_secrets", ["Not_a_name"]),
+     ("node_selector", ["pool"]), ("node_selector", ["a b=c"]), ("tolerations", ["pool=x:Never"]),
+     ("tolerations", ["=x"])],
+)  # fmt: skip
+def test_what_kubernetes_would_refuse_is_refused_first(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"trainer\.{key}.* must be"):
+        load(json.dumps({"trainer": {key: value}}))
 
 
 def test_one_name_for_one_run(store: Bucket) -> None:

@@ -173,6 +173,7 @@ class TrainerConfig(Section):
     depend on it, so none of it is part of a checkpoint's identity."""
 
     SECTION: ClassVar[str] = "trainer"
+    ADDED: ClassVar[tuple[str, ...]] = ("ca_bundle", "pull_secrets", "node_selector", "tolerations")
 
     nodes: Annotated[int, Range(0, 10_000)] = 0
     """Pods of the job; 0 trains in this process unless ``gpus`` is set."""
@@ -190,6 +191,15 @@ class TrainerConfig(Section):
     POSEWATCH_S3_REGION."""
     service_account: str = ""
     """Of the pods; empty: the namespace's default."""
+    ca_bundle: rules.KubeFile = ""
+    """A ConfigMap and its key, name/key, with the certificates of all authorities that the pods are to trust, where no
+    public one signed the object store's; empty: the image's own."""
+    pull_secrets: Annotated[tuple[rules.KubeName, ...], Items(0, 20)] = ()
+    """Secrets for the image's registry."""
+    node_selector: Annotated[tuple[rules.NodeLabel, ...], Items(0, 50)] = ()
+    """Labels of the nodes, label=value each."""
+    tolerations: Annotated[tuple[rules.Taint, ...], Items(0, 50)] = ()
+    """Taints of nodes that are no obstacle, as key[=value][:effect]; with ``gpus`` also nvidia.com/gpu."""
     cpu: rules.Quantity = "4"
     memory: rules.Quantity = "16Gi"
     shm: rules.Quantity = "8Gi"

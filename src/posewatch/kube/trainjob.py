@@ -33,6 +33,9 @@ UID = 10001
 POLL_S = 3.0
 DELETE_S = 60.0
 """How long the deletion of an earlier job may take."""
+_CA = "/etc/posewatch-ca"
+_GPU_TAINT = "nvidia.com/gpu"
+"""Nodes with GPUs often have it, so that nobody else takes them; the steps of pipelines tolerate it as well."""
 
 
 def train_job(
@@ -64,6 +67,8 @@ def train_job(
     )
     env += [{"name": "POSEWATCH_HOME", "value": "/work"}, {"name": "HOME", "value": "/work"}]
     env.append({"name": "OMP_WAIT_POLICY", "value": "PASSIVE"})
+    if trainer.ca_bundle:  # here, for Trainer refuses variables of this container in a patch
+        env.append({"name": "SSL_CERT_FILE", "value": f"{_CA}/ca.crt"})
     if not trainer.gpus:
         env.append({"name": "OMP_NUM_THREADS", "value": str(max(1, _cores(trainer.cpu) // each))})
     spec: dict[str, Any] = {
@@ -212,8 +217,14 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 def _pods(trainer: TrainerConfig) -> dict[str, Any]:
     """Our changes to the runtime's pods: restricted, with three writable folders only."""
-    volumes = {"work": {}, "tmp": {}, "shm": {"medium": "Memory", "sizeLimit": trainer.shm}}
+    empty = {"work": {}, "tmp": {}, "shm": {"medium": "Memory", "sizeLimit": trainer.shm}}
+    volumes: list[dict[str, Any]] = [{"name": name, "emptyDir": kind} for name, kind in empty.items()]
     places = {"work": "/work", "tmp": "/tmp", "shm": "/dev/shm"}
+    mounts: list[dict[str, Any]] = [{"name": name, "mountPath": path} for name, path in places.items()]
+    if trainer.ca_bundle:
+        name, _, key = trainer.ca_bundle.partition("/")
+        volumes.append({"name": "ca", "configMap": {"name": name, "items": [{"key": key, "path": "ca.crt"}]}})
+        mounts.append({"name": "ca", "mountPath": _CA, "readOnly": True})
     spec: dict[str, Any] = {
         "securityContext": {
             "runAsNonRoot": True,
@@ -221,11 +232,11 @@ def _pods(trainer: TrainerConfig) -> dict[str, Any]:
             "fsGroup": UID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumes": [{"name": name, "emptyDir": kind} for name, kind in volumes.items()],
+        "volumes": volumes,
         "containers": [
             {
                 "name": "node",
-                "volumeMounts": [{"name": name, "mountPath": path} for name, path in places.items()],
+                "volumeMounts": mounts,
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,
@@ -236,7 +247,22 @@ def _pods(trainer: TrainerConfig) -> dict[str, Any]:
     }
     if trainer.service_account:
         spec["serviceAccountName"] = trainer.service_account
+    if trainer.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in trainer.pull_secrets]
+    if trainer.node_selector:
+        spec["nodeSelector"] = dict(label.split("=", 1) for label in trainer.node_selector)
+    taints = [_GPU_TAINT] if trainer.gpus else []
+    if taints := [*taints, *trainer.tolerations]:
+        spec["tolerations"] = [_toleration(taint) for taint in taints]
     return {"replicatedJobs": [{"name": "node", "template": {"spec": {"template": {"spec": spec}}}}]}
+
+
+def _toleration(taint: str) -> dict[str, str]:
+    """Of a taint as ``key[=value][:effect]``."""
+    rest, _, effect = taint.partition(":")
+    key, equal, value = rest.partition("=")
+    about = {"key": key, "operator": "Equal", "value": value} if equal else {"key": key, "operator": "Exists"}
+    return about | ({"effect": effect} if effect else {})
 
 
 def _cores(quantity: str) -> int:
