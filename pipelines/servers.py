@@ -20,6 +20,8 @@ Release = tuple[int, int]
 OLDEST: Release = (2, 3)
 TTL: Release = (2, 17)
 """Deletes a finished run's workflow, and knows the field that says when."""
+SECURITY: Release = (2, 16)
+"""Knows a step's security context, and sets what it lacks."""
 OPTIONAL_KEYS: Release = (2, 15)
 """Takes a key of a secret that may be missing: before, a step waits for it in vain."""
 FINAL_STATUS: Release = (2, 14)
@@ -54,6 +56,8 @@ def adapt(package: Path, release: Release | None, keys: Sequence[str] = ()) -> l
     if kubernetes.pop("pipelineConfig", None):
         without.append("ttl_s (Kubeflow deletes finished workflows after its own time)")
     executors = list(kubernetes["deploymentSpec"]["executors"].values())
+    if release < SECURITY and [about.pop("securityContext", None) for about in executors]:
+        without.append("settings without which a namespace that enforces `restricted` refuses its pods")
     if release < OPTIONAL_KEYS:
         lacking = [_require(about, keys) for about in executors]
         if any(lacking):

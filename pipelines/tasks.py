@@ -80,7 +80,7 @@ def announced(name: str, stages: Any) -> Any:
 
 
 def _place(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """Set requests, limits, retries, timeout and node of a task."""
+    """Set requests, limits, retries, timeout, node and user of a task."""
     gpu_node = resources().gpu_node
     step = resources().step(task.component_spec.name.replace("-", "_"))
     task.set_cpu_request(step.cpu).set_cpu_limit(step.cpu_limit)
@@ -88,6 +88,8 @@ def _place(task: dsl.PipelineTask) -> dsl.PipelineTask:
     if step.retries:
         task.set_retry(step.retries, f"{step.backoff_s}s", float(BACKOFF_FACTOR), f"{step.retried_for_s}s")
     kubernetes.set_timeout(task, step.timeout_s)
+    # all else that `restricted` wants the server sets itself, but an image of somebody else may run as root
+    kubernetes.set_security_context(task, run_as_non_root=True)
     if step.shared_memory:
         # a container's own /dev/shm is 64 MiB: too small for the data loader's processes
         kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", step.shared_memory)

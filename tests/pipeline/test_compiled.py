@@ -170,6 +170,13 @@ def test_a_wrong_file_of_resources_is_one_line(tmp_path: Path, text: str, says: 
     assert "\n" not in str(raised.value)
 
 
+def test_pods_fit_in_a_namespace_that_is_restricted(made: Path) -> None:
+    """What Kubeflow Pipelines leaves out of it for our container (applyUserContainerSecurityContext, 2.17.0)."""
+    for name in NAMES:
+        executors = parts(made / f"{name}.yaml")[1]["deploymentSpec"]["executors"]
+        assert {str(about.get("securityContext")) for about in executors.values()} == {"{'runAsNonRoot': True}"}, name
+
+
 @pytest.mark.parametrize("moving", [{"POSEWATCH_IMAGE": "posewatch:latest"}, {"POSEWATCH_TAG": "latest"}])
 def test_images_that_move_are_refused_and_leave_no_file(tmp_path: Path, moving: dict[str, str]) -> None:
     done = run("compile", "--out", str(tmp_path / "new" / "out"), env={**ENV, **moving}, module="pipelines")

@@ -17,6 +17,8 @@ from posewatch.errors import InputError, PosewatchError
 SECRET = {"secretName", "keyToEnv"}
 STRUCT = None
 """Any value: the server hands it on."""
+CONTEXT = {"runAsUser", "runAsGroup", "runAsNonRoot"}
+"""Since 2.16."""
 EXECUTOR: dict[str, Any] = {
     "secretAsEnv": {*SECRET}, "activeDeadlineSeconds": STRUCT, "fieldPathAsEnv": {"name", "fieldPath"},
     "nodeSelector": {"labels"}, "tolerations": {"key", "operator", "value", "effect", "tolerationSeconds"},
@@ -44,6 +46,8 @@ def unknown(kubernetes: dict[str, Any], release: Release) -> set[str]:
     for about in kubernetes["deploymentSpec"]["executors"].values():
         for field, value in about.items():
             known = secret if field == "secretAsEnv" else EXECUTOR.get(field, set())
+            if field == "securityContext":
+                known = CONTEXT if release >= (2, 16) else set()
             for item in value if isinstance(value, list) else [value]:
                 found |= set() if known is STRUCT else set(item) - known
     return found
@@ -81,6 +85,7 @@ def test_a_server_is_sent_what_it_knows(tmp_path: Path, whole: Path, name: str, 
     assert "POSEWATCH_S3_SECRET_KEY" in asked
     assert ("POSEWATCH_S3_REGION" in asked) == (release >= (2, 15)) == ("POSEWATCH_S3_REGION" not in without)
     assert "ttl_s" in without
+    assert ("restricted" in without) == (release < (2, 16))
     status = spec["root"]["dag"]["tasks"]["notify"]["inputs"]["parameters"]["status"]
     declared = spec["components"]["comp-notify"]["inputDefinitions"]["parameters"]["status"]["parameterType"]
     if release >= (2, 14):
