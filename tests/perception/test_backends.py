@@ -51,6 +51,16 @@ def yolo11(ultralytics: Path) -> str:
     return str(networks.yolo(ultralytics / "yolo11n-random.pt"))
 
 
+def test_a_cache_that_cannot_be_written_is_no_obstacle(ultralytics: Path, tmp_path: Path) -> None:
+    """A root that is read-only, or an image's folder under another uid; here a file is in the way, for root too."""
+    (tmp_path / "file").write_text("")
+    env = {k: v for k, v in os.environ.items() if k != "YOLO_CONFIG_DIR"}
+    env |= {"POSEWATCH_CACHE": str(tmp_path / "file" / "cache"), "TMPDIR": str(tmp_path)}
+    code = "from posewatch.perception.networks.yolo import load_ultralytics as load; print(load().__name__)"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["ultralytics"]), done.stderr
+
+
 THREADS = """
 import os, sys, torch
 import numpy as np
