@@ -42,15 +42,17 @@ ARG WEIGHTS=""
 # hadolint ignore=SC2086
 RUN mkdir -p /opt/posewatch/cache \
     && if [ -n "$WEIGHTS" ]; then python3 -m ensurepip > /dev/null \
-       && POSEWATCH_CACHE=/opt/posewatch/cache posewatch weights fetch $WEIGHTS; fi
+       && POSEWATCH_CACHE=/opt/posewatch/cache posewatch weights fetch $WEIGHTS; fi \
+    && chmod --recursive g=u /opt/posewatch
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS stage
 RUN /usr/sbin/groupadd --gid 10001 posewatch \
     && /usr/sbin/useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin posewatch \
-    && install --directory --owner=10001 --group=10001 /var/lib/posewatch
+    && install --directory --owner=10001 --group=0 --mode=0775 /var/lib/posewatch
 COPY --from=dependencies /opt/venv /opt/venv
-COPY --from=build --chown=10001:10001 /opt/posewatch /opt/posewatch
+# OpenShift runs what names no user, such as a pipeline's step, under any uid, with the group 0.
+COPY --from=build --chown=10001:0 /opt/posewatch /opt/posewatch
 COPY --from=build /opt/code /opt/venv
 # What differs from commit to commit comes last: the layers above stay as they are.
 ARG GIT_SHA=""

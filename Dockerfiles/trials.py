@@ -40,6 +40,8 @@ for tool in ("gcc", "cc", "g++", "make"):
 for file in ("/etc/pip.conf", "/opt/venv/pip.conf"):
     path = pathlib.Path(file)
     assert not path.exists() or not path.read_text().strip(), f"{file} was baked in"
+cache = os.stat("/opt/posewatch/cache")
+assert (cache.st_uid, cache.st_gid, cache.st_mode & 0o070) == (10001, 0, 0o070), "of the group 0, for OpenShift's uids"
 bom = json.loads(pathlib.Path("/opt/venv/sbom.cdx.json").read_text())
 if sys.argv[1] == "stage":
     import kfp.dsl.executor_main

@@ -225,6 +225,15 @@ def test_what_is_written_is_mounted_and_the_image_stays_visible(ours: Found) -> 
         assert not any(Path(image.env["POSEWATCH_CACHE"]).is_relative_to(place) for place in writable), "holds weights"
 
 
+def test_a_uid_that_the_cluster_draws_can_write_where_ours_does() -> None:
+    """OpenShift runs a pod that names no user (a pipeline's step) as one of the namespace's range, with the group 0."""
+    text = (ROOT / "Dockerfiles/posewatch.Dockerfile").read_text()
+    (state,) = re.findall(r"install --directory (.*) /var/lib/posewatch\n", text)
+    assert state == "--owner=10001 --group=0 --mode=0775"
+    assert "COPY --from=build --chown=10001:0 /opt/posewatch /opt/posewatch\n" in text
+    assert "posewatch weights fetch $WEIGHTS; fi \\\n    && chmod --recursive g=u /opt/posewatch\n" in text
+
+
 def test_the_watcher_writes_where_its_volume_is() -> None:
     spec, container, objects = workload("watcher")
     config = yaml.safe_load(named(objects, "ConfigMap", "posewatch-watcher-hall")["data"]["cameras.yaml"])
