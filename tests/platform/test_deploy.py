@@ -249,6 +249,24 @@ def test_a_failed_load_ends_the_wait_with_the_servers_words(
     assert all(word in text for word in (transition, reason, " ".join(message.split()), "describe inferenceservice"))
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"deploymentMode": "Serverless"},  # 0.15.2, which writes it down
+        {"conditions": [{"type": kind, "status": "Unknown"} for kind in ("LatestDeploymentReady", "RoutesReady")]},
+    ],
+    ids=["0.15.2", "0.13-to-0.15.1"],
+)
+def test_a_kserve_that_takes_standard_for_knative_ends_the_wait(api: Any, told: dict[str, Any]) -> None:
+    """KServe before 0.16 knows no mode of that name, and takes the cluster's default, by its manifests Knative's."""
+    apply([service()], namespace=NAMESPACE)
+    status = {"modelStatus": {"transitionStatus": "InProgress"}, **told}
+    api("PATCH", f"{ISVC}/abnormal/status", {"status": status}, "application/merge-patch+json")
+    with pytest.raises(ServingError, match=r"mode .* not Standard.*install KServe 0\.20 or newer") as error:
+        waits(300)
+    one_line(error)
+
+
 @pytest.mark.parametrize("after_s", [0.0, 0.5])
 def test_a_wait_ends_when_the_api_server_stays_away(mortal_api: Any, after_s: float) -> None:
     apply([service()], namespace=NAMESPACE)

@@ -31,6 +31,10 @@ ROUNDS = 10
 """Fresh connections in a row, of each protocol, that must be answered by the right version and no other."""
 ROUND_S = 0.2
 _FAILED = ("BlockedByFailedLoad", "InvalidSpec")
+_KNATIVE = ("Knative", "Serverless", "ModelMesh")
+"""What KServe calls its other modes: one that does not know ours takes the cluster's default."""
+_OF_KNATIVE = {"LatestDeploymentReady", "RoutesReady", "PredictorConfigurationReady", "PredictorRouteReady"}
+"""Conditions that only that mode has."""
 
 Identity = Mapping[str, str]
 """The parameters in the config of a published model."""
@@ -90,8 +94,14 @@ def wait_loaded(
             )
         failed_before = failed
         conditions = {c.get("type"): c for c in status.get("conditions") or ()}
+        mode = status.get("deploymentMode") or ("Knative" if _OF_KNATIVE & conditions.keys() else "")
+        if mode in _KNATIVE:
+            raise ServingError(
+                f"{what} is in KServe's mode {mode}, not Standard, which it knows since 0.16: install KServe 0.20 or"
+                " newer"
+            )
         if not conditions:
-            return None, "KServe's controller has not looked at it yet (is KServe running?)"
+            return None, "KServe's controller has not looked at it yet (is KServe running, and 0.20 or newer?)"
         # not Ready: that waits for an ingress too, which nobody needs inside the cluster
         if conditions.get("PredictorReady", {}).get("status") == "True":
             return True, "its pods are available"
