@@ -267,6 +267,26 @@ def test_a_kserve_that_takes_standard_for_knative_ends_the_wait(api: Any, told: 
     one_line(error)
 
 
+def test_a_version_that_somebody_stopped_says_so(api: Any) -> None:
+    """KServe's annotation is none of our fields, so it stays there when the version is applied again."""
+    apply([service()], namespace=NAMESPACE)
+    stop = {"metadata": {"annotations": {"serving.kserve.io/stop": "true"}}}
+    api("PATCH", f"{ISVC}/abnormal", stop, "application/merge-patch+json")
+    with pytest.raises(ServingError, match=r"was stopped .*annotate .* abnormal serving\.kserve\.io/stop-") as error:
+        waits(2)
+    one_line(error)
+
+
+def test_what_is_not_stopped_is_nothing_to_wait_for(api: Any) -> None:
+    """KServe since 0.15.2 writes Stopped=False on all that runs."""
+    apply([service()], namespace=NAMESPACE)
+    conditions = [{"type": "PredictorReady", "status": "False"}, {"type": "Stopped", "status": "False"}]
+    status = {"modelStatus": {"transitionStatus": "InProgress"}, "conditions": conditions}
+    api("PATCH", f"{ISVC}/abnormal/status", {"status": status}, "application/merge-patch+json")
+    with pytest.raises(ServingError, match="PredictorReady=False; model InProgress"):
+        waits(0.6)
+
+
 @pytest.mark.parametrize("after_s", [0.0, 0.5])
 def test_a_wait_ends_when_the_api_server_stays_away(mortal_api: Any, after_s: float) -> None:
     apply([service()], namespace=NAMESPACE)

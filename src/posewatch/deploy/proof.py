@@ -31,6 +31,8 @@ ROUNDS = 10
 """Fresh connections in a row, of each protocol, that must be answered by the right version and no other."""
 ROUND_S = 0.2
 _FAILED = ("BlockedByFailedLoad", "InvalidSpec")
+_STOP = "serving.kserve.io/stop"
+"""The annotation by which KServe stops an InferenceService; its condition Stopped is False otherwise."""
 _KNATIVE = ("Knative", "Serverless", "ModelMesh")
 """What KServe calls its other modes: one that does not know ours takes the cluster's default."""
 _OF_KNATIVE = {"LatestDeploymentReady", "RoutesReady", "PredictorConfigurationReady", "PredictorRouteReady"}
@@ -85,6 +87,11 @@ def wait_loaded(
         body = cluster.get(API, KIND, version.name, namespace)
         if body is None:
             raise ServingError(f"{what} does not exist: was it deleted?")
+        if str((body["metadata"].get("annotations") or {}).get(_STOP, "")).lower() == "true":
+            raise ServingError(
+                f"{what} was stopped by hand; to start it:"
+                f" `kubectl -n {namespace} annotate inferenceservice {version.name} {_STOP}-`"
+            )
         status = body.get("status") or {}
         model: Mapping[str, Any] = status.get("modelStatus") or {}
         # seen twice: a container that is restarted can succeed the second time
@@ -165,7 +172,7 @@ def _missing(conditions: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     parts = [
         f"{kind}={c.get('status')}" + (f" ({flat(': '.join(reasons))})" if reasons else "")
         for kind, c in sorted(conditions.items())
-        if c.get("status") != "True"
+        if c.get("status") != "True" and kind != "Stopped"
         for reasons in [list(filter(None, (c.get("reason"), c.get("message"))))]
     ]
     return "; ".join([*parts, f"model {model.get('transitionStatus', 'unknown')}"])
