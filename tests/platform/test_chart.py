@@ -292,6 +292,21 @@ def test_the_runtime_is_the_one_that_deploy_makes_without_it() -> None:
     assert account["secrets"] == [{"name": "posewatch-s3"}]
 
 
+def test_triton_comes_from_a_registry_with_a_password_to_nodes_with_a_taint(
+    tmp_path: Path, crd_errors: Callable[[Body], list[str]]
+) -> None:
+    """As the page and the watchers do: KServe hands on what the runtime says of its pods (MergePodSpec)."""
+    taint = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    runtime = {"image": "mirror.example/tritonserver:26.09-py3", "nodeSelector": {"gpu": "l4"}, "tolerations": [taint]}
+    values = {"images": {"pullSecrets": ["mirror"]}, "serving": {"runtime": runtime}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    body = named(render(tmp_path / "mine.yaml"), "ServingRuntime", RUNTIME)
+    assert crd_errors(body) == []
+    spec = body["spec"]
+    assert spec["imagePullSecrets"] == [{"name": "mirror"}]
+    assert (spec["nodeSelector"], spec["tolerations"]) == ({"gpu": "l4"}, [taint])
+
+
 def test_the_role_is_what_is_used_and_no_more() -> None:
     roles = [
         b for b in render(EXAMPLES[0]) if b["kind"] in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
