@@ -287,7 +287,7 @@ def test_an_authority_of_ones_own_is_trusted_by_every_pod_that_asks_other_server
 
 
 def test_the_runtime_is_the_one_that_deploy_makes_without_it() -> None:
-    assert named(render(), "ServingRuntime", RUNTIME) == serving_runtime(ServingConfig())
+    assert named(render(), "ServingRuntime", RUNTIME) == serving_runtime(ServingConfig())  # 900 s to load, by default
     account = named(render(), "ServiceAccount", deploy.SERVICE_ACCOUNT)
     assert account["secrets"] == [{"name": "posewatch-s3"}]
 

@@ -151,6 +151,18 @@ def test_what_serves_keeps_its_runtime_when_the_chart_is_upgraded(here: Namespac
     assert len(here.runtimes()) == 3
 
 
+@pytest.mark.parametrize("chart", [False, True])
+def test_a_model_may_take_as_long_to_load_as_it_is_waited_for(here: Namespace, chart: bool) -> None:
+    """TensorRT builds an engine for minutes; a startup probe that gives up first has it begin anew, for ever."""
+    if chart:
+        here.chart()
+    for timeout_s in (20, 900, 3000):
+        body = here(ensure_runtime(dataclasses.replace(CONFIG, ready_timeout_s=timeout_s)))
+        probe = body["spec"]["containers"][0]["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= timeout_s
+        assert probe["httpGet"]["path"] == "/v2/health/ready"
+
+
 def test_without_a_chart_it_is_our_own(here: Namespace, crd_errors: Callable[[Body], list[str]]) -> None:
     body = here.deploy()
     assert body["spec"] == serving_runtime(CONFIG)["spec"]

@@ -9,6 +9,7 @@ exists it says which Triton (mirror, tolerations, ...) the *next* version gets.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,10 @@ CONTAINER = "kserve-container"
 
 HTTP, GRPC, _METRICS = 8080, 9000, 8002
 """Ports of a Triton pod."""
+_START_S = 5
+"""Seconds between the probes of a start."""
+_LOADS_S = 600
+"""How long a model may take to load at least."""
 
 
 def ensure_runtime(
@@ -34,7 +39,8 @@ def ensure_runtime(
     """The name of a runtime for ``config`` in its namespace, which is made if it is not there yet.
 
     It is like the operators' ``posewatch-triton`` if there is one, else like ``serving_runtime``; in both cases with
-    the processors of ``serving.instances``, and with ``image`` if it is given. The same content has the same name.
+    the processors of ``serving.instances``, with as long a start as ``serving.ready_timeout_s``, and with ``image`` if
+    it is given. The same content has the same name.
     """
     with Cluster(context) as cluster:
         theirs = cluster.get(API, KIND, RUNTIME, config.namespace)
@@ -76,6 +82,9 @@ def _like(theirs: Mapping[str, Any], config: ServingConfig, image: str) -> dict[
     resources = container.setdefault("resources", {})
     for what in ("requests", "limits"):
         resources[what] = {**(resources.get(what) or {}), "cpu": _cpus(config)}
+    if probe := container.get("startupProbe"):
+        least = _start_failures(config, probe.get("periodSeconds") or 10)
+        probe["failureThreshold"] = max(probe.get("failureThreshold") or 3, least)
     return spec
 
 
@@ -85,6 +94,11 @@ def _container(spec: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _image(spec: Mapping[str, Any]) -> str:
     return str((_container(spec) or {}).get("image", ""))
+
+
+def _start_failures(config: ServingConfig, period_s: int) -> int:
+    """After how many probes a start has failed: a kubelet that gives up before us has the model load anew, for ever."""
+    return math.ceil(max(config.ready_timeout_s, _LOADS_S) / period_s)
 
 
 def _cpus(config: ServingConfig) -> str:
@@ -128,7 +142,7 @@ def serving_runtime(config: ServingConfig, *, image: str = TRITON_IMAGE) -> dict
                     # The nodes learn within seconds that a pod ends; until then they send it new connections, which a
                     # Triton that ends refuses. With the 25 s above it is below the 30 s that a pod is given.
                     "lifecycle": {"preStop": {"sleep": {"seconds": 4}}},
-                    "startupProbe": _probe("ready", period=5, failures=120),
+                    "startupProbe": _probe("ready", period=_START_S, failures=_start_failures(config, _START_S)),
                     "readinessProbe": _probe("ready", period=5, failures=3),
                     "livenessProbe": _probe("live", period=10, failures=6),
                     "resources": {
