@@ -32,7 +32,7 @@ class Frigate:
 
     def __init__(self, port: int) -> None:
         self.objects: dict[str, dict[str, str]] = {camera: {} for camera in CAMERAS}
-        self.asked = 0
+        self.asked, self.config = 0, {"detect": True, "enabled": True}
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, "frigate")
         self.client.will_set("frigate/available", "offline", 1, retain=True)
         self.client.on_message = self._on_connect
@@ -44,7 +44,7 @@ class Frigate:
     def _on_connect(self, client: Any, data: Any, message: Any) -> None:
         self.asked += 1
         activity = {
-            camera: {"config": {"detect": True}, "motion": False, "objects": [
+            camera: {"config": self.config, "motion": False, "objects": [
                 {"id": number, "label": label, "stationary": True, "area": 1, "ratio": 1.0, "score": 0.8}
                 for number, label in objects.items()
             ]} for camera, objects in self.objects.items()
@@ -58,6 +58,10 @@ class Frigate:
 
     def count(self, count: int, camera: str = "front_door", label: str = "person") -> None:
         self.client.publish(f"frigate/{camera}/{label}", count)
+
+    def state(self, topic: str, payload: str) -> None:
+        """``status/<role>`` is told again every ten seconds, the others are retained."""
+        self.client.publish(f"frigate/front_door/{topic}", payload, retain=not topic.startswith("status"))
 
     def die(self) -> None:
         """Without a goodbye: the broker publishes the last will."""
@@ -151,6 +155,50 @@ def test_a_camera_that_frigate_has_not_is_looked_at(
     until(lambda: "Frigate has no camera cellar (it has: front_door, hall)" in caplog.text or None)
     assert other.wanted
     other.close()
+    frigate.stop()
+
+
+@pytest.mark.parametrize(
+    ("topic", "off", "on", "why"),
+    [
+        ("detect/state", "OFF", "ON", "detection is turned off for this camera"),
+        ("enabled/state", "OFF", "ON", "this camera is turned off in Frigate"),
+        ("status/detect", "offline", "online", "this camera gives Frigate no picture"),
+        ("status/detect", "disabled", "online", "this camera gives Frigate no picture"),
+    ],
+)
+def test_what_frigate_does_not_look_at_is_looked_at(
+    broker: Broker,  # noqa: F811
+    persons: FrigatePersons,
+    caplog: pytest.LogCaptureFixture,
+    topic: str,
+    off: str,
+    on: str,
+    why: str,
+) -> None:
+    frigate = Frigate(broker.port)
+    frigate.client.publish(f"frigate/hall/{topic}", off, retain=True)
+    looks(persons, False)
+    frigate.state(topic, off)
+    looks(persons, True)
+    frigate.count(0)  # as Frigate says of a camera that it does not look at
+    until(lambda: why in caplog.text or None)
+    assert persons.wanted
+    frigate.state(topic, on)
+    looks(persons, False)
+    frigate.stop()
+
+
+def test_a_camera_that_was_turned_off_before_is_looked_at(
+    broker: Broker,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frigate = Frigate(broker.port)
+    frigate.config = {"detect": False}  # as before 0.16, which turns off no camera
+    late = FrigatePersons(f"{broker.url}?camera=front_door")
+    late.start()
+    until(lambda: (late.wanted and "detection is turned off" in caplog.text) or None)
+    late.close()
     frigate.stop()
 
 

@@ -15,6 +15,14 @@ from posewatch.watch.broker import Broker
 
 PREFIX, LABEL = "frigate", "person"
 OPTIONS = ("camera", "label", "before", "after")
+DETECT, ENABLED, STATUS = "detect/state", "enabled/state", "status/detect"
+_BLIND = {
+    ENABLED: "this camera is turned off in Frigate",
+    DETECT: "detection is turned off for this camera in Frigate",
+    STATUS: "this camera gives Frigate no picture",
+}
+"""A camera's topics (the first is new in Frigate 0.16, the last in 0.17), and what it means when one is not on: Frigate
+then sees nobody, whoever is there."""
 BEFORE_S, AFTER_S, MOST_S = 3.0, 10.0, 600.0
 _LOG = logging.getLogger(__name__)
 
@@ -23,9 +31,10 @@ class FrigatePersons:
     """Follows ``mqtt://[user[:password]@]host[:port][/frigate]?camera=NAME[&label=person&before=3&after=10]``.
 
     ``wanted`` is True while Frigate tracks somebody, ``after`` seconds longer, and always when that is not known: the
-    broker or Frigate is away, or has not told yet. ``before_s`` is how much of the time before is to be looked at.
-    Frigate's messages are its ``events`` of persons, the count of them, and its state (``camera_activity``), which it
-    is asked for after each connection. Raises InputError.
+    broker or Frigate is away, has not told yet, or does not look at the camera itself (its detection or the camera is
+    turned off there, or gives it no picture). ``before_s`` is how much of the time before is to be looked at.
+    Frigate's messages are its ``events`` of persons, the count of them, the states of the camera, and all of that
+    (``camera_activity``), which it is asked for after each connection. Raises InputError.
     """
 
     def __init__(self, url: str, secret: str = "") -> None:
@@ -40,6 +49,7 @@ class FrigatePersons:
         self.before_s, self._after_s = _seconds(broker, "before", BEFORE_S), _seconds(broker, "after", AFTER_S)
         self._lock = threading.Lock()
         self._connected = self._online = self._known = False
+        self._blind = set[str]()
         self._persons: set[str] = set()
         self._count = 0
         self._left = 0.0
@@ -76,6 +86,9 @@ class FrigatePersons:
             return f"no connection to the broker {self._broker.place}"
         if not self._online:
             return "Frigate is not online at this broker"
+        for state, why in _BLIND.items():
+            if state in self._blind:
+                return why
         return "" if self._known else "Frigate has not told yet who is there"
 
     # called from the client's own thread
@@ -85,7 +98,9 @@ class FrigatePersons:
             return
         with self._lock:
             self._connected, self._online, self._known = True, False, False
-        topics = ("available", "events", f"{self._camera}/{self._label}", "camera_activity")
+            self._blind.clear()  # what still holds is retained, or said again every ten seconds
+        states = (f"{self._camera}/{state}" for state in _BLIND)
+        topics = ("available", "events", f"{self._camera}/{self._label}", "camera_activity", *states)
         client.subscribe([(f"{self._prefix}/{topic}", 1) for topic in topics])
 
     def _disconnect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
@@ -102,6 +117,8 @@ class FrigatePersons:
                 self._event(json.loads(content))
             elif topic == "camera_activity":
                 self._activity(json.loads(content))
+            elif (state := topic.removeprefix(f"{self._camera}/")) in _BLIND:
+                self._state(state, content.lower() in ("on", "online"))
             else:
                 self._counted(int(content))
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -136,11 +153,23 @@ class FrigatePersons:
             _LOG.warning("Frigate has no camera %s (it has: %s)", self._camera, ", ".join(sorted(cameras))[:200])
             return
         objects = cameras[self._camera].get("objects", [])
+        config = cameras[self._camera].get("config", {})
+        for name, state in (("detect", DETECT), ("enabled", ENABLED)):
+            if isinstance(config.get(name), bool):
+                self._state(state, config[name])
         # somebody it recognised is "person-verified"
         persons = {str(one["id"]) for one in objects if one["label"] in (self._label, f"{self._label}-verified")}
         with self._lock:
             self._known = True
             self._now(persons, len(persons))
+
+    def _state(self, state: str, on: bool) -> None:
+        """Whether Frigate looks at the camera, as far as ``state`` tells. When it does again it needs a moment to find
+        somebody: until then they may be there."""
+        with self._lock:
+            if on and state in self._blind:
+                self._left = time.monotonic()
+            (self._blind.discard if on else self._blind.add)(state)
 
     def _now(self, persons: set[str], count: int) -> None:
         if (self._persons or self._count) and not (persons or count):
