@@ -318,6 +318,23 @@ def test_what_verdicts_add_up_to(store: Counted, labels: LabelStore) -> None:
     assert figures([]).cameras == tally([]).now == {}
 
 
+def test_the_figures_of_verdicts_do_not_grow_with_every_version() -> None:
+    """Series of a monitoring system, for each camera: only the newest versions have some of their own."""
+
+    def said(number: int, version: str) -> verdicts.Verdict:
+        began = f"2026-{1 + number // 28:02}-{1 + number % 28:02}T00:00:00+00:00"
+        return verdicts.Verdict(
+            f"a{number}", "true", "", "op", began, None, f"{number}", "", "alarm", "door", began, version, number
+        )  # fmt: skip
+
+    events = [[said(i, f"r{i % 40}")] for i in range(100)]
+    now = tally(events).now
+    assert {version for _, version, _, _ in now} == {*(f"r{i}" for i in range(10, 20)), "older"}
+    assert now["door", "r19", "alarm", "true"] == 3
+    assert sum(now.values()) == 100
+    assert len(now) == 11 * len(verdicts.VERDICTS)
+
+
 def test_a_record_as_a_browser_draws_it(store: Counted) -> None:
     def stored(number: str, rows: list[dict[str, Any]], **about: Any) -> dict[str, Any]:
         whole = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -16,7 +16,11 @@ FEWEST = 30
 """Samples with a verdict from which on a share of them says something."""
 DELAYS_S = (60, 300, 900, 3600, 14_400, 86_400, 604_800)
 """Bounds of the time from an alarm to its first verdict."""
+VERSIONS, OLDER = 10, "older"
+"""Versions of the model that figures name, those with the latest records; what the others have together. Each is some
+series for each camera, and ``refresh`` makes versions for ever."""
 _Z = 1.959964
+_About = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,11 @@ def figures(verdicts: Iterable[Verdict]) -> Figures:
 
 @dataclass(frozen=True)
 class Tally:
-    """``now``: records by camera, version, kind and the verdict that counts. ``said``: how often each verdict was said
-    since the beginning. ``delays``: alarms whose first verdict came within each of ``DELAYS_S`` seconds, then all;
-    ``delay_s``: the sum of these times."""
+    """``now``: records by camera, version (`VERSIONS`), kind and the verdict that counts. ``said``: how often each
+    verdict was said since the beginning. ``delays``: alarms whose first verdict came within each of ``DELAYS_S``
+    seconds, then all; ``delay_s``: the sum of these times."""
 
-    now: dict[tuple[str, str, str, str], int]
+    now: dict[_About, int]
     said: dict[str, int]
     delays: tuple[int, ...]
     delay_s: float
@@ -85,6 +89,7 @@ def tally(events: Iterable[Iterable[Verdict]]) -> Tally:
     """Of all events, those of one record after the other."""
     now, said = Counter[tuple[str, str, str, str]](), dict.fromkeys(VERDICTS, 0)
     places, total = [0] * (len(DELAYS_S) + 1), 0.0
+    last = dict[str, str]()
     for one in events:
         history = sorted(one, key=lambda event: event.id)
         for event in history:
@@ -92,6 +97,7 @@ def tally(events: Iterable[Iterable[Verdict]]) -> Tally:
                 said[event.verdict] = said.get(event.verdict, 0) + 1
         if (counts := counting(history)) is not None:
             about = counts.camera, counts.version, counts.kind
+            last[counts.version] = max(last.get(counts.version, ""), counts.began or counts.when)
             now.update({(*about, verdict): 0 for verdict in VERDICTS})
             now[*about, str(counts.verdict)] += 1
         if history[0].kind == "alarm" and history[0].began:
@@ -99,4 +105,13 @@ def tally(events: Iterable[Iterable[Verdict]]) -> Tally:
             seconds = max(0.0, passed.total_seconds())
             total += seconds
             places[sum(seconds > bound for bound in DELAYS_S)] += 1
-    return Tally(dict(now), said, tuple(accumulate(places)), total)
+    return Tally(_named(now, last), said, tuple(accumulate(places)), total)
+
+
+def _named(now: Mapping[_About, int], last: Mapping[str, str]) -> dict[_About, int]:
+    """``now`` with the versions but for the newest in one; ``last`` are the times of their latest records."""
+    newest = set(sorted(last, key=lambda version: (last[version], version))[-VERSIONS:])
+    named = Counter[_About]()
+    for (camera, version, kind, verdict), count in now.items():
+        named[camera, version if version in newest else OLDER, kind, verdict] += count
+    return dict(named)
