@@ -115,8 +115,13 @@ def test_a_camera_without_a_fresh_status_does_not_count_as_watched() -> None:
     assert fresh["posewatch_watch_outbox_messages", "a"] == 3
     assert fresh["posewatch_watch_webhook_failures_total", "a"] == 4
     assert fresh["posewatch_watch_probability_bucket", "a0.1"] == 1
-    assert _samples(metrics.text([("a", True, 0, status)], 200).decode())["posewatch_watch_camera_up", "a"] == 0
-    assert _samples(metrics.text([("a", False, 0, status)], 105).decode())["posewatch_watch_camera_up", "a"] == 0
+    now = [f"posewatch_watch_{name}" for name in ("behind_seconds", "persons", "alarm")]
+    assert all((name, "a") in fresh for name in now)
+    for running, at in ((True, 200), (False, 105)):
+        old = _samples(metrics.text([("a", running, 0, status)], at).decode())
+        assert old["posewatch_watch_camera_up", "a"] == 0
+        assert not any((name, "a") in old for name in now), "of then, not of now"
+        assert old["posewatch_watch_outbox_messages", "a"] == 3, "these still wait"
 
 
 GOOD = "model: m.onnx\ncameras: [{name: a, url: rtsp://x/y}]\n"

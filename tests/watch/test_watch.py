@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import threading
 import time
@@ -34,9 +35,10 @@ from posewatch.stack import TritonServer
 from posewatch.watch import annotator, sources
 from posewatch.watch.annotator import AlarmState, Annotator
 from posewatch.watch.config import WatchConfig
+from posewatch.watch.sinks import status_file
 from posewatch.watch.sinks.sink import SinkContext
 from posewatch.watch.sinks.table import open_sinks
-from posewatch.watch.sources import CameraSource, Counters, FileSource, Frame
+from posewatch.watch.sources import CameraSource, Counters, FileSource, Frame, Silence
 from posewatch.watch.stats import WatchStats
 from posewatch.watch.tracked_people import Observation
 from posewatch.watch.watcher import Watcher
@@ -236,12 +238,61 @@ def test_a_camera_is_watched_over_a_break_and_its_alarm_has_a_video(
     assert sum(figures["histogram"]) == figures["windows"] > 0
 
 
+def test_an_alarm_ends_when_the_camera_falls_silent_and_not_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message, video and record must not wait for a camera that is gone."""
+    monkeypatch.setattr(status_file, "INTERVAL_S", 0.0)
+    status, ended = tmp_path / "status.json", []
+
+    class Torn:
+        name, live, counters = "door", True, Counters(connected=True)
+
+        def frames(self, stop: threading.Event) -> Iterator[Frame | Silence]:
+            began = datetime(2026, 3, 1, 9, tzinfo=UTC)
+            for i in (*range(60), *range(3600, 3660)):
+                if i == 3600:
+                    before = json.loads(status.read_text())
+                    assert before["raised"]
+                    self.counters.connected, self.counters.connects = False, 7
+                    for k in range(3):
+                        yield Silence(16.0 + 2 * k)
+                        ended.append((tmp_path / "alarms.jsonl").read_text().count("alarm_ended"))
+                    (path,) = (tmp_path / "alarms").glob("*.mp4")
+                    assert video.probe(path).frames >= 20
+                    now = json.loads(status.read_text())
+                    assert now["at"] == before["at"], "of the last picture"
+                    assert (now["raised"], now["unwatched"]) == (False, 0)
+                    assert (now["camera"]["connected"], now["camera"]["connects"]) == (False, 7)
+                    self.counters.connected = True
+                yield Frame(i, i / 10, began + timedelta(seconds=i / 10), np.full((120, 160, 3), 90, np.uint8))
+
+    _, alarms = _watch(Torn(), Posture(), Falls(30), tmp_path, status=status)
+    assert ended == [1, 1, 1]
+    assert [alarm["event"] for alarm in alarms] == ["alarm", "alarm_ended"] * 2
+    assert alarms[2]["start_s"] >= 360
+
+
+def test_a_camera_that_sends_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SILENCE_S", 0.3)
+    monkeypatch.setattr(sources, "TELL_S", 0.05)
+    monkeypatch.setattr(sources, "BACKOFF_S", (0.05,))
+    camera = Camera()
+    camera.close()
+    source, stop = CameraSource(camera.url, 10, 640), threading.Event()
+    told = list(itertools.takewhile(lambda silence: source.counters.connects < 5, source.frames(stop)))
+    stop.set()
+    assert all(isinstance(one, Silence) for one in told)
+    assert [one.time_s for one in told] == sorted({one.time_s for one in told})
+
+
 def test_a_camera_does_not_wait_and_what_is_dropped_is_counted() -> None:
     camera = Camera()
     source, stop = CameraSource(camera.url, 10, 640), threading.Event()
     frames = source.frames(stop)
     indices = []
     for frame in frames:
+        assert isinstance(frame, Frame)
         indices.append(frame.index)
         time.sleep(0.02)  # the camera sends as fast as it can: hundreds of frames per second
         if (len(indices) >= 40 and source.counters.dropped) or len(indices) == 1000:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from posewatch.watch.sources import Frame, Source, Unwatched
+from posewatch.watch.sources import Frame, Silence, Source, Unwatched
 
 
 class Gate(Protocol):
@@ -32,11 +32,11 @@ class GatedSource:
         self.keep: Callable[[], bool] = bool
         """Whether to go on looking: there is an alarm, perhaps."""
 
-    def frames(self, stop: threading.Event) -> Iterator[Frame | Unwatched]:
+    def frames(self, stop: threading.Event) -> Iterator[Frame | Unwatched | Silence]:
         """Frames until ``stop`` is set or the source ends."""
         looking = False
         for frame in self._source.frames(stop):
-            if isinstance(frame, Unwatched):
+            if not isinstance(frame, Frame):
                 yield frame
                 continue
             looking = self._gate.wanted or (looking and self.keep())

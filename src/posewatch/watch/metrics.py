@@ -34,12 +34,16 @@ VERSION_COUNTERS = {
     "version_alarms": ("alarms", "Alarms raised by this version."),
 }
 """Metric -> key of a version's row in the status, help text."""
-GAUGES = {
-    "behind_seconds": ("behind_s", "Age of the frame that was watched last."),
+GAUGES_OF_NOW = {
+    "behind_seconds": ("behind_s", "Age of the frame that was watched last, when it was watched."),
     "persons": ("persons", "Persons in that frame."),
     "alarm": ("raised", "1 while there is an alarm."),
     "alarms_active": ("raised_alarms", "Alarms that are on."),
     "persons_asked": ("asked", "Persons whom the model was asked about in the last window."),
+}
+"""Metric -> key of the status, help text. A camera that is not watched has none of them: the last values say nothing
+of now, and would look like a camera that is watched in time, or keep an alert."""
+GAUGES = {
     "outbox_messages": ("outbox", "Messages that wait for the webhook."),
     "records_waiting": ("records", "Records that wait for the object store."),
 }
@@ -80,6 +84,9 @@ class _Collector:
             yield family(CounterMetricFamily, name, text, [(c, s[key]) for c, s in known if key in s])
         for name, (key, text) in CAMERA_COUNTERS.items():
             yield family(CounterMetricFamily, name, text, [(c, s["camera"][key]) for c, s in known])
+        now = [(name, s) for name, running, _, s in self._cameras if s is not None and self._fresh(running, s)]
+        for name, (key, text) in GAUGES_OF_NOW.items():
+            yield family(GaugeMetricFamily, name, text, [(c, float(s[key])) for c, s in now if key in s])
         for name, (key, text) in GAUGES.items():
             yield family(GaugeMetricFamily, name, text, [(c, float(s[key])) for c, s in known if key in s])
         for name, (key, text) in VERSION_COUNTERS.items():
@@ -104,4 +111,8 @@ class _Collector:
         yield histogram
 
     def _up(self, running: bool, status: dict[str, Any] | None) -> bool:
-        return bool(running and status and status["camera"]["connected"] and self._now - status["at"] < FRESH_S)
+        return bool(status and status["camera"]["connected"] and self._fresh(running, status))
+
+    def _fresh(self, running: bool, status: dict[str, Any]) -> bool:
+        """Whether the status is of now."""
+        return running and self._now - status["at"] < FRESH_S

@@ -20,6 +20,7 @@ from posewatch import video
 from posewatch.addresses import connectable, without_secrets
 from posewatch.errors import VideoError
 from posewatch.names import readable
+from posewatch.video.clock import GAP_S
 from posewatch.video.live import SILENT_S, LiveClock, NoKeyframe, Silent, arriving, connect, picture_of, remedy
 from posewatch.video.opening import vendor
 from posewatch.video.orientation import Image, Upright, shown_size
@@ -28,6 +29,8 @@ BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits before the next attempts to connect to a camera; the last is repeated."""
 BUFFER_S = 2.0
 """Seconds of a camera's frames that are buffered; beyond it the oldest are dropped."""
+SILENCE_S, TELL_S = GAP_S, 2.0
+"""After so many seconds without a picture a camera's silence is told, and how often from then on."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -52,6 +55,13 @@ class Unwatched:
     time_s: float
 
 
+@dataclass(frozen=True)
+class Silence:
+    """A camera sends no pictures, at ``time_s`` seconds since the source began; what was going on has ended."""
+
+    time_s: float
+
+
 @dataclass
 class Counters:
     """Frames read and dropped so far, connections opened, and whether the source is connected now."""
@@ -69,7 +79,7 @@ class Source(Protocol):
     live: bool
     counters: Counters
 
-    def frames(self, stop: threading.Event) -> Iterator[Frame | Unwatched]: ...
+    def frames(self, stop: threading.Event) -> Iterator[Frame | Unwatched | Silence]: ...
 
 
 class FileSource:
@@ -115,21 +125,28 @@ class CameraSource:
         self._last_index = -1
         self._failure: VideoError | None = None
 
-    def frames(self, stop: threading.Event) -> Iterator[Frame]:
-        """Frames until ``stop`` is set. Raises VideoError when the camera was unavailable for ``timeout_s``."""
+    def frames(self, stop: threading.Event) -> Iterator[Frame | Silence]:
+        """Frames until ``stop`` is set, and ``Silence`` every ``TELL_S`` while there is none for ``SILENCE_S``. Raises
+        VideoError when the camera was unavailable for ``timeout_s``."""
         threading.Thread(target=self._read, args=(stop,), daemon=True).start()
+        begin = time.monotonic()
+        tell = begin + SILENCE_S
         while True:
             with self._changed:
-                while not self._buffer and self._failure is None and not stop.is_set():
+                if not self._buffer and self._failure is None and not stop.is_set():
                     self._changed.wait(0.2)
                 if stop.is_set():
                     return
-                if not self._buffer:
-                    assert self._failure is not None
+                frame = self._buffer.popleft() if self._buffer else None
+                if frame is None and self._failure is not None:
                     raise self._failure
-                frame = self._buffer.popleft()
-            self.counters.read += 1
-            yield frame
+            if frame is not None:
+                self.counters.read += 1
+                yield frame
+                tell = time.monotonic() + SILENCE_S
+            elif time.monotonic() >= tell:
+                yield Silence(time.monotonic() - begin)
+                tell = time.monotonic() + TELL_S
 
     def _read(self, stop: threading.Event) -> None:
         """Connect and decode, again and again, until ``stop`` is set or the timeout has passed."""

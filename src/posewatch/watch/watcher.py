@@ -25,7 +25,7 @@ from posewatch.watch.long_lie import LongLie
 from posewatch.watch.looks import Looks, Seen
 from posewatch.watch.payload import alarm_id, payload
 from posewatch.watch.sinks.sink import ScoredWindow, Sink
-from posewatch.watch.sources import Frame, Source, Unwatched
+from posewatch.watch.sources import Frame, Silence, Source, Unwatched
 from posewatch.watch.states import States, Told
 from posewatch.watch.stats import WatchStats
 from posewatch.watch.tracked_people import Observation, TrackedPeople
@@ -62,7 +62,7 @@ class Watcher:
 
     def run(self, sinks: Sequence[Sink], stop: threading.Event) -> WatchStats:
         """Watch until the source ends or ``stop`` is set, then end the current alarms. A gap of the source ends them,
-        and so does a time in which it is not looked at.
+        and so does a time in which a camera is silent or not looked at.
 
         When the model does not answer, a camera is watched on: the window counts as refused, and the log says when that
         begins and ends. For a file the ServingError is raised.
@@ -70,7 +70,7 @@ class Watcher:
         last: Frame | None = None
         unwatched = False
         for frame in self._source.frames(stop):
-            if isinstance(frame, Unwatched):
+            if not isinstance(frame, Frame):
                 if last is not None:
                     self._end(last, True, sinks)
                 last, unwatched = None, True
@@ -93,11 +93,12 @@ class Watcher:
         """Whether an alarm is on, or somebody lies on the floor after one."""
         return self.stats.raised or (self._config.long_lie_s > 0 and bool(self._long_lie.down))
 
-    def _unwatched(self, frame: Unwatched, sinks: Sequence[Sink]) -> None:
-        self.stats.unwatched += 1
+    def _unwatched(self, frame: Unwatched | Silence, sinks: Sequence[Sink]) -> None:
         self.stats.persons, self.stats.behind_s = 0, 0.0
+        silent = isinstance(frame, Silence)
+        self.stats.unwatched += not silent
         for sink in sinks:
-            sink.unwatched(frame.time_s)
+            (sink.silent if silent else sink.unwatched)(frame.time_s)
 
     def _take(self, seen: Iterable[Seen], sinks: Sequence[Sink]) -> None:
         """Frames and the people in them."""

@@ -100,6 +100,10 @@ class Sink(ABC):
     def unwatched(self, time_s: float) -> None:
         """The camera sends pictures, and need not be looked at: nobody is there, all alarms have ended."""
 
+    def silent(self, time_s: float) -> None:
+        """The camera sends no pictures, and all alarms have ended. Told again and again until it does."""
+        self.unwatched(time_s)
+
     def close(self) -> None:
         """The source has ended, or the watcher was stopped: complete the files."""
 

@@ -28,20 +28,26 @@ def is_status(path: Path) -> bool:
 
 
 class StatusFile(Sink):
-    """Replaces the file every ``INTERVAL_S`` seconds, and when the source has ended."""
+    """Replaces the file every ``INTERVAL_S`` seconds, and when the source has ended. ``at`` is when the last picture
+    came: a camera that is silent has a status, but an old one."""
 
     def __init__(self, context: SinkContext, path: Path) -> None:
         self._context, self._path = context, path
-        self._written = 0.0
+        self._written = self._at = 0.0
 
     @classmethod
     def open(cls, context: SinkContext) -> StatusFile | None:
         return cls(context, context.status) if context.status is not None else None
 
     def frame(self, frame: Frame, people: Observation, state: AlarmState) -> None:
+        self._at = time.time()
         self._write_in_time()
 
     def unwatched(self, time_s: float) -> None:
+        self._at = time.time()
+        self._write_in_time()
+
+    def silent(self, time_s: float) -> None:
         self._write_in_time()
 
     def close(self) -> None:
@@ -54,7 +60,7 @@ class StatusFile(Sink):
 
     def _write(self) -> None:
         source, delivery = self._context.source, self._context.delivery
-        status: dict[str, Any] = {"source": source.name, "at": time.time(), **asdict(self._context.stats)}
+        status: dict[str, Any] = {"source": source.name, "at": self._at, **asdict(self._context.stats)}
         status["camera"] = asdict(source.counters)
         if delivery is not None:
             status["outbox"] = len(delivery.outbox.messages())
