@@ -25,6 +25,7 @@ from posewatch.errors import InputError
 from posewatch.watch import broker as watch_broker
 from posewatch.watch.sinks import delivery
 from posewatch.watch.sinks.mqtt import discovery, level
+from posewatch.watch.sinks.queued_alarms import QueuedAlarms
 from posewatch.watch.sinks.table import open_delivery
 
 paho = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
@@ -275,6 +276,27 @@ def test_the_last_will_of_a_machine_that_lost_its_power(broker: Broker, listener
             old.kill()
     time.sleep(0.3)
     assert listener.last(topic) == "offline", "its own end is no will of another"
+
+
+def test_a_camera_without_pictures_is_not_available(broker: Broker, listener: Listener, tmp_path: Path) -> None:
+    """Else Home Assistant shows a camera that is torn off the wall as one that sees nothing."""
+    topic = "posewatch/hall/availability"
+    with open_delivery(tmp_path / "outbox", broker.url, cameras=["hall"]) as box:
+        sink = QueuedAlarms(box)
+        until(lambda: listener.last(topic) == "online" or None)
+        sink.silent(10.0)
+        until(lambda: listener.last(topic) == "offline" or None)
+        heard = len(listener.got)
+        broker.stop()
+        broker.start()  # the watcher connects again, and its camera still is silent
+        again = Listener(broker.port)
+        box.put("a1-alarm_ended", message(1, "alarm_ended"))
+        assert box.drain(20) == 0
+        until(lambda: again.last(topic) == "offline" or None)
+        assert "online" not in [content for _, content, _ in [*listener.got[heard:], *again.got]]
+        sink.unwatched(12.0)
+        until(lambda: again.last(topic) == "online" or None)
+        again.close()
 
 
 def _carry(source: socket.socket, target: socket.socket) -> None:

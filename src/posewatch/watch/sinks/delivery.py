@@ -37,6 +37,10 @@ class Transport(Protocol):
         """The cameras whose alarms will come, by their names; called once, before the first message."""
         return
 
+    def watched(self, on: bool) -> None:
+        """Whether those cameras send pictures; called when that changes."""
+        return
+
     def close(self) -> None:
         """Nothing more will be sent."""
         return
@@ -69,6 +73,10 @@ class Delivery:
         self._thread.join(self._transport.timeout_s + 5)
         self._transport.close()
         self.outbox.close()
+
+    def watched(self, on: bool) -> None:
+        """Tell the receiver whether the camera sends pictures."""
+        self._transport.watched(on)
 
     def put(self, key: str, message: Mapping[str, Any]) -> None:
         """Queue a message; it is on disk when this returns. ``key`` names it for the receiver."""

@@ -5,7 +5,7 @@ Topics below the path of the address (``posewatch`` by default), one level for e
     <prefix>/<camera>/alarm         the message, not retained; its ``id`` and ``event`` name it, should it come twice
     <prefix>/<camera>/state         ON while there is an alarm, else OFF; retained
     <prefix>/<camera>/attributes    the message that the state comes from; retained
-    <prefix>/<camera>/availability  online, or offline as the watcher's last will; retained
+    <prefix>/<camera>/availability  online, or offline without pictures and as the watcher's last will; retained
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class Mqtt(Transport):
         client.on_message = self._on_message
         self._why, self._started, self._closing = "no connection yet", False, False
         self._cameras: tuple[str, ...] = ()
+        self._watched = True
         self._active: dict[str, set[str]] = {}
         self._pending: dict[str, Any] = {}
         self._refused: dict[int, str] = {}
@@ -97,6 +98,11 @@ class Mqtt(Transport):
     def about(self, cameras: Sequence[str]) -> None:
         self._cameras = tuple(cameras)
         self._start()
+
+    def watched(self, on: bool) -> None:
+        self._watched = on
+        if self._cameras and self._client.is_connected():  # else it is told with the next connection
+            self._publish_availability()
 
     def _start(self) -> None:
         """Connect in the background, and again whenever the connection is lost."""
@@ -149,6 +155,13 @@ class Mqtt(Transport):
             state = ON if self._active.get(camera) else OFF
         return self._client.publish(f"{self._prefix}/{level(camera)}/state", state, 1, retain=True).mid
 
+    def _publish_availability(self) -> int:
+        while True:
+            on = self._watched
+            mid = int(self._client.publish(self._availability, ONLINE if on else OFFLINE, 1, retain=True).mid)
+            if on == self._watched:  # else it has changed meanwhile, and the other thread may have been before this one
+                return mid
+
     def close(self) -> None:
         """Say that the cameras are not watched any more, and disconnect."""
         self._closing = True
@@ -182,7 +195,7 @@ class Mqtt(Transport):
         """
         camera = next(self._to_tell, "")
         if camera is None:
-            self._telling = self._client.publish(self._availability, ONLINE, 1, retain=True).mid
+            self._telling = self._publish_availability()
         elif camera:
             if self._discovery:
                 place = f"{self._discovery}/binary_sensor/posewatch_{level(camera)}/alarm/config"
@@ -192,7 +205,7 @@ class Mqtt(Transport):
     def _on_message(self, client: Any, data: Any, message: Any) -> None:
         """The last will of a watcher before this one, of a machine that lost its power, say: the broker publishes it
         only when it has missed that one for 45 s, after this one may have said that it is there."""
-        if message.payload == OFFLINE.encode() and not self._closing:
+        if message.payload == OFFLINE.encode() and self._watched and not self._closing:
             client.publish(self._availability, ONLINE, 1, retain=True)
 
     def _on_connect_fail(self, client: Any, data: Any) -> None:
