@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from camera import Camera
 from http_camera import HttpCamera, jpegs, sound_only_after, transport, without_keyframe
 from numbered import number_of, shown
 
@@ -108,6 +109,14 @@ def test_a_camera_whose_pictures_end_is_connected_again(tmp_path: Path, monkeypa
                 break
         stop.set()
     assert "connected, and no picture for 0.5 s; connecting again" in caplog.text
+
+
+def test_a_camera_that_sends_over_udp_only_is_watched() -> None:
+    """It refuses TCP, which RFC 2326 leaves to it; others are asked for TCP first, over which nothing is lost."""
+    camera = Camera(udp=True)
+    frames = watched(camera, 12, timeout_s=30)
+    camera.close()
+    assert {frame.image.shape for frame in frames} == {(72, 96, 3)}
 
 
 @pytest.mark.parametrize("headers", [True, False])

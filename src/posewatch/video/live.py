@@ -40,7 +40,8 @@ def connect(url: str) -> InputContainer:
     remember(url)
     url = connectable(url)
     scheme = url.partition("://")[0].lower()
-    options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}  # over UDP packets get lost
+    # over UDP packets get lost: it is for cameras that refuse TCP only
+    options = {"rtsp_flags": "prefer_tcp"} if scheme.startswith("rtsp") else {}
     return vendor().open(url, options=options, timeout=(SILENT_S, SILENT_S), metadata_errors="ignore")
 
 
