@@ -18,6 +18,7 @@ import pytest
 from posewatch.errors import InputError
 from posewatch.watch.sinks import delivery
 from posewatch.watch.sinks.delivery import Refused, Transport
+from posewatch.watch.sinks.outbox import Outbox
 from posewatch.watch.sinks.table import TRANSPORTS, open_delivery
 from posewatch.watch.sinks.webhook import SIGNATURE, Webhook, sign, verify
 
@@ -180,3 +181,17 @@ def test_a_transport_is_one_row_of_the_table(tmp_path: Path, monkeypatch: pytest
 def test_an_address_that_no_transport_takes(tmp_path: Path, url: str) -> None:
     with pytest.raises(InputError, match="a webhook is an address"), open_delivery(tmp_path, url):
         pass
+
+
+def test_a_clock_that_was_set_back_changes_no_order(tmp_path: Path) -> None:
+    """A small computer has no clock when it starts: what waits since before was put in an hour from now."""
+    outbox = Outbox(tmp_path)
+    outbox.put("first", {"n": 1})
+    (path,) = outbox.messages()
+    path.rename(path.with_name(f"{int(path.name[:20]) + 3600 * 10**9:020d}{path.name[20:]}"))
+    outbox.close()
+    outbox = Outbox(tmp_path)
+    for key in ("second", "third"):
+        outbox.put(key, {"n": 2})
+    assert [outbox.read(path)[0] for path in outbox.messages()] == ["first", "second", "third"]
+    outbox.close()

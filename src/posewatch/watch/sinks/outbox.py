@@ -22,11 +22,16 @@ class Outbox(OwnFolder):
     Raises InputError when another process has the folder.
     """
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._last = max((int(path.name[:20]) for path in self.messages()), default=0)
+
     def put(self, key: str, message: Mapping[str, Any]) -> None:
         """Queue a message; it is on disk when this returns. ``key`` names it for the receiver."""
         body = json.dumps({"key": key, "message": message}, ensure_ascii=False, sort_keys=True).encode()
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in key)[:80]
-        write_durably(self.folder / f"{time.time_ns():020d}-{name}.json", body)
+        self._last = max(time.time_ns(), self._last + 1)  # a clock that was set back changes no order
+        write_durably(self.folder / f"{self._last:020d}-{name}.json", body)
 
     def messages(self) -> list[Path]:
         """The files of the queued messages, the oldest first."""
