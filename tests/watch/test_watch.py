@@ -238,6 +238,23 @@ def test_a_camera_is_watched_over_a_break_and_its_alarm_has_a_video(
     assert sum(figures["histogram"]) == figures["windows"] > 0
 
 
+def test_no_window_reaches_over_a_change_of_the_pictures_shape(tmp_path: Path) -> None:
+    """A camera is set from 16:9 to 4:3 while it runs: who stands still would be seen to drop by a quarter."""
+
+    class Changed:
+        name, live, counters = "door", False, Counters()
+
+        def frames(self, stop: threading.Event) -> Iterator[Frame]:
+            for i in range(120):
+                yield Frame(i, i / 10, None, np.zeros((90 if i < 60 else 120, 160, 3), np.uint8))
+
+    _, alarms = _watch(Changed(), Posture(), Falls(30), tmp_path, video=False)
+    assert [a["event"] for a in alarms] == ["alarm", "alarm_ended"] * 2
+    ends = [json.loads(line)["end_s"] for line in (tmp_path / "door.windows.jsonl").read_text().splitlines()]
+    assert not [end for end in ends if 6.0 < end < 8.0]
+    assert {6.0, 8.0} <= set(ends)
+
+
 def test_an_alarm_ends_when_the_camera_falls_silent_and_not_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

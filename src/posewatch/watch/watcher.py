@@ -62,7 +62,8 @@ class Watcher:
 
     def run(self, sinks: Sequence[Sink], stop: threading.Event) -> WatchStats:
         """Watch until the source ends or ``stop`` is set, then end the current alarms. A gap of the source ends them,
-        and so does a time in which a camera is silent or not looked at.
+        and so does a time in which a camera is silent or not looked at, and another shape of its pictures, in which
+        everybody is somewhere else.
 
         When the model does not answer, a camera is watched on: the window counts as refused, and the log says when that
         begins and ends. For a file the ServingError is raised.
@@ -76,7 +77,7 @@ class Watcher:
                 last, unwatched = None, True
                 self._unwatched(frame, sinks)
                 continue
-            gap = last is not None and frame.time_s - last.time_s > GAP_S
+            gap = last is not None and (frame.time_s - last.time_s > GAP_S or frame.image.shape != last.image.shape)
             if last is not None and gap:  # what was before a gap has ended with it
                 self._end(last, True, sinks)
             if gap or unwatched:
