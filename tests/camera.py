@@ -17,6 +17,8 @@ from pictures import picture
 _SDP = (
     "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n"
     "a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track1\r\n"
+    "m=audio 0 RTP/AVP 0\r\na=control:track2\r\n"
+    "m=application 0 RTP/AVP 107\r\na=rtpmap:107 vnd.onvif.metadata/90000\r\na=control:track3\r\n"
 )
 
 
@@ -24,7 +26,8 @@ class Camera:
     """Serves ``rtsp://127.0.0.1:<port>/live`` as fast as the client takes it.
 
     ``breaks_after`` seconds of video the first connection is cut; the camera's clock goes on. ``refuses``: no password
-    is right; ``refused`` counts them. ``udp``: it sends over UDP only, 1000 packets a second at most.
+    is right; ``refused`` counts them. ``udp``: it sends over UDP only, 1000 packets a second at most. It announces
+    sound, which is silent, and metadata; ``tracks`` are those that were asked for.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class Camera:
         self.refused = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"rtsp://user:secret@127.0.0.1:{self._socket.getsockname()[1]}/live"
-        self.connections = 0
+        self.connections, self.tracks = 0, list[str]()
         self._frame = itertools.count()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -73,6 +76,8 @@ class Camera:
             request, _, received = received.partition(b"\r\n\r\n")
             method = request.split(b" ", 1)[0].decode()
             number = next(line for line in request.decode().split("\r\n") if line.lower().startswith("cseq"))
+            if method == "SETUP":
+                self.tracks.append(request.split(b" ", 2)[1].decode().rpartition("/")[2])
             head = f"RTSP/1.0 200 OK\r\n{number}\r\n"
             if method == "DESCRIBE" and self._refuses:  # RFC 2326, 11.3.2, with the challenge of RFC 2617
                 self.refused += b"Authorization:" in request

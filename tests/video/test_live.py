@@ -56,7 +56,7 @@ def test_pictures_without_times_are_recorded_when_they_arrive(tmp_path: Path) ->
     assert 10 <= info.frames <= 26, "20 a second, not the 25 that FFmpeg assumes"
 
 
-def watched(camera: HttpCamera, count: int, fps: float = 10, **options: float) -> list[Frame]:
+def watched(camera: HttpCamera | Camera, count: int, fps: float = 10, **options: float) -> list[Frame]:
     source, stop = CameraSource(camera.url, fps, 96, **options), threading.Event()
     frames = []
     for frame in source.frames(stop):
@@ -109,6 +109,13 @@ def test_a_camera_whose_pictures_end_is_connected_again(tmp_path: Path, monkeypa
                 break
         stop.set()
     assert "connected, and no picture for 0.5 s; connecting again" in caplog.text
+
+
+def test_only_the_picture_of_a_camera_is_asked_for() -> None:
+    camera = Camera()
+    watched(camera, 3, timeout_s=30)
+    camera.close()
+    assert camera.tracks == ["track1"], "no sound, no metadata"
 
 
 def test_a_camera_that_sends_over_udp_only_is_watched() -> None:

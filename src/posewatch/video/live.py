@@ -40,8 +40,9 @@ def connect(url: str) -> InputContainer:
     remember(url)
     url = connectable(url)
     scheme = url.partition("://")[0].lower()
-    # over UDP packets get lost: it is for cameras that refuse TCP only
-    options = {"rtsp_flags": "prefer_tcp"} if scheme.startswith("rtsp") else {}
+    # Over UDP packets get lost: it is for cameras that refuse TCP only. Beside sound FFmpeg takes the times from the
+    # camera's time of day, which is set under way; and it waits for sound that is announced and does not come.
+    options = {"rtsp_flags": "prefer_tcp", "allowed_media_types": "video"} if scheme.startswith("rtsp") else {}
     return vendor().open(url, options=options, timeout=(SILENT_S, SILENT_S), metadata_errors="ignore")
 
 
