@@ -20,6 +20,7 @@ from posewatch.errors import ConfigError
 from posewatch.stack.process import pick_ports, wait_until
 from posewatch.watch import metrics, service
 from posewatch.watch.service import CameraProcess, read_config
+from posewatch.watch.stats import WatchStats
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
@@ -122,6 +123,15 @@ def test_a_camera_without_a_fresh_status_does_not_count_as_watched() -> None:
         assert old["posewatch_watch_camera_up", "a"] == 0
         assert not any((name, "a") in old for name in now), "of then, not of now"
         assert old["posewatch_watch_outbox_messages", "a"] == 3, "these still wait"
+
+
+def test_versions_that_answer_no_more_are_not_counted_for_ever() -> None:
+    stats = WatchStats()
+    for number in range(30):
+        for version in (f"canary{number}", "stable"):
+            stats.of_version(version).count_answer(0.1, 0.5)
+    assert set(stats.versions) == {"stable", *(f"canary{number}" for number in range(21, 30))}
+    assert stats.versions["stable"].windows == 30
 
 
 GOOD = "model: m.onnx\ncameras: [{name: a, url: rtsp://x/y}]\n"

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from posewatch.units import SCENE
 
+VERSIONS = 10
+"""Versions of the model that are counted apart: each has series in a monitoring system, and a watcher runs for long."""
+
 
 @dataclass
 class VersionStats:
@@ -63,8 +66,13 @@ class WatchStats:
     unwatched: int = 0
 
     def of_version(self, version: str) -> VersionStats:
-        """The row of a version."""
-        return self.versions.setdefault(version or "unknown", VersionStats())
+        """The row of a version, which stays until ``VERSIONS`` others have answered since."""
+        name = version or "unknown"
+        row = self.versions.pop(name, None) or VersionStats()
+        self.versions[name] = row
+        if len(self.versions) > VERSIONS:
+            del self.versions[next(iter(self.versions))]
+        return row
 
     def count_window(self, p: float, novelty: float | None = None) -> None:
         """One more window, with probability ``p``."""
