@@ -179,7 +179,8 @@ def name_of(url: str) -> str:
 
 
 def connectable(url: str) -> str:
-    """The address as FFmpeg understands it: the signs that would end its host are encoded in user and password.
+    """The address as FFmpeg understands it: the signs that would end its host are encoded in user and password, and
+    its scheme is in small letters (some manuals write RTSP://).
 
     Raises InputError where it can be read in several ways, or has no host.
     """
@@ -189,7 +190,8 @@ def connectable(url: str) -> str:
             f"cannot tell where the host of {without_secrets(url)} begins: write the signs / ? # @ : of user, password"
             " and path as %2F %3F %23 %40 %3A"
         )
+    scheme = address.scheme.lower()
     if not re.search(r"[/?#]", address.user):
-        return url
+        return scheme + url[len(scheme) :]
     user = ":".join(quote(part, safe="") for part in address.user.split(":", 1))
-    return f"{address.scheme}://{user}@{address.place}{address.path}{address.query}"
+    return f"{scheme}://{user}@{address.place}{address.path}{address.query}"

@@ -69,6 +69,19 @@ def test_an_address_that_can_be_read_in_several_ways_is_refused_without_its_secr
     assert "p#ss" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "understood"),
+    [
+        ("RTSP://10.0.0.7/Live", "rtsp://10.0.0.7/Live"),
+        ("Rtsps://Admin:p#W@Cam/Live?A=B", "rtsps://Admin:p%23W@Cam/Live?A=B"),
+        ("rtsp://10.0.0.7/Live", "rtsp://10.0.0.7/Live"),
+    ],
+)
+def test_a_scheme_in_capitals_is_understood(url: str, understood: str) -> None:
+    """FFmpeg knows no protocol RTSP."""
+    assert connectable(url) == understood
+
+
 def test_cameras_that_differ_in_a_token_only_have_names_of_their_own() -> None:
     one, two = (name_of(f"rtsp://h/live/{token}") for token in ("3f2b8c1e9a7d44aa", "9f2b8c1e9a7d44ab"))
     assert one != two
