@@ -111,6 +111,17 @@ def test_a_camera_whose_pictures_end_is_connected_again(tmp_path: Path, monkeypa
     assert "connected, and no picture for 0.5 s; connecting again" in caplog.text
 
 
+def test_a_password_that_is_refused_is_not_tried_again_and_again(monkeypatch) -> None:
+    """Cameras lock out who does that, their own users included."""
+    monkeypatch.setattr(sources, "BACKOFF_S", (0.01,))
+    monkeypatch.setattr(sources, "REFUSED_S", (60.0,))
+    camera = Camera(refuses=True)
+    with pytest.raises(VideoError, match="check the user and the password"):
+        list(CameraSource(camera.url, 10, 96, timeout_s=1.0).frames(threading.Event()))
+    camera.close()
+    assert camera.refused <= 2, "at once, and when the time is over"
+
+
 def test_only_the_picture_of_a_camera_is_asked_for() -> None:
     camera = Camera()
     watched(camera, 3, timeout_s=30)

@@ -27,6 +27,9 @@ from posewatch.video.orientation import Image, Upright, shown_size
 
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits before the next attempts to connect to a camera; the last is repeated."""
+REFUSED_S = (30.0, 300.0, 1900.0)
+"""The same for a camera that refuses the password: many lock out who tries five times (Hikvision, Dahua: for half an
+hour, of which some count anew from each try)."""
 BUFFER_S = 2.0
 """Seconds of a camera's frames that are buffered; beyond it the oldest are dropped."""
 SILENCE_S, TELL_S = GAP_S, 2.0
@@ -151,10 +154,10 @@ class CameraSource:
     def _read(self, stop: threading.Event) -> None:
         """Connect and decode, again and again, until ``stop`` is set or the timeout has passed."""
         start = time.monotonic()
-        last_frame, attempt = start, 0
+        last_frame, attempt, refusals = start, 0, 0
         while not stop.is_set():
             reason, what_to_do = "the stream ended", "is it on?"
-            before = self._last_index
+            before, refused = self._last_index, False
             try:
                 self.counters.connects += 1
                 with connect(self.url) as container:
@@ -163,11 +166,12 @@ class CameraSource:
                 reason, what_to_do = str(error), remedy(error, what_to_do)
             except (vendor().error.FFmpegError, OSError) as error:
                 reason, what_to_do = str(getattr(error, "strerror", None) or error), remedy(error, what_to_do)
+                refused = isinstance(error, vendor().error.HTTPUnauthorizedError)
             except Exception as error:  # else the thread ends, and the camera seems to be watched
                 reason = f"{type(error).__name__}: {error}"
             self.counters.connected = False
             if self._last_index > before:
-                last_frame, attempt = time.monotonic(), 0
+                last_frame, attempt, refusals = time.monotonic(), 0, 0
             silent_s = time.monotonic() - last_frame
             if self._timeout_s is not None and silent_s >= self._timeout_s:
                 with self._changed:
@@ -176,9 +180,13 @@ class CameraSource:
                     )
                     self._changed.notify_all()
                 return
-            backoff = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
+            if refused:
+                backoff = REFUSED_S[min(refusals, len(REFUSED_S) - 1)]
+                reason, refusals = f"{reason} ({what_to_do})", refusals + 1
+            else:
+                backoff = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
+                attempt, refusals = attempt + 1, 0
             _LOG.warning("camera %s: %s; connecting again in %g s", self.name, reason, backoff)
-            attempt += 1
             if self._timeout_s is not None:
                 backoff = min(backoff, max(0.05, self._timeout_s - silent_s))
             stop.wait(backoff)
