@@ -69,7 +69,7 @@ class PoseConfig(Section):
 
     SECTION: ClassVar[str] = "pose"
     RENAMED: ClassVar[dict[str, str]] = {"frames": "source"}
-    ADDED: ClassVar[tuple[str, ...]] = ("boxes", "boxes_weights")
+    ADDED: ClassVar[tuple[str, ...]] = ("boxes", "boxes_weights", "steady")
 
     estimator: Annotated[str, OneOf(rules.ESTIMATORS)] = "movenet"
     source: Annotated[str, OneOf(("masked", "raw"))] = "masked"
@@ -86,3 +86,5 @@ class PoseConfig(Section):
     """The detector that finds the persons for an estimator that looks at one at a time (rtmpose)."""
     boxes_weights: str = ""
     """Its weights, as ``weights``; empty is the detector's default."""
+    steady: bool = False
+    """Joints follow the pixels of the raw video between frames, also where they are not detected."""

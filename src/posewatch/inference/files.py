@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,7 @@ def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float)
     width, height = video.fit(info.width, info.height, max_side)
     span, step = max(2, round(window_s * fps)), max(1, round(stride_s * fps))
     least, number = max(1, round(experiment.mask.min_presence_s * fps)), 0
+    items: list[Item] = []
     for start_s, found in estimate_stretches(path, config, fps=fps, max_side=max_side):
         frames = follow(found, config)
         last = max(0, len(frames) - span)
@@ -167,7 +169,15 @@ def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float)
         for first, count, person, keypoints in sorted(clips, key=lambda clip: clip[0]):
             begin, end = round(start_s + first / fps, 3), round(start_s + (first + count) / fps, 3)
             name = f"{shown(readable(path.stem), person)}@{begin:g}"
-            yield Item(readable(str(path)), name, keypoints, begin, end, person=person)
+            items.append(Item(readable(str(path)), name, keypoints, begin, end, person=person))
+    if config.steady and items:
+        from posewatch.perception.steady import steadied_clips
+
+        with closing(video.ahead(video.read(path, fps, max_side))) as read:  # type: ignore[type-var]
+            frames_of = ((frame.index, frame.image) for frame in read)
+            steady = steadied_clips(frames_of, [(round((one.start_s or 0.0) * fps), one.keypoints) for one in items])
+        items = [replace(one, keypoints=keypoints) for one, keypoints in zip(items, steady, strict=True)]
+    yield from items
 
 
 def _apart(items: Iterable[Item]) -> Iterator[Item]:

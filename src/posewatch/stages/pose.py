@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import PoseConfig
 from posewatch.digests import canonical
+from posewatch.errors import InputError, NotFound
 from posewatch.perception.networks import NETWORKS, weights_of
 from posewatch.perception.persons import Person
 from posewatch.records import Clip, Detections, Skeleton
@@ -83,10 +86,33 @@ def _write(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None
         for clip in clips_of(clips):
             first = masked_frame(report, clip.start_s)
             add(clip, skeleton(frames[first : first + clip.frames], config, clip.fps, clip.width, clip.height))
+    if config.steady:
+        arrays = _steadied(arrays, clips_of(clips), masked)
     about = {"fps": report["fps"], "width": report["width"], "height": report["height"], "layout": "coco17"}
     about |= unit_entry(unit)
     np.savez_compressed(folder / SKELETONS, **arrays)
     (folder / SKELETONS_ABOUT).write_text(canonical({**about, "persons": persons}) + "\n", encoding="utf-8")
+
+
+def _steadied(arrays: dict[str, Any], clips: Iterable[Clip], masked: Artifact) -> dict[str, Any]:
+    """Clip id → keypoints, which follow the pixels of the raw video. Raises InputError where there is none."""
+    from posewatch import video
+    from posewatch.perception.steady import steadied_clips
+
+    lineage, report = masked.lineage(), mask_report(masked)
+    try:
+        raw = raw_of(masked)
+    except NotFound:
+        raise InputError(
+            f"{masked.uri} has no raw video, whose pixels joints could follow: leave out pose.steady"
+        ) from None
+    starts = [(clip.id, masked_frame(report, clip.start_s)) for clip in clips]
+    with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
+        read = video.read(raw_file(raw, Path(temp)), lineage.config["fps"], lineage.config["max_side"])
+        with closing(video.ahead(read)) as frames:  # type: ignore[type-var]
+            numbered = ((number, frame.image) for number, frame in enumerate(frames))
+            found = steadied_clips(numbered, [(first, arrays[name]) for name, first in starts])
+    return dict(zip((name for name, _ in starts), found, strict=True))
 
 
 def _from_masking(masked: Artifact, config: PoseConfig) -> list[Detections] | None:

@@ -47,7 +47,7 @@ class Looks:
         index, people = self._last
         if self._unmoved(frame, people, frame.index - index):
             yield from self.rest()
-            yield frame, self._people.repeat(frame.index, people)
+            yield frame, self._people.repeat(frame.index, frame.image, people)
         elif frame.index - index < self._every:
             self._waiting.append(frame)
         else:
@@ -58,7 +58,7 @@ class Looks:
         waiting, self._waiting = self._waiting, []
         for frame in waiting:
             people = self._last[1] if self._last else Observation.nobody()
-            yield frame, self._people.repeat(frame.index, people)
+            yield frame, self._people.repeat(frame.index, frame.image, people)
 
     def _unmoved(self, frame: Frame, people: Observation, since: int) -> bool:
         if self._motion is None:
@@ -80,7 +80,7 @@ class Looks:
         for other in waiting:
             assert before is not None
             share = (other.index - before[0]) / (frame.index - before[0])
-            yield other, self._people.repeat(other.index, between(before[1], people, share))
+            yield other, self._people.repeat(other.index, other.image, between(before[1], people, share))
         yield frame, people
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from posewatch.config import PoseConfig
 from posewatch.perception.ports import Image, PoseEstimator
+from posewatch.perception.steady import Grey, steadied
 from posewatch.perception.tracking.identities import follow_one, track
 from posewatch.perception.tracking.tracker import Tracker
 from posewatch.recognition.sampling import chosen_people
@@ -70,12 +71,14 @@ class TrackedPeople:
         self._estimator, self._config, self._span, self._people = estimator, config, span, people
         self._tracker, self._numbers = Tracker(config.min_score, config.hold), Persons(max(hold, config.hold))
         self._recent: deque[tuple[int, Observation]] = deque(maxlen=span + MOST_BETWEEN)
+        self._pictures: deque[tuple[int, Grey]] = deque(maxlen=span + MOST_BETWEEN)
         self._in_a_row: dict[int, int] = {}
         self._first = 0
 
     def begin(self, index: int) -> None:
         """Forget the frames before a gap that ends with frame ``index``."""
         self._recent.clear()
+        self._pictures.clear()
         self._in_a_row.clear()
         self._numbers.clear()
         self._first = index
@@ -86,13 +89,13 @@ class TrackedPeople:
         tracks = self._tracker.update(detections)
         numbers = self._numbers.update(index, [t for t, _ in tracks])
         observation = Observation(detections.pick([i for _, i in tracks]), tuple(t.id for t, _ in tracks), numbers)
-        self._recent.append((index, observation))
+        self._remember(index, observation, image)
         self._in_a_row = {number: self._in_a_row.get(number, 0) + 1 for number in observation.ids}
         return observation
 
-    def repeat(self, index: int, people: Observation) -> Observation:
+    def repeat(self, index: int, image: Image, people: Observation) -> Observation:
         """These people were in frame ``index``, at which the network did not look."""
-        self._recent.append((index, people))
+        self._remember(index, people, image)
         self._numbers.stay(index, people.persons)
         return people
 
@@ -109,7 +112,8 @@ class TrackedPeople:
         # tracked anew within the window, exactly as a training clip is
         untracked = [Detections(d.boxes, d.scores, d.keypoints) for d in (o.detections for o in frames)]
         joints = next((d.keypoints.shape[1] for d in untracked if d.keypoints is not None and len(d)), 17)
-        people = track(untracked, MAX_PEOPLE, self._config.hold, joints)
+        detected = track(untracked, MAX_PEOPLE, self._config.hold, joints)
+        people = self._steadied(detected, end)
         present = np.asarray((people[..., 2] > 0).any(axis=2))
         count = int(present.any(1).sum())
         if not count:
@@ -121,7 +125,7 @@ class TrackedPeople:
         keypoints = np.zeros((len(groups), self._people, *people.shape[1:]), np.float32)
         for g, group in enumerate(groups):
             keypoints[g, : len(group)] = people[list(group)]
-        ids = [_track_id(person, frames) for person in people[:count]]
+        ids = [_track_id(person, frames) for person in detected[:count]]
         return Window(keypoints, tuple(tuple(n for n in (ids[i] for i in group) if n is not None) for group in groups))
 
     def persons(self, end: int) -> dict[int, NDArray[np.float32]]:
@@ -136,7 +140,9 @@ class TrackedPeople:
                     found.setdefault(person, {})[t] = keypoints[i]
         least = max(min(_MIN_FRAMES, len(frames)), MIN_PRESENCE * len(frames))
         return {
-            person: follow_one(seen, len(frames), self._config.hold, len(next(iter(seen.values()))))[None]
+            person: self._steadied(
+                follow_one(seen, len(frames), self._config.hold, len(next(iter(seen.values()))))[None], end
+            )
             for person, seen in sorted(found.items())
             if len(seen) >= least
         }
@@ -152,7 +158,22 @@ class TrackedPeople:
     def _frames(self, end: int) -> list[Observation]:
         by_index = {index: o for index, o in self._recent if end - self._span < index <= end}
         nobody = Observation.nobody()
-        return [by_index.get(i, nobody) for i in range(max(self._first, end - self._span + 1), end + 1)]
+        return [by_index.get(i, nobody) for i in self._window(end)]
+
+    def _window(self, end: int) -> range:
+        return range(max(self._first, end - self._span + 1), end + 1)
+
+    def _remember(self, index: int, people: Observation, image: Image) -> None:
+        self._recent.append((index, people))
+        if self._config.steady:
+            self._pictures.append((index, Grey.of(image)))
+
+    def _steadied(self, people: NDArray[np.float32], end: int) -> NDArray[np.float32]:
+        """Keypoints (M, T, V, 3) of the frames up to frame ``end``, as ``pose.steady`` wants them."""
+        if not self._config.steady:
+            return people
+        kept = dict(self._pictures)
+        return steadied(people, [kept.get(i) for i in self._window(end)])
 
 
 def _nearest(people: NDArray[np.float32], person: int, count: int) -> list[int]:
