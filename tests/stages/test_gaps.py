@@ -19,6 +19,7 @@ from posewatch.config import MaskConfig, PoseConfig, SplitConfig, load
 from posewatch.inference.files import read
 from posewatch.perception import masking
 from posewatch.perception.networks.boxes import BoxSegmenter
+from posewatch.perception.steady import Grey, steadied
 from posewatch.report.pictures import frame_at
 from posewatch.stages.contents import (
     clips_of,
@@ -100,6 +101,12 @@ def test_predicted_windows_do_not_reach_over_a_gap(paused: Path, rtmo: str, capl
     items = list(read(paused, experiment, 1.0, 1.0))
     assert [(item.start_s, item.end_s) for item in items] == [(s, s + 1) for s in STARTS]
     assert caplog.messages == ["pause.mkv: no picture for 600.5 s from 2.5 s on"]
+    followed = list(read(paused, replace(experiment, pose=replace(experiment.pose, steady=True)), 1.0, 1.0))
+    for plain, steady in zip(items, followed, strict=True):
+        pictures = [Grey.of(f.image) for f in video.read(paused, 10, 640, plain.start_s, plain.end_s)]
+        np.testing.assert_array_equal(steady.keypoints, steadied(plain.keypoints, pictures))
+        assert steady.keypoints.shape[1] == len(pictures) == 10
+    assert any(not np.array_equal(a.keypoints, b.keypoints) for a, b in zip(items, followed, strict=True))
 
 
 @pytest.mark.usefixtures("seen")

@@ -16,6 +16,7 @@ from posewatch.perception.persons import read_persons
 from posewatch.stages.contents import clips_of, clips_unit, videos_of
 from posewatch.stages.import_clips import import_clips, names_of
 from posewatch.stages.label_import import label_import
+from posewatch.stages.pose import pose
 from posewatch.stages.queue_clips import queue_clips
 from posewatch.stages.split import split
 from posewatch.store import FolderStore
@@ -230,3 +231,9 @@ def test_skeletons_come_from_the_persons_videos(imported):
     found = pose(store, clips, PoseConfig())
     for item in videos_of(found):
         assert all(s.keypoints.shape[:2] == (1, 10) for s in skeletons_of(item.artifact).values())
+
+
+def test_joints_cannot_follow_the_pixels_of_a_video_that_is_not_there(imported):
+    store, _, clips = imported
+    with pytest.raises(InputError, match=r"has no raw video, whose pixels joints could follow: leave out pose\.steady"):
+        pose(store, clips, PoseConfig(steady=True))

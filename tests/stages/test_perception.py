@@ -15,6 +15,7 @@ from posewatch.config import MaskConfig, PoseConfig, SplitConfig
 from posewatch.perception.networks.litert import Network
 from posewatch.perception.networks.yolox import YoloxDetector
 from posewatch.perception.persons import Person
+from posewatch.perception.steady import steadied_clips
 from posewatch.stages.contents import clips_of, clips_unit, masked_unit, persons_of, skeletons_of
 from posewatch.stages.ingest import ingest
 from posewatch.stages.mask import mask
@@ -217,3 +218,23 @@ def test_a_clip_is_black_while_the_person_is_not_there(tmp_path: Path) -> None:
     lit = [[f.image.mean() > 100 for f in video.read(span.path)] for span in spans]
     assert [(span.start_s, span.frames, span.first) for span in spans] == [(0.0, 10, 0), (0.5, 10, 5), (1.0, 10, 10)]
     assert lit == [[False] * 7 + [True] * 3, [False] * 2 + [True] * 8, [True] * 9 + [False]]
+
+
+@pytest.mark.parametrize("unit", ["scene", "person"])
+def test_steady_joints_follow_the_pixels_of_the_raw_video(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    monkeypatch.setenv("POSEWATCH_WORKERS", "1")
+    raw = ingest(store, str(tmp_path / "videos"))
+    masked = mask(store, raw, MaskConfig(unit=unit, fps=5, max_side=320, segmenter="bbox"))
+    clips = split(store, masked, SplitConfig(length_s=1.0))
+    plain, steady = pose(store, clips, PoseConfig()), pose(store, clips, PoseConfig(steady=True))
+    found, steadied = (skeletons_of(members(made)[0][1]) for made in (plain, steady))
+    records = clips_of(members(clips)[0][1])
+    assert list(steadied) == list(found)
+    frames = ((frame.index, frame.image) for frame in video.read(tmp_path / "videos" / "walk.mp4", 5, 320))
+    wanted = steadied_clips(frames, [(round(5 * clip.start_s), found[clip.id].keypoints) for clip in records])
+    for clip, keypoints in zip(records, wanted, strict=True):
+        np.testing.assert_array_equal(steadied[clip.id].keypoints, keypoints)
+    assert any(np.abs(steadied[i].keypoints - found[i].keypoints).max() > 0.5 for i in found)
+    assert pose(store, clips, PoseConfig(steady=True)).uri == steady.uri

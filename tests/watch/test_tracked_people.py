@@ -8,6 +8,7 @@ from watch.conftest import detections, person
 
 from posewatch.config import PoseConfig
 from posewatch.perception.skeletons import skeleton
+from posewatch.perception.steady import Grey, steadied
 from posewatch.watch.tracked_people import TrackedPeople
 
 IMAGE = np.zeros((120, 640, 3), np.uint8)
@@ -75,3 +76,29 @@ def test_nobody() -> None:
     tracked = TrackedPeople(FixedNetwork(), PoseConfig(), 6, 2)
     tracked.update(0, IMAGE)
     assert tracked.window(0).keypoints.shape == (0, 2, 1, 17, 3)
+
+
+def test_steadied_windows_are_what_training_makes_of_the_same_frames() -> None:
+    import cv2
+
+    rng = np.random.default_rng(0)
+    sheet = cv2.GaussianBlur(rng.integers(0, 255, (120, 700, 3), np.uint8), (0, 0), 2)
+    images = [np.ascontiguousarray(sheet[:, 50 - 3 * t : 690 - 3 * t]) for t in range(12)]
+    seen = [detections([person((100 + 3 * t + rng.normal(), 60), False)]) for t in range(12)]
+    wanted = skeleton(seen, PoseConfig(), 10, 640, 120).keypoints
+    at = iter(seen)
+    tracked = TrackedPeople(FixedNetwork(lambda image: next(at)), PoseConfig(steady=True), 10, 2)
+    for t, image in enumerate(images):
+        if t == 7:
+            tracked.repeat(t, image, tracked.update(t, image))  # a frame at which the network does not look
+        else:
+            tracked.update(t, image)
+    window, pictures = tracked.window(11), [Grey.of(image) for image in images]
+    steady = steadied(wanted[:, 2:], pictures[2:])
+    np.testing.assert_allclose(window.keypoints[0], steady, rtol=1e-6)
+    assert np.abs(steady - wanted[:, 2:]).max() > 0.3
+    assert window.ids == ((0,),)
+    ((_, alone),) = tracked.persons(11).items()
+    np.testing.assert_allclose(alone, steady[:1], rtol=1e-6)
+    tracked.begin(20)
+    assert not tracked.window(20).keypoints.any()

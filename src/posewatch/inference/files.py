@@ -173,9 +173,9 @@ def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float)
     if config.steady and items:
         from posewatch.perception.steady import steadied_clips
 
-        with closing(video.ahead(video.read(path, fps, max_side))) as read:  # type: ignore[type-var]
-            frames_of = ((frame.index, frame.image) for frame in read)
-            steady = steadied_clips(frames_of, [(round((one.start_s or 0.0) * fps), one.keypoints) for one in items])
+        with closing(video.ahead(video.read(path, fps, max_side))) as again:  # type: ignore[type-var]
+            numbered = ((frame.index, frame.image) for frame in again)
+            steady = steadied_clips(numbered, [(round((one.start_s or 0.0) * fps), one.keypoints) for one in items])
         items = [replace(one, keypoints=keypoints) for one, keypoints in zip(items, steady, strict=True)]
     yield from items
 

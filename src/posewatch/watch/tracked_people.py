@@ -139,13 +139,13 @@ class TrackedPeople:
                 if keypoints is not None and (keypoints[i, :, 2] > 0).any():
                     found.setdefault(person, {})[t] = keypoints[i]
         least = max(min(_MIN_FRAMES, len(frames)), MIN_PRESENCE * len(frames))
-        return {
-            person: self._steadied(
-                follow_one(seen, len(frames), self._config.hold, len(next(iter(seen.values()))))[None], end
-            )
-            for person, seen in sorted(found.items())
-            if len(seen) >= least
-        }
+        present = sorted(person for person, seen in found.items() if len(seen) >= least)
+        if not present:
+            return {}
+        joints = len(next(iter(found[present[0]].values())))
+        hold = self._config.hold
+        followed = np.stack([follow_one(found[person], len(frames), hold, joints) for person in present])
+        return {person: own[None] for person, own in zip(present, self._steadied(followed, end), strict=True)}
 
     def remember(self, persons: Collection[int], hold: int) -> None:
         """Keep the numbers of these persons for ``hold`` frames when they are lost, and those of others as before."""

@@ -60,8 +60,8 @@ def find_labels(
     fps: float = 1.0,
 ) -> list[Interval]:
     """Read the labels in ``folder``: labels.csv, else what other tools write for each video, else a public data set,
-    else GMDCSA-24, else class folders; or a csv file, or a file of another tool (see docs/labeling.md) that labels whole
-    videos.
+    else GMDCSA-24, else class folders; or a csv file, or a file of another tool (see docs/labeling.md) that labels
+    whole videos.
 
     ``fps`` is the frame rate of videos in which these tools count frames. ``warn`` gets one line for each entry
     that was left out. Raises LabelError when there are no labels.
