@@ -54,6 +54,10 @@ def test_the_test_videos_of_ucf_crime(tmp_path: Path, make_clips) -> None:
     assert told == [
         f"{path.name}: events (Abuse, Arson, Fighting) count as 'abnormal', no class has one of these names"
     ]
+    assert {(i.label, i.act) for i in find_labels(path)} == {
+        ("normal", ""),
+        *(("abnormal", act) for act in ("Abuse", "Arson", "Fighting")),
+    }
     assert read(tmp_path) == (found, [told[0].replace(path.name, tmp_path.name)]), "the folder that it lies in"
 
     # one video of the list is here, under its folder; the others are no error

@@ -77,6 +77,18 @@ def test_who_is_somewhere_else_was_not_followed_there(sheet: np.ndarray) -> None
     assert error(found[0], seen[0]) < 1
 
 
+def test_what_is_covered_is_not_followed(sheet: np.ndarray) -> None:
+    images, seen = frames(sheet), truth(people=1)
+    x, y = (seen[0, 6, :, :2].min(0) - 30).astype(int)
+    other = np.random.default_rng(3).integers(0, 255, (200, 200, 3), np.uint8)
+    images[6:] = [image.copy() for image in images[6:]]
+    for image in images[6:]:  # somebody walks in front of the person, and neither is detected
+        image[y : y + 200, x : x + 200] = other
+    seen[0, 6:] = 0
+    found = steadied(seen, [Grey.of(image) for image in images])
+    assert (found[0, 6, :, 2] > 0).mean() < 0.2
+
+
 def test_without_a_picture_joints_are_as_detected(sheet: np.ndarray) -> None:
     seen = truth()
     seen[..., :2] += np.random.default_rng(2).normal(0, 4, seen[..., :2].shape)

@@ -78,7 +78,6 @@ class TrackedPeople:
     def begin(self, index: int) -> None:
         """Forget the frames before a gap that ends with frame ``index``."""
         self._recent.clear()
-        self._pictures.clear()
         self._in_a_row.clear()
         self._numbers.clear()
         self._first = index
