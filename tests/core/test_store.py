@@ -1,5 +1,6 @@
 """The same promises from every store: memory, folder and (in tests/stack) the real S3 server."""
 
+import os
 import pickle
 import resource
 import threading
@@ -38,6 +39,25 @@ def test_list_is_sorted_and_bounded_by_the_prefix(store: ObjectStore) -> None:
         store.put(key, key.encode())
     assert [o.key for o in store.list("x/")] == ["x/a", "x/b-2", "x/b/0", "x/b/1"]
     assert [o.size for o in store.list("y/")] == [3]
+
+
+def test_what_somebody_deletes_meanwhile_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path / "store")
+    for key in ("x/a", "x/b"):
+        store.put(key, b"1")
+    walk = os.walk
+
+    def walked(folder: Path) -> Any:
+        for found in walk(folder):
+            store.delete("x/a")
+            yield found
+
+    monkeypatch.setattr("posewatch.store.folder.os.walk", walked)
+    assert [o.key for o in store.list("x/")] == ["x/b"]
+    with pytest.raises(NotFound, match="no such object"):
+        store.fetch("x/a", tmp_path / "back")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        store.fetch("x/b", tmp_path / "nowhere" / "back")
 
 
 def test_folders_are_the_names_before_the_next_slash(store: ObjectStore) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -122,17 +124,23 @@ def test_clips_of_a_video_get_their_own_pictures_and_no_more_are_kept(
 
 
 def test_long_videos_are_not_kept(sheet: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    import gc
+    kept: list[weakref.ref[Grey]] = []
+    plain = Grey.of.__func__  # type: ignore[attr-defined]
 
-    images, most = frames(sheet, 30), 0
-    clips = [(first, truth(6)) for first in range(0, 24, 6)]
+    def of(cls, image):
+        grey = plain(cls, image)
+        kept.append(weakref.ref(grey))
+        return grey
+
+    monkeypatch.setattr(Grey, "of", classmethod(of))
+    most = 0
 
     def counted():
         nonlocal most
-        for number, image in enumerate(images):
-            most = max(most, sum(isinstance(one, Grey) for one in gc.get_objects()))
+        for number, image in enumerate(frames(sheet, 30)):
+            most = max(most, sum(one() is not None for one in kept))
             yield number, image
 
-    before = sum(isinstance(one, Grey) for one in gc.get_objects())
-    steadied_clips(counted(), clips)
-    assert most - before <= 7
+    steadied_clips(counted(), [(first, truth(6)) for first in range(0, 24, 6)])
+    assert len(kept) == 24
+    assert most <= 7

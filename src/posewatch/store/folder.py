@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,12 @@ class FolderStore:
         self._write(key, lambda path: path.write_bytes(data))
 
     def fetch(self, key: str, path: Path) -> Path:
-        if not self.exists(key):
-            raise NotFound(f"no such object: {self.uri}/{key}")
-        shutil.copyfile(self._path(key), path)
+        try:
+            shutil.copyfile(self._path(key), path)
+        except (FileNotFoundError, IsADirectoryError):
+            if self.exists(key):
+                raise
+            raise NotFound(f"no such object: {self.uri}/{key}") from None
         return path
 
     def upload(self, key: str, path: Path) -> None:
@@ -55,7 +59,8 @@ class FolderStore:
                 path = Path(folder) / name
                 key = path.relative_to(self.root).as_posix()
                 if key.startswith(prefix) and not (name.startswith(".") and ".part" in name):
-                    objects.append(ObjectInfo(key, path.stat().st_size))
+                    with suppress(FileNotFoundError):  # somebody deletes it meanwhile
+                        objects.append(ObjectInfo(key, path.stat().st_size))
         return sorted(objects, key=lambda o: o.key)
 
     def folders(self, prefix: str) -> tuple[str, ...]:
