@@ -36,7 +36,7 @@ UCF_FPS, XD_FPS, LE2I_FPS, UBI_FPS = 30.0, 24.0, 25.0, 30.0
 
 @dataclass(frozen=True)
 class _Video:
-    """``events``: (first frame, frame after the last, class) in ``file``; ``kinds`` are its classes, the first that the
+    """``events``: (first frame, frame of the end) in ``file``; ``kinds`` are their classes, of which the first that the
     experiment has counts."""
 
     where: str
