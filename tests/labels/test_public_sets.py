@@ -69,6 +69,12 @@ def test_the_test_videos_of_ucf_crime(tmp_path: Path, make_clips) -> None:
     assert useless[0] == "'Arson011_x264.mp4' is not here"
 
 
+def test_a_table_of_ones_own_goes_before_the_list_beside_it(tmp_path: Path) -> None:
+    write(tmp_path / "ucf.txt", UCF)
+    write(tmp_path / "labels.csv", "file,start_s,end_s,label\nAbuse028_x264.mp4,0,9,normal\n")
+    assert read(tmp_path) == ([("Abuse028_x264.mp4", 0.0, 9.0, "normal")], [])
+
+
 def test_an_event_may_last_longer_than_the_copy_of_its_video(tmp_path: Path, make_clips) -> None:
     path = write(tmp_path / "ucf.txt", UCF.splitlines()[0].replace("240", "9000") + "\n")
     useless: list[str] = []

@@ -81,11 +81,12 @@ def find_labels(
     if studio is not None:
         shown = labelstudio.choices(studio, config or LabelConfig(), folder.name, warn)
         return [Interval(task.video, 0.0, math.inf, label, task.where.rstrip(": ")) for task, label in shown]
-    if (public := public_sets.read(folder, config or LabelConfig(), warn)) is not None:
+    own = (folder / "labels.csv").is_file()  # goes before what lies beside it
+    if not own and (public := public_sets.read(folder, config or LabelConfig(), warn)) is not None:
         return public
     if folder.is_file() and folder.suffix.lower() in tables.SUFFIXES:
         return read_labels_csv(folder, warn)
-    if (folder / "labels.csv").is_file():
+    if own:
         return read_labels_csv(folder / "labels.csv", warn)
     if any(PATTERN.match(path.name) for path in folder.glob("*.csv")):
         return read_gmdcsa24(folder, config, warn)
