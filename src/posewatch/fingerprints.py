@@ -9,17 +9,17 @@ from typing import Any, get_type_hints
 from posewatch.config import Experiment, PoseConfig, ServingConfig, TrainConfig
 
 _ADDED = {
-    field.name: field.default
+    field.name: section.BEFORE.get(field.name, field.default)
     for section in get_type_hints(Experiment).values()
     for field in dataclasses.fields(section)
     if field.name in section.ADDED
 }
-"""New field → its default; a name that no other section has."""
+"""New field → what it stands for in older artifacts; a name that no other section has."""
 
 
 def fingerprinted(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings under the names from which fingerprints are computed: the ones that a field was first given; without the
-    fields in ``ADDED`` of their section that have their default.
+    fields in ``ADDED`` of their section that stand for what was before there was one.
 
     So neither a renamed field nor a new one changes a fingerprint, and artifacts of earlier versions are still found.
     """

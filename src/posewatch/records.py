@@ -159,7 +159,8 @@ class Skeleton:
     """The skeletons of one clip.
 
     ``keypoints`` float32 (M, T, V, 3): x, y in pixels and a score in [0, 1], M persons by track (most present first,
-    absent persons all zero), T frames at ``fps``, V joints in the order of ``layout``.
+    absent persons all zero), T frames at ``fps``, V joints in the order of ``layout``. ``flow`` float32 (M, T, FLOW,
+    3), where it was measured, tells how their pixels move (``perception/flow.py``).
     """
 
     keypoints: NDArray[np.float32]
@@ -167,6 +168,7 @@ class Skeleton:
     width: int
     height: int
     layout: str = "coco17"
+    flow: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         k = self.keypoints
@@ -177,6 +179,14 @@ class Skeleton:
         score = k[..., 2]
         _require(bool((score >= 0).all() and (score <= 1).all()), "keypoint scores must lie in [0, 1]")
         _require(self.fps > 0 and self.width > 0 and self.height > 0, "a skeleton needs fps and the frame size")
+        if self.flow is not None:
+            shape = (*k.shape[:2], 3)
+            _require(self.flow.shape[:2] + self.flow.shape[3:] == shape, f"flow {self.flow.shape} is not of {k.shape}")
+
+    @property
+    def columns(self) -> NDArray[np.float32]:
+        """Joints and, where it was measured, flow: (M, T, V + FLOW, 3), what a model takes."""
+        return self.keypoints if self.flow is None else np.concatenate([self.keypoints, self.flow], 2)
 
     @property
     def persons(self) -> int:

@@ -123,13 +123,16 @@ DETECTORS = ("movenet", "yolo11", "yolo-seg", "yolox", "detr")
 SEGMENTERS = ("blazepose", "bbox", "yolo-seg", "sam2", "edgetam", "sam2-package", "sam2-ultralytics")
 ESTIMATORS = ("movenet", "yolo-pose", "rtmo", "rtmpose", "mmpose")
 UNITS = ("scene", "person")
-MODELS = ("protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "hypergcn", "statistics", "pooled-statistics", "2s-agcn")
+MODELS = (
+    "protogcn", "stgcn", "stgcn++", "aagcn", "ctrgcn", "hypergcn", "statistics", "pooled-statistics", "flow-statistics",
+    "2s-agcn",
+)  # fmt: skip
 LAYOUTS = (
     "coco17", "coco20", "openpose18", "kinect15", "kinect20", "ntu25", "body25", "mpi15", "halpe26", "h36m17", "mpii16",
     "crowdpose14", "aic14", "jhmdb15", "posetrack17", "blazepose33", "smpl24", "wholebody133",
 )  # fmt: skip
 """The names that the rooms above know, so that a wrong one is found before they are loaded (a test compares them)."""
-STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm")
+STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm", "f")
 """joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact
 (nearest joint of another person - joint), and the motion of each. The partner and contact streams are ours: what two
 people do to each other shows in the distance between them."""

@@ -104,11 +104,13 @@ class Section:
     """A dataclass whose values are checked whenever one is made; ``SECTION`` is its key in the configuration.
 
     ``ADDED`` names the fields that came later than the first artifacts: at their default, they are no part of a
-    fingerprint. Their default must never change.
+    fingerprint. Their default must never change. ``BEFORE`` holds what such a field stands for in artifacts that were
+    made before there was one, where that is not its default.
     """
 
     SECTION: ClassVar[str] = ""
     ADDED: ClassVar[tuple[str, ...]] = ()
+    BEFORE: ClassVar[Mapping[str, Any]] = {}
 
     def __post_init__(self) -> None:
         for name, kind in _hints(type(self)).items():  # type: ignore[arg-type]

@@ -69,7 +69,7 @@ def test_fingerprints_of_poses_are_those_of_the_version_before() -> None:
     store = MemoryStore("former-names")
     first, second = parent(store, "parent"), parent(store, "other")
     weights = {"movenet": {"sha256": "0" * 64, "licence": "Apache-2.0"}}
-    config = {k: v for k, v in dataclasses.asdict(PoseConfig(source="raw")).items() if k != "device"}
+    config = {k: v for k, v in dataclasses.asdict(PoseConfig(source="raw", flow=False)).items() if k != "device"}
     assert Job("skeletons", "v-1", config, (first, second), weights).prefix == "skeletons/v-1/a86f89ac01ff"
     poses = {k: config[k] for k in ("estimator", "weights", "source")}
     assert Job("poses", "v-1", poses, (second,), weights).prefix == "poses/v-1/4c64474c72b0"

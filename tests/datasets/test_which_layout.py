@@ -99,7 +99,7 @@ def test_a_model_of_other_joints_is_refused(tmp_path: Path) -> None:
     clips, _ = read_pyskl(path, for_model=True)
 
     class Model:
-        joints, layout, metadata = 17, "coco17", {}
+        joints, flow, layout, metadata = 17, 0, "coco17", {}
 
     with pytest.raises(InputError, match=message):
         predicted(Model(), [Item("a.pkl", "clip0", clips.keypoints[0], layout=clips.layout)])

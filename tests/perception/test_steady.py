@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from posewatch.perception import steady
-from posewatch.perception.steady import Grey, steadied, steadied_clips
+from posewatch.perception.pictures import Grey, over_clips
+from posewatch.perception.steady import steadied
 
 T, V, STEP = 12, 17, (3.0, 2.0)
 
@@ -115,7 +116,7 @@ def test_clips_of_a_video_get_their_own_pictures_and_no_more_are_kept(
     made: list[int] = []
     plain = Grey.of.__func__  # type: ignore[attr-defined]
     monkeypatch.setattr(Grey, "of", classmethod(lambda cls, image: made.append(0) or plain(cls, image)))
-    found = steadied_clips(enumerate(images), clips)
+    found = over_clips(enumerate(images), clips, lambda _, *clip: steadied(*clip))
     assert len(made) == 16 + 6, "pictures of clips only"
     pictures = [plain(Grey, image) for image in images]
     for (first, keypoints), one in zip(clips, found, strict=True):
@@ -141,6 +142,6 @@ def test_long_videos_are_not_kept(sheet: np.ndarray, monkeypatch: pytest.MonkeyP
             most = max(most, sum(one() is not None for one in kept))
             yield number, image
 
-    steadied_clips(counted(), [(first, truth(6)) for first in range(0, 24, 6)])
+    over_clips(counted(), [(first, truth(6)) for first in range(0, 24, 6)], lambda _, *clip: steadied(*clip))
     assert len(kept) == 24
     assert most <= 7

@@ -26,7 +26,7 @@ from posewatch.bench.gpu.forms import arranged, as_published, recogniser  # noqa
 from posewatch.config import TrainConfig, load  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
 from posewatch.recognition.models.base import Network  # noqa: E402
-from posewatch.recognition.recogniser import Recogniser  # noqa: E402
+from posewatch.recognition.recogniser import FLOW_MODEL, Recogniser  # noqa: E402
 from posewatch.recognition.training.augment import Augment  # noqa: E402
 from posewatch.recognition.training.trainer import Losses, optimiser_of, place_gradients  # noqa: E402
 from posewatch.rules import MODELS, STREAMS  # noqa: E402
@@ -91,11 +91,13 @@ def test_the_made_up_gpu_finds_what_was_left_on_the_cpu() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_answers_and_trains_there(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # not of a made-up device
-    config = TrainConfig(model=model, width=0.1, clip_frames=8, people=2, stream="+".join(STREAMS))
+    stream = "f" if model == FLOW_MODEL else "+".join(name for name in STREAMS if name != "f")
+    beside = "" if model == FLOW_MODEL else "0.5*flow-statistics:f"
+    config = TrainConfig(model=model, width=0.1, clip_frames=8, people=2, stream=stream, beside=beside)
     with FakeTensorMode():
-        layout = layouts.get("coco20")  # with joints that are means of others
+        layout = layouts.get("coco20+flow")  # with joints that are means of others
         network = moved(Recogniser(config, layout, ("normal", "abnormal"), "abnormal", 10.0))
-        x = torch.zeros(4, 2, 8, network.layout.observed, 3, device=GPU)
+        x = torch.zeros(4, 2, 8, network.layout.columns, 3, device=GPU)
         for part in network.networks:
             assert isinstance(part, Network)
             part.skip_absent = False  # else the number of persons who are there is read from the clips

@@ -19,7 +19,8 @@ from posewatch.config import MaskConfig, PoseConfig, SplitConfig, load
 from posewatch.inference.files import read
 from posewatch.perception import masking
 from posewatch.perception.networks.boxes import BoxSegmenter
-from posewatch.perception.steady import Grey, steadied
+from posewatch.perception.pictures import Grey
+from posewatch.perception.steady import steadied
 from posewatch.report.pictures import frame_at
 from posewatch.stages.contents import (
     clips_of,

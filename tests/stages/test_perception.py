@@ -12,10 +12,12 @@ import pytest
 from posewatch import video
 from posewatch.artifact import members
 from posewatch.config import MaskConfig, PoseConfig, SplitConfig
+from posewatch.perception.flow import Meter
 from posewatch.perception.networks.litert import Network
 from posewatch.perception.networks.yolox import YoloxDetector
 from posewatch.perception.persons import Person
-from posewatch.perception.steady import steadied_clips
+from posewatch.perception.pictures import Grey, over_clips
+from posewatch.perception.steady import steadied as follow_pixels
 from posewatch.stages.contents import clips_of, clips_unit, masked_unit, persons_of, skeletons_of
 from posewatch.stages.ingest import ingest
 from posewatch.stages.mask import mask
@@ -221,6 +223,29 @@ def test_a_clip_is_black_while_the_person_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", ["scene", "person"])
+def test_flow_is_measured_in_the_raw_video(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    monkeypatch.setenv("POSEWATCH_WORKERS", "1")
+    raw = ingest(store, str(tmp_path / "videos"))
+    masked = mask(store, raw, MaskConfig(unit=unit, fps=5, max_side=320, segmenter="bbox"))
+    clips = split(store, masked, SplitConfig(length_s=1.0))
+    made, without = pose(store, clips, PoseConfig()), pose(store, clips, PoseConfig(flow=False))
+    found, plain = (skeletons_of(members(one)[0][1]) for one in (made, without))
+    records = clips_of(members(clips)[0][1])
+    images = [frame.image for frame in video.read(tmp_path / "videos" / "walk.mp4", 5, 320)]
+    for clip in records:
+        one, first = found[clip.id], round(5 * clip.start_s)
+        np.testing.assert_array_equal(one.keypoints, plain[clip.id].keypoints)
+        assert plain[clip.id].flow is None
+        shown = [Grey.of(image) for image in images[first : first + clip.frames]]
+        wanted = Meter(5).measure(first, one.keypoints, shown)
+        np.testing.assert_allclose(one.flow, wanted, atol=1e-3)
+        assert one.columns.shape[2] == 22
+    assert any(one.flow is not None and one.flow[..., 2].any() for one in found.values())
+
+
+@pytest.mark.parametrize("unit", ["scene", "person"])
 def test_steady_joints_follow_the_pixels_of_the_raw_video(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
 ) -> None:
@@ -233,7 +258,8 @@ def test_steady_joints_follow_the_pixels_of_the_raw_video(
     records = clips_of(members(clips)[0][1])
     assert list(steadied) == list(found)
     frames = ((frame.index, frame.image) for frame in video.read(tmp_path / "videos" / "walk.mp4", 5, 320))
-    wanted = steadied_clips(frames, [(round(5 * clip.start_s), found[clip.id].keypoints) for clip in records])
+    plain_clips = [(round(5 * clip.start_s), found[clip.id].keypoints) for clip in records]
+    wanted = over_clips(frames, plain_clips, lambda _, *clip: follow_pixels(*clip))
     for clip, keypoints in zip(records, wanted, strict=True):
         np.testing.assert_array_equal(steadied[clip.id].keypoints, keypoints)
     assert any(np.abs(steadied[i].keypoints - found[i].keypoints).max() > 0.5 for i in found)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from doubles import FixedNetwork
 from watch.conftest import detections, person
 
 from posewatch.config import PoseConfig
+from posewatch.perception.flow import Meter
+from posewatch.perception.pictures import Grey
 from posewatch.perception.skeletons import skeleton
-from posewatch.perception.steady import Grey, steadied
+from posewatch.perception.steady import steadied
 from posewatch.watch.tracked_people import TrackedPeople
 
 IMAGE = np.zeros((120, 640, 3), np.uint8)
@@ -102,3 +105,30 @@ def test_steadied_windows_are_what_training_makes_of_the_same_frames() -> None:
     np.testing.assert_allclose(alone, steady[:1], rtol=1e-6)
     tracked.begin(20)
     assert not tracked.window(20).keypoints.any()
+
+
+@pytest.mark.parametrize("steady", [False, True])
+def test_windows_have_the_flow_of_training_clips_for_a_model_that_wants_it(steady: bool) -> None:
+    import cv2
+
+    rng = np.random.default_rng(0)
+    sheet = cv2.GaussianBlur(rng.integers(0, 255, (120, 700, 3), np.uint8), (0, 0), 2)
+    images = [np.ascontiguousarray(sheet[:, 50 - 3 * t : 690 - 3 * t]) for t in range(14)]
+    seen = [detections([person((100 + 3 * t, 60), False), person((300 - 2 * t, 60), False)]) for t in range(14)]
+    at = iter(seen)
+    tracked = TrackedPeople(FixedNetwork(lambda image: next(at)), PoseConfig(steady=steady), 10, 2, fps=10)
+    tracked.flow = True
+    for t, image in enumerate(images[:12]):
+        tracked.update(t, image)
+    assert tracked.window(11).keypoints.shape == (1, 2, 10, 22, 3)
+    for t in (12, 13):
+        tracked.update(t, images[t])
+    window = tracked.window(13)
+    keypoints = window.keypoints[0, :, :, :17]
+    wanted = Meter(10).measure(4, keypoints, [Grey.of(image) for image in images[4:]])
+    np.testing.assert_allclose(window.keypoints[0, :, :, 17:], wanted, rtol=1e-5)
+    assert (wanted[:, :-1, :, 2] == 1).all()
+    alone = tracked.persons(13)
+    np.testing.assert_allclose(np.concatenate(list(alone.values())), window.keypoints[0], rtol=1e-5)
+    tracked.flow = False
+    assert tracked.window(13).keypoints.shape[3] == 17

@@ -14,10 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from posewatch.bench.protogcn_published import publish
 from posewatch.datasets import layouts
-from posewatch.datasets.layouts import Layout
+from posewatch.datasets.layouts import FLOW, Layout
 from posewatch.recognition.models import NETWORKS, build, ctrgcn, stgcn
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.protogcn.network import ProtoGCN
+from posewatch.recognition.recogniser import FLOW_MODEL
 
 CLASSES, PEOPLE, FRAMES = 2, 2, 100
 """What the table is counted for."""
@@ -86,7 +87,8 @@ def table(layout: Layout | None = None) -> list[str]:
         "|---|---:|---:|---:|---:|",
     ]
     for name in NETWORKS:
-        size = measure(build(name, layout=layout, classes=CLASSES), len(layout.joints))
+        columns = FLOW if name == FLOW_MODEL else len(layout.joints)
+        size = measure(build(name, layout=layout.with_flow(), classes=CLASSES), columns)
         lines.append(
             f"| {name} | {size.parameters:,} | {size.serving_parameters:,} "
             f"| {size.macs / 1e9:.2f} | {size.published_macs / 1e9:.2f} |"

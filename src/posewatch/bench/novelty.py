@@ -40,7 +40,7 @@ def answers(recogniser: Recogniser, clips: ClipSet) -> Answers:
     import torch
 
     positive = recogniser.labels.index(recogniser.positive) if recogniser.positive else None
-    keypoints = torch.from_numpy(sampled(clips, recogniser.config))
+    keypoints = torch.from_numpy(sampled(clips.with_flow(recogniser.flow), recogniser.config))
     rows = []
     with torch.no_grad():
         for part in keypoints.split(32):
@@ -142,6 +142,7 @@ WAYS: dict[str, Callable[[Answers, Answers], Floats]] = {
 
 def _mapped(clips: ClipSet, change: Callable[[Clip, np.random.Generator], Clip]) -> ClipSet:
     rng = np.random.default_rng(0)
+    clips = clips.with_flow(0)
     return replace(clips, keypoints=tuple(change(k.copy(), rng) for k in clips.keypoints))
 
 

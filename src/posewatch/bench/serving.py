@@ -219,8 +219,8 @@ def clips_for(model: Predictor, path: Path | None) -> NDArray[np.float32]:
     from posewatch.inference.files import read
     from posewatch.recognition.sampling import fitting
 
-    items = list(read(path, load(), 3.0, 3.0))
-    joints = {item.keypoints.shape[2] for item in items}
-    if joints != {model.joints}:
-        raise InputError(f"{path} has clips of {sorted(joints)} joints, the model takes {model.joints}")
+    items = list(read(path, load("default", [f"pose.flow={model.flow > 0}"]), 3.0, 3.0))
+    joints, wanted = {item.joints for item in items}, model.joints - model.flow
+    if joints != {wanted}:
+        raise InputError(f"{path} has clips of {sorted(joints)} joints, the model takes {wanted}")
     return fitting([item.keypoints for item in items], model)

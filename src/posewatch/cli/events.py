@@ -62,6 +62,7 @@ class Predictions:
         clips, _ = read_pyskl(self.skeletons, for_model=True)
         clips.require_pixels(recogniser.config.features)
         require_alike(clips.layout, recogniser.layout, "the model's")
+        clips = clips.with_flow(recogniser.flow)
         notes(clips.notes)
         windows: list[Window] = []
         with Progress("score", len(clips)) as progress:

@@ -114,8 +114,9 @@ def _judge(exact: OnnxPredictor, skeletons: Skeletons, split: str, max_drop: flo
         return Judge(clips, exact.predict(clips).probabilities.argmax(1).astype(np.int64), max_drop)
     read, splits, _ = skeletons.read(tuple(exact.labels), _layout_of(exact))
     part = read.subset(split_of(splits, split))
-    if part.keypoints[0].shape[2] != exact.shape[2]:
-        raise InputError(f"the clips have {part.keypoints[0].shape[2]} joints, the model takes {exact.shape[2]}")
+    found, wanted = part.keypoints[0].shape[2] - part.flow, exact.joints - exact.flow
+    if found != wanted:
+        raise InputError(f"the clips have {found} joints, the model takes {wanted}")
     return Judge(fitting(part.keypoints, exact), part.labels, max_drop)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -69,7 +70,8 @@ class PoseConfig(Section):
 
     SECTION: ClassVar[str] = "pose"
     RENAMED: ClassVar[dict[str, str]] = {"frames": "source"}
-    ADDED: ClassVar[tuple[str, ...]] = ("boxes", "boxes_weights", "steady")
+    ADDED: ClassVar[tuple[str, ...]] = ("boxes", "boxes_weights", "steady", "flow")
+    BEFORE: ClassVar[Mapping[str, bool]] = {"flow": False}
 
     estimator: Annotated[str, OneOf(rules.ESTIMATORS)] = "movenet"
     source: Annotated[str, OneOf(("masked", "raw"))] = "masked"
@@ -88,3 +90,6 @@ class PoseConfig(Section):
     """Its weights, as ``weights``; empty is the detector's default."""
     steady: bool = False
     """Joints follow the pixels of the raw video between frames, also where they are not detected."""
+    flow: bool = True
+    """With the skeletons are kept ten numbers a person and frame that tell how their pixels move in the raw video, for
+    the model ``flow-statistics``; imported masked clips have none."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posewatch.datasets.layouts import FLOW, WITH_FLOW
 from posewatch.errors import ConfigError, InputError, LabelError
 from posewatch.names import nfc
 from posewatch.units import SCENE
@@ -18,7 +19,8 @@ from posewatch.units import SCENE
 class ClipSet:
     """N labelled clips of any length.
 
-    keypoints  N arrays float32 (M_i, T_i, V, 3): x, y in pixels and a score in [0, 1]; absent persons are zero
+    keypoints  N arrays float32 (M_i, T_i, V, 3): x, y in pixels and a score in [0, 1]; absent persons are zero; with a
+               ``layout`` that ends with "+flow" the last columns are no joints (``perception/flow.py``)
     labels     int64 (N,), indices into ``classes``
     classes    names in the composed Unicode form
     groups     N names of source videos, or of subjects joined by "+"; a split keeps each on one side
@@ -78,6 +80,18 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    @property
+    def flow(self) -> int:
+        """How many of the V columns tell how pixels move, after the joints."""
+        return FLOW if self.layout.endswith(WITH_FLOW) else 0
+
+    def with_flow(self, flow: int) -> ClipSet:
+        """The same clips with ``flow`` such columns: cut off, or added as not measured (0)."""
+        if flow == self.flow:
+            return self
+        layout = self.layout.removesuffix(WITH_FLOW) + (WITH_FLOW if flow else "")
+        return replace(self, keypoints=tuple(with_flow(k, self.flow, flow) for k in self.keypoints), layout=layout)
+
     def seen(self) -> NDArray[np.bool_]:
         """(N,): whether anybody is seen in a clip, for two frames at least: what can be trained on."""
         return np.array([k.shape[1] > 1 and bool(k[..., 2].any()) for k in self.keypoints], bool)
@@ -120,3 +134,11 @@ class ClipSet:
             acts=self.acts + other.acts if len(self.acts) == len(self) and len(other.acts) == len(other) else (),
             certain=self.certain and other.certain,
         )
+
+
+def with_flow(clip: NDArray[np.float32], have: int, want: int) -> NDArray[np.float32]:
+    """A clip (M, T, V, 3) whose last ``have`` columns are flow, with ``want`` of them: cut, or not measured (0)."""
+    if have == want:
+        return clip
+    joints = clip[:, :, : clip.shape[2] - have]
+    return np.pad(joints, ((0, 0), (0, 0), (0, want), (0, 0))) if want else joints

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +17,10 @@ from posewatch.sections import Plain, is_null, parse_yaml
 from posewatch.text import read_text
 
 KEYS = ("name", "joints", "edges", "centre", "pairs", "parents", "virtual")
+FLOW = 5
+"""Columns after the joints that tell how a person's pixels move (``perception/flow.py``)."""
+WITH_FLOW = "+flow"
+"""How the name of a layout ends whose clips have them: ``coco17+flow``."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Layout:
     ``pairs``    (left, right), swapped in a mirror image
     ``parents``  V parents for the bone stream (a root is its own); default: by ``edges``
     ``virtual``  for each of the last joints, the joints that it is the mean of; estimators do not detect it
+    ``flow``     columns of a clip after its joints which tell how the person's pixels move: 0 or FLOW
     """
 
     name: str
@@ -37,6 +42,7 @@ class Layout:
     pairs: tuple[tuple[int, int], ...]
     parents: tuple[int, ...] = ()
     virtual: tuple[tuple[int, ...], ...] = ()
+    flow: int = 0
 
     def __post_init__(self) -> None:
         v = len(self.joints)
@@ -68,6 +74,15 @@ class Layout:
         return len(self.joints) - len(self.virtual)
 
     @property
+    def columns(self) -> int:
+        """V of a clip's array: the observed joints, then those of ``flow``."""
+        return self.observed + self.flow
+
+    def with_flow(self, flow: int = FLOW) -> Layout:
+        """The same joints with ``flow`` columns after them, or with 0 without."""
+        return replace(self, name=self.name.removesuffix(WITH_FLOW) + (WITH_FLOW if flow else ""), flow=flow)
+
+    @property
     def mirror(self) -> tuple[int, ...]:
         """Joint order of the mirror image: V indices."""
         order = list(range(len(self.joints)))
@@ -91,6 +106,7 @@ class Layout:
             "pairs": [list(p) for p in self.pairs],
             "parents": list(self.parents),
             "virtual": [list(g) for g in self.virtual],
+            **({"flow": self.flow} if self.flow else {}),
         }
 
     @classmethod
@@ -128,6 +144,7 @@ class Layout:
                 pairs=groups("pairs"),  # type: ignore[arg-type]
                 parents=tuple(index(j) for j in data.get("parents") or ()),
                 virtual=groups("virtual"),
+                flow=int(data.get("flow") or 0),
             )
         except TypeError:
             raise InputError(f"joint layout {data['name']!r}: edges, pairs and virtual are lists of lists") from None
@@ -174,8 +191,8 @@ def require_alike(given: str, wanted: Layout | str, whose: str) -> None:
     """Raises InputError where clips of the built-in layout ``given`` do not have the joints of the built-in ``wanted``:
     as many may be others. Who gave a layout of their own for a file knows better; ``whose`` layout is ``wanted``, in
     the message."""
-    known = _builtin()
-    other = known.get(wanted.name if isinstance(wanted, Layout) else wanted)
+    known, given = _builtin(), given.removesuffix(WITH_FLOW)
+    other = known.get((wanted.name if isinstance(wanted, Layout) else wanted).removesuffix(WITH_FLOW))
     if given in known and other is not None and (isinstance(wanted, str) or wanted.joints == other.joints):
         mine, theirs = (one.joints[: one.observed] for one in (known[given], other))
         if mine != theirs:
@@ -185,7 +202,9 @@ def require_alike(given: str, wanted: Layout | str, whose: str) -> None:
 
 
 def get(name: str) -> Layout:
-    """A built-in layout. Raises ConfigError naming the nearest one."""
+    """A built-in layout, ``name+flow`` with the columns of flow. Raises ConfigError naming the nearest one."""
+    if name.endswith(WITH_FLOW):
+        return get(name.removesuffix(WITH_FLOW)).with_flow()
     if name not in _builtin():
         raise ConfigError(f"unknown joint layout {name!r}: {did_you_mean(name, _builtin())}")
     return _builtin()[name]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posewatch.datasets.annotations import (
     annotations_of,
@@ -22,7 +23,7 @@ from posewatch.datasets.annotations import (
     without_sentinels,
 )
 from posewatch.datasets.clipset import ClipSet
-from posewatch.datasets.layouts import Layout, require_alike
+from posewatch.datasets.layouts import FLOW, WITH_FLOW, Layout, require_alike
 from posewatch.datasets.paper import righted
 from posewatch.datasets.pickles import read_pickle
 from posewatch.datasets.split import split_by_group
@@ -117,7 +118,8 @@ def read_pyskl(
     if groups is not None:
         own = tuple(groups.get(name, group) for name, group in zip(names, who.groups, strict=True))
         who = Subjects(own, own, True)
-    kept = [keypoints[i] for i in used]
+    flow = any(row.get("flow") is not None for row in file.rows)
+    kept = [_with_flow(keypoints[i], file.rows[i], file.names[i]) if flow else keypoints[i] for i in used]
     clips = ClipSet(
         tuple(k if k.size else np.zeros((1, max(1, k.shape[1]), *k.shape[2:]), np.float32) for k in kept),
         numbers[used],
@@ -125,7 +127,7 @@ def read_pyskl(
         names,
         who.groups,
         _fps(file.about.get("fps", 10.0)),
-        named,
+        named.removesuffix(WITH_FLOW) + WITH_FLOW * flow,
         who.takes,
         who.certain,
         tuple(notes),
@@ -148,6 +150,21 @@ def read_classes(path: Path | str) -> dict[str, str]:
     file = annotations_of(theirs.data if theirs else data, path)
     numbers, known = labels_of(file, None)
     return {name: known[int(number)] for name, number in zip(file.names, numbers, strict=True)}
+
+
+def _with_flow(keypoints: NDArray[np.float32], row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
+    """Keypoints (M, T, V, 3) and the row's ``flow`` (M, T, FLOW, 3), zero for a row without: (M, T, V + FLOW, 3)."""
+    m, t = keypoints.shape[:2]
+    try:
+        flow = np.asarray(np.zeros((m, t, FLOW, 3)) if row.get("flow") is None else row["flow"], np.float32)[:, :t]
+    except (TypeError, ValueError, IndexError):
+        flow = np.zeros(0, np.float32)
+    if flow.shape != (m, t, FLOW, 3) or not np.isfinite(flow).all():
+        raise InputError(
+            f"clip {name}: flow must be finite numbers {(m, t, FLOW, 3)}, not {flow.shape} (leave it out, or prepare "
+            "the clip again with pose.flow)"
+        )
+    return np.concatenate([keypoints, flow], 2)
 
 
 def _acts(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -202,8 +219,10 @@ def write_pyskl(
             "keypoint": k[..., :2],
             "keypoint_score": k[..., 2],
         }
-        for name, label, k, shape in zip(clips.ids, clips.labels, clips.keypoints, sizes, strict=True)
+        for name, label, k, shape in zip(clips.ids, clips.labels, clips.with_flow(0).keypoints, sizes, strict=True)
     ]
+    for row, k in zip(rows, clips.keypoints, strict=True):
+        row |= {"flow": k[:, :, -clips.flow :]} if clips.flow else {}
     for row, group in zip(rows, clips.groups, strict=True):
         row |= {"group": group} if with_groups else {}
     for row, act in zip(rows, clips.acts, strict=False):
@@ -213,7 +232,7 @@ def write_pyskl(
         "annotations": rows,
         "classes": list(clips.classes),
         "fps": clips.fps,
-        "layout": clips.layout,
+        "layout": clips.with_flow(0).layout,
         **unit_entry(clips.unit),
         **({"coordinates": "hips"} if clips.relative else {}),
     }

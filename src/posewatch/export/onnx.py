@@ -56,7 +56,7 @@ def export(
     recogniser = load_checkpoint(checkpoint)
     arranged = load_checkpoint(checkpoint)
     arrange(arranged, skip_absent=skip_absent)
-    shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
+    shape = (recogniser.people, recogniser.frames, recogniser.layout.columns, 3)
     example = torch.from_numpy(synthetic_clips(2, shape))
     with _quiet():
         program = torch.onnx.export(
@@ -130,7 +130,7 @@ def verify(model: Any, recogniser: Any) -> float:
     options.intra_op_num_threads = 1
     data = model.SerializeToString(deterministic=True)
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
+    shape = (recogniser.people, recogniser.frames, recogniser.layout.columns, 3)
     worst = 0.0
     for clips in (np.zeros((1, *shape), np.float32), *(synthetic_clips(n, shape) for n in BATCHES)):
         with torch.no_grad():

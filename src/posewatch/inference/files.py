@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.datasets.layouts import require_alike
+from posewatch.datasets.layouts import FLOW, WITH_FLOW, require_alike
 from posewatch.errors import InputError, first_line
 from posewatch.names import readable
 from posewatch.progress import say
@@ -51,6 +51,11 @@ class Item:
     layout: str = ""
     """The joint layout that the file names, if it does."""
 
+    @property
+    def joints(self) -> int:
+        """V, without the columns of flow."""
+        return self.keypoints.shape[2] - (FLOW if self.layout.endswith(WITH_FLOW) else 0)
+
 
 def predict_files(
     model: str,
@@ -74,6 +79,8 @@ def predict_files(
     with open_predictor(model, **connection) as predictor:
         require_unit(predictor.unit, experiment.mask.unit, model, "the configuration")
         require_pictures([path for path in files if path.suffix.lower() in SUFFIXES])
+        # flow is measured where the model wants it, whatever the configuration says
+        experiment = replace(experiment, pose=replace(experiment.pose, flow=predictor.flow > 0))
         rows = []
         for path in files:
             items = read(path, experiment, window, stride)
@@ -170,13 +177,20 @@ def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float)
             begin, end = round(start_s + first / fps, 3), round(start_s + (first + count) / fps, 3)
             name = f"{shown(readable(path.stem), person)}@{begin:g}"
             items.append(Item(readable(str(path)), name, keypoints, begin, end, person=person))
-    if config.steady and items:
-        from posewatch.perception.steady import steadied_clips
+    if (config.steady or config.flow) and items:
+        from posewatch.perception.flow import Meter, by_pixels
+        from posewatch.perception.pictures import over_clips
 
+        meter = Meter(fps) if config.flow else None
         with closing(video.ahead(video.read(path, fps, max_side))) as again:  # type: ignore[type-var]
             numbered = ((frame.index, frame.image) for frame in again)
-            steady = steadied_clips(numbered, [(round((one.start_s or 0.0) * fps), one.keypoints) for one in items])
-        items = [replace(one, keypoints=keypoints) for one, keypoints in zip(items, steady, strict=True)]
+            seen = over_clips(
+                numbered,
+                [(round((one.start_s or 0.0) * fps), one.keypoints) for one in items],
+                lambda first, keypoints, pictures: by_pixels(first, keypoints, pictures, config, meter),
+            )
+        layout = f"coco17{WITH_FLOW}" if config.flow else ""
+        items = [replace(one, keypoints=keypoints, layout=layout) for one, keypoints in zip(items, seen, strict=True)]
     yield from items
 
 
@@ -196,10 +210,11 @@ def predicted(predictor: Predictor, items: Sequence[Item]) -> list[dict[str, Any
     from posewatch.recognition.sampling import fitting
     from posewatch.recognition.threshold import decide
 
+    joints = predictor.joints - predictor.flow
     for item in items:
-        if item.keypoints.shape[2] != predictor.joints:
+        if item.joints != joints and item.keypoints.shape[2] != predictor.joints:
             raise InputError(
-                f"{item.file}: {item.clip} has {item.keypoints.shape[2]} joints, the model takes {predictor.joints} "
+                f"{item.file}: {item.clip} has {item.joints} joints, the model takes {joints} "
                 f"({predictor.layout or 'its own layout'})"
             )
         require_alike(item.layout, predictor.layout, "the model's")

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from posewatch.datasets.layouts import FLOW, WITH_FLOW
 from posewatch.errors import InputError, ServingError
 from posewatch.records import Prediction
 from posewatch.units import unit_of
@@ -81,8 +82,13 @@ class Predictor(Protocol):
 
     @property
     def joints(self) -> int:
-        """V, the joints of a person."""
+        """V, the joints of a person, and the columns of ``flow`` after them."""
         return self.shape[2]
+
+    @property
+    def flow(self) -> int:
+        """How many of V tell how the person's pixels move; 0 for a model that does not want it."""
+        return FLOW if self.layout.endswith(WITH_FLOW) else 0
 
     @property
     def layout(self) -> str:

@@ -52,7 +52,7 @@ class TorchPredictor(Predictor):
             "people_by": recogniser.people_by,
             **unit_entry(recogniser.unit),
         }
-        shape = (recogniser.people, recogniser.frames, recogniser.layout.observed, 3)
+        shape = (recogniser.people, recogniser.frames, recogniser.layout.columns, 3)
         return cls(recogniser, recogniser.labels, shape, metadata=metadata, trained=trained)
 
     @classmethod

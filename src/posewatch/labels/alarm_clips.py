@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch import alarms
+from posewatch.datasets.layouts import FLOW
 from posewatch.names import known_as, readable
 from posewatch.records import Clip, clip_id, video_id
 from posewatch.units import PERSON, SCENE
@@ -113,7 +114,7 @@ def _apart(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def clip_of(record: AlarmRecord, row: dict[str, Any], keypoints: NDArray[np.float32]) -> AlarmClip:
     """The clip of one window; ``keypoints`` (M, T, V, 3) are its own. Raises Unusable for another joint layout."""
-    if keypoints.ndim != 4 or keypoints.shape[2:] != (_JOINTS, 3):
+    if keypoints.ndim != 4 or keypoints.shape[2:] not in ((_JOINTS, 3), (_JOINTS + FLOW, 3)):
         raise Unusable("its skeletons are of another joint layout")
     about = record.about
     start_s, length_s = row["start_s"], row["end_s"] - row["start_s"]
@@ -125,6 +126,7 @@ def clip_of(record: AlarmRecord, row: dict[str, Any], keypoints: NDArray[np.floa
     # an alarm just after midnight may have a window that began before it
     at_s, length_s = round(max(0.0, at_s), 3), round(length_s, 3)
     video, person = video_of(record), about["person"] if about.get("unit") == PERSON else None
+    keypoints = keypoints[:, :, :_JOINTS]
     width, height = _size(about.get("clip"), keypoints)
     seen = (keypoints[..., 2] > 0).any(2).sum(0)
     clip = Clip(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from posewatch import alarms
 from posewatch.alarms import AlarmRecord
+from posewatch.datasets.layouts import FLOW
 
 GAP_S = 2.0
 """Pictures further apart than this follow each other in a clip (``watch.records.upload``)."""
@@ -104,6 +105,8 @@ def _asked(record: AlarmRecord, fps: float, times: list[float]) -> tuple[list[An
         keypoints = there[row["keypoints"]]
         share = (at - row["start_s"]) / (row["end_s"] - row["start_s"])
         people = keypoints[:, min(keypoints.shape[1] - 1, int(share * keypoints.shape[1]))]
+        if people.shape[1] == LIMBED + FLOW:
+            people = people[:, :LIMBED]
         frames.append([_joints(one) for one in people if np.count_nonzero(one[:, 2] > 0) >= FEWEST])
     return frames, times
 

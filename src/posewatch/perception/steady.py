@@ -7,20 +7,15 @@ backwards, and what is followed and what is detected are averaged.
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posewatch.perception.ports import Image
+from posewatch.perception.pictures import Grey
 
-WIDTH = 480
-"""Pixels of the pictures in which joints are followed, at most."""
 TRUST = 0.5
 """Weight of a detected joint beside the same one followed."""
 FAR = 0.25
@@ -35,27 +30,6 @@ _SIZE = 8.0
 _WINDOW, _LEVELS = (15, 15), 3
 
 
-@dataclass(frozen=True)
-class Grey:
-    """A picture without colour, ``pixels`` uint8 (H, W); ``scale`` of its pixels are one of the frame."""
-
-    pixels: NDArray[np.uint8]
-    scale: float
-
-    @classmethod
-    def of(cls, image: Image) -> Grey:
-        """A frame (H, W, 3), made smaller where it is wider than ``WIDTH``."""
-        import cv2
-
-        height, width = image.shape[:2]
-        scale = min(1.0, WIDTH / width)
-        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
-        if scale < 1:
-            size = (round(width * scale), max(1, round(height * scale)))
-            grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-        return cls(grey, scale)
-
-
 def steadied(keypoints: NDArray[np.float32], pictures: Sequence[Grey | None]) -> NDArray[np.float32]:
     """Keypoints (M, T, V, 3) of the T ``pictures``, steadied, in pixels of the frames; None for a frame that nobody
     kept, from which and to which nothing is followed."""
@@ -66,39 +40,6 @@ def steadied(keypoints: NDArray[np.float32], pictures: Sequence[Grey | None]) ->
     middle = (there[..., :2] * there[..., 2:] + back[..., :2] * back[..., 2:]) / np.maximum(weight, 1e-6)
     score = np.maximum(there[..., 2:], back[..., 2:])
     return np.concatenate([middle * (score > 0), score], -1, dtype=np.float32)
-
-
-def steadied_clips(
-    frames: Iterable[tuple[int, Image]], clips: Sequence[tuple[int, NDArray[np.float32]]]
-) -> list[NDArray[np.float32]]:
-    """Clips (number of the first frame, keypoints (M, T, V, 3)), steadied by the numbered ``frames`` of their video.
-
-    Clips may overlap; no more pictures are kept than those of the clips that a frame is in.
-    """
-    out = [keypoints for _, keypoints in clips]
-    waiting = deque(sorted(range(len(clips)), key=lambda i: clips[i][0]))
-    open_: list[int] = []
-    kept: dict[int, Grey] = {}
-
-    def close(number: float) -> None:
-        for i in [i for i in open_ if clips[i][0] + clips[i][1].shape[1] <= number]:
-            first, keypoints = clips[i]
-            out[i] = steadied(keypoints, [kept.get(first + t) for t in range(keypoints.shape[1])])
-            open_.remove(i)
-        begin = min((clips[i][0] for i in open_), default=math.inf)
-        for old in [n for n in kept if n < begin]:
-            del kept[old]
-
-    for number, image in frames:
-        close(number)
-        while waiting and clips[waiting[0]][0] <= number:
-            open_.append(waiting.popleft())
-        if open_:
-            kept[number] = Grey.of(image)
-        elif not waiting:
-            break
-    close(math.inf)
-    return out
 
 
 def _followed(

@@ -17,6 +17,8 @@ from posewatch.errors import ConfigError
 from posewatch.rules import STREAMS
 
 KINDS = ("body", "raw", "hips")
+FLOW_STREAM = "f"
+"""The stream of the columns after the joints (``Layout.flow``), which is the same with all kinds."""
 HIPS_APART = 0.05
 """Smallest distance of the hips in the size of the body: a person seen from the side has both in one place."""
 
@@ -27,6 +29,8 @@ def parse_streams(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in STREAMS:
             raise ConfigError(f"unknown stream {name!r}: choose from {', '.join(STREAMS)}, joined by +")
+    if FLOW_STREAM in names and len(names) > 1:
+        raise ConfigError(f"stream {text!r}: f has no joints and stands alone, for a network of its own")
     return names
 
 
@@ -91,7 +95,7 @@ class Features(nn.Module):
     size 1: its root mean square distance from its own middle, over all persons and frames. ``raw``: pixels and scores
     unchanged, as in the published recipes. ``hips``: in every frame and person, joints minus the middle of the hips,
     divided by the distance of the hips, with the scores; coordinates that are so already do not change. T is
-    ``frames``; V' includes the layout's virtual joints.
+    ``frames``; V' includes the layout's virtual joints and, at the end and unchanged, its columns of flow.
     """
 
     parents: Tensor
@@ -103,6 +107,7 @@ class Features(nn.Module):
         if kind not in KINDS:
             raise ConfigError(f"unknown features {kind!r}: choose from {', '.join(KINDS)}")
         self.virtual, self.kind = layout.virtual, kind
+        self.observed, self.flow = layout.observed, layout.flow
         self.hips = hips_of(layout) if kind == "hips" else ()
         distance = (torch.arange(frames)[:, None] - torch.arange(frames)).abs().float()
         # Steep: almost nearest-frame interpolation, yet never zero in single precision.
@@ -114,19 +119,29 @@ class Features(nn.Module):
             self.register_buffer(f"group{i}", torch.tensor(group), persistent=False)
 
     def channels(self, stream: str) -> int:
-        """C of ``stack(…, stream)``: x and y of each stream; those of published recipes have their scores, too."""
+        """C of ``stack(…, stream)``: x and y of each stream; those of published recipes have their scores, too, and
+        flow says whether it was measured."""
+        if stream == FLOW_STREAM:
+            return 3
         return (2 if self.kind == "body" else 3) * len(parse_streams(stream))
 
     def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor | None]:
         """Keypoints (N, M, T, V, 3) → (N, M, T, V', 3) and present (N, M) in {0, 1}, or None if all count."""
+        present: Tensor | None = None
+        joints = self._joints(keypoints)
         if self.kind == "raw":
-            return self._with_virtual(keypoints), None
-        if self.kind == "hips":
-            return self._with_virtual(self.about_hips(keypoints)), None
-        return self.normalise(keypoints)
+            x = self._with_virtual(joints)
+        elif self.kind == "hips":
+            x = self._with_virtual(self.about_hips(joints))
+        else:
+            x, present = self.normalise(joints)
+        return torch.cat([x, self._measured(keypoints)], -2) if self.flow else x, present
 
     def stack(self, x: Tensor, present: Tensor | None, stream: str) -> Tensor:
-        """The results of ``forward`` → features (N, M, T, V', C) of ``stream``."""
+        """The results of ``forward`` → features (N, M, T, V', C) of ``stream``; V' of flow are its columns."""
+        if stream == FLOW_STREAM:
+            return x[..., -self.flow :, :]
+        x = x[..., : -self.flow, :] if self.flow else x
         parts = [self.stream(x, name, present) for name in parse_streams(stream)]
         out = torch.cat([s[..., :2] if self.kind == "body" else s for s in parts], -1)
         return out if present is None else out * present[:, :, None, None, None]
@@ -146,7 +161,8 @@ class Features(nn.Module):
         return motion(x, mean_score) if name.endswith("m") else x
 
     def normalise(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        """Keypoints (N, M, T, V, 3) → (N, M, T, V', 3) around 0, of size 1, without gaps; present (N, M)."""
+        """Keypoints (N, M, T, V, 3) → joints (N, M, T, V', 3) around 0, of size 1, without gaps; present (N, M)."""
+        keypoints = self._joints(keypoints)
         score = keypoints[..., 2:].clamp(0, 1)
         seen = (score > 0).to(keypoints.dtype)
         present = (seen.sum((2, 3, 4)) > 0).to(keypoints.dtype)
@@ -179,6 +195,19 @@ class Features(nn.Module):
         apart = (left - right).square().sum(-1, keepdim=True).sqrt()
         relative = (xy - (left + right) / 2) / torch.maximum(apart, HIPS_APART * size).clamp(min=1e-6)
         return torch.cat([relative, score], -1)
+
+    def has_flow(self, keypoints: Tensor) -> Tensor:
+        """Whether the flow of anybody was measured in clips (N, M, T, V, 3): (N, 1) in {0, 1}."""
+        return (keypoints[..., self.observed :, 2].flatten(1).amax(1, keepdim=True) > 0).to(keypoints.dtype)
+
+    def _joints(self, keypoints: Tensor) -> Tensor:
+        return keypoints[..., : self.observed, :] if self.flow else keypoints
+
+    def _measured(self, keypoints: Tensor) -> Tensor:
+        """(N, M, T, V, 3) → the columns of flow, zero where it was not measured; 1 in the third place where it was."""
+        columns = keypoints[..., self.observed :, :]
+        there = (columns[..., 2:] > 0).to(keypoints.dtype)
+        return torch.cat([columns[..., :2] * there, there], -1)
 
     def _with_virtual(self, x: Tensor) -> Tensor:
         for i in range(len(self.virtual)):

@@ -20,10 +20,10 @@ from posewatch.config import TrainConfig
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.layouts import Layout
 from posewatch.digests import canonical
-from posewatch.errors import InputError, first_line
+from posewatch.errors import ConfigError, InputError, first_line
 from posewatch.files import write_atomically
 from posewatch.recognition.calibration import Calibration, HeldOut
-from posewatch.recognition.features import Features
+from posewatch.recognition.features import FLOW_STREAM, Features
 from posewatch.recognition.models import build
 from posewatch.recognition.models.base import Output
 from posewatch.recognition.novelty import Novelty
@@ -35,6 +35,8 @@ from posewatch.units import SCENE, unit_entry, unit_of
 VERSION = 2
 PRETRAINING = "pretraining"
 """Key of a checkpoint of `pretrain`, which knows no classes; its value is how it was pretrained."""
+FLOW_MODEL = "flow-statistics"
+"""The only model of the stream f, and of no other."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,36 @@ class Branch:
     weight: float = 1.0
 
 
-def branches_of(config: TrainConfig) -> tuple[Branch, ...]:
-    """One branch per stream that ``config.stream`` separates by commas, then one per network of ``config.beside``."""
+def branches_of(config: TrainConfig, flow: bool = True) -> tuple[Branch, ...]:
+    """One branch per stream that ``config.stream`` separates by commas, then one per network of ``config.beside``.
+
+    Without ``flow`` in the clips the networks of ``beside`` that want it are left out. Raises ConfigError for a stream
+    that is not its network's.
+    """
     streams = config.stream.split(",")
     weights = config.stream_weights or (1.0,) * len(streams)
     members = [(config.model, stream, weight) for stream, weight in zip(streams, weights, strict=True)]
     for member in config.beside.split(",") if config.beside.strip() else []:
         weight, _, network = member.rpartition("*")
         model, stream = network.split(":")
-        members.append((model, stream, float(weight or 1)))
+        if flow or stream.strip() != FLOW_STREAM:
+            members.append((model, stream, float(weight or 1)))
+    for model, stream, _ in members:
+        if (stream.strip() == FLOW_STREAM) != (model.strip() == FLOW_MODEL):
+            raise ConfigError(
+                f"{model.strip()} on stream {stream.strip()}: {FLOW_MODEL} takes f, other models the others"
+            )
+        if stream.strip() == FLOW_STREAM and not flow:
+            raise ConfigError(f"the clips have no flow for {FLOW_MODEL}: prepare them with pose.flow from raw video")
     return tuple(
         Branch(model.strip(), config.width, config.model_options, stream.strip(), float(weight))
         for model, stream, weight in members
     )
+
+
+def wants_flow(config: TrainConfig) -> bool:
+    """Whether a network of ``config`` is about flow, where the clips have it."""
+    return any(branch.stream == FLOW_STREAM for branch in branches_of(config))
 
 
 class Recogniser(nn.Module):
@@ -98,7 +117,7 @@ class Recogniser(nn.Module):
         self.temperature = 1.0
         self.held_out: HeldOut | None = None
         self.novelty: Novelty | None = None
-        self.branches = branches or branches_of(config)
+        self.branches = branches or branches_of(config, layout.flow > 0)
         self.features = Features(layout, config.clip_frames, config.features)
         share = torch.tensor([float(label != positive) for label in labels])
         self.register_buffer("nobody", share / share.sum(), persistent=False)
@@ -143,6 +162,15 @@ class Recogniser(nn.Module):
         return self.config.people_by
 
     @property
+    def joints(self) -> int:
+        """V of a clip, with the columns of flow."""
+        return self.layout.columns
+
+    @property
+    def flow(self) -> int:
+        return self.layout.flow
+
+    @property
     def embedding_size(self) -> int:
         """D, of all its networks together."""
         return sum(cast(nn.Linear, network.classify).in_features for network in self.networks)
@@ -167,17 +195,25 @@ class Recogniser(nn.Module):
             logits = outputs[0].logits.float()
             logits = logits if self.temperature == 1 else logits / self.temperature
             return self._unless_nobody(keypoints, torch.softmax(logits, 1)), outputs[0].embedding.float()
-        total = sum(branch.weight for branch in self.branches)
-        p = sum(
-            torch.softmax(o.logits.float(), 1) * (b.weight / total) for o, b in zip(outputs, self.branches, strict=True)
-        )
+        p = self._mean(outputs, keypoints)
         if self.temperature != 1:
-            p = torch.softmax(torch.log(cast(Tensor, p).clamp(min=1e-7)) / self.temperature, 1)
-        return self._unless_nobody(keypoints, cast(Tensor, p)), torch.cat([o.embedding.float() for o in outputs], 1)
+            p = torch.softmax(torch.log(p.clamp(min=1e-7)) / self.temperature, 1)
+        return self._unless_nobody(keypoints, p), torch.cat([o.embedding.float() for o in outputs], 1)
+
+    def _mean(self, outputs: list[Output], keypoints: Tensor) -> Tensor:
+        """The weighted mean of the networks' probabilities (N, K); those on flow are asked where it was measured."""
+        on_flow = [branch.stream == FLOW_STREAM for branch in self.branches]
+        weights: list[Any] = [branch.weight for branch in self.branches]
+        if any(on_flow) and not all(on_flow):
+            measured = self.features.has_flow(keypoints)
+            weights = [weight * measured if flow else weight for weight, flow in zip(weights, on_flow, strict=True)]
+        total = sum(weights)
+        p = sum(torch.softmax(o.logits.float(), 1) * (w / total) for o, w in zip(outputs, weights, strict=True))
+        return cast(Tensor, p)
 
     def _unless_nobody(self, keypoints: Tensor, p: Tensor) -> Tensor:
         """The networks' probabilities (N, K), or ``nobody`` for clips without a seen joint."""
-        seen = keypoints[..., 2].flatten(1).amax(1, keepdim=True) > 0
+        seen = keypoints[..., : self.layout.observed, 2].flatten(1).amax(1, keepdim=True) > 0
         return torch.where(seen, p, self.nobody)
 
     @property
@@ -214,19 +250,23 @@ class Recogniser(nn.Module):
         """Clips of any length → float32 (N, D)."""
         if not len(clips):
             return np.zeros((0, 0), np.float32)
-        return self._outputs(sampled(clips, self.config))[1]
+        return self._outputs(self._sampled(clips))[1]
 
     def strangeness(self, clips: ClipSet) -> NDArray[np.float32] | None:
         """Clips of any length → novelty float32 (N,); None for a model without."""
         if self.novelty is None or not len(clips):
             return None
-        return self._outputs(sampled(clips, self.config))[2]
+        return self._outputs(self._sampled(clips))[2]
+
+    def _sampled(self, clips: ClipSet, version: int = 0) -> NDArray[np.float32]:
+        """Clips of any length, with or without flow → (N, M, T, V, 3) as this recogniser takes them."""
+        return sampled(clips.with_flow(self.flow), self.config, version)
 
     def score(self, clips: ClipSet, batch: int = 32) -> NDArray[np.float32]:
         """Clips of any length → float32 (N, K), averaged over ``test_clips`` samplings of each."""
         return np.mean(
             [
-                self.probabilities(sampled(clips, self.config, version), batch)
+                self.probabilities(self._sampled(clips, version), batch)
                 for version in range(max(1, self.config.test_clips))
             ],
             axis=0,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.config import AugmentConfig, TrainConfig
-from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.clipset import ClipSet, with_flow
+from posewatch.datasets.layouts import FLOW
 
 _JOINTS, _STILL = 3, 0.1
 """Joints that a person must show in a frame to be somewhere; what two count who do not move, against 2 at the most."""
@@ -29,6 +30,12 @@ class Taker(Protocol):
 
     @property
     def people_by(self) -> str: ...
+
+    @property
+    def joints(self) -> int: ...
+
+    @property
+    def flow(self) -> int: ...
 
 
 def uniform(length: int, frames: int, rng: np.random.RandomState) -> NDArray[np.int64]:
@@ -73,7 +80,8 @@ def training_batch(
     out = []
     for i, seed in zip(picked, seeds, strict=True):
         clip = clips.keypoints[i]
-        out.append(sample(clip, training_times(clip.shape[1], config, seed), config.people, config.people_by))
+        when = training_times(clip.shape[1], config, seed)
+        out.append(sample(clip, when, config.people, config.people_by, clips.flow))
     return np.stack(out)
 
 
@@ -88,7 +96,7 @@ def training_times(length: int, config: TrainConfig, seed: Sequence[int]) -> NDA
 def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np.float32]:
     """All clips for evaluation, (N, M, T, V, 3); ``version`` chooses the sampling, the same in every run."""
     if config.features == "body" and version == 0:
-        return resample(clips.keypoints, config.clip_frames, config.people, config.people_by)
+        return resample(clips.keypoints, config.clip_frames, config.people, config.people_by, clips.flow)
     rng = np.random.default_rng([255, version])
     out = []
     for clip in clips.keypoints:
@@ -99,20 +107,20 @@ def sampled(clips: ClipSet, config: TrainConfig, version: int = 0) -> NDArray[np
             # Slightly cut and shifted versions; uneven time is for training only.
             cut = 0.1 * rng.random(2)
             when = np.linspace(cut[0], 1 - cut[1], config.clip_frames) * (clip.shape[1] - 1)
-        out.append(sample(clip, when, config.people, config.people_by))
+        out.append(sample(clip, when, config.people, config.people_by, clips.flow))
     return np.stack(out) if out else resample((), config.clip_frames, config.people)
 
 
 def sample(
-    clip: NDArray[np.float32], times: NDArray[np.float64], people: int, by: str = "presence"
+    clip: NDArray[np.float32], times: NDArray[np.float64], people: int, by: str = "presence", flow: int = 0
 ) -> NDArray[np.float32]:
     """One clip (M, T_i, V, 3) at ``times`` (T,), in frames → (people, T, V, 3).
 
     A joint is interpolated where both neighbouring frames have it; else it is taken from the nearer frame, so that a
     missing joint (score 0) never pulls a seen one towards (0, 0). Of more than ``people`` those remain whom
-    ``chosen_people`` names.
+    ``chosen_people`` names. The last ``flow`` of V are no joints.
     """
-    clip = clip[chosen_people(clip, people, by)]
+    clip = clip[chosen_people(clip[:, :, : clip.shape[2] - flow], people, by)]
     length, v = clip.shape[1:3]
     times = np.clip(times, 0, length - 1)
     low = np.floor(times).astype(int)
@@ -181,17 +189,22 @@ def _lowest(values: NDArray[np.float64], valid: NDArray[np.bool_], share: float 
 
 
 def fitting(keypoints: Sequence[NDArray[np.float32]], taker: Taker) -> NDArray[np.float32]:
-    """Clips (M_i, T_i, V, 3) as ``taker`` takes them, (N, M, T, V, 3)."""
-    return resample(keypoints, taker.frames, taker.people, taker.people_by)
+    """Clips (M_i, T_i, V, 3) as ``taker`` takes them, (N, M, T, V, 3); those with flow for one that wants none are cut,
+    those without it for one that does have it as not measured."""
+    other = taker.joints - taker.flow + (0 if taker.flow else FLOW)
+    have = FLOW - taker.flow  # of a clip that is not as the taker wants it
+    fitted = [with_flow(k, have, taker.flow) if k.shape[2] == other else k for k in keypoints]
+    return resample(fitted, taker.frames, taker.people, taker.people_by, taker.flow)
 
 
 def resample(
-    keypoints: Sequence[NDArray[np.float32]], frames: int, people: int, by: str = "presence"
+    keypoints: Sequence[NDArray[np.float32]], frames: int, people: int, by: str = "presence", flow: int = 0
 ) -> NDArray[np.float32]:
-    """Clips (M_i, T_i, V, 3) → (N, people, frames, V, 3), uniform in time from the first frame to the last."""
+    """Clips (M_i, T_i, V, 3) → (N, people, frames, V, 3), uniform in time from the first frame to the last. The last
+    ``flow`` of V are no joints."""
     if not keypoints:
         return np.zeros((0, people, frames, 0, 3), np.float32)
-    return np.stack([sample(k, np.linspace(0, k.shape[1] - 1, frames), people, by) for k in keypoints])
+    return np.stack([sample(k, np.linspace(0, k.shape[1] - 1, frames), people, by, flow) for k in keypoints])
 
 
 def times(length: int, frames: int, config: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:

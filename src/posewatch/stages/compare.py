@@ -17,7 +17,7 @@ from posewatch.digests import canonical
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.lineage import ancestor, parent
 from posewatch.progress import Progress, say
-from posewatch.recognition.sampling import resample
+from posewatch.recognition.sampling import fitting
 from posewatch.recognition.threshold import HOUR_S, Counts, at, candidates
 from posewatch.stages.contents import CLIPS, COMPARISON, MODEL, alarms_of, dataset_part, videos_of
 from posewatch.stages.dataset import NEWEST
@@ -154,7 +154,7 @@ def _predictor(model: Artifact, folder: Path) -> OnnxPredictor:
 
 
 def _scores(predictor: OnnxPredictor, clips: ClipSet) -> NDArray[np.float32]:
-    p = predictor.predict(resample(clips.keypoints, predictor.frames, predictor.people)).probabilities
+    p = predictor.predict(fitting(clips.keypoints, predictor)).probabilities
     return np.asarray(p[:, predictor.labels.index(predictor.positive)], np.float32)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import itertools
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posewatch.artifact import MEMBERS, Artifact, get, walk
 from posewatch.datasets.clipset import ClipSet
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 VIDEO, MASKED, MASK_REPORT = "video", "masked.mp4", "report.json"
 CLIPS, SKELETONS, SKELETONS_ABOUT, POSES = "clips.jsonl", "skeletons.npz", "skeletons.json", "poses.npz"
+FLOWS = "flow.npz"
 SNAPSHOT, DATASET = "labels.parquet", "dataset.json"
 ALARMS = "alarms.json"
 CHECKPOINT, HISTORY, MODEL = "checkpoint.pt", "history.jsonl", "model.onnx"
@@ -173,12 +175,21 @@ def clip_entries(clips: Artifact, previews: Artifact | None = None) -> Iterator[
 
 
 def skeletons_of(artifact: Artifact, only: Collection[str] | None = None) -> dict[str, Skeleton]:
-    """Clip id → skeleton, of one video; of the clips ``only`` where that is given."""
+    """Clip id → skeleton, of one video, with its flow where that was measured; of the clips ``only`` where that is
+    given."""
     about = artifact.json(SKELETONS_ABOUT)
     for key in ("persons", UNIT):
         about.pop(key, None)
+    flow: Mapping[str, NDArray[np.float32]] = {}
+    if FLOWS in artifact.files:
+        with np.load(io.BytesIO(artifact.read(FLOWS))) as arrays:
+            flow = {name: arrays[name] for name in arrays.files if only is None or name in only}
     with np.load(io.BytesIO(artifact.read(SKELETONS))) as arrays:
-        return {name: Skeleton(arrays[name], **about) for name in arrays.files if only is None or name in only}
+        return {
+            name: Skeleton(arrays[name], **about, flow=flow.get(name))
+            for name in arrays.files
+            if only is None or name in only
+        }
 
 
 def alarms_of(skeletons: Artifact) -> dict[str, Any] | None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import DatasetConfig, LabelConfig
+from posewatch.datasets.clipset import with_flow
+from posewatch.datasets.layouts import FLOW, WITH_FLOW
 from posewatch.datasets.split import split_by_group
 from posewatch.datasets.subjects import video_groups
 from posewatch.digests import canonical, digest
@@ -75,7 +77,7 @@ def dataset(
             wanted.setdefault(row["video_id"], set()).add(row["clip_id"])
         names: dict[str, list[str]] = {}
         arrays: dict[str, NDArray[np.float32]] = {}
-        rates, layouts = set(), set()
+        rates, layouts, flows = set(), set(), {}
         judged: dict[str, str] = {}
         known = {} if before is None else _parts_of(before)
         for item in videos_of(skeletons):
@@ -85,7 +87,8 @@ def dataset(
             if before is not None and item.video not in known and (told := alarms_of(item.artifact)) is not None:
                 judged[item.video] = max(one["time"] for one in told["alarms"])
             for clip, skeleton in skeletons_of(item.artifact, wanted[item.video]).items():
-                arrays[clip] = skeleton.keypoints
+                arrays[clip] = skeleton.columns
+                flows[clip] = 0 if skeleton.flow is None else FLOW
                 rates.add(skeleton.fps)
                 layouts.add(skeleton.layout)
         missing = [row["clip_id"] for row in rows if row["clip_id"] not in arrays]
@@ -146,7 +149,7 @@ def dataset(
         about = {
             "classes": list(labels.classes),
             "positive": labels.positive,
-            "layout": sorted(layouts)[0],
+            "layout": sorted(layouts)[0] + (WITH_FLOW if any(flows.values()) else ""),
             "fps": sorted(rates)[0],
             "left_out_nobody_seen": empty,
             "counts": {
@@ -155,8 +158,10 @@ def dataset(
             },
             **unit_entry(unit),
         }
+        flow = max(flows.values())
+        arrays = {row["clip_id"]: with_flow(arrays[row["clip_id"]], flows[row["clip_id"]], flow) for row in used}
         (folder / CLIPS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        np.savez_compressed(folder / SKELETONS, **{row["clip_id"]: arrays[row["clip_id"]] for row in used})  # type: ignore[arg-type]
+        np.savez_compressed(folder / SKELETONS, **arrays)  # type: ignore[arg-type]
         (folder / DATASET).write_text(canonical(about) + "\n", encoding="utf-8")
 
     parents = (snapshot, skeletons, *([] if before is None else [before]))

@@ -23,6 +23,7 @@ from posewatch.perception.persons import Person
 from posewatch.records import Clip, Detections, Skeleton
 from posewatch.stages import per_video
 from posewatch.stages.contents import (
+    FLOWS,
     POSES,
     SKELETONS,
     SKELETONS_ABOUT,
@@ -86,33 +87,49 @@ def _write(job: Job, config: PoseConfig, folder: Path, workers: int = 1) -> None
         for clip in clips_of(clips):
             first = masked_frame(report, clip.start_s)
             add(clip, skeleton(frames[first : first + clip.frames], config, clip.fps, clip.width, clip.height))
-    if config.steady:
-        arrays = _steadied(arrays, clips_of(clips), masked)
+    flows: dict[str, Any] = {}
+    if config.steady or config.flow:
+        arrays, flows = _by_pixels(arrays, clips_of(clips), masked, config)
     about = {"fps": report["fps"], "width": report["width"], "height": report["height"], "layout": "coco17"}
     about |= unit_entry(unit)
     np.savez_compressed(folder / SKELETONS, **arrays)
+    if flows:
+        np.savez_compressed(folder / FLOWS, **flows)
     (folder / SKELETONS_ABOUT).write_text(canonical({**about, "persons": persons}) + "\n", encoding="utf-8")
 
 
-def _steadied(arrays: dict[str, Any], clips: Iterable[Clip], masked: Artifact) -> dict[str, Any]:
-    """Clip id → keypoints, which follow the pixels of the raw video. Raises InputError where there is none."""
+def _by_pixels(
+    arrays: dict[str, Any], clips: Iterable[Clip], masked: Artifact, config: PoseConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Clip id → keypoints, which follow the pixels of the raw video with ``pose.steady``, and their flow, (M, T, FLOW,
+    3), with ``pose.flow``. Without a raw video there is no flow; raises InputError where joints are to follow it."""
     from posewatch import video
-    from posewatch.perception.steady import steadied_clips
+    from posewatch.perception.flow import Meter, by_pixels
+    from posewatch.perception.pictures import over_clips
 
     lineage, report = masked.lineage(), mask_report(masked)
     try:
         raw = raw_of(masked)
     except NotFound:
+        if not config.steady:
+            return arrays, {}
         raise InputError(
             f"{masked.uri} has no raw video, whose pixels joints could follow: leave out pose.steady"
         ) from None
+    meter = Meter(lineage.config["fps"]) if config.flow else None
     starts = [(clip.id, masked_frame(report, clip.start_s)) for clip in clips]
     with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
         read = video.read(raw_file(raw, Path(temp)), lineage.config["fps"], lineage.config["max_side"])
         with closing(video.ahead(read)) as frames:  # type: ignore[type-var]
             numbered = ((number, frame.image) for number, frame in enumerate(frames))
-            found = steadied_clips(numbered, [(first, arrays[name]) for name, first in starts])
-    return dict(zip((name for name, _ in starts), found, strict=True))
+            found = over_clips(
+                numbered,
+                [(first, arrays[name]) for name, first in starts],
+                lambda first, keypoints, pictures: by_pixels(first, keypoints, pictures, config, meter),
+            )
+    whole = {name: (a, arrays[name].shape[2]) for (name, _), a in zip(starts, found, strict=True)}
+    joints = {name: a[:, :, :v] for name, (a, v) in whole.items()}
+    return joints, {name: a[:, :, v:] for name, (a, v) in whole.items() if a.shape[2] > v}
 
 
 def _from_masking(masked: Artifact, config: PoseConfig) -> list[Detections] | None:

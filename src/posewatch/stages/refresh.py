@@ -43,7 +43,7 @@ def refresh(
                 if clip.id not in done and clip.id in poses and poses[clip.id].persons
             ]
             if chosen:
-                keypoints = fitting([poses[c].keypoints for c in chosen], predictor)
+                keypoints = fitting([poses[c].columns for c in chosen], predictor)
                 parts.append(predictor.predict(keypoints))
                 ids += chosen
             progress.advance()

@@ -38,7 +38,7 @@ def score(
                     row |= {} if clip.person is None else {"person": clip.person}
                     row["people"] = poses[clip.id].persons
                     if row["people"]:
-                        answer = served.predict(fitting([poses[clip.id].keypoints], served))
+                        answer = served.predict(fitting([poses[clip.id].columns], served))
                         row["probabilities"] = {
                             label: round(float(p), 5)
                             for label, p in zip(answer.labels, answer.probabilities[0], strict=True)

@@ -18,6 +18,7 @@ from posewatch import alarms
 from posewatch.alarms import AlarmRecord
 from posewatch.artifact import Artifact, Job, collect, produce
 from posewatch.config import Experiment
+from posewatch.datasets import layouts
 from posewatch.digests import canonical
 from posewatch.errors import NotFound
 from posewatch.inference.open import open_predictor
@@ -30,7 +31,7 @@ from posewatch.labels.verdicts import Verdict
 from posewatch.lineage import find_ancestor, published
 from posewatch.progress import Progress, say
 from posewatch.records import Clip, Skeleton
-from posewatch.stages.contents import ALARMS, CLIPS, SKELETONS, SKELETONS_ABOUT, clip_entries
+from posewatch.stages.contents import ALARMS, CLIPS, FLOWS, SKELETONS, SKELETONS_ABOUT, clip_entries
 from posewatch.stages.gather import gather
 from posewatch.store import ObjectStore
 from posewatch.units import unit_entry
@@ -201,8 +202,13 @@ def _skeletons(
             "fps": config.mask.fps, "width": max(w for w, _ in sizes), "height": max(h for _, h in sizes),
             "layout": "coco17",
         }  # fmt: skip
-        persons = {name: Skeleton(keypoints, **about).persons for name, (_, keypoints) in found.items()}
-        np.savez_compressed(folder / SKELETONS, **{name: keypoints for name, (_, keypoints) in found.items()})  # type: ignore[arg-type]
+        v = len(layouts.get(about["layout"]).joints)
+        arrays = {name: keypoints[:, :, :v] for name, (_, keypoints) in found.items()}
+        flow = {name: keypoints[:, :, v:] for name, (_, keypoints) in found.items() if keypoints.shape[2] > v}
+        persons = {name: Skeleton(keypoints, **about).persons for name, keypoints in arrays.items()}
+        np.savez_compressed(folder / SKELETONS, **arrays)  # type: ignore[arg-type]
+        if flow:
+            np.savez_compressed(folder / FLOWS, **flow)  # type: ignore[arg-type]
         told = {**about, **unit_entry(config.mask.unit), "persons": persons}
         (folder / SKELETONS_ABOUT).write_text(canonical(told) + "\n", encoding="utf-8")
 

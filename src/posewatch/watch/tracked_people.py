@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.config import PoseConfig
+from posewatch.perception.flow import Meter
+from posewatch.perception.pictures import Grey
 from posewatch.perception.ports import Image, PoseEstimator
-from posewatch.perception.steady import Grey, steadied
+from posewatch.perception.steady import steadied
 from posewatch.perception.tracking.identities import follow_one, track
 from posewatch.perception.tracking.tracker import Tracker
 from posewatch.recognition.sampling import chosen_people
@@ -64,10 +66,15 @@ class TrackedPeople:
 
     ``people`` is M, the number of people that the model takes. The first group is chosen as in training. Everybody
     beyond them forms a group with whoever is closest, so that a crowd hides nobody. A person who
-    is lost keeps their number for ``hold`` frames.
+    is lost keeps their number for ``hold`` frames. ``fps`` frames come in a second.
     """
 
-    def __init__(self, estimator: PoseEstimator, config: PoseConfig, span: int, people: int, hold: int = 0) -> None:
+    def __init__(
+        self, estimator: PoseEstimator, config: PoseConfig, span: int, people: int, hold: int = 0, fps: float = 10.0
+    ) -> None:
+        self.flow = False
+        """Whether windows have columns of flow: the model wants them (``Predictor.flow``)."""
+        self._meter = Meter(fps)
         self._estimator, self._config, self._span, self._people = estimator, config, span, people
         self._tracker, self._numbers = Tracker(config.min_score, config.hold), Persons(max(hold, config.hold))
         self._recent: deque[tuple[int, Observation]] = deque(maxlen=span + MOST_BETWEEN)
@@ -78,6 +85,7 @@ class TrackedPeople:
     def begin(self, index: int) -> None:
         """Forget the frames before a gap that ends with frame ``index``."""
         self._recent.clear()
+        self._pictures.clear()
         self._in_a_row.clear()
         self._numbers.clear()
         self._first = index
@@ -121,6 +129,7 @@ class TrackedPeople:
         beyond = [i for i in range(count) if i not in groups[0] and present[i].mean() >= MIN_PRESENCE]
         groups += [tuple(sorted([i, *_nearest(people[:count], i, self._people - 1)])) for i in beyond]
         groups = list(dict.fromkeys(groups))
+        people = self._measured(people[:count], end)
         keypoints = np.zeros((len(groups), self._people, *people.shape[1:]), np.float32)
         for g, group in enumerate(groups):
             keypoints[g, : len(group)] = people[list(group)]
@@ -144,7 +153,8 @@ class TrackedPeople:
         joints = len(next(iter(found[present[0]].values())))
         hold = self._config.hold
         followed = np.stack([follow_one(found[person], len(frames), hold, joints) for person in present])
-        return {person: own[None] for person, own in zip(present, self._steadied(followed, end), strict=True)}
+        whole = self._measured(self._steadied(followed, end), end)
+        return {person: own[None] for person, own in zip(present, whole, strict=True)}
 
     def remember(self, persons: Collection[int], hold: int) -> None:
         """Keep the numbers of these persons for ``hold`` frames when they are lost, and those of others as before."""
@@ -164,15 +174,23 @@ class TrackedPeople:
 
     def _remember(self, index: int, people: Observation, image: Image) -> None:
         self._recent.append((index, people))
-        if self._config.steady:
+        if self._config.steady or self.flow:
             self._pictures.append((index, Grey.of(image)))
 
     def _steadied(self, people: NDArray[np.float32], end: int) -> NDArray[np.float32]:
         """Keypoints (M, T, V, 3) of the frames up to frame ``end``, as ``pose.steady`` wants them."""
-        if not self._config.steady:
+        return steadied(people, self._pictures_to(end)) if self._config.steady else people
+
+    def _measured(self, people: NDArray[np.float32], end: int) -> NDArray[np.float32]:
+        """The same with the columns of flow, where the model wants them."""
+        if not self.flow:
             return people
+        found = self._meter.measure(self._window(end).start, people, self._pictures_to(end))
+        return np.concatenate([people, found], 2)
+
+    def _pictures_to(self, end: int) -> list[Grey | None]:
         kept = dict(self._pictures)
-        return steadied(people, [kept.get(i) for i in self._window(end)])
+        return [kept.get(i) for i in self._window(end)]
 
 
 def _nearest(people: NDArray[np.float32], person: int, count: int) -> list[int]:

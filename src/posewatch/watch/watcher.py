@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posewatch.config import PoseConfig
+from posewatch.datasets.layouts import WITH_FLOW
 from posewatch.errors import InputError, ServingError
 from posewatch.inference.predictor import Predictor
 from posewatch.names import known_as
@@ -45,7 +46,7 @@ class Watcher:
     ) -> None:  # fmt: skip
         require_unit(predictor.unit, config.unit, "the model", "the configuration")
         self.label, self.stats = _alarm_label(predictor, config.label), WatchStats(unit=config.unit)
-        layout = predictor.layout or estimator.layout
+        layout = (predictor.layout or estimator.layout).removesuffix(WITH_FLOW)
         if layout != estimator.layout:
             raise InputError(
                 f"the model takes {layout} skeletons, the estimator {estimator.name} gives {estimator.layout}"
@@ -53,7 +54,8 @@ class Watcher:
         self._source, self._predictor, self._config = source, predictor, config
         self._model_people, self._single = predictor.people, config.unit == PERSON
         hold = round(config.hold_s * config.fps)
-        self._people = TrackedPeople(estimator, pose, config.window_frames, self._model_people, hold)
+        self._people = TrackedPeople(estimator, pose, config.window_frames, self._model_people, hold, config.fps)
+        self._people.flow = predictor.flow > 0
         self._looks = Looks(self._people, config, self.stats)
         self._states, self._crowd = States(config), Crowd(config.max_persons, source.name, self.stats)
         self._long_lie = LongLie(config.long_lie_s, config.window_s, config.hold_s)
@@ -197,6 +199,7 @@ class Watcher:
                 "%s: the model answers again (%d windows refused so far)", self._source.name, self.stats.refused
             )
         self._model_answers = True
+        self._people.flow = self._predictor.flow > 0  # of the version that answers next
         return answers
 
     def _ask(self, windows: NDArray[np.float32]) -> list[_Answer]:

@@ -27,7 +27,7 @@ def measure(card: Card, scale: Scale, left: Callable[[], float], endpoint: str =
     layout, people = scale.layouts[0], scale.people[-1]
     precision = "fp16" if card.cuda else "fp32"
     source = recogniser(layout, people, scale.frames, scale.width)
-    shape = (people, scale.frames, source.layout.observed, 3)
+    shape = (people, scale.frames, source.layout.columns, 3)
     plain = eager(as_published(source, card.device))
     clip = torch.from_numpy(synthetic_clips(2, shape)[:1])
     # As the paper's first way of serving: a loop that takes a clip to the device and its answer back.

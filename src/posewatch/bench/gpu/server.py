@@ -95,7 +95,7 @@ def runner(card: Card, scale: Scale, layout: str, people: int, precision: str) -
     """Clips (n, M, T, V, 3) → probabilities (n, K), by CUDA graphs of a few sizes where there is a GPU."""
     source = recogniser(layout, people, scale.frames, scale.width)
     module = arranged(source, card.device, precision)
-    shape = (people, scale.frames, source.layout.observed, 3)
+    shape = (people, scale.frames, source.layout.columns, 3)
     pool = torch.cuda.graph_pool_handle() if card.cuda else None
     most = 2 * scale.max_batch  # a batch may end with a request of several clips
     sizes = [size for size in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if size < most] + [most]

@@ -139,7 +139,7 @@ def _sizes(scale: Scale, form: str) -> tuple[int, ...]:
 
 
 def _batches(card: Card, scale: Scale, source: Recogniser, form: str, build: Build) -> Iterator[dict[str, Any]]:
-    shape = (source.people, source.frames, source.layout.observed, 3)
+    shape = (source.people, source.frames, source.layout.columns, 3)
     for batch in _sizes(scale, form):
         x = torch.from_numpy(synthetic_clips(max(2, batch), shape)[:batch]).to(card.device)
         begin = time.perf_counter()
@@ -158,7 +158,7 @@ def count_flops(module: nn.Module, source: Recogniser) -> float:
     """Operations of one clip in the exported form: two per multiply-accumulate of products and convolutions."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    x = torch.from_numpy(synthetic_clips(2, (source.people, source.frames, source.layout.observed, 3))[:1])
+    x = torch.from_numpy(synthetic_clips(2, (source.people, source.frames, source.layout.columns, 3))[:1])
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(x)
     return float(counter.get_total_flops())

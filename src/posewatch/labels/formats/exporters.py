@@ -71,7 +71,8 @@ def to_pyskl(
     """
     import numpy as np
 
-    from posewatch.datasets.clipset import ClipSet
+    from posewatch.datasets.clipset import ClipSet, with_flow
+    from posewatch.datasets.layouts import FLOW, WITH_FLOW
     from posewatch.datasets.pyskl import write_pyskl
 
     rows = [row for row in snapshot.rows if row["clip_id"] in skeletons]
@@ -81,14 +82,16 @@ def to_pyskl(
         if row["label"] not in config.classes:
             raise LabelError(f"clip {row['clip_id']} is {row['label']!r}, which is none of {', '.join(config.classes)}")
     first = skeletons[rows[0]["clip_id"]]
+    chosen = [skeletons[row["clip_id"]] for row in rows]
+    flow = any(one.flow is not None for one in chosen)
     clips = ClipSet(
-        tuple(skeletons[row["clip_id"]].keypoints for row in rows),
+        tuple(with_flow(one.columns, 0 if one.flow is None else FLOW, FLOW * flow) for one in chosen),
         np.array([config.classes.index(row["label"]) for row in rows], np.int64),
         config.classes,
         tuple(row["clip_id"] for row in rows),
         tuple((groups or {}).get(row["video_id"], row["video_id"]) for row in rows),
         first.fps,
-        first.layout,
+        first.layout + WITH_FLOW * flow,
         certain=True,
     )
     write_pyskl(path, clips, {"all": range(len(rows))}, (first.height, first.width))

@@ -27,9 +27,9 @@ LEAST_S = 5.0
 
 def scores_of(recogniser: Recogniser, clips: ClipSet) -> NDArray[np.float32]:
     """Probabilities (N, K) of a clip set. Raises InputError for another joint layout or a network that returns NaN."""
-    if len(clips) and clips.keypoints[0].shape[2] != recogniser.layout.observed:
+    if len(clips) and (joints := clips.keypoints[0].shape[2] - clips.flow) != recogniser.layout.observed:
         raise InputError(
-            f"the clips have {clips.keypoints[0].shape[2]} joints, the model's layout {recogniser.layout.name!r} "
+            f"the clips have {joints} joints, the model's layout {recogniser.layout.name!r} "
             f"wants {recogniser.layout.observed} (evaluate on skeletons of the layout it was trained on)"
         )
     p = recogniser.score(clips)

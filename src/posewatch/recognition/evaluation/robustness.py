@@ -91,12 +91,12 @@ def robustness(
             for draw in range(draws):
                 # The level is not part of the seed: it only moves the bound that the same numbers are compared with.
                 chances = (np.random.default_rng([seed, index, draw, i]) for i in range(len(test_set)))
-                corrupted = (corrupt(clip, level, rng) for clip, rng in zip(test_set.keypoints, chances, strict=True))
+                corrupted = (corrupt(clip, level, rng) for clip, rng in zip(_joints(test_set), chances, strict=True))
                 rows.append(score(_replaced(test_set, corrupted)))
             report[kind].append(_mean(level, rows, clean))
     report["body_part_hidden"] = [
         {"part": part, "joints": list(joints)}
-        | _dropped(score(_replaced(test_set, (corruptions.hide(k, joints) for k in test_set.keypoints))), clean)
+        | _dropped(score(_replaced(test_set, (corruptions.hide(k, joints) for k in _joints(test_set)))), clean)
         for part, joints in corruptions.body_parts(recogniser.layout).items()
     ]
     report["person_removed"] = _persons(score, test_set)
@@ -106,8 +106,20 @@ def robustness(
     return report
 
 
-def _replaced(clips: ClipSet, keypoints: Iterable[Clip]) -> ClipSet:
-    return dataclasses.replace(clips, keypoints=tuple(keypoints))
+def _joints(clips: ClipSet) -> tuple[Clip, ...]:
+    return clips.with_flow(0).keypoints
+
+
+def _replaced(clips: ClipSet, joints: Iterable[Clip]) -> ClipSet:
+    """``clips`` with other ``joints``; whoever has lost all of them in a frame has no flow there either."""
+    plain = dataclasses.replace(clips.with_flow(0), keypoints=tuple(joints))
+    if not clips.flow:
+        return plain
+    whole = (
+        np.concatenate([k, own[:, :, -clips.flow :] * (k[..., 2:] > 0).any(2, keepdims=True)], 2)
+        for k, own in zip(plain.keypoints, clips.keypoints, strict=True)
+    )
+    return dataclasses.replace(clips, keypoints=tuple(whole))
 
 
 def _dropped(row: dict[str, Any], clean: dict[str, Any]) -> dict[str, Any]:
@@ -161,6 +173,6 @@ def _persons(score: _Scorer, test_set: ClipSet) -> list[dict[str, Any]]:
     clean = score(several)
     return [
         {"person": person, **counts, "clean_f1": clean["f1"]}
-        | _dropped(score(_replaced(several, (corruptions.remove_person(k, person) for k in several.keypoints))), clean)
+        | _dropped(score(_replaced(several, (corruptions.remove_person(k, person) for k in _joints(several)))), clean)
         for person in PERSONS
     ]

@@ -11,6 +11,7 @@ from posewatch.errors import ConfigError, did_you_mean
 from posewatch.recognition.models.aagcn import AAGCN
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.ctrgcn import CTRGCN
+from posewatch.recognition.models.flow_statistics import FlowStatistics
 from posewatch.recognition.models.hypergcn import HyperGCN
 from posewatch.recognition.models.pooled_statistics import PooledStatistics
 from posewatch.recognition.models.protogcn.fused import FusedProtoGCN
@@ -27,6 +28,7 @@ NETWORKS: dict[str, type[Network]] = {
     "hypergcn": HyperGCN,
     "statistics": PoseStatistics,
     "pooled-statistics": PooledStatistics,
+    "flow-statistics": FlowStatistics,
 }
 """Name → class. Its constructor takes what it needs of ``layout``, ``joints`` (their number), ``classes``, ``width``
 (channels of the first block; the default is the published number) and ``in_channels``; further parameters, with
@@ -63,8 +65,9 @@ def build(
     cls = NETWORKS[name]
     parameters = inspect.signature(cls).parameters
     channels = max(8, round(parameters["width"].default * width / 8) * 8)
+    joints = layout.flow if cls is FlowStatistics and layout.flow else len(layout.joints)
     common = {
-        "layout": layout, "joints": len(layout.joints), "classes": classes, "width": channels,
+        "layout": layout, "joints": joints, "classes": classes, "width": channels,
         "in_channels": in_channels,
     }  # fmt: skip
     given = {key: value for key, value in common.items() if key in parameters}

@@ -17,11 +17,12 @@ from posewatch.datasets.layouts import Layout
 
 
 class Augment:
-    """Keypoints (N, M, T, V, 3) → the same, augmented. V is the number of joints that an estimator gives."""
+    """Keypoints (N, M, T, V, 3) → the same, augmented. V is the number of joints that an estimator gives, then columns
+    of flow, which stay as they are with whoever is left."""
 
     def __init__(self, layout: Layout, config: AugmentConfig) -> None:
         self.config = config
-        v = layout.observed
+        v = self.observed = layout.observed
         self.mirror = torch.tensor(layout.mirror[:v])
         self.limbs = torch.tensor(limbs(layout))
 
@@ -31,7 +32,8 @@ class Augment:
         In a distributed training ``x`` is the part of a batch that process ``rank`` of ``world`` has. Draws are made
         for the whole batch, so that they do not depend on the number of processes either.
         """
-        c, (n, m, t, v, _) = self.config, x.shape
+        c, (n, m, t, _, _) = self.config, x.shape
+        v = self.observed
         self.mirror, self.limbs = self.mirror.to(x.device), self.limbs.to(x.device)
         mine = slice(rank * n, (rank + 1) * n)
 
@@ -45,6 +47,7 @@ class Augment:
         if c.swap and m > 1:
             order = uniform(m).argsort(1)
             x = x.gather(1, order[:, :, None, None, None].expand_as(x))
+        x, flow = x[..., :v, :], x[..., v:, :]
         seen = x[..., 2:] > 0
         weight = seen.to(x.dtype)
         count = weight.sum((1, 2, 3), keepdim=True).clamp(min=1)
@@ -67,7 +70,9 @@ class Augment:
         noise = torch.randn(n * world, m, t, v, 2, generator=generator, device=generator.device)[mine].to(x.device)
         xy = xy + noise * (c.jitter * uniform(1, 1, 1, 1)) * size
         dropped = self._dropped(m, t, v, uniform, weight.amax((2, 3, 4)))
-        return torch.cat([xy, x[..., 2:]], -1) * (seen & ~dropped[..., None])
+        left = seen & ~dropped[..., None]
+        out = torch.cat([xy, x[..., 2:]], -1) * left
+        return torch.cat([out, flow * left.any(-2, keepdim=True)], -2) if flow.shape[-2] else out
 
     def _dropped(self, m: int, t: int, v: int, uniform: Callable[..., Tensor], present: Tensor) -> Tensor:
         """The joints to drop, (N, M, T, V); ``present`` (N, M) in {0, 1}."""

@@ -65,7 +65,7 @@ class DeviceBatches(Batches):
         shape = (len(clips), int(self._lengths.max()), config.people, clips.keypoints[0].shape[2], 3)
         padded = np.zeros(shape, np.float32)
         for row, clip in zip(padded, clips.keypoints, strict=True):
-            chosen = clip[chosen_people(clip, config.people, config.people_by)]
+            chosen = clip[chosen_people(clip[:, :, : clip.shape[2] - clips.flow], config.people, config.people_by)]
             row[: clip.shape[1], : len(chosen)] = chosen.transpose(1, 0, 2, 3)
         self._clips = torch.from_numpy(padded).to(device)
 

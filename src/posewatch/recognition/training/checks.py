@@ -35,7 +35,7 @@ def check(
     train_set.require_pixels(config.features)
     if train_set.unit == PERSON and config.people != 1:
         raise ConfigError(f"the clips show one person each, train.people is {config.people}: set train.people=1")
-    joints = train_set.keypoints[0].shape[2]
+    joints = train_set.keypoints[0].shape[2] - train_set.flow
     if joints != layout.observed:
         raise InputError(f"the clips have {joints} joints, layout {layout.name!r} wants {layout.observed}")
     if config.layout:

@@ -25,7 +25,7 @@ from posewatch.progress import Progress, say
 from posewatch.recognition import distributed as parallel
 from posewatch.recognition.calibration import Calibration, HeldOut, calibrate
 from posewatch.recognition.ensemble import combine
-from posewatch.recognition.recogniser import load_checkpoint
+from posewatch.recognition.recogniser import load_checkpoint, wants_flow
 from posewatch.recognition.threshold import odds_of
 from posewatch.recognition.training import trainer as training
 from posewatch.recognition.training.checks import check
@@ -91,7 +91,8 @@ def fit(
     on when it is called again; a finished one is only read. Raises InputError, LabelError or ConfigError before
     anything is written.
     """
-    layout = layout or layouts.get(config.layout or clips.layout)
+    clips = clips.with_flow(clips.flow if wants_flow(config) else 0)
+    layout = (layout or layouts.get(config.layout or clips.layout)).with_flow(clips.flow)
     check(clips, clips.subset([]), config, positive, layout)
     if begin is not None:
         told = [*begin.notes, *begin.plan(config, layout, clips.classes).lines]

@@ -70,6 +70,7 @@ def source_of(clips: ClipSet | None, config: TrainConfig, how: PretrainConfig, l
             f"train.model {config.model} has no layers to pretrain: take a graph network (train.model=protogcn, or "
             "--config small)"
         )
+    clips = clips.with_flow(0) if clips is not None else None
     layout = layout or layouts.get(clips.layout if clips else LAYOUT)
     if not how.rendered:
         if clips is None:

@@ -37,7 +37,7 @@ from posewatch.recognition import novelty
 from posewatch.recognition.calibration import Calibration, HeldOut, calibrate
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.novelty import Novelty
-from posewatch.recognition.recogniser import Recogniser, save
+from posewatch.recognition.recogniser import Recogniser, save, wants_flow
 from posewatch.recognition.threshold import odds_of
 from posewatch.recognition.training import state as states
 from posewatch.recognition.training.augment import Augment
@@ -76,7 +76,9 @@ def train(
     one per epoch; ``begin`` gives the first weights. Raises LabelError, ConfigError or InputError for data or
     settings that cannot be trained on.
     """
-    layout = layout or layouts.get(config.layout or train_set.layout)
+    flow = train_set.flow if wants_flow(config) else 0
+    train_set, val_set = train_set.with_flow(flow), val_set.with_flow(flow)
+    layout = (layout or layouts.get(config.layout or train_set.layout)).with_flow(flow)
     check(train_set, val_set, config, positive, layout, allow_shared)
     out.mkdir(parents=True, exist_ok=True)
     main = parallel.writer()

@@ -1,0 +1,112 @@
+"""How the pixels of people move: patches of a patterned sheet that move as they are told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from posewatch.datasets.layouts import FLOW
+from posewatch.perception.flow import NUMBERS, Meter
+from posewatch.perception.pictures import Grey
+
+T, FPS, SIZE = 6, 10.0, 100
+LEFT, RIGHT = (80, 130), (400, 130)
+"""Where two people stand, (x, y) of their upper left corner; they are SIZE pixels tall."""
+
+
+def rough(seed: int, height: int, width: int) -> np.ndarray:
+    import cv2
+
+    noise = np.random.default_rng(seed).integers(0, 255, (height // 4, width // 4, 3), np.uint8)
+    return np.asarray(cv2.GaussianBlur(cv2.resize(noise, (width, height)), (0, 0), 2), np.uint8)
+
+
+def pictures(steps: tuple[int, int], camera: int = 0, frames: int = T) -> list[Grey]:
+    """A patch on the left and one on the right, which move by ``steps`` pixels a frame; the ground by ``camera``."""
+    ground, patches = rough(0, 360, 800), [rough(1 + i, 160, 160) for i in range(2)]
+    out = []
+    for t in range(frames):
+        image = ground[:, 60 + camera * t : 700 + camera * t].copy()
+        for (x, y), step, patch in zip((LEFT, RIGHT), steps, patches, strict=True):
+            at = x - 30 + (step - camera) * t
+            image[y - 30 : y + 130, at : at + 160] = patch
+        out.append(Grey.of(np.ascontiguousarray(image)))
+    return out
+
+
+def people(frames: int = T) -> np.ndarray:
+    """Keypoints (2, T, 17, 3) of two who stand still, as far as joints tell."""
+    rng = np.random.default_rng(3)
+    joints = rng.uniform(0, 1, (17, 2)) * (SIZE / 2, SIZE)
+    joints[0], joints[1] = (0, 0), (SIZE / 2, SIZE)
+    out = np.ones((2, frames, 17, 3), np.float32)
+    for person, at in zip(out, (LEFT, RIGHT), strict=True):
+        person[..., :2] = joints + at
+    return out
+
+
+def numbers(flow: np.ndarray) -> dict[str, np.ndarray]:
+    """Each number by its name, (M, T)."""
+    values = flow[..., :2].reshape(*flow.shape[:2], 2 * FLOW)
+    return {name: values[..., i] for i, name in enumerate(NUMBERS)}
+
+
+def test_speeds_are_body_sizes_a_second_of_the_person_s_own_pixels() -> None:
+    flow = Meter(FPS).measure(0, people(), pictures((4, 0)))
+    assert flow.shape == (2, T, FLOW, 3)
+    known = numbers(flow)
+    speed = 100 * 4 * FPS / SIZE
+    assert known["speed"][0, :-1] == pytest.approx(speed, rel=0.15)
+    assert known["drift"][0, :-1] == pytest.approx(speed, rel=0.15)
+    assert (known["own speed"][0, :-1] < speed / 4).all(), "all of it moves alike"
+    assert (known["speed"][1, :-1] < speed / 10).all()
+    assert (known["change"][0, :-1] > 3 * known["change"][1, :-1]).all()
+    assert (flow[:, :-1, :, 2] == 1).all()
+    assert not flow[:, -1].any(), "no picture comes after the last"
+
+
+def test_what_the_camera_does_is_taken_away() -> None:
+    still, turned = (numbers(Meter(FPS).measure(0, people(), pictures((0, 0), camera))) for camera in (0, 3))
+    moving = numbers(Meter(FPS).measure(0, people(), pictures((3, 3))))
+    # people who stand in the world move in the picture as the ground does
+    assert (moving["speed"][:, :-1] > 20).all()
+    assert (still["speed"][:, :-1] < 3).all()
+    assert (turned["speed"][:, :-1] < 3).all()
+
+
+def test_frames_without_a_picture_and_people_of_whom_little_is_seen() -> None:
+    shown: list[Grey | None] = [*pictures((4, 0))]
+    whole = Meter(FPS).measure(0, people(), shown)
+    shown[2] = None
+    keypoints = people()
+    keypoints[1, :, 3:] = 0
+    flow = Meter(FPS).measure(0, keypoints, shown)
+    assert flow[0, :, 0, 2].tolist() == [1, 1, 0, 1, 1, 0]
+    assert not flow[1].any()
+    assert numbers(flow)["speed"][0, 1] == pytest.approx(numbers(whole)["speed"][0, 1], rel=0.2), "over two frames"
+    assert not Meter(FPS).measure(0, people(), [None] * T).any()
+    other = [*pictures((4, 0))[:3], *(Grey(np.zeros((99, 99), np.uint8), 1.0) for _ in range(3))]
+    assert Meter(FPS).measure(0, people(), other)[0, :, 0, 2].tolist() == [1, 1, 0, 1, 1, 0], "another camera's shape"
+
+
+def test_what_was_measured_for_one_clip_serves_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = pictures((4, 1), frames=8)
+    meter = Meter(FPS)
+    calls: list[int] = []
+    plain = Meter._flow
+    monkeypatch.setattr(Meter, "_flow", lambda self, t, given: calls.append(t) or plain(self, t, given))
+    first = meter.measure(0, people(6), shown[:6])
+    assert len(calls) == 6
+    second = meter.measure(2, people(6), shown[2:])
+    assert len(calls) == 6 + 3, "frames 2 to 4 are known, the last of the first clip has its next picture now"
+    np.testing.assert_array_equal(second, Meter(FPS).measure(2, people(6), shown[2:]))
+    np.testing.assert_array_equal(first[:, 2:5], second[:, :3])
+
+
+def test_people_at_the_border_and_out_of_the_picture() -> None:
+    keypoints = people()
+    keypoints[0, ..., 0] -= 120
+    keypoints[1, ..., 0] += 1000
+    flow = Meter(FPS).measure(0, keypoints, pictures((4, 0)))
+    assert np.isfinite(flow).all()
+    assert not flow[1, ..., :2].any()
