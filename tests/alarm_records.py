@@ -11,6 +11,7 @@ from skeletons import walk
 
 from posewatch import alarms
 from posewatch.alarms import AlarmRecord
+from posewatch.datasets.layouts import FLOW
 from posewatch.store import ObjectStore
 from posewatch.watch.records.spool import OpenRecord, Spool
 from posewatch.watch.records.upload import Records, RecordSettings
@@ -23,11 +24,13 @@ def stored(
     store: ObjectStore, work: Path, number: str, *, camera: str = "door", began: datetime | None = BEGAN,
     start_s: float = 60.0, long_s: float = 6.0, p: tuple[float, ...] | None = None, kind: str = "alarm",
     person: int | None = 2, window_s: float = 3.0, pictures: bool = False, waving: bool = False, seed: int = 0,
+    flow: bool = False,
     **more: Any,
 ) -> AlarmRecord:  # fmt: skip
     """A record whose alarm lasts ``long_s`` from ``start_s`` on, with windows every 1.5 s from a window before it.
 
-    ``p`` are their probabilities, by default high within the alarm. What else is in alarm.json: ``more``.
+    ``p`` are their probabilities, by default high within the alarm. ``flow``: the model wanted it. What else is in
+    alarm.json: ``more``.
     """
     fps = 10.0
     count = len(p) if p else int(long_s / 1.5) + 3
@@ -46,7 +49,9 @@ def stored(
         high = start_s <= begin + window_s / 2 < start_s + long_s
         likely = p[i] if p else (0.9 - 0.01 * i if high else 0.1)
         row = {"start_s": begin, "end_s": begin + window_s, "p": likely, "smoothed": likely}
-        record.window(row, walk(1000 * seed + i, waving, frames=round(window_s * fps)))
+        keypoints = walk(1000 * seed + i, waving, frames=round(window_s * fps))
+        columns = np.full((*keypoints.shape[:2], FLOW, 3), 1.0 + i, np.float32)
+        record.window(row, np.concatenate([keypoints, columns], 2) if flow else keypoints)
     if pictures:
         for i in range(round((long_s + 10) * fps)):
             image = np.full((48, 64, 3), i % 200 + 20, np.uint8)

@@ -346,7 +346,8 @@ def test_a_record_as_a_browser_draws_it(store: Counted) -> None:
             (folder / alarms.ABOUT).write_text(json.dumps(whole))
             if rows:
                 (folder / alarms.PEOPLE).write_text("".join(canonical(row) + "\n" for row in rows))
-            np.savez(folder / alarms.WINDOWS, w0=np.full((2, 20, 17, 3), 0.5, np.float32))
+            columns = 22 if number == "flow" else 17
+            np.savez(folder / alarms.WINDOWS, w0=np.full((2, 20, columns, 3), 0.5, np.float32))
 
         prefix = alarms.key_of("door", DAY, number)
         produce(store, Job("alarms", "door", {}, fixed_prefix=prefix), files)
@@ -368,3 +369,4 @@ def test_a_record_as_a_browser_draws_it(store: Counted) -> None:
     bones = stored("b", [], windows=windows)
     assert (len(bones["frames"]), bones["times"][0], len(bones["frames"][0])) == (20, 3.0, 2)
     assert stored("c", [], windows=[])["frames"] == []
+    assert stored("flow", [], windows=windows)["frames"] == bones["frames"], "how pixels move is no joint"

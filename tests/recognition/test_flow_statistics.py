@@ -165,17 +165,17 @@ def test_annotation_files_hold_flow_beside_the_joints(tmp_path: Path, clips) -> 
     data = pickle.loads(path.read_bytes())
     assert data["layout"] == "coco17"
     assert data["annotations"][0]["keypoint"].shape[2:] == (17, 2)
-    assert data["annotations"][0]["flow"].shape[2:] == (FLOW, 3)
+    assert data["annotations"][0]["pixel_flow"].shape[2:] == (FLOW, 3)
     again, _ = read_pyskl(path)
     assert again.layout == "coco17+flow"
     for a, b in zip(again.keypoints, whole.keypoints, strict=True):
         np.testing.assert_array_equal(a, b)
     assert read_pyskl(path, model_layout=layouts.get("coco17+flow"))[0].layout == "coco17+flow"
-    del data["annotations"][1]["flow"]
+    del data["annotations"][1]["pixel_flow"]
     path.write_bytes(pickle.dumps(data))
     mixed, _ = read_pyskl(path)
     assert [bool(k[:, :, 17:].any()) for k in mixed.keypoints] == [True, False, True]
-    data["annotations"][1]["flow"] = np.ones((2, 3))
+    data["annotations"][1]["pixel_flow"] = np.ones((2, 3))
     path.write_bytes(pickle.dumps(data))
-    with pytest.raises(InputError, match="clip clip1: flow must be finite numbers"):
+    with pytest.raises(InputError, match="clip clip1: pixel_flow must be finite numbers"):
         read_pyskl(path)

@@ -12,11 +12,12 @@ from posewatch.artifact import Artifact, Job, collect, produce
 from posewatch.cli.main import main
 from posewatch.config import DatasetConfig, LabelConfig
 from posewatch.datasets.intervals import Interval
+from posewatch.datasets.layouts import FLOW
 from posewatch.digests import canonical
 from posewatch.errors import ConfigError, LabelError
 from posewatch.labels.formats.importers import assign, import_labels
 from posewatch.labels.gate import wait_for_labels
-from posewatch.stages.contents import SKELETONS, SKELETONS_ABOUT, dataset_part
+from posewatch.stages.contents import FLOWS, SKELETONS, SKELETONS_ABOUT, dataset_part, skeletons_of, videos_of
 from posewatch.stages.dataset import dataset
 from posewatch.stages.queue_clips import queue_clips
 from posewatch.stages.snapshot import snapshot
@@ -133,6 +134,40 @@ def test_nobody_in_any_labelled_clip_is_one_line(sets, sqlite_store, make_clips,
     made = dataset(store, snapshot(store, clips, sqlite_store, two), skeletons, DatasetConfig(validation=0.0), two)
     assert "nobody is seen in 4 of 12 labelled clips: they are left out" in capsys.readouterr().err
     assert len(made.json("dataset.json")["left_out_nobody_seen"]) == 4
+    named = DatasetConfig(validation=0.0, groups={"a.mp4": "one", "e.mp4": "one"})
+    made = dataset(store, snapshot(store, clips, sqlite_store, two), skeletons, named, two)
+    assert len(made.lines("clips.jsonl")) == 8, "a video of clips that show nobody may be named"
+
+
+def test_flow_of_some_clips_is_part_of_a_dataset(sets, sqlite_store, make_clips, tmp_path: Path) -> None:
+    store, clips, skeletons = sets
+    label(sqlite_store, make_clips, "abcd", "normal", "fall", "normal", "fall")
+    two = LabelConfig(("normal", "fall"), "fall")
+    frozen = snapshot(store, clips, sqlite_store, two)
+    plain = dataset(store, frozen, skeletons, DatasetConfig(validation=0.0), two)
+    assert dataset_part(plain, "train").layout == "coco17"
+    measured = []
+    for item in videos_of(skeletons):
+
+        def write(folder: Path, item=item) -> None:
+            for name in (SKELETONS, SKELETONS_ABOUT):
+                item.artifact.fetch(name, folder)
+            if item.names[0] in ("a.mp4", "b.mp4"):
+                ids = list(skeletons_of(item.artifact))
+                np.savez(folder / FLOWS, **{one: np.full((1, 5, FLOW, 3), 2.0, np.float32) for one in ids})
+
+        measured.append(produce(store, Job("skeletons", item.video, {"flow": True}, (item.artifact,)), write))
+    rows = [item.row for item in videos_of(skeletons)]
+    data = dataset(store, frozen, collect(store, "pose", rows, measured), DatasetConfig(validation=0.0), two)
+    parts = [dataset_part(data, part) for part in ("train", "test")]
+    assert {part.layout for part in parts} == {"coco17+flow"}
+    found = {name: k for part in parts for name, k in zip(part.ids, part.keypoints, strict=True)}
+    told = {row["clip"]: row["names"][0] for row in data.lines("clips.jsonl")}
+    assert len(found) == 8
+    for name, keypoints in found.items():
+        assert keypoints.shape == (1, 5, 22, 3)
+        assert (keypoints[:, :, :17] == 1).all()
+        assert (keypoints[:, :, 17:] == (2 if told[name] in ("a.mp4", "b.mp4") else 0)).all()
 
 
 def test_the_command_says_so_too(sets, sqlite_store, tmp_path: Path, capsys, monkeypatch) -> None:

@@ -35,6 +35,7 @@ from posewatch.stages.contents import (
     ALARMS,
     CLIPS,
     SNAPSHOT,
+    alarms_of,
     by_video,
     clip_entries,
     dataset_part,
@@ -128,6 +129,22 @@ def test_a_verdict_becomes_a_label_on_clips_of_the_alarms_own_windows(judge: Jud
     again = judge.collect()
     assert (again.clips.uri, again.skeletons.uri) == (made.clips.uri, made.skeletons.uri)
     assert (again.counts["given"], again.counts["taken"]) == (0, 0), "once more changes nothing"
+
+
+def test_the_flow_of_an_alarm_s_windows_goes_with_its_clips(judge: Judge) -> None:
+    whole = judge("a", "false", flow=True)
+    plain = judge("b", "false", began=BEGAN + timedelta(hours=1), start_s=3660.0, seed=2)
+    assert all(row["keypoints"] for row in whole.about["windows"] + plain.about["windows"])
+    made = judge.collect()
+    (item,) = videos_of(made.skeletons)
+    found = skeletons_of(item.artifact)
+    told = {one["alarm"]: one["clips"] for one in alarms_of(item.artifact)["alarms"]}  # type: ignore[index]
+    assert {one.keypoints.shape[2] for one in found.values()} == {17}
+    assert [found[clip].flow is not None for clip in told["a"]] == [True] * len(told["a"])
+    assert [found[clip].flow is None for clip in told["b"]] == [True] * len(told["b"])
+    with np.load(whole.artifact.fetch(alarms.WINDOWS, judge.work)) as arrays:
+        windows = [array[:, :, 17:] for array in arrays.values()]
+    assert all(any(np.array_equal(found[clip].flow, one) for one in windows) for clip in told["a"])
 
 
 def test_a_verdict_that_is_changed_or_taken_back_changes_the_labels(judge: Judge, labels: LabelStore) -> None:

@@ -20,6 +20,7 @@ from posewatch.config import PoseConfig
 from posewatch.errors import InputError
 from posewatch.events.alarms import Hysteresis
 from posewatch.perception.tracking.tracker import Track
+from posewatch.records import Prediction
 from posewatch.watch import metrics
 from posewatch.watch.config import WatchConfig
 from posewatch.watch.crowd import Turns
@@ -54,6 +55,32 @@ def _rows(out: Path) -> list[dict[str, Any]]:
 
 def _at(x: float, lying: bool) -> np.ndarray:
     return person((x, 60), lying)
+
+
+class OnFlow(Posture):
+    """Answers as ``Posture``, and wants to know how pixels move from the ``after``th question on."""
+
+    def __init__(self, after: int, **about: Any) -> None:
+        super().__init__(**about)
+        self.after, self.got = after, []  # type: ignore[var-annotated]
+
+    def predict(self, keypoints: np.ndarray) -> Prediction:
+        self.got.append(keypoints)
+        if len(self.got) == self.after:  # another version comes
+            self.shape, self.metadata = (*self.shape[:2], 22, 3), {**self.metadata, "layout": "coco17+flow"}
+        return super().predict(keypoints[..., :17, :])
+
+
+@pytest.mark.parametrize("unit", ["person", "scene"])
+def test_a_version_that_wants_flow_gets_it(tmp_path: Path, unit: str) -> None:
+    config = replace(CONFIG, unit=unit)
+    model = OnFlow(3, unit=unit)
+    _, messages = _watch(lambda t: [_at(100 + t % 3, t > 40)], 90, tmp_path, config, model)
+    assert [k.shape[-2] for k in model.got] == [17] * 3 + [22] * (len(model.got) - 3)
+    measured = [k[..., 17:, 2].mean() for k in model.got[3:]]
+    assert measured[0] < 0.3, "few pictures were kept before"
+    assert measured[-1] == pytest.approx(0.9, abs=0.06), "all frames but the last"
+    assert [message["event"] for message in messages] == ["alarm", "alarm_ended"]
 
 
 def test_each_person_has_alarms_of_their_own(tmp_path: Path) -> None:

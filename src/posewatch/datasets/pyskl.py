@@ -118,7 +118,7 @@ def read_pyskl(
     if groups is not None:
         own = tuple(groups.get(name, group) for name, group in zip(names, who.groups, strict=True))
         who = Subjects(own, own, True)
-    flow = any(row.get("flow") is not None for row in file.rows)
+    flow = any("pixel_flow" in row for row in file.rows)
     kept = [_with_flow(keypoints[i], file.rows[i], file.names[i]) if flow else keypoints[i] for i in used]
     clips = ClipSet(
         tuple(k if k.size else np.zeros((1, max(1, k.shape[1]), *k.shape[2:]), np.float32) for k in kept),
@@ -153,16 +153,18 @@ def read_classes(path: Path | str) -> dict[str, str]:
 
 
 def _with_flow(keypoints: NDArray[np.float32], row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
-    """Keypoints (M, T, V, 3) and the row's ``flow`` (M, T, FLOW, 3), zero for a row without: (M, T, V + FLOW, 3)."""
-    m, t = keypoints.shape[:2]
+    """Keypoints (M, T, V, 3) and the row's ``pixel_flow`` (M, T, FLOW, 3), or zeros: (M, T, V + FLOW, 3)."""
+    shape = (*keypoints.shape[:2], FLOW, 3)
     try:
-        flow = np.asarray(np.zeros((m, t, FLOW, 3)) if row.get("flow") is None else row["flow"], np.float32)[:, :t]
+        flow = np.asarray(row["pixel_flow"], np.float32)[:, : shape[1]]
+    except KeyError:
+        flow = np.zeros(shape, np.float32)
     except (TypeError, ValueError, IndexError):
         flow = np.zeros(0, np.float32)
-    if flow.shape != (m, t, FLOW, 3) or not np.isfinite(flow).all():
+    if flow.shape != shape or not np.isfinite(flow).all():
         raise InputError(
-            f"clip {name}: flow must be finite numbers {(m, t, FLOW, 3)}, not {flow.shape} (leave it out, or prepare "
-            "the clip again with pose.flow)"
+            f"clip {name}: pixel_flow must be finite numbers {shape}, not {flow.shape} (leave it out, or prepare the "
+            "clip again with pose.flow)"
         )
     return np.concatenate([keypoints, flow], 2)
 
@@ -222,7 +224,7 @@ def write_pyskl(
         for name, label, k, shape in zip(clips.ids, clips.labels, clips.with_flow(0).keypoints, sizes, strict=True)
     ]
     for row, k in zip(rows, clips.keypoints, strict=True):
-        row |= {"flow": k[:, :, -clips.flow :]} if clips.flow else {}
+        row |= {"pixel_flow": k[:, :, -clips.flow :]} if clips.flow else {}
     for row, group in zip(rows, clips.groups, strict=True):
         row |= {"group": group} if with_groups else {}
     for row, act in zip(rows, clips.acts, strict=False):

@@ -107,8 +107,8 @@ def dataset(
         if empty:
             say(f"posewatch: note: nobody is seen in {len(empty)} of {len(rows)} labelled clips: they are left out")
         index = {name: i for i, name in enumerate(labels.classes)}
-        shown = {row["video_id"]: names[row["video_id"]] for row in used}
-        groups = video_groups(shown, config.group_pattern, config.groups)
+        labelled = {row["video_id"]: names[row["video_id"]] for row in rows}  # also those in which nobody is seen
+        groups = video_groups(labelled, config.group_pattern, config.groups)
         if before is None:
             split = split_by_group(
                 np.array([index[row["label"]] for row in used]),
