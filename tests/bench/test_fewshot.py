@@ -105,7 +105,7 @@ def test_the_baselines_see_the_people_that_the_network_sees(annotations: Path, t
     bench = Bench(tmp_path / "out", dataclasses.replace(TINY, train=config), (4,), 1, ("statistics",))
     bench.measure("statistics", *crowd, 0, None, tmp_path / "work")
     for given, clips in zip(seen, crowd, strict=True):
-        taker = SimpleNamespace(frames=8, people=2, people_by="contact")
+        taker = SimpleNamespace(frames=8, people=2, people_by="contact", joints=17, flow=0)
         assert np.array_equal(given, fitting(clips.keypoints, taker))
         taker.people_by = "presence"
         assert not np.array_equal(given, fitting(clips.keypoints, taker))

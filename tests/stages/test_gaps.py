@@ -18,6 +18,7 @@ from posewatch.artifact import members
 from posewatch.config import MaskConfig, PoseConfig, SplitConfig, load
 from posewatch.inference.files import read
 from posewatch.perception import masking
+from posewatch.perception.flow import Meter
 from posewatch.perception.networks.boxes import BoxSegmenter
 from posewatch.perception.pictures import Grey
 from posewatch.perception.steady import steadied
@@ -105,7 +106,10 @@ def test_predicted_windows_do_not_reach_over_a_gap(paused: Path, rtmo: str, capl
     followed = list(read(paused, replace(experiment, pose=replace(experiment.pose, steady=True)), 1.0, 1.0))
     for plain, steady in zip(items, followed, strict=True):
         pictures = [Grey.of(f.image) for f in video.read(paused, 10, 640, plain.start_s, plain.end_s)]
-        np.testing.assert_array_equal(steady.keypoints, steadied(plain.keypoints, pictures))
+        joints = steadied(plain.keypoints[:, :, :17], pictures)
+        np.testing.assert_array_equal(steady.keypoints[:, :, :17], joints)
+        np.testing.assert_array_equal(steady.keypoints[:, :, 17:], Meter(10).measure(0, joints, pictures))
+        assert steady.layout == "coco17+flow"
         assert steady.keypoints.shape[1] == len(pictures) == 10
     assert any(not np.array_equal(a.keypoints, b.keypoints) for a, b in zip(items, followed, strict=True))
 

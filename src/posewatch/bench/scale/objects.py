@@ -15,7 +15,7 @@ from posewatch.config import Experiment
 from posewatch.store import MemoryStore
 
 STAGES = ("raw", "masked", "clips", "poses", "skeletons", "previews")
-PER_STAGE = {"raw": (4, 0), "masked": (5, 0), "clips": (3, 1), "poses": (3, 0), "skeletons": (4, 0), "previews": (2, 2)}
+PER_STAGE = {"raw": (4, 0), "masked": (5, 0), "clips": (3, 1), "poses": (3, 0), "skeletons": (5, 0), "previews": (2, 2)}
 """Objects that a stage writes per video, and per clip; a test compares it with what the stages really write."""
 EMBEDDING = 256
 """Length of a clip's embedding, from ProtoGCN at its published size."""
