@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from posewatch.datasets.layouts import FLOW
+from posewatch.perception import flow
 from posewatch.perception.flow import NUMBERS, Meter
 from posewatch.perception.pictures import Grey
 
@@ -45,24 +46,24 @@ def people(frames: int = T) -> np.ndarray:
     return out
 
 
-def numbers(flow: np.ndarray) -> dict[str, np.ndarray]:
+def numbers(found: np.ndarray) -> dict[str, np.ndarray]:
     """Each number by its name, (M, T)."""
-    values = flow[..., :2].reshape(*flow.shape[:2], 2 * FLOW)
+    values = found[..., :2].reshape(*found.shape[:2], 2 * FLOW)
     return {name: values[..., i] for i, name in enumerate(NUMBERS)}
 
 
 def test_speeds_are_body_sizes_a_second_of_the_person_s_own_pixels() -> None:
-    flow = Meter(FPS).measure(0, people(), pictures((4, 0)))
-    assert flow.shape == (2, T, FLOW, 3)
-    known = numbers(flow)
+    found = Meter(FPS).measure(0, people(), pictures((4, 0)))
+    assert found.shape == (2, T, FLOW, 3)
+    known = numbers(found)
     speed = 100 * 4 * FPS / SIZE
     assert known["speed"][0, :-1] == pytest.approx(speed, rel=0.15)
     assert known["drift"][0, :-1] == pytest.approx(speed, rel=0.15)
     assert (known["own speed"][0, :-1] < speed / 4).all(), "all of it moves alike"
     assert (known["speed"][1, :-1] < speed / 10).all()
     assert (known["change"][0, :-1] > 3 * known["change"][1, :-1]).all()
-    assert (flow[:, :-1, :, 2] == 1).all()
-    assert not flow[:, -1].any(), "no picture comes after the last"
+    assert (found[:, :-1, :, 2] == 1).all()
+    assert not found[:, -1].any(), "no picture comes after the last"
 
 
 def test_what_the_camera_does_is_taken_away() -> None:
@@ -80,10 +81,10 @@ def test_frames_without_a_picture_and_people_of_whom_little_is_seen() -> None:
     shown[2] = None
     keypoints = people()
     keypoints[1, :, 3:] = 0
-    flow = Meter(FPS).measure(0, keypoints, shown)
-    assert flow[0, :, 0, 2].tolist() == [1, 1, 0, 1, 1, 0]
-    assert not flow[1].any()
-    assert numbers(flow)["speed"][0, 1] == pytest.approx(numbers(whole)["speed"][0, 1], rel=0.2), "over two frames"
+    found = Meter(FPS).measure(0, keypoints, shown)
+    assert found[0, :, 0, 2].tolist() == [1, 1, 0, 1, 1, 0]
+    assert not found[1].any()
+    assert numbers(found)["speed"][0, 1] == pytest.approx(numbers(whole)["speed"][0, 1], rel=0.2), "over two frames"
     assert not Meter(FPS).measure(0, people(), [None] * T).any()
     other = [*pictures((4, 0))[:3], *(Grey(np.zeros((99, 99), np.uint8), 1.0) for _ in range(3))]
     assert Meter(FPS).measure(0, people(), other)[0, :, 0, 2].tolist() == [1, 1, 0, 1, 1, 0], "another camera's shape"
@@ -91,22 +92,35 @@ def test_frames_without_a_picture_and_people_of_whom_little_is_seen() -> None:
 
 def test_what_was_measured_for_one_clip_serves_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = pictures((4, 1), frames=8)
-    meter = Meter(FPS)
     calls: list[int] = []
-    plain = Meter._flow
-    monkeypatch.setattr(Meter, "_flow", lambda self, t, given: calls.append(t) or plain(self, t, given))
+    plain = Meter._numbers
+    monkeypatch.setattr(Meter, "_numbers", lambda self, *given: calls.append(0) or plain(self, *given))
+    meter = Meter(FPS)
     first = meter.measure(0, people(6), shown[:6])
-    assert len(calls) == 6
+    assert len(calls) == 2 * 5
     second = meter.measure(2, people(6), shown[2:])
-    assert len(calls) == 6 + 3, "frames 2 to 4 are known, the last of the first clip has its next picture now"
+    assert len(calls) == 2 * (5 + 2), "frames 2 to 4 are known; the last of the first clip has its next picture now"
     np.testing.assert_array_equal(second, Meter(FPS).measure(2, people(6), shown[2:]))
     np.testing.assert_array_equal(first[:, 2:5], second[:, :3])
+    shorter = meter.measure(2, people(3), shown[2:5])
+    assert not shorter[:, -1].any(), "known, but the last of its clip"
+
+
+def test_few_dense_flows_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = pictures((4, 1), frames=8)
+    whole = Meter(FPS).measure(0, people(8), shown)
+    monkeypatch.setattr(flow, "KEPT", 3)
+    meter = Meter(FPS)
+    np.testing.assert_array_equal(meter.measure(0, people(8), shown), whole)
+    assert len(meter._flows) == 3
+    moved = people(8) + np.float32([5, 5, 0])  # other boxes: their flows are computed once more
+    np.testing.assert_array_equal(meter.measure(0, moved, shown), Meter(FPS).measure(0, moved, shown))
 
 
 def test_people_at_the_border_and_out_of_the_picture() -> None:
     keypoints = people()
     keypoints[0, ..., 0] -= 120
     keypoints[1, ..., 0] += 1000
-    flow = Meter(FPS).measure(0, keypoints, pictures((4, 0)))
-    assert np.isfinite(flow).all()
-    assert not flow[1, ..., :2].any()
+    found = Meter(FPS).measure(0, keypoints, pictures((4, 0)))
+    assert np.isfinite(found).all()
+    assert not found[1, ..., :2].any()

@@ -243,6 +243,10 @@ def test_flow_is_measured_in_the_raw_video(
         np.testing.assert_allclose(one.flow, wanted, atol=1e-3)
         assert one.columns.shape[2] == 22
     assert any(one.flow is not None and one.flow[..., 2].any() for one in found.values())
+    source = members(raw)[0][1]
+    store.delete(f"{source.prefix}/{next(name for name in source.files if name.endswith('.mp4'))}")
+    again = pose(store, clips, PoseConfig(max_people=3))
+    assert all(one.flow is None for one in skeletons_of(members(again)[0][1]).values()), "the raw video was deleted"
 
 
 @pytest.mark.parametrize("unit", ["scene", "person"])

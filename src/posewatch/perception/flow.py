@@ -29,13 +29,16 @@ motion; share whose own speed is above ``MOVES``. Speeds are body sizes a second
 MOVES = 0.5
 GAP = 3
 """Frames to the next picture, at most."""
+KEPT = 40
+"""Pictures whose dense flow is remembered, half a megabyte each; the numbers of all frames of a clip are."""
 _UNIT = 100.0
 _MOST = 2000.0
 """The largest number that is told: a model may take coordinates in 16 bits (``inference/quantised.py``)."""
 _GRID, _MARGIN, _LEAST, _JOINTS = 32, 0.15, 8.0, 4
 """Cells of a box, either way; what it is larger than the joints, in sizes of the body; the smallest size of a body in
 pixels of the pictures; joints that must be seen."""
-_BINS = 8
+_BINS, _SMALL = 8, 16
+"""Directions that are told apart; pixels that a picture has at least, either way."""
 
 Flow = NDArray[np.float16]
 
@@ -45,7 +48,7 @@ class Meter:
 
     def __init__(self, fps: float) -> None:
         self._fps = fps
-        self._flows: dict[int, tuple[Flow, NDArray[np.uint8], int]] = {}
+        self._flows: dict[tuple[int, int], tuple[Flow, NDArray[np.uint8]]] = {}
         self._known: dict[tuple[int, ...], NDArray[np.float32]] = {}
         self._network: Any = None
 
@@ -55,44 +58,42 @@ class Meter:
         """Keypoints (M, T, V, 3) of the frames from number ``first`` on, and their pictures → (M, T, FLOW, 3): two
         numbers a column, and 1 where they were measured. The last frame, frames before a gap and people of whom little
         is seen have none. Clips come in the order of their first frames."""
-        for old in [number for number in self._flows if number < first]:
-            del self._flows[old]
+        self._flows = {key: flow for key, flow in self._flows.items() if key[0] >= first}
         self._known = {key: numbers for key, numbers in self._known.items() if key[0] >= first}
         out = np.zeros((*keypoints.shape[:2], FLOW, 3), np.float32)
-        for t in range(keypoints.shape[1]):
-            picture = pictures[t]
+        for t, picture in enumerate(pictures):
             seen = keypoints[:, t, :, 2] > 0
-            if picture is None or not (seen.sum(1) >= _JOINTS).any():
+            people = np.flatnonzero(seen.sum(1) >= _JOINTS)
+            ahead = _ahead(t, pictures) if len(people) else 0
+            if picture is None or not ahead:
                 continue
-            found = self._flows.get(first + t) or self._flow(t, pictures)
-            if found is None:  # perhaps a later clip has the next picture
-                continue
-            self._flows[first + t] = found
-            for m in np.flatnonzero(seen.sum(1) >= _JOINTS):
+            number = first + t, ahead
+            for m in people:
                 box = _box(keypoints[m, t, seen[m], :2] * picture.scale)
-                key = (first + t, *box)
-                if key not in self._known:
-                    self._known[key] = self._numbers(*found, box)
-                out[m, t, :, :2] = self._known[key].reshape(FLOW, 2)
+                if (*number, *box) not in self._known:
+                    self._known[*number, *box] = self._numbers(*self._flow(number, pictures, t), ahead, box)
+                out[m, t, :, :2] = self._known[*number, *box].reshape(FLOW, 2)
                 out[m, t, :, 2] = 1
         return out
 
-    def _flow(self, t: int, pictures: Sequence[Grey | None]) -> tuple[Flow, NDArray[np.uint8], int] | None:
-        """The flow from picture ``t`` to the next in pixels (H, W, 2), the change of brightness, and the frames between
-        them; None without a next one."""
+    def _flow(self, number: tuple[int, int], pictures: Sequence[Grey | None], t: int) -> tuple[Flow, NDArray[np.uint8]]:
+        """The flow from picture ``t`` to the next in pixels (H, W, 2), and the change of brightness; ``number`` is that
+        of the frame, and how many frames ahead the next one is."""
         import cv2
 
-        here = pictures[t]
-        later = [n for n in range(t + 1, min(t + GAP, len(pictures) - 1) + 1) if pictures[n] is not None]
-        there = pictures[later[0]] if later else None
-        if here is None or there is None or here.pixels.shape != there.pixels.shape or min(here.pixels.shape) < 16:
-            return None
-        if self._network is None:
-            self._network = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        flow = self._network.calc(here.pixels, there.pixels, None)
-        flow = flow - np.median(flow[::4, ::4].reshape(-1, 2), 0)
-        change = np.asarray(cv2.absdiff(here.pixels, there.pixels), np.uint8)
-        return flow.astype(np.float16), change, later[0] - t
+        if number not in self._flows:
+            here, there = pictures[t], pictures[t + number[1]]
+            assert here is not None
+            assert there is not None
+            if self._network is None:
+                self._network = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+            flow = self._network.calc(here.pixels, there.pixels, None)
+            flow = flow - np.median(flow[::4, ::4].reshape(-1, 2), 0)
+            change = np.asarray(cv2.absdiff(here.pixels, there.pixels), np.uint8)
+            while len(self._flows) >= KEPT:
+                del self._flows[next(iter(self._flows))]
+            self._flows[number] = flow.astype(np.float16), change
+        return self._flows[number]
 
     def _numbers(
         self, flow: Flow, change: NDArray[np.uint8], frames: int, box: tuple[int, int, int, int, int]
@@ -136,6 +137,17 @@ def by_pixels(
     if config.steady:
         keypoints = steadied(keypoints, pictures)
     return keypoints if meter is None else np.concatenate([keypoints, meter.measure(first, keypoints, pictures)], 2)
+
+
+def _ahead(t: int, pictures: Sequence[Grey | None]) -> int:
+    """How many frames after ``t`` the next picture of the same shape is, at most ``GAP``; 0: there is none."""
+    here = pictures[t]
+    if here is None or min(here.pixels.shape) < _SMALL:
+        return 0
+    for ahead, there in enumerate(pictures[t + 1 : t + 1 + GAP], 1):
+        if there is not None:
+            return ahead if there.pixels.shape == here.pixels.shape else 0
+    return 0
 
 
 def _box(joints: NDArray[np.float32]) -> tuple[int, int, int, int, int]:

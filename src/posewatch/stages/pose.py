@@ -108,18 +108,18 @@ def _by_pixels(
     from posewatch.perception.pictures import over_clips
 
     lineage, report = masked.lineage(), mask_report(masked)
-    try:
-        raw = raw_of(masked)
-    except NotFound:
-        if not config.steady:
-            return arrays, {}
-        raise InputError(
-            f"{masked.uri} has no raw video, whose pixels joints could follow: leave out pose.steady"
-        ) from None
     meter = Meter(lineage.config["fps"]) if config.flow else None
     starts = [(clip.id, masked_frame(report, clip.start_s)) for clip in clips]
     with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
-        read = video.read(raw_file(raw, Path(temp)), lineage.config["fps"], lineage.config["max_side"])
+        try:
+            path = raw_file(raw_of(masked), Path(temp))
+        except NotFound:  # imported masked clips have none, and some people delete theirs
+            if not config.steady:
+                return arrays, {}
+            raise InputError(
+                f"{masked.uri} has no raw video, whose pixels joints could follow: leave out pose.steady"
+            ) from None
+        read = video.read(path, lineage.config["fps"], lineage.config["max_side"])
         with closing(video.ahead(read)) as frames:  # type: ignore[type-var]
             numbered = ((number, frame.image) for number, frame in enumerate(frames))
             found = over_clips(
