@@ -107,9 +107,9 @@ def test_clips_are_cut_and_filled_for_whoever_takes_them(trained: Path, tmp_path
 def test_the_persons_are_chosen_by_their_joints(trained: Path) -> None:
     recogniser = load_checkpoint(trained)
     clip = np.zeros((3, 8, 22, 3), np.float32)
-    clip[0, :, :3, 2], clip[1:, :, :9, 2] = 1, 1
+    clip[0, :, :3, 2], clip[1:, :, :6, 2] = 1, 1
     clip[0, :, 17:, 2] = 1  # with flow the first would have most
-    clip[0, :, 17:, :2], clip[:, :, :9, :2] = 7, np.random.default_rng(0).uniform(0, 99, (3, 8, 9, 2))
+    clip[0, :, 17:, :2], clip[:, :, :6, :2] = 7, np.random.default_rng(0).uniform(0, 99, (3, 8, 6, 2))
     assert chosen_people(clip[:, :, :17], 2).tolist() == [1, 2]
     assert not fitting([clip], recogniser)[0, :, :, 17:].any()
 

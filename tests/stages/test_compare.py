@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from published import Bucket, dataset, version
 from skeletons import clip_set
 
 from posewatch.config import ServingConfig
-from posewatch.stages.compare import _Clips, compare, judged
+from posewatch.records import Prediction
+from posewatch.stages.compare import _Clips, _scores, compare, judged
 
 SERVED = [0.9, 0.6, 0.8, 0.7, 0.2, 0.1]
 """Of two positive clips and four others, two of which are judged alarms; the threshold is 0.5."""
@@ -86,3 +88,25 @@ def test_two_published_versions_are_compared_on_the_test_part(tmp_path: Path) ->
     assert (told["clips"], told["newest_alarms"]) == (12, 0)
     assert told["model"] == new.uri
     assert compare(store, new, served, dataset(store)).uri == made.uri
+
+
+@pytest.mark.parametrize("by", ["presence", "contact"])
+def test_both_see_the_people_that_they_were_trained_on(by: str) -> None:
+    clips = clip_set(2, people=1)
+    near = clips.keypoints[0].copy()
+    far = np.repeat(near[:, :1], near.shape[1], 1)  # seen always, still, and away from others
+    near[:, ::3] = 0
+    crowd = np.concatenate([far + np.float32([4000, 0, 0]), far + np.float32([9000, 0, 0]), near, near])
+    crowd[3, ..., 0] += 20 * (near[0, ..., 2] > 0)
+    asked: list[np.ndarray] = []
+
+    class Model:
+        labels, positive, frames, people, joints, flow, people_by = ("normal", "abnormal"), "abnormal", 8, 2, 17, 0, by
+
+        def predict(self, keypoints: np.ndarray) -> Prediction:
+            asked.append(keypoints)
+            return Prediction(np.full((len(keypoints), 2), 0.5, np.float32), self.labels)
+
+    assert _scores(Model(), replace(clips, keypoints=(crowd, crowd))).tolist() == [0.5, 0.5]  # type: ignore[arg-type]
+    shown = (asked[0][0, ..., 0].max((1, 2)) > 3000).tolist()
+    assert shown == ([True, True] if by == "presence" else [False, False])
