@@ -126,8 +126,17 @@ def test_a_network_on_flow_is_left_out_where_there_is_none(tmp_path: Path, clips
     with pytest.raises(ConfigError, match="the clips have no flow for flow-statistics: prepare them"):
         fit(clips(12, people=2), only, tmp_path / "c", positive="abnormal")
     for wrong in ({"model": "flow-statistics"}, {"stream": "f", "beside": ""}, {"beside": "statistics:f"}):
-        with pytest.raises(ConfigError, match="takes f, other models the others"):
+        with pytest.raises(ConfigError, match="f is for flow-statistics, which takes no other"):
             branches_of(dataclasses.replace(BOTH, **wrong))
+
+
+def test_a_layout_s_name_tells_whether_it_has_flow() -> None:
+    plain = layouts.get("coco17")
+    assert layouts.get("coco17+flow") == plain.with_flow()
+    assert plain.with_flow().with_flow(0) == plain
+    assert layouts.Layout.from_dict(plain.with_flow().to_dict()) == plain.with_flow()
+    with pytest.raises(InputError, match=r"'mine\+flow': a name that ends with \+flow"):
+        layouts.Layout.from_dict({**plain.to_dict(), "name": "mine+flow"})
 
 
 def test_a_joint_layout_with_virtual_joints_and_flow(tmp_path: Path, clips) -> None:

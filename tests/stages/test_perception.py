@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from posewatch import video
-from posewatch.artifact import members
+from posewatch.artifact import Artifact, members
 from posewatch.config import MaskConfig, PoseConfig, SplitConfig
 from posewatch.perception.flow import Meter
 from posewatch.perception.networks.litert import Network
@@ -222,14 +222,19 @@ def test_a_clip_is_black_while_the_person_is_not_there(tmp_path: Path) -> None:
     assert lit == [[False] * 7 + [True] * 3, [False] * 2 + [True] * 8, [True] * 9 + [False]]
 
 
+def prepared(store: ObjectStore, videos: Path, unit: str) -> tuple[Artifact, Artifact]:
+    """The raw videos and their clips of one second, at 5 frames a second."""
+    raw = ingest(store, str(videos))
+    masked = mask(store, raw, MaskConfig(unit=unit, fps=5, max_side=320, segmenter="bbox"))
+    return raw, split(store, masked, SplitConfig(length_s=1.0))
+
+
 @pytest.mark.parametrize("unit", ["scene", "person"])
 def test_flow_is_measured_in_the_raw_video(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
 ) -> None:
     monkeypatch.setenv("POSEWATCH_WORKERS", "1")
-    raw = ingest(store, str(tmp_path / "videos"))
-    masked = mask(store, raw, MaskConfig(unit=unit, fps=5, max_side=320, segmenter="bbox"))
-    clips = split(store, masked, SplitConfig(length_s=1.0))
+    raw, clips = prepared(store, tmp_path / "videos", unit)
     made, without = pose(store, clips, PoseConfig()), pose(store, clips, PoseConfig(flow=False))
     found, plain = (skeletons_of(members(one)[0][1]) for one in (made, without))
     records = clips_of(members(clips)[0][1])
@@ -254,9 +259,7 @@ def test_steady_joints_follow_the_pixels_of_the_raw_video(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
 ) -> None:
     monkeypatch.setenv("POSEWATCH_WORKERS", "1")
-    raw = ingest(store, str(tmp_path / "videos"))
-    masked = mask(store, raw, MaskConfig(unit=unit, fps=5, max_side=320, segmenter="bbox"))
-    clips = split(store, masked, SplitConfig(length_s=1.0))
+    _, clips = prepared(store, tmp_path / "videos", unit)
     plain, steady = pose(store, clips, PoseConfig()), pose(store, clips, PoseConfig(steady=True))
     found, steadied = (skeletons_of(members(made)[0][1]) for made in (plain, steady))
     records = clips_of(members(clips)[0][1])

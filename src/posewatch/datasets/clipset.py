@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from posewatch.datasets.layouts import FLOW, WITH_FLOW
 from posewatch.errors import ConfigError, InputError, LabelError
 from posewatch.names import nfc
+from posewatch.records import Skeleton
 from posewatch.units import SCENE
 
 
@@ -134,6 +135,13 @@ class ClipSet:
             acts=self.acts + other.acts if len(self.acts) == len(self) and len(other.acts) == len(other) else (),
             certain=self.certain and other.certain,
         )
+
+
+def levelled(skeletons: Sequence[Skeleton]) -> tuple[list[NDArray[np.float32]], str]:
+    """The columns (M, T, V, 3) of each skeleton, all with flow where one has it, and the name of their layout."""
+    flow = FLOW if any(one.flow is not None for one in skeletons) else 0
+    clips = [with_flow(one.columns, 0 if one.flow is None else FLOW, flow) for one in skeletons]
+    return clips, min(one.layout for one in skeletons) + (WITH_FLOW if flow else "")
 
 
 def with_flow(clip: NDArray[np.float32], have: int, want: int) -> NDArray[np.float32]:

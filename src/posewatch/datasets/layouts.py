@@ -52,6 +52,8 @@ class Layout:
                 raise InputError(f"joint layout {self.name!r}: {message}")
 
         need(v > 0 and len(set(self.joints)) == v, "joints must be given, each name once")
+        told = self.name.endswith(WITH_FLOW)
+        need(told == (self.flow > 0), f"a name that ends with {WITH_FLOW} says that pixels were measured: take another")
         used = [*self.parents, self.centre, *(j for group in (*self.edges, *self.pairs, *self.virtual) for j in group)]
         bad = [j for j in used if not 0 <= j < v]
         need(not bad, f"joint {bad[0] if bad else ''} is not one of 0..{v - 1}")

@@ -69,7 +69,8 @@ def branches_of(config: TrainConfig, flow: bool = True) -> tuple[Branch, ...]:
     for model, stream, _ in members:
         if (stream.strip() == FLOW_STREAM) != (model.strip() == FLOW_MODEL):
             raise ConfigError(
-                f"{model.strip()} on stream {stream.strip()}: {FLOW_MODEL} takes f, other models the others"
+                f"{model.strip()} on stream {stream.strip()}: f is for {FLOW_MODEL}, which takes no other (set "
+                f"train.stream=f with it, or train.beside={FLOW_MODEL}:f)"
             )
         if stream.strip() == FLOW_STREAM and not flow:
             raise ConfigError(f"the clips have no flow for {FLOW_MODEL}: prepare them with pose.flow from raw video")

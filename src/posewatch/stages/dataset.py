@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import DatasetConfig, LabelConfig
-from posewatch.datasets.clipset import with_flow
-from posewatch.datasets.layouts import FLOW, WITH_FLOW
+from posewatch.datasets.clipset import levelled
 from posewatch.datasets.split import split_by_group
 from posewatch.datasets.subjects import video_groups
 from posewatch.digests import canonical, digest
 from posewatch.errors import LabelError
 from posewatch.labels.formats.snapshot import outside
 from posewatch.progress import say
+from posewatch.records import Skeleton
 from posewatch.stages.contents import (
     CLIPS,
     DATASET,
@@ -76,8 +75,7 @@ def dataset(
         for row in rows:
             wanted.setdefault(row["video_id"], set()).add(row["clip_id"])
         names: dict[str, list[str]] = {}
-        arrays: dict[str, NDArray[np.float32]] = {}
-        rates, layouts, flows = set(), set(), {}
+        found: dict[str, Skeleton] = {}
         judged: dict[str, str] = {}
         known = {} if before is None else _parts_of(before)
         for item in videos_of(skeletons):
@@ -86,17 +84,13 @@ def dataset(
                 continue  # skeletons of unlabelled videos, millions of clips perhaps, are not read
             if before is not None and item.video not in known and (told := alarms_of(item.artifact)) is not None:
                 judged[item.video] = max(one["time"] for one in told["alarms"])
-            for clip, skeleton in skeletons_of(item.artifact, wanted[item.video]).items():
-                arrays[clip] = skeleton.columns
-                flows[clip] = 0 if skeleton.flow is None else FLOW
-                rates.add(skeleton.fps)
-                layouts.add(skeleton.layout)
-        missing = [row["clip_id"] for row in rows if row["clip_id"] not in arrays]
+            found |= skeletons_of(item.artifact, wanted[item.video])
+        missing = [row["clip_id"] for row in rows if row["clip_id"] not in found]
         if missing:
             raise LabelError(
                 f"{len(missing)} labelled clips have no skeletons, the first is {missing[0]}: run `posewatch pose`"
             )
-        empty = [row["clip_id"] for row in rows if not arrays[row["clip_id"]][..., 2].any()]
+        empty = [row["clip_id"] for row in rows if not found[row["clip_id"]].persons]
         unseen = set(empty)
         used = [row for row in rows if row["clip_id"] not in unseen]
         if not used:
@@ -146,11 +140,12 @@ def dataset(
             for row, part in zip(used, parts, strict=True)
         ]
         counts = Counter((part, row["label"]) for row, part in zip(used, parts, strict=True))
+        arrays, layout = levelled([found[row["clip_id"]] for row in used])
         about = {
             "classes": list(labels.classes),
             "positive": labels.positive,
-            "layout": sorted(layouts)[0] + (WITH_FLOW if any(flows.values()) else ""),
-            "fps": sorted(rates)[0],
+            "layout": layout,
+            "fps": min(one.fps for one in found.values()),
             "left_out_nobody_seen": empty,
             "counts": {
                 part: {label: counts[part, label] for label in labels.classes}
@@ -158,10 +153,9 @@ def dataset(
             },
             **unit_entry(unit),
         }
-        flow = max(flows.values())
-        arrays = {row["clip_id"]: with_flow(arrays[row["clip_id"]], flows[row["clip_id"]], flow) for row in used}
         (folder / CLIPS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        np.savez_compressed(folder / SKELETONS, **arrays)  # type: ignore[arg-type]
+        named = zip((row["clip_id"] for row in used), arrays, strict=True)
+        np.savez_compressed(folder / SKELETONS, **dict(named))  # type: ignore[arg-type]
         (folder / DATASET).write_text(canonical(about) + "\n", encoding="utf-8")
 
     parents = (snapshot, skeletons, *([] if before is None else [before]))

@@ -71,8 +71,7 @@ def to_pyskl(
     """
     import numpy as np
 
-    from posewatch.datasets.clipset import ClipSet, with_flow
-    from posewatch.datasets.layouts import FLOW, WITH_FLOW
+    from posewatch.datasets.clipset import ClipSet, levelled
     from posewatch.datasets.pyskl import write_pyskl
 
     rows = [row for row in snapshot.rows if row["clip_id"] in skeletons]
@@ -82,16 +81,15 @@ def to_pyskl(
         if row["label"] not in config.classes:
             raise LabelError(f"clip {row['clip_id']} is {row['label']!r}, which is none of {', '.join(config.classes)}")
     first = skeletons[rows[0]["clip_id"]]
-    chosen = [skeletons[row["clip_id"]] for row in rows]
-    flow = any(one.flow is not None for one in chosen)
+    keypoints, layout = levelled([skeletons[row["clip_id"]] for row in rows])
     clips = ClipSet(
-        tuple(with_flow(one.columns, 0 if one.flow is None else FLOW, FLOW * flow) for one in chosen),
+        tuple(keypoints),
         np.array([config.classes.index(row["label"]) for row in rows], np.int64),
         config.classes,
         tuple(row["clip_id"] for row in rows),
         tuple((groups or {}).get(row["video_id"], row["video_id"]) for row in rows),
         first.fps,
-        first.layout + WITH_FLOW * flow,
+        layout,
         certain=True,
     )
     write_pyskl(path, clips, {"all": range(len(rows))}, (first.height, first.width))
