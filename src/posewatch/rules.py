@@ -132,7 +132,7 @@ LAYOUTS = (
     "crowdpose14", "aic14", "jhmdb15", "posetrack17", "blazepose33", "smpl24", "wholebody133",
 )  # fmt: skip
 """The names that the rooms above know, so that a wrong one is found before they are loaded (a test compares them)."""
-STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm", "f")
+STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm", "f", "fs")
 """joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact
 (nearest joint of another person - joint), and the motion of each. The partner and contact streams are ours: what two
 people do to each other shows in the distance between them."""

@@ -1,11 +1,11 @@
-"""How the pixels of people move: patches of a patterned sheet that move as they are told."""
+"""How pixels move, of people and where most moves: patches of a patterned sheet that move as they are told."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from posewatch.datasets.layouts import FLOW
+from posewatch.datasets.layouts import FLOW, OF_PERSON
 from posewatch.perception import flow
 from posewatch.perception.flow import NUMBERS, Meter
 from posewatch.perception.pictures import Grey
@@ -46,9 +46,10 @@ def people(frames: int = T) -> np.ndarray:
     return out
 
 
-def numbers(found: np.ndarray) -> dict[str, np.ndarray]:
-    """Each number by its name, (M, T)."""
-    values = found[..., :2].reshape(*found.shape[:2], 2 * FLOW)
+def numbers(found: np.ndarray, scene: bool = False) -> dict[str, np.ndarray]:
+    """Each number of the persons, or of the scene, by its name, (M, T)."""
+    columns = found[:, :, OF_PERSON:] if scene else found[:, :, :OF_PERSON]
+    values = columns[..., :2].reshape(*found.shape[:2], 2 * OF_PERSON)
     return {name: values[..., i] for i, name in enumerate(NUMBERS)}
 
 
@@ -83,7 +84,9 @@ def test_frames_without_a_picture_and_people_of_whom_little_is_seen() -> None:
     keypoints[1, :, 3:] = 0
     found = Meter(FPS).measure(0, keypoints, shown)
     assert found[0, :, 0, 2].tolist() == [1, 1, 0, 1, 1, 0]
-    assert not found[1].any()
+    assert not found[1, :, :OF_PERSON].any()
+    np.testing.assert_array_equal(found[0, :, OF_PERSON:], found[1, :, OF_PERSON:])
+    assert found[1, :, OF_PERSON, 2].tolist() == [1, 1, 0, 1, 1, 0]
     assert numbers(found)["speed"][0, 1] == pytest.approx(numbers(whole)["speed"][0, 1], rel=0.2), "over two frames"
     assert not Meter(FPS).measure(0, people(), [None] * T).any()
     other = [*pictures((4, 0))[:3], *(Grey(np.zeros((99, 99), np.uint8), 1.0) for _ in range(3))]
@@ -93,15 +96,19 @@ def test_frames_without_a_picture_and_people_of_whom_little_is_seen() -> None:
 def test_what_was_measured_for_one_clip_serves_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = pictures((4, 1), frames=8)
     calls: list[int] = []
-    plain = Meter._numbers
-    monkeypatch.setattr(Meter, "_numbers", lambda self, *given: calls.append(0) or plain(self, *given))
+    plain = flow._numbers
+    monkeypatch.setattr(flow, "_numbers", lambda *given: calls.append(0) or plain(*given))
+    dense: list[int] = []
     meter = Meter(FPS)
+    computed = meter._compute
+    monkeypatch.setattr(meter, "_compute", lambda *given: dense.append(0) or computed(*given))
     first = meter.measure(0, people(6), shown[:6])
-    assert len(calls) == 2 * 5
+    assert (len(dense), len(calls)) == (5, 2 * 5 + 5)
     second = meter.measure(2, people(6), shown[2:])
-    assert len(calls) == 2 * (5 + 2), "frames 2 to 4 are known; the last of the first clip has its next picture now"
+    assert len(dense) == 5 + 2, "frames 2 to 4 are known; the last of the first clip has its next picture now"
+    assert len(calls) == 2 * (5 + 2) + 5 + 5, "the place is of the clip"
     np.testing.assert_array_equal(second, Meter(FPS).measure(2, people(6), shown[2:]))
-    np.testing.assert_array_equal(first[:, 2:5], second[:, :3])
+    np.testing.assert_array_equal(first[:, 2:5, :OF_PERSON], second[:, :3, :OF_PERSON])
     shorter = meter.measure(2, people(3), shown[2:5])
     assert not shorter[:, -1].any(), "known, but the last of its clip"
 
@@ -123,4 +130,36 @@ def test_people_at_the_border_and_out_of_the_picture() -> None:
     keypoints[1, ..., 0] += 1000
     found = Meter(FPS).measure(0, keypoints, pictures((4, 0)))
     assert np.isfinite(found).all()
-    assert not found[1, ..., :2].any()
+    assert not found[1, :, :OF_PERSON, :2].any()
+
+
+def test_where_most_moves_is_found_whoever_is_seen() -> None:
+    """One person is seen, on the left; on the right moves what nobody is seen to be."""
+    shown, seen = pictures((1, 5)), people()[:1]
+    found = Meter(FPS).measure(0, seen, shown)
+    own, scene = numbers(found), numbers(found, scene=True)
+    assert own["speed"][0, :-1] == pytest.approx(100 * FPS / SIZE, rel=0.3)
+    assert scene["drift"][0, :-1] == pytest.approx(100 * 5 * FPS / SIZE, rel=0.2)
+    assert (found[0, :-1, OF_PERSON:, 2] == 1).all()
+    assert not found[:, -1].any()
+    alone = numbers(Meter(FPS).measure(0, people(), shown, alone=True), scene=True)
+    assert alone["drift"][0, :-1] == pytest.approx(100 * FPS / SIZE, rel=0.3), "near this person it is this person"
+    assert alone["drift"][1, :-1] == pytest.approx(100 * 5 * FPS / SIZE, rel=0.2)
+
+
+def test_who_is_not_seen_has_no_flow_and_nobody_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, seen = pictures((1, 5)), people()
+    seen[1] = 0
+    found = Meter(FPS).measure(0, seen, shown)
+    assert found[0].any()
+    assert not found[1].any()
+    meter = Meter(FPS)
+    monkeypatch.setattr(meter, "_compute", lambda *_: pytest.fail("nobody is seen"))
+    assert not meter.measure(0, np.zeros_like(seen), shown).any()
+
+
+def test_what_goes_on_moving_counts_more_than_one_fast_step() -> None:
+    shown = pictures((0, 3), frames=12)
+    shown[6] = pictures((4, 3), frames=12)[6]  # the left patch is away and back: two fast steps, farther than the other
+    scene = numbers(Meter(FPS).measure(0, people(12), shown), scene=True)
+    assert scene["drift"][0, :-1] == pytest.approx(100 * 3 * FPS / SIZE, rel=0.3)

@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from posewatch.bench.gpu.forms import arranged, as_published, recogniser  # noqa: E402
 from posewatch.config import TrainConfig, load  # noqa: E402
 from posewatch.datasets import layouts  # noqa: E402
+from posewatch.recognition.features import FLOW_STREAMS  # noqa: E402
 from posewatch.recognition.models.base import Network  # noqa: E402
 from posewatch.recognition.recogniser import FLOW_MODEL, Recogniser  # noqa: E402
 from posewatch.recognition.training.augment import Augment  # noqa: E402
@@ -91,8 +92,8 @@ def test_the_made_up_gpu_finds_what_was_left_on_the_cpu() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_answers_and_trains_there(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # not of a made-up device
-    stream = "f" if model == FLOW_MODEL else "+".join(name for name in STREAMS if name != "f")
-    beside = "" if model == FLOW_MODEL else "0.5*flow-statistics:f"
+    stream = "f" if model == FLOW_MODEL else "+".join(name for name in STREAMS if name not in FLOW_STREAMS)
+    beside = "" if model == FLOW_MODEL else "0.5*flow-statistics:f,flow-statistics:fs"
     config = TrainConfig(model=model, width=0.1, clip_frames=8, people=2, stream=stream, beside=beside)
     with FakeTensorMode():
         layout = layouts.get("coco20+flow")  # with joints that are means of others

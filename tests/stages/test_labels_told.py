@@ -165,7 +165,7 @@ def test_flow_of_some_clips_is_part_of_a_dataset(sets, sqlite_store, make_clips,
     told = {row["clip"]: row["names"][0] for row in data.lines("clips.jsonl")}
     assert len(found) == 8
     for name, keypoints in found.items():
-        assert keypoints.shape == (1, 5, 22, 3)
+        assert keypoints.shape == (1, 5, 17 + FLOW, 3)
         assert (keypoints[:, :, :17] == 1).all()
         assert (keypoints[:, :, 17:] == (2 if told[name] in ("a.mp4", "b.mp4") else 0)).all()
 

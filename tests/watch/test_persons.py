@@ -67,7 +67,7 @@ class OnFlow(Posture):
     def predict(self, keypoints: np.ndarray) -> Prediction:
         self.got.append(keypoints)
         if len(self.got) == self.after:  # another version comes
-            self.shape, self.metadata = (*self.shape[:2], 22, 3), {**self.metadata, "layout": "coco17+flow"}
+            self.shape, self.metadata = (*self.shape[:2], 27, 3), {**self.metadata, "layout": "coco17+flow"}
         return super().predict(keypoints[..., :17, :])
 
 
@@ -76,7 +76,7 @@ def test_a_version_that_wants_flow_gets_it(tmp_path: Path, unit: str) -> None:
     config = replace(CONFIG, unit=unit)
     model = OnFlow(3, unit=unit)
     _, messages = _watch(lambda t: [_at(100 + t % 3, t > 40)], 90, tmp_path, config, model)
-    assert [k.shape[-2] for k in model.got] == [17] * 3 + [22] * (len(model.got) - 3)
+    assert [k.shape[-2] for k in model.got] == [17] * 3 + [27] * (len(model.got) - 3)
     measured = [k[..., 17:, 2].mean() for k in model.got[3:]]
     assert measured[0] < 0.3, "few pictures were kept before"
     assert measured[-1] == pytest.approx(0.9, abs=0.06), "all frames but the last"

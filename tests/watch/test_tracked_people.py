@@ -8,6 +8,7 @@ from doubles import FixedNetwork
 from watch.conftest import detections, person
 
 from posewatch.config import PoseConfig
+from posewatch.datasets.layouts import FLOW, OF_SCENE
 from posewatch.perception.flow import Meter
 from posewatch.perception.pictures import Grey
 from posewatch.perception.skeletons import skeleton
@@ -120,7 +121,7 @@ def test_windows_have_the_flow_of_training_clips_for_a_model_that_wants_it(stead
     tracked.flow = True
     for t, image in enumerate(images[:12]):
         tracked.update(t, image)
-    assert tracked.window(11).keypoints.shape == (1, 2, 10, 22, 3)
+    assert tracked.window(11).keypoints.shape == (1, 2, 10, 17 + FLOW, 3)
     for t in (12, 13):
         tracked.update(t, images[t])
     window = tracked.window(13)
@@ -128,7 +129,10 @@ def test_windows_have_the_flow_of_training_clips_for_a_model_that_wants_it(stead
     wanted = Meter(10).measure(4, keypoints, [Grey.of(image) for image in images[4:]])
     np.testing.assert_allclose(window.keypoints[0, :, :, 17:], wanted, rtol=1e-5)
     assert (wanted[:, :-1, :, 2] == 1).all()
-    alone = tracked.persons(13)
-    np.testing.assert_allclose(np.concatenate(list(alone.values())), window.keypoints[0], rtol=1e-5)
+    alone = np.concatenate(list(tracked.persons(13).values()))
+    wanted = Meter(10).measure(4, alone[:, :, :17], [Grey.of(image) for image in images[4:]], alone=True)
+    np.testing.assert_allclose(alone[:, :, 17:], wanted, rtol=1e-5)
+    np.testing.assert_allclose(alone[:, :, :-OF_SCENE], window.keypoints[0][:, :, :-OF_SCENE], rtol=1e-5)
+    assert np.abs(alone[1, :, -OF_SCENE:] - window.keypoints[0][1, :, -OF_SCENE:]).max() > 1, "near the person"
     tracked.flow = False
     assert tracked.window(13).keypoints.shape[3] == 17

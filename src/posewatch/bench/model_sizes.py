@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from posewatch.bench.protogcn_published import publish
 from posewatch.datasets import layouts
-from posewatch.datasets.layouts import FLOW, Layout
+from posewatch.datasets.layouts import OF_PERSON, Layout
 from posewatch.recognition.models import NETWORKS, build, ctrgcn, stgcn
 from posewatch.recognition.models.base import Network
 from posewatch.recognition.models.protogcn.network import ProtoGCN
@@ -87,7 +87,7 @@ def table(layout: Layout | None = None) -> list[str]:
         "|---|---:|---:|---:|---:|",
     ]
     for name in NETWORKS:
-        columns = FLOW if name == FLOW_MODEL else len(layout.joints)
+        columns = OF_PERSON if name == FLOW_MODEL else len(layout.joints)
         size = measure(build(name, layout=layout.with_flow(), classes=CLASSES), columns)
         lines.append(
             f"| {name} | {size.parameters:,} | {size.serving_parameters:,} "

@@ -91,5 +91,5 @@ class PoseConfig(Section):
     steady: bool = False
     """Joints follow the pixels of the raw video between frames, also where they are not detected."""
     flow: bool = True
-    """With the skeletons are kept ten numbers a person and frame that tell how their pixels move in the raw video, for
-    the model ``flow-statistics``; imported masked clips have none."""
+    """With the skeletons are kept ten numbers a person and frame that tell how their pixels move in the raw video, and
+    ten of where most moves, for the model ``flow-statistics``; imported masked clips have none."""

@@ -17,8 +17,10 @@ from posewatch.sections import Plain, is_null, parse_yaml
 from posewatch.text import read_text
 
 KEYS = ("name", "joints", "edges", "centre", "pairs", "parents", "virtual")
-FLOW = 5
-"""Columns after the joints that tell how a person's pixels move (``perception/flow.py``)."""
+OF_PERSON = OF_SCENE = 5
+FLOW = OF_PERSON + OF_SCENE
+"""Columns after the joints that tell how pixels move (``perception/flow.py``): the first of the person, the others of
+where most moves in the scene."""
 WITH_FLOW = "+flow"
 """How the name of a layout ends whose clips have them: ``coco17+flow``."""
 
@@ -32,7 +34,7 @@ class Layout:
     ``pairs``    (left, right), swapped in a mirror image
     ``parents``  V parents for the bone stream (a root is its own); default: by ``edges``
     ``virtual``  for each of the last joints, the joints that it is the mean of; estimators do not detect it
-    ``flow``     columns of a clip after its joints which tell how the person's pixels move: 0 or FLOW
+    ``flow``     columns of a clip after its joints which tell how pixels move: 0 or FLOW
     """
 
     name: str

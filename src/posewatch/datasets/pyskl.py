@@ -23,7 +23,7 @@ from posewatch.datasets.annotations import (
     without_sentinels,
 )
 from posewatch.datasets.clipset import ClipSet
-from posewatch.datasets.layouts import FLOW, WITH_FLOW, Layout, require_alike
+from posewatch.datasets.layouts import FLOW, OF_PERSON, OF_SCENE, WITH_FLOW, Layout, require_alike
 from posewatch.datasets.paper import righted
 from posewatch.datasets.pickles import read_pickle
 from posewatch.datasets.split import split_by_group
@@ -153,10 +153,13 @@ def read_classes(path: Path | str) -> dict[str, str]:
 
 
 def _with_flow(keypoints: NDArray[np.float32], row: Mapping[str, Any], name: str) -> NDArray[np.float32]:
-    """Keypoints (M, T, V, 3) and the row's ``pixel_flow`` (M, T, FLOW, 3), or zeros: (M, T, V + FLOW, 3)."""
+    """Keypoints (M, T, V, 3) and the row's ``pixel_flow`` (M, T, FLOW, 3), or zeros: (M, T, V + FLOW, 3). A file may
+    have the persons' columns only."""
     shape = (*keypoints.shape[:2], FLOW, 3)
     try:
         flow = np.asarray(row["pixel_flow"], np.float32)[:, : shape[1]]
+        if flow.shape[2] == OF_PERSON:
+            flow = np.pad(flow, ((0, 0), (0, 0), (0, OF_SCENE), (0, 0)))
     except KeyError:
         flow = np.zeros(shape, np.float32)
     except (TypeError, ValueError, IndexError):

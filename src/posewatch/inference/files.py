@@ -181,13 +181,13 @@ def _video(path: Path, experiment: Experiment, window_s: float, stride_s: float)
         from posewatch.perception.flow import Meter, by_pixels
         from posewatch.perception.pictures import over_clips
 
-        meter = Meter(fps) if config.flow else None
+        meter, alone = Meter(fps) if config.flow else None, experiment.mask.unit == PERSON
         with closing(video.ahead(video.read(path, fps, max_side))) as again:  # type: ignore[type-var]
             numbered = ((frame.index, frame.image) for frame in again)
             seen = over_clips(
                 numbered,
                 [(round((one.start_s or 0.0) * fps), one.keypoints) for one in items],
-                lambda first, keypoints, pictures: by_pixels(first, keypoints, pictures, config, meter),
+                lambda first, keypoints, pictures: by_pixels(first, keypoints, pictures, config, meter, alone),
             )
         layout = f"coco17{WITH_FLOW}" if config.flow else ""
         items = [replace(one, keypoints=keypoints, layout=layout) for one, keypoints in zip(items, seen, strict=True)]

@@ -12,13 +12,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from posewatch.datasets.layouts import Layout
+from posewatch.datasets.layouts import OF_PERSON, Layout
 from posewatch.errors import ConfigError
 from posewatch.rules import STREAMS
 
 KINDS = ("body", "raw", "hips")
-FLOW_STREAM = "f"
-"""The stream of the columns after the joints (``Layout.flow``), which is the same with all kinds."""
+FLOW_STREAMS = ("f", "fs")
+"""The streams of the columns after the joints (``Layout.flow``), of each person and of the scene; they are the same
+with all kinds."""
 HIPS_APART = 0.05
 """Smallest distance of the hips in the size of the body: a person seen from the side has both in one place."""
 
@@ -29,8 +30,9 @@ def parse_streams(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in STREAMS:
             raise ConfigError(f"unknown stream {name!r}: choose from {', '.join(STREAMS)}, joined by +")
-    if FLOW_STREAM in names and len(names) > 1:
-        raise ConfigError(f"stream {text!r}: f has no joints and stands alone, for a network of its own")
+    of_flow = [name for name in names if name in FLOW_STREAMS]
+    if of_flow and len(names) > 1:
+        raise ConfigError(f"stream {text!r}: {of_flow[0]} has no joints and stands alone, for a network of its own")
     return names
 
 
@@ -121,7 +123,7 @@ class Features(nn.Module):
     def channels(self, stream: str) -> int:
         """C of ``stack(…, stream)``: x and y of each stream; those of published recipes have their scores, too, and
         flow says whether it was measured."""
-        if stream == FLOW_STREAM:
+        if stream in FLOW_STREAMS:
             return 3
         return (2 if self.kind == "body" else 3) * len(parse_streams(stream))
 
@@ -138,9 +140,11 @@ class Features(nn.Module):
         return torch.cat([x, self._measured(keypoints)], -2) if self.flow else x, present
 
     def stack(self, x: Tensor, present: Tensor | None, stream: str) -> Tensor:
-        """The results of ``forward`` → features (N, M, T, V', C) of ``stream``; V' of flow are its columns."""
-        if stream == FLOW_STREAM:
-            return x[..., -self.flow :, :]
+        """The results of ``forward`` → features (N, M, T, V', C) of ``stream``; V' of flow are its columns, of
+        the person or of the scene."""
+        if stream in FLOW_STREAMS:
+            columns = x[..., -self.flow :, :]
+            return columns[..., :OF_PERSON, :] if stream == "f" else columns[..., OF_PERSON:, :]
         x = x[..., : -self.flow, :] if self.flow else x
         parts = [self.stream(x, name, present) for name in parse_streams(stream)]
         out = torch.cat([s[..., :2] if self.kind == "body" else s for s in parts], -1)

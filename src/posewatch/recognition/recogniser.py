@@ -23,7 +23,7 @@ from posewatch.digests import canonical
 from posewatch.errors import ConfigError, InputError, first_line
 from posewatch.files import write_atomically
 from posewatch.recognition.calibration import Calibration, HeldOut
-from posewatch.recognition.features import FLOW_STREAM, Features
+from posewatch.recognition.features import FLOW_STREAMS, Features
 from posewatch.recognition.models import build
 from posewatch.recognition.models.base import Output
 from posewatch.recognition.novelty import Novelty
@@ -64,15 +64,15 @@ def branches_of(config: TrainConfig, flow: bool = True) -> tuple[Branch, ...]:
     for member in config.beside.split(",") if config.beside.strip() else []:
         weight, _, network = member.rpartition("*")
         model, stream = network.split(":")
-        if flow or stream.strip() != FLOW_STREAM:
+        if flow or stream.strip() not in FLOW_STREAMS:
             members.append((model, stream, float(weight or 1)))
     for model, stream, _ in members:
-        if (stream.strip() == FLOW_STREAM) != (model.strip() == FLOW_MODEL):
+        if (stream.strip() in FLOW_STREAMS) != (model.strip() == FLOW_MODEL):
             raise ConfigError(
-                f"{model.strip()} on stream {stream.strip()}: f is for {FLOW_MODEL}, which takes no other (set "
-                f"train.stream=f with it, or train.beside={FLOW_MODEL}:f)"
+                f"{model.strip()} on stream {stream.strip()}: f and fs are for {FLOW_MODEL}, which takes no others "
+                f"(set train.stream=f with it, or train.beside={FLOW_MODEL}:f)"
             )
-        if stream.strip() == FLOW_STREAM and not flow:
+        if stream.strip() in FLOW_STREAMS and not flow:
             raise ConfigError(f"the clips have no flow for {FLOW_MODEL}: prepare them with pose.flow from raw video")
     return tuple(
         Branch(model.strip(), config.width, config.model_options, stream.strip(), float(weight))
@@ -82,7 +82,7 @@ def branches_of(config: TrainConfig, flow: bool = True) -> tuple[Branch, ...]:
 
 def wants_flow(config: TrainConfig) -> bool:
     """Whether a network of ``config`` is about flow, where the clips have it."""
-    return any(branch.stream == FLOW_STREAM for branch in branches_of(config))
+    return any(branch.stream in FLOW_STREAMS for branch in branches_of(config))
 
 
 class Recogniser(nn.Module):
@@ -203,7 +203,7 @@ class Recogniser(nn.Module):
 
     def _mean(self, outputs: list[Output], keypoints: Tensor) -> Tensor:
         """The weighted mean of the networks' probabilities (N, K); those on flow are asked where it was measured."""
-        on_flow = [branch.stream == FLOW_STREAM for branch in self.branches]
+        on_flow = [branch.stream in FLOW_STREAMS for branch in self.branches]
         weights: list[Any] = [branch.weight for branch in self.branches]
         if any(on_flow) and not all(on_flow):
             measured = self.features.has_flow(keypoints)

@@ -51,8 +51,9 @@ def pose(store: ObjectStore, clips: Artifact, config: PoseConfig) -> Artifact:
     jobs = []
     for v in videos:
         masked = masked_of(v.artifact)
-        # 2: people are followed both ways, and those whom masking saw are among them; 3: see `_boxes_of_masking`
-        revision = 3 if _in_boxes_of_persons(masked, config) else 2
+        # 2: people are followed both ways, and those whom masking saw are among them; 3: see `_boxes_of_masking`;
+        # two more with flow: it is that of where most moves, too
+        revision = (3 if _in_boxes_of_persons(masked, config) else 2) + 2 * config.flow
         jobs.append(Job("skeletons", v.video, settings, (v.artifact, masked), weights, revision))
     return per_video.run(store, "pose", videos, jobs, config, _write, share=True)
 
@@ -108,7 +109,7 @@ def _by_pixels(
     from posewatch.perception.pictures import over_clips
 
     lineage, report = masked.lineage(), mask_report(masked)
-    meter = Meter(lineage.config["fps"]) if config.flow else None
+    meter, alone = Meter(lineage.config["fps"]) if config.flow else None, masked_unit(masked) == PERSON
     starts = [(clip.id, masked_frame(report, clip.start_s)) for clip in clips]
     with tempfile.TemporaryDirectory(prefix="posewatch-pose-") as temp:
         try:
@@ -125,7 +126,7 @@ def _by_pixels(
             found = over_clips(
                 numbered,
                 [(first, arrays[name]) for name, first in starts],
-                lambda first, keypoints, pictures: by_pixels(first, keypoints, pictures, config, meter),
+                lambda first, keypoints, pictures: by_pixels(first, keypoints, pictures, config, meter, alone),
             )
     whole = {name: (a, arrays[name].shape[2]) for (name, _), a in zip(starts, found, strict=True)}
     joints = {name: a[:, :, :v] for name, (a, v) in whole.items()}

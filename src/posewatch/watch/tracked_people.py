@@ -153,7 +153,7 @@ class TrackedPeople:
         joints = len(next(iter(found[present[0]].values())))
         hold = self._config.hold
         followed = np.stack([follow_one(found[person], len(frames), hold, joints) for person in present])
-        whole = self._measured(self._steadied(followed, end), end)
+        whole = self._measured(self._steadied(followed, end), end, alone=True)
         return {person: own[None] for person, own in zip(present, whole, strict=True)}
 
     def remember(self, persons: Collection[int], hold: int) -> None:
@@ -181,11 +181,11 @@ class TrackedPeople:
         """Keypoints (M, T, V, 3) of the frames up to frame ``end``, as ``pose.steady`` wants them."""
         return steadied(people, self._pictures_to(end)) if self._config.steady else people
 
-    def _measured(self, people: NDArray[np.float32], end: int) -> NDArray[np.float32]:
-        """The same with the columns of flow, where the model wants them."""
+    def _measured(self, people: NDArray[np.float32], end: int, alone: bool = False) -> NDArray[np.float32]:
+        """The same with the columns of flow, where the model wants them; ``alone``: see ``Meter.measure``."""
         if not self.flow:
             return people
-        found = self._meter.measure(self._window(end).start, people, self._pictures_to(end))
+        found = self._meter.measure(self._window(end).start, people, self._pictures_to(end), alone)
         return np.concatenate([people, found], 2)
 
     def _pictures_to(self, end: int) -> list[Grey | None]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from posewatch.datasets.clipset import ClipSet
+from posewatch.datasets.layouts import OF_SCENE
 from posewatch.digests import canonical
 from posewatch.files import write_atomically
 from posewatch.progress import Progress
@@ -111,14 +112,16 @@ def _joints(clips: ClipSet) -> tuple[Clip, ...]:
 
 
 def _replaced(clips: ClipSet, joints: Iterable[Clip]) -> ClipSet:
-    """``clips`` with other ``joints``; whoever has lost all of them in a frame has no flow there either."""
+    """``clips`` with other ``joints``; whoever has lost all of them in a frame has no flow of their own there either,
+    and whoever has none in the clip not that of the scene."""
     plain = dataclasses.replace(clips.with_flow(0), keypoints=tuple(joints))
     if not clips.flow:
         return plain
-    whole = (
-        np.concatenate([k, own[:, :, -clips.flow :] * (k[..., 2:] > 0).any(2, keepdims=True)], 2)
-        for k, own in zip(plain.keypoints, clips.keypoints, strict=True)
-    )
+    whole = []
+    for k, own in zip(plain.keypoints, clips.keypoints, strict=True):
+        seen = np.any(k[..., 2:] > 0, axis=2, keepdims=True)
+        of_person, of_scene = own[:, :, -clips.flow : -OF_SCENE], own[:, :, -OF_SCENE:]
+        whole.append(np.concatenate([k, of_person * seen, of_scene * np.any(seen, axis=1, keepdims=True)], 2))
     return dataclasses.replace(clips, keypoints=tuple(whole))
 
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from posewatch.datasets.layouts import Layout
+from posewatch.datasets.layouts import OF_PERSON, Layout
 from posewatch.errors import ConfigError, did_you_mean
 from posewatch.recognition.models.aagcn import AAGCN
 from posewatch.recognition.models.base import Network
@@ -65,7 +65,7 @@ def build(
     cls = NETWORKS[name]
     parameters = inspect.signature(cls).parameters
     channels = max(8, round(parameters["width"].default * width / 8) * 8)
-    joints = layout.flow if cls is FlowStatistics and layout.flow else len(layout.joints)
+    joints = OF_PERSON if cls is FlowStatistics else len(layout.joints)
     common = {
         "layout": layout, "joints": joints, "classes": classes, "width": channels,
         "in_channels": in_channels,

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from posewatch.config import AugmentConfig
-from posewatch.datasets.layouts import Layout
+from posewatch.datasets.layouts import OF_PERSON, Layout
 
 
 class Augment:
     """Keypoints (N, M, T, V, 3) → the same, augmented. V is the number of joints that an estimator gives, then columns
-    of flow, which stay as they are with whoever is left."""
+    of flow, which stay as they are with whoever is left: those of the person in the frames in which they are seen."""
 
     def __init__(self, layout: Layout, config: AugmentConfig) -> None:
         self.config = config
@@ -72,7 +72,11 @@ class Augment:
         dropped = self._dropped(m, t, v, uniform, weight.amax((2, 3, 4)))
         left = seen & ~dropped[..., None]
         out = torch.cat([xy, x[..., 2:]], -1) * left
-        return torch.cat([out, flow * left.any(-2, keepdim=True)], -2) if flow.shape[-2] else out
+        if not flow.shape[-2]:
+            return out
+        seen = left.any(-2, keepdim=True)  # (N, M, T, 1, 1)
+        of_person, of_scene = flow[..., :OF_PERSON, :], flow[..., OF_PERSON:, :]
+        return torch.cat([out, of_person * seen, of_scene * seen.any(2, keepdim=True)], -2)
 
     def _dropped(self, m: int, t: int, v: int, uniform: Callable[..., Tensor], present: Tensor) -> Tensor:
         """The joints to drop, (N, M, T, V); ``present`` (N, M) in {0, 1}."""
