@@ -32,8 +32,9 @@ motion; share whose own speed is above ``MOVES``. Speeds are body sizes a second
 MOVES = 0.5
 GAP = 3
 """Frames to the next picture, at most."""
-KEPT = 40
-"""Pictures whose dense flow is remembered, half a megabyte each; the numbers of all frames of a clip are."""
+KEPT = 16
+"""Pictures whose dense flow is remembered, a megabyte each; the coarse flow and the numbers of all frames of a clip
+are."""
 _UNIT = 100.0
 _MOST = 2000.0
 """The largest number that is told: a model may take coordinates in 16 bits (``inference/quantised.py``)."""
@@ -48,7 +49,7 @@ _SLOW = 0.1
 """Body sizes a second up to which motion counts in proportion, where most moves is looked for; faster motion counts as
 its logarithm, so that what goes on moving counts more than one fast step."""
 
-Flow = NDArray[np.float16]
+Flow = NDArray[np.float32]
 Change = NDArray[np.uint8]
 Box = tuple[int, int, int, int, int]
 """Left, top, right, bottom and the size of the body, in whole pixels or cells."""
@@ -115,9 +116,9 @@ class Meter:
         if number not in self._coarse:
             flow, change = self._flow(number, pictures, t)
             size = (round(flow.shape[1] / _COARSE), round(flow.shape[0] / _COARSE))
-            small = cv2.resize(flow.astype(np.float32), size, interpolation=cv2.INTER_AREA) / _COARSE
+            small = np.asarray(cv2.resize(flow, size, interpolation=cv2.INTER_AREA), np.float32) / _COARSE
             change = np.asarray(cv2.resize(change, size, interpolation=cv2.INTER_AREA), np.uint8)
-            self._coarse[number] = small.astype(np.float16), change
+            self._coarse[number] = small, change
         return self._coarse[number]
 
     def _flow(self, number: tuple[int, int], pictures: Sequence[Grey | None], t: int) -> tuple[Flow, Change]:
@@ -137,9 +138,9 @@ class Meter:
 
         if self._network is None:
             self._network = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        flow = self._network.calc(here, there, None)
-        flow = flow - np.median(flow[::4, ::4].reshape(-1, 2), 0)
-        return flow.astype(np.float16), np.asarray(cv2.absdiff(here, there), np.uint8)
+        flow = np.asarray(self._network.calc(here, there, None), np.float32)
+        flow -= np.median(flow[::4, ::4].reshape(-1, 2), 0)
+        return flow, np.asarray(cv2.absdiff(here, there), np.uint8)
 
 
 def _told(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -153,7 +154,7 @@ def _numbers(flow: Flow, change: Change, rate: float, box: Box) -> NDArray[np.fl
 
     left, top, right, bottom, size = box
     left, top = max(0, left), max(0, top)
-    part = np.ascontiguousarray(flow[top:bottom, left:right], np.float32)
+    part = np.ascontiguousarray(flow[top:bottom, left:right])
     if not part.size:
         return np.zeros(len(NUMBERS), np.float32)
     grid = cv2.resize(part, (_GRID, _GRID), interpolation=cv2.INTER_AREA) * (rate / size)
@@ -186,8 +187,8 @@ class _Move:
 
     def steps(self, size: float) -> NDArray[np.float32]:
         """Speed (H, W) in bodies of ``size`` cells a second, from ``_SLOW`` on its logarithm."""
-        speed = np.linalg.norm(self.flow.astype(np.float32), axis=-1) * (self.rate / size)
-        return np.asarray(np.log1p(speed / _SLOW), np.float32)
+        speed = np.hypot(self.flow[..., 0], self.flow[..., 1])
+        return np.log1p(speed * np.float32(self.rate / (size * _SLOW)))
 
 
 def _place(moves: Sequence[_Move], boxes: Sequence[Box], near: bool) -> Box:

@@ -65,7 +65,7 @@ def build(
     cls = NETWORKS[name]
     parameters = inspect.signature(cls).parameters
     channels = max(8, round(parameters["width"].default * width / 8) * 8)
-    joints = OF_PERSON if cls is FlowStatistics else len(layout.joints)
+    joints = OF_PERSON if cls is FlowStatistics and layout.flow else len(layout.joints)
     common = {
         "layout": layout, "joints": joints, "classes": classes, "width": channels,
         "in_channels": in_channels,
