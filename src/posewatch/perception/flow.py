@@ -116,7 +116,7 @@ class Meter:
         if number not in self._coarse:
             flow, change = self._flow(number, pictures, t)
             size = (round(flow.shape[1] / _COARSE), round(flow.shape[0] / _COARSE))
-            small = np.asarray(cv2.resize(flow, size, interpolation=cv2.INTER_AREA), np.float32) / _COARSE
+            small = np.asarray(cv2.resize(flow, size, interpolation=cv2.INTER_AREA) / _COARSE, np.float32)
             change = np.asarray(cv2.resize(change, size, interpolation=cv2.INTER_AREA), np.uint8)
             self._coarse[number] = small, change
         return self._coarse[number]
