@@ -7,7 +7,7 @@ import pytest
 
 from posewatch.datasets.layouts import FLOW, OF_PERSON
 from posewatch.perception import flow
-from posewatch.perception.flow import NUMBERS, Meter
+from posewatch.perception.flow import NUMBERS, Meter, _Move
 from posewatch.perception.pictures import Grey
 
 T, FPS, SIZE = 6, 10.0, 100
@@ -109,6 +109,8 @@ def test_what_was_measured_for_one_clip_serves_the_next(monkeypatch: pytest.Monk
     assert len(calls) == 2 * (5 + 2) + 5 + 5, "the place is of the clip"
     np.testing.assert_array_equal(second, Meter(FPS).measure(2, people(6), shown[2:]))
     np.testing.assert_array_equal(first[:, 2:5, :OF_PERSON], second[:, :3, :OF_PERSON])
+    for known in (meter._flows, meter._coarse, meter._known):
+        assert min(number for number, *_ in known) == 2, "what is over is forgotten"
     shorter = meter.measure(2, people(3), shown[2:5])
     assert not shorter[:, -1].any(), "known, but the last of its clip"
 
@@ -156,6 +158,12 @@ def test_who_is_not_seen_has_no_flow_and_nobody_costs_nothing(monkeypatch: pytes
     meter = Meter(FPS)
     monkeypatch.setattr(meter, "_compute", lambda *_: pytest.fail("nobody is seen"))
     assert not meter.measure(0, np.zeros_like(seen), shown).any()
+
+
+def test_a_step_over_two_frames_is_half_as_fast() -> None:
+    flow, change = np.ones((4, 4, 2), np.float32), np.zeros((4, 4), np.uint8)
+    one, two = _Move(0, FPS, flow, change), _Move(0, FPS / 2, 2 * flow, change)
+    np.testing.assert_allclose(one.steps(20), two.steps(20))
 
 
 def test_what_goes_on_moving_counts_more_than_one_fast_step() -> None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from posewatch import video
-from posewatch.artifact import Artifact, members
-from posewatch.config import MaskConfig, PoseConfig, SplitConfig
+from posewatch.artifact import Artifact, Job, members
+from posewatch.config import MaskConfig, PoseConfig, SplitConfig, load
 from posewatch.datasets.layouts import FLOW
+from posewatch.inference.files import read
 from posewatch.perception.flow import Meter
 from posewatch.perception.networks.litert import Network
 from posewatch.perception.networks.yolox import YoloxDetector
 from posewatch.perception.persons import Person
 from posewatch.perception.pictures import Grey, over_clips
 from posewatch.perception.steady import steadied as follow_pixels
-from posewatch.stages.contents import clips_of, clips_unit, masked_unit, persons_of, skeletons_of
+from posewatch.stages.contents import clips_of, clips_unit, masked_of, masked_unit, persons_of, skeletons_of
 from posewatch.stages.ingest import ingest
 from posewatch.stages.mask import mask
 from posewatch.stages.pose import pose
@@ -236,7 +238,26 @@ def test_flow_is_measured_in_the_raw_video(
 ) -> None:
     monkeypatch.setenv("POSEWATCH_WORKERS", "1")
     raw, clips = prepared(store, tmp_path / "videos", unit)
+    asked: list[bool] = []
+    measure = Meter.measure
+
+    def told(self: Meter, first: int, keypoints: Any, pictures: Any, alone: bool = False) -> Any:
+        asked.append(alone)
+        return measure(self, first, keypoints, pictures, alone)
+
+    monkeypatch.setattr(Meter, "measure", told)
     made, without = pose(store, clips, PoseConfig()), pose(store, clips, PoseConfig(flow=False))
+    experiment = load("default", [f"mask.unit={unit}", "mask.fps=5", "mask.max_side=320"])
+    list(read(tmp_path / "videos" / "walk.mp4", experiment, 1.0, 1.0))
+    assert len(asked) > len(clips_of(members(clips)[0][1])), "prepare and predict"
+    assert set(asked) == {unit == "person"}
+    # flow of before there was that of the scene, stored under revision 2, is not taken for this one
+    settings = {k: v for k, v in asdict(PoseConfig()).items() if k != "device"}
+    _, of_clips = members(clips)[0]
+    _, new = members(made)[0]
+    job = Job("skeletons", new.prefix.split("/")[1], settings, (of_clips, masked_of(of_clips)), new.lineage().weights)
+    assert replace(job, revision=4).prefix == new.prefix
+    assert replace(job, revision=2).prefix != new.prefix
     found, plain = (skeletons_of(members(one)[0][1]) for one in (made, without))
     records = clips_of(members(clips)[0][1])
     images = [frame.image for frame in video.read(tmp_path / "videos" / "walk.mp4", 5, 320)]
