@@ -14,6 +14,7 @@ import pytest
 
 from posewatch import alarms
 from posewatch.artifact import MANIFEST, Job, produce
+from posewatch.datasets.layouts import FLOW
 from posewatch.digests import canonical
 from posewatch.errors import LabelError, NotAllowed, Unreachable
 from posewatch.labels import judging, verdicts
@@ -346,7 +347,7 @@ def test_a_record_as_a_browser_draws_it(store: Counted) -> None:
             (folder / alarms.ABOUT).write_text(json.dumps(whole))
             if rows:
                 (folder / alarms.PEOPLE).write_text("".join(canonical(row) + "\n" for row in rows))
-            columns = 22 if number == "flow" else 17
+            columns = 17 + FLOW if number == "flow" else 17
             np.savez(folder / alarms.WINDOWS, w0=np.full((2, 20, columns, 3), 0.5, np.float32))
 
         prefix = alarms.key_of("door", DAY, number)
