@@ -166,7 +166,7 @@ def test_a_layout_s_name_tells_whether_it_has_flow() -> None:
     assert layouts.Layout.from_dict(plain.with_flow().to_dict()) == plain.with_flow()
     with pytest.raises(InputError, match=r"'mine\+flow': a name that ends with \+flow"):
         layouts.Layout.from_dict({**plain.to_dict(), "name": "mine+flow"})
-    with pytest.raises(InputError, match="5 columns of flow are of another version, which has 10: train anew"):
+    with pytest.raises(InputError, match="5 columns of flow are of another version, not 10: train anew"):
         layouts.Layout.from_dict({**plain.with_flow().to_dict(), "flow": 5})
 
 

@@ -55,7 +55,7 @@ class Layout:
 
         need(v > 0 and len(set(self.joints)) == v, "joints must be given, each name once")
         told = self.name.endswith(WITH_FLOW)
-        need(self.flow in (0, FLOW), f"{self.flow} columns of flow are of another version, which has {FLOW}: train anew")
+        need(self.flow in (0, FLOW), f"{self.flow} columns of flow are of another version, not {FLOW}: train anew")
         need(told == (self.flow > 0), f"a name that ends with {WITH_FLOW} says that pixels were measured: take another")
         used = [*self.parents, self.centre, *(j for group in (*self.edges, *self.pairs, *self.virtual) for j in group)]
         bad = [j for j in used if not 0 <= j < v]
