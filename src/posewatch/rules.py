@@ -135,7 +135,8 @@ LAYOUTS = (
 STREAMS = ("j", "b", "k", "p", "c", "jm", "bm", "km", "pm", "cm", "f", "fs")
 """joint, bone (joint - parent), k-bone (joint - grandparent), partner (joint - middle of the other persons), contact
 (nearest joint of another person - joint), and the motion of each. The partner and contact streams are ours: what two
-people do to each other shows in the distance between them."""
+people do to each other shows in the distance between them. f and fs are no joints but flow, of each person and of the
+scene."""
 MARKS = ("(unsure)", "(bad clip)")
 """What a person may record instead of a class."""
 MODEL_OPTIONS = {"prototypes": Annotated[int, Range(1, 100_000)]}

@@ -25,7 +25,8 @@ class FlowStatistics(Network):
     """Flow (N, M, T, S, C), whose last channel is 1 where it was measured, else 0 → ``Output``. Of the logarithm of
     each number the mean, the spread, the largest and the mean step over time; of those the mean and the largest over
     the persons with flow; normalised. These and random Fourier features of them (Rahimi and Recht, 2007: the kernel of
-    a Gaussian whose variance is half their number), then linear. Without any flow the embedding is 0."""
+    a Gaussian whose variance is half their number), then linear. Without any flow the embedding is 0. Of the scene
+    (stream fs), which all persons share, mean and largest are the same."""
 
     waves: Tensor
     phases: Tensor

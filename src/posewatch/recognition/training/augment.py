@@ -74,9 +74,9 @@ class Augment:
         out = torch.cat([xy, x[..., 2:]], -1) * left
         if not flow.shape[-2]:
             return out
-        seen = left.any(-2, keepdim=True)  # (N, M, T, 1, 1)
+        shown = left.any(-2, keepdim=True)  # (N, M, T, 1, 1)
         of_person, of_scene = flow[..., :OF_PERSON, :], flow[..., OF_PERSON:, :]
-        return torch.cat([out, of_person * seen, of_scene * seen.any(2, keepdim=True)], -2)
+        return torch.cat([out, of_person * shown, of_scene * shown.any(2, keepdim=True)], -2)
 
     def _dropped(self, m: int, t: int, v: int, uniform: Callable[..., Tensor], present: Tensor) -> Tensor:
         """The joints to drop, (N, M, T, V); ``present`` (N, M) in {0, 1}."""
