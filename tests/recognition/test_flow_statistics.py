@@ -79,6 +79,23 @@ def test_clips_without_flow_are_answered_by_the_others(trained: Path, clips) -> 
     np.testing.assert_allclose(got[1], recogniser.score(whole)[1], atol=1e-6)
 
 
+@pytest.mark.parametrize(("left", "without"), [("f", slice(-OF_SCENE, None)), ("fs", slice(17, -OF_SCENE))])
+def test_each_network_on_flow_is_left_out_where_its_own_was_not_measured(left: str, without: slice, clips) -> None:
+    def answers(beside: str, x: torch.Tensor) -> np.ndarray:
+        torch.manual_seed(0)
+        config = dataclasses.replace(BOTH, beside=beside)
+        model = Recogniser(config, layouts.get("coco17+flow"), ("normal", "abnormal"), "abnormal", 10.0).eval()
+        for network, branch in zip(model.networks, model.branches, strict=True):
+            network.classify.bias.data += {"j": 0.0, "f": 1.0, "fs": 3.0}[branch.stream] * torch.tensor([1.0, -1.0])
+        return model.probabilities(x.numpy())
+
+    whole = with_flow(clips(3, people=2))
+    x = torch.from_numpy(np.stack([k[:, :8] for k in whole.keypoints]))
+    x[..., without, :] = 0
+    both = answers("2*flow-statistics:f,2*flow-statistics:fs", x)
+    np.testing.assert_allclose(both, answers(f"2*flow-statistics:{left}", x), atol=1e-6)
+
+
 def test_clips_are_cut_and_filled_for_whoever_takes_them(trained: Path, tmp_path: Path, clips) -> None:
     recogniser = load_checkpoint(trained)
     whole = with_flow(clips(4, people=2))

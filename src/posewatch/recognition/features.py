@@ -143,8 +143,7 @@ class Features(nn.Module):
         """The results of ``forward`` → features (N, M, T, V', C) of ``stream``; V' of flow are its columns, of
         the person or of the scene."""
         if stream in FLOW_STREAMS:
-            columns = x[..., -self.flow :, :]
-            return columns[..., :OF_PERSON, :] if stream == "f" else columns[..., OF_PERSON:, :]
+            return self._of_flow(x, stream)
         x = x[..., : -self.flow, :] if self.flow else x
         parts = [self.stream(x, name, present) for name in parse_streams(stream)]
         out = torch.cat([s[..., :2] if self.kind == "body" else s for s in parts], -1)
@@ -200,12 +199,17 @@ class Features(nn.Module):
         relative = (xy - (left + right) / 2) / torch.maximum(apart, HIPS_APART * size).clamp(min=1e-6)
         return torch.cat([relative, score], -1)
 
-    def has_flow(self, keypoints: Tensor) -> Tensor:
-        """Whether the flow of anybody was measured in clips (N, M, T, V, 3): (N, 1) in {0, 1}."""
-        return (keypoints[..., self.observed :, 2].flatten(1).amax(1, keepdim=True) > 0).to(keypoints.dtype)
+    def has_flow(self, keypoints: Tensor, stream: str) -> Tensor:
+        """Whether the flow of ``stream`` was measured in clips (N, M, T, V, 3): (N, 1) in {0, 1}."""
+        measured = self._of_flow(keypoints, stream)[..., 2].flatten(1)
+        return (measured.amax(1, keepdim=True) > 0).to(keypoints.dtype)
 
     def _joints(self, keypoints: Tensor) -> Tensor:
         return keypoints[..., : self.observed, :] if self.flow else keypoints
+
+    def _of_flow(self, x: Tensor, stream: str) -> Tensor:
+        columns = x[..., -self.flow :, :]
+        return columns[..., :OF_PERSON, :] if stream == "f" else columns[..., OF_PERSON:, :]
 
     def _measured(self, keypoints: Tensor) -> Tensor:
         """(N, M, T, V, 3) → the columns of flow, zero where it was not measured; 1 in the third place where it was."""

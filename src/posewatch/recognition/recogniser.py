@@ -206,8 +206,10 @@ class Recogniser(nn.Module):
         on_flow = [branch.stream in FLOW_STREAMS for branch in self.branches]
         weights: list[Any] = [branch.weight for branch in self.branches]
         if any(on_flow) and not all(on_flow):
-            measured = self.features.has_flow(keypoints)
-            weights = [weight * measured if flow else weight for weight, flow in zip(weights, on_flow, strict=True)]
+            weights = [
+                branch.weight * self.features.has_flow(keypoints, branch.stream) if flow else branch.weight
+                for branch, flow in zip(self.branches, on_flow, strict=True)
+            ]
         total = sum(weights)
         p = sum(torch.softmax(o.logits.float(), 1) * (w / total) for o, w in zip(outputs, weights, strict=True))
         return cast(Tensor, p)
