@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from posewatch.cli import main as cli
+from posewatch.inference import triton_admin
 from posewatch.stack.process import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,3 +99,15 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     ]
     subprocess.run(made, check=True, capture_output=True)
     return key, certificate
+
+
+def counted(url: str, model: str, before: dict[str, int], **wanted: int) -> dict[str, int]:
+    """What a Triton counted since ``before``, once it has counted what is ``wanted``: it answers first, then counts."""
+    end = time.monotonic() + 20
+    while True:
+        after = triton_admin.statistics(url, model)
+        since = {key: after[key] - before[key] for key in after}
+        if wanted.items() <= since.items():
+            return since
+        assert time.monotonic() < end, f"{since} instead of {wanted}"
+        time.sleep(0.02)

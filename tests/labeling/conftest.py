@@ -20,6 +20,7 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the labeling extra is not installed")
 
+from posewatch.bench.signed_in import new_context
 from posewatch.labels.entries import ClipEntry
 from posewatch.labels.store import LabelStore
 from posewatch.labels.team import roles
@@ -191,9 +192,9 @@ def browse(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     contexts = []
 
     def go(url: str, *, same: Any = None, locale: str = "en-US", first: bool = False, **kwargs: Any) -> Any:
-        context = same or chromium.new_context(
-            **{"locale": locale, "viewport": {"width": 1400, "height": 900}, **kwargs}
-        )
+        headers = kwargs.pop("extra_http_headers", {})
+        options = {"locale": locale, "viewport": {"width": 1400, "height": 900}, **kwargs}
+        context = same or new_context(chromium, headers, **options)
         if same is None:
             contexts.append(context)
             if not first:

@@ -64,9 +64,9 @@ def at(page: Any, video: str) -> Any:
     """Open a video from the list, and wait for its clips; ``page`` again."""
     open_video(page, video)
     page.get_by_role("heading", name=video).wait_for()
-    until(page.locator(".bar").count, 1, 30)  # while Streamlit changes pages there are two
     shown = "[...grid.views.values()].map((view) => view.card.video)"  # the queue's clips may be as many
     until(lambda: in_grid(page, shown), [video] * VIDEOS[video], 30)
+    until(page.locator(".bar").count, 1, 30)  # while Streamlit changes pages there are two; the newer is the video's
     return page
 
 

@@ -28,6 +28,7 @@ from posewatch.labels.store import LabelStore  # first: its error names the miss
 import numpy as np
 
 from posewatch import video
+from posewatch.bench.signed_in import new_context
 from posewatch.errors import InputError, PosewatchError
 from posewatch.files import write_atomically
 from posewatch.labels.db.schema import sqlite_url
@@ -177,7 +178,7 @@ class Person:
 
     def __init__(self, browser: Any, url: str, who: str) -> None:
         headers = {"kubeflow-userid": who, "x-posewatch-proxy-secret": SECRET}
-        self.context = browser.new_context(extra_http_headers=headers, viewport={"width": 1600, "height": 1000})
+        self.context = new_context(browser, headers, viewport={"width": 1600, "height": 1000})
         self.page, self.url = self.context.new_page(), url
         self.page.set_default_timeout(120_000)
 

@@ -12,6 +12,7 @@ from typing import Any
 from posewatch import alarms
 from posewatch.alarms import AlarmRecord
 from posewatch.bench.labeling_ui import SECRET, server
+from posewatch.bench.signed_in import new_context
 from posewatch.errors import PosewatchError
 from posewatch.labels import verdicts
 from posewatch.labels.judging import Judged, execute
@@ -88,7 +89,8 @@ def _on_page(url: str, wanted: dict[str, str], browser: Path, shot: Path, progre
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(executable_path=str(browser), args=["--no-sandbox", "--disable-gpu"])
         try:
-            page = chrome.new_page(extra_http_headers=headers, viewport={"width": 1280, "height": 800}, locale="en-US")
+            context = new_context(chrome, headers, viewport={"width": 1280, "height": 800}, locale="en-US")
+            page = context.new_page()
             page.set_default_timeout(1000 * PATIENCE_S)
             while progress.done < len(wanted):  # a page at a time
                 before = progress.done
