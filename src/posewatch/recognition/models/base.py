@@ -66,9 +66,11 @@ class Network(nn.Module):
             return Persons(x.flatten(0, 1), (n, m))
         there = (x != 0).flatten(2).any(2).to(x.dtype) if present is None else present
         chosen = there.flatten() > 0
-        if not self.training or not bool(chosen.any()):  # never in the statistics of a batch that shows somebody
+        if not self.training:  # there the first row is always computed: what is exported has one path
             chosen = torch.cat([torch.ones_like(chosen[:1]), chosen[1:]])
         rows = chosen.nonzero().squeeze(1)
+        if self.training and not len(rows):  # never in the statistics of a batch that shows somebody
+            rows = rows.new_zeros(1)
         torch._check(rows.shape[0] > 0)  # the exporter cannot know
         place = (chosen.long().cumsum(0) - 1).clamp(min=0)
         return Persons(x.flatten(0, 1).index_select(0, rows), (n, m), place, there, self.nobody)
