@@ -18,6 +18,7 @@ from posewatch import video
 from posewatch.bench import watch, watch_cameras, watch_skipping, watch_ways
 from posewatch.config import load
 from posewatch.datasets.intervals import Interval
+from posewatch.datasets.layouts import FLOW
 from posewatch.errors import InputError
 from posewatch.records import Detections
 from posewatch.stack.process import wait_until
@@ -45,6 +46,8 @@ def test_windows_are_kept_for_the_same_file_and_labels(make, tmp_path: Path) -> 
     windows = watch.kept_windows(folder, path, event, config, first)
     assert first.looks > 0
     assert {label for _, _, label in windows} == {0, 1}
+    assert {k.shape[2] for _, k, _ in windows} == {17 + FLOW}
+    assert all(k[:, :, 17:, 2].any() for _, k, _ in windows), "the square moves"
     again = Looking()
     kept = watch.kept_windows(folder, path, event, config, again)
     assert again.looks == 0

@@ -24,6 +24,7 @@ from posewatch.recognition.evaluation.evaluate import evaluate  # noqa: E402
 from posewatch.recognition.evaluation.robustness import _replaced  # noqa: E402
 from posewatch.recognition.recogniser import Recogniser, branches_of, load_checkpoint  # noqa: E402
 from posewatch.recognition.sampling import chosen_people, fitting  # noqa: E402
+from posewatch.recognition.training import holdout  # noqa: E402
 from posewatch.recognition.training.augment import Augment  # noqa: E402
 from posewatch.recognition.training.holdout import fit  # noqa: E402
 
@@ -131,14 +132,20 @@ def test_the_persons_are_chosen_by_their_joints(trained: Path) -> None:
     assert not fitting([clip], recogniser)[0, :, :, 17:].any()
 
 
-def test_a_network_on_flow_is_left_out_where_there_is_none(tmp_path: Path, clips) -> None:
-    fit(clips(12, people=2), dataclasses.replace(BOTH, epochs=1), tmp_path, positive="abnormal")
+def test_a_network_on_flow_is_left_out_where_there_is_none(
+    tmp_path: Path, clips, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holdout._once.cache_clear()
+    for folder in (tmp_path, tmp_path / "again"):
+        fit(clips(12, people=2), dataclasses.replace(BOTH, epochs=1), folder, positive="abnormal")
+    assert capsys.readouterr().err.count("these clips have no flow of pixels") == 1
     recogniser = load_checkpoint(tmp_path / "checkpoint.pt")
     assert [branch.model for branch in recogniser.branches] == ["pooled-statistics"]
     assert (recogniser.layout.name, recogniser.joints) == ("coco17", 17)
     nothing = dataclasses.replace(BOTH, beside="", epochs=1)
     fit(with_flow(clips(12, people=2)), nothing, tmp_path / "b", positive="abnormal")
     assert load_checkpoint(tmp_path / "b" / "checkpoint.pt").layout.name == "coco17", "nobody asks for flow"
+    assert "no flow of pixels" not in capsys.readouterr().err
     only = dataclasses.replace(BOTH, model="flow-statistics", stream="f", beside="")
     with pytest.raises(ConfigError, match="the clips have no flow for flow-statistics: prepare them"):
         fit(clips(12, people=2), only, tmp_path / "c", positive="abnormal")

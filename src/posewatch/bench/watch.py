@@ -27,6 +27,7 @@ from posewatch.config import Experiment, LabelConfig, load
 from posewatch.datasets.clipset import ClipSet
 from posewatch.datasets.gmdcsa24 import read_gmdcsa24
 from posewatch.datasets.intervals import Interval, read_labels_csv
+from posewatch.datasets.layouts import FLOW, WITH_FLOW
 from posewatch.digests import canonical, digest
 from posewatch.errors import InputError
 from posewatch.files import write_atomically
@@ -43,14 +44,16 @@ from posewatch.watch.sources import FileSource
 from posewatch.watch.watcher import Watcher
 
 SETTINGS = ("split.length_s=3.0", "pose.source=raw")
-MODELS: dict[str, tuple[str, ...]] = {
-    "statistics": ("train.model=statistics", "train.epochs=10"),
-    "protogcn": (
+MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "statistics": ("default", ("train.model=statistics", "train.epochs=10")),
+    "quick": ("quick", ()),
+    "protogcn": ("default", (
         "train.width=0.17", "train.clip_frames=24", "train.stream=j+b+jm", "train.epochs=25", "train.weight_decay=0.05",
         "train.smoothing=0.1",
-    ),
+    )),
 }  # fmt: skip
-"""What may be trained for each person, with its settings: in seconds, or in some ten minutes."""
+"""What may be trained for each person, by its configuration and settings: in seconds, in a minute or in some ten.
+``quick`` alone looks at flow."""
 STRIDE_S = 0.5
 ABNORMAL_S, NORMAL_S = 1.0, 0.3
 """A window with at least, or less than, so many seconds of an event is abnormal, or normal; others are left out."""
@@ -94,8 +97,11 @@ class Outcome:
 def windows_of(
     path: Path, intervals: Sequence[Interval], config: Experiment, estimator: PoseEstimator
 ) -> list[tuple[str, NDArray[np.float32], int]]:
-    """(name, keypoints (M, T, V, 3), 1 for abnormal) of the windows of a video that are clearly normal or abnormal."""
+    """(name, keypoints (M, T, V, 3) with columns of flow, 1 for abnormal) of the windows of a video that are clearly
+    normal or abnormal."""
     from posewatch import video
+    from posewatch.perception.flow import Meter, by_pixels
+    from posewatch.perception.pictures import over_clips
 
     info, fps = video.probe(path), config.mask.fps
     width, height = video.fit(info.width, info.height, config.mask.max_side)
@@ -103,7 +109,7 @@ def windows_of(
         estimate_video(path, config.pose, estimator=estimator, fps=fps, max_side=config.mask.max_side), config.pose
     )
     span, step = round(config.split.length_s * fps), round(2 * STRIDE_S * fps)
-    windows = []
+    windows, begins = [], []
     for begin in range(0, max(1, len(frames) - span + 1), step):
         part = frames[begin : begin + span]
         start, end = begin / fps, (begin + len(part)) / fps
@@ -112,7 +118,14 @@ def windows_of(
             continue
         keypoints = skeleton(part, config.pose, fps, width, height).keypoints
         windows.append((f"{path.stem}@{start:g}", keypoints, int(covered >= ABNORMAL_S)))
-    return windows
+        begins.append(begin)
+    meter = Meter(fps)
+    measured = over_clips(
+        ((frame.index, frame.image) for frame in video.read(path, fps, config.mask.max_side)),
+        [(begin, keypoints) for begin, (_, keypoints, _) in zip(begins, windows, strict=True)],
+        lambda first, keypoints, pictures: by_pixels(first, keypoints, pictures, config.pose, meter),
+    )
+    return [(name, keypoints, label) for (name, _, label), keypoints in zip(windows, measured, strict=True)]
 
 
 def kept_windows(
@@ -120,7 +133,7 @@ def kept_windows(
 ) -> list[tuple[str, NDArray[np.float32], int]]:
     """``windows_of``, kept in ``folder`` for the next run on the same file with the same settings."""
     labels = [[i.start_s, i.end_s, i.label] for i in intervals]
-    about = digest([SETTINGS, sha256_file(path), labels])
+    about = digest([SETTINGS, config.pose.max_people, FLOW, sha256_file(path), labels])
     kept = folder / f"{path.stem}-{about[:12]}.npz"
     if kept.is_file():
         with np.load(kept) as file:
@@ -147,7 +160,8 @@ def bench_watch(
     """
     from posewatch.footage.make import make_footage
 
-    config = load("default", (*SETTINGS, *MODELS[model]))
+    base, changes = MODELS[model]
+    config = load(base, (*SETTINGS, *changes))
     real = read_gmdcsa24(videos, LabelConfig())
     persons = sorted({match[1] for path in videos.glob("*.mp4") if (match := _PERSON.match(path.name))})
     if len(persons) < 2:
@@ -203,6 +217,7 @@ def _fold(
     data = ClipSet(
         tuple(k for _, k, _ in others), np.array([y for _, _, y in others]), ("normal", "abnormal"),
         tuple(name for name, _, _ in others), tuple(name.partition("@")[0] for name, _, _ in others), config.mask.fps,
+        f"coco17{WITH_FLOW}",
     )  # fmt: skip
     fit(data, config.train, out / person, positive="abnormal", held=HoldOut(np.arange(len(others)), np.arange(0)))
     outcomes = []

@@ -7,6 +7,7 @@ each hold out a fold of the subjects for the threshold and are averaged (``train
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,12 @@ from posewatch.recognition.training.pretrained import Pretrained
 CHECKPOINT, HISTORY, CONFIG = "checkpoint.pt", "history.jsonl", "config.yaml"
 MEMBER_SEED = 1000
 """Distance of the seeds of an ensemble's members, larger than between seeds that people choose."""
+
+
+NO_FLOW = (
+    "posewatch: note: these clips have no flow of pixels: the networks on it are left out (`prepare` measures it, with "
+    "pose.flow, where it has the raw video)"
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,8 @@ def fit(
     clips = clips.with_flow(clips.flow if wants_flow(config) else 0)
     layout = (layout or layouts.get(config.layout or clips.layout)).with_flow(clips.flow)
     check(clips, clips.subset([]), config, positive, layout)
+    if wants_flow(config) and not clips.flow and parallel.rank() == 0:
+        _once(NO_FLOW)
     if begin is not None:
         told = [*begin.notes, *begin.plan(config, layout, clips.classes).lines]
         for line in told if parallel.rank() == 0 else ():
@@ -177,3 +186,9 @@ def _join(clips: ClipSet, trainings: Plan, paths: list[Path], positive: str, con
     _write_history(trainings, out)
     write_atomically(out / CONFIG, training.text(config).encode())
     combine(paths, out / CHECKPOINT, calibration=chosen)
+
+
+@functools.cache
+def _once(line: str) -> None:
+    """Tell what is the same for all trainings of a run."""
+    say(line)
