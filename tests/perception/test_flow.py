@@ -135,6 +135,22 @@ def test_people_at_the_border_and_out_of_the_picture() -> None:
     assert not found[1, :, :OF_PERSON, :2].any()
 
 
+@pytest.mark.parametrize("shape", [(24, 320), (31, 480), (31, 100), (300, 20), (16, 480)])
+def test_a_narrow_strip_has_no_flow(shape: tuple[int, int]) -> None:
+    """OpenCV ends the process on most of these."""
+    rng = np.random.default_rng(0)
+    strip = [Grey(rng.integers(0, 255, shape).astype(np.uint8), 1.0) for _ in range(T)]
+    there = people()
+    there[..., :2] *= np.array(shape[::-1]) / (640, 360)
+    assert not Meter(FPS).measure(0, there, strip).any()
+    wide = [Grey(rng.integers(0, 255, (32, 480)).astype(np.uint8), 1.0) for _ in range(T)]
+    there = people()
+    there[..., :2] *= np.array([480, 32]) / (640, 360)
+    found = Meter(FPS).measure(0, there, wide)
+    assert found.any()
+    assert np.isfinite(found).all()
+
+
 def test_where_most_moves_is_found_whoever_is_seen() -> None:
     """One person is seen, on the left; on the right moves what nobody is seen to be."""
     shown, seen = pictures((1, 5)), people()[:1]

@@ -41,8 +41,9 @@ _MOST = 2000.0
 _GRID, _MARGIN, _LEAST, _JOINTS = 32, 0.15, 8.0, 4
 """Cells of a box, either way; what it is larger than the joints, in sizes of the body; the smallest size of a body in
 pixels of the pictures; joints that must be seen."""
-_BINS, _SMALL = 8, 16
-"""Directions that are told apart; pixels that a picture has at least, either way."""
+_BINS, _SMALL = 8, 32
+"""Directions that are told apart; pixels that a picture has at least, either way: of a strip that is narrower, OpenCV
+5.0 reads and writes beyond its memory (the coarsest of its scales is then below the finest)."""
 _COARSE, _CELLS = 4, 3
 """Pixels of a cell of the coarse flow, in which the place is looked for; its smallest size in cells."""
 _SLOW = 0.1
