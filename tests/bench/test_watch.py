@@ -61,6 +61,16 @@ def test_windows_are_kept_for_the_same_file_and_labels(make, tmp_path: Path) -> 
         watch.kept_windows(folder, tmp_path / "b.mp4", [], config, other)
 
 
+def test_people_are_told_apart_by_the_names_of_their_videos(tmp_path: Path) -> None:
+    names = ("Subject 1/Fall/01.mp4", "GMDCSA24/Actor 3/ADL/20.mp4", "Subject_12_ADL_16.mp4@2.5", "falls-003.mp4@0")
+    assert list(map(watch._person, names)) == ["Subject 1", "Actor 3", "Subject_12", ""]
+    (tmp_path / "Subject 1" / "ADL").mkdir(parents=True)
+    (tmp_path / "Subject 1" / "ADL" / "01.mp4").touch()
+    (tmp_path / "Subject 1" / "ADL.csv").write_text("File Name,Classes\n01.mp4,Sitting[0 to 9]\n")
+    with pytest.raises(InputError, match=r"no videos of at least two persons, named such as Subject 1/Fall/01\.mp4"):
+        watch.bench_watch(tmp_path, tmp_path / "out")
+
+
 def test_an_empty_room_is_looked_at_once_a_second(make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_ways, "ROOM_S", 6)
     path, config = make(seconds=12, size=(320, 240)), load("default", watch.SETTINGS)

@@ -138,6 +138,44 @@ def test_gmdcsa24_reports_what_it_cannot_read_and_leaves_such_a_fall_out(tmp_pat
     assert {i.label for i in find_labels(tmp_path, config, warnings.append)} == {"fall", "adl"}
 
 
+def test_gmdcsa24_as_its_authors_publish_it(tmp_path: Path) -> None:
+    header = "File Name,Length (seconds),Time of Recording,Attire,Description, Classes\n"
+    for subject, sheet in (("Subject 1", "Fall"), ("Subject 1", "ADL"), ("Actor 3", "fall")):
+        falls = sheet.lower() == "fall"
+        folder = tmp_path / "GMDCSA24-main" / subject
+        (folder / sheet.capitalize() if falls else folder / sheet).mkdir(parents=True)
+        rows = (
+            "01.mp4,4,Day,Shirt,What, Falling (FW)[1 to 4]; Walking[0 to 1]\n"
+            if falls
+            else "01.mp4,9,,,,Sitting[0 to 9]\n"
+        )
+        write(folder / f"{sheet}.csv", header + rows + "07.mp4,4,Day,Shirt,Not here, Walking[0 to 1]\n")
+    for video in ("Subject 1/Fall/01.mp4", "Subject 1/ADL/01.mp4", "Subject 1/ADL/02.mp4", "Actor 3/Fall/01.mp4"):
+        (tmp_path / "GMDCSA24-main" / video).touch()
+    warnings: list[str] = []
+    for folder, within in ((tmp_path, "GMDCSA24-main/"), (tmp_path / "GMDCSA24-main", "")):
+        found = find_labels(folder, warn=warnings.append)
+        assert {(i.file, i.start_s, i.end_s, i.label, i.act) for i in found} == {
+            (f"{within}Actor 3/Fall/01.mp4", 1, 4, "abnormal", "Falling (FW)"),
+            (f"{within}Actor 3/Fall/01.mp4", 0, 1, "normal", "Walking"),
+            (f"{within}Subject 1/Fall/01.mp4", 1, 4, "abnormal", "Falling (FW)"),
+            (f"{within}Subject 1/Fall/01.mp4", 0, 1, "normal", "Walking"),
+            (f"{within}Subject 1/ADL/01.mp4", 0, 9, "normal", "Sitting"),
+        }
+    one = find_labels(tmp_path / "GMDCSA24-main" / "Actor 3")
+    assert {i.file for i in one} == {"Fall/01.mp4"}
+    assert warnings[0] == (
+        "GMDCSA24-main/Subject 1/ADL.csv has no row for GMDCSA24-main/Subject 1/ADL/02.mp4, the video stays unlabelled"
+    )
+    assert len(warnings) == 2
+    # class folders beside somebody's own table of that name stay class folders
+    mine = tmp_path / "mine"
+    (mine / "fall").mkdir(parents=True)
+    (mine / "fall" / "a.mp4").touch()
+    write(mine / "fall.csv", "file,start_s,end_s,label\na.mp4,0,1,fall\n")
+    assert [i.label for i in find_labels(mine, LabelConfig(("normal", "fall"), positive="fall"))] == ["fall"]
+
+
 @pytest.mark.skipif(not GMDCSA24.is_dir(), reason="the GMDCSA-24 videos are not beside this checkout")
 def test_the_real_gmdcsa24_files_give_every_video_its_labels():
     warnings: list[str] = []

@@ -36,6 +36,7 @@ from posewatch.perception.networks import build_estimator
 from posewatch.perception.ports import PoseEstimator
 from posewatch.perception.skeletons import estimate_video, follow, skeleton
 from posewatch.progress import Progress
+from posewatch.video.files import find_videos
 from posewatch.watch.config import WatchConfig
 from posewatch.watch.sinks.alarm_lines import AlarmLines
 from posewatch.watch.sinks.sink import SinkContext
@@ -60,7 +61,7 @@ ABNORMAL_S, NORMAL_S = 1.0, 0.3
 EARLY_S, LATE_S = 1.0, 3.5
 """An alarm finds an event when it is raised at most so much before the event's start, or after it (a window, and one
 more that the mean needs)."""
-_PERSON = re.compile(r"^(Subject_\d+)_")
+_PERSON = re.compile(r"(?:^|/)((?:Subject|Actor)[ _]\d+)[_/]")
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ class Outcome:
 def windows_of(
     path: Path, intervals: Sequence[Interval], config: Experiment, estimator: PoseEstimator
 ) -> list[tuple[str, NDArray[np.float32], int]]:
-    """(name, keypoints (M, T, V, 3) with columns of flow, 1 for abnormal) of the windows of a video that are clearly
-    normal or abnormal."""
+    """("@" and when it begins in seconds, keypoints (M, T, V, 3) with columns of flow, 1 for abnormal) of the windows
+    of a video that are clearly normal or abnormal."""
     from posewatch import video
     from posewatch.perception.flow import Meter, by_pixels
     from posewatch.perception.pictures import over_clips
@@ -117,7 +118,7 @@ def windows_of(
         if NORMAL_S <= covered < ABNORMAL_S or not any(len(frame) for frame in part):
             continue
         keypoints = skeleton(part, config.pose, fps, width, height).keypoints
-        windows.append((f"{path.stem}@{start:g}", keypoints, int(covered >= ABNORMAL_S)))
+        windows.append((f"@{start:g}", keypoints, int(covered >= ABNORMAL_S)))
         begins.append(begin)
     meter = Meter(fps)
     measured = over_clips(
@@ -163,23 +164,28 @@ def bench_watch(
     base, changes = MODELS[model]
     config = load(base, (*SETTINGS, *changes))
     real = read_gmdcsa24(videos, LabelConfig())
-    persons = sorted({match[1] for path in videos.glob("*.mp4") if (match := _PERSON.match(path.name))})
+    shown = {name: path for name, path in find_videos(videos, without=[out]) if _person(name)}
+    persons = sorted(set(map(_person, shown)))
     if len(persons) < 2:
-        raise InputError(f"{videos} has no videos of at least two persons, named such as Subject_1_Fall_01.mp4")
+        raise InputError(
+            f"{videos} has no videos of at least two persons, named such as Subject 1/Fall/01.mp4 or "
+            "Subject_1_Fall_01.mp4"
+        )
     estimator = build_estimator(config.pose)
     empty_and_busy = rooms(room, out / "rooms", config, estimator) if room else {}
     with Progress("footage", rendered, "video") as progress:
         footage = make_footage(out / "footage", videos=rendered, seed=seed, progress=progress.advance)
-    intervals = {**_by_file(read_labels_csv(out / "footage" / "labels.csv")), **_by_file(real)}
-    paths = [video.path for video in footage] + sorted(videos.glob("*.mp4"))
+    intervals = _by_file([*read_labels_csv(out / "footage" / "labels.csv"), *real])
+    paths = {video.path.name: video.path for video in footage} | shown
     clips: list[tuple[str, NDArray[np.float32], int]] = []
     with Progress("skeletons", len(paths), "video") as progress:
-        for path in paths:
-            clips += kept_windows(out / "windows", path, intervals.get(path.name, ()), config, estimator)
+        for name, path in paths.items():
+            windows = kept_windows(out / "windows", path, intervals.get(name, ()), config, estimator)
+            clips += [(f"{name}{at}", keypoints, label) for at, keypoints, label in windows]
             progress.advance()
     outcomes = []
     for person in persons:
-        outcomes += _fold(person, clips, videos, intervals, config, estimator, out / model)
+        outcomes += _fold(person, clips, shown, intervals, config, estimator, out / model)
     costs = {name: _cost(path, out / model / persons[0], config, estimator) for name, path in empty_and_busy.items()}
     return _report(outcomes, config, rendered, model, costs, out)
 
@@ -200,12 +206,18 @@ def _cost(path: Path, trained: Path, config: Experiment, estimator: PoseEstimato
 def _by_file(intervals: Iterable[Interval]) -> dict[str, list[Interval]]:
     files: dict[str, list[Interval]] = {}
     for interval in intervals:
-        files.setdefault(Path(interval.file).name, []).append(interval)
+        files.setdefault(interval.file, []).append(interval)
     return files
 
 
+def _person(name: str) -> str:
+    """Who is in a video, by its path; "": nobody whose name is known, as in rendered ones."""
+    match = _PERSON.search(name)
+    return match[1] if match else ""
+
+
 def _fold(
-    person: str, clips: Sequence[tuple[str, NDArray[np.float32], int]], videos: Path,
+    person: str, clips: Sequence[tuple[str, NDArray[np.float32], int]], videos: dict[str, Path],
     intervals: dict[str, list[Interval]], config: Experiment, estimator: PoseEstimator, out: Path,
 ) -> list[Outcome]:  # fmt: skip
     """Train without one person's videos, then watch them; checkpoints go to ``out``, the annotated videos beside it."""
@@ -213,7 +225,7 @@ def _fold(
     from posewatch.inference.pytorch import TorchPredictor
     from posewatch.recognition.training.holdout import fit
 
-    others = [clip for clip in clips if not clip[0].startswith(f"{person}_")]
+    others = [clip for clip in clips if _person(clip[0]) != person]
     data = ClipSet(
         tuple(k for _, k, _ in others), np.array([y for _, _, y in others]), ("normal", "abnormal"),
         tuple(name for name, _, _ in others), tuple(name.partition("@")[0] for name, _, _ in others), config.mask.fps,
@@ -223,14 +235,17 @@ def _fold(
     outcomes = []
     with TorchPredictor.from_checkpoint(out / person / "checkpoint.pt") as predictor:
         settings = WatchConfig(config.mask.fps, config.split.length_s, STRIDE_S)
-        for path in sorted(videos.glob(f"{person}_*.mp4")):
+        for name, path in videos.items():
+            if _person(name) != person:
+                continue
             source = FileSource(path, config.mask.fps, config.mask.max_side)
             began = time.process_time()
             watcher = Watcher(source, predictor, estimator, config.pose, settings)
-            raised = _watch(watcher, SinkContext(source, watcher.stats, watcher.label, settings, out.parent / "videos"))
+            place = out.parent / "videos" / Path(name).parent
+            raised = _watch(watcher, SinkContext(source, watcher.stats, watcher.label, settings, place))
             cpu, seconds = time.process_time() - began, source.counters.read / config.mask.fps
-            starts = [i.start_s for i in intervals.get(path.name, ()) if i.label == "abnormal"]
-            outcome = Outcome(path.name, min(starts, default=None), tuple(raised), seconds, cpu)
+            starts = [i.start_s for i in intervals.get(name, ()) if i.label == "abnormal"]
+            outcome = Outcome(name, min(starts, default=None), tuple(raised), seconds, cpu)
             for name, way in each_way(path, predictor, estimator, config, settings).items():
                 outcome.ways[name] = replace(
                     outcome, raised_s=way.raised_s, cpu_s=way.cpu_s, looked=way.looked, ways={}

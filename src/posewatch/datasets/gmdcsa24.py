@@ -1,30 +1,82 @@
-"""The annotations of the GMDCSA-24 fall data set (Subject_<n>_<Fall|ADL>.csv beside Subject_<n>_<Fall|ADL>_<nn>.mp4).
+"""The annotations of the GMDCSA-24 fall data set: ``Subject <n>/<Fall|ADL>.csv`` beside the folder of its videos, as
+its authors publish it, or flat, ``Subject_<n>_<Fall|ADL>.csv`` beside ``Subject_<n>_<Fall|ADL>_<nn>.mp4``.
 
 Its ``Classes`` column was written by hand: brackets are missing, a class may have several stretches or none at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from posewatch.config import LabelConfig
+from posewatch.datasets import tables
 from posewatch.datasets.intervals import Interval
-from posewatch.datasets.tables import table
 from posewatch.errors import LabelError
 from posewatch.names import nfc, readable
 from posewatch.video.files import SUFFIXES
 
 log = logging.getLogger(__name__)
 
-PATTERN = re.compile(r"^(?P<prefix>.*_(?P<kind>Fall|ADL))\.csv$")
+_FLAT = re.compile(r"(?P<prefix>.*_(?P<kind>Fall|ADL))\.csv")
+_TREE = re.compile(r"(?P<kind>Fall|ADL)\.csv", re.IGNORECASE)
+COLUMNS = ("File Name", "Classes")
 _NUMBER = r"\d+(?:\.\d+)?"
 _TOKEN = re.compile(
     rf"(?P<pair>({_NUMBER})(?:\s*(?:to|-|–)\s*|\s+)({_NUMBER}))|(?P<number>{_NUMBER})"
     r"|(?P<name>(?!to\b)[A-Za-z][A-Za-z /&]*(?:\(\s*[A-Za-z]+\s*\)?)?)"
 )
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One csv: its ``path``, whether its videos show falls, and its ``videos``: name in a row → path in the folder."""
+
+    path: Path
+    falls: bool
+    videos: dict[str, str]
+
+
+def is_sheet(path: Path) -> bool:
+    """Whether a file is such a csv, by its name; one with a name that others may have, by its columns, too."""
+    if _FLAT.fullmatch(path.name):
+        return True
+    if not _TREE.fullmatch(path.name) or not path.is_file():
+        return False
+    with contextlib.suppress(LabelError):
+        return {tables.key_of(name) for name in COLUMNS} <= set(tables.header(path))
+    return False
+
+
+def sheets_of(folder: Path) -> list[Sheet]:
+    """The csv files in ``folder`` and up to two folders deeper, as the data set is unpacked."""
+    found = []
+    for path in sorted(chain.from_iterable(folder.glob(f"{depth}*.csv") for depth in ("", "*/", "*/*/"))):
+        if not is_sheet(path):
+            continue
+        base = path.parent.relative_to(folder)
+        if flat := _FLAT.fullmatch(path.name):
+            prefix = f"{nfc(readable(flat['prefix']))}_"
+            own = {name: name for name in _videos(path.parent) if name.startswith(prefix)}
+            own |= {name.removeprefix(prefix): name for name in own}
+        else:
+            own = {}
+            for beside in path.parent.iterdir():
+                if beside.is_dir() and beside.name.lower() == path.stem.lower():
+                    own |= {name: f"{nfc(readable(beside.name))}/{name}" for name in _videos(beside)}
+        within = "" if base == Path() else f"{nfc(readable(base.as_posix()))}/"
+        videos = {name: f"{within}{video}" for name, video in own.items()}
+        found.append(Sheet(path, path.stem.lower().endswith("fall"), videos))
+    return found
+
+
+def _videos(folder: Path) -> list[str]:
+    return sorted(nfc(readable(path.name)) for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 def read_gmdcsa24(
@@ -33,43 +85,42 @@ def read_gmdcsa24(
     warn: Callable[[str], None] = log.warning,
 ) -> list[Interval]:
     """Intervals of the videos in ``folder``: classes that begin with "Fall" are the positive class, others
-    the default; the class is the interval's act.
+    the default; the class is the interval's act. Videos are named by their path in the folder.
 
     Rows of missing videos are skipped. ``warn`` is called with one line for each entry that cannot be read. A video of
     a fall without a readable time for it gets no interval at all: its other intervals would label the fall as normal.
     Raises LabelError when the folder holds no such csv, or none of the videos.
     """
     folder, config = Path(folder), config or LabelConfig()
-    sheets = [(path, match) for path in sorted(folder.glob("*.csv")) if (match := PATTERN.match(path.name))]
+    sheets = sheets_of(folder)
     if not sheets:
-        raise LabelError(f"no GMDCSA-24 annotations in {folder}: expected files such as Subject_1_Fall.csv")
+        raise LabelError(
+            f"no GMDCSA-24 annotations in {folder}: expected files such as Subject 1/Fall.csv, or Subject_1_Fall.csv"
+        )
     out: list[Interval] = []
-    videos = {nfc(readable(path.name)) for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
-    seen: set[str] = set()
-    for path, match in sheets:
-        for row in table(path, ("File Name", "Classes")):
-            name, prefix = nfc(row["File Name"].strip()), nfc(match["prefix"])
-            name = name if name.startswith(prefix) else f"{prefix}_{name}"
-            if name not in videos:
+    for sheet in sheets:
+        seen: set[str] = set()
+        told = sheet.path.relative_to(folder).as_posix()
+        for row in tables.table(sheet.path, COLUMNS):
+            name = sheet.videos.get(nfc(row["File Name"].strip()))
+            if name is None:
                 continue
             seen.add(name)
-            where = f"{path.name} row {row.number}"
+            where = f"{told} row {row.number}"
             # An unquoted comma in the description shifts the columns; the classes are always in the last one.
             classes = next((c.strip() for c in (*row[""][::-1], row["Classes"]) if c.strip()), "")
             stretches, problems = parse_classes(classes)
             for problem in problems:
                 warn(f"{where} ({name}): {problem}")
             falls = [s for s in stretches if s[0].lower().startswith("fall")]
-            if (match["kind"] == "Fall" and not falls) or not stretches:
+            if (sheet.falls and not falls) or not stretches:
                 warn(f"{where} ({name}): no readable time in {classes!r}, the video stays unlabelled")
                 continue
             for stretch in stretches:
                 label = config.positive if stretch in falls else config.default
                 out.append(Interval(name, stretch[1], stretch[2], label, where, act=stretch[0]))
-    for path, match in sheets:
-        for video in sorted(videos - seen):
-            if video.startswith(f"{nfc(match['prefix'])}_"):
-                warn(f"{path.name} has no row for {video}, the video stays unlabelled")
+        for video in sorted(set(sheet.videos.values()) - seen):
+            warn(f"{told} has no row for {video}, the video stays unlabelled")
     if not out:
         raise LabelError(f"the GMDCSA-24 annotations in {folder} name none of its videos")
     return out

@@ -38,7 +38,7 @@ def read_intervals(path: str | Path, config: LabelConfig | None = None) -> list[
     default. A csv with a header and no row has no events. Raises LabelError naming the row.
     """
     path = Path(path)
-    if path.is_dir() or gmdcsa24.PATTERN.match(path.name):
+    if path.is_dir() or gmdcsa24.is_sheet(path):
         intervals = gmdcsa24.read_gmdcsa24(path if path.is_dir() else path.parent, config)
         chosen = [i for i in intervals if path.is_dir() or i.where.startswith(f"{path.name} ")]
         return [Event(i.file, i.start_s, i.end_s, i.label, act=i.act) for i in chosen]

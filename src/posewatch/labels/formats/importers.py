@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from posewatch.config import LabelConfig
 from posewatch.datasets import tables
 from posewatch.datasets.annotations import count, some
-from posewatch.datasets.gmdcsa24 import PATTERN, read_gmdcsa24
+from posewatch.datasets.gmdcsa24 import read_gmdcsa24, sheets_of
 from posewatch.datasets.intervals import Interval, read_class_folders, read_labels_csv
 from posewatch.errors import LabelError
 from posewatch.labels.entries import ClipEntry
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FORMATS = (
-    "labels.csv (file, start_s, end_s, label), class folders (<class>/<video>), GMDCSA-24 (Subject_1_Fall.csv), or what"
+    "labels.csv (file, start_s, end_s, label), class folders (<class>/<video>), GMDCSA-24 (Subject 1/Fall.csv), or what"
     " UCF-Crime, XD-Violence, Le2i and UBI-Fights publish"
 )
 _EPS = 1e-9
@@ -88,7 +88,7 @@ def find_labels(
         return read_labels_csv(folder, warn)
     if own:
         return read_labels_csv(folder / "labels.csv", warn)
-    if any(PATTERN.match(path.name) for path in folder.glob("*.csv")):
+    if folder.is_dir() and sheets_of(folder):
         return read_gmdcsa24(folder, config, warn)
     classes = {folded(name) for name in (config or LabelConfig()).classes}
     if folder.is_dir() and any(
