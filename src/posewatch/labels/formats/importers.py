@@ -20,7 +20,7 @@ from posewatch.datasets.gmdcsa24 import read_gmdcsa24, sheets_of
 from posewatch.datasets.intervals import Interval, read_class_folders, read_labels_csv
 from posewatch.errors import LabelError
 from posewatch.labels.entries import ClipEntry
-from posewatch.labels.formats import labelstudio, public_sets
+from posewatch.labels.formats import fall_sets, labelstudio, public_sets
 from posewatch.labels.formats.clip_labels import class_of, read_clip_labels, stretches_of
 from posewatch.labels.formats.stretches import of_classes
 from posewatch.names import folded, nfc, readable
@@ -82,8 +82,9 @@ def find_labels(
         shown = labelstudio.choices(studio, config or LabelConfig(), folder.name, warn)
         return [Interval(task.video, 0.0, math.inf, label, task.where.rstrip(": ")) for task, label in shown]
     own = (folder / "labels.csv").is_file()  # goes before what lies beside it
-    if not own and (public := public_sets.read(folder, config or LabelConfig(), warn)) is not None:
-        return public
+    for sets in (public_sets, fall_sets) if not own else ():
+        if (public := sets.read(folder, config or LabelConfig(), warn)) is not None:
+            return public
     if folder.is_file() and folder.suffix.lower() in tables.SUFFIXES:
         return read_labels_csv(folder, warn)
     if own:
