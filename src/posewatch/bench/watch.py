@@ -246,8 +246,8 @@ def _fold(
             cpu, seconds = time.process_time() - began, source.counters.read / config.mask.fps
             starts = [i.start_s for i in intervals.get(name, ()) if i.label == "abnormal"]
             outcome = Outcome(name, min(starts, default=None), tuple(raised), seconds, cpu)
-            for name, way in each_way(path, predictor, estimator, config, settings).items():
-                outcome.ways[name] = replace(
+            for how, way in each_way(path, predictor, estimator, config, settings).items():
+                outcome.ways[how] = replace(
                     outcome, raised_s=way.raised_s, cpu_s=way.cpu_s, looked=way.looked, ways={}
                 )
             outcomes.append(outcome)
