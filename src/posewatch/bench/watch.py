@@ -247,9 +247,7 @@ def _fold(
             starts = [i.start_s for i in intervals.get(name, ()) if i.label == "abnormal"]
             outcome = Outcome(name, min(starts, default=None), tuple(raised), seconds, cpu)
             for how, way in each_way(path, predictor, estimator, config, settings).items():
-                outcome.ways[how] = replace(
-                    outcome, raised_s=way.raised_s, cpu_s=way.cpu_s, looked=way.looked, ways={}
-                )
+                outcome.ways[how] = replace(outcome, raised_s=way.raised_s, cpu_s=way.cpu_s, looked=way.looked, ways={})
             outcomes.append(outcome)
     return outcomes
 
