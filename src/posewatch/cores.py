@@ -53,6 +53,15 @@ def take(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
+def share_cores() -> None:
+    """Let PyTorch's threads sleep while they wait, in a process that has not loaded it yet.
+
+    By itself they spin: a step of training, or a clip that a watcher asks about, then takes several times the processor
+    time as soon as anything else runs.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def _quotas(root: Path) -> Iterator[float]:
     """Processors that each control group of this process may use at a time, of those with a quota."""
     try:

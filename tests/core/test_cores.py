@@ -78,3 +78,30 @@ def test_workers_and_threads_follow_a_real_quota(one_processor: Path) -> None:
     for group, expected in ((into, "1 1"), ([], f"{ALL} ")):
         done = subprocess.run([*group, sys.executable, "-c", code], env=left, capture_output=True, text=True)
         assert done.stdout.startswith(expected), done.stderr
+
+
+WAITS = """
+import os, sys
+from posewatch.cli import main
+try:
+    main.app(sys.argv[1:], standalone_mode=False)
+except BaseException as error:
+    print(type(error).__name__)
+print(os.environ.get("OMP_WAIT_POLICY"))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["predict no.pt no.pkl", "watch no.mp4 --model no.pt --out {out}", "train --annotations no.pkl --out {out}"],
+)
+@pytest.mark.parametrize(("given", "wanted"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_verbs_that_compute_let_waiting_threads_sleep(
+    words: str, given: dict[str, str], wanted: str, tmp_path: Path
+) -> None:
+    """Threads that spin take most of the processor's time from whatever runs beside them."""
+    env = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | given
+    command = [sys.executable, "-c", WAITS, *words.format(out=tmp_path / "out").split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=300)
+    assert done.stdout.split()[-1] == wanted, done.stderr
+    assert "no such file" in done.stderr.lower(), "the verb ran"

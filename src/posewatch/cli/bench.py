@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from typer import Argument, Option
 from posewatch.cli.bench_perception import OUT
 from posewatch.cli.bench_perception import app as of_perception
 from posewatch.cli.context import Context, Writes, topic, verb
-from posewatch.cores import usable
+from posewatch.cores import share_cores, usable
 from posewatch.errors import InputError, did_you_mean
 from posewatch.rules import Range
 
@@ -338,8 +337,7 @@ def fewshot(
     ] = "statistics,scratch,motion,acts,small,quick",
 ) -> str:
     """F1 by the number of labels: from scratch, pretrained, and baselines."""
-    # Threads that spin while they wait make training several times slower as soon as anything else runs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores()
     from posewatch.bench.fewshot import WAYS, bench_fewshot
 
     chosen = [way.strip() for way in ways.split(",") if way.strip()]
@@ -369,7 +367,7 @@ def falls(
     ] = None,
 ) -> str:
     """False alarms of a fall recogniser by kind of act, trained without everyday acts and with them."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores()
     from posewatch.bench.falls import bench_falls
     from posewatch.datasets.gmdcsa24 import read_gmdcsa24
     from posewatch.datasets.intervals import read_labels_csv
@@ -404,8 +402,7 @@ def loop(
     seeds: Annotated[int, Option(help="Draws of cameras, clips and weights."), Range(1, 1000)] = 3,
 ) -> str:
     """Verdicts on a simulated camera's alarms against labels of random windows: false alarms at equal recall."""
-    # read when torch is loaded: threads that spin while they wait make training several times slower
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores()
     from posewatch.bench.loop import bench_loop
     from posewatch.bench.loop_report import table
 
@@ -451,6 +448,7 @@ def watch(
     seconds: Annotated[float, Option(help="How long each number of cameras is measured."), Range(1, 86_400)] = 20.0,
 ) -> str:
     """Alarms on people who are not in the training set (a run that was ended goes on); or what watching costs."""
+    share_cores()
     if cameras or skipping:
         from posewatch.bench.watch_cameras import bench_cameras
         from posewatch.bench.watch_skipping import bench_skipping

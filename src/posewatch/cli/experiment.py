@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from posewatch.cli.context import Force, Writes, topic, verb
+from posewatch.cores import share_cores
 from posewatch.errors import InputError
 
 app = topic()
@@ -23,8 +23,7 @@ def experiment(
     force: Force = False,
 ) -> str:
     """Compare models, streams, seeds, pretrainings."""
-    # Threads that spin while they wait make training several times slower as soon as anything else runs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores()
     from posewatch import outputs
     from posewatch.cli.train import Skeletons, task_of
     from posewatch.recognition import distributed

@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from posewatch.cli.context import Context, Writes, topic, verb
+from posewatch.cores import share_cores
 from posewatch.rules import Range
 
 app = topic()
@@ -35,6 +36,7 @@ def predict(
     out: Annotated[Path | None, Option(metavar="FILE", help="Write the lines to this file."), Writes()] = None,
 ) -> str:
     """Predict the classes of videos or skeleton files."""
+    share_cores()
     from posewatch.digests import canonical
     from posewatch.files import write_atomically
     from posewatch.inference.files import predict_files

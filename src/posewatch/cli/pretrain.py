@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from posewatch.cli.context import Context, Writes, notes, topic, verb
+from posewatch.cores import share_cores
 from posewatch.errors import InputError
 from posewatch.rules import Range
 
@@ -51,8 +51,7 @@ def pretrain(
         raise InputError("give what to pretrain on: a URI of skeletons, --annotations FILE.pkl, or --rendered N")
     if out is None:
         raise InputError("give a folder for the checkpoint: --out DIR")
-    # Threads that spin while they wait make training several times slower as soon as anything else runs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores()
     from posewatch.datasets import layouts
     from posewatch.datasets.pyskl import read_pyskl
     from posewatch.recognition.training.pretrain import pretrain as run

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from posewatch.cli.context import Context, Force, Writes, notes, topic, verb
+from posewatch.cores import share_cores
 from posewatch.errors import InputError
 from posewatch.rules import AT, Range
 from posewatch.units import PERSON, SCENE
@@ -290,8 +291,7 @@ def _train_files(
     force: bool,
 ) -> str:
     """Train and evaluate on splits of an annotation file; several seeds or folds also give a summary."""
-    # Threads that spin while they wait make training several times slower as soon as anything else runs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores()
     from posewatch import outputs
     from posewatch.recognition import distributed
     from posewatch.recognition.training import experiment

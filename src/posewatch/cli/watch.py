@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from posewatch.cli.context import Context, Force, Writes, say, topic, verb
+from posewatch.cores import share_cores
 from posewatch.errors import InputError
 from posewatch.rules import Range
 from posewatch.units import PERSON, require_unit
@@ -192,6 +193,7 @@ def watch(
     force: Force = False,
 ) -> None:
     """Raise alarms on videos or a camera."""
+    share_cores()
     from posewatch.perception.networks import build_estimator
     from posewatch.video import require_pictures
     from posewatch.watch.sinks.table import open_delivery

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from posewatch.artifact import Artifact, Job, produce
 from posewatch.config import PretrainConfig, TrainConfig
+from posewatch.cores import share_cores
 from posewatch.datasets.clipset import ClipSet
 from posewatch.errors import InputError
 from posewatch.files import home
@@ -46,8 +46,7 @@ def pretrain(
 
 
 def _pretrain(skeletons: Artifact, without: set[str], config: PretrainConfig, train: TrainConfig, folder: Path) -> None:
-    # threads that spin while they wait make training several times slower as soon as anything else runs
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores()
     from posewatch.recognition.training.pretrain import pretrain, source_of
 
     pretrain(source_of(unlabelled(skeletons, without), train, config), train, config, folder)

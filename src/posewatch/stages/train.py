@@ -15,6 +15,7 @@ import numpy as np
 
 from posewatch.artifact import Artifact, Job, get, produce, sha256_file
 from posewatch.config import TrainConfig, TrainerConfig
+from posewatch.cores import share_cores
 from posewatch.errors import InputError, StoreError
 from posewatch.files import home
 from posewatch.names import path_of
@@ -102,8 +103,7 @@ def _train(
     wrap: Callable[[Tracker], Tracker] | None = None,
 ) -> None:
     """Train into ``folder``, or resume the training there. ``wrap`` wraps the experiment tracker."""
-    # threads that spin while they wait make training several times slower as soon as anything else runs
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores()
     from posewatch.datasets.split import HoldOut
     from posewatch.recognition import distributed
     from posewatch.recognition.training.holdout import fit
