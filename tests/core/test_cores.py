@@ -93,7 +93,12 @@ print(os.environ.get("OMP_WAIT_POLICY"))
 
 @pytest.mark.parametrize(
     "words",
-    ["predict no.pt no.pkl", "watch no.mp4 --model no.pt --out {out}", "train --annotations no.pkl --out {out}"],
+    [
+        "predict no.pt no.pkl",
+        "watch no.mp4 --model no.pt --out {out}",
+        "watch-service --config no.yaml",
+        "train --annotations no.pkl --out {out}",
+    ],
 )
 @pytest.mark.parametrize(("given", "wanted"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
 def test_verbs_that_compute_let_waiting_threads_sleep(

@@ -359,6 +359,7 @@ def watch_service(
     port: Annotated[int, Option(help="Port of metrics and probes."), Range(0, 65_535)] = 9100,
 ) -> None:
     """Watch many cameras, with metrics and probes."""
+    share_cores()  # for the watchers that it starts
     from posewatch.watch.service import Service, read_config, serve
 
     service = Service(read_config(config))
