@@ -458,3 +458,11 @@ def test_persons_who_are_not_there_are_no_part_of_training(name):
         found.append([loss, *statistics, *(p.grad for p in own.parameters() if p.grad is not None)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_batch_in_which_nobody_is_seen_can_be_trained_on():
+    network = build("stgcn++", layout=layouts.get("coco17"), classes=2, width=0.1, model_options={}).train()
+    output = network(torch.zeros(4, 2, 8, 17, 3), torch.zeros(4, 2))
+    torch.nn.functional.cross_entropy(output.logits, torch.tensor([0, 1, 0, 1])).backward()
+    assert torch.equal(output.embedding, torch.zeros_like(output.embedding))
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
