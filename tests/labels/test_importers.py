@@ -168,6 +168,8 @@ def test_gmdcsa24_as_its_authors_publish_it(tmp_path: Path) -> None:
         "GMDCSA24-main/Subject 1/ADL.csv has no row for GMDCSA24-main/Subject 1/ADL/02.mp4, the video stays unlabelled"
     )
     assert len(warnings) == 2
+    with pytest.raises(LabelError, match=r"^ADL\.csv is a csv of GMDCSA-24: import the folder that holds it"):
+        find_labels(tmp_path / "GMDCSA24-main" / "Subject 1" / "ADL.csv")
     # class folders beside somebody's own table of that name stay class folders
     mine = tmp_path / "mine"
     (mine / "fall").mkdir(parents=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -33,15 +33,6 @@ _CAMERA = re.compile(r"-cam\d")
 URFD_FPS = 30.0
 
 
-@dataclass(frozen=True)
-class _Stretch:
-    where: str
-    file: str
-    start_s: float
-    end_s: float
-    act: str
-
-
 def read(source: Path, config: LabelConfig, warn: Callable[[str], None]) -> list[Interval] | None:
     """The labels of such a file, or of a folder of them; None for what is none.
 
@@ -49,8 +40,8 @@ def read(source: Path, config: LabelConfig, warn: Callable[[str], None]) -> list
     "fallen" the default one. Videos that were not ingested are no error. Raises LabelError for a row that is not like
     the others, and where no class is left for falls.
     """
-    stretches = [*_omnifall(source)] or [*_urfd(source)]
-    if not stretches:
+    acts = [*_omnifall(source)] or [*_urfd(source)]
+    if not acts:
         return None
     known = {folded(label): label for label in config.classes}
     falls = known.get(FALL, config.positive)
@@ -59,17 +50,10 @@ def read(source: Path, config: LabelConfig, warn: Callable[[str], None]) -> list
     if FALL not in known:
         warn(f"{source.name}: falls count as {falls!r}, no class is called {FALL!r}")
     classes = {folded(act): known.get(folded(act), config.default) for act in ACTS} | {FALL: falls}
-    left = 0
-    found = []
-    for one in stretches:
-        if one.act == FALLEN and FALLEN not in known:
-            left += 1
-            continue
-        label = classes[folded(one.act)]
-        found.append(Interval(one.file, one.start_s, one.end_s, label, one.where, act=one.act, listed=True))
-    if left:
+    kept = [one for one in acts if one.act != FALLEN or FALLEN in known]
+    if left := len(acts) - len(kept):
         warn(f"{source.name}: {left} times somebody lies where they fell: left out, no class is called {FALLEN!r}")
-    return found
+    return [replace(one, label=classes[folded(one.act)]) for one in kept]
 
 
 def _sheets(source: Path) -> list[Path]:
@@ -78,7 +62,12 @@ def _sheets(source: Path) -> list[Path]:
     return sorted([*source.glob("*.csv"), *source.glob("labels/*.csv")])
 
 
-def _omnifall(source: Path) -> Iterator[_Stretch]:
+def _act(file: str, start_s: float, end_s: float, act: str, where: str) -> Interval:
+    """What is done, before it has a class."""
+    return Interval(file, start_s, end_s, "", where, act=act, listed=True)
+
+
+def _omnifall(source: Path) -> Iterator[Interval]:
     """``labels/<set>.csv``: path (without suffix), act's number, start and end in seconds, subject, camera, set."""
     for sheet in _sheets(source):
         if not _is_omnifall(sheet):
@@ -89,7 +78,7 @@ def _omnifall(source: Path) -> Iterator[_Stretch]:
                 raise LabelError(f"{where}: label {number!r} is none of OmniFall's 0 to {len(ACTS) - 1}")
             start, end = (tables.positive_seconds(row, name, where) for name in ("start", "end"))
             if end > start:  # a few of its stretches have no length
-                yield _Stretch(where, row["path"].strip(), start, end, ACTS[int(number)])
+                yield _act(row["path"].strip(), start, end, ACTS[int(number)], where)
 
 
 def _is_omnifall(sheet: Path) -> bool:
@@ -99,19 +88,18 @@ def _is_omnifall(sheet: Path) -> bool:
         return False
 
 
-def _urfd(source: Path) -> Iterator[_Stretch]:
+def _urfd(source: Path) -> Iterator[Interval]:
     """``urfall-cam0-falls.csv``: a row for each frame of ``fall-01-cam0.mp4``; of ADL sequences all is everyday."""
     for sheet in _sheets(source):
         camera = _CAMERA.search(sheet.name)
-        rows = list(_frames(sheet, camera[0] if camera else "-cam0"))
-        for (file, act), run in groupby(rows, lambda row: (row[1], row[3])):
-            frames = [row[2] for row in run]
+        for (file, act), run in groupby(_frames(sheet, camera[0] if camera else "-cam0"), lambda row: row[:2]):
+            frames = [frame for *_, frame in run]
             where = f"{readable(sheet.name)}, frame {frames[0]} of {file}"
-            yield _Stretch(where, file, (frames[0] - 1) / URFD_FPS, frames[-1] / URFD_FPS, act)
+            yield _act(file, (frames[0] - 1) / URFD_FPS, frames[-1] / URFD_FPS, act, where)
 
 
-def _frames(sheet: Path, camera: str) -> Iterator[tuple[str, str, int, str]]:
-    """(row, video, frame, act) of each frame that a sheet lists; none for somebody else's sheet."""
+def _frames(sheet: Path, camera: str) -> Iterator[tuple[str, str, int]]:
+    """(video, act, frame) of each frame that a sheet lists; none for somebody else's sheet."""
     try:
         lines = read_text(sheet, error=LabelError).splitlines()
     except LabelError:
@@ -120,11 +108,11 @@ def _frames(sheet: Path, camera: str) -> Iterator[tuple[str, str, int, str]]:
         if not line.strip():
             continue
         found = _URFD.fullmatch(line.strip())
-        where = f"{readable(sheet.name)} row {number}"
         if found is None:
             if number == 1:
                 return
+            where = f"{readable(sheet.name)} row {number}"
             raise LabelError(f"{where}: {line[:60]!r} is not like the rows before: correct it")
         falls = found[1].startswith("fall")
         act = {"-1": OTHER, "0": FALL if falls else "lie_down", "1": FALLEN if falls else "lying"}[found[4]]
-        yield where, f"{found[1]}{found[2] or camera}", int(found[3]), act
+        yield f"{found[1]}{found[2] or camera}", act, int(found[3])

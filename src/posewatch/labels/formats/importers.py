@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from posewatch.config import LabelConfig
 from posewatch.datasets import tables
 from posewatch.datasets.annotations import count, some
-from posewatch.datasets.gmdcsa24 import read_gmdcsa24, sheets_of
+from posewatch.datasets.gmdcsa24 import is_sheet, read_gmdcsa24, sheets_of
 from posewatch.datasets.intervals import Interval, read_class_folders, read_labels_csv
 from posewatch.errors import LabelError
 from posewatch.labels.entries import ClipEntry
@@ -85,6 +85,8 @@ def find_labels(
     for sets in (public_sets, fall_sets) if not own else ():
         if (public := sets.read(folder, config or LabelConfig(), warn)) is not None:
             return public
+    if folder.is_file() and is_sheet(folder):
+        raise LabelError(f"{folder.name} is a csv of GMDCSA-24: import the folder that holds it and its videos")
     if folder.is_file() and folder.suffix.lower() in tables.SUFFIXES:
         return read_labels_csv(folder, warn)
     if own:
