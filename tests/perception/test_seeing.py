@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from posewatch.config import MaskConfig, PoseConfig
 from posewatch.perception.masking import mask_frames
 from posewatch.perception.networks.boxes import BoxSegmenter
 from posewatch.perception.skeletons import completed, follow
-from posewatch.perception.tracking.matching import merged
+from posewatch.perception.tracking.matching import area, merged, oks
 from posewatch.records import Detections
 from posewatch.video import Image
 
@@ -89,6 +90,49 @@ def test_a_frame_without_doubt_is_not_looked_at_more_closely(real_networks: None
     assert quick[0].scores.min() >= 0.4
     assert np.array_equal(thorough[0].scores, quick[0].scores)
     assert not np.array_equal(thorough[1].scores, quick[1].scores)
+
+
+class Counted:
+    """A network that counts how often it was asked."""
+
+    def __init__(self, network: Any) -> None:
+        self._network, self.asked = network, 0
+
+    def run(self, image: Image) -> Any:
+        self.asked += 1
+        return self._network.run(image)
+
+
+def test_one_small_look_is_enough_while_the_same_people_are_large(real_networks: None, walk: Path) -> None:
+    import cv2
+
+    from posewatch.perception.networks.movenet import MoveNet
+
+    network = MoveNet()
+    close = network._whole[384] = Counted(network._whole[384])  # type: ignore[assignment]
+    wide = [frame.image for frame in video.read(walk, 10, 640)]
+    large = [cv2.resize(image[160:, 110:330], (440, 400)) for image in wide[44:46]]  # she fills three quarters of it
+
+    def glanced(image: Image, before: Image) -> bool:
+        people = network.estimate([before])[0]
+        people = people.pick(np.flatnonzero(people.scores >= 0.3).tolist())
+        asked = close.asked
+        found = network.glance(image, people)
+        if close.asked > asked:
+            assert np.array_equal(found.boxes, network.estimate([image])[0].boxes)
+            return False
+        assert [(found.scores >= 0.15).sum(), found.scores[0] >= 0.4] == [1, True]
+        thorough = network.estimate([image])[0]
+        assert oks(found.keypoints, thorough.keypoints, area(thorough.boxes)[None])[0, 0] > 0.9
+        return True
+
+    assert glanced(large[1], large[0])
+    assert not glanced(wide[45], wide[44])  # small
+    assert not glanced(large[1], np.zeros_like(large[0]))  # nobody was there
+    assert not glanced(np.zeros_like(large[1]), large[0])  # she is gone
+    two = np.concatenate([large[1], large[1][:, ::-1]], 1)[:, :620]
+    assert not glanced(two, np.pad(large[0], ((0, 0), (0, 180), (0, 0))))  # somebody came
+    assert not glanced((large[1] // 48).astype(np.uint8), large[0])  # dark: she may be there
 
 
 def test_nobody_lies_across_a_tall_box() -> None:

@@ -169,10 +169,43 @@ def test_frames_between_two_looks_lie_between(tmp_path: Path) -> None:
     np.testing.assert_allclose([x for _, x in seen[:-1]], [60 + 2 * t for t in range(59)], atol=0.51)
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_glance_knows_who_was_just_seen_and_a_whole_look_comes_every_second(tmp_path: Path, every: int) -> None:
+    def walks(t: int) -> list[np.ndarray]:
+        return [person((60 + 2 * t, 70), False)] * (not 30 <= t < 34)
+
+    room, glances = Room(60, walks), {}
+
+    class Glances(FixedNetwork):
+        def glance(self, image: np.ndarray, people: Detections) -> Detections:
+            glances[room._at] = people.boxes[:, [0, 2]].mean()
+            return room._find(image)
+
+    room.network = Glances(room._find)
+    watcher = Watcher(room, Posture(), room.network, PoseConfig(), replace(CONFIG, unit="scene", still_s=0.0))
+    watcher.run([], threading.Event())
+    assert not glances
+    room = Room(60, walks)
+    room.network = Glances(room._find)
+    config = replace(CONFIG, unit="scene", still_s=0.0, large_s=1.0, pose_every=every)
+    watcher = Watcher(room, Posture(), room.network, PoseConfig(hold=3), config)
+    watcher.run([], threading.Event())
+    whole = sorted(set(room.looks) - set(glances))
+    assert set(glances) <= set(room.looks)
+    assert 25 <= len(glances) * every <= 60 - 12
+    assert max(np.diff(whole)) <= 10  # a second
+    assert not set(glances) & set(range(30 + every, 34 + 3 * every))  # somebody is lost, or was just found
+    looks = dict(zip(room.looks[1:], room.looks, strict=False))
+    assert {t: x for t, x in glances.items() if not 30 <= t < 40} == pytest.approx(
+        {t: 60 + 2 * looks[t] for t in glances if not 30 <= t < 40}, abs=1
+    )
+
+
 def test_a_camera_is_not_looked_at_while_nothing_moves_and_a_file_frame_by_frame() -> None:
     configs = [Alarms().config(load("default"), 0.5, "", live) for live in (True, False)]
-    assert [config.still_s for config in configs] == [1.0, 0.0]
-    assert [Alarms(still_s=0.0).config(load("default"), 0.5, "", True).still_s, configs[0].pose_every] == [0.0, 1]
+    assert [(config.still_s, config.large_s) for config in configs] == [(1.0, 1.0), (0.0, 0.0)]
+    chosen = Alarms(still_s=0.0, large_s=0.5).config(load("default"), 0.5, "", True)
+    assert [chosen.still_s, chosen.large_s, configs[0].pose_every] == [0.0, 0.5, 1]
 
 
 def test_between_has_who_is_in_both() -> None:

@@ -190,7 +190,7 @@ def _measured(way: str, urls: Sequence[str], model: str, folder: Path, seconds: 
     names = [f"camera-{i}" for i in range(len(urls))]
     config = {
         "model": model, "out": str(folder), "share": way == "share",
-        "options": {"no-video": "true", "still-s": "0"},
+        "options": {"no-video": "true", "still-s": "0", "large-s": "0"},
         "cameras": [{"name": name, "url": url} for name, url in zip(names, urls, strict=True)],
     }  # fmt: skip
     about = folder / "cameras.yaml"

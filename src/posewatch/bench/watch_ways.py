@@ -25,7 +25,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "every frame": {},
     "--still-s 1": {"still_s": 1.0},
     "--pose-every 2": {"pose_every": 2},
-    "both": {"still_s": 1.0, "pose_every": 2},
+    "--large-s 1": {"large_s": 1.0},
+    "still and large": {"still_s": 1.0, "large_s": 1.0},
+    "all three": {"still_s": 1.0, "pose_every": 2, "large_s": 1.0},
 }
 """Ways to look at fewer frames, by their options: the settings of each."""
 ROOM_S = 30

@@ -432,7 +432,7 @@ def watch(
     model: Annotated[
         str,
         Option(
-            help="Trained for each person: statistics (seconds) or protogcn (ten minutes). With --cameras or "
+            help="Trained for each person: statistics (seconds), quick (a minute) or protogcn (ten). With --cameras or "
             "--skipping: grpc://host:port/model, or a .onnx or .pt file (default: one that does nothing)."
         ),
     ] = "",

@@ -34,6 +34,8 @@ REPEAT_S = 30.0
 """An alarm about the same person within so many seconds is the same."""
 STILL_S = 1.0
 """A camera in whose picture nothing moves is looked at so often, in seconds."""
+LARGE_S = 1.0
+"""A camera in whose picture everybody is large is looked at closely so often, in seconds."""
 DRAIN_S = 15.0
 """How long the end waits for the webhook; what is left then stays in the outbox."""
 
@@ -85,6 +87,11 @@ class Alarms:
         Option(help="The pose network looks at one of so many frames; those between are interpolated."),
         Range(1, 5),
     ] = 1
+    large_s: Annotated[
+        float | None,
+        Option(help="Seconds with smaller looks while everybody is large (0: none; default: 1 for a camera, else 0)."),
+        Range(0, 10),
+    ] = None
 
     def config(self, experiment: Experiment, threshold: float, label: str, live: bool) -> WatchConfig:
         """How to watch a camera (``live``) or files with a model of this ``threshold``."""
@@ -95,9 +102,11 @@ class Alarms:
         limits = Hysteresis(on, self.off or 0.8 * on, self.min_s, self.merge_s)
         repeat_s = (REPEAT_S if unit == PERSON else 0.0) if self.repeat_s is None else self.repeat_s
         still_s = (STILL_S if live else 0.0) if self.still_s is None else self.still_s
+        large_s = (LARGE_S if live else 0.0) if self.large_s is None else self.large_s
         return WatchConfig(
             experiment.mask.fps, self.window_s or experiment.split.length_s, self.stride_s, self.smooth, label, limits,
             unit, self.max_persons, self.hold_s, repeat_s, self.long_lie_s, still_s, self.pose_every,
+            large_s,
         )  # fmt: skip
 
 

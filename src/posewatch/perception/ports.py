@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,16 @@ class PoseEstimator(Protocol):
 
     def estimate(self, images: Sequence[Image]) -> list[Detections]:
         """Persons with keypoints in each image; coordinates in pixels of that image."""
+        ...
+
+
+@runtime_checkable
+class GlancingEstimator(PoseEstimator, Protocol):
+    """A pose estimator that can look at less where it is told what was there a moment ago."""
+
+    def glance(self, image: Image, people: Detections) -> Detections:
+        """Persons with keypoints in an image, a moment after ``people`` were seen there: with less work if that shows
+        them as well, else as ``estimate``."""
         ...
 
 

@@ -26,7 +26,8 @@ class WatchConfig(Section):
     Somebody who lies for ``long_lie_s`` seconds after an alarm about them is an alarm of its own (0: not).
 
     The pose network looks at one of ``pose_every`` frames, and at none for ``still_s`` seconds while nothing moves in
-    the picture (0: it always looks).
+    the picture (0: it always looks). While all people are large in the picture it may look at less of it for
+    ``large_s`` seconds (0: it never does).
     """
 
     SECTION: ClassVar[str] = "watch"
@@ -44,6 +45,7 @@ class WatchConfig(Section):
     long_lie_s: Annotated[float, Range(0, 86_400)] = 0.0
     still_s: Annotated[float, Range(0, 10)] = 0.0
     pose_every: Annotated[int, Range(1, 5)] = 1
+    large_s: Annotated[float, Range(0, 10)] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

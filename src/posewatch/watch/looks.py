@@ -22,14 +22,18 @@ class Looks:
     With ``config.still_s`` a frame in which nothing has moved since the last look shows the same people, for so many
     seconds. It is looked at all the same while somebody was found just now or is lost. With ``config.pose_every`` N the
     network looks at every Nth frame; those between are given with the next look, as its people are between the two.
-    ``stats`` counts the looks.
+    With ``config.large_s`` it may glance for so many seconds: look at less where everybody is large. ``stats`` counts
+    the looks.
     """
 
     def __init__(self, people: TrackedPeople, config: WatchConfig, stats: WatchStats) -> None:
         self._people, self._stats, self._every = people, stats, config.pose_every
         self._still = round(config.still_s * config.fps)
         self._motion = Motion(config.fps) if self._still > 1 else None
+        self._large = round(config.large_s * config.fps)
         self._last: tuple[int, Observation] | None = None
+        self._whole = 0
+        """The frame at which the network looked last without glancing."""
         self._waiting: list[Frame] = []
 
     def begin(self, index: int) -> None:
@@ -73,7 +77,11 @@ class Looks:
                 self._motion.changed(frame.image, np.zeros((0, 4), np.float32))
             self._motion.remember()
         before = self._last
-        people = self._people.update(frame.index, frame.image)
+        glance = frame.index - self._whole < self._large and self._people.settled
+        just_seen = before[1].detections if before is not None and glance else None
+        people = self._people.update(frame.index, frame.image, just_seen)
+        if just_seen is None:
+            self._whole = frame.index
         self._stats.looked += 1
         self._last = (frame.index, people)
         waiting, self._waiting = self._waiting, []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from posewatch.config import PoseConfig
 from posewatch.perception.flow import Meter
 from posewatch.perception.pictures import Grey
-from posewatch.perception.ports import Image, PoseEstimator
+from posewatch.perception.ports import GlancingEstimator, Image, PoseEstimator
 from posewatch.perception.steady import steadied
 from posewatch.perception.tracking.identities import follow_one, track
 from posewatch.perception.tracking.tracker import Tracker
@@ -90,9 +90,13 @@ class TrackedPeople:
         self._numbers.clear()
         self._first = index
 
-    def update(self, index: int, image: Image) -> Observation:
-        """Find and track the people in frame ``index``."""
-        detections = self._estimator.estimate([image])[0]
+    def update(self, index: int, image: Image, just_seen: Detections | None = None) -> Observation:
+        """Find and track the people in frame ``index``; a moment after ``just_seen`` with less work, if the estimator
+        knows how to."""
+        if just_seen is not None and isinstance(self._estimator, GlancingEstimator):
+            detections = self._estimator.glance(image, just_seen)
+        else:
+            detections = self._estimator.estimate([image])[0]
         tracks = self._tracker.update(detections)
         numbers = self._numbers.update(index, [t for t, _ in tracks])
         observation = Observation(detections.pick([i for _, i in tracks]), tuple(t.id for t, _ in tracks), numbers)

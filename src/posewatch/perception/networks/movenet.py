@@ -26,6 +26,8 @@ _DOUBT, _SURE = 0.15, 0.4
 """Scores between which somebody may be a person or not."""
 _LOOK_FLOOR, _FLOOR = 0.05, 0.06
 """Lowest scores that count: of one look, and of all together."""
+_LARGE = 0.42
+"""Longer side of a box, as a share of the image's, from which the smaller look alone finds joints as well as both."""
 
 
 class MoveNet:
@@ -53,6 +55,21 @@ class MoveNet:
         """The same with half the work, for images of which little but the people is left, and for live video."""
         return [_surest(self._looks(image), len(_WHOLE)) for image in images]
 
+    def glance(self, image: Image, people: Detections) -> Detections:
+        """As ``estimate``, with a third of the work where ``people``, who were just seen, are large in the image, and
+        the smaller look finds as many who are as large, for sure, and nobody else who may be a person."""
+        if not len(people) or not _large(people, image):
+            return self.estimate([image])[0]
+        small = self._look(image, min(_WHOLE))
+        found = _surest([small], 1)
+        likely = found.pick(np.flatnonzero(found.scores >= _DOUBT).tolist())
+        if len(likely) == len(people) and (likely.scores >= _SURE).all() and _large(likely, image):
+            return found
+        return _surest([self._look(image, max(_WHOLE)), small], len(_WHOLE))
+
+    def _look(self, image: Image, side: int) -> Detections:
+        return _look(self._whole[side], image, side)
+
     def _thorough(self, image: Image) -> Detections:
         whole = self._looks(image)
         found = _surest(whole, len(_WHOLE))
@@ -62,7 +79,7 @@ class MoveNet:
         return _surest([*whole, *self._parts(image)], len(_WHOLE) + 1)
 
     def _looks(self, image: Image) -> list[Detections]:
-        return [_look(net, image, side) for side, net in self._whole.items()]
+        return [self._look(image, side) for side in _WHOLE]
 
     def _parts(self, image: Image) -> list[Detections]:
         height, width = image.shape[:2]
@@ -77,6 +94,11 @@ class MoveNet:
             keypoints = found.keypoints + np.append(shift, np.float32(0))
             looks.append(Detections(found.boxes + np.tile(shift, 2), found.scores, keypoints))
         return looks
+
+
+def _large(people: Detections, image: Image) -> bool:
+    sides = (people.boxes[:, 2:] - people.boxes[:, :2]).max(1)
+    return bool((sides >= _LARGE * max(image.shape[:2])).all())
 
 
 def _surest(looks: Sequence[Detections], chances: int) -> Detections:
