@@ -1,4 +1,4 @@
-"""What the ways to look at fewer frames find and cost: in a video, and in one room with people and without."""
+"""What the ways to look at less find and cost: in a video, and in one room with people and without."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "still and large": {"still_s": 1.0, "large_s": 1.0},
     "all three": {"still_s": 1.0, "pose_every": 2, "large_s": 1.0},
 }
-"""Ways to look at fewer frames, by their options: the settings of each."""
+"""Ways to look at less, by their options: the settings of each."""
 ROOM_S = 30
 """Length of the videos of a room, in seconds."""
 APART_S, NOISE, FADE = 3.5, 4.0, 0.05

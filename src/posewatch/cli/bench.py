@@ -443,7 +443,7 @@ def watch(
         str, Option(metavar="LIST", help="Instead: memory and cores of so many cameras, such as 1,2,4,8.")
     ] = "",
     skipping: Annotated[
-        bool, Option("--skipping", help="Instead: what looking at fewer frames and decoding fewer pictures brings.")
+        bool, Option("--skipping", help="Instead: what looking at less and decoding fewer pictures brings.")
     ] = False,
     seconds: Annotated[float, Option(help="How long each number of cameras is measured."), Range(1, 86_400)] = 20.0,
 ) -> str:
