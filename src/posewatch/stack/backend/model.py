@@ -1,13 +1,16 @@
 """Triton backend ``onnxruntime`` in Python: serves ``<version>/model.onnx`` where the native backend is not installed.
 
 Runs inside Triton's Python stub. Like the native backend it runs the requests of one execution as one batch, so the
-same ``config.pbtxt`` works here and in the Triton container.
+same ``config.pbtxt`` works here and in the Triton container. A batch that takes long is computed in portions: a CPU
+core that is busy with one clip saves nothing by more at a time, and who came first need not wait for the last.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,10 @@ _LEVELS = {
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
 }
+
+
+_PORTION_S = 0.02
+"""A batch is computed in portions of about so many seconds; what a call costs by itself is little beside that."""
 
 
 def _first_line(error: Exception) -> str:
@@ -84,6 +91,8 @@ class TritonPythonModel:
         self._inputs = [i["name"] for i in config["input"]]
         self._outputs = [o["name"] for o in config["output"]]
         self._batched = config.get("max_batch_size", 0) > 0
+        self._clip_s = 0.0
+        """How long a clip took in the last batches, in seconds."""
         for kind, configured, known in (
             ("input", self._inputs, inputs),
             ("output", self._outputs, outputs),
@@ -105,21 +114,45 @@ class TritonPythonModel:
         options.graph_optimization_level = _LEVELS[level]
         return options
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """One response per request, in order."""
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """One response per request, in order; None when they were sent already, portion by portion."""
         feeds = [
             {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
             for request in requests
         ]
         if not self._batched or len(feeds) == 1:
             return [self._alone(feed) for feed in feeds]
+        portions = self._portions([len(feed[self._inputs[0]]) for feed in feeds])
+        if len(portions) == 1:
+            return self._together(feeds)
+        for portion in portions:
+            for i, response in zip(portion, self._together([feeds[i] for i in portion]), strict=True):
+                requests[i].get_response_sender().send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        return None
+
+    def _portions(self, counts: Sequence[int]) -> list[list[int]]:
+        """The requests of a batch, which have so many clips, in groups that take ``_PORTION_S`` or hold one request."""
+        portions: list[list[int]] = []
+        clips = 0
+        for i, count in enumerate(counts):
+            clips += count
+            if not portions or clips * self._clip_s > _PORTION_S:
+                portions.append([])
+                clips = count
+            portions[-1].append(i)
+        return portions
+
+    def _together(self, feeds: Sequence[dict[str, Any]]) -> list[Any]:
+        """The responses to several requests, computed as one batch."""
         counts = [len(feed[self._inputs[0]]) for feed in feeds]
+        began = time.perf_counter()
         try:
             merged = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
             results = self._session.run(self._outputs, merged)
         except Exception:
             # One bad request must not fail the others: run each alone.
             return [self._alone(feed) for feed in feeds]
+        self._clip_s += 0.2 * ((time.perf_counter() - began) / max(1, sum(counts)) - self._clip_s)
         cuts = np.cumsum(counts)[:-1]
         parts = zip(*(np.split(result, cuts) for result in results), strict=True)
         return [self._response(part) for part in parts]
