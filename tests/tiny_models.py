@@ -60,7 +60,7 @@ def tiny_model(
 
 
 def slow_model(path: Path, products: int = 8, side: int = 512) -> Path:
-    """The same answers as ``tiny_model``'s; a clip takes a core some tens of milliseconds, by itself or among others."""
+    """The answers of ``tiny_model``; a clip takes a core some tens of milliseconds, by itself or among others."""
     model = onnx.load(str(tiny_model(path)))
     constants = {
         "square": np.eye(side, dtype=np.float32),
