@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from posewatch.inference import triton_admin
 from posewatch.inference.onnx_runtime import OnnxPredictor
 from posewatch.inference.triton import TritonPredictor
 from posewatch.serving.repository import write_repository
-from posewatch.stack import TritonServer
+from posewatch.stack import TritonServer, triton_install
 
 CLIPS = 8
 
@@ -46,12 +49,13 @@ def _batch(
     return answers, took.min(), took.max()
 
 
-@pytest.mark.parametrize("slow", [True, False])
+@pytest.mark.parametrize("products", [0, 2, 8])
 def test_who_came_first_does_not_wait_for_the_last_of_a_long_batch(
-    server: TritonServer, tmp_path: Path, slow: bool
+    server: TritonServer, tmp_path: Path, products: int
 ) -> None:
-    name, path = f"portions-{slow}".lower(), tmp_path / "model.onnx"
-    (slow_model if slow else tiny_model)(path)
+    """A batch that is computed as a whole, and those whose portions hold a few clips and one."""
+    name, path = f"portions-{products}", tmp_path / "model.onnx"
+    slow_model(path, products=products) if products else tiny_model(path)
     clips = np.random.default_rng(1).uniform(0, 1, (CLIPS, *SHAPE)).astype(np.float32)
     expected = OnnxPredictor(path).predict(clips).probabilities
     write_repository(path, server.repository, name=name, max_batch=CLIPS, queue_delay_us=2_000_000, instances=1)
@@ -62,9 +66,18 @@ def test_who_came_first_does_not_wait_for_the_last_of_a_long_batch(
         np.testing.assert_allclose(answers, expected, atol=1e-6)
         since = counted(server.grpc, name, before, inferences=(i + 1) * CLIPS, requests=(i + 1) * CLIPS, failed=0)
         assert since["executions"] == i + 1
-    if slow:
-        assert last > 2 * first
+    if products == 8:
+        assert last > 1.5 * first
     triton_admin.unload_model(server.grpc, name)
+
+
+def test_portions_hold_as_many_clips_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("only to import the file"))
+    one = runpy.run_path(str(Path(triton_install.__file__).parent / "backend/model.py"))["TritonPythonModel"]()
+    expected = {0.0: [[0, 1, 2, 3, 4]], 0.006: [[0, 1], [2], [3, 4]], 0.011: [[0], [1], [2], [3], [4]]}
+    for clip_s, portions in expected.items():
+        one._clip_s = clip_s
+        assert one._portions([1, 1, 4, 2, 1]) == portions
 
 
 def test_who_does_not_wait_costs_the_others_of_the_batch_nothing(server: TritonServer, tmp_path: Path) -> None:
