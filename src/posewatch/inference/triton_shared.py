@@ -8,6 +8,7 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -24,6 +25,8 @@ LEAST = 1 << 18
 """Bytes of the smallest region: six clips."""
 UNKNOWN = "Unable to find shared memory region"
 """What a Triton answers that was started anew, and has lost all registrations."""
+IN_USE = "currently in use"
+"""What it answers when it is to forget a region that a request reads, such as one whose caller has gone."""
 END_S = 2.0
 FOLDER, PREFIX = Path("/dev/shm"), "posewatch-"
 """Where the memory lies as files, and how the names of ours begin."""
@@ -44,6 +47,8 @@ class SharedConnection(GrpcConnection):
         super().__init__(url, timeout_s, retries)
         self._lock, self._free = threading.Lock(), list[SharedMemory]()
         self._locks: dict[SharedMemory, int] = {}
+        self._registered = list[str]()
+        """Names of regions that are gone here, but not in the server: it forgets none that a request still reads."""
         self._refused = self._tidied = False
 
     def infer(self, model: str, inputs: Arrays, deadline: Deadline | None = None) -> Arrays:
@@ -59,13 +64,14 @@ class SharedConnection(GrpcConnection):
         try:
             answer = self._infer(model, _written(region, inputs), until)
         except BaseException as error:
-            self._give_up(region)  # the server may still read it
+            self._give_up([region])  # the server may still read it
             if not isinstance(error, ServingError) or UNKNOWN not in str(error):
                 raise
             self._forget()
             return super().infer(model, inputs, until)
         with self._lock:
             self._free.append(region)
+        self._unregister()
         return answer
 
     def _take(self, size: int, until: Deadline) -> SharedMemory | None:
@@ -113,10 +119,28 @@ class SharedConnection(GrpcConnection):
                 if name.startswith(PREFIX) and not (FOLDER / name).exists():
                     self._client.unregister_system_shared_memory(name, client_timeout=END_S)
 
-    def _give_up(self, region: SharedMemory) -> None:
-        with suppress(Exception):
-            self._client.unregister_system_shared_memory(region.name, client_timeout=END_S)
-        self._destroy(region)
+    def _give_up(self, regions: Sequence[SharedMemory]) -> None:
+        for region in regions:
+            self._destroy(region)
+        with self._lock:
+            self._registered += [region.name for region in regions]
+        self._unregister()
+
+    def _unregister(self) -> None:
+        """Have the server forget the regions that are gone; those that it cannot forget yet it is told of later."""
+        with self._lock:
+            names, self._registered = self._registered, []
+        kept = []
+        for i, name in enumerate(names):
+            try:
+                self._client.unregister_system_shared_memory(name, client_timeout=END_S)
+            except Exception as error:
+                if IN_USE not in str(error):  # no server, or a slow one
+                    kept += names[i:]
+                    break
+                kept.append(name)
+        with self._lock:
+            self._registered += kept
 
     def _destroy(self, region: SharedMemory) -> None:
         region.close()
@@ -127,11 +151,14 @@ class SharedConnection(GrpcConnection):
         """Give up all regions that no call uses."""
         with self._lock:
             free, self._free = self._free, []
-        for region in free:
-            self._give_up(region)
+        self._give_up(free)
 
     def close(self) -> None:
         self._forget()
+        ends = time.monotonic() + END_S
+        while self._registered and time.monotonic() < ends:
+            time.sleep(0.02)
+            self._unregister()
         super().close()
 
 
